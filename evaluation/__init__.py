@@ -1,0 +1,1 @@
+"""Honest verdicts on risks and on synthetic tables (no torch in here)."""

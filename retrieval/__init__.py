@@ -1,0 +1,1 @@
+"""AWARE: attention-weighted supervised embeddings and the FAISS shards they are searched in."""

@@ -1,0 +1,1 @@
+"""DISCO-TAB-style synthetic tables. Empty for now: the synthesizer is not written yet."""

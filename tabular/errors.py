@@ -1,0 +1,48 @@
+"""What can go wrong, in words that name the column and say what to do; never a patient's value.
+
+Every error derives from ``NearwardError``; those that the user can mend also derive from ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class NearwardError(Exception):
+    """Base of all errors raised on purpose by nearward."""
+
+
+class InputError(NearwardError, ValueError):
+    """The data or an argument cannot be used as given; the message says where and how to mend it."""
+
+
+class MissingColumns(InputError):
+    """The frame lacks columns that are needed."""
+
+    def __init__(self, missing: Sequence[str], have: Sequence[str]) -> None:
+        super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, have)}".strip())
+
+
+class TooFewEvents(InputError):
+    """There are too few events to learn or to judge a risk from."""
+
+    def __init__(self, events: int, needed: int, what: str = "fit a risk model") -> None:
+        super().__init__(
+            f"refused: {events} events are too few to {what}; at least {needed} are needed. "
+            "Gather more patients with the outcome, or widen its definition."
+        )
+
+
+class ArtefactError(NearwardError):
+    """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data is probably not what the user thinks it is."""
+
+
+def did_you_mean(asked: Iterable[str], have: Sequence[str]) -> str:
+    """Return ``'ag': did you mean 'age'?`` for each asked name that has a close match, else an empty text."""
+    near = {name: difflib.get_close_matches(name, have, 1) for name in asked}
+    return "; ".join(f"{name!r}: did you mean {match[0]!r}?" for name, match in near.items() if match)
