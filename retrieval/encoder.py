@@ -1,0 +1,224 @@
+"""The AWARE encoder: a gate that weighs the features patient by patient, and a small network that brings patients with
+the same outcome together.
+
+Trained with the soft nearest-neighbour loss on class-balanced batches, beside a plain classification head (AWARE,
+arXiv 2604.01841; the sizes, the schedule and the head are ours).
+
+Letters: n rows, p encoded columns, e embedding width, b batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes and training of one encoder.
+
+    Parameters
+    ----------
+    gate_hidden, hidden, width : int
+        Units of the gate, of the residual blocks, and of the embedding.
+    blocks : int
+        Residual blocks.
+    dropout, feature_dropout : float
+        Shares of hidden units, and of encoded columns, dropped in training.
+    batch : int
+        Rows a step, half of them events.
+    steps : int
+        Steps at the most; a small table gets fewer (``epochs`` times through its rows).
+    epochs : int
+        Passes through the rows at the most.
+    learning_rate, weight_decay : float
+        AdamW's, with a short warm-up and a cosine.
+    head_weight : float
+        Weight of the classification head's loss beside the neighbour loss.
+    """
+
+    gate_hidden: int = 64
+    hidden: int = 192
+    width: int = 48
+    blocks: int = 2
+    dropout: float = 0.2
+    feature_dropout: float = 0.1
+    batch: int = 512
+    steps: int = 1000
+    epochs: int = 60
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    head_weight: float = 0.5
+
+
+class AwareEncoder(nn.Module):
+    """Gate, residual network, unit-length embedding, and a log-odds head."""
+
+    def __init__(self, columns: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.columns, self.config = columns, config
+        self.gate_in = nn.Linear(columns, config.gate_hidden)
+        self.gate_out = nn.Linear(config.gate_hidden, columns)
+        nn.init.zeros_(self.gate_out.weight)  # starts as plain distance: every weight 1
+        nn.init.zeros_(self.gate_out.bias)
+        self.inward = nn.Linear(columns, config.hidden)
+        self.blocks = nn.ModuleList(_Residual(config.hidden, config.dropout) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.hidden)
+        self.outward = nn.Linear(config.hidden, config.width)
+        self.head = nn.Linear(config.hidden, 1)
+        self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
+
+    def gate(self, x: Tensor) -> Tensor:
+        """Return the weight of each column for each row: (b, p), mean 1 over the columns."""
+        weight: Tensor = self.gate_out(F.gelu(self.gate_in(x))).softmax(dim=1) * self.columns
+        return weight
+
+    @property
+    def temperature(self) -> float:
+        """What the training settled on as one unit of squared distance."""
+        return float(self.log_temperature.detach().exp())
+
+    def mean_gate(self, x: Floats) -> Floats:
+        """Return the mean weight of each column over rows (n, p) -> (p,)."""
+        with torch.inference_mode():
+            out: Floats = self.double().gate(torch.as_tensor(x, dtype=torch.float64)).mean(dim=0).numpy()
+        return out
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedding (b, e), unit length, and the head's log-odds (b,)."""
+        hidden = self.inward(x * self.gate(x))  # (b, hidden)
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = self.norm(hidden)
+        return F.normalize(self.outward(hidden), dim=1), self.head(hidden).squeeze(1)
+
+
+class _Residual(nn.Module):
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.inner(x)
+        return out
+
+
+def soft_nearest_neighbour_loss(embedding: Tensor, outcome: Tensor, temperature: Tensor, apart: Tensor) -> Tensor:
+    """Return the mean of -log(share of a row's neighbourhood that has its own outcome).
+
+    Parameters
+    ----------
+    embedding : (b, e), unit length
+    outcome : (b,), 0 or 1
+    temperature : scalar
+    apart : (b, b), bool
+        True where two rows may be neighbours: not the same row, nor the same patient.
+
+    References
+    ----------
+    Frosst, Papernot, Hinton: Analyzing and improving representations with the soft nearest neighbor loss (2019).
+    """
+    closeness = (embedding @ embedding.T / temperature).masked_fill(~apart, -torch.inf)  # (b, b)
+    same = closeness.masked_fill(outcome[:, None] != outcome[None, :], -torch.inf)
+    usable = torch.isfinite(same).any(dim=1)
+    return (closeness[usable].logsumexp(dim=1) - same[usable].logsumexp(dim=1)).mean()
+
+
+def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, seed: int) -> AwareEncoder:
+    """Train one encoder on these rows, all of them.
+
+    Parameters
+    ----------
+    x : (n, p), the dense encoding
+    outcome : (n,), 0 or 1, both present
+    group : (n,), patient numbers
+    config : EncoderConfig
+    seed : int
+
+    Returns
+    -------
+    AwareEncoder, in evaluation mode
+    """
+    draw = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = AwareEncoder(x.shape[1], config).train()
+        optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
+        label = torch.as_tensor(outcome, dtype=torch.float32)
+        pools = [np.flatnonzero(outcome == k) for k in (0, 1)]
+        batch = min(config.batch, 2 * max(len(pool) for pool in pools))
+        steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
+        for step in range(steps):
+            for parameters in optimiser.param_groups:
+                parameters["lr"] = config.learning_rate * _schedule(step, steps)
+            index = torch.as_tensor(np.concatenate([draw.choice(pool, batch // 2) for pool in pools]))
+            kept = torch.rand(1, x.shape[1]) >= config.feature_dropout  # the same columns for the whole batch: distances compare
+            embedding, logit = encoder(rows[index] * kept)
+            y, who = label[index], owner[index]
+            loss = soft_nearest_neighbour_loss(embedding, y, encoder.log_temperature.exp(), who[:, None] != who[None, :])
+            loss = loss + config.head_weight * F.binary_cross_entropy_with_logits(logit, y)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimiser.step()
+    return encoder.eval()
+
+
+class ColumnGate:
+    """What stands in for the encoder where patients are few: the encoded columns, each by its own weight; no head.
+
+    Parameters
+    ----------
+    weight : (p,)
+    temperature : float, mean squared distance of a row's neighbourhood
+    """
+
+    def __init__(self, weight: Floats, temperature: float) -> None:
+        self.weight, self.temperature = weight, temperature
+
+    def mean_gate(self, x: Floats) -> Floats:
+        """Return the weight of each column, mean 1 (p,)."""
+        return self.weight
+
+
+def fit_column_gate(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, seed: int) -> ColumnGate:
+    """Weigh each column by its correlation with the outcome on these rows, shrunk towards equal weights."""
+    deviation = x.std(axis=0)
+    spread = np.where(deviation > 0, deviation, 1)
+    correlation = np.abs(((x - x.mean(axis=0)) / spread * (outcome - outcome.mean())[:, None]).mean(axis=0)) / max(outcome.std(), 1e-9)
+    noise = len(x) ** -0.5
+    weight = np.where(deviation > 0, correlation + noise, 0)
+    weight = weight / weight.mean() if weight.sum() > 0 else np.ones(x.shape[1])
+    sample = np.random.default_rng(seed).permutation(len(x))[:200]
+    place = x[sample] * weight
+    squared = ((place[:, None, :] - place[None, :, :]) ** 2).sum(axis=2)
+    near = np.sort(squared, axis=1)[:, : max(2, len(sample) // 5)]
+    return ColumnGate(weight, float(near.mean()) / 4 or 1.0)
+
+
+def embed(encoder: AwareEncoder | ColumnGate, x: Floats, chunk: int = 8192) -> tuple[Floats, Floats]:
+    """Return the embeddings (n, e) and the head's log-odds (n,), in double precision so that batches cannot differ."""
+    if isinstance(encoder, ColumnGate):
+        return x * encoder.weight, np.zeros(len(x))
+    precise: Any = encoder.double().eval()
+    with torch.inference_mode():
+        parts = [precise(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
+    embedding, logit = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return embedding, logit
+
+
+def _schedule(step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / 30)
+    return warm * 0.5 * (1 + float(np.cos(np.pi * step / steps)))

@@ -1,0 +1,157 @@
+"""Tables in and out: Parquet, CSV, Arrow/Feather; frames, lazy frames, arrays. The only place that touches table files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from nearward.tabular.errors import InputError
+
+_SUFFIXES = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
+
+
+def read_table(path: str | Path) -> pl.DataFrame:
+    """Read a Parquet, CSV or Arrow/Feather file.
+
+    Raises
+    ------
+    InputError
+        No such file, an ending that is not a table's, or a file that cannot be read as what its ending says.
+
+    Examples
+    --------
+    >>> read_table("cohort.xlsx")
+    Traceback (most recent call last):
+    nearward.tabular.errors.InputError: cohort.xlsx: not a table's ending; known: .parquet .csv .arrow .feather .ipc
+    """
+    path = Path(path)
+    reader = _reader(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return reader(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix}: {type(error).__name__}") from error
+
+
+def write_table(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write a table for its owner's eyes only (0600), whole or not at all: a temporary file beside it, then a rename.
+
+    Raises
+    ------
+    InputError
+        An ending that is not a table's, or a folder that does not exist.
+    """
+    path = Path(path)
+    _reader(path)
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            frame.write_parquet(temporary)
+        elif path.suffix == ".csv":
+            frame.write_csv(temporary)
+        else:
+            frame.write_ipc(temporary)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a private temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """Turn a Polars frame, a lazy frame, an Arrow or pandas table, or a 2-D array into a DataFrame.
+
+    Parameters
+    ----------
+    X : pl.DataFrame, pl.LazyFrame, a table with the Arrow stream protocol, or array of shape (n, d)
+    names : sequence of str, optional
+        Column names for an array; ``x0``, ``x1``, … by default.
+
+    Raises
+    ------
+    InputError
+        Anything else, a sparse matrix among them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_frame(np.zeros((2, 2))).columns
+    ['x0', 'x1']
+    """
+    if isinstance(X, pl.DataFrame):
+        return X
+    if isinstance(X, pl.LazyFrame):
+        return X.collect()
+    if hasattr(X, "toarray"):
+        raise InputError("a sparse matrix is not a frame: densify it (X.toarray()), or pass a Polars frame")
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        return _from_foreign_frame(X)
+    if isinstance(X, pl.Series | str | bytes) or X is None:
+        raise InputError(f"expected a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
+    array = np.asarray(X)
+    if array.ndim != 2:
+        raise InputError(f"expected a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
+    if array.shape[1] == 0 or array.shape[0] == 0:
+        raise InputError(
+            f"0 sample(s) or 0 feature(s) (shape={array.shape}) while a minimum of 1 is required: the array has no rows or no columns."
+        )
+    if np.iscomplexobj(array):
+        raise InputError("Complex data not supported")
+    if array.dtype == object:
+        array = _objects_to_numbers(array)
+    columns = list(names) if names is not None and len(names) == array.shape[1] else [f"x{j}" for j in range(array.shape[1])]
+    return pl.DataFrame({name: np.ascontiguousarray(array[:, j]) for j, name in enumerate(columns)})
+
+
+def _from_foreign_frame(X: Any) -> pl.DataFrame:
+    names = [str(name) for name in X.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"the frame names columns twice: {twice}. Rename or drop one of each.")
+    if hasattr(X, "__arrow_c_stream__"):
+        try:
+            return pl.DataFrame(X)
+        except ImportError:  # pandas exports Arrow only where pyarrow is installed
+            pass
+    return pl.DataFrame({name: np.asarray(X[key]) for name, key in zip(names, X.columns, strict=True)})
+
+
+def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"an array of Python objects must hold numbers only; {error.__class__.__name__}: argument must be a string or a number. "
+            "For mixed columns pass a Polars frame."
+        ) from error
+
+
+def _reader(path: Path) -> Callable[[Path], pl.DataFrame]:
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": _read_csv}
+    if path.suffix in readers:
+        return readers[path.suffix]
+    if path.suffix in _SUFFIXES:
+        return pl.read_ipc
+    raise InputError(f"{path}: not a table's ending; known: {' '.join(_SUFFIXES)}")
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA", "NaN", "null"])

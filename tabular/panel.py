@@ -1,0 +1,182 @@
+"""The expert panel: a handful of cheap, different opinions on every patient, each given by a model that never saw that patient.
+
+Closed-form experts (``experts.py``) answer leave-one-patient-out; the others are fitted once per fold and answer for the rows
+of that fold; a new row gets the mean of the folds' log-odds. Columns that the user declared as experts (SOFA, a legacy model)
+sit in the panel as they are.
+
+Letters: n stored rows, q query rows, m members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.calibrate import log_odds
+from nearward.tabular.encode import Encoding, Numbers
+from nearward.tabular.experts import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
+from nearward.tabular.levels import LevelRates, cross_fitted_rates
+from nearward.tabular.trees import Forest, boosted_trees, extra_trees
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Deep and shallow boosting disagree usefully: one finds interactions, the other keeps a weak signal whole.
+_DEEP: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 250, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0}
+_SHALLOW: dict[str, Any] = {
+    "learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 10, "min_samples_leaf": 20, "l2_regularization": 5.0, "max_features": 0.4,
+}  # fmt: skip
+_TREES = 150
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One set of rows in the three readings that members need.
+
+    Parameters
+    ----------
+    dense : (n, p), standardised, for everything that measures distances or adds up
+    numbers : Numbers, for trees and category rates
+    own : (n, s), the user's score columns, NaN for missing
+    """
+
+    dense: Floats
+    numbers: Numbers
+    own: Floats
+
+    def take(self, rows: NDArray[Any]) -> Columns:
+        """Return some of the rows."""
+        n = self.numbers
+        return Columns(self.dense[rows], Numbers(n.value[rows], n.rank[rows], n.code[rows]), self.own[rows])
+
+
+@dataclass(frozen=True)
+class FoldMembers:
+    """What was fitted without one fold's patients.
+
+    Parameters
+    ----------
+    rates : LevelRates
+    logistic : (p + c + 1,), weights on dense columns and category rates, intercept last
+    deep, shallow, extra : Forest
+    """
+
+    rates: LevelRates
+    logistic: Floats
+    deep: Forest
+    shallow: Forest
+    extra: Forest
+
+    def log_odds(self, rows: Columns) -> Floats:
+        """Return the members' log-odds for (q) rows -> (q, 4)."""
+        rates = self.rates.apply(rows.numbers.code)
+        linear = np.column_stack([rows.dense, rates]) @ self.logistic[:-1] + self.logistic[-1]
+        tree = tree_columns(rows.numbers, rates)
+        return np.column_stack([linear, self.deep.scores(tree), self.shallow.scores(tree), log_odds(self.extra.scores(tree), 1e-3)])
+
+
+FOLD_MEMBERS = ("logistic", "boosted, deep", "boosted, shallow", "extra-trees")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The fitted panel.
+
+    Parameters
+    ----------
+    ridge : tuple of Ridge
+    kernel : tuple of Kernel
+    folds : tuple of FoldMembers
+    own : tuple of str, the user's score columns
+    own_fill : (s,), what a missing score counts as
+    """
+
+    ridge: tuple[Ridge, ...]
+    kernel: tuple[Kernel, ...]
+    folds: tuple[FoldMembers, ...]
+    own: tuple[str, ...]
+    own_fill: Floats
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the m members, in the order of the scores' columns."""
+        ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
+        return [*ridges, "kernel, plain", "kernel, whitened", *FOLD_MEMBERS, *(f"own: {name}" for name in self.own)]
+
+    def scores(self, rows: Columns) -> Floats:
+        """Return every member's score of new rows -> (q, m)."""
+        parts = [r.scores(rows.dense) for r in self.ridge]
+        parts += [log_odds(k.scores(rows.dense), 1e-3) for k in self.kernel]
+        fitted = np.mean([fold.log_odds(rows) for fold in self.folds], axis=0)
+        return np.column_stack([*parts, fitted, np.where(np.isnan(rows.own), self.own_fill, rows.own)])
+
+
+def fit_panel(
+    rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, fold: Ints, own: tuple[str, ...], seed: int, tick: Callable[[str], None]
+) -> tuple[Panel, Floats]:
+    """Fit the panel, and score each stored row by models that did not see its patient.
+
+    Parameters
+    ----------
+    rows : Columns, n stored rows
+    encoding : Encoding
+    outcome : (n,), 0 or 1
+    group : (n,), patient numbers from 0
+    fold : (n,), from ``assign_folds``
+    own : names of the user's score columns
+    seed : int
+    tick : called with a few words before each piece of work
+
+    Returns
+    -------
+    panel : Panel
+    left_out : (n, m)
+    """
+    tick("closed-form experts")
+    ridges = [ridge_discriminant(rows.dense, outcome, group, strength) for strength in STRENGTHS]
+    kernels = [make(rows.dense, outcome, group, seed) for make in (plain_kernel, whitened_kernel)]
+    fitted = np.empty((len(outcome), len(FOLD_MEMBERS)))
+    members = []
+    for f in range(int(fold.max()) + 1):
+        tick(f"panel, fold {f + 1}")
+        inside = fold == f
+        members.append(_fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f))
+        fitted[inside] = members[-1].log_odds(rows.take(inside))
+    fill = np.array([np.nanmedian(column) for column in rows.own.T])
+    panel = Panel(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
+    left_out = np.column_stack(
+        [
+            *(out for _, out in ridges),
+            *(log_odds(k.scores(rows.dense, group), 1e-3) for k in kernels),
+            fitted,
+            np.where(np.isnan(rows.own), fill, rows.own),
+        ]
+    )
+    return panel, left_out
+
+
+def tree_columns(numbers: Numbers, rates: Floats) -> NDArray[np.float32]:
+    """Return what trees read (n, d + c): mid-ranks, NaN for missing, and category rates."""
+    return np.column_stack([numbers.rank, rates]).astype(np.float32)
+
+
+def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, seed: int) -> FoldMembers:
+    from sklearn.linear_model import LogisticRegression
+
+    levels = [len(c.levels) for c in encoding.category]
+    group = np.unique(group, return_inverse=True)[1]
+    unseen_rates = cross_fitted_rates(rows.numbers.code, levels, outcome, group, seed)
+    linear = LogisticRegression(C=0.3, max_iter=300).fit(np.column_stack([rows.dense, unseen_rates]), outcome)
+    tree = tree_columns(rows.numbers, unseen_rates)
+    leaf = max(3, len(outcome) // 3000)
+    return FoldMembers(
+        LevelRates.fit(rows.numbers.code, levels, outcome),
+        np.append(linear.coef_[0], linear.intercept_),
+        boosted_trees(tree, outcome, seed, **_DEEP),
+        boosted_trees(tree, outcome, seed, **_SHALLOW),
+        extra_trees(tree, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=0.4),
+    )

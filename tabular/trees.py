@@ -1,0 +1,198 @@
+"""Tree ensembles that are grown by scikit-learn and kept as plain arrays: nothing is pickled, nothing is executed on loading.
+
+Letters: q rows asked about, t tree columns, m nodes of all trees together.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.errors import ArtefactError
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_LEAF = -1
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees whose leaf values are summed.
+
+    Parameters
+    ----------
+    start : (trees + 1,), first node of each tree
+    feature : (m,), column asked at a node; -1 at a leaf
+    threshold : (m,), left where value <= threshold
+    left, right : (m,), child nodes, counted from the tree's first
+    missing_left : (m,), whether a missing value goes left
+    value : (m,), what a leaf adds
+    base : float, added to every score
+    columns : int, t
+    """
+
+    start: Ints
+    feature: NDArray[np.int32]
+    threshold: Singles
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    missing_left: NDArray[np.uint8]
+    value: Singles
+    base: float
+    columns: int
+
+    def scores(self, x: Singles) -> Floats:
+        """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        total = np.full(len(x), self.base)
+        for part in _each_tree(lambda tree: tree.predict(x)[:, 0], self._trees):
+            total += part
+        return total
+
+    @cached_property
+    def _trees(self) -> list[Any]:
+        return [self._tree(first, last) for first, last in zip(self.start[:-1], self.start[1:], strict=True)]
+
+    def _tree(self, first: int, last: int) -> Any:
+        """Rebuild one tree in scikit-learn's compiled form, by the names of its fields."""
+        from sklearn.tree import DecisionTreeRegressor
+        from sklearn.tree._tree import Tree
+
+        like = DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
+        node = np.zeros(last - first, dtype=like)
+        leaf = self.feature[first:last] == _LEAF
+        node["left_child"] = np.where(leaf, -1, self.left[first:last])
+        node["right_child"] = np.where(leaf, -1, self.right[first:last])
+        node["feature"] = np.where(leaf, -2, self.feature[first:last])
+        node["threshold"] = self.threshold[first:last]
+        node["missing_go_to_left"] = self.missing_left[first:last]
+        tree = Tree(self.columns, np.array([1], dtype=np.intp), 1)
+        values = self.value[first:last].astype(np.float64).reshape(-1, 1, 1)
+        tree.__setstate__({"max_depth": 0, "node_count": len(node), "nodes": node, "values": values})
+        return tree
+
+    def check(self) -> None:
+        """Refuse trees that point outside themselves or back towards their root.
+
+        Raises
+        ------
+        ArtefactError
+        """
+        size = np.repeat(np.diff(self.start), np.diff(self.start))
+        place = np.arange(len(self.feature)) - np.repeat(self.start[:-1], np.diff(self.start))
+        inner = self.feature != _LEAF
+        sound = (self.feature < self.columns) & (self.feature >= _LEAF)
+        for child in (self.left, self.right):
+            sound &= ~inner | ((child > place) & (child < size))
+        if not (sound.all() and self.start[0] == 0 and self.start[-1] == len(self.feature) and (np.diff(self.start) > 0).all()):
+            raise ArtefactError("a tree ensemble in the model is malformed: fit and save the model again")
+
+    def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, to be kept in a safetensors file."""
+        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("base", "columns")}
+        arrays["base"] = np.array([self.base, self.columns], dtype=np.float64)
+        return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, NDArray[Any]], prefix: str) -> Forest:
+        """Read what ``to_tensors`` wrote, checked."""
+        fields = {name: tensors[f"{prefix}.{name}"] for name in cls.__dataclass_fields__ if name != "columns"}
+        base, columns = fields.pop("base")
+        forest = cls(**fields, base=float(base), columns=int(columns))
+        forest.check()
+        return forest
+
+
+def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
+    """Grow gradient-boosted trees on the log-odds.
+
+    Parameters
+    ----------
+    x : (n, t), NaN for missing
+    outcome : (n,), 0 or 1
+    seed : int
+    **how
+        Passed to scikit-learn's HistGradientBoostingClassifier.
+
+    Returns
+    -------
+    Forest, whose scores are log-odds
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **how).fit(x, outcome)
+    grown = [stage[0].nodes for stage in model._predictors]
+    return _pack(
+        [
+            (np.where(n["is_leaf"], _LEAF, n["feature_idx"]), n["num_threshold"], n["left"], n["right"], n["missing_go_to_left"], n["value"])
+            for n in grown
+        ],
+        base=float(model._baseline_prediction[0, 0]),
+        columns=x.shape[1],
+    )
+
+
+def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
+    """Grow extremely randomised trees; the scores are shares of events.
+
+    Parameters
+    ----------
+    x : (n, t), NaN for missing
+    outcome : (n,), 0 or 1, both present
+    seed : int
+    trees : int
+    **how
+        Passed to scikit-learn's ExtraTreesClassifier.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    model = ExtraTreesClassifier(trees, random_state=seed, n_jobs=_workers(), **how).fit(x, outcome)
+    parts = []
+    for tree in (estimator.tree_ for estimator in model.estimators_):
+        node = tree.__getstate__()["nodes"]
+        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / trees
+        feature = np.where(tree.children_left == -1, _LEAF, tree.feature)
+        parts.append((feature, tree.threshold, tree.children_left, tree.children_right, node["missing_go_to_left"], event_share))
+    return _pack(parts, base=0.0, columns=x.shape[1])
+
+
+def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:
+    feature, threshold, left, right, missing, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    leaf = feature == _LEAF
+    return Forest(
+        start=np.cumsum([0, *(len(part[0]) for part in parts)]).astype(np.int64),
+        feature=feature.astype(np.int32),
+        threshold=np.where(leaf, 0, _not_above(threshold)).astype(np.float32),
+        left=np.where(leaf, 0, left).astype(np.int32),
+        right=np.where(leaf, 0, right).astype(np.int32),
+        missing_left=np.where(leaf, 0, missing).astype(np.uint8),
+        value=np.where(leaf, value, 0).astype(np.float32),
+        base=base,
+        columns=columns,
+    )
+
+
+def _not_above(threshold: Floats) -> Singles:
+    """Return the largest single not above each threshold: compared with singles it splits exactly as the double does."""
+    with np.errstate(over="ignore"):
+        single = threshold.astype(np.float32)
+    return np.where(single > threshold, np.nextafter(single, np.float32(-np.inf)), single)
+
+
+def _each_tree(ask: Any, trees: list[Any]) -> Any:
+    if len(trees) < 8 or _workers() == 1:
+        return map(ask, trees)
+    with ThreadPoolExecutor(_workers()) as pool:
+        return list(pool.map(ask, trees))
+
+
+def _workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
