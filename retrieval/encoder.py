@@ -58,6 +58,9 @@ class EncoderConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     head_weight: float = 0.5
+    event_share: float = 0.5
+    average_from: float = 2.0
+    temperature_rate: float = 1.0
 
 
 class AwareEncoder(nn.Module):
@@ -131,8 +134,9 @@ def soft_nearest_neighbour_loss(embedding: Tensor, outcome: Tensor, temperature:
     """
     closeness = (embedding @ embedding.T / temperature).masked_fill(~apart, -torch.inf)  # (b, b)
     same = closeness.masked_fill(outcome[:, None] != outcome[None, :], -torch.inf)
-    usable = torch.isfinite(same).any(dim=1)
-    return (closeness[usable].logsumexp(dim=1) - same[usable].logsumexp(dim=1)).mean()
+    alone = ~(apart & (outcome[:, None] == outcome[None, :])).any(dim=1)  # nobody to be near: says nothing
+    loss = closeness.logsumexp(dim=1) - same.masked_fill(alone[:, None], 0.0).logsumexp(dim=1)
+    return loss.masked_fill(alone, 0.0).sum() / (~alone).sum().clamp(min=1)
 
 
 def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, seed: int) -> AwareEncoder:
@@ -154,7 +158,9 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = AwareEncoder(x.shape[1], config).train()
-        optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        rest = [p for n, p in encoder.named_parameters() if n != "log_temperature"]
+        optimiser = torch.optim.AdamW([{"params": rest, "k": 1.0}, {"params": [encoder.log_temperature], "weight_decay": 0.0, "k": config.temperature_rate}], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        averaged = torch.optim.swa_utils.AveragedModel(encoder)
         rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
         label = torch.as_tensor(outcome, dtype=torch.float32)
         pools = [np.flatnonzero(outcome == k) for k in (0, 1)]
@@ -162,8 +168,9 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
         steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
         for step in range(steps):
             for parameters in optimiser.param_groups:
-                parameters["lr"] = config.learning_rate * _schedule(step, steps)
-            index = torch.as_tensor(np.concatenate([draw.choice(pool, batch // 2) for pool in pools]))
+                parameters["lr"] = config.learning_rate * _schedule(step, steps) * parameters["k"]
+            wanted = int(batch * config.event_share)
+            index = torch.as_tensor(np.concatenate([draw.choice(pools[0], batch - wanted), draw.choice(pools[1], wanted)]))
             kept = torch.rand(1, x.shape[1]) >= config.feature_dropout  # the same columns for the whole batch: distances compare
             embedding, logit = encoder(rows[index] * kept)
             y, who = label[index], owner[index]
@@ -173,6 +180,10 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimiser.step()
+            if step >= config.average_from * steps:
+                averaged.update_parameters(encoder)
+        if config.average_from < 1:
+            encoder = averaged.module
     return encoder.eval()
 
 

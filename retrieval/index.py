@@ -8,7 +8,6 @@ Letters: m rows of a shard, e embedding width, q query rows, k neighbours.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,6 @@ class Shard:
 def _build(vectors: Singles, exact_up_to: int) -> Any:
     import faiss
 
-    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     m, e = vectors.shape
     if m <= exact_up_to:
         index: Any = faiss.IndexFlatL2(e)
