@@ -7,9 +7,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 # public name -> the module it lives in; imported on first use, so that `import nearward` stays light
-_HOMES: dict[str, str] = {}
+_HOMES = {
+    "RiskClassifier": "nearward.risk",
+    "load": "nearward.risk",
+    "Schema": "nearward.tabular.schema",
+    "EncoderConfig": "nearward.retrieval.encoder",
+    "NearwardError": "nearward.tabular.errors",
+    "correct_prior": "nearward.tabular.calibrate",
+}
 
-__all__ = ["__version__"]
+__all__ = ["EncoderConfig", "NearwardError", "RiskClassifier", "Schema", "__version__", "correct_prior", "load"]  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, embed, fit_column_gate, train_encoder
+from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, embed, fit_column_gate, network_from_state, network_state, train_encoder
 from nearward.retrieval.index import Shard
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,31 @@ class Retriever:
     outcome: Floats
     rule: Rule
     reach: Floats
+
+    def state(self) -> dict[str, Any]:
+        """Return what a retriever is made of, for the artefact: networks as arrays, shards as vectors."""
+        return {
+            "networks": [network_state(encoder) for encoder in self.encoders],
+            "vectors": [shard.vectors for shard in self.shards],
+            "rows": [shard.rows for shard in self.shards],
+            "outcome": self.outcome,
+            "rule": self.rule,
+            "reach": self.reach,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Retriever:
+        """Rebuild a retriever; the FAISS structures are built anew from the vectors."""
+        shards = tuple(Shard(vectors, rows) for vectors, rows in zip(state["vectors"], state["rows"], strict=True))
+        known = state["outcome"]
+        return cls(
+            tuple(network_from_state(network) for network in state["networks"]),
+            shards,
+            tuple(shard.of(shard.rows[known[shard.rows] == 1]) for shard in shards),
+            known,
+            state["rule"],
+            state["reach"],
+        )
 
     def context(self, x: Floats) -> tuple[Context, Floats]:
         """Find the context of new rows.

@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+_TEMPERATURE_RATE = 20.0  # the one temperature learns this much faster than the weights, or it stays where it began
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """Sizes and training of one encoder.
@@ -35,7 +38,9 @@ class EncoderConfig:
     dropout, feature_dropout : float
         Shares of hidden units, and of encoded columns, dropped in training.
     batch : int
-        Rows a step, half of them events.
+        Rows a step.
+    event_share : float
+        Of the rows of a batch that are events. docs/log.md has what a quarter gained over a half.
     steps : int
         Steps at the most; a small table gets fewer (``epochs`` times through its rows).
     epochs : int
@@ -52,15 +57,13 @@ class EncoderConfig:
     blocks: int = 2
     dropout: float = 0.2
     feature_dropout: float = 0.1
-    batch: int = 512
-    steps: int = 1000
+    batch: int = 256
+    event_share: float = 0.25
+    steps: int = 600
     epochs: int = 60
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     head_weight: float = 0.5
-    event_share: float = 0.5
-    average_from: float = 2.0
-    temperature_rate: float = 1.0
 
 
 class AwareEncoder(nn.Module):
@@ -158,19 +161,18 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = AwareEncoder(x.shape[1], config).train()
-        rest = [p for n, p in encoder.named_parameters() if n != "log_temperature"]
-        optimiser = torch.optim.AdamW([{"params": rest, "k": 1.0}, {"params": [encoder.log_temperature], "weight_decay": 0.0, "k": config.temperature_rate}], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-        averaged = torch.optim.swa_utils.AveragedModel(encoder)
+        optimiser = _optimiser(encoder, config)
         rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
         label = torch.as_tensor(outcome, dtype=torch.float32)
         pools = [np.flatnonzero(outcome == k) for k in (0, 1)]
         batch = min(config.batch, 2 * max(len(pool) for pool in pools))
+        events = max(2, round(batch * config.event_share))
         steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
         for step in range(steps):
             for parameters in optimiser.param_groups:
-                parameters["lr"] = config.learning_rate * _schedule(step, steps) * parameters["k"]
-            wanted = int(batch * config.event_share)
-            index = torch.as_tensor(np.concatenate([draw.choice(pools[0], batch - wanted), draw.choice(pools[1], wanted)]))
+                parameters["lr"] = parameters["peak"] * _schedule(step, steps)
+            drawn = [draw.choice(pools[0], batch - events), draw.choice(pools[1], events)]
+            index = torch.as_tensor(np.concatenate(drawn))
             kept = torch.rand(1, x.shape[1]) >= config.feature_dropout  # the same columns for the whole batch: distances compare
             embedding, logit = encoder(rows[index] * kept)
             y, who = label[index], owner[index]
@@ -180,24 +182,21 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimiser.step()
-            if step >= config.average_from * steps:
-                averaged.update_parameters(encoder)
-        if config.average_from < 1:
-            encoder = averaged.module
     return encoder.eval()
 
 
+@dataclass(frozen=True)
 class ColumnGate:
     """What stands in for the encoder where patients are few: the encoded columns, each by its own weight; no head.
 
     Parameters
     ----------
-    weight : (p,)
-    temperature : float, mean squared distance of a row's neighbourhood
+    weight : (p,), mean 1
+    temperature : float, mean squared distance within a row's neighbourhood
     """
 
-    def __init__(self, weight: Floats, temperature: float) -> None:
-        self.weight, self.temperature = weight, temperature
+    weight: Floats
+    temperature: float
 
     def mean_gate(self, x: Floats) -> Floats:
         """Return the weight of each column, mean 1 (p,)."""
@@ -230,6 +229,32 @@ def embed(encoder: AwareEncoder | ColumnGate, x: Floats, chunk: int = 8192) -> t
     return embedding, logit
 
 
+def _optimiser(encoder: AwareEncoder, config: EncoderConfig) -> torch.optim.AdamW:
+    networks = [value for name, value in encoder.named_parameters() if name != "log_temperature"]
+    groups = [
+        {"params": networks, "peak": config.learning_rate},
+        {"params": [encoder.log_temperature], "peak": _TEMPERATURE_RATE * config.learning_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+
 def _schedule(step: int, steps: int) -> float:
     warm = min(1.0, (step + 1) / 30)
     return warm * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
+
+
+def network_state(encoder: AwareEncoder | ColumnGate) -> Any:
+    """Return an encoder as a column gate, or as plain arrays and numbers."""
+    if isinstance(encoder, ColumnGate):
+        return encoder
+    arrays = {name: value.float().numpy() for name, value in encoder.state_dict().items()}
+    return {"columns": encoder.columns, "config": encoder.config, "parameters": arrays}
+
+
+def network_from_state(state: Any) -> AwareEncoder | ColumnGate:
+    """Rebuild what ``network_state`` took apart."""
+    if isinstance(state, ColumnGate):
+        return state
+    encoder = AwareEncoder(state["columns"], state["config"])
+    encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})
+    return encoder.double().eval()

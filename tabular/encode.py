@@ -1,6 +1,6 @@
 """From a conformed frame to numbers, fitted once on the stored rows.
 
-Every number column gives its robustly standardised, softly clipped value and its mid-rank among the stored rows; every
+Every number column gives its robustly standardised value, logarithmic in its tails, and its mid-rank among the stored rows; every
 column that misses values gives a missing flag, so that a missing value is never a category or a zero that means something;
 categories give one column a level up to 16 levels (rarer levels pooled), and a frequency where there are more.
 
@@ -23,7 +23,7 @@ Codes = NDArray[np.int64]
 
 ONE_HOT_LEVELS = 16
 _KNOTS = 512  # of a column's distribution function; exact up to this many different values
-_CLIP = 3.0  # standard deviations at which soft clipping bites
+_FURTHEST = 1e4  # standard deviations: beyond, further is not further
 _POOL_BELOW = 5  # a level with fewer stored rows than this shares the pool
 MISSING, UNSEEN = -1, -2
 
@@ -34,7 +34,7 @@ class Numbers:
 
     Parameters
     ----------
-    value : (n, d), soft-clipped robust z-score; NaN where missing
+    value : (n, d), asinh of the robust z-score; NaN where missing
     rank : (n, d), mid-rank in [0, 1]; NaN where missing
     code : (n, c), level number, -1 where missing, -2 for a level never seen in a stored row
     """
@@ -115,7 +115,7 @@ class Encoding:
     @classmethod
     def fit(cls, schema: Schema, frame: pl.DataFrame) -> Encoding:
         """Fit on the stored rows: ``frame`` as ``schema.conform`` gives it."""
-        features = [schema[name] for name in schema.features]
+        features = [schema[name] for name in schema.named("feature", "expert")]
         return cls(
             tuple(NumberColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "number"),
             tuple(CategoryColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "category"),
@@ -143,9 +143,9 @@ class Encoding:
         value, rank = np.empty((n, len(self.number))), np.empty((n, len(self.number)))
         for j, column in enumerate(self.number):
             x = frame.get_column(column.name).to_numpy()  # null becomes NaN
-            with np.errstate(over="ignore"):  # 1e308 is as far outside as 1e9 standard deviations are
-                z = np.clip((x - column.centre) / column.scale, -1e9, 1e9)
-            value[:, j] = z / np.sqrt(1 + (z / _CLIP) ** 2)
+            with np.errstate(over="ignore"):
+                z = np.clip((x - column.centre) / column.scale, -_FURTHEST, _FURTHEST)
+            value[:, j] = np.arcsinh(z)  # linear in the middle, logarithmic in the tails, where rare outcomes live
             rank[:, j] = np.where(np.isnan(x), np.nan, np.interp(x, column.knots, column.ranks))
         code = np.full((n, len(self.category)), MISSING, dtype=np.int64)
         for j, category in enumerate(self.category):

@@ -93,15 +93,20 @@ class Kernel:
     weight: Floats
     owner: Ints
 
-    def scores(self, x: Floats, group: Ints | None = None) -> Floats:
-        """Return the share of events around each (q, p) row -> (q,); rows of the same ``group`` (q,) are left out."""
-        return self._around(x, group)[0]
+    def around(self, x: Floats, group: Ints | None = None) -> tuple[Floats, Floats]:
+        """Look around each row.
 
-    def distances(self, x: Floats, group: Ints | None = None) -> Floats:
-        """Return each row's mean squared distance to its neighbourhood (q,): how far it is from any patient stored."""
-        return self._around(x, group)[1]
+        Parameters
+        ----------
+        x : (q, p)
+        group : (q,), optional
+            Patients; references of a row's own patient are left out.
 
-    def _around(self, x: Floats, group: Ints | None) -> tuple[Floats, Floats]:
+        Returns
+        -------
+        share : (q,), weighted share of events
+        distance : (q,), mean squared distance to the neighbourhood: how far the row is from any patient stored
+        """
         share, far = np.empty(len(x)), np.empty(len(x))
         size = (self.reference**2).sum(axis=1)
         near = min(_NEIGHBOURS, len(self.reference) - 1)

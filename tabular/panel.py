@@ -107,17 +107,16 @@ class Panel:
         ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
         return [*ridges, "kernel, plain", "kernel, whitened", *FOLD_MEMBERS, *(f"own: {name}" for name in self.own)]
 
-    def scores(self, rows: Columns) -> Floats:
-        """Return every member's score of new rows -> (q, m)."""
-        parts = [r.scores(rows.dense) for r in self.ridge]
-        parts += [log_odds(k.scores(rows.dense), 1e-3) for k in self.kernel]
+    def scores(self, rows: Columns) -> tuple[Floats, Floats]:
+        """Return every member's score of new rows (q, m), and each row's distance to its neighbourhood (q,)."""
+        around = [k.around(rows.dense) for k in self.kernel]
         fitted = np.mean([fold.log_odds(rows) for fold in self.folds], axis=0)
-        return np.column_stack([*parts, fitted, np.where(np.isnan(rows.own), self.own_fill, rows.own)])
+        return _side_by_side([r.scores(rows.dense) for r in self.ridge], around, fitted, rows.own, self.own_fill), around[0][1]
 
 
 def fit_panel(
     rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, fold: Ints, own: tuple[str, ...], seed: int, tick: Callable[[str], None]
-) -> tuple[Panel, Floats]:
+) -> tuple[Panel, Floats, Floats]:
     """Fit the panel, and score each stored row by models that did not see its patient.
 
     Parameters
@@ -134,7 +133,8 @@ def fit_panel(
     Returns
     -------
     panel : Panel
-    left_out : (n, m)
+    left_out : (n, m), scores
+    distance : (n,), squared distance of each row to its neighbourhood, its own patient left out
     """
     tick("closed-form experts")
     ridges = [ridge_discriminant(rows.dense, outcome, group, strength) for strength in STRENGTHS]
@@ -146,22 +146,20 @@ def fit_panel(
         inside = fold == f
         members.append(_fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f))
         fitted[inside] = members[-1].log_odds(rows.take(inside))
-    fill = np.array([np.nanmedian(column) for column in rows.own.T])
+    fill = np.array([np.nanmedian(column) for column in rows.own.T], dtype=np.float64)
     panel = Panel(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
-    left_out = np.column_stack(
-        [
-            *(out for _, out in ridges),
-            *(log_odds(k.scores(rows.dense, group), 1e-3) for k in kernels),
-            fitted,
-            np.where(np.isnan(rows.own), fill, rows.own),
-        ]
-    )
-    return panel, left_out
+    around = [k.around(rows.dense, group) for k in kernels]
+    return panel, _side_by_side([out for _, out in ridges], around, fitted, rows.own, fill), around[0][1]
 
 
 def tree_columns(numbers: Numbers, rates: Floats) -> NDArray[np.float32]:
     """Return what trees read (n, d + c): mid-ranks, NaN for missing, and category rates."""
     return np.column_stack([numbers.rank, rates]).astype(np.float32)
+
+
+def _side_by_side(ridge: list[Floats], around: list[tuple[Floats, Floats]], fitted: Floats, own: Floats, fill: Floats) -> Floats:
+    kernel = [log_odds(share, 1e-3) for share, _ in around]
+    return np.column_stack([*ridge, *kernel, fitted, np.where(np.isnan(own), fill, own)])
 
 
 def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, seed: int) -> FoldMembers:

@@ -1,6 +1,7 @@
-"""One log-odds from many: a non-negative stack, drawn towards the plain mean, the more so the fewer the events.
+"""One log-odds from many opinions: each member calibrated on its own, then a non-negative stack, drawn towards the plain mean
+the more the fewer the events.
 
-Letters: n rows, m members.
+Letters: n rows, q query rows, m members.
 """
 
 from __future__ import annotations
@@ -11,60 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nearward.tabular.calibrate import log_loss, logistic
+from nearward.tabular.calibrate import Calibration, log_loss, logistic
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_PULLS = (0.3, 3.0, 30.0, 300.0)  # penalty on leaving the plain mean, in events' worth
+_PULLS = (1.0, 10.0, 100.0, 1000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
+_TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Weights of the members' log-odds.
+    """Members' calibrations and weights.
 
     Parameters
     ----------
+    member : tuple of Calibration, m of them
     weight : (m,), not negative
     shift : float
     """
 
+    member: tuple[Calibration, ...]
     weight: Floats
     shift: float
 
-    @classmethod
-    def fit(cls, members: Floats, outcome: Ints, pull: float) -> Stack:
-        """Fit on out-of-fold log-odds (n, m), each calibrated on its own; ``pull`` is in events."""
-        n, m = members.shape
-        even = np.full(m, 1 / m)
-        spread = members.std(axis=0)
-        strength = pull * float(np.mean(spread**2)) / max(n, 1)
-
-        def objective(free: Floats) -> tuple[float, Floats]:
-            weight, shift = free[:-1], free[-1]
-            z = members @ weight + shift
-            error = (logistic(z) - outcome) / n
-            away = weight - even
-            return log_loss(z, outcome) + strength * float(away @ away), np.append(error @ members + 2 * strength * away, error.sum())
-
-        bounds = [(0.0, None)] * m + [(None, None)]
-        best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
-        return cls(best[:-1], float(best[-1]))
-
-    def log_odds(self, members: Floats) -> Floats:
-        """Return the stacked log-odds of (q, m) -> (q,)."""
-        out: Floats = members @ self.weight + self.shift
+    def log_odds(self, scores: Floats) -> Floats:
+        """Return the stacked log-odds of members' scores (q, m) -> (q,)."""
+        out: Floats = _calibrated(self.member, scores) @ self.weight + self.shift
         return out
 
 
-def cross_fitted_stack(members: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats, float]:
+def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
     How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores.
 
     Parameters
     ----------
-    members : (n, m), out-of-fold log-odds
+    scores : (n, m), each by a model that had not seen the row
     outcome : (n,), 0 or 1
     fold : (n,)
 
@@ -74,14 +59,46 @@ def cross_fitted_stack(members: Floats, outcome: Ints, fold: Ints) -> tuple[Stac
     left_out : (n,), log-odds
     pull : float, the chosen penalty
     """
-    best: tuple[float, float, Floats] | None = None
+    parts = []
+    for f in np.unique(fold):
+        inside = fold == f
+        member = _calibrations(scores[~inside], outcome[~inside])
+        parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
+    trials = []
     for pull in _PULLS:
         left_out = np.empty(len(outcome))
-        for f in np.unique(fold):
-            inside = fold == f
-            left_out[inside] = Stack.fit(members[~inside], outcome[~inside], pull).log_odds(members[inside])
-        loss = log_loss(left_out, outcome)
-        if best is None or loss < best[0]:
-            best = (loss, pull, left_out)
-    assert best is not None
-    return Stack.fit(members, outcome, best[1]), best[2], best[1]
+        for inside, seen, known, asked in parts:
+            weight, shift = _weights(seen, known, pull)
+            left_out[inside] = asked @ weight + shift
+        trials.append((log_loss(left_out, outcome), pull, left_out))
+    _, pull, left_out = min(trials, key=lambda trial: trial[0])
+    member = _calibrations(scores, outcome)
+    weight, shift = _weights(_calibrated(member, scores), outcome, pull)
+    return Stack(member, weight, shift), left_out, pull
+
+
+def _calibrations(scores: Floats, outcome: Ints) -> tuple[Calibration, ...]:
+    slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
+    return tuple(Calibration.fit(column, outcome, slopes) for column in scores.T)
+
+
+def _calibrated(member: tuple[Calibration, ...], scores: Floats) -> Floats:
+    return np.column_stack([calibration.log_odds(column) for calibration, column in zip(member, scores.T, strict=True)])
+
+
+def _weights(members: Floats, outcome: Ints, pull: float) -> tuple[Floats, float]:
+    """Minimise log-loss + pull / n * variance * |weight - 1/m|² over weight >= 0; members are calibrated log-odds (n, m)."""
+    n, m = members.shape
+    even = np.full(m, 1 / m)
+    strength = pull * float(np.mean(members.var(axis=0))) / n
+
+    def objective(free: Floats) -> tuple[float, Floats]:
+        weight, shift = free[:-1], free[-1]
+        z = members @ weight + shift
+        error = (logistic(z) - outcome) / n
+        away = weight - even
+        return log_loss(z, outcome) + strength * float(away @ away), np.append(error @ members + 2 * strength * away, error.sum())
+
+    bounds = [(0.0, None)] * m + [(None, None)]
+    best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
+    return best[:-1], float(best[-1])

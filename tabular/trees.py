@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,9 @@ class Forest:
     base: float
     columns: int
 
+    def __post_init__(self) -> None:
+        self.check()
+
     def scores(self, x: Singles) -> Floats:
         """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
         x = np.ascontiguousarray(x, dtype=np.float32)
@@ -63,11 +66,9 @@ class Forest:
 
     def _tree(self, first: int, last: int) -> Any:
         """Rebuild one tree in scikit-learn's compiled form, by the names of its fields."""
-        from sklearn.tree import DecisionTreeRegressor
         from sklearn.tree._tree import Tree
 
-        like = DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
-        node = np.zeros(last - first, dtype=like)
+        node = np.zeros(last - first, dtype=_node_type())
         leaf = self.feature[first:last] == _LEAF
         node["left_child"] = np.where(leaf, -1, self.left[first:last])
         node["right_child"] = np.where(leaf, -1, self.right[first:last])
@@ -95,20 +96,12 @@ class Forest:
         if not (sound.all() and self.start[0] == 0 and self.start[-1] == len(self.feature) and (np.diff(self.start) > 0).all()):
             raise ArtefactError("a tree ensemble in the model is malformed: fit and save the model again")
 
-    def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name, to be kept in a safetensors file."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("base", "columns")}
-        arrays["base"] = np.array([self.base, self.columns], dtype=np.float64)
-        return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, NDArray[Any]], prefix: str) -> Forest:
-        """Read what ``to_tensors`` wrote, checked."""
-        fields = {name: tensors[f"{prefix}.{name}"] for name in cls.__dataclass_fields__ if name != "columns"}
-        base, columns = fields.pop("base")
-        forest = cls(**fields, base=float(base), columns=int(columns))
-        forest.check()
-        return forest
+@cache
+def _node_type() -> Any:
+    from sklearn.tree import DecisionTreeRegressor
+
+    return DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
 
 
 def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:

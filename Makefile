@@ -1,0 +1,44 @@
+# Needs Python >= 3.11 and pip, nothing else. `make demo` shows what nearward does; `make test` is what CI runs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench links clean
+
+demo: .venv/.installed
+	$(BIN)/nearward demo
+
+# Not `python -m pytest`: that puts the root on sys.path, where modules load under a second name.
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/.installed-dev links
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/.installed-dev
+	$(BIN)/python benchmarks/risk.py
+
+# The stamps: nothing is installed again until pyproject.toml changes.
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("nearward needs Python >= 3.11: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --editable '.[boost,dev]'
+	touch $@
+
+# setuptools maps tabular/ to nearward.tabular, which mypy can't follow: it reads the package as these links lay it out.
+links:
+	rm -rf .links
+	mkdir -p .links/nearward
+	ln -s $(addprefix ../../,$(wildcard nearward/*.py) nearward/py.typed tabular retrieval synth evaluation) .links/nearward/
+
+# Leaves .venv (remove it to start afresh) and out/, where the benchmark keeps its predictions.
+clean:
+	rm -rf .links .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

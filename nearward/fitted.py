@@ -1,0 +1,220 @@
+"""A fitted risk model, from encoded rows to risks: the one way that a patient's row goes.
+
+frame → schema check → encoding → panel and embedding → neighbours → vote → stack → calibration → risk
+
+Letters: n stored rows, q query rows, m members of the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from nearward.retrieval.context import Context, Retriever, Rule, fit_retriever
+from nearward.retrieval.encoder import ColumnGate, EncoderConfig
+from nearward.tabular.artefact import Arrays, pack, unpack
+from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
+from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
+from nearward.tabular.experts import Kernel, Ridge
+from nearward.tabular.folds import assign_folds
+from nearward.tabular.levels import LevelRates
+from nearward.tabular.panel import Columns, FoldMembers, Panel, fit_panel
+from nearward.tabular.schema import Schema
+from nearward.tabular.stack import Stack, fit_stack
+from nearward.tabular.trees import Forest
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
+_PARTS: tuple[type, ...] = (
+    Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, ColumnGate, EncoderConfig, Rule,
+    Stack, Calibration, Band, Novelty,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is said of q rows.
+
+    Parameters
+    ----------
+    risk, low, high : (q,), probability
+    vote : (q,), share of the similar patients' weight that had the outcome
+    n_similar : (q,), how many patients in the context are as near as context usually is
+    novelty : (q,), share of stored patients who are less unusual
+    """
+
+    risk: Floats
+    low: Floats
+    high: Floats
+    vote: Floats
+    n_similar: Ints
+    novelty: Floats
+
+
+@dataclass(frozen=True)
+class FittedRisk:
+    """Everything that scoring needs.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    panel : Panel
+    retriever : Retriever
+    stack : Stack
+    calibration : Calibration
+    band : Band
+    novelty : Novelty
+    trained_prevalence : float
+    prevalence : float or None
+        Where the model is used, if it differs from where it was trained.
+    """
+
+    encoding: Encoding
+    panel: Panel
+    retriever: Retriever
+    stack: Stack
+    calibration: Calibration
+    band: Band
+    novelty: Novelty
+    trained_prevalence: float
+    prevalence: float | None
+
+    def score(self, frame: pl.DataFrame) -> Scores:
+        """Score a conformed frame of q rows."""
+        rows = _columns(self.encoding, frame, self.panel.own)
+        panel, distance = self.panel.scores(rows)
+        context, head = self.retriever.context(rows.dense)
+        stacked = self.stack.log_odds(_members(panel, context.vote, head, self.has_head))
+        risk = logistic(self.calibration.log_odds(stacked))
+        low, high = self.band.around(stacked, risk)
+        if self.prevalence is not None:
+            risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
+        return Scores(risk, low, high, context.vote, self.retriever.similar_count(context), self.novelty.score(distance))
+
+    def context(self, frame: pl.DataFrame) -> Context:
+        """Return the similar patients of a conformed frame's rows."""
+        return self.retriever.context(_columns(self.encoding, frame, self.panel.own).dense)[0]
+
+    def gate(self, frame: pl.DataFrame) -> dict[str, float]:
+        """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
+        weight = self.retriever.gate(_columns(self.encoding, frame, self.panel.own).dense)
+        total: dict[str, float] = {}
+        for (_, source), value in zip(self.encoding.outputs, weight, strict=True):
+            total[source] = total.get(source, 0.0) + float(value) / len(weight)
+        return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+    @property
+    def has_head(self) -> bool:
+        """Whether encoders were trained; a column gate has no opinion of its own."""
+        return not isinstance(self.retriever.encoders[0], ColumnGate)
+
+    def pack(self, tensors: Arrays) -> Any:
+        """Return the model as JSON, its arrays put into ``tensors``."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return pack({**parts, "retriever": self.retriever.state()}, tensors)
+
+    @classmethod
+    def unpack(cls, packed: Any, tensors: Arrays) -> FittedRisk:
+        """Rebuild what ``pack`` took apart."""
+        parts = unpack(packed, tensors, {part.__name__: part for part in _PARTS})
+        return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"])})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What fitting may be told.
+
+    Parameters
+    ----------
+    folds : int
+    encoder : EncoderConfig
+    prevalence : float or None
+    seed : int
+    """
+
+    folds: int
+    encoder: EncoderConfig
+    prevalence: float | None
+    seed: int
+
+
+def fit_risk(
+    schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, recipe: Recipe, tick: Callable[[str], None]
+) -> tuple[FittedRisk, dict[str, Any]]:
+    """Fit on conformed rows; every score that something is fitted on comes from a model that had not seen the row's patient.
+
+    Parameters
+    ----------
+    schema : Schema
+    frame : conformed, n rows
+    outcome : (n,), 0 or 1
+    group : (n,), patient numbers from 0
+    recipe : Recipe
+    tick : called with a few words before each piece of work
+
+    Returns
+    -------
+    model : FittedRisk
+    summary : JSON-able account of the training, its figures out of fold
+    """
+    fold = assign_folds(outcome, group, recipe.folds, recipe.seed)
+    encoding = Encoding.fit(schema, frame)
+    rows = _columns(encoding, frame, schema.experts)
+    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
+    retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
+    tick("stack and calibration")
+    trained = not isinstance(retriever.encoders[0], ColumnGate)
+    members = _members(panel=scores, vote=context.vote, head=head, has_head=trained)
+    stack, left_out, pull = fit_stack(members, outcome, fold)
+    model = FittedRisk(
+        encoding,
+        panel,
+        retriever,
+        stack,
+        Calibration.fit(left_out, outcome),
+        Band.fit(left_out, outcome),
+        Novelty.fit(distance),
+        float(outcome.mean()),
+        recipe.prevalence,
+    )
+    names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
+    summary = {
+        "rows": len(outcome),
+        "events": int(outcome.sum()),
+        "patients": int(group.max()) + 1,
+        "folds": recipe.folds,
+        "retrieval": "AWARE encoders" if trained else "gated columns: too few patients or events for encoders",
+        "stack_pull": pull,
+        "out_of_fold": {
+            "auprc": float(average_precision_score(outcome, left_out)),
+            "auroc": float(roc_auc_score(outcome, left_out)),
+            "members": {
+                name: {"auprc": float(average_precision_score(outcome, column)), "weight": float(weight)}
+                for name, column, weight in zip(names, members.T, stack.weight, strict=True)
+            },
+            "contexts": [
+                {"neighbours": t.rule.neighbours, "floor": t.rule.floor, "width": t.rule.width, "vote_auprc": t.auprc} for t in trials
+            ],
+        },
+        "context": {"neighbours": retriever.rule.neighbours, "floor": retriever.rule.floor, "width": retriever.rule.width},
+    }
+    return model, summary
+
+
+def _columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...]) -> Columns:
+    numbers = encoding.numbers(frame)
+    place = {column.name: j for j, column in enumerate(encoding.number)}
+    return Columns(encoding.dense(numbers), numbers, numbers.value[:, [place[name] for name in own]])
+
+
+def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:
+    opinions = [panel, log_odds(vote, _VOTE_FLOOR)]
+    return np.column_stack([*opinions, head] if has_head else opinions)

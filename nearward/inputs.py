@@ -1,0 +1,107 @@
+"""What users hand to ``fit``, checked and turned into numbers: outcomes, patients, and features that are too good to be true."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+
+Ints = NDArray[np.int64]
+
+FEWEST_EVENTS = 10
+
+
+def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any], Ints]:
+    """Turn an outcome into 0 and 1.
+
+    Parameters
+    ----------
+    y : Series or array-like of n values, two of them different
+    rows : int, n
+    positive : value, optional
+        Which value is the event; by default the greater of the two.
+
+    Returns
+    -------
+    classes : (2,), the two values, the event last
+    outcome : (n,), 0 or 1
+
+    Raises
+    ------
+    InputError
+        Missing values; one value, or more than two; lengths that differ; an event value that does not occur.
+    TooFewEvents
+        Fewer than 10 rows of either class.
+    """
+    if y is None:
+        raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
+    values = y.to_numpy() if isinstance(y, pl.Series) else np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:
+        from sklearn.exceptions import DataConversionWarning
+
+        warnings.warn("A column-vector y was passed when a 1d array was expected: taken as one column", DataConversionWarning, stacklevel=3)
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
+    if len(values) != rows:
+        raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
+    series = pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values)
+    missing = int(series.null_count()) + (int(series.is_nan().sum()) if series.dtype.is_float() else 0)
+    if missing:
+        raise InputError(f"the outcome is missing (null or NaN) in {missing} of {rows} rows: drop these rows, or find out what happened")
+    if series.dtype.is_float() and bool(series.is_infinite().any()):
+        raise InputError("the outcome holds infinite (inf) values")
+    classes = np.unique(values)
+    if len(classes) > 2 and series.dtype.is_float() and bool((series != series.round()).any()):
+        raise InputError(f"Unknown label type: continuous. The outcome has {len(classes)} different values; an event happens or it does not")
+    if len(classes) > 2:
+        raise InputError(
+            f"the outcome has {len(classes)} different values. Only binary classification is supported. The type of the target is multiclass"
+        )
+    if len(classes) < 2:
+        raise InputError("the outcome is the same in every row: one class only, nothing to learn")
+    if positive is not None:
+        if not (classes == positive).any():
+            raise InputError(f"no row has the outcome value named as positive ({positive!r}, {type(positive).__name__})")
+        classes = np.array([classes[classes != positive][0], classes[classes == positive][0]])
+    outcome = (values == classes[1]).astype(np.int64)
+    if outcome.sum() < FEWEST_EVENTS:
+        raise TooFewEvents(int(outcome.sum()), FEWEST_EVENTS)
+    if (1 - outcome).sum() < FEWEST_EVENTS:
+        raise InputError(f"refused: only {(1 - outcome).sum()} rows are free of the event; at least {FEWEST_EVENTS} are needed")
+    return classes, outcome
+
+
+def read_groups(groups: Any, rows: int) -> Ints:
+    """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
+    if groups is None:
+        return np.arange(rows)
+    series = groups if isinstance(groups, pl.Series) else _series(np.asarray(groups))
+    if len(series) != rows:
+        raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
+    if series.null_count():
+        raise InputError(f"groups is missing in {series.null_count()} of {rows} rows: whose are they? Give each a patient of its own")
+    return series.rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
+    """Warn of features that equal the outcome, or are missing exactly where it happened or did not."""
+    found = []
+    for column in frame.iter_columns():
+        same = (column.is_null().to_numpy() == (outcome == 1)).mean() in (0.0, 1.0)
+        if not same and column.n_unique() == 2 and column.null_count() == 0:
+            same = (column.to_numpy() == column[0])[outcome == outcome[0]].all() and (column.to_numpy() != column[0])[outcome != outcome[0]].all()
+        found += [column.name] if same else []
+    if found:
+        warnings.warn(f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them.", DataWarning, stacklevel=4)
+
+
+def _series(values: NDArray[Any]) -> pl.Series:
+    if values.dtype == object:
+        return pl.Series("outcome", values.tolist(), strict=False)
+    return pl.Series("outcome", values)

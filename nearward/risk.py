@@ -1,0 +1,316 @@
+"""RiskClassifier: the estimator that users see. It checks what comes in, fits, scores, explains, saves and loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from nearward import __version__
+from nearward.explain import similar_rows
+from nearward.fitted import FittedRisk, Recipe, Scores, fit_risk
+from nearward.inputs import read_groups, read_outcome, warn_of_giveaways
+from nearward.retrieval.encoder import EncoderConfig
+from nearward.tabular.artefact import Arrays, read_model, write_model
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.frame import to_frame
+from nearward.tabular.schema import Schema, unit_slips
+
+_BATCH = 8192
+_OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
+_ID = "(id)"
+
+
+class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Risk of a rare outcome, from similar past patients and a panel of experts.
+
+    Parameters
+    ----------
+    seed : int
+        Everything random follows from it: the same seed and rows give the same model.
+    positive : value, optional
+        The outcome value that is the event; by default the greater of the two.
+    schema : Schema, optional
+        Roles and kinds of the columns; inferred by default.
+    experts : sequence of str
+        Number columns that are scores of their own, higher meaning more risk: SOFA, APACHE, a legacy model.
+    folds : int
+        Cross-fitting folds, and encoders.
+    encoder : EncoderConfig, optional
+        Sizes and training of the AWARE encoders.
+    prevalence : float, optional
+        Of the outcome where the model will be used, if it differs from the training rows'; risks are carried there in closed form.
+    progress : callable, optional
+        Called with a few words before each piece of work in ``fit``.
+
+    Attributes
+    ----------
+    classes_ : (2,), the outcome values, the event last
+    schema_ : Schema
+    summary_ : dict, account of the training; its figures are out of fold
+    n_features_in_ : int
+    feature_names_in_ : (d,), where the frame had names
+
+    References
+    ----------
+    AWARE: attention-weighted supervised embeddings (arXiv 2604.01841), cross-fitted here; see docs/log.md for what was measured.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> biopsies = load_breast_cancer()
+    >>> cohort, malignant = biopsies.data[:280, :8], biopsies.target[:280] == 0
+    >>> model = RiskClassifier(seed=0).fit(cohort, malignant)
+    >>> model.predict_proba(biopsies.data[280:283, :8]).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        positive: Any = None,
+        schema: Schema | None = None,
+        experts: Sequence[str] = (),
+        folds: int = 5,
+        encoder: EncoderConfig | None = None,
+        prevalence: float | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.positive = positive
+        self.schema = schema
+        self.experts = experts
+        self.folds = folds
+        self.encoder = encoder
+        self.prevalence = prevalence
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> RiskClassifier:
+        """Fit on a cohort.
+
+        Parameters
+        ----------
+        X : frame of n rows
+            pl.DataFrame, pl.LazyFrame, a pandas or Arrow table, or an array of shape (n, d).
+        y : (n,), the outcome, two values
+        groups : (n,), optional
+            The patient of each row, where patients repeat; no split ever parts a patient's rows.
+
+        Raises
+        ------
+        InputError
+            What cannot be used, by column name and row count.
+        TooFewEvents
+            Fewer than 10 events.
+        """
+        frame = to_frame(X)
+        if frame.height < 2:
+            raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
+        classes, outcome = read_outcome(y, frame.height, self.positive)
+        group = read_groups(groups, frame.height)
+        schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
+        for name in schema.experts:
+            if schema[name].kind != "number":
+                raise InputError(f"the expert column {name!r} is text: a score must be a number")
+        self._check_ids(schema, frame)
+        rows = schema.conform(frame)
+        if rows.width == 0:
+            raise InputError("no feature columns are left after ids, groups, times and ignored columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
+        warn_of_giveaways(rows, outcome)
+        self.n_features_in_ = frame.width
+        self._remember_names(X)
+        apart = [len(np.unique(group[outcome == value])) for value in (0, 1)]
+        recipe = Recipe(max(2, min(self.folds, *apart)), self.encoder or EncoderConfig(), self.prevalence, self.seed)
+        tick = self.progress or (lambda words: None)
+        self.classes_ = classes
+        self.schema_ = schema
+        self._model, self.summary_ = fit_risk(schema, rows, outcome, group, recipe, tick)
+        ids = schema.named("id")
+        name = frame.get_column(ids[0]).cast(pl.String) if ids else pl.int_range(frame.height, eager=True).cast(pl.String)
+        self._records = rows.with_columns(name.alias(_ID), pl.Series(_OUTCOME, outcome))
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class, the event's last: (q, 2)."""
+        risk = self._score(self._conform(X)).risk
+        return np.column_stack([1 - risk, risk])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""
+        risk = self.predict_proba(X)[:, 1]
+        return np.asarray(self.classes_[(risk > 0.5).astype(int)])
+
+    def predict_frame(self, X: Any) -> pl.DataFrame:
+        """Return the risks with what is needed to read them.
+
+        Returns
+        -------
+        pl.DataFrame, q rows
+            The id column where the schema has one, else ``row``; ``risk`` with its band ``low`` to ``high``;
+            ``n_similar``, how many patients of the context are as near as usual; ``novelty``, the share of stored patients who are
+            less unusual (above .99: outside the training population); ``vote``, the similar patients' own share of events.
+        """
+        frame = self._frame(X)
+        scores = self._score(self._conform(frame))
+        return pl.DataFrame(
+            [
+                self._row_ids(frame),
+                pl.Series("risk", scores.risk),
+                pl.Series("low", scores.low),
+                pl.Series("high", scores.high),
+                pl.Series("n_similar", scores.n_similar),
+                pl.Series("novelty", scores.novelty),
+                pl.Series("vote", scores.vote),
+            ]
+        )
+
+    def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
+        """Return the patients whose vote each row's is, the weightiest first.
+
+        Parameters
+        ----------
+        X : frame of q rows
+        k : int, optional
+            Patients a row; None for all, whose ``weight * outcome`` then sums to the row's ``vote``.
+
+        Returns
+        -------
+        pl.DataFrame
+            The row's id, ``rank``, ``patient`` (its id in the training cohort, or its row number there), ``weight``,
+            ``outcome``, ``distance`` (in its encoder's embedding), ``floored`` (there only because of the class floor), and
+            ``differs``: the features that set the two apart most, as ``name: this row → that patient``.
+        """
+        if k is not None and k < 1:
+            raise InputError(f"k must be at least 1, however: k={k}")
+        frame = self._frame(X)
+        rows = self._conform(frame)
+        return similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k)
+
+    def gate(self) -> pl.DataFrame:
+        """Return what made patients similar: each column's share of the encoders' mean gate over the stored rows."""
+        check_is_fitted(self, "_model")
+        share = self._model.gate(self._records.drop(_ID, _OUTCOME))
+        return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
+
+    # ---- on disk ----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder; it holds patient records and is written for its owner's eyes only."""
+        check_is_fitted(self, "_model")
+        tensors: Arrays = {}
+        about = {
+            "package_version": __version__,
+            "schema": json.loads(self.schema_.to_json()),
+            "classes": self.classes_.tolist(),
+            "config": {"seed": self.seed, "folds": self.folds, "prevalence": self.prevalence},
+            "n_features_in": self.n_features_in_,
+            "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            "summary": self.summary_,
+            "model": self._model.pack(tensors),
+        }
+        write_model(folder, about, tensors, self._records)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RiskClassifier:
+        """Read a saved model, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not a model; corrupt; saved by a later version.
+        """
+        about, tensors, records = read_model(folder)
+        schema = Schema.from_json(json.dumps(about["schema"]))
+        classes = np.array(about["classes"])
+        model = cls(**about["config"], positive=about["classes"][1], schema=schema, experts=schema.experts)
+        model.classes_, model.schema_, model.summary_ = classes, schema, about["summary"]
+        model.n_features_in_ = about["n_features_in"]
+        if about["feature_names_in"]:
+            model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
+        model._model = FittedRisk.unpack(about["model"], tensors)
+        model._records = records
+        return model
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _frame(self, X: Any) -> pl.DataFrame:
+        if not hasattr(self, "_model"):
+            raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
+        frame = to_frame(X, self.schema_names)
+        if not hasattr(X, "columns") and not isinstance(X, pl.LazyFrame) and frame.width != self.n_features_in_:
+            raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
+        return frame
+
+    @property
+    def schema_names(self) -> list[str]:
+        """Names of the schema's columns, in order."""
+        return [column.name for column in self.schema_.columns]
+
+    def _conform(self, X: Any) -> pl.DataFrame:
+        frame = self._frame(X)
+        if frame.height == 0:
+            raise InputError("the frame has 0 rows (0 sample(s) while a minimum of 1 is required): nobody to score")
+        rows = self.schema_.conform(frame)
+        extra = [name for name in frame.columns if name not in self.schema_names]
+        if extra:
+            warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)
+        slips = unit_slips(rows, self.schema_)
+        if slips:
+            told = ", ".join(f"{name!r} in {count} rows" for name, count in slips.items())
+            warnings.warn(f"values a thousand times outside the training range, a slip of units? {told}", DataWarning, stacklevel=3)
+        unseen = self._model.encoding.unseen(self._model.encoding.numbers(rows))
+        if unseen:
+            told = ", ".join(f"{name!r} in {count} rows" for name, count in unseen.items())
+            warnings.warn(f"categories that no training patient had: {told}", DataWarning, stacklevel=3)
+        return rows
+
+    def _score(self, rows: pl.DataFrame) -> Scores:
+        parts = [self._model.score(part) for part in _batches(rows)]
+        return Scores(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Scores)))
+
+    def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
+        self._check_ids(self.schema_, frame)
+        ids = [name for name in self.schema_.named("id") if name in frame.columns]
+        return frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True).alias("row")
+
+    @staticmethod
+    def _check_ids(schema: Schema, frame: pl.DataFrame) -> None:
+        for name in schema.named("id"):
+            if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
+                extra = frame.height - frame.get_column(name).n_unique()
+                raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
+
+    def _remember_names(self, X: Any) -> None:
+        self.__dict__.pop("feature_names_in_", None)
+        names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
+        if names and all(isinstance(name, str) for name in names):
+            self.feature_names_in_ = np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+def load(folder: str | Path) -> RiskClassifier:
+    """Load a model that ``RiskClassifier.save`` wrote; see ``RiskClassifier.load``."""
+    return RiskClassifier.load(folder)
+
+
+def _batches(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    return rows.iter_slices(_BATCH)
