@@ -158,7 +158,7 @@ def fit_risk(
     outcome : (n,), 0 or 1
     group : (n,), patient numbers from 0
     recipe : Recipe
-    tick : called with a few words before each piece of work
+    tick : called with a few words after each piece of work
 
     Returns
     -------
@@ -170,7 +170,6 @@ def fit_risk(
     rows = _columns(encoding, frame, schema.experts)
     panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
     retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
-    tick("stack and calibration")
     trained = not isinstance(retriever.encoders[0], ColumnGate)
     members = _members(panel=scores, vote=context.vote, head=head, has_head=trained)
     stack, left_out, pull = fit_stack(members, outcome, fold)
@@ -185,6 +184,7 @@ def fit_risk(
         float(outcome.mean()),
         recipe.prevalence,
     )
+    tick("stack and calibration")
     names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
     summary = {
         "rows": len(outcome),

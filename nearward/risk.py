@@ -51,7 +51,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     prevalence : float, optional
         Of the outcome where the model will be used, if it differs from the training rows'; risks are carried there in closed form.
     progress : callable, optional
-        Called with a few words before each piece of work in ``fit``.
+        Called with a few words after each piece of work in ``fit``.
 
     Attributes
     ----------

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, embed, fit_column_gate, network_from_state, network_state, train_encoder
+from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, embed, fit_column_gate, network_from_state, network_state, one_torch_thread, train_encoder
 from nearward.retrieval.index import Shard
+from nearward.tabular.workers import each_fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -187,7 +188,7 @@ def fit_retriever(
     fold : (n,), from ``assign_folds``
     config : EncoderConfig
     seed : int
-    tick : called with a few words before each piece of work
+    tick : called with a few words after each piece of work
     rules : candidates
 
     Returns
@@ -201,20 +202,25 @@ def fit_retriever(
 
     folds = int(fold.max()) + 1
     few = len(x) < _FEW_ROWS or int(outcome.sum()) < _FEW_EVENTS
+    learn: Callable[..., AwareEncoder | ColumnGate] = fit_column_gate if few else train_encoder
+
+    def fit_fold(f: int) -> AwareEncoder | ColumnGate:
+        seen = fold != f
+        return learn(x[seen], outcome[seen], group[seen], config, seed + f)
+
     encoders: list[AwareEncoder | ColumnGate] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
+    with one_torch_thread():
+        for f, encoder in enumerate(each_fold(fit_fold, folds)):
+            encoders.append(encoder)
+            tick(f"{'column gate' if few else 'AWARE encoder'} {f + 1} of {folds}")
     for f in range(folds):
-        tick(f"AWARE encoder {f + 1} of {folds}" if not few else f"column gate {f + 1} of {folds}")
-        inside = fold == f
-        train: Callable[..., AwareEncoder | ColumnGate] = fit_column_gate if few else train_encoder
-        encoders.append(train(x[~inside], outcome[~inside], group[~inside], config, seed + f))
-        place, head[inside] = embed(encoders[f], x[inside])
-        rows = np.flatnonzero(inside)
+        rows = np.flatnonzero(fold == f)
+        place, head[rows] = embed(encoders[f], x[rows])
         places.append(place)
         shards.append(Shard(place.astype(np.float32), rows))
         events.append(shards[f].of(rows[outcome[rows] == 1]))
-    tick("choosing the context")
     known = outcome.astype(float)
     trials, best = [], None
     widest = max(rules, key=lambda rule: rule.neighbours)
@@ -231,6 +237,7 @@ def fit_retriever(
     trial, parts = best
     last = _per_shard(trial.rule.neighbours, folds) - 1
     reach = np.array([np.quantile(_finite(part.squared[:, min(last, part.squared.shape[1] - 1)]), 0.9) for part in parts])
+    tick("choice of context")
     retriever = Retriever(tuple(encoders), tuple(shards), tuple(events), known, trial.rule, reach)
     return retriever, _by_row(parts, fold), head, trials
 

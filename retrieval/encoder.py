@@ -9,6 +9,9 @@ Letters: n rows, p encoded columns, e embedding width, b batch.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,11 +102,11 @@ class AwareEncoder(nn.Module):
             out: Floats = self.double().gate(torch.as_tensor(x, dtype=torch.float64)).mean(dim=0).numpy()
         return out
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embedding (b, e), unit length, and the head's log-odds (b,)."""
+    def forward(self, x: Tensor, dropped: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return the embedding (b, e), unit length, and the head's log-odds (b,); with a generator, units are dropped."""
         hidden = self.inward(x * self.gate(x))  # (b, hidden)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, dropped)
         hidden = self.norm(hidden)
         return F.normalize(self.outward(hidden), dim=1), self.head(hidden).squeeze(1)
 
@@ -111,13 +114,19 @@ class AwareEncoder(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.inner = nn.Sequential(
-            nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
-        )
+        self.norm, self.inward, self.outward = nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.inner(x)
+    def forward(self, x: Tensor, dropped: torch.Generator | None) -> Tensor:
+        inner = F.gelu(self.inward(self.norm(x)))
+        if dropped is not None:
+            inner = inner * _kept(inner.shape, self.dropout, dropped) / (1 - self.dropout)
+        out: Tensor = x + self.outward(inner)
         return out
+
+
+def _kept(shape: torch.Size, dropout: float, dropped: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=dropped) >= dropout
 
 
 def soft_nearest_neighbour_loss(embedding: Tensor, outcome: Tensor, temperature: Tensor, apart: Tensor) -> Tensor:
@@ -157,32 +166,50 @@ def train_encoder(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, 
     -------
     AwareEncoder, in evaluation mode
     """
-    draw = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = AwareEncoder(x.shape[1], config).train()
-        optimiser = _optimiser(encoder, config)
-        rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
-        label = torch.as_tensor(outcome, dtype=torch.float32)
-        pools = [np.flatnonzero(outcome == k) for k in (0, 1)]
-        batch = min(config.batch, 2 * max(len(pool) for pool in pools))
-        events = max(2, round(batch * config.event_share))
-        steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
-        for step in range(steps):
-            for parameters in optimiser.param_groups:
-                parameters["lr"] = parameters["peak"] * _schedule(step, steps)
-            drawn = [draw.choice(pools[0], batch - events), draw.choice(pools[1], events)]
-            index = torch.as_tensor(np.concatenate(drawn))
-            kept = torch.rand(1, x.shape[1]) >= config.feature_dropout  # the same columns for the whole batch: distances compare
-            embedding, logit = encoder(rows[index] * kept)
-            y, who = label[index], owner[index]
-            loss = soft_nearest_neighbour_loss(embedding, y, encoder.log_temperature.exp(), who[:, None] != who[None, :])
-            loss = loss + config.head_weight * F.binary_cross_entropy_with_logits(logit, y)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimiser.step()
+    draw, dropped = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    encoder = _new_encoder(x.shape[1], config, seed)
+    optimiser = _optimiser(encoder, config)
+    rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
+    label = torch.as_tensor(outcome, dtype=torch.float32)
+    pools = [np.flatnonzero(outcome == k) for k in (0, 1)]
+    batch = min(config.batch, 2 * max(len(pool) for pool in pools))
+    events = max(2, round(batch * config.event_share))
+    steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
+    for step in range(steps):
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = parameters["peak"] * _schedule(step, steps)
+        drawn = [draw.choice(pools[0], batch - events), draw.choice(pools[1], events)]
+        index = torch.as_tensor(np.concatenate(drawn))
+        kept = _kept(torch.Size((1, x.shape[1])), config.feature_dropout, dropped)  # one draw a batch: distances stay comparable
+        embedding, logit = encoder(rows[index] * kept, dropped)
+        y, who = label[index], owner[index]
+        loss = soft_nearest_neighbour_loss(embedding, y, encoder.log_temperature.exp(), who[:, None] != who[None, :])
+        loss = loss + config.head_weight * F.binary_cross_entropy_with_logits(logit, y)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimiser.step()
     return encoder.eval()
+
+
+_GLOBAL_DICE = threading.Lock()  # torch draws first weights from a generator that all threads share
+
+
+def _new_encoder(columns: int, config: EncoderConfig, seed: int) -> AwareEncoder:
+    with _GLOBAL_DICE, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AwareEncoder(columns, config).train()
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread a call inside the block: encoders train side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from nearward.tabular.encode import Encoding, Numbers
 from nearward.tabular.experts import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
 from nearward.tabular.levels import LevelRates, cross_fitted_rates
 from nearward.tabular.trees import Forest, boosted_trees, extra_trees
+from nearward.tabular.workers import each_fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -128,7 +129,7 @@ def fit_panel(
     fold : (n,), from ``assign_folds``
     own : names of the user's score columns
     seed : int
-    tick : called with a few words before each piece of work
+    tick : called with a few words after each piece of work
 
     Returns
     -------
@@ -136,16 +137,22 @@ def fit_panel(
     left_out : (n, m), scores
     distance : (n,), squared distance of each row to its neighbourhood, its own patient left out
     """
-    tick("closed-form experts")
     ridges = [ridge_discriminant(rows.dense, outcome, group, strength) for strength in STRENGTHS]
     kernels = [make(rows.dense, outcome, group, seed) for make in (plain_kernel, whitened_kernel)]
+    tick("closed-form experts")
+
+    def fit_fold(f: int) -> tuple[FoldMembers, Floats]:
+        inside = fold == f
+        member = _fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f)
+        return member, member.log_odds(rows.take(inside))
+
     fitted = np.empty((len(outcome), len(FOLD_MEMBERS)))
     members = []
-    for f in range(int(fold.max()) + 1):
-        tick(f"panel, fold {f + 1}")
-        inside = fold == f
-        members.append(_fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f))
-        fitted[inside] = members[-1].log_odds(rows.take(inside))
+    folds = int(fold.max()) + 1
+    for f, (member, left_out) in enumerate(each_fold(fit_fold, folds)):
+        members.append(member)
+        fitted[fold == f] = left_out
+        tick(f"expert panel, fold {f + 1} of {folds}")
     fill = np.array([np.nanmedian(column) for column in rows.own.T], dtype=np.float64)
     panel = Panel(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
     around = [k.around(rows.dense, group) for k in kernels]

@@ -5,7 +5,6 @@ Letters: q rows asked about, t tree columns, m nodes of all trees together.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import ArtefactError
+from nearward.tabular.workers import cores
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -147,7 +147,7 @@ def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) ->
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
-    model = ExtraTreesClassifier(trees, random_state=seed, n_jobs=_workers(), **how).fit(x, outcome)
+    model = ExtraTreesClassifier(trees, random_state=seed, **how).fit(x, outcome)
     parts = []
     for tree in (estimator.tree_ for estimator in model.estimators_):
         node = tree.__getstate__()["nodes"]
@@ -181,11 +181,7 @@ def _not_above(threshold: Floats) -> Singles:
 
 
 def _each_tree(ask: Any, trees: list[Any]) -> Any:
-    if len(trees) < 8 or _workers() == 1:
+    if len(trees) < 8 or cores() == 1:
         return map(ask, trees)
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(ask, trees))
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

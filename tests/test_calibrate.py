@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
+from nearward.tabular import calibrate
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
 from nearward.tabular.errors import InputError
 
@@ -91,7 +91,9 @@ def test_two_slopes_bend_where_the_truth_bends() -> None:
 def test_the_mean_calibrated_risk_is_the_prevalence() -> None:
     score, outcome = sample(2, 3000)
     for slopes in (1, 2):
-        assert logistic(Calibration.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
+        assert logistic(Calibration.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(
+            outcome.mean(), abs=1e-4
+        )
 
 
 def test_calibration_does_not_mind_the_scores_unit() -> None:
@@ -104,7 +106,7 @@ def test_calibration_does_not_mind_the_scores_unit() -> None:
 def test_a_score_that_ranks_backwards_is_flattened_and_not_turned_round() -> None:
     score, outcome = sample(4, 2000)
     out = Calibration.fit(-score, outcome).log_odds(np.array([-1.0, 0.0]))
-    assert out == pytest.approx([log_odds(outcome.mean())] * 2, abs=0.05)
+    assert out == pytest.approx(np.full(2, log_odds(outcome.mean())), abs=0.05)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -1e6])
@@ -169,9 +171,11 @@ def test_band_by_hand() -> None:
     assert high == pytest.approx([1 / 2, 2 / 3, 2 / 3, 1])
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(deadline=None, max_examples=20, derandomize=True)
 @given(
-    rows=st.lists(st.tuples(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), st.booleans()), min_size=2, max_size=50),
+    rows=st.lists(
+        st.tuples(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), st.booleans()), min_size=2, max_size=50
+    ),
     asked=st.lists(st.floats(-9, 9), min_size=2, max_size=20),
 )
 def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], asked: list[float]) -> None:
@@ -195,16 +199,19 @@ def test_one_end_of_the_band_is_calibrated_on_exchangeable_patients() -> None:
     for part in np.array_split(np.argsort(score[new]), 10):
         error = 2.6 * (truth[part].mean() * (1 - truth[part].mean()) / len(part)) ** 0.5 + 2.6 * (0.25 / 150) ** 0.5
         assert low[part].mean() - error <= truth[part].mean() <= high[part].mean() + error
-    # and over many small cohorts: the mean outcome of a new patient lies between the mean ends
+
+
+def test_the_mean_outcome_lies_between_the_mean_ends_over_many_small_cohorts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_BINS", 30)
     ends = []
     for seed in range(400):
-        score, outcome = sample(1000 + seed, 61)
-        band = Band.fit(score[:60], outcome[:60])
-        place = np.searchsorted(band.edge, score[60], side="right")
-        ends.append((band.low[place], band.high[place], outcome[60]))
+        score, outcome = sample(1000 + seed, 41)
+        band = Band.fit(score[:40], outcome[:40])
+        place = np.searchsorted(band.edge, score[40], side="right")
+        ends.append((band.low[place], band.high[place], outcome[40]))
     low, high, truth = np.array(ends).T
     for part in np.array_split(np.argsort(low + high), 4):
-        error = 2 * (0.25 / len(part)) ** 0.5
+        error = 2 * (truth[part].mean() * (1 - truth[part].mean()) / len(part)) ** 0.5
         assert low[part].mean() - error <= truth[part].mean() <= high[part].mean() + error
 
 
@@ -244,12 +251,15 @@ def test_equal_scores_share_one_bin() -> None:
 
 def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
     novelty = Novelty.fit(np.arange(101.0), knots=101)
-    assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx([0, 0, 50 / 101, 51 / 101, 100 / 101, 1])
+    assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx(
+        [0, 0, 50 / 101, 51 / 101, 100 / 101, 1]
+    )
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(
-    stored=st.lists(st.floats(0, 1e6), min_size=1, max_size=30), asked=st.lists(st.floats(0, 1e7), min_size=2, max_size=10)
+    stored=st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
+    asked=st.lists(st.floats(0, 1e7), min_size=2, max_size=10),
 )
 def test_novelty_rises_with_distance_between_0_and_1(stored: list[float], asked: list[float]) -> None:
     novelty = Novelty.fit(np.array(stored))

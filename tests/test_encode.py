@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from nearward.tabular.encode import MISSING, UNSEEN, Encoding, NumberColumn
 from nearward.tabular.schema import Column, Schema
 
@@ -33,7 +32,9 @@ def fitted(frame: pl.DataFrame) -> Encoding:
 def frames(draw: st.DrawFn) -> pl.DataFrame:
     """Conformed frames: two number columns and a category, with nulls, repeats, unicode and the largest floats."""
     n = draw(st.integers(1, 14))
-    values = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1.0, 1e308, -HUGE, 5e-324]))
+    values = st.one_of(
+        st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1.0, 1e308, -HUGE, 5e-324])
+    )
     levels = st.one_of(st.none(), st.sampled_from(["f", "m", "Zoë", "数", "", "(rare)"]), st.text(max_size=2))
     return pl.DataFrame(
         {
@@ -64,7 +65,9 @@ def test_values_are_standardised_by_median_and_quartiles_and_drawn_in_by_asinh()
     assert column.scale == pytest.approx(50 / 1.349)
     z = np.array([0.0, 1.0, -1.0, 3.0, 1e6])
     value = encoding.numbers(number((column.centre + column.scale * z).tolist())).value[:, 0]
-    assert value == pytest.approx([0, math.asinh(1), -math.asinh(1), math.asinh(3), math.asinh(1e4)], rel=1e-9, abs=1e-9)
+    assert value == pytest.approx(
+        [0, math.asinh(1), -math.asinh(1), math.asinh(3), math.asinh(1e4)], rel=1e-9, abs=1e-9
+    )
 
 
 def test_quartiles_lie_on_the_line_between_mid_ranks() -> None:
@@ -88,7 +91,15 @@ def test_a_column_of_nulls_is_only_a_flag() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [[1e308, 5.0], [-HUGE, HUGE], [-1e308] * 10 + [1e308] * 10, [0.0, 1.0, 2.0, 1e308], [-HUGE, 0.0, 1.0, 2.0, HUGE], [5e-324, 0.0]]
+    "stored",
+    [
+        [1e308, 5.0],
+        [-HUGE, HUGE],
+        [-1e308] * 10 + [1e308] * 10,
+        [0.0, 1.0, 2.0, 1e308],
+        [-HUGE, 0.0, 1.0, 2.0, HUGE],
+        [5e-324, 0.0],
+    ],
 )
 def test_the_largest_floats_leave_centre_scale_and_encoding_finite(stored: list[float]) -> None:
     encoding = fitted(number(stored))
@@ -129,7 +140,14 @@ def test_levels_by_falling_frequency_with_the_rare_ones_pooled() -> None:
     assert encoding.category[0].levels == ("f", "m", "x", "y")
     asked = encoding.numbers(category(["f", "m", "x", "y", "new", None]))
     assert asked.code[:, 0].tolist() == [0, 1, 2, 3, UNSEEN, MISSING]
-    assert encoding.dense(asked).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert encoding.dense(asked).tolist() == [
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 1, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+    ]
 
 
 def test_equally_frequent_levels_stand_in_alphabetical_order() -> None:
@@ -185,12 +203,16 @@ def test_rows_are_encoded_alone_as_in_any_company(frame: pl.DataFrame, data: st.
     alone = [encoding.numbers(asked[i]) for i in range(asked.height)]
     assert np.array_equal(np.concatenate([encoding.dense(one) for one in alone]), dense)
     for part in ("value", "rank", "code"):
-        assert np.array_equal(np.concatenate([getattr(one, part) for one in alone]), getattr(numbers, part), equal_nan=part != "code")
+        assert np.array_equal(
+            np.concatenate([getattr(one, part) for one in alone]), getattr(numbers, part), equal_nan=part != "code"
+        )
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(stored=frames(), asked=frames())
-def test_every_frame_gives_finite_columns_and_missing_is_never_a_code(stored: pl.DataFrame, asked: pl.DataFrame) -> None:
+def test_every_frame_gives_finite_columns_and_missing_is_never_a_code(
+    stored: pl.DataFrame, asked: pl.DataFrame
+) -> None:
     encoding = fitted(stored)
     for frame in (stored, asked):
         numbers = encoding.numbers(frame)
@@ -236,11 +258,20 @@ def test_a_flag_exists_where_stored_rows_miss_values_and_only_there() -> None:
 def test_features_and_scores_are_encoded_in_the_schemas_order_and_nothing_else() -> None:
     frame = pl.DataFrame({"id": ["a", "b"], "y": [1.0, 2.0], "sofa": [1.0, 2.0], "x": [3.0, 4.0], "died": [0.0, 1.0]})
     schema = Schema(
-        (Column("id", role="id", kind="category"), Column("y"), Column("sofa", role="expert"), Column("x"), Column("died", role="outcome"))
+        (
+            Column("id", role="id", kind="category"),
+            Column("y"),
+            Column("sofa", role="expert"),
+            Column("x"),
+            Column("died", role="outcome"),
+        )
     )
     encoding = Encoding.fit(schema, frame)
     assert [source for _, source in encoding.outputs] == ["y", "y", "sofa", "sofa", "x", "x"]
-    assert encoding.dense(encoding.numbers(frame[["x", "sofa", "y"]])).shape == (2, 6)  # a batch in another order, without the rest
+    assert encoding.dense(encoding.numbers(frame[["x", "sofa", "y"]])).shape == (
+        2,
+        6,
+    )  # a batch in another order, without the rest
 
 
 def test_no_features_give_no_columns() -> None:

@@ -12,10 +12,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
-
 from nearward.tabular.errors import InputError
 from nearward.tabular.frame import read_table, replacing, to_frame, write_table
+from polars.testing import assert_frame_equal
 
 ENDINGS = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
 SECRET = "Zanzibar"
@@ -24,7 +23,12 @@ SECRET = "Zanzibar"
 @pytest.fixture
 def frame() -> pl.DataFrame:
     return pl.DataFrame(
-        {"age": [61, None, 70], "lactate": [1.5, 1e308, None], "sex": ["f", None, "Zoë 💉, m"], "ill": [True, False, None]}
+        {
+            "age": [61, None, 70],
+            "lactate": [1.5, 1e308, None],
+            "sex": ["f", None, "Zoë 💉, m"],
+            "ill": [True, False, None],
+        }
     )
 
 
@@ -41,7 +45,11 @@ def test_what_is_written_is_read_back(frame: pl.DataFrame, tmp_path: Path, endin
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(
     rows=st.lists(
-        st.tuples(st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.text(max_size=5)), st.one_of(st.none(), st.booleans())),
+        st.tuples(
+            st.one_of(st.none(), st.floats()),
+            st.one_of(st.none(), st.text(max_size=5)),
+            st.one_of(st.none(), st.booleans()),
+        ),
         max_size=8,
     )
 )
@@ -156,7 +164,9 @@ def test_a_block_that_fails_after_writing_leaves_the_previous_file(tmp_path: Pat
     assert os.listdir(tmp_path) == ["model.bin"]
 
 
-def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rename_that_fails_leaves_no_rest(
+    frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 

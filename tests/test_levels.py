@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from nearward.tabular import levels
 from nearward.tabular.levels import LevelRates, cross_fitted_rates
 
@@ -50,7 +49,8 @@ def test_no_categories_give_no_columns() -> None:
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(
-    rows=st.lists(st.tuples(st.integers(-2, 2), st.booleans()), min_size=1, max_size=30), smoothing=st.sampled_from([1.0, 20.0, 1e6])
+    rows=st.lists(st.tuples(st.integers(-2, 2), st.booleans()), min_size=1, max_size=30),
+    smoothing=st.sampled_from([1.0, 20.0, 1e6]),
 )
 def test_rates_are_finite_and_between_the_level_and_the_whole(rows: list[tuple[int, bool]], smoothing: float) -> None:
     code, outcome = np.array([[c] for c, _ in rows]), np.array([int(y) for _, y in rows])
@@ -79,7 +79,9 @@ def test_each_row_reads_the_rates_of_the_other_folds(monkeypatch: pytest.MonkeyP
     rates = cross_fitted_rates(code, [4, 4], outcome, group, seed=0)
     for i in range(len(code)):
         others = fold != fold[i]
-        assert rates[i] == pytest.approx(LevelRates.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0])
+        assert rates[i] == pytest.approx(
+            LevelRates.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0]
+        )
 
 
 @pytest.mark.parametrize("flipped", range(0, 80, 7))

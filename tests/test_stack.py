@@ -1,0 +1,117 @@
+"""The stack: a dominant member is found where events are many, the plain mean is kept where they are few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nearward.tabular import stack as module
+from nearward.tabular.calibrate import log_loss, log_odds, logistic
+from nearward.tabular.stack import fit_stack
+
+
+def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Members that are the truth plus noise of these sizes, in units of their own; outcomes of prevalence about .2; folds."""
+    draw = np.random.default_rng(seed)
+    truth = draw.normal(-2, 2, size=n)
+    outcome = (draw.random(n) < logistic(truth)).astype(np.int64)
+    scores = np.column_stack([truth + size * draw.normal(size=n) for size in noise])
+    return scores * 10.0 ** np.arange(len(noise)), outcome, np.arange(n) % 5
+
+
+def test_a_dominant_member_is_found_where_events_are_many() -> None:
+    scores, outcome, fold = cohort(0, 6000)
+    stack, left_out, pull = fit_stack(scores, outcome, fold)
+    assert stack.weight[0] > 0.75
+    assert stack.weight[1:].max() < 0.25
+    assert pull == min(module._PULLS)
+    alone = fit_stack(scores[:, :1], outcome, fold)[1]
+    assert log_loss(left_out, outcome) <= log_loss(alone, outcome) + 1e-3
+
+
+def test_the_plain_mean_is_kept_where_events_are_few_and_members_alike() -> None:
+    scores, outcome, fold = cohort(1, 60, noise=(1.5, 1.5, 1.5))
+    assert outcome.sum() < 20
+    stack, _, pull = fit_stack(scores, outcome, fold)
+    assert pull >= 100
+    assert stack.weight == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+@pytest.mark.parametrize("pull", [1.0, 1e6])
+def test_the_pull_draws_the_weights_to_the_plain_mean(pull: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PULLS", (pull,))
+    weight = fit_stack(*cohort(2, 800))[0].weight
+    away = np.abs(weight - 1 / 3).max()
+    assert (away > 0.2) if pull == 1 else (away < 1e-2)
+
+
+@pytest.mark.parametrize("fold_number", [0, 3])
+def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PULLS", (10.0,))
+    scores, outcome, fold = cohort(3, 200)
+    inside = fold == fold_number
+    flipped = np.where(inside, 1 - outcome, outcome)
+    before, after = (fit_stack(scores, y, fold)[1] for y in (outcome, flipped))
+    assert np.array_equal(before[inside], after[inside])
+    assert np.abs(before - after)[~inside].min() > 0
+
+
+def test_a_left_out_score_is_the_stack_of_the_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PULLS", (10.0,))
+    scores, outcome, fold = cohort(4, 300)
+    left_out = fit_stack(scores, outcome, fold)[1]
+    for f in range(5):
+        others = fold != f
+        without = fit_stack(scores[others], outcome[others], fold[others])[0]
+        assert left_out[~others] == pytest.approx(without.log_odds(scores[~others]), abs=1e-6)
+
+
+def test_the_pull_with_the_least_left_out_loss_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, outcome, fold = cohort(5, 250, noise=(1.0, 2.0, 4.0))
+    _, left_out, pull = fit_stack(scores, outcome, fold)
+    losses = {}
+    for one in module._PULLS:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_PULLS", (one,))
+            losses[one] = log_loss(fit_stack(scores, outcome, fold)[1], outcome)
+    assert pull == min(losses, key=losses.__getitem__)
+    assert log_loss(left_out, outcome) == losses[pull]
+    assert len(set(losses.values())) == len(losses)
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(seed=st.integers(0, 1000), members=st.integers(1, 4), n=st.integers(20, 60))
+def test_weights_are_not_negative_and_rows_do_not_see_each_other(seed: int, members: int, n: int) -> None:
+    draw = np.random.default_rng(seed)
+    scores, outcome = draw.normal(size=(n, members)), (np.arange(n) % 4 == 0).astype(np.int64)
+    stack, left_out, _ = fit_stack(scores, outcome, np.arange(n) % 3)
+    assert (stack.weight >= 0).all()
+    assert np.isfinite(left_out).all()
+    batch = stack.log_odds(scores)
+    assert np.concatenate([stack.log_odds(scores[i : i + 1]) for i in range(n)]) == pytest.approx(batch, abs=1e-9)
+    order = draw.permutation(n)
+    assert stack.log_odds(scores[order]) == pytest.approx(batch[order], abs=1e-9)
+
+
+def test_a_member_that_ranks_backwards_is_not_turned_round() -> None:
+    scores, outcome, fold = cohort(6, 2000, noise=(0.5, 0.5))
+    scores[:, 1] *= -1
+    stack = fit_stack(scores, outcome, fold)[0]
+    high, low = np.array([[0.0, -50.0]]), np.array([[0.0, 50.0]])
+    assert stack.log_odds(high) == pytest.approx(stack.log_odds(low), abs=0.1)
+
+
+def test_members_that_say_nothing_leave_the_prevalence() -> None:
+    outcome = (np.arange(100) % 5 == 0).astype(np.int64)
+    stack, left_out, _ = fit_stack(np.zeros((100, 3)), outcome, (np.arange(100) // 5) % 4)
+    assert logistic(left_out) == pytest.approx(np.full(100, 0.2), abs=0.01)
+    assert stack.log_odds(np.zeros((1, 3))) == pytest.approx(log_odds([0.2]), abs=0.05)
+
+
+def test_stacked_risks_are_calibrated() -> None:
+    scores, outcome, fold = cohort(7, 4000, noise=(1.0, 1.0))
+    risk = logistic(fit_stack(scores, outcome, fold)[1])
+    for part in np.array_split(np.argsort(risk), 8):
+        error = 3 * (risk[part].mean() * (1 - risk[part].mean()) / len(part)) ** 0.5
+        assert risk[part].mean() == pytest.approx(outcome[part].mean(), abs=error + 0.01)
