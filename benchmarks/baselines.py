@@ -97,7 +97,7 @@ def _lightgbm(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
 def _catboost(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
     import catboost
 
-    x, numbers, text = _stacked(train)
+    x, _, text = _stacked(train)
     pool = catboost.Pool(x, outcome, cat_features=text)
     model = catboost.CatBoostClassifier(verbose=False, random_seed=0, thread_count=2, allow_writing_files=False).fit(pool)
     return np.asarray(model.predict_proba(_stacked(test)[0])[:, 1])

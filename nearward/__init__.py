@@ -16,7 +16,7 @@ _HOMES = {
     "correct_prior": "nearward.tabular.calibrate",
 }
 
-__all__ = ["EncoderConfig", "NearwardError", "RiskClassifier", "Schema", "__version__", "correct_prior", "load"]  # noqa: F822
+__all__ = ["EncoderConfig", "NearwardError", "RiskClassifier", "Schema", "__version__", "correct_prior", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ from nearward.fitted import FittedRisk
 _FEATURES_SHOWN = 4
 
 
-def similar_rows(model: FittedRisk, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None) -> pl.DataFrame:
+def similar_rows(
+    model: FittedRisk, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
+) -> pl.DataFrame:
     """Return the k weightiest context patients of each conformed row, one row a patient."""
     context = model.context(rows)
     there = context.row >= 0
@@ -34,7 +36,9 @@ def similar_rows(model: FittedRisk, rows: pl.DataFrame, ids: pl.Series, records:
     )
 
 
-def _differences(model: FittedRisk, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]) -> list[str]:
+def _differences(
+    model: FittedRisk, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
+) -> list[str]:
     """Name the features that are furthest apart in the encoding, by how much the gate heeds them."""
     encoding = model.encoding
     asked = encoding.dense(encoding.numbers(rows))

@@ -50,21 +50,7 @@ def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any],
         raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
-    series = pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values)
-    missing = int(series.null_count()) + (int(series.is_nan().sum()) if series.dtype.is_float() else 0)
-    if missing:
-        raise InputError(f"the outcome is missing (null or NaN) in {missing} of {rows} rows: drop these rows, or find out what happened")
-    if series.dtype.is_float() and bool(series.is_infinite().any()):
-        raise InputError("the outcome holds infinite (inf) values")
-    classes = np.unique(values)
-    if len(classes) > 2 and series.dtype.is_float() and bool((series != series.round()).any()):
-        raise InputError(f"Unknown label type: continuous. The outcome has {len(classes)} different values; an event happens or it does not")
-    if len(classes) > 2:
-        raise InputError(
-            f"the outcome has {len(classes)} different values. Only binary classification is supported. The type of the target is multiclass"
-        )
-    if len(classes) < 2:
-        raise InputError("the outcome is the same in every row: one class only, nothing to learn")
+    classes = _two_classes(pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values), values)
     if positive is not None:
         if not (classes == positive).any():
             raise InputError(f"no row has the outcome value named as positive ({positive!r}, {type(positive).__name__})")
@@ -91,14 +77,35 @@ def read_groups(groups: Any, rows: int) -> Ints:
 
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
     """Warn of features that equal the outcome, or are missing exactly where it happened or did not."""
+    event = outcome == 1
     found = []
     for column in frame.iter_columns():
-        same = (column.is_null().to_numpy() == (outcome == 1)).mean() in (0.0, 1.0)
-        if not same and column.n_unique() == 2 and column.null_count() == 0:
-            same = (column.to_numpy() == column[0])[outcome == outcome[0]].all() and (column.to_numpy() != column[0])[outcome != outcome[0]].all()
-        found += [column.name] if same else []
+        two = [column.is_null()] if column.null_count() else [column == column[0]] if column.n_unique() == 2 else []
+        if any((flag.to_numpy() == event).mean() in (0.0, 1.0) for flag in two):
+            found.append(column.name)
     if found:
-        warnings.warn(f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them.", DataWarning, stacklevel=4)
+        told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
+        warnings.warn(told, DataWarning, stacklevel=4)
+
+
+def _two_classes(series: pl.Series, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the two values, sorted; anything but two is an error."""
+    floats = series.dtype.is_float()
+    missing = int(series.null_count()) + (int(series.is_nan().sum()) if floats else 0)
+    if missing:
+        raise InputError(f"the outcome is missing (null or NaN) in {missing} of {len(series)} rows: drop them, or find out what happened")
+    if floats and bool(series.is_infinite().any()):
+        raise InputError("the outcome holds infinite (inf) values")
+    classes = np.unique(values)
+    if len(classes) < 2:
+        raise InputError("the outcome is the same in every row: one class only, nothing to learn")
+    if len(classes) > 2:
+        kind = "continuous" if floats and bool((series != series.round()).any()) else "multiclass"
+        raise InputError(
+            f"the outcome has {len(classes)} different values, an event happens or it does not. Unknown label type: {kind}. "
+            f"Only binary classification is supported. The type of the target is {kind}"
+        )
+    return classes
 
 
 def _series(values: NDArray[Any]) -> pl.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._check_ids(schema, frame)
         rows = schema.conform(frame)
         if rows.width == 0:
-            raise InputError("no feature columns are left after ids, groups, times and ignored columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
+            raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
         warn_of_giveaways(rows, outcome)
         self.n_features_in_ = frame.width
         self._remember_names(X)
@@ -138,8 +138,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.schema_ = schema
         self._model, self.summary_ = fit_risk(schema, rows, outcome, group, recipe, tick)
         ids = schema.named("id")
-        name = frame.get_column(ids[0]).cast(pl.String) if ids else pl.int_range(frame.height, eager=True).cast(pl.String)
-        self._records = rows.with_columns(name.alias(_ID), pl.Series(_OUTCOME, outcome))
+        known_as = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
+        self._records = rows.with_columns(known_as.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -152,8 +152,14 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         risk = self.predict_proba(X)[:, 1]
         return np.asarray(self.classes_[(risk > 0.5).astype(int)])
 
-    def predict_frame(self, X: Any) -> pl.DataFrame:
+    def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with what is needed to read them.
+
+        Parameters
+        ----------
+        X : frame of q rows
+        progress : callable, optional
+            Called with the number of rows after each batch.
 
         Returns
         -------
@@ -163,7 +169,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             less unusual (above .99: outside the training population); ``vote``, the similar patients' own share of events.
         """
         frame = self._frame(X)
-        scores = self._score(self._conform(frame))
+        scores = self._score(self._conform(frame), progress)
         return pl.DataFrame(
             [
                 self._row_ids(frame),
@@ -276,8 +282,12 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             warnings.warn(f"categories that no training patient had: {told}", DataWarning, stacklevel=3)
         return rows
 
-    def _score(self, rows: pl.DataFrame) -> Scores:
-        parts = [self._model.score(part) for part in _batches(rows)]
+    def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Scores:
+        parts = []
+        for part in rows.iter_slices(_BATCH):
+            parts.append(self._model.score(part))
+            if progress is not None:
+                progress(part.height)
         return Scores(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Scores)))
 
     def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
@@ -290,7 +300,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name in schema.named("id"):
             if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
                 extra = frame.height - frame.get_column(name).n_unique()
-                raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
+                raise InputError(
+                    f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups"
+                )
 
     def _remember_names(self, X: Any) -> None:
         self.__dict__.pop("feature_names_in_", None)
@@ -310,7 +322,3 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def load(folder: str | Path) -> RiskClassifier:
     """Load a model that ``RiskClassifier.save`` wrote; see ``RiskClassifier.load``."""
     return RiskClassifier.load(folder)
-
-
-def _batches(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    return rows.iter_slices(_BATCH)

@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, embed, fit_column_gate, network_from_state, network_state, one_torch_thread, train_encoder
+from nearward.retrieval.encoder import (
+    AwareEncoder,
+    ColumnGate,
+    EncoderConfig,
+    embed,
+    fit_column_gate,
+    network_from_state,
+    network_state,
+    one_torch_thread,
+    train_encoder,
+)
 from nearward.retrieval.index import Shard
 from nearward.tabular.workers import each_fold
 
@@ -160,7 +170,7 @@ class Retriever:
     def similar_count(self, context: Context) -> Ints:
         """Count the context rows that are as near as context rows usually are (q,); 0 for a patient unlike any stored."""
         near = (context.squared <= self.reach[context.shard]) & ~context.floored
-        return near.sum(axis=1)
+        return np.asarray(near.sum(axis=1), dtype=np.int64)
 
     def gate(self, x: Floats) -> Floats:
         """Return the mean weight of each encoded column over rows (q, p) -> (p,); 1 is the average column."""
@@ -176,7 +186,14 @@ class RuleTrial:
 
 
 def fit_retriever(
-    x: Floats, outcome: Ints, group: Ints, fold: Ints, config: EncoderConfig, seed: int, tick: Callable[[str], None], rules: tuple[Rule, ...] = RULES
+    x: Floats,
+    outcome: Ints,
+    group: Ints,
+    fold: Ints,
+    config: EncoderConfig,
+    seed: int,
+    tick: Callable[[str], None],
+    rules: tuple[Rule, ...] = RULES,
 ) -> tuple[Retriever, Context, Floats, list[RuleTrial]]:
     """Train the encoders, build the shards, and choose the rule by out-of-fold AUPRC of the vote.
 
@@ -322,18 +339,12 @@ def _weigh(found: _Found, outcome: Floats, rule: Rule, temperature: float) -> Co
 
 
 def _by_row(parts: list[Context], fold: Ints) -> Context:
-    n = len(fold)
-    first = parts[0]
-    out = Context(
-        np.empty((n, first.row.shape[1]), dtype=np.int64),
-        *(np.empty((n, first.row.shape[1])) for _ in range(3)),
-        np.empty(first.row.shape and (n, first.row.shape[1]), dtype=bool),
-        first.shard,
-    )
-    for f, part in enumerate(parts):
-        for name in ("row", "weight", "outcome", "squared", "floored"):
-            getattr(out, name)[fold == f] = getattr(part, name)
-    return out
+    """Put the folds' contexts back into the order of the stored rows."""
+    place = np.argsort(np.argsort(fold, kind="stable"), kind="stable")
+    fields = {
+        name: np.concatenate([getattr(part, name) for part in parts])[place] for name in ("row", "weight", "outcome", "squared", "floored")
+    }
+    return Context(**fields, shard=parts[0].shard)
 
 
 def _finite(squared: Floats) -> Floats:

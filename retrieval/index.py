@@ -70,7 +70,9 @@ class Shard:
             exact[found < 0] = np.inf
             order = np.lexsort((found, exact))
             squared[part, :have] = np.take_along_axis(exact, order, axis=1)
-            row[part, :have] = np.where(np.take_along_axis(found, order, axis=1) < 0, -1, self.rows[np.take_along_axis(found, order, axis=1)])
+            row[part, :have] = np.where(
+                np.take_along_axis(found, order, axis=1) < 0, -1, self.rows[np.take_along_axis(found, order, axis=1)]
+            )
         return squared, row
 
 
@@ -82,7 +84,7 @@ def _build(vectors: Singles, exact_up_to: int) -> Any:
         index: Any = faiss.IndexFlatL2(e)
     else:
         lists = int(4 * m**0.5)
-        coarse = faiss.IndexFlatL2(e)
+        coarse: Any = faiss.IndexFlatL2(e)
         index = faiss.IndexIVFScalarQuantizer(coarse, e, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2)
         index.own_fields = True
         coarse.this.disown()

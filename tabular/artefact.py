@@ -97,7 +97,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not isinstance(body, dict) or "nearward_model" not in body:
         raise ArtefactError(f"{path} is not a nearward model's manifest")
     if isinstance(body["nearward_model"], int) and body["nearward_model"] > FORMAT:
-        raise ArtefactError(f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward")
+        raise ArtefactError(
+            f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward"
+        )
     body.pop("sha256", None)
     if raw != _sealed(body):
         raise ArtefactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")

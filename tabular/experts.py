@@ -71,7 +71,7 @@ def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -
     for rows in _repeated(group):
         block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
         left_out[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
-    return Ridge(weight), left_out
+    return Ridge(np.asarray(weight, dtype=np.float64)), left_out
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from nearward.tabular.workers import each_fold
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Deep and shallow boosting disagree usefully: one finds interactions, the other keeps a weak signal whole.
-_DEEP: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 250, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0}
+# Three ways to boost that disagree usefully: bold finds interactions and sharp edges, deep shrinks its leaves, shallow keeps a weak signal
+# whole. Which of them ranks best changes from cohort to cohort (docs/log.md).
+_BOLD: dict[str, Any] = {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10}
+_DEEP: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0}
 _SHALLOW: dict[str, Any] = {
     "learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 10, "min_samples_leaf": 20, "l2_regularization": 5.0, "max_features": 0.4,
 }  # fmt: skip
@@ -63,24 +65,26 @@ class FoldMembers:
     ----------
     rates : LevelRates
     logistic : (p + c + 1,), weights on dense columns and category rates, intercept last
-    deep, shallow, extra : Forest
+    bold, deep, shallow, extra : Forest
     """
 
     rates: LevelRates
     logistic: Floats
+    bold: Forest
     deep: Forest
     shallow: Forest
     extra: Forest
 
     def log_odds(self, rows: Columns) -> Floats:
-        """Return the members' log-odds for (q) rows -> (q, 4)."""
+        """Return the members' log-odds for q rows -> (q, 5)."""
         rates = self.rates.apply(rows.numbers.code)
         linear = np.column_stack([rows.dense, rates]) @ self.logistic[:-1] + self.logistic[-1]
         tree = tree_columns(rows.numbers, rates)
-        return np.column_stack([linear, self.deep.scores(tree), self.shallow.scores(tree), log_odds(self.extra.scores(tree), 1e-3)])
+        boosted = [forest.scores(tree) for forest in (self.bold, self.deep, self.shallow)]
+        return np.column_stack([linear, *boosted, log_odds(self.extra.scores(tree), 1e-3)])
 
 
-FOLD_MEMBERS = ("logistic", "boosted, deep", "boosted, shallow", "extra-trees")
+FOLD_MEMBERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees")
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, see
     return FoldMembers(
         LevelRates.fit(rows.numbers.code, levels, outcome),
         np.append(linear.coef_[0], linear.intercept_),
+        boosted_trees(tree, outcome, seed, **_BOLD),
         boosted_trees(tree, outcome, seed, **_DEEP),
         boosted_trees(tree, outcome, seed, **_SHALLOW),
         extra_trees(tree, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=0.4),

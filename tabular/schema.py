@@ -283,7 +283,7 @@ def _conform_column(series: pl.Series, column: Column) -> pl.Series:
 
 def _number(series: pl.Series, name: str) -> pl.Series:
     dtype = series.dtype
-    if dtype == pl.Null or dtype == pl.Boolean or dtype.is_numeric():
+    if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
         values = series.cast(pl.Float64)
     elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         values = _read_numbers(series.cast(pl.String), name)
@@ -319,5 +319,9 @@ def _text(series: pl.Series, name: str) -> pl.Series:
 
 
 def _no_meaning(name: str, dtype: Any) -> InputError:
-    hint = "turn it into a number first, for instance with .dt.total_hours()" if dtype == pl.Duration else "drop it, or turn it into numbers or text"
+    hint = (
+        "turn it into a number first, for instance with .dt.total_hours()"
+        if dtype == pl.Duration
+        else "drop it, or turn it into numbers or text"
+    )
     return InputError(f"column {name!r} has dtype {dtype}, which has no obvious meaning here: {hint}")

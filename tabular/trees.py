@@ -125,7 +125,14 @@ def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
     grown = [stage[0].nodes for stage in model._predictors]
     return _pack(
         [
-            (np.where(n["is_leaf"], _LEAF, n["feature_idx"]), n["num_threshold"], n["left"], n["right"], n["missing_go_to_left"], n["value"])
+            (
+                np.where(n["is_leaf"], _LEAF, n["feature_idx"]),
+                n["num_threshold"],
+                n["left"],
+                n["right"],
+                n["missing_go_to_left"],
+                n["value"],
+            )
             for n in grown
         ],
         base=float(model._baseline_prediction[0, 0]),

@@ -22,7 +22,7 @@ def sample(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     return score, (draw.random(n) < score**2).astype(np.int64)
 
 
-# ---- log-odds --------------------------------------------------------------------------------------------------------------
+# ---- log-odds ------------------------------------------------------------------------------------
 
 
 def test_log_odds_by_hand() -> None:
@@ -47,7 +47,7 @@ def test_log_loss_by_hand() -> None:
     assert log_loss(np.array([0.0, math.log(4)]), np.array([1, 0])) == pytest.approx((math.log(2) - math.log(0.2)) / 2)
 
 
-# ---- calibration -----------------------------------------------------------------------------------------------------------
+# ---- calibration ---------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -131,7 +131,7 @@ def test_a_huge_score_among_others_stays_finite(far: float) -> None:
     assert np.isfinite(Calibration.fit(score, outcome).log_odds(score)).all()
 
 
-# ---- prior -----------------------------------------------------------------------------------------------------------------
+# ---- prior ---------------------------------------------------------------------------------------
 
 
 def test_prior_correction_is_bayes() -> None:
@@ -159,11 +159,11 @@ def test_a_prevalence_that_is_none_is_refused(prevalence: float) -> None:
         correct_prior([0.5], trained=prevalence, deployed=0.5)
 
 
-# ---- band ------------------------------------------------------------------------------------------------------------------
+# ---- band ----------------------------------------------------------------------------------------
 
 
 def test_band_by_hand() -> None:
-    """Four rows of different scores: a new row joins one bin, once without and once with the outcome, and rates are made to rise."""
+    """A new row joins one of four bins, once without and once with the outcome, and rates are made to rise."""
     band = Band.fit(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 1, 0, 1]))
     low, high = band.around(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.3, 0.4, 0.5, 0.7]))
     # joining row 2 without: bins 0/1, 1/2, 0/1, 1/1 -> rows 2 and 3 pool to 1/3; with: 0/1, 2/2, 0/1, 1/1 -> 2/3
@@ -246,7 +246,7 @@ def test_equal_scores_share_one_bin() -> None:
     assert high == pytest.approx([0.2] * 3)
 
 
-# ---- novelty ---------------------------------------------------------------------------------------------------------------
+# ---- novelty -------------------------------------------------------------------------------------
 
 
 def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:

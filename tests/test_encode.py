@@ -1,4 +1,4 @@
-"""The fitted encoding: mid-ranks and scales by hand, missing values that never become levels, rows that do not see each other."""
+"""The fitted encoding: mid-ranks by hand, missing values that never become levels, rows that do not see each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     )
 
 
-# ---- numbers -------------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 def test_mid_ranks_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_many_repeated_values_keep_their_own_mid_rank() -> None:
     assert encoding.numbers(number([0.0])).rank[0, 0] == pytest.approx(0.375)
 
 
-# ---- categories ----------------------------------------------------------------------------------------------------------
+# ---- categories ----------------------------------------------------------------------------------
 
 
 def test_levels_by_falling_frequency_with_the_rare_ones_pooled() -> None:
@@ -189,7 +189,7 @@ def test_no_word_is_taken_for_a_missing_value(word: str) -> None:
     assert encoding.numbers(category([word, None])).code[:, 0].tolist() == [1, MISSING]
 
 
-# ---- together ------------------------------------------------------------------------------------------------------------
+# ---- together ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

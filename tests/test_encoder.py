@@ -1,4 +1,4 @@
-"""The encoder: its loss against a slow loop, patients who are no neighbours of themselves, the same seed the same network."""
+"""The encoder: its loss against a slow loop, no patient near itself, the same seed the same network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nearward.retrieval.encoder import (
     EncoderConfig,
     embed,
     fit_column_gate,
+    one_torch_thread,
     soft_nearest_neighbour_loss,
     train_encoder,
 )
@@ -34,7 +35,7 @@ def trained() -> AwareEncoder:
     return train_encoder(*cohort(0), CONFIG, 0)
 
 
-# ---- loss ------------------------------------------------------------------------------------------------------------------
+# ---- loss ----------------------------------------------------------------------------------------
 
 
 def slow_loss(embedding: np.ndarray, outcome: np.ndarray, temperature: float, apart: np.ndarray) -> float:
@@ -83,7 +84,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_rows_of_one_patient_are_no_neighbours() -> None:
-    """Two events of one patient lie together, the only other event lies among the rest: they look well placed and are not."""
+    """Two events of one patient lie together, the only other event among the rest: well placed only to look at."""
     raw = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.1, 1.0], [0.05, 1.0]], dtype=torch.float64)
     embedding, outcome, owner = F.normalize(raw, dim=1), torch.tensor([1, 1, 0, 0, 1]), torch.tensor([7, 7, 8, 9, 10])
     temperature = torch.tensor(0.1, dtype=torch.float64)
@@ -103,7 +104,7 @@ def test_the_loss_is_least_where_outcomes_stand_apart() -> None:
     assert soft_nearest_neighbour_loss(mixed, outcome, temperature, apart) > 1
 
 
-# ---- network ---------------------------------------------------------------------------------------------------------------
+# ---- network -------------------------------------------------------------------------------------
 
 
 def test_the_gate_starts_as_plain_distance_and_always_averages_one(trained: AwareEncoder) -> None:
@@ -171,6 +172,22 @@ def test_training_leaves_the_users_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_torch_gets_its_threads_back_whatever_happens() -> None:
+    def stopped() -> None:
+        with one_torch_thread():
+            assert torch.get_num_threads() == 1
+            raise RuntimeError("stopped")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(RuntimeError, match="stopped"):
+            stopped()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_training_brings_patients_with_the_same_outcome_together() -> None:
     from sklearn.metrics import roc_auc_score
 
@@ -197,7 +214,7 @@ def test_fewer_rows_than_a_batch_train_too() -> None:
     assert np.isfinite(head).all()
 
 
-# ---- column gate -----------------------------------------------------------------------------------------------------------
+# ---- column gate ---------------------------------------------------------------------------------
 
 
 def test_the_column_gate_weighs_columns_by_what_they_say() -> None:

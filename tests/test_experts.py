@@ -20,7 +20,7 @@ def cohort(seed: int, n: int = 90, p: int = 4, patients: int = 50) -> tuple[np.n
     return x, outcome, np.unique(draw.integers(0, patients, size=n), return_inverse=True)[1]
 
 
-# ---- ridge ---------------------------------------------------------------------------------------------------------------
+# ---- ridge ---------------------------------------------------------------------------------------
 
 
 def refit(x: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_ridge_scores_are_a_line() -> None:
     assert experts.Ridge(np.array([1.0, 2.0, -3.0])).scores(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == [0.0, -5.0]
 
 
-# ---- kernels -------------------------------------------------------------------------------------------------------------
+# ---- kernels -------------------------------------------------------------------------------------
 
 
 def slow_kernel(kernel: Kernel, x: np.ndarray, near: int) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def frame() -> pl.DataFrame:
     )
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -184,7 +184,7 @@ def test_writing_to_an_unknown_folder_or_ending_is_refused(frame: pl.DataFrame, 
     assert os.listdir(tmp_path) == []
 
 
-# ---- frames ------------------------------------------------------------------------------------------------------------
+# ---- frames --------------------------------------------------------------------------------------
 
 
 def test_frames_pass_as_they_are_and_lazy_frames_are_collected(frame: pl.DataFrame) -> None:

@@ -63,7 +63,7 @@ def test_rates_are_finite_and_between_the_level_and_the_whole(rows: list[tuple[i
         assert min(raw, overall) - 1e-9 <= table[level] <= max(raw, overall) + 1e-9
 
 
-# ---- out of fold -----------------------------------------------------------------------------------------------------------
+# ---- out of fold ---------------------------------------------------------------------------------
 
 
 def _cohort(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

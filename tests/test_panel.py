@@ -1,4 +1,4 @@
-"""The panel: no member's opinion of a stored patient depends on that patient's outcome, and new rows are scored alone as in a batch."""
+"""The panel: no opinion of a stored patient depends on its own outcome; new rows are scored alone as in a batch."""
 
 from __future__ import annotations
 
@@ -165,10 +165,10 @@ def test_no_own_scores_are_fine() -> None:
     assert len(panel.names) == OWN
 
 
-def test_progress_is_told_before_each_fold(cohort: Cohort) -> None:
+def test_progress_is_told_fold_by_fold(cohort: Cohort) -> None:
     told: list[str] = []
     fit_panel(cohort.rows, cohort.encoding, cohort.outcome, cohort.group, cohort.fold, ("sofa", "saps"), 0, told.append)
-    assert [words for words in told if "fold" in words] == ["panel, fold 1", "panel, fold 2", "panel, fold 3"]
+    assert [words.partition("fold ")[2] for words in told if "fold" in words] == ["1 of 3", "2 of 3", "3 of 3"]
 
 
 def test_trees_read_ranks_with_nan_for_missing_and_rates() -> None:

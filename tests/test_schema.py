@@ -53,7 +53,7 @@ def quietly(frame: pl.DataFrame) -> Schema:
             raise
 
 
-# ---- inference -----------------------------------------------------------------------------------------------------------
+# ---- inference -----------------------------------------------------------------------------------
 
 
 def test_kinds_ranges_and_levels_are_read_off_the_frame() -> None:
@@ -142,7 +142,7 @@ def test_an_inferred_schema_survives_json_and_conforms_its_own_frame(frame: pl.D
     assert unit_slips(conformed, schema) == {}
 
 
-# ---- the door ------------------------------------------------------------------------------------------------------------
+# ---- the door ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -223,7 +223,7 @@ def test_only_the_columns_of_the_asked_roles_come_through_in_the_schemas_order()
     assert schema.conform(frame.drop("died")).height == 1  # a new patient has no outcome yet
 
 
-# ---- refusals ------------------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 def test_missing_and_renamed_columns_are_named_with_the_likely_name() -> None:
@@ -354,7 +354,7 @@ def test_dates_in_a_number_column_are_refused() -> None:
         Schema((Column("age"),)).conform(pl.DataFrame({"age": [date(1950, 1, 1)]}))
 
 
-# ---- unit slips ----------------------------------------------------------------------------------------------------------
+# ---- unit slips ----------------------------------------------------------------------------------
 
 
 SCHEMA = Schema(
@@ -394,7 +394,7 @@ def test_a_few_small_values_or_a_range_across_zero_are_no_slip() -> None:
     assert unit_slips(pl.DataFrame({"delta": [1e-6] * 9}), SCHEMA) == {}
 
 
-# ---- to and from people --------------------------------------------------------------------------------------------------
+# ---- to and from people --------------------------------------------------------------------------
 
 
 def test_roles_are_set_by_name() -> None:

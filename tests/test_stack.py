@@ -12,7 +12,7 @@ from nearward.tabular.stack import fit_stack
 
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Members that are the truth plus noise of these sizes, in units of their own; outcomes of prevalence about .2; folds."""
+    """Members that are the truth plus noise of these sizes, each in its own unit; outcomes of prevalence .2; folds."""
     draw = np.random.default_rng(seed)
     truth = draw.normal(-2, 2, size=n)
     outcome = (draw.random(n) < logistic(truth)).astype(np.int64)

@@ -41,7 +41,7 @@ def boosted() -> Forest:
     return boosted_trees(*table(0), seed=3, **BOOSTED)
 
 
-# ---- equal to scikit-learn -------------------------------------------------------------------------------------------------
+# ---- equal to scikit-learn -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -103,7 +103,7 @@ def test_forests_agree_on_generated_tables(seed: int, scale: float, levels: int 
     )
 
 
-# ---- by hand and alone -----------------------------------------------------------------------------------------------------
+# ---- by hand and alone ---------------------------------------------------------------------------
 
 
 def stump(**changed: Any) -> Forest:
@@ -142,9 +142,9 @@ def test_a_row_alone_scores_as_in_a_batch(boosted: Forest) -> None:
 
 def test_many_workers_score_as_one(boosted: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
     x = asked(table(0)[0])
-    monkeypatch.setattr(trees, "_workers", lambda: 1)
+    monkeypatch.setattr(trees, "cores", lambda: 1)
     one = boosted.scores(x)
-    monkeypatch.setattr(trees, "_workers", lambda: 4)
+    monkeypatch.setattr(trees, "cores", lambda: 4)
     assert np.array_equal(boosted.scores(x), one)
 
 
@@ -159,7 +159,7 @@ def test_the_same_seed_grows_the_same_forest() -> None:
         assert not np.array_equal(one, other)
 
 
-# ---- malformed -------------------------------------------------------------------------------------------------------------
+# ---- malformed -----------------------------------------------------------------------------------
 
 
 def _with(array: np.ndarray, place: int, value: float) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""The command line: demo, schema, fit, score, similar, inspect. Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer(
+    help="Calibrated risks of rare outcomes from tables, explained by similar patients.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Table = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
+Names = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="A cohort of your own: a table.", show_default=False)] = None,
+    schema: Annotated[Path | None, typer.Option(help="Its JSON sidecar; by default beside the table.", show_default=False)] = None,
+    task: Annotated[str | None, typer.Option(help="One of the sidecar's extra targets.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the model.")] = 0,
+) -> None:
+    """Fit, compare, explain and save on real patients; without --data on biopsies that come with scikit-learn."""
+    from nearward.demo import run
+
+    run(data, schema, task, seed)
+
+
+@app.command()
+def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
+    """Infer what each column is, show it, and write it down to be edited and handed to fit --schema."""
+    from nearward.tabular.frame import read_table, replacing
+    from nearward.tabular.schema import Schema
+
+    inferred = Schema.infer(read_table(cohort))
+    _show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
+    with replacing(out) as temporary:
+        temporary.write_text(inferred.to_json(), encoding="utf-8")
+    typer.echo(f"written to {out}: correct it, then nearward fit --schema {out}")
+
+
+@app.command()
+def fit(
+    cohort: Table,
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
+    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    id: Annotated[str | None, typer.Option(help="Column that names the rows.", show_default=False)] = None,
+    group: Annotated[str | None, typer.Option(help="Column that names the patients, where patients repeat.", show_default=False)] = None,
+    drop: Names = None,
+    expert: Names = None,
+    schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Of the outcome where the model will be used.", show_default="as trained")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
+) -> None:
+    """Fit a risk model on a cohort and keep it in a folder."""
+    from nearward.progress import progress
+    from nearward.risk import RiskClassifier
+    from nearward.tabular.errors import MissingColumns
+    from nearward.tabular.frame import read_table
+    from nearward.tabular.schema import Schema
+
+    frame = read_table(cohort)
+    roles = {"outcome": outcome, "id": id, "group": group, "ignore": _split(drop), "expert": _split(expert)}
+    named = [outcome, *([id] if id else []), *([group] if group else []), *_split(drop), *_split(expert)]
+    missing = [name for name in named if name not in frame.columns]
+    if missing:
+        raise MissingColumns(missing, frame.columns)
+    known = (Schema.read(schema) if schema else Schema.infer(frame.drop(_split(drop)))).with_roles(
+        **{role: [n for n in ([names] if isinstance(names, str) else names or []) if role != "ignore"] for role, names in roles.items()}
+    )
+    _show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
+    event = _as_value(positive, frame.get_column(outcome))
+    folds = RiskClassifier().folds
+    with progress("fit", 3 + 2 * folds) as tick:
+        model = RiskClassifier(seed=seed, positive=event, schema=known, prevalence=prevalence, progress=tick)
+        model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
+    model.save(out)
+    told = model.summary_["out_of_fold"]
+    typer.echo(
+        f"{model.summary_['rows']} rows, {model.summary_['events']} events; out of fold: AUPRC {told['auprc']:.3f} "
+        f"(prevalence {model.summary_['events'] / model.summary_['rows']:.3f}), AUROC {told['auroc']:.3f}. "
+        f"Model in {out}: it contains patient records."
+    )
+
+
+@app.command()
+def score(
+    model: Model, table: Table, out: Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)]
+) -> None:
+    """Score new rows: id, risk and its band, similar patients near, novelty."""
+    from nearward.progress import progress
+    from nearward.risk import load
+    from nearward.tabular.frame import read_table, write_table
+
+    fitted, frame = load(model), read_table(table)
+    with progress("score", frame.height) as tick:
+        scores = fitted.predict_frame(frame, progress=lambda rows: tick(done=rows))
+    write_table(scores, out)
+    strange = int((scores.get_column("novelty") > 0.99).sum())
+    typer.echo(f"{scores.height} rows scored into {out}; {strange} lie outside the training population (novelty above .99)")
+
+
+@app.command()
+def similar(
+    model: Model,
+    table: Table,
+    row: Annotated[int, typer.Option(help="Row of the table, from 0.")] = 0,
+    k: Annotated[int, typer.Option("-k", help="How many patients to show.")] = 10,
+) -> None:
+    """Show the patients whose vote a row's is: weights, outcomes, and the features that differ."""
+    from nearward.risk import load
+    from nearward.tabular.errors import InputError
+    from nearward.tabular.frame import read_table
+
+    fitted, frame = load(model), read_table(table)
+    if not 0 <= row < frame.height:
+        raise InputError(f"row {row} is not in {table}: it has rows 0 to {frame.height - 1}")
+    asked = frame[row : row + 1]
+    scores = fitted.predict_frame(asked).row(0, named=True)
+    typer.echo(
+        f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote {scores['vote']:.3f}; "
+        f"{scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
+    )
+    found = fitted.similar(asked, k=k)
+    _show(found.drop(found.columns[0]), "the weightiest of its similar patients")
+
+
+@app.command()
+def inspect(model: Model) -> None:
+    """Tell what a model is: whether it holds patient records, what it was trained on, how each member ranked."""
+    import polars as pl
+
+    from nearward.risk import load
+    from nearward.tabular.artefact import read_manifest
+
+    manifest = read_manifest(model)
+    size = sum(file["size"] for file in manifest["files"].values())
+    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    told = manifest["summary"]
+    typer.echo(
+        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
+        f"{told['rows']} rows of {told['patients']} patients, {told['events']} events; retrieval: {told['retrieval']}, {told['context']}"
+    )
+    found = told["out_of_fold"]
+    members = pl.DataFrame([{"member": name, **facts} for name, facts in found["members"].items()]).sort("weight", descending=True)
+    _show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
+    fitted = load(model)
+    _show(fitted.gate().head(15), "what made patients similar: share of the encoders' gate")
+    _show(fitted.schema_.review(), "schema")
+
+
+def main() -> None:
+    """Run the command line; an error that nearward raises on purpose becomes one line and an exit code."""
+    from nearward.tabular.errors import ArtefactError, DataWarning, NearwardError
+
+    def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        typer.echo(f"{'note' if issubclass(category, DataWarning) else category.__name__}: {message}", err=True)
+
+    warnings.showwarning = tell
+    try:
+        app()
+    except ArtefactError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(3)
+    except (NearwardError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _split(names: list[str] | None) -> list[str]:
+    return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
+
+
+def _as_value(text: str | None, column: pl.Series) -> Any:
+    """Read the event's value as the outcome column holds it."""
+    if text is None:
+        return None
+    for value in column.drop_nulls().unique().to_list():
+        if str(value) == text or (isinstance(value, bool) and str(value).lower() == text.lower()):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and text.replace(".", "", 1).isdigit() and float(text) == value:
+            return value
+    return text
+
+
+def _show(frame: pl.DataFrame, title: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    table = RichTable(title=escape(title), title_justify="left")
+    for name in frame.columns:
+        table.add_column(escape(name), overflow="fold")
+    for row in frame.iter_rows():
+        table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float) else escape(str(v)) for v in row))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The main job from end to end on real patients, with nothing to download: fit, compare, explain, save, load, compare again."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import typer
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from nearward.cohort import Cohort, read_cohort
+from nearward.progress import progress
+from nearward.risk import RiskClassifier, load
+from nearward.tabular.encode import Encoding
+from nearward.tabular.folds import assign_folds
+from nearward.tabular.schema import Schema
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_MALIGNANT_SHARE = 0.2
+_RESAMPLES = 500
+_AT_MOST = 20_000  # rows of a user's cohort that the demo trains on
+
+
+def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> None:
+    """Run the demo and print what happens."""
+    began = time.monotonic()
+    cohort = _biopsies(seed) if data is None else read_cohort(data, schema, task)
+    train, test = _split(cohort, seed)
+    y, y_test = cohort.outcome[train], cohort.outcome[test]
+    group = None if cohort.group is None else cohort.group[train]
+    typer.echo(f"{cohort.title}: {len(train)} rows to learn from ({y.sum()} events), {len(test)} held out ({y_test.sum()} events)")
+
+    with progress("fit", 13) as tick:
+        model = RiskClassifier(seed=seed, progress=tick).fit(cohort.features[train], y, groups=group)
+    scored = model.predict_frame(cohort.features[test])
+    risks = {"nearward": scored.get_column("risk").to_numpy(), **_others(cohort.features, train, test, y)}
+    _table(risks, y_test, seed)
+
+    riskiest = int(scored.get_column("risk").arg_max() or 0)
+    facts = scored.row(riskiest, named=True)
+    typer.echo(
+        f"\nThe riskiest held-out patient: risk {facts['risk']:.3f} ({facts['low']:.3f} to {facts['high']:.3f}); "
+        f"outcome: {'event' if y_test[riskiest] else 'no event'}. Similar patients, and what sets them apart:"
+    )
+    for row in model.similar(cohort.features[test][riskiest : riskiest + 1], k=5).iter_rows(named=True):
+        happened = "event   " if row["outcome"] else "no event"
+        typer.echo(f"  patient {row['patient']:>6}  weight {row['weight']:.3f}  {happened}  {row['differs']}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        again = load(Path(folder) / "model").predict_frame(cohort.features[test])
+    same = again.equals(scored)
+    typer.echo(f"\nsaved, loaded and scored again: {'nothing changed' if same else 'THE SCORES CHANGED'}")
+    typer.echo(f"{time.monotonic() - began:.0f} seconds in all")
+    if not same:
+        raise SystemExit(1)
+
+
+def _biopsies(seed: int) -> Cohort:
+    """Biopsies of breast masses (Wisconsin, 569 patients), the malignant ones thinned to a fifth."""
+    bunch = load_breast_cancer()
+    malignant = np.flatnonzero(bunch.target == 0)
+    benign = np.flatnonzero(bunch.target == 1)
+    kept = round(len(benign) * _MALIGNANT_SHARE / (1 - _MALIGNANT_SHARE))
+    chosen = np.sort(np.concatenate([benign, np.random.default_rng(seed).choice(malignant, kept, replace=False)]))
+    features = pl.DataFrame({str(name): bunch.data[chosen, j] for j, name in enumerate(bunch.feature_names)})
+    title = "Breast biopsies (scikit-learn's copy of Wisconsin diagnostic), outcome malignant, thinned to 20 %"
+    return Cohort("biopsies", features, (bunch.target[chosen] == 0).astype(np.int64), None, title)
+
+
+def _split(cohort: Cohort, seed: int) -> tuple[Rows, Rows]:
+    """Hold out a fifth of the patients of each class."""
+    fold = assign_folds(cohort.outcome, cohort.group, 5, seed)
+    train, test = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
+    if len(train) > _AT_MOST:
+        train = np.sort(np.random.default_rng(seed).choice(train, _AT_MOST, replace=False))
+    return train, test
+
+
+def _others(features: pl.DataFrame, train: Rows, test: Rows, outcome: Rows) -> dict[str, Floats]:
+    """Fit logistic regression and gradient boosting on the same rows, in the same encoding."""
+    schema = Schema.infer(features[train])
+    seen, asked = schema.conform(features[train]), schema.conform(features[test])
+    encoding = Encoding.fit(schema, seen)
+    x, x_test = (encoding.dense(encoding.numbers(frame)) for frame in (seen, asked))
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, outcome)
+    boosting = HistGradientBoostingClassifier(random_state=0).fit(x, outcome)
+    return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "gradient boosting": boosting.predict_proba(x_test)[:, 1]}
+
+
+def _table(risks: dict[str, Floats], outcome: Rows, seed: int) -> None:
+    """Print each model's figures and, for the others, the paired difference to the first."""
+    draw = np.random.default_rng(seed)
+    samples = [s for s in (draw.integers(0, len(outcome), len(outcome)) for _ in range(_RESAMPLES)) if 0 < outcome[s].sum() < len(s)]
+    first = next(iter(risks))
+    typer.echo(f"\n{'':22}AUPRC (95 %)         AUROC (95 %)         nearward's AUPRC less this one's")
+    resampled = {name: [average_precision_score(outcome[s], risk[s]) for s in samples] for name, risk in risks.items()}
+    for name, risk in risks.items():
+        areas = [roc_auc_score(outcome[s], risk[s]) for s in samples]
+        line = f"{name:22}{_interval(average_precision_score(outcome, risk), resampled[name])}"
+        line += f"   {_interval(roc_auc_score(outcome, risk), areas)}"
+        if name != first:
+            gain = average_precision_score(outcome, risks[first]) - average_precision_score(outcome, risk)
+            line += f"   {_interval(gain, np.subtract(resampled[first], resampled[name]), '+.3f')}"
+        typer.echo(line)
+
+
+def _interval(value: float, resampled: list[float] | Floats, form: str = ".3f") -> str:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
