@@ -14,6 +14,7 @@ from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 Ints = NDArray[np.int64]
 
 FEWEST_EVENTS = 10
+_FEWEST_WITHOUT = 2  # one a fold, in two folds
 
 
 def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any], Ints]:
@@ -36,7 +37,7 @@ def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any],
     InputError
         Missing values; one value, or more than two; lengths that differ; an event value that does not occur.
     TooFewEvents
-        Fewer than 10 rows of either class.
+        Fewer than 10 events.
     """
     if y is None:
         raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
@@ -58,8 +59,8 @@ def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any],
     outcome = (values == classes[1]).astype(np.int64)
     if outcome.sum() < FEWEST_EVENTS:
         raise TooFewEvents(int(outcome.sum()), FEWEST_EVENTS)
-    if (1 - outcome).sum() < FEWEST_EVENTS:
-        raise InputError(f"refused: only {(1 - outcome).sum()} rows are free of the event; at least {FEWEST_EVENTS} are needed")
+    if len(outcome) - outcome.sum() < _FEWEST_WITHOUT:
+        raise InputError("refused: only 1 row is free of the event, and a risk is learned from both. Is the right value the event?")
     return classes, outcome
 
 
@@ -73,6 +74,24 @@ def read_groups(groups: Any, rows: int) -> Ints:
     if series.null_count():
         raise InputError(f"groups is missing in {series.null_count()} of {rows} rows: whose are they? Give each a patient of its own")
     return series.rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def usable_folds(outcome: Ints, group: Ints, wanted: int) -> int:
+    """Return how many folds these patients allow, up to ``wanted``: every fold has two, and every training part both outcomes.
+
+    Raises
+    ------
+    InputError
+        All events, or all rows without, belong to one patient; or there are fewer than four patients.
+    """
+    with_event, without = (len(np.unique(group[outcome == value])) for value in (1, 0))
+    patients = len(np.unique(group))
+    if min(with_event, without) < 2 or patients < 4:
+        raise InputError(
+            f"{patients} patients, {with_event} of them with the event and {without} with event-free rows, can't be split: "
+            "at least 4, and 2 of each, are needed"
+        )
+    return max(2, min(wanted, with_event, without, patients // 2))
 
 
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward import __version__
 from nearward.explain import similar_rows
 from nearward.fitted import FittedRisk, Recipe, Scores, fit_risk
-from nearward.inputs import read_groups, read_outcome, warn_of_giveaways
+from nearward.inputs import read_groups, read_outcome, usable_folds, warn_of_giveaways
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.artefact import Arrays, read_model, write_model
 from nearward.tabular.errors import DataWarning, InputError
@@ -131,8 +131,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_giveaways(rows, outcome)
         self.n_features_in_ = frame.width
         self._remember_names(X)
-        apart = [len(np.unique(group[outcome == value])) for value in (0, 1)]
-        recipe = Recipe(max(2, min(self.folds, *apart)), self.encoder or EncoderConfig(), self.prevalence, self.seed)
+        recipe = Recipe(usable_folds(outcome, group, self.folds), self.encoder or EncoderConfig(), self.prevalence, self.seed)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
@@ -275,7 +274,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         slips = unit_slips(rows, self.schema_)
         if slips:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in slips.items())
-            warnings.warn(f"values a thousand times outside the training range, a slip of units? {told}", DataWarning, stacklevel=3)
+            warnings.warn(f"values far outside the training range (over 32 times), a slip of units? {told}", DataWarning, stacklevel=3)
         unseen = self._model.encoding.unseen(self._model.encoding.numbers(rows))
         if unseen:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in unseen.items())

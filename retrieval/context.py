@@ -280,19 +280,33 @@ def _floor_rows(rule: Rule) -> float:
 def _look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, outcome: Floats, group: Ints | None = None) -> _Found:
     """Search one shard; with ``group`` (n,) the queries are the shard's own rows, and each leaves its own patient out."""
     k, floor = _per_shard(rule.neighbours, folds), _per_shard(_floor_rows(rule), folds)
-    if group is None:
-        (squared, row), (event_squared, event_row) = shard.search(place, k), events.search(place, floor)
-        return _Found(row, squared, event_row, event_squared)
-    owner = group[shard.rows]
-    extra = int(np.bincount(owner).max())
-    found = []
-    for index, count in ((shard, k), (events, floor)):
+    owner = None if group is None else group[shard.rows]
+    extra = 0 if owner is None else int(np.bincount(owner).max())
+
+    def nearest(index: Shard, count: int) -> tuple[Ints, Floats]:
         squared, row = index.search(place, count + extra)
+        if group is None or owner is None:
+            return row, squared
         squared[(row >= 0) & (group[row] == owner[:, None])] = np.inf
         order = np.argsort(squared, axis=1, kind="stable")[:, :count]
         squared, row = np.take_along_axis(squared, order, axis=1), np.take_along_axis(row, order, axis=1)
-        found += [np.where(np.isinf(squared), -1, row), squared]
-    return _Found(*found)
+        return np.where(np.isinf(squared), -1, row), squared
+
+    row, squared = nearest(shard, k)
+    for q in np.flatnonzero((squared[:, 0] == squared[:, -1]) & np.isfinite(squared[:, -1])):
+        twins = shard.twins(row[q, 0])
+        if group is not None and owner is not None:
+            twins = twins[group[twins] != owner[q]]
+        if len(twins) > k:
+            row[q] = _fair_share(twins, outcome, k)
+    return _Found(row, squared, *nearest(events, floor))
+
+
+def _fair_share(twins: Ints, outcome: Floats, k: int) -> Ints:
+    """Choose k of more than k equal patients with the share of events that all of them have: which ones must not matter."""
+    with_event, without = twins[outcome[twins] == 1], twins[outcome[twins] == 0]
+    wanted = min(max(round(k * len(with_event) / len(twins)), k - len(without)), len(with_event))
+    return np.concatenate([with_event[:wanted], without[: k - wanted]])
 
 
 def _narrow(found: _Found, rule: Rule, folds: int) -> _Found:
@@ -311,7 +325,8 @@ def _weigh(found: _Found, outcome: Floats, rule: Rule, temperature: float) -> Co
     wide = 2 * rule.width * temperature
     nearest = found.squared[:, :1]
     present = np.isfinite(found.squared)
-    closeness = np.where(present, np.exp(-np.where(present, found.squared - nearest, 0) / wide), 0)  # (q, k)
+    away = np.subtract(found.squared, nearest, out=np.zeros_like(found.squared), where=present)
+    closeness = np.exp(-away / wide) * present  # (q, k)
     furthest = np.where(present, closeness, np.inf).min(axis=1, keepdims=True)
     mass = np.where(present, closeness - furthest, 0)
     level = mass.sum(axis=1, keepdims=True) <= 0
@@ -320,8 +335,7 @@ def _weigh(found: _Found, outcome: Floats, rule: Rule, temperature: float) -> Co
     known = np.where(present, outcome[row], 0)
     if rule.floor:
         last = np.where(present, found.squared, -np.inf).max(axis=1, keepdims=True)
-        extra = np.isfinite(found.event_squared) & ~(found.event_row[:, :, None] == found.row[:, None, :]).any(axis=2)
-        extra &= found.event_squared >= last
+        extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
         brought = np.where(extra, np.exp(-np.where(extra, found.event_squared - nearest, 0) / wide), 0)  # (q, l)
         prevalence = float(outcome.mean())
         free = mass * (known == 0)
@@ -334,7 +348,8 @@ def _weigh(found: _Found, outcome: Floats, rule: Rule, temperature: float) -> Co
         squared = np.concatenate([squared, np.where(extra, found.event_squared, np.inf)], axis=1)
         floored = np.concatenate([floored, extra], axis=1)
         known = np.concatenate([known, extra.astype(float)], axis=1)
-    weight = mass / mass.sum(axis=1, keepdims=True)
+    total = mass.sum(axis=1, keepdims=True)
+    weight = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
     return Context(row, weight, known, squared, floored, np.zeros(row.shape[1], dtype=np.int64))
 
 

@@ -8,6 +8,7 @@ Letters: m rows of a shard, e embedding width, q query rows, k neighbours.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,17 @@ class Shard:
     def of(self, rows: Ints) -> Shard:
         """Return a shard of some of these rows (all of them must be here)."""
         return Shard(self.vectors[np.isin(self.rows, rows)], self.rows[np.isin(self.rows, rows)])
+
+    def twins(self, row: int) -> Ints:
+        """Return the rows (row numbers) whose vector is this row's, itself among them."""
+        kind, place = self._kinds
+        twins: Ints = self.rows[kind == kind[place[row]]]
+        return twins
+
+    @cached_property
+    def _kinds(self) -> tuple[Ints, dict[int, int]]:
+        kind = np.unique(self.vectors, axis=0, return_inverse=True)[1].reshape(-1)
+        return kind, {int(row): j for j, row in enumerate(self.rows)}
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         """Return the k nearest rows, nearest first.

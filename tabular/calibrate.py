@@ -19,6 +19,7 @@ from nearward.tabular.errors import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_HUGE = 1e150  # squares of numbers up to here are still numbers
 _BINS = 400  # of the band's step functions
 
 
@@ -67,7 +68,10 @@ class Calibration:
     @classmethod
     def fit(cls, score: Floats, outcome: Ints, slopes: int = 2) -> Calibration:
         """Fit by penalised maximum likelihood; ``slopes`` is 1 (sigmoid) or 2 (beta)."""
-        centre, scale = float(score.mean()), float(score.std()) or 1.0
+        score = score.clip(-_HUGE, _HUGE)
+        centre, scale = float(score.mean()), float(score.std())
+        if scale <= 1e-9 * float(np.abs(score).max()):  # a constant score says nothing, rounding apart
+            scale = max(1.0, abs(centre))
         up, down = _halves((score - centre) / scale)
         prevalence = (outcome.sum() + 0.5) / (len(outcome) + 1)
         pull = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
@@ -89,7 +93,7 @@ class Calibration:
 
     def log_odds(self, score: Floats) -> Floats:
         """Return calibrated log-odds for scores (q,)."""
-        up, down = _halves((score - self.centre) / self.scale)
+        up, down = _halves((score.clip(-_HUGE, _HUGE) - self.centre) / self.scale)
         out: Floats = self.rise * up - self.fall * down + self.shift
         return out
 

@@ -23,6 +23,7 @@ Codes = NDArray[np.int64]
 
 ONE_HOT_LEVELS = 16
 _KNOTS = 512  # of a column's distribution function; exact up to this many different values
+_HUGE = 1e150  # squares of numbers up to here are still numbers
 _FURTHEST = 1e4  # standard deviations: beyond, further is not further
 _POOL_BELOW = 5  # a level with fewer stored rows than this shares the pool
 MISSING, UNSEEN = -1, -2
@@ -58,16 +59,23 @@ class NumberColumn:
     @classmethod
     def fit(cls, values: pl.Series) -> NumberColumn:
         """Fit on a Float64 column with nulls."""
-        seen, count = np.unique(values.drop_nulls().to_numpy(), return_counts=True)
+        seen, count = np.unique(values.drop_nulls().to_numpy().clip(-_HUGE, _HUGE), return_counts=True)
         if len(seen) == 0:
             return cls(values.name, 0.0, 1.0, np.zeros(1), np.full(1, 0.5), misses=True)
         middle = (np.cumsum(count) - count / 2) / count.sum()  # mid-rank of each different value
         low, centre, high = np.interp([0.25, 0.5, 0.75], middle, seen)
-        scale = high / 1.349 - low / 1.349  # the normal's inter-quartile range is 1.349 sd
-        if not scale > 1e-9 * abs(centre):  # most values are one value: binary columns, counts of rare things
-            scale = _standard_deviation(seen, count)
+        scale = (high - low) / 1.349  # the normal's inter-quartile range is 1.349 sd
+        if not scale > 1e-9 * abs(centre):  # nearly every value is the same one
+            scale = float(np.sqrt(np.average((seen - np.average(seen, weights=count)) ** 2, weights=count)))
         keep = np.unique(np.linspace(0, len(seen) - 1, _KNOTS).round().astype(int)) if len(seen) <= _KNOTS else _spread(middle)
-        return cls(values.name, float(centre), float(scale) or 1.0, seen[keep], middle[keep], misses=values.null_count() > 0)
+        return cls(
+            values.name,
+            float(centre),
+            max(float(scale), 1e-150) if scale else 1.0,
+            seen[keep],
+            middle[keep],
+            misses=values.null_count() > 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ class CategoryColumn:
     @classmethod
     def fit(cls, values: pl.Series) -> CategoryColumn:
         """Fit on a String column with nulls."""
-        table = values.drop_nulls().value_counts().sort(["count", values.name], descending=[True, False])
-        levels, count = tuple(table.get_column(values.name).to_list()), table.get_column("count").to_numpy()
+        table = values.drop_nulls().alias("level").value_counts(name="rows").sort(["rows", "level"], descending=[True, False])
+        levels, count = tuple(table.get_column("level").to_list()), table.get_column("rows").to_numpy()
         few = len(levels) <= ONE_HOT_LEVELS
         return cls(
             values.name,
@@ -142,9 +150,8 @@ class Encoding:
         n = frame.height
         value, rank = np.empty((n, len(self.number))), np.empty((n, len(self.number)))
         for j, column in enumerate(self.number):
-            x = frame.get_column(column.name).to_numpy()  # null becomes NaN
-            with np.errstate(over="ignore"):
-                z = np.clip((x - column.centre) / column.scale, -_FURTHEST, _FURTHEST)
+            x = frame.get_column(column.name).to_numpy().clip(-_HUGE, _HUGE)  # null becomes NaN
+            z = ((x - column.centre) / column.scale).clip(-_FURTHEST, _FURTHEST)
             value[:, j] = np.arcsinh(z)  # linear in the middle, logarithmic in the tails, where rare outcomes live
             rank[:, j] = np.where(np.isnan(x), np.nan, np.interp(x, column.knots, column.ranks))
         code = np.full((n, len(self.category)), MISSING, dtype=np.int64)
@@ -180,13 +187,6 @@ class Encoding:
         """Count, per category column, the rows whose level no stored row has."""
         counts = {c.name: int((numbers.code[:, j] == UNSEEN).sum()) for j, c in enumerate(self.category)}
         return {name: count for name, count in counts.items() if count}
-
-
-def _standard_deviation(seen: Floats, count: NDArray[np.int64]) -> float:
-    """Weighted standard deviation that survives values near the largest float."""
-    peak = float(np.abs(seen).max()) or 1.0
-    unit = seen / peak
-    return peak * float(np.sqrt(np.average((unit - np.average(unit, weights=count)) ** 2, weights=count)))
 
 
 def _spread(middle: Floats) -> NDArray[np.intp]:

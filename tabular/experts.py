@@ -109,7 +109,7 @@ class Kernel:
         """
         share, far = np.empty(len(x)), np.empty(len(x))
         size = (self.reference**2).sum(axis=1)
-        near = min(_NEIGHBOURS, len(self.reference) - 1)
+        near = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
         for begin in range(0, len(x), _CHUNK):
             rows = slice(begin, begin + _CHUNK)
             place = x[rows] @ self.metric  # (chunk, w)
@@ -118,10 +118,12 @@ class Kernel:
             if group is not None:
                 squared[group[rows][:, None] == self.owner] = np.inf
             nearest = np.partition(squared, near - 1, axis=1)[:, :near]
-            width = np.maximum(nearest[:, -1:], 1e-12)
-            mass = np.exp(np.maximum(-2 * squared / width, -60)) * self.weight  # weight e^-2 at the last of the neighbourhood
-            share[rows] = mass @ self.outcome / mass.sum(axis=1)
-            far[rows] = nearest.mean(axis=1)
+            there = np.isfinite(nearest)
+            width = np.maximum(nearest.max(axis=1, where=there, initial=0, keepdims=True), 1e-12)
+            # weight e^-2 at the last of the neighbourhood; never quite 0 but for the row's own patient
+            mass = np.exp(np.maximum(-2 * squared / width, -60)) * np.isfinite(squared) * self.weight
+            share[rows] = (mass @ self.outcome) / mass.sum(axis=1)
+            far[rows] = nearest.sum(axis=1, where=there) / there.sum(axis=1)
         return share, far
 
 

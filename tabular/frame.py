@@ -37,7 +37,7 @@ def read_table(path: str | Path) -> pl.DataFrame:
         raise InputError(f"{path}: no such file")
     try:
         return reader(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {type(error).__name__}") from error
 
 
@@ -102,10 +102,10 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
         return X.collect()
     if hasattr(X, "toarray"):
         raise InputError("a sparse matrix is not a frame: densify it (X.toarray()), or pass a Polars frame")
-    if hasattr(X, "columns") and hasattr(X, "dtypes"):
-        return _from_foreign_frame(X)
     if isinstance(X, pl.Series | str | bytes) or X is None:
         raise InputError(f"expected a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
+    if hasattr(X, "__arrow_c_stream__") or (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        return _from_foreign_frame(X)
     array = np.asarray(X)
     if array.ndim != 2:
         raise InputError(f"expected a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
@@ -122,7 +122,7 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
 
 
 def _from_foreign_frame(X: Any) -> pl.DataFrame:
-    names = [str(name) for name in X.columns]
+    names = [str(name) for name in getattr(X, "columns", [])] if hasattr(X, "dtypes") else []
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"the frame names columns twice: {twice}. Rename or drop one of each.")
@@ -131,7 +131,16 @@ def _from_foreign_frame(X: Any) -> pl.DataFrame:
             return pl.DataFrame(X)
         except ImportError:  # pandas exports Arrow only where pyarrow is installed
             pass
-    return pl.DataFrame({name: np.asarray(X[key]) for name, key in zip(names, X.columns, strict=True)})
+    return pl.DataFrame([_foreign_series(name, X[key]) for name, key in zip(names, X.columns, strict=True)])
+
+
+def _foreign_series(name: str, column: Any) -> pl.Series:
+    values = np.asarray(column)
+    if values.dtype != object:
+        return pl.Series(name, values)
+    return pl.Series(
+        name, [None if value is None or (isinstance(value, float) and np.isnan(value)) else value for value in values.tolist()]
+    )
 
 
 def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

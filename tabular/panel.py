@@ -157,7 +157,7 @@ def fit_panel(
         members.append(member)
         fitted[fold == f] = left_out
         tick(f"expert panel, fold {f + 1} of {folds}")
-    fill = np.array([np.nanmedian(column) for column in rows.own.T], dtype=np.float64)
+    fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.own.T], dtype=np.float64)
     panel = Panel(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
     around = [k.around(rows.dense, group) for k in kernels]
     return panel, _side_by_side([out for _, out in ridges], around, fitted, rows.own, fill), around[0][1]

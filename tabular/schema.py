@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ Kind = Literal["number", "category"]
 
 _NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
-_UNIT_SLIP = 1000.0  # a whole factor of kilo, milli: what a change of unit looks like
+_UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _MANY_LEVELS = 200  # categories are listed in the schema up to this many
 
 
@@ -44,7 +45,7 @@ class Column:
     unit : str or None
         For people; never converted.
     low, high : float or None
-        Range seen at inference, or the range allowed; values a thousand times outside are flagged as a unit slip.
+        Range seen at inference, or the range allowed; values far outside (over 32 times) are flagged as a unit slip.
     categories : tuple of str or None
         Levels seen, for categories of at most 200 levels.
     block : str or None
@@ -136,22 +137,15 @@ class Schema:
             raise InputError(f"the schema is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("nearward_schema") != 1 or not isinstance(data.get("columns"), list):
             raise InputError('not a nearward schema: expected {"nearward_schema": 1, "columns": [...]}')
-        known = {f.name for f in dataclasses.fields(Column)}
-        columns = []
-        for row in data["columns"]:
-            unknown = sorted(set(row) - known)
-            if unknown:
-                raise InputError(f"schema column {row.get('name')!r}: unknown keys {unknown}. {did_you_mean(unknown, sorted(known))}")
-            if "name" not in row:
-                raise InputError("a schema column has no name")
-            levels = row.get("categories")
-            columns.append(Column(**{**row, "categories": None if levels is None else tuple(levels)}))
-        return cls(tuple(columns))
+        return cls(tuple(_column_from_json(row) for row in data["columns"]))
 
     @classmethod
     def read(cls, path: str | Path) -> Schema:
         """Read a schema from a JSON file."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read as a schema: {type(error).__name__}") from error
 
     def review(self) -> pl.DataFrame:
         """Return the schema as a frame for a person to read, one row a column."""
@@ -200,14 +194,16 @@ class Schema:
         missing = [c.name for c in wanted if c.name not in frame.columns]
         if missing:
             raise MissingColumns(missing, [name for name in frame.columns if name not in {c.name for c in self.columns}])
+        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in {c.name for c in wanted}])
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in wanted])
 
 
 def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
-    """Count, per number column of a conformed frame, the values a thousand times outside the schema's range.
+    """Count, per number column of a conformed frame, the values that look a thousand times too large for the schema's range.
 
-    Also counted: a column of at least five values whose every value is a thousand times smaller than the smallest
-    absolute value the schema knows (milligrams filled in as grams).
+    A slip of a thousand times lands between the range's own width and a thousand times that: the limit is halfway, at 32 times.
+    Also counted: a column of at least five values, all of them as much smaller than the smallest absolute value the schema knows
+    (milligrams filled in as grams).
     """
     counts = {}
     for column in schema.columns:
@@ -224,6 +220,22 @@ def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
     return counts
 
 
+def _column_from_json(row: Any) -> Column:
+    known = {f.name for f in dataclasses.fields(Column)}
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise InputError(f"a schema column ({type(row).__name__}) has no name that is text")
+    unknown = sorted(set(row) - known)
+    if unknown:
+        raise InputError(f"schema column {row['name']!r}: unknown keys {unknown}. {did_you_mean(unknown, sorted(known))}")
+    for key in ("low", "high"):
+        if row.get(key) is not None and (isinstance(row[key], bool) or not isinstance(row[key], int | float)):
+            raise InputError(f"schema column {row['name']!r}: {key} must be a number")
+    levels = row.get("categories")
+    if levels is not None and not (isinstance(levels, list) and all(isinstance(level, str) for level in levels)):
+        raise InputError(f"schema column {row['name']!r}: categories must be a list of texts")
+    return Column(**{**row, "categories": None if levels is None else tuple(levels)})
+
+
 def _values(column: Column) -> str:
     if column.categories is not None:
         shown = ", ".join(column.categories[:6])
@@ -234,10 +246,10 @@ def _values(column: Column) -> str:
 
 
 def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
-    have = set(names)
-    twice = [n for n in names if "_duplicated_" in n and n.rsplit("_duplicated_", 1)[0] in have]
+    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # what Polars calls a CSV's second column of a name
+    twice = sorted({match[1] for match in repeats if match and match[1] in names})
     if twice:
-        raise InputError(f"the file names columns twice: {[n.rsplit('_duplicated_', 1)[0] for n in twice]}. Rename or drop one of each.")
+        raise InputError(f"the file names columns twice: {twice}. Rename or drop one of each.")
 
 
 def _infer_column(series: pl.Series) -> Column:
@@ -289,10 +301,14 @@ def _number(series: pl.Series, name: str) -> pl.Series:
         values = _read_numbers(series.cast(pl.String), name)
     else:
         raise _no_meaning(name, dtype)
+    _refuse_infinite(values, name)
+    return values.fill_nan(None)
+
+
+def _refuse_infinite(values: pl.Series, name: str) -> None:
     infinite = int(values.is_infinite().sum())
     if infinite:
         raise InputError(f"column {name!r} holds {infinite} infinite (inf) values: make them null, or a number")
-    return values.fill_nan(None)
 
 
 def _read_numbers(text: pl.Series, name: str) -> pl.Series:
@@ -310,18 +326,22 @@ def _text(series: pl.Series, name: str) -> pl.Series:
         return series
     if isinstance(dtype, pl.Categorical | pl.Enum) or dtype == pl.Boolean or dtype.is_integer():
         return series.cast(pl.String)
-    if dtype.is_float():  # 3.0 and 3 are one level
-        whole = series.fill_nan(None)
-        return whole.cast(pl.Int64, strict=False).cast(pl.String) if bool((whole == whole.round()).all()) else whole.cast(pl.String)
+    if dtype.is_float():  # 3.0 and 3 are one level, whatever stands beside them
+        values = series.cast(pl.Float64).fill_nan(None)
+        _refuse_infinite(values, name)
+        whole = (values == values.round()) & (values.abs() < 2**63)
+        texts = pl.when(whole).then(values.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(values.cast(pl.String))
+        return pl.select(texts.alias(name)).to_series()
     if dtype.is_decimal():
         return series.cast(pl.String)
     raise _no_meaning(name, dtype)
 
 
-def _no_meaning(name: str, dtype: Any) -> InputError:
-    hint = (
-        "turn it into a number first, for instance with .dt.total_hours()"
-        if dtype == pl.Duration
-        else "drop it, or turn it into numbers or text"
-    )
-    return InputError(f"column {name!r} has dtype {dtype}, which has no obvious meaning here: {hint}")
+def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
+    """Name the dtype without what it may carry inside: the levels of an Enum are patients' values."""
+    inner = getattr(dtype, "inner", None)
+    kind = f"{dtype.base_type()}({inner.base_type()})" if inner is not None else f"{dtype.base_type()}"
+    hint = "turn it into a number first, for instance with .dt.total_hours()"
+    if dtype != pl.Duration:
+        hint = "drop it, or turn it into numbers or text"
+    return InputError(f"column {name!r} has dtype {kind}, which has no obvious meaning here: {hint}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import ArtefactError
+from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.workers import cores
 
 Floats = NDArray[np.float64]
@@ -55,6 +55,8 @@ class Forest:
     def scores(self, x: Singles) -> Floats:
         """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
         x = np.ascontiguousarray(x, dtype=np.float32)
+        if x.ndim != 2 or x.shape[1] != self.columns:
+            raise InputError(f"x must be (q, {self.columns}), however: x.shape={x.shape}")
         total = np.full(len(x), self.base)
         for part in _each_tree(lambda tree: tree.predict(x)[:, 0], self._trees):
             total += part
@@ -87,13 +89,18 @@ class Forest:
         ------
         ArtefactError
         """
-        size = np.repeat(np.diff(self.start), np.diff(self.start))
-        place = np.arange(len(self.feature)) - np.repeat(self.start[:-1], np.diff(self.start))
-        inner = self.feature != _LEAF
-        sound = (self.feature < self.columns) & (self.feature >= _LEAF)
-        for child in (self.left, self.right):
-            sound &= ~inner | ((child > place) & (child < size))
-        if not (sound.all() and self.start[0] == 0 and self.start[-1] == len(self.feature) and (np.diff(self.start) > 0).all()):
+        nodes = len(self.feature)
+        lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}
+        steps = np.diff(self.start)
+        sound = lengths == {nodes} and len(steps) > 0 and bool((steps > 0).all()) and self.start[0] == 0 and self.start[-1] == nodes
+        if sound:
+            size, place = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
+            leaf = self.feature == _LEAF
+            fine = (self.feature < self.columns) & (self.feature >= _LEAF)
+            for child in (self.left, self.right):
+                fine &= leaf | ((child > place) & (child < size))
+            sound = bool(fine.all())
+        if not sound:
             raise ArtefactError("a tree ensemble in the model is malformed: fit and save the model again")
 
 

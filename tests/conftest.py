@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 
@@ -16,3 +18,36 @@ def cohort_folder() -> Path:
     if not any(folder.glob("*.parquet")):
         pytest.skip(f"no public cohorts (*.parquet) in {folder}: set NEARWARD_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clinic() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """A made-up clinic of 700 visits of 500 patients: numbers, categories, holes, an outcome in about one of eight."""
+    draw = np.random.default_rng(7)
+    n = 700
+    patient = draw.integers(0, 500, n)
+    age, lactate = draw.normal(60, 12, n), np.exp(draw.normal(0.3, 0.6, n))
+    ward = draw.choice(["ICU", "medical", "surgical"], n, p=[0.2, 0.5, 0.3])
+    signal = 0.05 * (age - 60) + 1.2 * np.log(lactate) + 1.0 * (ward == "ICU") - 3.0
+    died = (draw.random(n) < 1 / (1 + np.exp(-signal))).astype(int)
+    holes = draw.random(n) < 0.2
+    frame = pl.DataFrame(
+        {
+            "age": age,
+            "lactate": [None if hole else value for hole, value in zip(holes, lactate.tolist(), strict=True)],
+            "ward": ward.tolist(),
+            "diabetic": (draw.random(n) < 0.3).tolist(),
+            "sofa": (signal + draw.normal(0, 1, n)).round(1),
+        }
+    )
+    return frame, died, patient
+
+
+@pytest.fixture(scope="session")
+def fitted(clinic):
+    """A model of the made-up clinic, its encoders trained briefly."""
+    from nearward.retrieval.encoder import EncoderConfig
+    from nearward.risk import RiskClassifier
+
+    frame, died, patient = clinic
+    return RiskClassifier(seed=3, encoder=EncoderConfig(steps=40), experts=["sofa"]).fit(frame[:500], died[:500], groups=patient[:500])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearward.tabular import calibrate
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
 from nearward.tabular.errors import InputError
@@ -91,9 +92,7 @@ def test_two_slopes_bend_where_the_truth_bends() -> None:
 def test_the_mean_calibrated_risk_is_the_prevalence() -> None:
     score, outcome = sample(2, 3000)
     for slopes in (1, 2):
-        assert logistic(Calibration.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(
-            outcome.mean(), abs=1e-4
-        )
+        assert logistic(Calibration.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
 
 
 def test_calibration_does_not_mind_the_scores_unit() -> None:
@@ -173,9 +172,7 @@ def test_band_by_hand() -> None:
 
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(
-    rows=st.lists(
-        st.tuples(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), st.booleans()), min_size=2, max_size=50
-    ),
+    rows=st.lists(st.tuples(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), st.booleans()), min_size=2, max_size=50),
     asked=st.lists(st.floats(-9, 9), min_size=2, max_size=20),
 )
 def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], asked: list[float]) -> None:
@@ -251,9 +248,7 @@ def test_equal_scores_share_one_bin() -> None:
 
 def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
     novelty = Novelty.fit(np.arange(101.0), knots=101)
-    assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx(
-        [0, 0, 50 / 101, 51 / 101, 100 / 101, 1]
-    )
+    assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx([0, 0, 50 / 101, 51 / 101, 100 / 101, 1])
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
 from nearward.retrieval import context as module
 from nearward.retrieval.context import RULES, Context, Retriever, Rule, fit_retriever
 from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, train_encoder
 from nearward.retrieval.index import Shard
 from nearward.tabular.errors import NearwardError
 from nearward.tabular.folds import assign_folds
-from sklearn.metrics import average_precision_score
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
 Fitted = tuple[Retriever, Context, np.ndarray, list[module.RuleTrial]]
@@ -72,9 +73,7 @@ def shuffled(retriever: Retriever, seed: int) -> Retriever:
     for shard in retriever.shards:
         order = draw.permutation(len(shard.rows))
         shards.append(Shard(shard.vectors[order], shard.rows[order]))
-    return replace(
-        retriever, shards=tuple(shards), events=tuple(s.of(s.rows[retriever.outcome[s.rows] == 1]) for s in shards)
-    )
+    return replace(retriever, shards=tuple(shards), events=tuple(s.of(s.rows[retriever.outcome[s.rows] == 1]) for s in shards))
 
 
 def check(context: Context, outcome: np.ndarray) -> None:
@@ -106,15 +105,11 @@ def test_a_vote_by_hand() -> None:
     assert context.vote == pytest.approx([mass[0] / mass.sum()])
     assert head.tolist() == [0]
     wider = replace(retriever, rule=Rule(3, False, 4.0)).context(np.array([[0.0]]))[0]
-    assert wider.weight[0, 1] == pytest.approx(
-        (math.exp(-0.25) - math.exp(-1)) / (1 + math.exp(-0.25) - 2 * math.exp(-1))
-    )
+    assert wider.weight[0, 1] == pytest.approx((math.exp(-0.25) - math.exp(-1)) / (1 + math.exp(-0.25) - 2 * math.exp(-1)))
 
 
 def test_every_shard_has_an_equal_say() -> None:
-    retriever = by_distance(
-        [np.array([[0.0], [1.0], [5.0]]), np.array([[7.0], [8.0], [9.0]])], [1, 1, 1, 0, 0, 0], Rule(4, False, 1.0)
-    )
+    retriever = by_distance([np.array([[0.0], [1.0], [5.0]]), np.array([[7.0], [8.0], [9.0]])], [1, 1, 1, 0, 0, 0], Rule(4, False, 1.0))
     context, _ = retriever.context(np.array([[0.0]]))
     assert context.shard.tolist() == [0, 0, 1, 1]
     assert context.row.tolist() == [[0, 1, 3, 4]]
@@ -163,15 +158,12 @@ def test_the_floor_brings_events_flagged_and_only_them(apart: Retriever) -> None
     assert context.outcome[~context.floored].sum() == 0
     brought = context.row[context.floored]
     distance = ((np.concatenate([s.vectors for s in apart.shards]) ** 2).sum(axis=1))[apart.outcome == 1]
-    nearest = {
-        int(r) for half in (range(90, 100), range(190, 200)) for r in sorted(half, key=lambda r: _of(distance, r))[:4]
-    }
+    nearest = {int(r) for half in (range(90, 100), range(190, 200)) for r in sorted(half, key=lambda r: _of(distance, r))[:4]}
     assert set(brought.tolist()) == nearest
+    assert apart.similar_count(context).tolist() == [20]  # those it brought are not similar
     without = replace(apart, rule=Rule(20, False, 1.0)).context(np.zeros((1, 2)))[0]
     assert not without.floored.any()
-    assert without.row.tolist() == [
-        [r for r, f in zip(context.row[0], context.floored[0], strict=True) if not f and r >= 0]
-    ]
+    assert without.row.tolist() == [[r for r, f in zip(context.row[0], context.floored[0], strict=True) if not f and r >= 0]]
 
 
 def _of(distance: np.ndarray, row: int) -> float:
@@ -232,9 +224,7 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
     number = {float(value): i for i, value in enumerate(cohort.x[:, 3])}
     trained: dict[int, set[int]] = {}  # rows by encoder: folds may be trained side by side
 
-    def recording(
-        x: np.ndarray, outcome: np.ndarray, group: np.ndarray, config: EncoderConfig, seed: int
-    ) -> AwareEncoder:
+    def recording(x: np.ndarray, outcome: np.ndarray, group: np.ndarray, config: EncoderConfig, seed: int) -> AwareEncoder:
         rows = [number[float(value)] for value in x[:, 3]]
         assert (cohort.outcome[rows] == outcome).all()
         assert (cohort.group[rows] == group).all()
@@ -250,9 +240,7 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
         stored = set(shard.rows.tolist())
         assert not stored & seen
         assert stored | seen == set(range(480))
-        assert not set(cohort.group[list(stored)]) & set(
-            cohort.group[list(seen)]
-        )  # nor another row of the same patient
+        assert not set(cohort.group[list(stored)]) & set(cohort.group[list(seen)])  # nor another row of the same patient
         assert set(events.rows.tolist()) == {r for r in stored if cohort.outcome[r] == 1}
         for row in stored:  # and a stored row is judged by the encoder that never saw it
             found = left_out.row[row]

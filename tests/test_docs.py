@@ -16,11 +16,7 @@ PACKAGES = ["nearward", "nearward.tabular", "nearward.retrieval", "nearward.synt
 # one package at a time: in an editable install nearward's own path does not lead to the other four
 MODULES = sorted(
     {*PACKAGES}
-    | {
-        module.name
-        for package in PACKAGES
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-    }
+    | {module.name for package in PACKAGES for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")}
 )
 BLOCK = re.compile(r"^```python *(?P<info>.*)\n(?P<code>(?s:.*?))^```$", re.MULTILINE)
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearward.tabular.encode import MISSING, UNSEEN, Encoding, NumberColumn
 from nearward.tabular.schema import Column, Schema
 
@@ -32,9 +33,7 @@ def fitted(frame: pl.DataFrame) -> Encoding:
 def frames(draw: st.DrawFn) -> pl.DataFrame:
     """Conformed frames: two number columns and a category, with nulls, repeats, unicode and the largest floats."""
     n = draw(st.integers(1, 14))
-    values = st.one_of(
-        st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1.0, 1e308, -HUGE, 5e-324])
-    )
+    values = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1.0, 1e308, -HUGE, 5e-324]))
     levels = st.one_of(st.none(), st.sampled_from(["f", "m", "Zoë", "数", "", "(rare)"]), st.text(max_size=2))
     return pl.DataFrame(
         {
@@ -65,9 +64,7 @@ def test_values_are_standardised_by_median_and_quartiles_and_drawn_in_by_asinh()
     assert column.scale == pytest.approx(50 / 1.349)
     z = np.array([0.0, 1.0, -1.0, 3.0, 1e6])
     value = encoding.numbers(number((column.centre + column.scale * z).tolist())).value[:, 0]
-    assert value == pytest.approx(
-        [0, math.asinh(1), -math.asinh(1), math.asinh(3), math.asinh(1e4)], rel=1e-9, abs=1e-9
-    )
+    assert value == pytest.approx([0, math.asinh(1), -math.asinh(1), math.asinh(3), math.asinh(1e4)], rel=1e-9, abs=1e-9)
 
 
 def test_quartiles_lie_on_the_line_between_mid_ranks() -> None:
@@ -203,16 +200,12 @@ def test_rows_are_encoded_alone_as_in_any_company(frame: pl.DataFrame, data: st.
     alone = [encoding.numbers(asked[i]) for i in range(asked.height)]
     assert np.array_equal(np.concatenate([encoding.dense(one) for one in alone]), dense)
     for part in ("value", "rank", "code"):
-        assert np.array_equal(
-            np.concatenate([getattr(one, part) for one in alone]), getattr(numbers, part), equal_nan=part != "code"
-        )
+        assert np.array_equal(np.concatenate([getattr(one, part) for one in alone]), getattr(numbers, part), equal_nan=part != "code")
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(stored=frames(), asked=frames())
-def test_every_frame_gives_finite_columns_and_missing_is_never_a_code(
-    stored: pl.DataFrame, asked: pl.DataFrame
-) -> None:
+def test_every_frame_gives_finite_columns_and_missing_is_never_a_code(stored: pl.DataFrame, asked: pl.DataFrame) -> None:
     encoding = fitted(stored)
     for frame in (stored, asked):
         numbers = encoding.numbers(frame)

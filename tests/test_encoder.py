@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
+
 from nearward.retrieval.encoder import (
     AwareEncoder,
     ColumnGate,
@@ -19,7 +21,6 @@ from nearward.retrieval.encoder import (
     soft_nearest_neighbour_loss,
     train_encoder,
 )
-from torch.nn import functional as F
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
 
@@ -77,9 +78,7 @@ def test_the_loss_equals_the_slow_loop_and_has_a_gradient(seed: int, b: int, pat
 def test_the_loss_by_hand() -> None:
     """Three unit vectors: two alike with one outcome, one opposite with the other and so with nobody to be near."""
     embedding = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-    loss = soft_nearest_neighbour_loss(
-        embedding, torch.tensor([1.0, 1.0, 0.0]), torch.tensor(1.0), ~torch.eye(3, dtype=torch.bool)
-    )
+    loss = soft_nearest_neighbour_loss(embedding, torch.tensor([1.0, 1.0, 0.0]), torch.tensor(1.0), ~torch.eye(3, dtype=torch.bool))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
 
 

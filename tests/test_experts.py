@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearward.tabular import experts
 from nearward.tabular.experts import STRENGTHS, Kernel, plain_kernel, ridge_discriminant, whitened_kernel
 
@@ -88,9 +89,7 @@ def slow_kernel(kernel: Kernel, x: np.ndarray, near: int) -> tuple[float, float]
 
 def test_kernel_by_hand() -> None:
     """Three references at 0, 1 and 3; the neighbourhood is the two nearest, so the width is 1 for a query at 0."""
-    kernel = Kernel(
-        np.eye(1), np.array([[0.0], [1.0], [3.0]]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 2.0]), np.arange(3)
-    )
+    kernel = Kernel(np.eye(1), np.array([[0.0], [1.0], [3.0]]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 2.0]), np.arange(3))
     share, distance = kernel.around(np.array([[0.0]]))
     events, rest = np.exp(-2) + 2 * np.exp(-18), 1.0
     assert share[0] == pytest.approx(events / (events + rest), rel=1e-12)
@@ -142,9 +141,7 @@ def test_a_patient_with_most_of_the_rows_is_still_left_out_of_a_number(make: obj
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
-@given(
-    seed=st.integers(0, 10_000), kind=st.sampled_from(["normal", "levels", "one place", "far"]), n=st.integers(2, 90)
-)
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(["normal", "levels", "one place", "far"]), n=st.integers(2, 90))
 def test_kernel_rows_alone_equal_rows_in_a_batch_and_shuffled(seed: int, kind: str, n: int) -> None:
     draw = np.random.default_rng(seed)
     base = {
@@ -159,9 +156,7 @@ def test_kernel_rows_alone_equal_rows_in_a_batch_and_shuffled(seed: int, kind: s
         share, distance = kernel.around(base)
         order = draw.permutation(n)
         alone = [kernel.around(base[i : i + 1]) for i in range(n)]
-        for batch, one, shuffled in zip(
-            (share, distance), zip(*alone, strict=True), kernel.around(base[order]), strict=True
-        ):
+        for batch, one, shuffled in zip((share, distance), zip(*alone, strict=True), kernel.around(base[order]), strict=True):
             assert np.isfinite(batch).all()
             assert np.concatenate(one) == pytest.approx(batch, rel=1e-9, abs=1e-9)
             assert shuffled == pytest.approx(batch[order], rel=1e-9, abs=1e-9)

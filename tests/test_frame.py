@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
 from nearward.tabular.errors import InputError
 from nearward.tabular.frame import read_table, replacing, to_frame, write_table
-from polars.testing import assert_frame_equal
 
 ENDINGS = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
 SECRET = "Zanzibar"
@@ -164,9 +165,7 @@ def test_a_block_that_fails_after_writing_leaves_the_previous_file(tmp_path: Pat
     assert os.listdir(tmp_path) == ["model.bin"]
 
 
-def test_a_rename_that_fails_leaves_no_rest(
-    frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearward.tabular import levels
 from nearward.tabular.levels import LevelRates, cross_fitted_rates
 
@@ -79,9 +80,7 @@ def test_each_row_reads_the_rates_of_the_other_folds(monkeypatch: pytest.MonkeyP
     rates = cross_fitted_rates(code, [4, 4], outcome, group, seed=0)
     for i in range(len(code)):
         others = fold != fold[i]
-        assert rates[i] == pytest.approx(
-            LevelRates.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0]
-        )
+        assert rates[i] == pytest.approx(LevelRates.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0])
 
 
 @pytest.mark.parametrize("flipped", range(0, 80, 7))

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import polars as pl
 import pytest
+
 from nearward.tabular import panel as module
 from nearward.tabular.calibrate import log_odds
 from nearward.tabular.encode import Encoding, Numbers
@@ -50,9 +51,7 @@ class Cohort:
         self.group = np.unique(draw.integers(0, 90, size=n), return_inverse=True)[1]
         self.fold = assign_folds(self.outcome, self.group, 3, seed)
 
-    def fit(
-        self, outcome: np.ndarray | None = None, own: tuple[str, ...] = ("sofa", "saps")
-    ) -> tuple[Panel, np.ndarray, np.ndarray]:
+    def fit(self, outcome: np.ndarray | None = None, own: tuple[str, ...] = ("sofa", "saps")) -> tuple[Panel, np.ndarray, np.ndarray]:
         y = self.outcome if outcome is None else outcome
         return fit_panel(self.rows, self.encoding, y, self.group, self.fold, own, 0, lambda _: None)
 
@@ -156,6 +155,25 @@ def test_a_score_that_is_missing_everywhere_is_refused_or_says_nothing() -> None
     assert np.isfinite(panel.scores(cohort.rows)[0]).all()
 
 
+def test_trees_are_grown_on_rates_that_no_row_gave_its_own_outcome_to(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[np.ndarray] = []
+    read: list[np.ndarray] = []
+    rates, grow = module.cross_fitted_rates, module.extra_trees
+
+    def recorded_rates(*asked: object) -> np.ndarray:
+        given.append(rates(*asked))  # type: ignore[arg-type]
+        return given[-1]
+
+    def recorded_trees(x: np.ndarray, *asked: object, **how: object) -> object:
+        read.append(x)
+        return grow(x, *asked, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "cross_fitted_rates", recorded_rates)
+    monkeypatch.setattr(module, "extra_trees", recorded_trees)
+    cohort.fit()
+    assert sorted(r.tobytes() for r in (x[:, -1:] for x in read)) == sorted(g.astype(np.float32).tobytes() for g in given)
+
+
 def test_no_own_scores_are_fine() -> None:
     cohort = Cohort(seed=6)
     cohort.rows = Columns(cohort.rows.dense, cohort.rows.numbers, np.zeros((150, 0)))
@@ -182,7 +200,5 @@ def test_rows_are_taken_in_the_asked_order(cohort: Cohort) -> None:
     some = cohort.rows.take(np.array([5, 2]))
     assert np.array_equal(some.dense, cohort.rows.dense[[5, 2]])
     for part in ("value", "rank", "code"):
-        assert np.array_equal(
-            getattr(some.numbers, part), getattr(cohort.rows.numbers, part)[[5, 2]], equal_nan=part != "code"
-        )
+        assert np.array_equal(getattr(some.numbers, part), getattr(cohort.rows.numbers, part)[[5, 2]], equal_nan=part != "code")
     assert np.array_equal(some.own, cohort.rows.own[[5, 2]], equal_nan=True)

@@ -15,16 +15,15 @@ import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, NearwardError
 from nearward.tabular.schema import Column, Schema, unit_slips
-from polars.testing import assert_frame_equal
 
 SECRET = "Zanzibar"
 
 HUGE = 1.7976931348623157e308
-numbers = st.one_of(
-    st.none(), st.just(math.nan), st.floats(allow_infinity=False), st.sampled_from([0.0, 1.0, HUGE, -HUGE])
-)
+numbers = st.one_of(st.none(), st.just(math.nan), st.floats(allow_infinity=False), st.sampled_from([0.0, 1.0, HUGE, -HUGE]))
 texts = st.one_of(st.none(), st.text(max_size=4), st.sampled_from(["f", "m", "Zoë", "数", "", " ", "1", "NaN"]))
 
 
@@ -228,9 +227,7 @@ def test_only_the_columns_of_the_asked_roles_come_through_in_the_schemas_order()
 
 def test_missing_and_renamed_columns_are_named_with_the_likely_name() -> None:
     schema = Schema((Column("lactate"), Column("creatinine"), Column("age")))
-    with pytest.raises(
-        MissingColumns, match=r"\['lactate', 'creatinine'\].*'lactate': did you mean 'lactat'\?"
-    ) as caught:
+    with pytest.raises(MissingColumns, match=r"\['lactate', 'creatinine'\].*'lactate': did you mean 'lactat'\?") as caught:
         schema.conform(pl.DataFrame({"lactat": [1], "kreatinin": [1], "age": [1], SECRET: [1]}))
     assert SECRET not in str(caught.value)
     assert isinstance(caught.value, NearwardError)
@@ -243,9 +240,7 @@ def test_a_column_that_is_in_its_place_is_not_offered_for_another() -> None:
     assert "did you mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "frame", [pl.DataFrame(), pl.DataFrame({"x": []}), pl.DataFrame({"x": []}, schema={"x": pl.String})]
-)
+@pytest.mark.parametrize("frame", [pl.DataFrame(), pl.DataFrame({"x": []}), pl.DataFrame({"x": []}, schema={"x": pl.String})])
 def test_no_rows_or_no_columns_are_refused(frame: pl.DataFrame) -> None:
     with pytest.raises(InputError, match=f"{frame.height} rows and {frame.width} columns"):
         Schema.infer(frame)
@@ -275,9 +270,7 @@ def test_a_schema_names_no_column_twice() -> None:
 
 
 def test_text_in_a_number_column_is_counted_and_not_quoted() -> None:
-    with pytest.raises(
-        InputError, match="'age' must be a number, but 2 of 4 values are text that is not one"
-    ) as caught:
+    with pytest.raises(InputError, match="'age' must be a number, but 2 of 4 values are text that is not one") as caught:
         Schema((Column("age"),)).conform(pl.DataFrame({"age": ["61", SECRET, None, SECRET]}))
     assert SECRET not in str(caught.value)
     assert "comma" not in str(caught.value)
@@ -288,16 +281,12 @@ def test_decimal_commas_are_recognised() -> None:
     with pytest.raises(InputError, match=r"'lactate' must be a number, but 2 of 4 .* decimal commas") as caught:
         Schema((Column("lactate"),)).conform(frame)
     assert "2,25" not in str(caught.value)
-    with pytest.raises(
-        InputError, match=r"'lactate' is text with decimal commas \(2 of 3 values\).*decimal_comma=True"
-    ) as caught:
+    with pytest.raises(InputError, match=r"'lactate' is text with decimal commas \(2 of 3 values\).*decimal_comma=True") as caught:
         Schema.infer(frame)
     assert "2,25" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "values", [[1.0, math.inf, -math.inf], ["1", "inf", "-inf"], pl.Series([1, math.inf, math.inf], dtype=pl.Float32)]
-)
+@pytest.mark.parametrize("values", [[1.0, math.inf, -math.inf], ["1", "inf", "-inf"], pl.Series([1, math.inf, math.inf], dtype=pl.Float32)])
 def test_infinite_values_are_counted_by_column(values: Any) -> None:
     with pytest.raises(InputError, match="'lactate' holds 2 infinite"):
         Schema((Column("lactate"),)).conform(pl.DataFrame({"lactate": values}))
@@ -339,9 +328,7 @@ MEANINGLESS: dict[str, tuple[pl.Series, str]] = {
     [Schema.infer, Schema((Column("stay"),)).conform, Schema((Column("stay", kind="category"),)).conform],
     ids=["infer", "number", "category"],
 )
-def test_dtypes_without_a_meaning_are_refused_by_name_and_dtype(
-    case: str, door: Callable[[pl.DataFrame], object]
-) -> None:
+def test_dtypes_without_a_meaning_are_refused_by_name_and_dtype(case: str, door: Callable[[pl.DataFrame], object]) -> None:
     series, dtype = MEANINGLESS[case]
     with pytest.raises(InputError, match=f"column 'stay' has dtype {dtype}") as caught:
         door(series.to_frame())
@@ -357,25 +344,16 @@ def test_dates_in_a_number_column_are_refused() -> None:
 # ---- unit slips ----------------------------------------------------------------------------------
 
 
-SCHEMA = Schema(
-    (Column("weight", low=40.0, high=120.0), Column("delta", low=-5.0, high=5.0), Column("ward", kind="category"))
-)
+SCHEMA = Schema((Column("weight", low=40.0, high=120.0), Column("delta", low=-5.0, high=5.0), Column("ward", kind="category")))
 
 
 def test_values_beyond_a_thousand_times_the_range_are_counted_by_column() -> None:
-    frame = pl.DataFrame(
-        {"weight": [80.0, 120_001.0, -120_001.0, None], "delta": [5001.0, 0.0, 1.0, 2.0], "ward": ["a"] * 4}
-    )
+    frame = pl.DataFrame({"weight": [80.0, 120_001.0, -120_001.0, None], "delta": [5001.0, 0.0, 1.0, 2.0], "ward": ["a"] * 4})
     assert unit_slips(frame, SCHEMA) == {"weight": 2, "delta": 1}
 
 
 def test_values_inside_or_a_little_outside_the_range_are_no_slip() -> None:
-    assert (
-        unit_slips(
-            pl.DataFrame({"weight": [40.0, 121.0, 300.0, 2.5, 0.0], "delta": [0.0, 1e-9, 9.0, -9.0, 50.0]}), SCHEMA
-        )
-        == {}
-    )
+    assert unit_slips(pl.DataFrame({"weight": [40.0, 121.0, 300.0, 2.5, 0.0], "delta": [0.0, 1e-9, 9.0, -9.0, 50.0]}), SCHEMA) == {}
 
 
 def test_a_column_given_in_grams_instead_of_kilograms_is_flagged() -> None:

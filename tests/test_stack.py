@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearward.tabular import stack as module
 from nearward.tabular.calibrate import log_loss, log_odds, logistic
 from nearward.tabular.stack import fit_stack
@@ -100,6 +101,16 @@ def test_a_member_that_ranks_backwards_is_not_turned_round() -> None:
     stack = fit_stack(scores, outcome, fold)[0]
     high, low = np.array([[0.0, -50.0]]), np.array([[0.0, 50.0]])
     assert stack.log_odds(high) == pytest.approx(stack.log_odds(low), abs=0.1)
+
+
+def test_no_member_is_held_against_another() -> None:
+    """Unbounded, the best weights would be 2 and -1: the second member's error is twice the first's."""
+    draw = np.random.default_rng(8)
+    truth, error = draw.normal(-1, 1, size=3000), draw.normal(size=3000)
+    outcome = (draw.random(3000) < logistic(truth)).astype(np.int64)
+    stack = fit_stack(np.column_stack([truth + error, truth + 2 * error]), outcome, np.arange(3000) % 5)[0]
+    assert stack.weight.min() >= 0
+    assert stack.weight[0] > stack.weight[1]
 
 
 def test_members_that_say_nothing_leave_the_prevalence() -> None:

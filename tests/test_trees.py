@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+
 from nearward.tabular import trees
 from nearward.tabular.errors import ArtefactError, NearwardError
 from nearward.tabular.trees import Forest, boosted_trees, extra_trees
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 BOOSTED: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "min_samples_leaf": 5, "learning_rate": 0.2}
 
@@ -49,9 +50,7 @@ def boosted() -> Forest:
 def test_boosted_scores_are_scikit_learns_log_odds(missing: float, max_features: float) -> None:
     x, outcome = table(1, missing=missing)
     forest = boosted_trees(x, outcome, seed=5, max_features=max_features, **BOOSTED)
-    theirs = HistGradientBoostingClassifier(
-        early_stopping=False, random_state=5, max_features=max_features, **BOOSTED
-    ).fit(x, outcome)
+    theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=5, max_features=max_features, **BOOSTED).fit(x, outcome)
     finite = asked(x)[~np.isinf(asked(x)).any(axis=1)]
     assert np.abs(forest.scores(finite) - theirs.decision_function(finite)).max() < 1e-6
     raw = theirs._raw_predict(asked(x))[:, 0]
@@ -98,9 +97,7 @@ def test_forests_agree_on_generated_tables(seed: int, scale: float, levels: int 
     theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **how).fit(x, outcome)
     assert forest.scores(x) == pytest.approx(theirs.decision_function(x), abs=1e-6)
     few = extra_trees(x, outcome, seed=0, trees=3)
-    assert few.scores(x) == pytest.approx(
-        ExtraTreesClassifier(3, random_state=0).fit(x, outcome).predict_proba(x)[:, 1], abs=1e-6
-    )
+    assert few.scores(x) == pytest.approx(ExtraTreesClassifier(3, random_state=0).fit(x, outcome).predict_proba(x)[:, 1], abs=1e-6)
 
 
 # ---- by hand and alone ---------------------------------------------------------------------------
@@ -209,9 +206,7 @@ def test_sound_trees_pass(boosted: Forest) -> None:
     boosted.check()
     stump().check()
     extra_trees(*table(5), seed=0, trees=3).check()
-    boosted_trees(
-        np.zeros((30, 1), dtype=np.float32), np.arange(30) % 2, seed=0, **BOOSTED
-    ).check()  # nothing to split: leaves only
+    boosted_trees(np.zeros((30, 1), dtype=np.float32), np.arange(30) % 2, seed=0, **BOOSTED).check()  # nothing to split: leaves only
 
 
 def test_rows_with_too_few_columns_are_refused_and_never_read_past_their_end() -> None:

@@ -1,0 +1,174 @@
+"""Risk benchmark: every cohort in a folder, nearward beside the usual models, same splits, paired intervals.
+
+    .venv/bin/python benchmarks/risk.py [--data DIR] [--only NAME,NAME] [--again MODEL,MODEL] [--publish]
+
+Protocol: up to 20,000 rows StratifiedKFold(5, shuffle, seed 0), folds 0-1 only above 4,000 rows; above 20,000 rows one 70/30
+stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk and are not made again
+unless asked for with --again. --publish writes benchmarks/risk.csv and the tables in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from baselines import baselines
+from protocol import DATA, cohorts, splits
+from scoring import figures, paired_intervals
+from sklearn.metrics import average_precision_score
+
+import nearward as nw
+from nearward.cohort import Cohort
+from nearward.tabular.encode import Encoding
+from nearward.tabular.schema import Schema
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS, VOTE, RAW = "nearward", "AWARE vote", "raw kNN"
+_RAW_NEIGHBOURS = (25, 50, 125, 250)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--data", type=Path, default=DATA, help="folder of cohorts: table.parquet with table.json")
+    asked.add_argument("--only", default="", help="names of tasks, with commas")
+    asked.add_argument("--again", default="", help="names of models to fit again, with commas")
+    asked.add_argument("--publish", action="store_true", help="write benchmarks/risk.csv and docs/benchmarks.md")
+    told = asked.parse_args()
+    only, again = [[part for part in text.split(",") if part] for text in (told.only, told.again)]
+    kept = ROOT / "out" / "risk"
+    kept.mkdir(parents=True, exist_ok=True)
+    tasks = [cohort for cohort in cohorts(told.data) if not only or cohort.name in only]
+    rows = [row for cohort in tasks for row in run_task(cohort, kept, again)]
+    raw = pl.DataFrame(rows)
+    table, gains = summarise(raw, tasks, kept)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
+        print(table, gains, sep="\n")
+    if told.publish:
+        raw.write_csv(ROOT / "benchmarks" / "risk.csv", float_precision=5)
+        publish(table, gains)
+
+
+def run_task(cohort: Cohort, kept: Path, again: list[str]) -> list[dict[str, object]]:
+    """Fit every model on every split of a task; returns one row of figures for each."""
+    rows: list[dict[str, object]] = []
+    for f, (train, test) in enumerate(splits(cohort)):
+        for model in [OURS, VOTE, RAW, *baselines()]:
+            path = kept / f"{cohort.name}.{f}.{model}.npz"
+            if not path.exists() or model in again or (model == VOTE and OURS in again):
+                _fit(cohort, f, train, test, model, kept)
+            saved = np.load(path)
+            y = cohort.outcome[test]
+            seconds = float(saved["seconds"])
+            counts = {"n_train": len(train), "n_test": len(test), "events_test": int(y.sum())}
+            found = figures(y, saved["risk"])
+            rows.append({"task": cohort.name, "fold": f, "model": model, **counts, **found, "seconds": seconds})
+            print(f"{cohort.name} {f} {model}: AUPRC {found['auprc']:.4f}, ECE {found['ece']:.4f}, {seconds:.1f} s", flush=True)
+    return rows
+
+
+def _fit(cohort: Cohort, f: int, train: np.ndarray, test: np.ndarray, model: str, kept: Path) -> None:
+    x, y, x_test = cohort.features[train], cohort.outcome[train], cohort.features[test]
+    group = None if cohort.group is None else cohort.group[train]
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if model == RAW:
+            found = {RAW: _raw_neighbours(x, y, x_test)}
+        elif model in (OURS, VOTE):
+            scored = nw.RiskClassifier(seed=0).fit(x, y, groups=group).predict_frame(x_test)
+            found = {OURS: scored["risk"].to_numpy(), VOTE: scored["vote"].to_numpy()}
+        else:
+            found = {model: baselines()[model](x, y, x_test)}
+    for name, risk in found.items():
+        np.savez(kept / f"{cohort.name}.{f}.{name}.npz", risk=risk, seconds=time.monotonic() - began)
+
+
+def _raw_neighbours(train: pl.DataFrame, outcome: np.ndarray, test: pl.DataFrame) -> np.ndarray:
+    """Share of events among the nearest rows of the same encoding, ungated; k by leave-one-out AUPRC."""
+    import faiss
+
+    schema = Schema.infer(train)
+    seen, asked = schema.conform(train), schema.conform(test)
+    encoding = Encoding.fit(schema, seen)
+    x, x_test = (np.ascontiguousarray(encoding.dense(encoding.numbers(frame)), dtype=np.float32) for frame in (seen, asked))
+    index = faiss.IndexFlatL2(x.shape[1])
+    index.add(x)
+    sample = np.sort(np.random.default_rng(0).permutation(len(x))[:10_000])
+    deepest = min(max(_RAW_NEIGHBOURS), len(x) - 1)
+    found = index.search(x[sample], deepest + 1)[1]
+    own = found == sample[:, None]
+    own[~own.any(axis=1), -1] = True  # among many duplicates the row itself may be missing: drop the last instead
+    near = outcome[found[~own].reshape(len(sample), deepest)]
+    best = max(
+        (k for k in _RAW_NEIGHBOURS if k <= deepest), key=lambda k: average_precision_score(outcome[sample], near[:, :k].mean(axis=1))
+    )
+    return outcome[index.search(x_test, best)[1]].mean(axis=1)
+
+
+def summarise(raw: pl.DataFrame, tasks: list[Cohort], kept: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Mean AUPRC per task and model, and nearward's gain over each task's best baseline."""
+    names = list(dict.fromkeys(raw["task"]))
+    mean = raw.group_by("task", "model", maintain_order=True).agg(pl.col("auprc", "auroc", "brier", "ece", "seconds").mean())
+    table = mean.pivot(on="model", index="task", values="auprc").sort(pl.col("task").replace_strict(names, list(range(len(names)))))
+    gains = []
+    for cohort in tasks:
+        here = {model: auprc for task, model, auprc in mean.select("task", "model", "auprc").iter_rows() if task == cohort.name}
+        best = max((model for model in here if model not in (OURS, VOTE, RAW)), key=here.__getitem__)
+        parts = splits(cohort)
+        group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+
+        def risks(model: str, cohort: Cohort = cohort, parts: list = parts) -> list[np.ndarray]:
+            return [np.load(kept / f"{cohort.name}.{f}.{model}.npz")["risk"] for f in range(len(parts))]
+
+        outcomes, groups = [cohort.outcome[test] for _, test in parts], [group[test] for _, test in parts]
+        rivals = {best: risks(best), "LogisticRegression": risks("LogisticRegression")}
+        found = paired_intervals(outcomes, groups, risks(OURS), rivals)
+        over_raw = paired_intervals(outcomes, groups, risks(VOTE), {RAW: risks(RAW)})[RAW]
+        ece = mean.filter((pl.col("task") == cohort.name) & (pl.col("model") == OURS))["ece"][0]
+        gains.append(
+            {
+                "task": cohort.name,
+                "events": int(cohort.outcome.sum()),
+                "best baseline": best,
+                "its AUPRC": here[best],
+                "nearward": here[OURS],
+                "less best (95 %)": _told(found[best]),
+                "less logistic (95 %)": _told(found["LogisticRegression"]),
+                "ECE": ece,
+                "vote less raw kNN (95 %)": _told(over_raw),
+                "vote / raw kNN": here[VOTE] / here[RAW],
+            }
+        )
+    return table, pl.DataFrame(gains)
+
+
+def _told(interval: tuple[float, float, float]) -> str:
+    value, low, high = interval
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def publish(table: pl.DataFrame, gains: pl.DataFrame) -> None:
+    """Replace the part of docs/benchmarks.md that this script owns."""
+    page = ROOT / "docs" / "benchmarks.md"
+    begin, end = "<!-- risk: begin -->", "<!-- risk: end -->"
+    text = page.read_text(encoding="utf-8")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    body = f"AUPRC, mean over the test folds:\n\n{_markdown(table)}\n\n"
+    body += f"nearward beside each task's best baseline, in one run:\n\n{_markdown(gains)}"
+    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}", encoding="utf-8")
+
+
+def _markdown(frame: pl.DataFrame) -> str:
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
+    for row in frame.iter_rows():
+        cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The command line: each command on a small cohort, exit codes, what it prints where."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+
+def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(clinic, tmp_path_factory):
+    """A folder with a cohort, new rows, and a model fitted by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    frame, died, patient = clinic
+    visits = frame.with_columns(
+        encounter=pl.Series([f"v{i}" for i in range(frame.height)]), patient=pl.Series(patient), charges=pl.lit(3.5), died=pl.Series(died)
+    )
+    visits[:250].write_parquet(folder / "cohort.parquet")
+    visits[500:520].drop("died").write_parquet(folder / "new.parquet")
+    done = nearward(
+        "fit", "cohort.parquet", "--outcome", "died", "--positive", 1, "--id", "encounter", "--group", "patient", "--drop", "charges",
+        "--expert", "sofa", "--out", "model", cwd=folder,
+    )  # fmt: skip
+    assert "250 rows" in done.stdout
+    assert "contains patient records" in done.stdout
+    steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [step["done"] for step in steps] == list(range(1, 14))
+    return folder
+
+
+def test_score_writes_ids_risks_and_bands(place):
+    done = nearward("score", "model", "new.parquet", "--out", "risk.parquet", cwd=place)
+    scores = pl.read_parquet(place / "risk.parquet")
+    assert scores.columns == ["encounter", "risk", "low", "high", "n_similar", "novelty", "vote"]
+    assert scores["encounter"].to_list() == [f"v{i}" for i in range(500, 520)]
+    assert stat.S_IMODE((place / "risk.parquet").stat().st_mode) == 0o600
+    assert json.loads(done.stderr.splitlines()[-1])["done"] == 20
+    nearward("score", "model", "new.parquet", "--out", "risk.csv", cwd=place)
+    np.testing.assert_allclose(pl.read_csv(place / "risk.csv")["risk"], scores["risk"])
+
+
+def test_similar_prints_the_voters(place):
+    told = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
+    assert "row 3: risk" in told
+    assert "weight" in told
+    assert "→" in told
+    nearward("similar", "model", "new.parquet", "--row", 400, cwd=place, code=2)
+
+
+def test_inspect_begins_with_the_records(place):
+    told = nearward("inspect", "model", cwd=place).stdout
+    assert told.splitlines()[0] == "contains patient records: yes"
+    assert "AWARE vote" in told
+    assert "own: sofa" in told
+
+
+def test_schema_is_written_edited_and_used(place):
+    nearward("schema", "cohort.parquet", "--out", "schema.json", cwd=place)
+    text = (place / "schema.json").read_text()
+    edited = json.loads(text)
+    for column in edited["columns"]:
+        if column["name"] in ("charges", "diabetic"):
+            column["role"] = "ignore"
+    (place / "schema.json").write_text(json.dumps(edited))
+    words = ("--outcome", "died", "--id", "encounter", "--group", "patient", "--schema", "schema.json", "--out", "edited")
+    nearward("fit", "cohort.parquet", *words, cwd=place)
+    assert "diabetic" not in nearward("inspect", "edited", cwd=place).stdout.split("share of the encoders")[1].split("schema")[0]
+
+
+def test_mistakes_exit_with_2_and_one_line(place):
+    done = nearward("fit", "cohort.parquet", "--outcome", "dead", "--out", "x", cwd=place, code=2)
+    assert done.stderr.startswith("error: columns missing from the frame: ['dead']")
+    nearward("fit", "nothing.parquet", "--outcome", "died", "--out", "x", cwd=place, code=2)
+    nearward("fit", "cohort.parquet", "--outcome", "died", "--positive", "yes", "--out", "x", cwd=place, code=2)
+    assert not (place / "x").exists()
+
+
+def test_an_unusable_model_exits_with_3(place, tmp_path):
+    nearward("score", tmp_path, place / "new.parquet", "--out", tmp_path / "r.parquet", cwd=place, code=3)
+    assert not (tmp_path / "r.parquet").exists()
+
+
+@pytest.mark.slow
+def test_demo_runs_from_end_to_end(tmp_path):
+    told = nearward("demo", cwd=tmp_path).stdout
+    assert "nothing changed" in told
+    assert "logistic regression" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.cohort
+def test_demo_on_a_cohort(cohort_folder, tmp_path):
+    table, sidecar = cohort_folder / "heart_failure.parquet", cohort_folder / "heart_failure.json"
+    told = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
+    assert "Heart failure" in told
+    assert "nothing changed" in told
