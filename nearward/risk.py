@@ -254,7 +254,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "_model"):
             raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
         frame = to_frame(X, self.schema_names)
-        if not hasattr(X, "columns") and not isinstance(X, pl.LazyFrame) and frame.width != self.n_features_in_:
+        if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
 

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
 _NEIGHBOURS = 30  # a kernel's bandwidth at a row: the distance to this many reference rows
-_REFERENCES = 6000
+_REFERENCES = 3000
 _CHUNK = 1024
 
 
@@ -128,7 +128,7 @@ class Kernel:
 
 
 def plain_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
-    """Kernel regression by distance in the encoded columns; over 6,000 stored rows, on references of both classes."""
+    """Kernel regression by distance in the encoded columns; over 3,000 stored rows, on references of both classes."""
     return _kernel(np.eye(x.shape[1]), x, outcome, group, seed)
 
 

@@ -33,7 +33,7 @@ _DEEP: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 200, "max_leaf_nodes
 _SHALLOW: dict[str, Any] = {
     "learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 10, "min_samples_leaf": 20, "l2_regularization": 5.0, "max_features": 0.4,
 }  # fmt: skip
-_TREES = 150
+_TREES = 120
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FoldMembers:
     ----------
     rates : LevelRates
     logistic : (p + c + 1,), weights on dense columns and category rates, intercept last
-    bold, deep, shallow, extra : Forest
+    bold, deep, shallow, extra, keen : Forest
     """
 
     rates: LevelRates
@@ -74,17 +74,18 @@ class FoldMembers:
     deep: Forest
     shallow: Forest
     extra: Forest
+    keen: Forest
 
     def log_odds(self, rows: Columns) -> Floats:
-        """Return the members' log-odds for q rows -> (q, 5)."""
+        """Return the members' log-odds for q rows -> (q, 6)."""
         rates = self.rates.apply(rows.numbers.code)
         linear = np.column_stack([rows.dense, rates]) @ self.logistic[:-1] + self.logistic[-1]
         tree = tree_columns(rows.numbers, rates)
         boosted = [forest.scores(tree) for forest in (self.bold, self.deep, self.shallow)]
-        return np.column_stack([linear, *boosted, log_odds(self.extra.scores(tree), 1e-3)])
+        return np.column_stack([linear, *boosted, *(log_odds(forest.scores(tree), 1e-3) for forest in (self.extra, self.keen))])
 
 
-FOLD_MEMBERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees")
+FOLD_MEMBERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees", "extra-trees, keen")
 
 
 @dataclass(frozen=True)
@@ -189,4 +190,5 @@ def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, see
         boosted_trees(tree, outcome, seed, **_DEEP),
         boosted_trees(tree, outcome, seed, **_SHALLOW),
         extra_trees(tree, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=0.4),
+        extra_trees(tree, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=1.0),  # keen: tries every column at every split
     )

@@ -17,7 +17,7 @@ from nearward.tabular.calibrate import Calibration, log_loss, logistic
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_PULLS = (1.0, 10.0, 100.0, 1000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
+_PULLS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
 _TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
 
 
@@ -45,7 +45,8 @@ class Stack:
 def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
-    How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores.
+    How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
+    rule: the strongest pull whose loss is not clearly above the least.
 
     Parameters
     ----------
@@ -64,14 +65,18 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats,
         inside = fold == f
         member = _calibrations(scores[~inside], outcome[~inside])
         parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
-    trials = []
+    scored = []
     for pull in _PULLS:
         left_out = np.empty(len(outcome))
         for inside, seen, known, asked in parts:
             weight, shift = _weights(seen, known, pull)
             left_out[inside] = asked @ weight + shift
-        trials.append((log_loss(left_out, outcome), pull, left_out))
-    _, pull, left_out = min(trials, key=lambda trial: trial[0])
+        scored.append(left_out)
+    loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (pulls, n)
+    excess = loss - loss[loss.mean(axis=1).argmin()]
+    near = excess.mean(axis=1) <= excess.std(axis=1) / len(outcome) ** 0.5
+    chosen = int(np.flatnonzero(near)[-1])
+    pull, left_out = _PULLS[chosen], scored[chosen]
     member = _calibrations(scores, outcome)
     weight, shift = _weights(_calibrated(member, scores), outcome, pull)
     return Stack(member, weight, shift), left_out, pull

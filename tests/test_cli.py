@@ -79,7 +79,10 @@ def test_schema_is_written_edited_and_used(place):
     (place / "schema.json").write_text(json.dumps(edited))
     words = ("--outcome", "died", "--id", "encounter", "--group", "patient", "--schema", "schema.json", "--out", "edited")
     nearward("fit", "cohort.parquet", *words, cwd=place)
-    assert "diabetic" not in nearward("inspect", "edited", cwd=place).stdout.split("share of the encoders")[1].split("schema")[0]
+    told = nearward("inspect", "edited", cwd=place).stdout
+    used = told[told.index("what made patients similar") :].split("levels")[0].split("schema")[0]
+    assert "lactate" in used
+    assert "diabetic" not in used
 
 
 def test_mistakes_exit_with_2_and_one_line(place):

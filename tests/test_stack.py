@@ -68,17 +68,20 @@ def test_a_left_out_score_is_the_stack_of_the_other_folds(monkeypatch: pytest.Mo
         assert left_out[~others] == pytest.approx(without.log_odds(scores[~others]), abs=1e-6)
 
 
-def test_the_pull_with_the_least_left_out_loss_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strongest_pull_within_one_standard_error_of_the_best_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, outcome, fold = cohort(5, 250, noise=(1.0, 2.0, 4.0))
     _, left_out, pull = fit_stack(scores, outcome, fold)
-    losses = {}
+    rows = {}
     for one in module._PULLS:
         with monkeypatch.context() as patch:
             patch.setattr(module, "_PULLS", (one,))
-            losses[one] = log_loss(fit_stack(scores, outcome, fold)[1], outcome)
-    assert pull == min(losses, key=losses.__getitem__)
-    assert log_loss(left_out, outcome) == losses[pull]
-    assert len(set(losses.values())) == len(losses)
+            z = fit_stack(scores, outcome, fold)[1]
+            rows[one] = np.logaddexp(0, z) - outcome * z
+    best = min(rows, key=lambda one: rows[one].mean())
+    near = [one for one in rows if (rows[one] - rows[best]).mean() <= (rows[one] - rows[best]).std() / len(outcome) ** 0.5]
+    assert pull == max(near)
+    assert log_loss(left_out, outcome) == pytest.approx(rows[pull].mean())
+    assert len({row.mean() for row in rows.values()}) == len(rows)
 
 
 @settings(deadline=None, max_examples=15, derandomize=True)
