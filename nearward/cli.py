@@ -202,11 +202,12 @@ def _show(frame: pl.DataFrame, title: str) -> None:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    table = RichTable(title=escape(title), title_justify="left")
+    table = RichTable()
     for name in frame.columns:
         table.add_column(escape(name), overflow="fold")
     for row in frame.iter_rows():
         table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float) else escape(str(v)) for v in row))
+    typer.echo(title)
     Console().print(table)
 
 

@@ -16,8 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nearward.retrieval.context import Context, Retriever, Rule, fit_retriever
+from nearward.retrieval.context import Retriever, fit_retriever
 from nearward.retrieval.encoder import ColumnGate, EncoderConfig
+from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn

@@ -67,7 +67,7 @@ def test_a_patient_seen_before_votes_for_himself(fitted, clinic):
     himself = found.filter(pl.col("patient") == "17").row(0, named=True)
     assert himself["distance"] == found["distance"].min() == pytest.approx(0, abs=1e-4)
     assert himself["differs"] == ""
-    assert himself["rank"] <= 5  # the shards have equal say: he leads the one that holds him
+    assert himself["rank"] <= 10  # of about 130: the shards have equal say, and he leads the one that holds him
 
 
 def test_novelty_rises_with_distance(fitted, new):
