@@ -69,19 +69,23 @@ def fit(
     """Fit a risk model on a cohort and keep it in a folder."""
     from nearward.progress import progress
     from nearward.risk import RiskClassifier
+    from nearward.tabular.artefact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
     from nearward.tabular.frame import read_table
-    from nearward.tabular.schema import Schema
+    from nearward.tabular.schema import Column, Schema
 
     frame = read_table(cohort)
-    roles = {"outcome": outcome, "id": id, "group": group, "ignore": _split(drop), "expert": _split(expert)}
     named = [outcome, *([id] if id else []), *([group] if group else []), *_split(drop), *_split(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
-    known = (Schema.read(schema) if schema else Schema.infer(frame.drop(_split(drop)))).with_roles(
-        **{role: [n for n in ([names] if isinstance(names, str) else names or []) if role != "ignore"] for role, names in roles.items()}
-    )
+    refuse_foreign(out)
+    if schema:
+        known = Schema.read(schema).with_roles(ignore=_split(drop))
+    else:
+        inferred = Schema.infer(frame.drop(_split(drop)))
+        known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in _split(drop))))
+    known = known.with_roles(outcome=outcome, id=id, group=group, expert=_split(expert))
     _show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = _as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds

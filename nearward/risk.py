@@ -106,7 +106,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pl.DataFrame, pl.LazyFrame, a pandas or Arrow table, or an array of shape (n, d).
         y : (n,), the outcome, two values
         groups : (n,), optional
-            The patient of each row, where patients repeat; no split ever parts a patient's rows.
+            The patient of each row, where patients repeat; no split ever parts a patient's rows. By default the schema's
+            ``group`` column, where it has one.
 
         Raises
         ------
@@ -119,8 +120,11 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
         classes, outcome = read_outcome(y, frame.height, self.positive)
-        group = read_groups(groups, frame.height)
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
+        if isinstance(groups, pl.Series) and groups.name in frame.columns and frame.get_column(groups.name).equals(groups):
+            schema = schema.with_roles(group=groups.name)  # the patient's number is in the frame as well: it is no feature
+        named = [name for name in schema.named("group") if name in frame.columns]
+        group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
         for name in schema.experts:
             if schema[name].kind != "number":
                 raise InputError(f"the expert column {name!r} is text: a score must be a number")
@@ -215,11 +219,12 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write the model into a folder; it holds patient records and is written for its owner's eyes only."""
         check_is_fitted(self, "_model")
         tensors: Arrays = {}
+        encoder = None if self.encoder is None else dataclasses.asdict(self.encoder)
         about = {
             "package_version": __version__,
             "schema": json.loads(self.schema_.to_json()),
             "classes": self.classes_.tolist(),
-            "config": {"seed": self.seed, "folds": self.folds, "prevalence": self.prevalence},
+            "config": {"seed": self.seed, "folds": self.folds, "prevalence": self.prevalence, "encoder": encoder},
             "n_features_in": self.n_features_in_,
             "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
             "summary": self.summary_,
@@ -239,7 +244,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         about, tensors, records = read_model(folder)
         schema = Schema.from_json(json.dumps(about["schema"]))
         classes = np.array(about["classes"])
-        model = cls(**about["config"], positive=about["classes"][1], schema=schema, experts=schema.experts)
+        encoder = about["config"].pop("encoder")
+        network = None if encoder is None else EncoderConfig(**encoder)
+        model = cls(**about["config"], encoder=network, positive=about["classes"][1], schema=schema, experts=schema.experts)
         model.classes_, model.schema_, model.summary_ = classes, schema, about["summary"]
         model.n_features_in_ = about["n_features_in"]
         if about["feature_names_in"]:
@@ -275,7 +282,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if slips:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in slips.items())
             warnings.warn(f"values far outside the training range (over 32 times), a slip of units? {told}", DataWarning, stacklevel=3)
-        unseen = self._model.encoding.unseen(self._model.encoding.numbers(rows))
+        unseen = self._model.encoding.unseen(rows)
         if unseen:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in unseen.items())
             warnings.warn(f"categories that no training patient had: {told}", DataWarning, stacklevel=3)

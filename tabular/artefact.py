@@ -52,10 +52,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
         The disk is full or the folder can't be written; what was there before is still there.
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise InputError(f"{folder} is a file: a model is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
+    refuse_foreign(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     table = io.BytesIO()
     records.write_parquet(table, compression="zstd", statistics=False)
@@ -75,6 +72,19 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write a model where something else lives.
+
+    Raises
+    ------
+    InputError
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: a model is a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+        raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

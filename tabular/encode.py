@@ -183,9 +183,9 @@ class Encoding:
         n = len(numbers.rank)
         return np.column_stack(parts) if parts else np.zeros((n, 0))
 
-    def unseen(self, numbers: Numbers) -> dict[str, int]:
-        """Count, per category column, the rows whose level no stored row has."""
-        counts = {c.name: int((numbers.code[:, j] == UNSEEN).sum()) for j, c in enumerate(self.category)}
+    def unseen(self, frame: pl.DataFrame) -> dict[str, int]:
+        """Count, per category column of a conformed frame, the rows whose level no stored row has."""
+        counts = {c.name: int((~frame.get_column(c.name).drop_nulls().is_in(list(c.levels))).sum()) for c in self.category}
         return {name: count for name, count in counts.items() if count}
 
 

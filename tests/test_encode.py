@@ -163,8 +163,8 @@ def test_many_levels_become_their_frequency() -> None:
 def test_unseen_levels_are_counted_by_column_and_missing_ones_are_not() -> None:
     frame = category(["a"] * 9 + ["b"] * 9)
     encoding = fitted(frame)
-    assert encoding.unseen(encoding.numbers(category(["a", "z", None, "y"]))) == {"c": 2}
-    assert encoding.unseen(encoding.numbers(frame)) == {}
+    assert encoding.unseen(category(["a", "z", None, "y"])) == {"c": 2}
+    assert encoding.unseen(frame) == {}
 
 
 @pytest.mark.parametrize("stored", [[None, None], ["a", None]])

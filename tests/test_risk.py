@@ -208,6 +208,18 @@ def test_repeated_visits_give_nothing_away(clinic):
     assert apart.summary_["out_of_fold"]["auprc"] > 0.9
 
 
+def test_a_group_declared_in_the_schema_is_honoured(clinic):
+    frame, died, patient = clinic
+    visits = frame[:200].with_columns(patient=pl.Series(patient[:200]))
+    schema = nw.Schema.infer(visits).with_roles(group="patient")
+    declared = nw.RiskClassifier(encoder=FEW, schema=schema).fit(visits, died[:200])
+    handed = nw.RiskClassifier(encoder=FEW).fit(frame[:200], died[:200], groups=patient[:200])
+    assert declared.summary_ == handed.summary_
+    in_the_frame = nw.RiskClassifier(encoder=FEW).fit(visits, died[:200], groups=visits["patient"])
+    assert in_the_frame.summary_ == handed.summary_
+    assert declared.summary_["patients"] == len(np.unique(patient[:200])) < 200
+
+
 # ---- what it refuses -------------------------------------------------------------------------------------------------
 
 
