@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -44,20 +44,25 @@ def arrays(frame: pl.DataFrame) -> tuple[Array, Array]:
     return values, words if text else np.zeros((frame.height, 0), dtype=object)
 
 
-def _stacked(frame: pl.DataFrame) -> tuple[Array, list[int], list[int]]:
+def stacked(frame: pl.DataFrame) -> tuple[Array, list[int], list[int]]:
+    """Numbers and text in one array, with the places of each."""
     values, words = arrays(frame)
     d = values.shape[1]
     return np.concatenate([values.astype(object), words], axis=1), list(range(d)), list(range(d, d + words.shape[1]))
 
 
-def _logistic(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
-    x, numbers, text = _stacked(train)
-    prepare = make_column_transformer(
+def standardised(numbers: list[int], text: list[int]) -> ColumnTransformer:
+    """Standardised numbers with missing flags, and one column a category: what linear models and plain distances read."""
+    return make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()), numbers),
         (OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist"), text),
     )
-    model = make_pipeline(prepare, LogisticRegression(max_iter=2000))
-    return np.asarray(model.fit(x, outcome).predict_proba(_stacked(test)[0])[:, 1])
+
+
+def _logistic(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
+    x, numbers, text = stacked(train)
+    model = make_pipeline(standardised(numbers, text), LogisticRegression(max_iter=2000))
+    return np.asarray(model.fit(x, outcome).predict_proba(stacked(test)[0])[:, 1])
 
 
 def _ordinal(train: pl.DataFrame, test: pl.DataFrame) -> tuple[Array, Array, int]:
@@ -97,7 +102,7 @@ def _lightgbm(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
 def _catboost(train: pl.DataFrame, outcome: Array, test: pl.DataFrame) -> Array:
     import catboost
 
-    x, _, text = _stacked(train)
+    x, _, text = stacked(train)
     pool = catboost.Pool(x, outcome, cat_features=text)
     model = catboost.CatBoostClassifier(verbose=False, random_seed=0, thread_count=2, allow_writing_files=False).fit(pool)
-    return np.asarray(model.predict_proba(_stacked(test)[0])[:, 1])
+    return np.asarray(model.predict_proba(stacked(test)[0])[:, 1])

@@ -3,22 +3,24 @@
     .venv/bin/python benchmarks/risk.py [--data DIR] [--only NAME,NAME] [--again MODEL,MODEL] [--publish]
 
 Protocol: up to 20,000 rows StratifiedKFold(5, shuffle, seed 0), folds 0-1 only above 4,000 rows; above 20,000 rows one 70/30
-stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk and are not made again
-unless asked for with --again. --publish writes benchmarks/risk.csv and the tables in docs/benchmarks.md.
+stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk under a digest of the code that made them, and are
+not made again while it is the same, unless asked for with --again. --publish writes benchmarks/risk.csv and the tables in docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from baselines import baselines
+from baselines import baselines, stacked, standardised
 from protocol import DATA, cohorts, splits
-from scoring import figures, paired_intervals
+from scoring import expected_error, figures, paired_intervals
 from sklearn.metrics import average_precision_score
 
 import nearward as nw
@@ -27,7 +29,8 @@ from nearward.tabular.encode import Encoding
 from nearward.tabular.schema import Schema
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS, VOTE, RAW = "nearward", "AWARE vote", "raw kNN"
+OURS, VOTE = "nearward", "AWARE vote"
+RAW, ENCODED = "raw kNN", "encoded kNN"  # standardised columns and one-hot; the encoding that the encoders start from
 _RAW_NEIGHBOURS = (25, 50, 125, 250)
 
 
@@ -56,8 +59,8 @@ def run_task(cohort: Cohort, kept: Path, again: list[str]) -> list[dict[str, obj
     """Fit every model on every split of a task; returns one row of figures for each."""
     rows: list[dict[str, object]] = []
     for f, (train, test) in enumerate(splits(cohort)):
-        for model in [OURS, VOTE, RAW, *baselines()]:
-            path = kept / f"{cohort.name}.{f}.{model}.npz"
+        for model in [OURS, VOTE, RAW, ENCODED, *baselines()]:
+            path = kept / kept_at(cohort.name, f, model)
             if not path.exists() or (model in again and model != VOTE):  # the vote is written with the risk
                 _fit(cohort, f, train, test, model, kept)
             saved = np.load(path)
@@ -70,31 +73,55 @@ def run_task(cohort: Cohort, kept: Path, again: list[str]) -> list[dict[str, obj
     return rows
 
 
+@cache
+def _digest(ours: bool) -> str:
+    """Eight letters that change with the code behind a model's predictions."""
+    folders = [ROOT / name for name in ("nearward", "tabular", "retrieval")]
+    files = sorted(path for folder in folders for path in folder.glob("*.py")) if ours else [ROOT / "benchmarks" / "baselines.py"]
+    skipped = ("cli.py", "demo.py", "progress.py", "cohort.py", "__init__.py")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.name not in skipped)).hexdigest()[:8]
+
+
+def kept_at(task: str, fold: int, model: str) -> str:
+    """Name of the file that keeps a model's predictions."""
+    return f"{task}.{fold}.{model}.{_digest(model in (OURS, VOTE))}.npz"
+
+
 def _fit(cohort: Cohort, f: int, train: np.ndarray, test: np.ndarray, model: str, kept: Path) -> None:
     x, y, x_test = cohort.features[train], cohort.outcome[train], cohort.features[test]
     group = None if cohort.group is None else cohort.group[train]
     began = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if model == RAW:
-            found = {RAW: _raw_neighbours(x, y, x_test)}
+        if model in (RAW, ENCODED):
+            found = {model: _neighbours(*(_raw if model == RAW else _encoded)(x, x_test), y)}
         elif model in (OURS, VOTE):
             scored = nw.RiskClassifier(seed=0).fit(x, y, groups=group).predict_frame(x_test)
             found = {OURS: scored["risk"].to_numpy(), VOTE: scored["vote"].to_numpy()}
         else:
             found = {model: baselines()[model](x, y, x_test)}
     for name, risk in found.items():
-        np.savez(kept / f"{cohort.name}.{f}.{name}.npz", risk=risk, seconds=time.monotonic() - began)
+        np.savez(kept / kept_at(cohort.name, f, name), risk=risk, seconds=time.monotonic() - began)
 
 
-def _raw_neighbours(train: pl.DataFrame, outcome: np.ndarray, test: pl.DataFrame) -> np.ndarray:
-    """Share of events among the nearest rows of the same encoding, ungated; k by leave-one-out AUPRC."""
-    import faiss
+def _raw(train: pl.DataFrame, test: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    x, numbers, text = stacked(train)
+    prepare = standardised(numbers, text).set_params(sparse_threshold=0)
+    return prepare.fit_transform(x), prepare.transform(stacked(test)[0])
 
+
+def _encoded(train: pl.DataFrame, test: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     schema = Schema.infer(train)
     seen, asked = schema.conform(train), schema.conform(test)
     encoding = Encoding.fit(schema, seen)
-    x, x_test = (np.ascontiguousarray(encoding.dense(encoding.numbers(frame)), dtype=np.float32) for frame in (seen, asked))
+    return encoding.dense(encoding.numbers(seen)), encoding.dense(encoding.numbers(asked))
+
+
+def _neighbours(x: np.ndarray, x_test: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+    """Share of events among the nearest rows; k by leave-one-out AUPRC."""
+    import faiss
+
+    x, x_test = (np.ascontiguousarray(part, dtype=np.float32) for part in (x, x_test))
     index = faiss.IndexFlatL2(x.shape[1])
     index.add(x)
     sample = np.sort(np.random.default_rng(0).permutation(len(x))[:10_000])
@@ -112,23 +139,24 @@ def _raw_neighbours(train: pl.DataFrame, outcome: np.ndarray, test: pl.DataFrame
 def summarise(raw: pl.DataFrame, tasks: list[Cohort], kept: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Mean AUPRC per task and model, and nearward's gain over each task's best baseline."""
     names = list(dict.fromkeys(raw["task"]))
-    mean = raw.group_by("task", "model", maintain_order=True).agg(pl.col("auprc", "auroc", "brier", "ece", "seconds").mean())
+    mean = raw.group_by("task", "model", maintain_order=True).agg(pl.col("auprc", "ece").mean())
     table = mean.pivot(on="model", index="task", values="auprc").sort(pl.col("task").replace_strict(names, list(range(len(names)))))
     gains = []
     for cohort in tasks:
         here = {model: auprc for task, model, auprc in mean.select("task", "model", "auprc").iter_rows() if task == cohort.name}
-        best = max((model for model in here if model not in (OURS, VOTE, RAW)), key=here.__getitem__)
+        best = max((model for model in here if model not in (OURS, VOTE, RAW, ENCODED)), key=here.__getitem__)
         parts = splits(cohort)
         group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
 
         def risks(model: str, cohort: Cohort = cohort, parts: list = parts) -> list[np.ndarray]:
-            return [np.load(kept / f"{cohort.name}.{f}.{model}.npz")["risk"] for f in range(len(parts))]
+            return [np.load(kept / kept_at(cohort.name, f, model))["risk"] for f in range(len(parts))]
 
         outcomes, groups = [cohort.outcome[test] for _, test in parts], [group[test] for _, test in parts]
         rivals = {best: risks(best), "LogisticRegression": risks("LogisticRegression")}
         found = paired_intervals(outcomes, groups, risks(OURS), rivals)
         over_raw = paired_intervals(outcomes, groups, risks(VOTE), {RAW: risks(RAW)})[RAW]
         ece = mean.filter((pl.col("task") == cohort.name) & (pl.col("model") == OURS))["ece"][0]
+        by_chance = float(np.mean([expected_error(risk) for risk in risks(OURS)]))
         gains.append(
             {
                 "task": cohort.name,
@@ -139,8 +167,10 @@ def summarise(raw: pl.DataFrame, tasks: list[Cohort], kept: Path) -> tuple[pl.Da
                 "less best (95 %)": _told(found[best]),
                 "less logistic (95 %)": _told(found["LogisticRegression"]),
                 "ECE": ece,
+                "ECE by chance": by_chance,
                 "vote less raw kNN (95 %)": _told(over_raw),
                 "vote / raw kNN": here[VOTE] / here[RAW],
+                "vote / encoded kNN": here[VOTE] / here[ENCODED],
             }
         )
     return table, pl.DataFrame(gains)

@@ -16,20 +16,28 @@ _RESAMPLES = 1000
 
 
 def figures(outcome: Rows, risk: Floats) -> dict[str, float]:
-    """AUPRC, AUROC, Brier score, and expected calibration error over ten bins of equally many rows."""
+    """AUPRC, AUROC, Brier score; expected calibration error over ten bins of equal width, and over ten of equally many rows."""
     return {
         "auprc": float(average_precision_score(outcome, risk)),
         "auroc": float(roc_auc_score(outcome, risk)),
         "brier": float(np.mean((risk - outcome) ** 2)),
-        "ece": calibration_error(outcome, risk),
+        "ece": calibration_error(outcome, risk, np.minimum((risk * _BINS).astype(int), _BINS - 1)),
+        "ece_mass": calibration_error(outcome, risk, np.argsort(np.argsort(risk, kind="stable")) * _BINS // len(risk)),
     }
 
 
-def calibration_error(outcome: Rows, risk: Floats) -> float:
-    """Mean over rows of |mean outcome - mean risk| in their bin; ten bins of equally many rows, in order of risk."""
-    order = np.argsort(risk, kind="stable")
-    parts = np.array_split(order, _BINS)
-    return float(sum(len(p) * abs(outcome[p].mean() - risk[p].mean()) for p in parts if len(p)) / len(risk))
+def calibration_error(outcome: Rows, risk: Floats, place: Rows) -> float:
+    """Mean over rows of |mean outcome - mean risk| in the row's bin ``place`` (n,)."""
+    rows = np.bincount(place, minlength=_BINS)
+    gap = np.bincount(place, weights=np.asarray(outcome, dtype=float) - risk, minlength=_BINS)
+    return float(np.abs(gap).sum() / rows.sum())
+
+
+def expected_error(risk: Floats, seed: int = 0) -> float:
+    """The equal-width calibration error that risks with no fault at all would show on this many rows, by chance alone."""
+    draw = np.random.default_rng(seed)
+    place = np.minimum((risk * _BINS).astype(int), _BINS - 1)
+    return float(np.mean([calibration_error(draw.random(len(risk)) < risk, risk, place) for _ in range(100)]))
 
 
 class Ranking:

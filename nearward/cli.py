@@ -115,7 +115,10 @@ def score(
         scores = fitted.predict_frame(frame, progress=lambda rows: tick(done=rows))
     write_table(scores, out)
     strange = int((scores.get_column("novelty") > 0.99).sum())
-    typer.echo(f"{scores.height} rows scored into {out}; {strange} lie outside the training population (novelty above .99)")
+    typer.echo(
+        f"{scores.height} rows scored into {out}; "
+        f"{strange} lie outside the training population (novelty above .99; one in a hundred does by nature)"
+    )
 
 
 @app.command()
@@ -193,10 +196,12 @@ def _as_value(text: str | None, column: pl.Series) -> Any:
     """Read the event's value as the outcome column holds it."""
     if text is None:
         return None
+    try:
+        number: float | None = float(text)
+    except ValueError:
+        number = {"true": 1.0, "false": 0.0}.get(text.lower())
     for value in column.drop_nulls().unique().to_list():
-        if str(value) == text or (isinstance(value, bool) and str(value).lower() == text.lower()):
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool) and text.replace(".", "", 1).isdigit() and float(text) == value:
+        if str(value) == text or (isinstance(value, int | float) and value == number):
             return value
     return text
 

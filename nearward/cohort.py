@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.inputs import read_groups
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.frame import read_table
 
@@ -71,7 +72,7 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
     if missing:
         raise MissingColumns(missing, frame.columns)
     frame = frame.filter(pl.col(column).is_not_null())
-    group = None if group_column is None else frame.get_column(group_column).rank("dense").to_numpy().astype(np.int64) - 1
+    group = None if group_column is None else read_groups(frame.get_column(group_column), frame.height)
     return Cohort(
         name=table.stem if task is None else f"{table.stem}@{task}",
         features=frame.drop(set(named)),

@@ -23,7 +23,7 @@ from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.experts import Kernel, Ridge
-from nearward.tabular.folds import assign_folds
+from nearward.tabular.folds import split_patients
 from nearward.tabular.levels import LevelRates
 from nearward.tabular.panel import Columns, FoldMembers, Panel, fit_panel
 from nearward.tabular.schema import Schema
@@ -98,6 +98,8 @@ class FittedRisk:
         low, high = self.band.around(stacked, risk)
         if self.prevalence is not None:
             risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
+        for missing in self.encoding.gaps(frame).values():  # counts as its missing flag would, had a stored row missed it
+            distance = distance + missing
         return Scores(risk, low, high, context.vote, self.retriever.similar_count(context), self.novelty.score(distance))
 
     def context(self, frame: pl.DataFrame) -> Context:
@@ -166,14 +168,14 @@ def fit_risk(
     model : FittedRisk
     summary : JSON-able account of the training, its figures out of fold
     """
-    fold = assign_folds(outcome, group, recipe.folds, recipe.seed)
+    fold = split_patients(outcome, group, recipe.folds, recipe.seed)
     encoding = Encoding.fit(schema, frame)
     rows = _columns(encoding, frame, schema.experts)
     panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
     retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
     trained = not isinstance(retriever.encoders[0], ColumnGate)
     members = _members(panel=scores, vote=context.vote, head=head, has_head=trained)
-    stack, left_out, pull = fit_stack(members, outcome, fold)
+    stack, left_out, pull = fit_stack(members, outcome, fold, group)
     model = FittedRisk(
         encoding,
         panel,
@@ -191,7 +193,7 @@ def fit_risk(
         "rows": len(outcome),
         "events": int(outcome.sum()),
         "patients": int(group.max()) + 1,
-        "folds": recipe.folds,
+        "folds": int(fold.max()) + 1,
         "retrieval": "AWARE encoders" if trained else "gated columns: too few patients or events for encoders",
         "stack_pull": pull,
         "out_of_fold": {

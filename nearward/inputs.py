@@ -64,11 +64,25 @@ def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any],
     return classes, outcome
 
 
+def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
+    """Refuse constructor arguments that would fail later or mean something else; see ``RiskClassifier``."""
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number from 0, however: seed={seed!r}")
+    if not isinstance(folds, int | np.integer) or folds < 2:
+        raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
+    if experts is None or isinstance(experts, str):
+        raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+
+
 def read_groups(groups: Any, rows: int) -> Ints:
     """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
     if groups is None:
         return np.arange(rows)
     series = groups if isinstance(groups, pl.Series) else _series(np.asarray(groups))
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
     if len(series) != rows:
         raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
     if series.null_count():
@@ -76,22 +90,14 @@ def read_groups(groups: Any, rows: int) -> Ints:
     return series.rank("dense").to_numpy().astype(np.int64) - 1
 
 
-def usable_folds(outcome: Ints, group: Ints, wanted: int) -> int:
-    """Return how many folds these patients allow, up to ``wanted``: every fold has two, and every training part both outcomes.
-
-    Raises
-    ------
-    InputError
-        All events, or all rows without, belong to one patient; or there are fewer than four patients.
-    """
-    with_event, without = (len(np.unique(group[outcome == value])) for value in (1, 0))
+def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
+    """Return the columns that part the rows just as the patients do: another name of the patient, and no feature."""
     patients = len(np.unique(group))
-    if min(with_event, without) < 2 or patients < 4:
-        raise InputError(
-            f"{patients} patients, {with_event} of them with the event and {without} with event-free rows, can't be split: "
-            "at least 4, and 2 of each, are needed"
-        )
-    return max(2, min(wanted, with_event, without, patients // 2))
+    if patients == frame.height:
+        return []
+    names = [c for c in frame.iter_columns() if c.dtype.is_integer() or isinstance(c.dtype, pl.String | pl.Categorical | pl.Enum)]
+    candidates = [column for column in names if column.n_unique() == patients]
+    return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
 
 
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
@@ -99,8 +105,12 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
     event = outcome == 1
     found = []
     for column in frame.iter_columns():
-        two = [column.is_null()] if column.null_count() else [column == column[0]] if column.n_unique() == 2 else []
-        if any((flag.to_numpy() == event).mean() in (0.0, 1.0) for flag in two):
+        there = column.is_not_null().to_numpy()
+        values = column.drop_nulls()
+        signs = [(there == event)]
+        if there.mean() > 0.9 and values.n_unique() == 2:
+            signs.append((values == values[0]).to_numpy() == event[there])
+        if any(sign.mean() in (0.0, 1.0) for sign in signs):
             found.append(column.name)
     if found:
         told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward import __version__
 from nearward.explain import similar_rows
 from nearward.fitted import FittedRisk, Recipe, Scores, fit_risk
-from nearward.inputs import read_groups, read_outcome, usable_folds, warn_of_giveaways
+from nearward.inputs import check_parameters, patient_columns, read_groups, read_outcome, warn_of_giveaways
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.artefact import Arrays, read_model, write_model
 from nearward.tabular.errors import DataWarning, InputError
@@ -29,6 +29,7 @@ from nearward.tabular.schema import Schema, unit_slips
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
 _ID = "(id)"
+_OUTPUTS = ("risk", "low", "high", "n_similar", "novelty", "vote", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -116,15 +117,20 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 events.
         """
+        check_parameters(self.seed, self.folds, self.prevalence, self.experts)
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
         classes, outcome = read_outcome(y, frame.height, self.positive)
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
-        if isinstance(groups, pl.Series) and groups.name in frame.columns and frame.get_column(groups.name).equals(groups):
-            schema = schema.with_roles(group=groups.name)  # the patient's number is in the frame as well: it is no feature
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
+        twice = patient_columns(frame.select(schema.features), group)
+        if twice:
+            warnings.warn(f"columns that name the patients are no features: {twice}", DataWarning, stacklevel=2)
+            schema = schema.with_roles(group=twice)
+        if len(schema.named("id")) > 1:
+            raise InputError(f"more than one id column: {list(schema.named('id'))}. Keep one, ignore the others")
         for name in schema.experts:
             if schema[name].kind != "number":
                 raise InputError(f"the expert column {name!r} is text: a score must be a number")
@@ -135,7 +141,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_giveaways(rows, outcome)
         self.n_features_in_ = frame.width
         self._remember_names(X)
-        recipe = Recipe(usable_folds(outcome, group, self.folds), self.encoder or EncoderConfig(), self.prevalence, self.seed)
+        recipe = Recipe(self.folds, self.encoder or EncoderConfig(), self.prevalence, self.seed)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
@@ -224,7 +230,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "package_version": __version__,
             "schema": json.loads(self.schema_.to_json()),
             "classes": self.classes_.tolist(),
-            "config": {"seed": self.seed, "folds": self.folds, "prevalence": self.prevalence, "encoder": encoder},
+            "config": {"seed": int(self.seed), "folds": int(self.folds), "prevalence": self.prevalence, "encoder": encoder},
             "n_features_in": self.n_features_in_,
             "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
             "summary": self.summary_,
@@ -282,6 +288,12 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if slips:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in slips.items())
             warnings.warn(f"values far outside the training range (over 32 times), a slip of units? {told}", DataWarning, stacklevel=3)
+        gaps = self._model.encoding.gaps(rows)
+        if gaps:
+            told = ", ".join(f"{name!r} in {missing.sum()} rows" for name, missing in gaps.items())
+            warnings.warn(
+                f"missing, though no training patient missed it (read as usual, and novelty rises): {told}", DataWarning, stacklevel=3
+            )
         unseen = self._model.encoding.unseen(rows)
         if unseen:
             told = ", ".join(f"{name!r} in {count} rows" for name, count in unseen.items())
@@ -299,7 +311,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
         self._check_ids(self.schema_, frame)
         ids = [name for name in self.schema_.named("id") if name in frame.columns]
-        return frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True).alias("row")
+        if not ids:
+            return pl.int_range(frame.height, eager=True).alias("row")
+        return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])
 
     @staticmethod
     def _check_ids(schema: Schema, frame: pl.DataFrame) -> None:

@@ -30,7 +30,7 @@ from nearward.retrieval.encoder import (
     train_encoder,
 )
 from nearward.retrieval.index import Shard
-from nearward.retrieval.vote import RULES, Context, Rule, look, narrow, per_shard, weigh
+from nearward.retrieval.vote import RULES, Context, Rule, look, narrow, per_shard, settle_twins, weigh
 from nearward.tabular.workers import each_fold
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,8 @@ class Retriever:
         parts, heads = [], []
         for f in range(len(self.encoders)):
             place, logit = embed(self.encoders[f], x)
-            found = look(self.shards[f], self.events[f], place, self.rule, len(self.encoders), self.outcome)
+            found = look(self.shards[f], self.events[f], place, self.rule, len(self.encoders))
+            found = settle_twins(found, self.shards[f], self.outcome)
             parts.append(weigh(found, self.outcome, self.rule, self.encoders[f].temperature))
             heads.append(logit)
         share = 1 / len(parts)
@@ -191,9 +192,10 @@ def fit_retriever(
     known = outcome.astype(float)
     trials, best = [], None
     widest = max(rules, key=lambda rule: rule.neighbours)
-    looked = [look(shards[f], events[f], places[f], widest, folds, known, group) for f in range(folds)]
+    looked = [look(shards[f], events[f], places[f], widest, folds, group) for f in range(folds)]
     for rule in rules:
-        parts = [weigh(narrow(looked[f], rule, folds), known, rule, encoders[f].temperature) for f in range(folds)]
+        found = [settle_twins(narrow(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]
+        parts = [weigh(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
         vote = np.empty(len(x))
         for f, part in enumerate(parts):
             vote[fold == f] = part.vote

@@ -5,7 +5,7 @@ Letters: n stored rows, q query rows, k neighbours a shard, l floor rows a shard
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,7 @@ class Found:
     squared: Floats  # (q, k)
     event_row: Ints  # (q, l)
     event_squared: Floats  # (q, l)
+    share: Floats  # (q,), share of events among a query's equals where they are more than k; NaN elsewhere
 
 
 def per_shard(count: float, folds: int) -> int:
@@ -88,7 +89,7 @@ def _floor_rows(rule: Rule) -> float:
     return max(_FLOOR_ROWS, _FLOOR_SHARE * rule.neighbours)
 
 
-def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, outcome: Floats, group: Ints | None = None) -> Found:
+def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, group: Ints | None = None) -> Found:
     """Search one shard; with ``group`` (n,) the queries are the shard's own rows, and each leaves its own patient out."""
     k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds)
     owner = None if group is None else group[shard.rows]
@@ -103,27 +104,33 @@ def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, out
         squared, row = np.take_along_axis(squared, order, axis=1), np.take_along_axis(row, order, axis=1)
         return np.where(np.isinf(squared), -1, row), squared
 
-    row, squared = nearest(shard, k)
-    for q in np.flatnonzero((squared[:, 0] == squared[:, -1]) & np.isfinite(squared[:, -1])):
+    return Found(*nearest(shard, k), *nearest(events, floor), np.full(len(place), np.nan))
+
+
+def settle_twins(found: Found, shard: Shard, outcome: Floats, group: Ints | None = None) -> Found:
+    """Where more stored patients than there are places are a query's equals, show some of each outcome and note the share of events of all.
+
+    Which of them the search came upon must not matter. With ``group`` (n,) the queries are the shard's own rows.
+    """
+    row, share = found.row.copy(), found.share.copy()
+    k = row.shape[1]
+    for q in np.flatnonzero((found.squared[:, 0] == found.squared[:, -1]) & np.isfinite(found.squared[:, -1])):
         twins = shard.twins(row[q, 0])
-        if group is not None and owner is not None:
-            twins = twins[group[twins] != owner[q]]
+        if group is not None:
+            twins = twins[group[twins] != group[shard.rows[q]]]
         if len(twins) > k:
-            row[q] = _fair_share(twins, outcome, k)
-    return Found(row, squared, *nearest(events, floor))
-
-
-def _fair_share(twins: Ints, outcome: Floats, k: int) -> Ints:
-    """Choose k of more than k equal patients with the share of events that all of them have: which ones must not matter."""
-    with_event, without = twins[outcome[twins] == 1], twins[outcome[twins] == 0]
-    wanted = min(max(round(k * len(with_event) / len(twins)), k - len(without)), len(with_event))
-    return np.concatenate([with_event[:wanted], without[: k - wanted]])
+            with_event, without = twins[outcome[twins] == 1], twins[outcome[twins] == 0]
+            share[q] = len(with_event) / len(twins)
+            least, most = max(k - len(without), min(1, len(with_event))), min(len(with_event), k - min(1, len(without)))
+            wanted = min(max(round(k * share[q]), least), most)
+            row[q] = np.concatenate([with_event[:wanted], without[: k - wanted]])
+    return replace(found, row=row, share=share)
 
 
 def narrow(found: Found, rule: Rule, folds: int) -> Found:
     """Keep what a search under a narrower rule would have found."""
     k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds)
-    return Found(found.row[:, :k], found.squared[:, :k], found.event_row[:, :floor], found.event_squared[:, :floor])
+    return Found(found.row[:, :k], found.squared[:, :k], found.event_row[:, :floor], found.event_squared[:, :floor], found.share)
 
 
 def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Context:
@@ -131,8 +138,9 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
 
     A neighbour weighs ``exp(-squared / (2 * width * temperature))``, less what the furthest neighbour weighs: so the furthest has
     no say, and which of several equally far rows came last cannot matter. A floored event weighs what its distance gives it, and brings
-    along the event-free patients that stand between it and the neighbourhood at the stored rows' prevalence: their weight goes to the
-    event-free neighbours. The floor therefore draws an uninformed vote to the prevalence instead of inflating it.
+    along the event-free patients that stand around it at the stored rows' prevalence: their weight goes to the event-free neighbours.
+    Event and companions together weigh no more than an average neighbour. The floor therefore draws a vote slightly towards the
+    prevalence, from either side, the more the nearer the events.
     """
     wide = 2 * rule.width * temperature
     nearest = found.squared[:, :1]
@@ -143,8 +151,13 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
     mass = np.where(present, closeness - furthest, 0)
     level = mass.sum(axis=1, keepdims=True) <= 0
     mass = np.where(level & present, 1.0, mass)
+    known = np.where(present, outcome[found.row], 0)
+    with_event = (known * present).sum(axis=1, keepdims=True)
+    without = present.sum(axis=1, keepdims=True) - with_event
+    share = found.share[:, None]
+    equals = np.where(known == 1, share / np.maximum(with_event, 1), (1 - share) / np.maximum(without, 1))
+    mass = np.where(np.isnan(share), mass, equals)
     row, squared, floored = found.row, found.squared, np.zeros(found.row.shape, dtype=bool)
-    known = np.where(present, outcome[row], 0)
     if rule.floor:
         last = np.where(present, found.squared, -np.inf).max(axis=1, keepdims=True)
         extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
@@ -154,6 +167,10 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
         total = free.sum(axis=1, keepdims=True)
         brought = np.where(total > 0, brought, 0)  # nobody without the event nearby: no need of the floor
         companions = brought.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
+        room = mass.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
+        wants = brought.sum(axis=1, keepdims=True) + companions
+        least = np.minimum(1.0, np.divide(room, wants, out=np.ones_like(wants), where=wants > 0))
+        brought, companions = brought * least, companions * least
         mass = mass + np.divide(free * companions, total, out=np.zeros_like(free), where=total > 0)
         mass = np.concatenate([mass, brought], axis=1)
         row = np.concatenate([row, np.where(extra, found.event_row, -1)], axis=1)

@@ -83,8 +83,17 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file: a model is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+    if folder.is_dir() and any(folder.iterdir()) and not _is_model(folder):
         raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is a model's, a corrupt one's included."""
+    try:
+        body = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir())
+    return isinstance(body, dict) and "nearward_model" in body
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

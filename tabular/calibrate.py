@@ -36,8 +36,8 @@ def logistic(log_odds: ArrayLike) -> Floats:
     return np.asarray(np.where(z >= 0, 1 / (1 + small), small / (1 + small)))
 
 
-def log_loss(log_odds: Floats, outcome: Ints) -> float:
-    """Return the mean negative log-likelihood of the outcomes, in nats."""
+def log_loss(log_odds: Floats, outcome: NDArray[Any]) -> float:
+    """Return the mean negative log-likelihood of outcomes, or of probabilities of them, in nats."""
     return float(np.mean(np.logaddexp(0, log_odds) - outcome * log_odds))
 
 
@@ -73,18 +73,20 @@ class Calibration:
         if scale <= 1e-9 * float(np.abs(score).max()):  # a constant score says nothing, rounding apart
             scale = max(1.0, abs(centre))
         up, down = _halves((score - centre) / scale)
-        prevalence = (outcome.sum() + 0.5) / (len(outcome) + 1)
+        events = float(outcome.sum())
+        target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (len(outcome) - events + 2))  # Platt's: no slope runs off
+        prevalence = float(target.mean())
         pull = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
 
         def objective(free: Floats) -> tuple[float, Floats]:
             rise, fall, shift = free[0], free[slopes - 1], free[-1]
             z = rise * up - fall * down + shift
-            error = (logistic(z) - outcome) / len(outcome)
+            error = (logistic(z) - target) / len(outcome)
             grad = np.zeros(len(free))
             grad[0] += error @ up + 2 * pull * (rise - fall)
             grad[slopes - 1] += -error @ down - 2 * pull * (rise - fall)
             grad[-1] = error.sum()
-            return log_loss(z, outcome) + pull * (rise - fall) ** 2, grad
+            return log_loss(z, target) + pull * (rise - fall) ** 2, grad
 
         start = np.append(np.ones(slopes), np.log(prevalence / (1 - prevalence)))
         bounds = [(0.0, None)] * slopes + [(None, None)]
@@ -139,9 +141,9 @@ def correct_prior(risk: ArrayLike, trained: float, deployed: float) -> Floats:
 class Band:
     """A Venn-Abers band: what the risk would be if this patient were a calibration patient without, and with, the outcome.
 
-    The conformal method for probabilities: for exchangeable patients one of the two ends is perfectly calibrated, whatever the
-    model. It is narrow where many calibration patients had such a score and wide where few had; it says how well the *risk*
-    is known, not what will happen to the patient.
+    The conformal method for probabilities: with scores of one fixed model and exchangeable patients, one of the two ends is perfectly
+    calibrated. Fitted on cross-fitted scores it is approximate: new rows are scored by the mean of the folds' models. It is narrow where
+    many calibration patients had such a score and wide where few had; it says how well the *risk* is known, not what will happen.
 
     Parameters
     ----------

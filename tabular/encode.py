@@ -183,6 +183,15 @@ class Encoding:
         n = len(numbers.rank)
         return np.column_stack(parts) if parts else np.zeros((n, 0))
 
+    def gaps(self, frame: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        """Return, per column that no stored row missed, where a conformed frame misses it (q,).
+
+        Such a cell has no flag to show itself by: it reads as the median, or as no level.
+        """
+        never = [*(c.name for c in self.number if not c.misses), *(c.name for c in self.category if not c.misses)]
+        found = {name: frame.get_column(name).is_null().to_numpy() for name in never}
+        return {name: missing for name, missing in found.items() if missing.any()}
+
     def unseen(self, frame: pl.DataFrame) -> dict[str, int]:
         """Count, per category column of a conformed frame, the rows whose level no stored row has."""
         counts = {c.name: int((~frame.get_column(c.name).drop_nulls().is_in(list(c.levels))).sum()) for c in self.category}

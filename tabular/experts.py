@@ -62,13 +62,19 @@ def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -
     n, p = x.shape
     design = np.column_stack([np.ones(n), x])  # (n, p + 1)
     penalty = strength * n * np.append(1e-9, np.ones(p))
-    inverse = np.linalg.inv(design.T @ design + np.diag(penalty))
-    weight = inverse @ (design.T @ outcome)
+    gram, moment = design.T @ design + np.diag(penalty), design.T @ outcome
+    inverse = np.linalg.inv(gram)
+    weight = inverse @ moment
     leverage = design @ inverse  # (n, p + 1)
     residual = outcome - design @ weight
     own = np.einsum("np,np->n", leverage, design)
     left_out = outcome - residual / np.maximum(1 - own, 1e-9)
     for rows in _repeated(group):
+        if len(rows) > p:  # so many rows: taking them out of the normal equations is the smaller system
+            own_rows, own_outcome = design[rows], outcome[rows]
+            without = np.linalg.solve(gram - own_rows.T @ own_rows, moment - own_rows.T @ own_outcome)
+            left_out[rows] = own_rows @ without
+            continue
         block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
         left_out[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
     return Ridge(np.asarray(weight, dtype=np.float64)), left_out
@@ -80,14 +86,14 @@ class Kernel:
 
     Parameters
     ----------
-    metric : (p, w), a query's columns times this is where distances are taken
+    metric : (p, w) or None, a query's columns times this is where distances are taken; None: the columns themselves
     reference : (r, w)
     outcome : (r,), 0 or 1
     weight : (r,), how many stored rows each reference stands for
     owner : (r,), patient numbers
     """
 
-    metric: Floats
+    metric: Floats | None
     reference: Floats
     outcome: Floats
     weight: Floats
@@ -112,7 +118,7 @@ class Kernel:
         near = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
         for begin in range(0, len(x), _CHUNK):
             rows = slice(begin, begin + _CHUNK)
-            place = x[rows] @ self.metric  # (chunk, w)
+            place = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
             squared = (place**2).sum(axis=1)[:, None] + size - 2 * place @ self.reference.T  # (chunk, r)
             np.maximum(squared, 0, out=squared)
             if group is not None:
@@ -129,7 +135,7 @@ class Kernel:
 
 def plain_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
     """Kernel regression by distance in the encoded columns; over 3,000 stored rows, on references of both classes."""
-    return _kernel(np.eye(x.shape[1]), x, outcome, group, seed)
+    return _kernel(None, x, outcome, group, seed)
 
 
 def whitened_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
@@ -140,7 +146,7 @@ def whitened_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
     return _kernel(vectors / np.sqrt(values), x, outcome, group, seed)
 
 
-def _kernel(metric: Floats, x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
+def _kernel(metric: Floats | None, x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
     draw = np.random.default_rng(seed)
     kept: list[Any] = []
     for value in (1, 0):  # at most half the references are events
@@ -149,7 +155,7 @@ def _kernel(metric: Floats, x: Floats, outcome: Ints, group: Ints, seed: int) ->
         kept.append(rows if len(rows) <= room else np.sort(draw.choice(rows, room, replace=False)))
     chosen = np.concatenate(kept)
     weight = np.concatenate([np.full(len(k), (outcome == v).sum() / max(len(k), 1)) for v, k in zip((1, 0), kept, strict=True)])
-    return Kernel(metric, x[chosen] @ metric, outcome[chosen].astype(float), weight, group[chosen])
+    return Kernel(metric, x[chosen] if metric is None else x[chosen] @ metric, outcome[chosen].astype(float), weight, group[chosen])
 
 
 def _repeated(group: Ints) -> list[Ints]:

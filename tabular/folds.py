@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nearward.tabular.errors import InputError
+
 Ints = NDArray[np.int64]
 
 
@@ -43,3 +45,25 @@ def assign_folds(outcome: Ints, group: Ints | None, folds: int, seed: int) -> In
         fold_of_group[chosen] = (start + np.arange(len(chosen))) % folds
         start = (start + len(chosen)) % folds
     return fold_of_group[group]
+
+
+def split_patients(outcome: Ints, group: Ints, folds: int, seed: int) -> Ints:
+    """Deal the rows into up to ``folds`` folds, fewer where patients are few: what is left beside any fold has both outcomes.
+
+    Raises
+    ------
+    InputError
+        No such split: nearly all rows of one outcome belong to one patient.
+    """
+    for count in range(min(folds, len(np.unique(group)) // 2), 1, -1):
+        fold = assign_folds(outcome, group, count, seed)
+        events = np.bincount(fold, weights=outcome, minlength=count)
+        rows = np.bincount(fold, minlength=count)
+        rest = outcome.sum() - events
+        if (rest > 0).all() and (len(outcome) - rows - rest > 0).all():
+            return fold
+    patients, affected = len(np.unique(group)), len(np.unique(group[outcome == 1]))
+    raise InputError(
+        f"the rows can't be split: {patients} patients, {affected} of them with the event. At least 4 patients are needed, "
+        "and both outcomes among those that are left when half of them are set aside."
+    )

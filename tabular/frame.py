@@ -52,9 +52,9 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
     path = Path(path)
     _reader(path)
     with replacing(path) as temporary:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame.write_parquet(temporary)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             frame.write_csv(temporary)
         else:
             frame.write_ipc(temporary)
@@ -138,9 +138,13 @@ def _foreign_series(name: str, column: Any) -> pl.Series:
     values = np.asarray(column)
     if values.dtype != object:
         return pl.Series(name, values)
-    return pl.Series(
-        name, [None if value is None or (isinstance(value, float) and np.isnan(value)) else value for value in values.tolist()]
-    )
+    missing = np.asarray(column.isna()) if hasattr(column, "isna") else np.array([value is None for value in values])
+    items = [None if gone else value for gone, value in zip(missing, values.tolist(), strict=True)]
+    try:
+        return pl.Series(name, items)
+    except (TypeError, pl.exceptions.PolarsError):
+        kinds = sorted({type(item).__name__ for item in items if item is not None})
+        raise InputError(f"column {name!r} mixes {kinds}: make it one kind first") from None
 
 
 def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -155,9 +159,10 @@ def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _reader(path: Path) -> Callable[[Path], pl.DataFrame]:
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": _read_csv}
-    if path.suffix in readers:
-        return readers[path.suffix]
-    if path.suffix in _SUFFIXES:
+    ending = path.suffix.lower()
+    if ending in readers:
+        return readers[ending]
+    if ending in _SUFFIXES:
         return pl.read_ipc
     raise InputError(f"{path}: not a table's ending; known: {' '.join(_SUFFIXES)}")
 

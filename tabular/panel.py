@@ -180,7 +180,7 @@ def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, see
     levels = [len(c.levels) for c in encoding.category]
     group = np.unique(group, return_inverse=True)[1]
     unseen_rates = cross_fitted_rates(rows.numbers.code, levels, outcome, group, seed)
-    linear = LogisticRegression(C=0.3, max_iter=300).fit(np.column_stack([rows.dense, unseen_rates]), outcome)
+    linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, unseen_rates]), outcome)
     tree = tree_columns(rows.numbers, unseen_rates)
     leaf = max(3, len(outcome) // 3000)
     return FoldMembers(

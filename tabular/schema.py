@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -18,13 +19,12 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from nearward.tabular.cells import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "protected", "ignore"]
 Kind = Literal["number", "category"]
 
-_NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-_DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _MANY_LEVELS = 200  # categories are listed in the schema up to this many
 
@@ -45,7 +45,8 @@ class Column:
     unit : str or None
         For people; never converted.
     low, high : float or None
-        Range seen at inference, or the range allowed; values far outside (over 32 times) are flagged as a unit slip.
+        Range seen at inference, to be corrected where that is not what is usual; values over 32 times outside are flagged as a
+        slip of units.
     categories : tuple of str or None
         Levels seen, for categories of at most 200 levels.
     block : str or None
@@ -194,7 +195,8 @@ class Schema:
         missing = [c.name for c in wanted if c.name not in frame.columns]
         if missing:
             raise MissingColumns(missing, [name for name in frame.columns if name not in {c.name for c in self.columns}])
-        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in {c.name for c in wanted}])
+        names = {c.name for c in wanted}
+        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in names])
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in wanted])
 
 
@@ -228,8 +230,14 @@ def _column_from_json(row: Any) -> Column:
     if unknown:
         raise InputError(f"schema column {row['name']!r}: unknown keys {unknown}. {did_you_mean(unknown, sorted(known))}")
     for key in ("low", "high"):
-        if row.get(key) is not None and (isinstance(row[key], bool) or not isinstance(row[key], int | float)):
+        value = row.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
             raise InputError(f"schema column {row['name']!r}: {key} must be a number")
+    for key in ("unit", "block"):
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise InputError(f"schema column {row['name']!r}: {key} must be text")
+    if (row.get("low") is None) != (row.get("high") is None) or (row.get("low") is not None and row["low"] > row["high"]):
+        raise InputError(f"schema column {row['name']!r}: low and high come together, low first")
     levels = row.get("categories")
     if levels is not None and not (isinstance(levels, list) and all(isinstance(level, str) for level in levels)):
         raise InputError(f"schema column {row['name']!r}: categories must be a list of texts")
@@ -258,18 +266,21 @@ def _infer_column(series: pl.Series) -> Column:
         warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
         return Column(name, role="ignore")
     if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        warnings.warn(
+            f"column {name!r} holds dates or times: set aside. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
+        )
         return Column(name, role="time", kind="category")
     if dtype.is_numeric() or dtype == pl.Boolean:
-        values = _number(series, name).drop_nulls()
+        values = as_number(series, name).drop_nulls()
         if len(values) == 0:
             warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
             return Column(name, role="ignore")
         return Column(name, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
-    text = _text(series, name).drop_nulls()
-    commas = int(text.str.contains(_DECIMAL_COMMA).sum())
+    text = as_text(series, name).drop_nulls()
+    commas = int(text.str.contains(DECIMAL_COMMA).sum())
     if commas > 0.5 * len(text):
-        raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): read it with decimal_comma=True")
-    numbers = int(text.str.contains(_NUMBER_LIKE).sum())
+        raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
+    numbers = int(text.str.contains(NUMBER_LIKE).sum())
     if 0.9 * len(text) <= numbers < len(text):
         warnings.warn(
             f"column {name!r} is text, but {numbers} of its {len(text)} values read as numbers: taken as a category. "
@@ -279,69 +290,19 @@ def _infer_column(series: pl.Series) -> Column:
         )
     levels = text.unique()
     if len(levels) == len(series) and len(series) > 20:
-        warnings.warn(f"column {name!r} is text that differs in every row: taken as an id, not as a feature", DataWarning, stacklevel=4)
-        return Column(name, role="id", kind="category")
+        warnings.warn(
+            f"column {name!r} is text that differs in every row: ignored. If it names the rows, declare it as the id",
+            DataWarning,
+            stacklevel=4,
+        )
+        return Column(name, role="ignore", kind="category")
     listed = tuple(levels.sort().to_list()) if len(levels) <= _MANY_LEVELS else None
     return Column(name, kind="category", categories=listed)
 
 
 def _conform_column(series: pl.Series, column: Column) -> pl.Series:
     if column.kind == "number":
-        return _number(series, column.name)
+        return as_number(series, column.name)
     if series.dtype == pl.Null:
         return series.cast(pl.String)
-    return _text(series, column.name)
-
-
-def _number(series: pl.Series, name: str) -> pl.Series:
-    dtype = series.dtype
-    if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
-        values = series.cast(pl.Float64)
-    elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        values = _read_numbers(series.cast(pl.String), name)
-    else:
-        raise _no_meaning(name, dtype)
-    _refuse_infinite(values, name)
-    return values.fill_nan(None)
-
-
-def _refuse_infinite(values: pl.Series, name: str) -> None:
-    infinite = int(values.is_infinite().sum())
-    if infinite:
-        raise InputError(f"column {name!r} holds {infinite} infinite (inf) values: make them null, or a number")
-
-
-def _read_numbers(text: pl.Series, name: str) -> pl.Series:
-    values = text.str.strip_chars().cast(pl.Float64, strict=False)
-    lost = int((values.is_null() & text.is_not_null()).sum())
-    if lost:
-        comma = " They look like decimal commas." if bool(text.str.contains(_DECIMAL_COMMA).any()) else ""
-        raise InputError(f"column {name!r} must be a number, but {lost} of {len(text)} values are text that is not one.{comma}")
-    return values
-
-
-def _text(series: pl.Series, name: str) -> pl.Series:
-    dtype = series.dtype
-    if isinstance(dtype, pl.String):
-        return series
-    if isinstance(dtype, pl.Categorical | pl.Enum) or dtype == pl.Boolean or dtype.is_integer():
-        return series.cast(pl.String)
-    if dtype.is_float():  # 3.0 and 3 are one level, whatever stands beside them
-        values = series.cast(pl.Float64).fill_nan(None)
-        _refuse_infinite(values, name)
-        whole = (values == values.round()) & (values.abs() < 2**63)
-        texts = pl.when(whole).then(values.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(values.cast(pl.String))
-        return pl.select(texts.alias(name)).to_series()
-    if dtype.is_decimal():
-        return series.cast(pl.String)
-    raise _no_meaning(name, dtype)
-
-
-def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
-    """Name the dtype without what it may carry inside: the levels of an Enum are patients' values."""
-    inner = getattr(dtype, "inner", None)
-    kind = f"{dtype.base_type()}({inner.base_type()})" if inner is not None else f"{dtype.base_type()}"
-    hint = "turn it into a number first, for instance with .dt.total_hours()"
-    if dtype != pl.Duration:
-        hint = "drop it, or turn it into numbers or text"
-    return InputError(f"column {name!r} has dtype {kind}, which has no obvious meaning here: {hint}")
+    return as_text(series, column.name)

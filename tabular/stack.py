@@ -42,7 +42,7 @@ class Stack:
         return out
 
 
-def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats, float]:
+def fit_stack(scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
     How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
@@ -53,6 +53,8 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats,
     scores : (n, m), each by a model that had not seen the row
     outcome : (n,), 0 or 1
     fold : (n,)
+    group : (n,), optional
+        Patient numbers from 0: the standard error is over patients.
 
     Returns
     -------
@@ -74,7 +76,9 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints) -> tuple[Stack, Floats,
         scored.append(left_out)
     loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (pulls, n)
     excess = loss - loss[loss.mean(axis=1).argmin()]
-    near = excess.mean(axis=1) <= excess.std(axis=1) / len(outcome) ** 0.5
+    owner = np.arange(len(outcome)) if group is None else group
+    patients = np.stack([np.bincount(owner, weights=row) for row in excess])  # (pulls, patients)
+    near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
     chosen = int(np.flatnonzero(near)[-1])
     pull, left_out = _PULLS[chosen], scored[chosen]
     member = _calibrations(scores, outcome)

@@ -106,6 +106,19 @@ def test_other_peoples_folders_are_not_written_into(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
 
+def test_other_peoples_manifests_are_not_written_over(tmp_path):
+    (tmp_path / MANIFEST).write_text('{"name": "my web app"}')
+    with pytest.raises(InputError, match="not empty"):
+        write_model(tmp_path, {}, {"w": np.zeros(1)}, RECORDS)
+    assert (tmp_path / MANIFEST).read_text() == '{"name": "my web app"}'
+
+
+def test_a_model_with_a_spoiled_manifest_may_be_replaced(model):
+    (model / MANIFEST).write_text("{")
+    write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
+    assert read_model(model)[0]["summary"] == {"rows": 3}
+
+
 @pytest.mark.parametrize("fails_at", [1, 2, 3])
 def test_a_failed_save_leaves_the_previous_model(model, monkeypatch, fails_at):
     before = read_model(model)

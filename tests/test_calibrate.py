@@ -112,9 +112,10 @@ def test_a_score_that_ranks_backwards_is_flattened_and_not_turned_round() -> Non
 def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) -> None:
     outcome = (np.arange(30) < 6).astype(np.int64)
     calibration = Calibration.fit(np.full(30, constant), outcome)
-    assert logistic(calibration.log_odds(np.array([constant]))) == pytest.approx([0.2], abs=1e-3)
+    prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
+    assert logistic(calibration.log_odds(np.array([constant]))) == pytest.approx([prevalence], abs=1e-3)
     near = constant + 1e-9 * max(1.0, abs(constant))
-    assert logistic(calibration.log_odds(np.array([near]))) == pytest.approx([0.2], abs=1e-3)
+    assert logistic(calibration.log_odds(np.array([near]))) == pytest.approx([prevalence], abs=1e-3)
 
 
 def test_scores_that_separate_perfectly_stay_finite() -> None:

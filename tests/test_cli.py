@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nearward.cli import _as_value
+
 
 def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
@@ -83,6 +85,17 @@ def test_schema_is_written_edited_and_used(place):
     used = told[told.index("what made patients similar") :].split("levels")[0].split("schema")[0]
     assert "lactate" in used
     assert "diabetic" not in used
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "event"),
+    [("1", [False, True], True), ("true", [False, True], True), ("0", [False, True], False), ("1", [0, 1], 1), ("-1", [-1, 1], -1),
+     ("1.0", [0, 1], 1), ("yes", ["no", "yes"], "yes"), ("1", ["0", "1"], "1")],
+)  # fmt: skip
+def test_the_event_is_read_as_the_column_holds_it(text, values, event):
+    found = _as_value(text, pl.Series(values))
+    assert found == event
+    assert type(found) is type(event)
 
 
 def test_mistakes_exit_with_2_and_one_line(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from nearward.retrieval import context as module
 from nearward.retrieval.context import RULES, Context, Retriever, Rule, fit_retriever
 from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, train_encoder
 from nearward.retrieval.index import Shard
+from nearward.retrieval.vote import Found, weigh
 from nearward.tabular.errors import NearwardError
 from nearward.tabular.folds import assign_folds
 
@@ -409,3 +411,35 @@ def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
     told: list[str] = []
     fit_retriever(cohort.x, cohort.outcome, cohort.group, cohort.fold, CONFIG, 0, told.append, RULES[:1])
     assert told[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
+
+
+# ---- more equals than places ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("floor", [False, True])
+def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(floor: bool) -> None:
+    """A thousand patients who are all alike: whatever k, stored or new, the vote is their prevalence."""
+    draw = np.random.default_rng(0)
+    outcome = (draw.random(1000) < 0.045).astype(np.int64)
+    fold = np.arange(1000) % 5
+    x = np.ones((1000, 3))
+    for rule in (Rule(60, floor, 1.0), Rule(125, floor, 1.0), Rule(250, floor, 1.0)):
+        rules = (rule, Rule(250, floor, 4.0))  # a wider rule is searched as well
+        retriever, left_out, _, _ = fit_retriever(x, outcome, np.arange(1000), fold, EncoderConfig(steps=5), 0, lambda _: None, rules)
+        retriever = dataclasses.replace(retriever, rule=rule)
+        votes = retriever.context(x[:1])[0].vote
+        assert votes[0] == pytest.approx(np.mean([outcome[fold == f].mean() for f in range(5)]), abs=1e-12)
+    for f in range(5):
+        others = (outcome[fold == f].sum() - outcome[fold == f]) / 199
+        np.testing.assert_allclose(left_out.vote[fold == f], others, atol=1e-12)
+
+
+def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
+    """Twelve near neighbours, four with the event; two more events just beyond: the vote stays near a third."""
+    near = np.sort(np.random.default_rng(1).uniform(0.0, 0.10, 12))[None, :]
+    outcome = np.concatenate([[1, 0, 0] * 4, [1, 1], np.zeros(300)])
+    found = Found(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
+    votes = [weigh(found, outcome, Rule(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
+    prevalence = outcome.mean()
+    assert prevalence < votes[1] < votes[0]
+    assert votes[1] > votes[0] - 1.5 * (votes[0] - prevalence) / 12

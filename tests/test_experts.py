@@ -80,7 +80,7 @@ def test_ridge_scores_are_a_line() -> None:
 
 def slow_kernel(kernel: Kernel, x: np.ndarray, near: int) -> tuple[float, float]:
     """One row's share and distance, one reference at a time."""
-    place = x @ kernel.metric
+    place = x if kernel.metric is None else x @ kernel.metric
     squared = [sum((a - b) ** 2 for a, b in zip(place, reference, strict=True)) for reference in kernel.reference]
     width = sorted(squared)[near - 1]
     mass = [w * np.exp(-2 * s / width) for s, w in zip(squared, kernel.weight, strict=True)]

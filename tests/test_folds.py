@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.tabular.folds import assign_folds
+from nearward.tabular.errors import InputError
+from nearward.tabular.folds import assign_folds, split_patients
 
 
 @st.composite
@@ -69,3 +70,19 @@ def test_large_patients_are_dealt_first_so_that_rows_balance() -> None:
 @pytest.mark.parametrize("folds", [2, 5])
 def test_fewer_patients_than_folds_leave_folds_empty_and_break_nothing(folds: int) -> None:
     assert (assign_folds(np.array([1, 1, 0]), np.array([0, 0, 0]), folds, 0) == 0).all()
+
+
+def test_patients_are_split_so_that_every_rest_has_both_outcomes():
+    group = np.repeat(np.arange(20), 3)
+    outcome = np.ones(60, dtype=np.int64)
+    outcome[[0, 3]] = 0  # two patients have the only rows without the event
+    for seed in range(20):
+        fold = split_patients(outcome, group, 5, seed)
+        for f in range(int(fold.max()) + 1):
+            assert len(np.unique(outcome[fold != f])) == 2
+
+
+def test_a_split_that_cannot_be_is_refused():
+    outcome = np.array([1] * 12 + [0] * 12)
+    with pytest.raises(InputError, match="can't be split: 13 patients, 1 of them"):
+        split_patients(outcome, np.array([0] * 12 + list(range(1, 13))), 5, 0)

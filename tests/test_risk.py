@@ -215,8 +215,10 @@ def test_a_group_declared_in_the_schema_is_honoured(clinic):
     declared = nw.RiskClassifier(encoder=FEW, schema=schema).fit(visits, died[:200])
     handed = nw.RiskClassifier(encoder=FEW).fit(frame[:200], died[:200], groups=patient[:200])
     assert declared.summary_ == handed.summary_
-    in_the_frame = nw.RiskClassifier(encoder=FEW).fit(visits, died[:200], groups=visits["patient"])
-    assert in_the_frame.summary_ == handed.summary_
+    for groups in (visits["patient"], visits["patient"].to_numpy()):
+        with pytest.warns(DataWarning, match="name the patients are no features: \\['patient'\\]"):
+            in_the_frame = nw.RiskClassifier(encoder=FEW).fit(visits, died[:200], groups=groups)
+        assert in_the_frame.summary_ == handed.summary_
     assert declared.summary_["patients"] == len(np.unique(patient[:200])) < 200
 
 
@@ -254,6 +256,8 @@ def test_an_event_value_that_does_not_occur():
 def test_groups_are_checked():
     with pytest.raises(InputError, match="missing in 1 of 3"):
         read_groups(pl.Series([1, None, 2]), 3)
+    with pytest.raises(InputError, match="missing in 2 of 3"):
+        read_groups(np.array([1.0, np.nan, np.nan]), 3)
     with pytest.raises(InputError, match="2 values"):
         read_groups([1, 2], 3)
     np.testing.assert_array_equal(read_groups(["b", "a", "b"], 3), [1, 0, 1])
@@ -321,6 +325,43 @@ def test_repeated_ids_are_refused(clinic):
     schema = nw.Schema.infer(frame[:200].with_columns(visit=pl.lit(1))).with_roles(id=["visit"])
     with pytest.raises(InputError, match="'visit' repeats 199 times in 200 rows"):
         nw.RiskClassifier(schema=schema).fit(frame[:200].with_columns(visit=pl.lit(1)), died[:200])
+
+
+def test_a_patient_without_any_data_is_told_of_and_novel(fitted, new):
+    nothing = new[:3].with_columns(age=pl.lit(None), ward=pl.lit(None), diabetic=pl.lit(None), sofa=pl.lit(None))
+    with pytest.warns(DataWarning, match="missing, though no training patient missed it.*'age' in 3 rows"):
+        scored = fitted.predict_frame(nothing)
+    assert (scored["novelty"] > fitted.predict_frame(new[:3])["novelty"]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": None}, {"seed": -1}, {"folds": 1}, {"prevalence": 1.5}, {"experts": "sofa"}, {"experts": None}, {"folds": 2.5}]
+)
+def test_arguments_are_checked_before_the_fit(clinic, wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} must"):
+        nw.RiskClassifier(**wrong).fit(clinic[0], clinic[1])
+
+
+def test_an_id_may_have_the_name_of_an_output(clinic, tmp_path):
+    frame, died, _ = clinic
+    named = frame[:200].with_columns(patient=pl.Series([f"p{i}" for i in range(200)]))
+    schema = nw.Schema.infer(named.with_columns(patient=pl.int_range(200))).with_roles(id="patient")
+    model = nw.RiskClassifier(encoder=FEW, schema=schema, seed=np.int64(1)).fit(named, died[:200])
+    found = model.similar(named[:2], k=2)
+    assert found["row_id"].to_list() == ["p0", "p0", "p1", "p1"]
+    assert set(found["patient"]) <= set(named["patient"])
+    model.save(tmp_path / "m")
+    assert nw.load(tmp_path / "m").predict_frame(named).equals(model.predict_frame(named))
+
+
+def test_a_feature_that_separates_gives_no_certainty(clinic):
+    frame, _, _ = clinic
+    events = np.arange(200) < 12
+    near = frame[:200].with_columns(marker=pl.Series(events * 1.0 + np.random.default_rng(0).normal(0, 0.01, 200)))
+    risk = nw.RiskClassifier(encoder=FEW).fit(near, events).predict_proba(near)[:, 1]
+    assert risk[events].min() > 0.5 > risk[~events].max()
+    assert risk.min() > 1e-5
+    assert risk.max() < 1 - 1e-3
 
 
 def test_experts_must_be_there_and_be_numbers(clinic):

@@ -99,10 +99,10 @@ def test_a_column_without_a_value_is_set_aside_by_name(empty: pl.Series) -> None
         assert Schema.infer(empty.to_frame())["x"].role == "ignore"
 
 
-def test_text_that_differs_in_every_row_is_an_id_and_not_a_feature() -> None:
+def test_text_that_differs_in_every_row_is_no_feature() -> None:
     with pytest.warns(DataWarning, match="'who' is text that differs in every row") as caught:
         schema = Schema.infer(pl.DataFrame({"who": [f"{SECRET} {i}" for i in range(21)], "x": range(21)}))
-    assert schema["who"].role == "id"
+    assert schema["who"].role == "ignore"
     assert schema.features == ("x",)
     assert all(SECRET not in str(w.message) for w in caught)
     twenty = Schema.infer(pl.DataFrame({"who": [f"p{i}" for i in range(20)]}))
@@ -281,7 +281,7 @@ def test_decimal_commas_are_recognised() -> None:
     with pytest.raises(InputError, match=r"'lactate' must be a number, but 2 of 4 .* decimal commas") as caught:
         Schema((Column("lactate"),)).conform(frame)
     assert "2,25" not in str(caught.value)
-    with pytest.raises(InputError, match=r"'lactate' is text with decimal commas \(2 of 3 values\).*decimal_comma=True") as caught:
+    with pytest.raises(InputError, match=r"'lactate' is text with decimal commas \(2 of 3 values\).*by points") as caught:
         Schema.infer(frame)
     assert "2,25" not in str(caught.value)
 
@@ -449,3 +449,18 @@ def test_the_review_has_a_row_a_column() -> None:
     assert review["column"].to_list() == ["age", "c", "d"]
     assert review["role"].to_list() == ["feature", "feature", "id"]
     assert review["values"].to_list() == ["18 to 90.5", "7 levels: a, b, c, d, e, f, …", ""]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"name": "a", "low": 1},
+        {"name": "a", "low": 2, "high": 1},
+        {"name": "a", "low": 0, "high": float("nan")},
+        {"name": "a", "unit": 3},
+        {"name": "a", "block": ["labs"]},
+    ],
+)
+def test_a_schema_edited_wrongly_is_refused_by_column(column: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="schema column 'a'"):
+        Schema.from_json(json.dumps({"nearward_schema": 1, "columns": [column]}))

@@ -1,0 +1,66 @@
+"""Cells of a column, whatever their dtype, as the two kinds that everything behind the schema knows: Float64 and String."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from nearward.tabular.errors import InputError
+
+NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
+
+
+def as_number(series: pl.Series, name: str) -> pl.Series:
+    """Return Float64, null for missing and for NaN; refuse text that is no number, infinities, and dtypes without a meaning."""
+    dtype = series.dtype
+    if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
+        values = series.cast(pl.Float64)
+    elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        values = _read_numbers(series.cast(pl.String), name)
+    else:
+        raise _no_meaning(name, dtype)
+    _refuse_infinite(values, name)
+    return values.fill_nan(None)
+
+
+def _refuse_infinite(values: pl.Series, name: str) -> None:
+    infinite = int(values.is_infinite().sum())
+    if infinite:
+        raise InputError(f"column {name!r} holds {infinite} infinite (inf) values: make them null, or a number")
+
+
+def _read_numbers(text: pl.Series, name: str) -> pl.Series:
+    values = text.str.strip_chars().cast(pl.Float64, strict=False)
+    lost = int((values.is_null() & text.is_not_null()).sum())
+    if lost:
+        comma = " They look like decimal commas." if bool(text.str.contains(DECIMAL_COMMA).any()) else ""
+        raise InputError(f"column {name!r} must be a number, but {lost} of {len(text)} values are text that is not one.{comma}")
+    return values
+
+
+def as_text(series: pl.Series, name: str) -> pl.Series:
+    """Return String, null for missing; whole numbers read the same whatever stands beside them."""
+    dtype = series.dtype
+    if isinstance(dtype, pl.String):
+        return series
+    if isinstance(dtype, pl.Categorical | pl.Enum) or dtype == pl.Boolean or dtype.is_integer():
+        return series.cast(pl.String)
+    if dtype.is_float():  # 3.0 and 3 are one level, whatever stands beside them
+        values = series.cast(pl.Float64).fill_nan(None)
+        _refuse_infinite(values, name)
+        whole = (values == values.round()) & (values.abs() < 2**63)
+        texts = pl.when(whole).then(values.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(values.cast(pl.String))
+        return pl.select(texts.alias(name)).to_series()
+    if dtype.is_decimal():
+        return series.cast(pl.String)
+    raise _no_meaning(name, dtype)
+
+
+def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
+    """Name the dtype without what it may carry inside: the levels of an Enum are patients' values."""
+    inner = getattr(dtype, "inner", None)
+    kind = f"{dtype.base_type()}({inner.base_type()})" if inner is not None else f"{dtype.base_type()}"
+    hint = "turn it into a number first, for instance with .dt.total_hours()"
+    if dtype != pl.Duration:
+        hint = "drop it, or turn it into numbers or text"
+    return InputError(f"column {name!r} has dtype {kind}, which has no obvious meaning here: {hint}")
