@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/risk.py [--data DIR] [--only NAME,NAME] [--again MODEL,MODEL] [--publish]
 
 Protocol: up to 20,000 rows StratifiedKFold(5, shuffle, seed 0), folds 0-1 only above 4,000 rows; above 20,000 rows one 70/30
-stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk under a digest of the code that made them, and are
-not made again while it is the same, unless asked for with --again. --publish writes benchmarks/risk.csv and the tables in docs/benchmarks.md.
+stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk under a digest of the code that
+made them, and are not made again while it is the same, unless asked for with --again. --publish writes benchmarks/risk.csv and the
+tables in docs/benchmarks.md.
 """
 
 from __future__ import annotations
