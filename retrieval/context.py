@@ -12,7 +12,7 @@ c context rows, ``s * (k + l)``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -191,7 +191,7 @@ def fit_retriever(
         events.append(shards[f].of(rows[outcome[rows] == 1]))
     known = outcome.astype(float)
     trials, best = [], None
-    widest = max(rules, key=lambda rule: rule.neighbours)
+    widest = replace(max(rules, key=lambda rule: rule.neighbours), floor=True)
     looked = [look(shards[f], events[f], places[f], widest, folds, group) for f in range(folds)]
     for rule in rules:
         found = [settle_twins(narrow(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]

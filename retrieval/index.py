@@ -70,15 +70,15 @@ class Shard:
         """
         squared, row = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, dtype=np.int64)
         have = min(k, len(self.rows))
-        if have == 0:
+        if have <= 0:
             return squared, row
         step = max(1, _CHUNK // (have * self.vectors.shape[1]))
         for begin in range(0, len(queries), step):
             part = slice(begin, begin + step)
             asked = np.ascontiguousarray(queries[part], dtype=np.float32)
             found = self.index.search(asked, have)[1]  # (chunk, have), -1 where inverted lists ran out
-            near = self.vectors[found].astype(np.float64)  # (chunk, have, e)
-            exact = ((near - asked.astype(np.float64)[:, None, :]) ** 2).sum(axis=2)
+            gap = np.subtract(self.vectors[found], asked[:, None, :], dtype=np.float64)  # (chunk, have, e)
+            exact = np.einsum("qke,qke->qk", gap, gap)
             exact[found < 0] = np.inf
             order = np.lexsort((found, exact))
             squared[part, :have] = np.take_along_axis(exact, order, axis=1)

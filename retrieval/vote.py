@@ -91,7 +91,7 @@ def _floor_rows(rule: Rule) -> float:
 
 def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, group: Ints | None = None) -> Found:
     """Search one shard; with ``group`` (n,) the queries are the shard's own rows, and each leaves its own patient out."""
-    k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds)
+    k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds) if rule.floor else 0
     owner = None if group is None else group[shard.rows]
     extra = 0 if owner is None else int(np.bincount(owner).max())
 
@@ -143,36 +143,11 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
     prevalence, from either side, the more the nearer the events.
     """
     wide = 2 * rule.width * temperature
-    nearest = found.squared[:, :1]
-    present = np.isfinite(found.squared)
-    away = np.subtract(found.squared, nearest, out=np.zeros_like(found.squared), where=present)
-    closeness = np.exp(-away / wide) * present  # (q, k)
-    furthest = np.where(present, closeness, np.inf).min(axis=1, keepdims=True)
-    mass = np.where(present, closeness - furthest, 0)
-    level = mass.sum(axis=1, keepdims=True) <= 0
-    mass = np.where(level & present, 1.0, mass)
-    known = np.where(present, outcome[found.row], 0)
-    with_event = (known * present).sum(axis=1, keepdims=True)
-    without = present.sum(axis=1, keepdims=True) - with_event
-    share = found.share[:, None]
-    equals = np.where(known == 1, share / np.maximum(with_event, 1), (1 - share) / np.maximum(without, 1))
-    mass = np.where(np.isnan(share), mass, equals)
+    mass, known = _neighbour_mass(found, outcome, wide)
     row, squared, floored = found.row, found.squared, np.zeros(found.row.shape, dtype=bool)
     if rule.floor:
-        last = np.where(present, found.squared, -np.inf).max(axis=1, keepdims=True)
-        extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
-        brought = np.where(extra, np.exp(-np.where(extra, found.event_squared - nearest, 0) / wide), 0)  # (q, l)
-        prevalence = float(outcome.mean())
-        free = mass * (known == 0)
-        total = free.sum(axis=1, keepdims=True)
-        brought = np.where(total > 0, brought, 0)  # nobody without the event nearby: no need of the floor
-        companions = brought.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
-        room = mass.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
-        wants = brought.sum(axis=1, keepdims=True) + companions
-        least = np.minimum(1.0, np.divide(room, wants, out=np.ones_like(wants), where=wants > 0))
-        brought, companions = brought * least, companions * least
-        mass = mass + np.divide(free * companions, total, out=np.zeros_like(free), where=total > 0)
-        mass = np.concatenate([mass, brought], axis=1)
+        brought, companions, extra = _floored_mass(found, mass, known, float(outcome.mean()), wide)
+        mass = np.concatenate([mass + companions, brought], axis=1)
         row = np.concatenate([row, np.where(extra, found.event_row, -1)], axis=1)
         squared = np.concatenate([squared, np.where(extra, found.event_squared, np.inf)], axis=1)
         floored = np.concatenate([floored, extra], axis=1)
@@ -180,3 +155,37 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
     total = mass.sum(axis=1, keepdims=True)
     weight = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
     return Context(row, weight, known, squared, floored, np.zeros(row.shape[1], dtype=np.int64))
+
+
+def _neighbour_mass(found: Found, outcome: Floats, wide: float) -> tuple[Floats, Floats]:
+    """Return what each of the k nearest weighs before the floor, and its outcome: (q, k), (q, k); 0 in empty places."""
+    present = np.isfinite(found.squared)
+    away = np.subtract(found.squared, found.squared[:, :1], out=np.zeros_like(found.squared), where=present)
+    closeness = np.exp(-away / wide) * present
+    furthest = np.where(present, closeness, np.inf).min(axis=1, keepdims=True)
+    mass = np.where(present, closeness - furthest, 0)
+    all_equally_far = mass.sum(axis=1, keepdims=True) <= 0
+    mass = np.where(all_equally_far & present, 1.0, mass)
+    known = np.where(present, outcome[found.row], 0)
+    with_event = known.sum(axis=1, keepdims=True)
+    without = present.sum(axis=1, keepdims=True) - with_event
+    share = found.share[:, None]
+    equals = np.where(known == 1, share / np.maximum(with_event, 1), (1 - share) / np.maximum(without, 1))
+    return np.where(np.isnan(share), mass, equals), known
+
+
+def _floored_mass(found: Found, mass: Floats, known: Floats, prevalence: float, wide: float) -> tuple[Floats, Floats, Bools]:
+    """Return what floored events weigh (q, l), what companions add to the neighbours (q, k), and which events are floored (q, l)."""
+    present = np.isfinite(found.squared)
+    last = np.where(present, found.squared, -np.inf).max(axis=1, keepdims=True)
+    free = mass * (known == 0)
+    companions_of = free.sum(axis=1, keepdims=True)  # 0: nobody without the event nearby, no need of the floor
+    extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
+    away = np.where(extra, found.event_squared - found.squared[:, :1], np.inf)
+    brought = np.exp(-away / wide) * (companions_of > 0)
+    companions = brought.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
+    room = mass.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    wants = brought.sum(axis=1, keepdims=True) + companions
+    least = np.minimum(1.0, np.divide(room, wants, out=np.ones_like(wants), where=wants > 0))
+    shares = np.divide(free, companions_of, out=np.zeros_like(free), where=companions_of > 0)
+    return brought * least, shares * companions * least, extra
