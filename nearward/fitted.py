@@ -8,7 +8,7 @@ Letters: n stored rows, q query rows, m members of the stack.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ class FittedRisk:
         rows = _columns(self.encoding, frame, self.panel.own)
         panel, distance = self.panel.scores(rows)
         context, head = self.retriever.context(rows.dense)
-        stacked = self.stack.log_odds(_members(panel, context.vote, head, self.has_head))
+        stacked = self.stack.log_odds(_members(panel, context.vote, head, self.retriever.has_head))
         risk = logistic(self.calibration.log_odds(stacked))
         low, high = self.band.around(stacked, risk)
         if self.prevalence is not None:
@@ -113,11 +113,6 @@ class FittedRisk:
         for (_, source), value in zip(self.encoding.outputs, weight, strict=True):
             total[source] = total.get(source, 0.0) + float(value) / len(weight)
         return dict(sorted(total.items(), key=lambda item: -item[1]))
-
-    @property
-    def has_head(self) -> bool:
-        """Whether encoders were trained; a column gate has no opinion of its own."""
-        return not isinstance(self.retriever.encoders[0], ColumnGate)
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
@@ -173,8 +168,8 @@ def fit_risk(
     rows = _columns(encoding, frame, schema.experts)
     panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
     retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
-    trained = not isinstance(retriever.encoders[0], ColumnGate)
-    members = _members(panel=scores, vote=context.vote, head=head, has_head=trained)
+    trained = retriever.has_head
+    members = _members(scores, context.vote, head, trained)
     stack, left_out, pull = fit_stack(members, outcome, fold, group)
     model = FittedRisk(
         encoding,
@@ -203,11 +198,9 @@ def fit_risk(
                 name: {"auprc": float(average_precision_score(outcome, column)), "weight": float(weight)}
                 for name, column, weight in zip(names, members.T, stack.weight, strict=True)
             },
-            "contexts": [
-                {"neighbours": t.rule.neighbours, "floor": t.rule.floor, "width": t.rule.width, "vote_auprc": t.auprc} for t in trials
-            ],
+            "contexts": [{**asdict(trial.rule), "vote_auprc": trial.auprc} for trial in trials],
         },
-        "context": {"neighbours": retriever.rule.neighbours, "floor": retriever.rule.floor, "width": retriever.rule.width},
+        "context": asdict(retriever.rule),
     }
     return model, summary
 

@@ -68,7 +68,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> import warnings
     >>> from sklearn.datasets import load_breast_cancer
     >>> biopsies = load_breast_cancer()
     >>> cohort, malignant = biopsies.data[:280, :8], biopsies.target[:280] == 0
@@ -153,7 +152,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class, the event's last: (q, 2)."""
-        risk = self._score(self._conform(X)).risk
+        risk = self._score(self._conform(self._frame(X))).risk
         return np.column_stack([1 - risk, risk])
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -276,28 +275,23 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Names of the schema's columns, in order."""
         return [column.name for column in self.schema_.columns]
 
-    def _conform(self, X: Any) -> pl.DataFrame:
-        frame = self._frame(X)
+    def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         if frame.height == 0:
             raise InputError("the frame has 0 rows (0 sample(s) while a minimum of 1 is required): nobody to score")
         rows = self.schema_.conform(frame)
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)
-        slips = unit_slips(rows, self.schema_)
-        if slips:
-            told = ", ".join(f"{name!r} in {count} rows" for name, count in slips.items())
-            warnings.warn(f"values far outside the training range (over 32 times), a slip of units? {told}", DataWarning, stacklevel=3)
-        gaps = self._model.encoding.gaps(rows)
-        if gaps:
-            told = ", ".join(f"{name!r} in {missing.sum()} rows" for name, missing in gaps.items())
-            warnings.warn(
-                f"missing, though no training patient missed it (read as usual, and novelty rises): {told}", DataWarning, stacklevel=3
-            )
-        unseen = self._model.encoding.unseen(rows)
-        if unseen:
-            told = ", ".join(f"{name!r} in {count} rows" for name, count in unseen.items())
-            warnings.warn(f"categories that no training patient had: {told}", DataWarning, stacklevel=3)
+        encoding = self._model.encoding
+        gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
+        for what, counts in (
+            ("values far outside the training range (over 32 times), a slip of units?", unit_slips(rows, self.schema_)),
+            ("missing, though no training patient missed it (read as usual, and novelty rises):", gaps),
+            ("categories that no training patient had:", encoding.unseen(rows)),
+        ):
+            if counts:
+                told = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
+                warnings.warn(f"{what} {told}", DataWarning, stacklevel=3)
         return rows
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Scores:

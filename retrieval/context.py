@@ -35,7 +35,6 @@ from nearward.tabular.workers import each_fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _FEW_ROWS, _FEW_EVENTS = 300, 30  # below either, a network would learn the noise: plain gated columns instead
 
@@ -117,6 +116,11 @@ class Retriever:
             ),
             np.mean(heads, axis=0),
         )
+
+    @property
+    def has_head(self) -> bool:
+        """Whether encoders were trained; a column gate has no opinion of its own."""
+        return not isinstance(self.encoders[0], ColumnGate)
 
     def similar_count(self, context: Context) -> Ints:
         """Count the context rows that are as near as context rows usually are (q,); 0 for a patient unlike any stored."""
@@ -205,7 +209,7 @@ def fit_retriever(
     assert best is not None
     trial, parts = best
     last = per_shard(trial.rule.neighbours, folds) - 1
-    reach = np.array([np.quantile(_finite(part.squared[:, min(last, part.squared.shape[1] - 1)]), 0.9) for part in parts])
+    reach = np.array([np.quantile(_finite(part.squared[:, last]), 0.9) for part in parts])
     tick("choice of context")
     retriever = Retriever(tuple(encoders), tuple(shards), tuple(events), known, trial.rule, reach)
     return retriever, _by_row(parts, fold), head, trials
