@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
 from nearward.retrieval.context import Retriever, fit_retriever
 from nearward.retrieval.encoder import ColumnGate, EncoderConfig
 from nearward.retrieval.vote import Context, Rule
@@ -36,7 +37,7 @@ Ints = NDArray[np.int64]
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
 _PARTS: tuple[type, ...] = (
     Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, ColumnGate, EncoderConfig, Rule,
-    Stack, Calibration, Band, Novelty,
+    Stack, Calibration, Band, Novelty, Way,
 )  # fmt: skip
 
 
@@ -61,6 +62,16 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class _Consulted:
+    """What panel, neighbours and in-context model say of q rows: the stack's members (q, m), contexts, distances (q,)."""
+
+    members: Floats
+    found: Context
+    voted: Context
+    distance: Floats
+
+
+@dataclass(frozen=True)
 class FittedRisk:
     """Everything that scoring needs.
 
@@ -69,6 +80,8 @@ class FittedRisk:
     encoding : Encoding
     panel : Panel
     retriever : Retriever
+    backbone : Embedded, Foreign or None
+        The in-context model; None where the panel alone ranked better, or none was asked for.
     stack : Stack
     calibration : Calibration
     band : Band
@@ -81,6 +94,7 @@ class FittedRisk:
     encoding: Encoding
     panel: Panel
     retriever: Retriever
+    backbone: Embedded | None
     stack: Stack
     calibration: Calibration
     band: Band
@@ -90,21 +104,32 @@ class FittedRisk:
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
-        rows = _columns(self.encoding, frame, self.panel.own)
-        panel, distance = self.panel.scores(rows)
-        context, head = self.retriever.context(rows.dense)
-        stacked = self.stack.log_odds(_members(panel, context.vote, head, self.retriever.has_head))
+        consulted = self._consult(_columns(self.encoding, frame, self.panel.own))
+        stacked = self.stack.log_odds(consulted.members)
         risk = logistic(self.calibration.log_odds(stacked))
         low, high = self.band.around(stacked, risk)
         if self.prevalence is not None:
             risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
+        distance = consulted.distance
         for missing in self.encoding.gaps(frame).values():  # counts as its missing flag would, had a stored row missed it
             distance = distance + missing
-        return Scores(risk, low, high, context.vote, self.retriever.similar_count(context), self.novelty.score(distance))
+        near = self.retriever.similar_count(consulted.found)
+        return Scores(risk, low, high, consulted.voted.vote, near, self.novelty.score(distance))
 
     def context(self, frame: pl.DataFrame) -> Context:
-        """Return the similar patients of a conformed frame's rows."""
-        return self.retriever.context(_columns(self.encoding, frame, self.panel.own).dense)[0]
+        """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
+        return self._consult(_columns(self.encoding, frame, self.panel.own)).voted
+
+    def _consult(self, rows: Columns) -> _Consulted:
+        """Ask panel, neighbours and in-context model about q rows."""
+        panel, distance = self.panel.scores(rows)
+        rules = () if self.backbone is None else self.backbone.rules
+        (found, *contexts), head = self.retriever.contexts(rows.dense, (self.retriever.rule, *rules))
+        members = _members(panel, found.vote, head, self.retriever.has_head)
+        if self.backbone is None:
+            return _Consulted(members, found, found, distance)
+        voted = self.backbone.ask(self.panel.values(rows), members, contexts)
+        return _Consulted(np.column_stack([members, log_odds(voted.vote)]), found, voted, distance)
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
@@ -117,29 +142,37 @@ class FittedRisk:
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return pack({**parts, "retriever": self.retriever.state()}, tensors)
+        backbone = None if self.backbone is None else self.backbone.state()
+        return pack({**parts, "retriever": self.retriever.state(), "backbone": backbone}, tensors)
 
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays) -> FittedRisk:
         """Rebuild what ``pack`` took apart."""
         parts = unpack(packed, tensors, {part.__name__: part for part in _PARTS})
-        return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"])})
+        backbone = None if parts["backbone"] is None else Embedded.from_state(parts["backbone"])
+        return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"]), "backbone": backbone})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What fitting may be told.
+    """What fitting may be told; see ``RiskClassifier``.
 
     Parameters
     ----------
     folds : int
     encoder : EncoderConfig
+    backbone : "embedded", Backbone or None
+    members : int
+    adapter : bool
     prevalence : float or None
     seed : int
     """
 
     folds: int
     encoder: EncoderConfig
+    backbone: str | None
+    members: int
+    adapter: bool
     prevalence: float | None
     seed: int
 
@@ -170,11 +203,28 @@ def fit_risk(
     retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
     trained = retriever.has_head
     members = _members(scores, context.vote, head, trained)
+    names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
     stack, left_out, pull = fit_stack(members, outcome, fold, group)
+    backbone, told = None, {"in_use": False, "why": "none was asked for"}
+    if recipe.backbone is not None:
+        asked = StoredRows(panel.values(rows, fold), members, rows.dense, outcome, group, fold)
+        backbone, risk, told = fit_embedded(asked, retriever, recipe.members, recipe.adapter, recipe.seed, tick)
+        with_it = np.column_stack([members, log_odds(risk)])
+        wider, wider_left_out, wider_pull = fit_stack(with_it, outcome, fold, group)
+        alone, together = (float(average_precision_score(outcome, z)) for z in (left_out, wider_left_out))
+        told |= {"auprc": float(average_precision_score(outcome, risk)), "auprc_panel_alone": alone, "auprc_together": together}
+        told["in_use"] = together > alone
+        if told["in_use"]:
+            members, names = with_it, [*names, "in-context model"]
+            stack, left_out, pull = wider, wider_left_out, wider_pull
+        else:
+            backbone, told["why"] = None, "out of fold the panel alone ranks better"
+    tick("stack")
     model = FittedRisk(
         encoding,
         panel,
         retriever,
+        backbone,
         stack,
         Calibration.fit(left_out, outcome),
         Band.fit(left_out, outcome),
@@ -182,14 +232,14 @@ def fit_risk(
         float(outcome.mean()),
         recipe.prevalence,
     )
-    tick("stack and calibration")
-    names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
+    tick("calibration")
     summary = {
         "rows": len(outcome),
         "events": int(outcome.sum()),
         "patients": int(group.max()) + 1,
         "folds": int(fold.max()) + 1,
         "retrieval": "AWARE encoders" if trained else "gated columns: too few patients or events for encoders",
+        "backbone": told,
         "stack_pull": pull,
         "out_of_fold": {
             "auprc": float(average_precision_score(outcome, left_out)),

@@ -30,7 +30,7 @@ from nearward.retrieval.encoder import (
     train_encoder,
 )
 from nearward.retrieval.index import Shard
-from nearward.retrieval.vote import RULES, Context, Rule, look, narrow, per_shard, settle_twins, weigh
+from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
 from nearward.tabular.workers import each_fold
 
 Floats = NDArray[np.float64]
@@ -86,7 +86,7 @@ class Retriever:
         )
 
     def context(self, x: Floats) -> tuple[Context, Floats]:
-        """Find the context of new rows.
+        """Find the context of new rows, picked by this retriever's own rule.
 
         Parameters
         ----------
@@ -97,25 +97,42 @@ class Retriever:
         context : Context
         head : (q,), the encoders' mean log-odds
         """
-        parts, heads = [], []
-        for f in range(len(self.encoders)):
+        contexts, head = self.contexts(x, (self.rule,))
+        return contexts[0], head
+
+    def contexts(self, x: Floats, rules: tuple[Rule, ...]) -> tuple[list[Context], Floats]:
+        """Find a context for each rule in one search: contexts, and the encoders' mean log-odds (q,)."""
+        folds = len(self.encoders)
+        parts: list[list[Context]] = [[] for _ in rules]
+        heads = []
+        for f in range(folds):
             place, logit = embed(self.encoders[f], x)
-            found = look(self.shards[f], self.events[f], place, self.rule, len(self.encoders))
-            found = settle_twins(found, self.shards[f], self.outcome)
-            parts.append(weigh(found, self.outcome, self.rule, self.encoders[f].temperature))
+            for part, context in zip(parts, self._look(f, place, rules, folds, None), strict=True):
+                part.append(context)
             heads.append(logit)
-        share = 1 / len(parts)
-        return (
-            Context(
-                row=np.concatenate([p.row for p in parts], axis=1),
-                weight=np.concatenate([p.weight * share for p in parts], axis=1),
-                outcome=np.concatenate([p.outcome for p in parts], axis=1),
-                squared=np.concatenate([p.squared for p in parts], axis=1),
-                floored=np.concatenate([p.floored for p in parts], axis=1),
-                shard=np.repeat(np.arange(len(parts)), [p.row.shape[1] for p in parts]),
-            ),
-            np.mean(heads, axis=0),
-        )
+        return [join(part) for part in parts], np.mean(heads, axis=0)
+
+    def left_out(self, x: Floats, group: Ints, rules: tuple[Rule, ...]) -> list[Context]:
+        """Find a context for each rule of each stored row: all of it from the row's own shard, its own patient left out.
+
+        Parameters
+        ----------
+        x : (n, p), the dense encoding of the stored rows
+        group : (n,), patient numbers from 0
+        rules : tuple of Rule
+        """
+        parts: list[list[Context]] = [[] for _ in rules]
+        for f, shard in enumerate(self.shards):
+            place, _ = embed(self.encoders[f], x[shard.rows])
+            for part, context in zip(parts, self._look(f, place, rules, 1, group), strict=True):
+                part.append(context)
+        return [_by_row(part, self.shards) for part in parts]
+
+    def _look(self, f: int, place: Floats, rules: tuple[Rule, ...], folds: int, group: Ints | None) -> list[Context]:
+        """Search one shard once, and weigh what it finds by each rule."""
+        found = look(self.shards[f], self.events[f], place, _widest(rules), folds, group)
+        settled = (settle_twins(narrow(found, rule, folds), self.shards[f], self.outcome, group) for rule in rules)
+        return [weigh(s, self.outcome, rule, self.encoders[f].temperature) for s, rule in zip(settled, rules, strict=True)]
 
     @property
     def has_head(self) -> bool:
@@ -195,8 +212,7 @@ def fit_retriever(
         events.append(shards[f].of(rows[outcome[rows] == 1]))
     known = outcome.astype(float)
     trials, best = [], None
-    widest = replace(max(rules, key=lambda rule: rule.neighbours), floor=True)
-    looked = [look(shards[f], events[f], places[f], widest, folds, group) for f in range(folds)]
+    looked = [look(shards[f], events[f], places[f], _widest(rules), folds, group) for f in range(folds)]
     for rule in rules:
         found = [settle_twins(narrow(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]
         parts = [weigh(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
@@ -212,16 +228,20 @@ def fit_retriever(
     reach = np.array([np.quantile(_finite(part.squared[:, last]), 0.9) for part in parts])
     tick("choice of context")
     retriever = Retriever(tuple(encoders), tuple(shards), tuple(events), known, trial.rule, reach)
-    return retriever, _by_row(parts, fold), head, trials
+    return retriever, _by_row(parts, retriever.shards), head, trials
 
 
-def _by_row(parts: list[Context], fold: Ints) -> Context:
-    """Put the folds' contexts back into the order of the stored rows."""
-    place = np.argsort(np.argsort(fold, kind="stable"), kind="stable")
+def _by_row(parts: list[Context], shards: tuple[Shard, ...]) -> Context:
+    """Put the shards' contexts of their own rows into the order of the stored rows."""
+    place = np.argsort(np.concatenate([shard.rows for shard in shards]))
     fields = {
         name: np.concatenate([getattr(part, name) for part in parts])[place] for name in ("row", "weight", "outcome", "squared", "floored")
     }
     return Context(**fields, shard=parts[0].shard)
+
+
+def _widest(rules: tuple[Rule, ...]) -> Rule:
+    return replace(max(rules, key=lambda rule: rule.neighbours), floor=any(rule.floor for rule in rules))
 
 
 def _finite(squared: Floats) -> Floats:

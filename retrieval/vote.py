@@ -68,6 +68,48 @@ class Context:
         out: Floats = (self.weight * self.outcome).sum(axis=1)
         return out
 
+    def take(self, queries: Ints) -> Context:
+        """Return the contexts of some of the queries."""
+        fields = (self.row, self.weight, self.outcome, self.squared, self.floored)
+        return Context(*(field[queries] for field in fields), self.shard)
+
+
+def join(parts: list[Context]) -> Context:
+    """Put contexts of the same queries side by side, each with an equal say; the n-th part is shard n."""
+    share = 1 / len(parts)
+    return Context(
+        row=np.concatenate([p.row for p in parts], axis=1),
+        weight=np.concatenate([p.weight * share for p in parts], axis=1),
+        outcome=np.concatenate([p.outcome for p in parts], axis=1),
+        squared=np.concatenate([p.squared for p in parts], axis=1),
+        floored=np.concatenate([p.floored for p in parts], axis=1),
+        shard=np.repeat(np.arange(len(parts)), [p.row.shape[1] for p in parts]),
+    )
+
+
+def merge(parts: list[Context]) -> Context:
+    """Put contexts of the same queries together, each with an equal say, so that a stored row stands in a query's context once.
+
+    A row is floored where it is in every context that has it; ``shard`` no longer means anything.
+    """
+    together = join(parts)
+    order = np.argsort(together.row, axis=1, kind="stable")
+    row, weight, outcome, squared, floored = (
+        np.take_along_axis(x, order, axis=1) for x in (together.row, together.weight, together.outcome, together.squared, ~together.floored)
+    )
+    first = np.diff(row, prepend=-2, axis=1) != 0
+    query = np.broadcast_to(np.arange(len(row))[:, None], row.shape)
+    place = np.cumsum(first, axis=1) - 1
+    summed, near = np.zeros_like(weight), np.zeros(row.shape, dtype=np.int64)
+    np.add.at(summed, (query, place), weight)
+    np.add.at(near, (query, place), floored)
+    empty: Ints = np.full_like(row, -1)
+    out = Context(empty, summed, np.zeros_like(outcome), np.full_like(squared, np.inf), np.zeros_like(floored), np.zeros_like(row[0]))
+    at = query[first], place[first]
+    out.row[at], out.outcome[at], out.squared[at] = row[first], outcome[first], squared[first]
+    out.floored[at] = (near[at] == 0) & (row[first] >= 0)
+    return out
+
 
 @dataclass(frozen=True)
 class Found:

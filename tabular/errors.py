@@ -34,6 +34,17 @@ class TooFewEvents(InputError):
         )
 
 
+class MissingWeights(InputError):
+    """The weights of a pretrained network are not on this machine, and nothing is ever downloaded."""
+
+    def __init__(self, package: str, lacking: str, given_by: str, variable: str, cached: str) -> None:
+        super().__init__(
+            f"no weights for {package}: {lacking}. Nothing is ever downloaded; provide the file in one of three ways: "
+            f"{given_by}; or the environment variable {variable}=/path/to/the/file; or put it where {package} itself keeps it, {cached}. "
+            "docs/backbones.md says where each file comes from and under which licence."
+        )
+
+
 class ArtefactError(NearwardError):
     """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
 

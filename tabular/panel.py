@@ -113,6 +113,15 @@ class Panel:
         ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
         return [*ridges, "kernel, plain", "kernel, whitened", *FOLD_MEMBERS, *(f"own: {name}" for name in self.own)]
 
+    def values(self, rows: Columns, fold: Ints | None = None) -> Floats:
+        """Return columns as numbers, categories by the log-odds of the outcome at their level: (q, d + c), NaN for missing numbers.
+
+        New rows get the folds' mean; stored rows, with their ``fold`` (n,), what the one that had not seen them says.
+        """
+        told = np.stack([member.rates.apply(rows.numbers.code) for member in self.folds])  # (folds, q, c)
+        rates = told.mean(axis=0) if fold is None else told[fold, np.arange(len(fold))]
+        return np.column_stack([rows.numbers.value, rates])
+
     def scores(self, rows: Columns) -> tuple[Floats, Floats]:
         """Return every member's score of new rows (q, m), and each row's distance to its neighbourhood (q,)."""
         around = [k.around(rows.dense) for k in self.kernel]

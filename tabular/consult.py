@@ -1,0 +1,80 @@
+"""Asking the in-context network about real rows, each with a context of its own.
+
+Letters: n stored rows, q query rows, c context rows of a query, w token width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nearward.tabular.incontext import InContextNet, Vote
+from nearward.tabular.slots import Rows
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_CHUNK = 512  # queries at a time
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Queries and their contexts, as the network takes them.
+
+    Parameters
+    ----------
+    query : Rows of q, of one task
+    token : (n, w), of the stored rows
+    known : (n,), their outcomes
+    row : (q, c), stored rows of each context; any number where ``inside`` is False
+    apart : (q, c), squared distance over the mean of the context's nearest rows
+    inside, floored : (q, c), bool
+    """
+
+    query: Rows
+    token: Tensor
+    known: Tensor
+    row: Tensor
+    apart: Tensor
+    inside: Tensor
+    floored: Tensor
+
+    def ask(self, net: InContextNet, part: Tensor | slice, parameters: Mapping[str, Tensor] | None = None) -> Vote:
+        """Ask some of the queries; with ``parameters`` the network answers as if it had these. Vote of (q, 1) and (q, 1, c)."""
+        asked = self.query.take(part)
+        alone = Rows(*(x.transpose(0, 1) for x in (asked.features, asked.log_odds, asked.inputs)), asked.present)
+        row = self.row[part]
+        given = (alone, self.token[row], self.known[row], *(x[part][:, None] for x in (self.apart, self.inside, self.floored)))
+        if parameters is None:
+            told: Vote = net(*given)
+        else:
+            told = torch.func.functional_call(net, dict(parameters), given)
+        return told
+
+
+def scaled_distances(squared: Floats, inside: Bools, floored: Bools, shard: Ints) -> Floats:
+    """Divide squared distances (q, c) by their mean over the nearest rows, encoder by encoder; 0 in empty places."""
+    out = np.zeros_like(squared)
+    for s in np.unique(shard):
+        here = shard == s
+        near = inside[:, here] & ~floored[:, here]
+        found = np.where(inside[:, here], squared[:, here], 0.0)
+        mean = np.where(near, found, 0.0).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
+        out[:, here] = found / np.maximum(mean, 1e-9)[:, None]
+    return out
+
+
+def answers(net: InContextNet, questions: Questions) -> Floats:
+    """Return the weight of every context row (q, c), in double precision: they sum to 1, and over the events to the risk."""
+    parts = []
+    with torch.inference_mode():
+        for begin in range(0, len(questions.row), _CHUNK):
+            parts.append(questions.ask(net, slice(begin, begin + _CHUNK)).weight[:, 0])
+    weight: Floats = torch.cat(parts).double().numpy()
+    return weight / weight.sum(axis=1, keepdims=True)
