@@ -64,6 +64,9 @@ def fit(
     prevalence: Annotated[
         float | None, typer.Option(help="Of the outcome where the model will be used.", show_default="as trained")
     ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; in use where it ranks better out of fold.")
+    ] = "embedded",
     seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
 ) -> None:
     """Fit a risk model on a cohort and keep it in a folder."""
@@ -89,8 +92,9 @@ def fit(
     _show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = _as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
-    with progress("fit", 3 + 2 * folds) as tick:
-        model = RiskClassifier(seed=seed, positive=event, schema=known, prevalence=prevalence, progress=tick)
+    with progress("fit", 5 + 2 * folds) as tick:
+        asked = None if backbone == "none" else backbone
+        model = RiskClassifier(seed=seed, positive=event, schema=known, backbone=asked, prevalence=prevalence, progress=tick)
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
     model.save(out)
     told = model.summary_["out_of_fold"]
@@ -162,6 +166,7 @@ def inspect(model: Model) -> None:
         f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
         f"{told['rows']} rows of {told['patients']} patients, {told['events']} events; retrieval: {told['retrieval']}, {told['context']}"
     )
+    typer.echo(_in_context(told["backbone"]))
     found = told["out_of_fold"]
     members = pl.DataFrame([{"member": name, **facts} for name, facts in found["members"].items()]).sort("weight", descending=True)
     _show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
@@ -186,6 +191,16 @@ def main() -> None:
     except (NearwardError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _in_context(told: dict[str, Any]) -> str:
+    """Tell whether the in-context model is in use, why, and what became of its adapter."""
+    words = f"in-context model: {told['name']} " if "name" in told else "in-context model: "
+    words += f"{'in use' if told['in_use'] else 'not in use'} ({told['why']}"
+    if "auprc" in told:
+        words += f": AUPRC {told['auprc_together']:.4f} with it, {told['auprc_panel_alone']:.4f} without; alone {told['auprc']:.4f}"
+    adapter = told.get("adapter")
+    return words + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
 
 
 def _split(names: list[str] | None) -> list[str]:

@@ -41,7 +41,7 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     group = None if cohort.group is None else cohort.group[train]
     typer.echo(f"{cohort.title}: {len(train)} rows to learn from ({y.sum()} events), {len(test)} held out ({y_test.sum()} events)")
 
-    with progress("fit", 13) as tick:
+    with progress("fit", 15) as tick:
         model = RiskClassifier(seed=seed, progress=tick).fit(cohort.features[train], y, groups=group)
     scored = model.predict_frame(cohort.features[test])
     risks = {"nearward": scored.get_column("risk").to_numpy(), **_others(cohort.features, train, test, y)}

@@ -21,6 +21,7 @@ from nearward.tabular.consult import Questions, answers, scaled_distances
 from nearward.tabular.incontext import InContextNet
 from nearward.tabular.shipped import from_halves, halves, load_net
 from nearward.tabular.slots import Slots, fit_slots
+from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,9 +59,9 @@ class Embedded:
 
     def __init__(self, net: InContextNet, ways: tuple[Way, ...], value: Floats, score: Floats, outcome: Ints) -> None:
         self.net, self.ways, self.outcome = net, ways, np.asarray(outcome, dtype=np.int64)
-        self.value, self.score = value.astype(np.float32), score.astype(np.float32)
+        self.value, self.score = value, score
         everybody = np.arange(len(outcome))
-        self._readers = [_Reader.fit(net, way, self.value, self.score, self.outcome, everybody) for way in ways]
+        self._readers = list(side_by_side(lambda j: _Reader.fit(net, ways[j], self.value, self.score, self.outcome, everybody), len(ways)))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -81,9 +82,8 @@ class Embedded:
         Context
             The members' contexts as one, weighed by the network.
         """
-        told = []
-        for reader, context in zip(self._readers, contexts, strict=True):
-            told.append(replace(context, weight=answers(self.net, reader.questions(value, score, context))))
+        asked = side_by_side(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
+        told = [replace(context, weight=answers(self.net, q)) for context, q in zip(contexts, list(asked), strict=True)]
         return told[0] if len(told) == 1 else merge(told)
 
     def state(self) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class Embedded:
             "network": asdict(self.net.config),
             "weights": halves(self.net),
             "ways": self.ways,
-            "value": self.value,
-            "score": self.score,
+            "value": self.value.astype(np.float32),
+            "score": self.score.astype(np.float32),
             "outcome": self.outcome,
         }
 
@@ -184,10 +184,11 @@ def fit_embedded(
     net = load_net()
     ways = _ways(members, rows.value.shape[1], rows.score.shape[1], seed)
     contexts = retriever.left_out(rows.dense, rows.group, tuple(way.rule for way in ways))
-    asked = [
-        [_left_out_questions(net, way, context, rows, rows.fold == f) for way, context in zip(ways, contexts, strict=True)]
-        for f in range(int(rows.fold.max()) + 1)
-    ]  # by fold, then by member
+
+    def ask_fold(f: int) -> list[Questions]:
+        return [_left_out_questions(net, way, context, rows, rows.fold == f) for way, context in zip(ways, contexts, strict=True)]
+
+    asked = list(side_by_side(ask_fold, int(rows.fold.max()) + 1))  # by fold, then by member
     risk = _left_out_risk([net] * len(asked), asked, rows.fold)
     tick("in-context model")
     told: dict[str, Any] = {"name": "embedded", "members": members}
@@ -228,20 +229,24 @@ def _left_out_risk(nets: list[InContextNet], asked: list[list[Questions]], fold:
 def _try_adapter(
     net: InContextNet, asked: list[list[Questions]], rows: StoredRows, risk: Floats, seed: int
 ) -> tuple[InContextNet, Floats, dict[str, Any]]:
-    """Adapt out of fold, and keep the adapter only where the out-of-fold AUPRC rises."""
+    """Adapt on every other fold for those between, and keep the adapter only where the out-of-fold AUPRC rises."""
     events = int(rows.outcome.sum())
     if events < FEWEST_EVENTS:
         return net, risk, {"kept": False, "why": f"skipped: {events} events, an adapter needs {FEWEST_EVENTS}"}
     first = [questions[0] for questions in asked]
-    folds = range(len(asked))
-    known = [rows.outcome[rows.fold == f] for f in folds]
-    nets = [fit_adapter(net, [first[g] for g in folds if g != f], [known[g] for g in folds if g != f], seed + f) for f in folds]
-    adapted = _left_out_risk(nets, asked, rows.fold)
+    known = [rows.outcome[rows.fold == f] for f in range(len(asked))]
+
+    def fit_without(half: int) -> InContextNet:
+        return fit_adapter(net, first[1 - half :: 2], known[1 - half :: 2], seed + half)
+
+    nets = list(side_by_side(fit_without, 2))
+    adapted = _left_out_risk([nets[f % 2] for f in range(len(asked))], asked, rows.fold)
     before, after = (float(average_precision_score(rows.outcome, r)) for r in (risk, adapted))
     told = {"kept": after > before, "auprc_without": before, "auprc_with": after}
     if after <= before:
         return net, risk, {**told, "why": "out of fold it does not rank better"}
-    return fit_adapter(net, first, known, seed), adapted, {**told, "why": "out of fold it ranks better"}
+    (whole,) = side_by_side(lambda _: fit_adapter(net, first, known, seed), 1)
+    return whole, adapted, {**told, "why": "out of fold it ranks better"}
 
 
 def _tensor(x: Floats) -> torch.Tensor:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
+from nearward.foreign import Foreign, fit_foreign, level_columns, raw_rows
 from nearward.retrieval.context import Retriever, fit_retriever
 from nearward.retrieval.encoder import ColumnGate, EncoderConfig
 from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
+from nearward.tabular.backbones import Backbone, find_backbone
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
-from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
+from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn, Numbers
 from nearward.tabular.experts import Kernel, Ridge
 from nearward.tabular.folds import split_patients
 from nearward.tabular.levels import LevelRates
@@ -94,7 +96,7 @@ class FittedRisk:
     encoding: Encoding
     panel: Panel
     retriever: Retriever
-    backbone: Embedded | None
+    backbone: Embedded | Foreign | None
     stack: Stack
     calibration: Calibration
     band: Band
@@ -128,8 +130,12 @@ class FittedRisk:
         members = _members(panel, found.vote, head, self.retriever.has_head)
         if self.backbone is None:
             return _Consulted(members, found, found, distance)
-        voted = self.backbone.ask(self.panel.values(rows), members, contexts)
-        return _Consulted(np.column_stack([members, log_odds(voted.vote)]), found, voted, distance)
+        if isinstance(self.backbone, Embedded):
+            voted = self.backbone.ask(self.panel.values(rows), members, contexts)
+            risk = voted.vote
+        else:
+            voted, risk = found, self.backbone.ask(raw_rows(self.encoding, rows.numbers), contexts[0])
+        return _Consulted(np.column_stack([members, log_odds(risk)]), found, voted, distance)
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
@@ -146,10 +152,12 @@ class FittedRisk:
         return pack({**parts, "retriever": self.retriever.state(), "backbone": backbone}, tensors)
 
     @classmethod
-    def unpack(cls, packed: Any, tensors: Arrays) -> FittedRisk:
-        """Rebuild what ``pack`` took apart."""
+    def unpack(cls, packed: Any, tensors: Arrays, given: Backbone | None = None) -> FittedRisk:
+        """Rebuild what ``pack`` took apart; ``given`` is the backbone where the model asks one that no file can hold."""
         parts = unpack(packed, tensors, {part.__name__: part for part in _PARTS})
-        backbone = None if parts["backbone"] is None else Embedded.from_state(parts["backbone"])
+        state, backbone = parts["backbone"], None
+        if state is not None:
+            backbone = Foreign.from_state(state, given) if "backbone" in state else Embedded.from_state(state)
         return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"]), "backbone": backbone})
 
 
@@ -161,7 +169,7 @@ class Recipe:
     ----------
     folds : int
     encoder : EncoderConfig
-    backbone : "embedded", Backbone or None
+    backbone : "embedded", "tabpfn", "tabicl", Backbone or None
     members : int
     adapter : bool
     prevalence : float or None
@@ -170,7 +178,7 @@ class Recipe:
 
     folds: int
     encoder: EncoderConfig
-    backbone: str | None
+    backbone: str | Backbone | None
     members: int
     adapter: bool
     prevalence: float | None
@@ -208,17 +216,17 @@ def fit_risk(
     backbone, told = None, {"in_use": False, "why": "none was asked for"}
     if recipe.backbone is not None:
         asked = StoredRows(panel.values(rows, fold), members, rows.dense, outcome, group, fold)
-        backbone, risk, told = fit_embedded(asked, retriever, recipe.members, recipe.adapter, recipe.seed, tick)
+        backbone, risk, told = _fit_backbone(recipe, encoding, rows.numbers, asked, retriever, tick)
         with_it = np.column_stack([members, log_odds(risk)])
-        wider, wider_left_out, wider_pull = fit_stack(with_it, outcome, fold, group)
-        alone, together = (float(average_precision_score(outcome, z)) for z in (left_out, wider_left_out))
+        wider = fit_stack(with_it, outcome, fold, group)
+        alone, together = (float(average_precision_score(outcome, z)) for z in (left_out, wider[1]))
         told |= {"auprc": float(average_precision_score(outcome, risk)), "auprc_panel_alone": alone, "auprc_together": together}
         told["in_use"] = together > alone
         if told["in_use"]:
-            members, names = with_it, [*names, "in-context model"]
-            stack, left_out, pull = wider, wider_left_out, wider_pull
+            members, names, (stack, left_out, pull) = with_it, [*names, "in-context model"], wider
+            told["why"] = "out of fold the stack ranks better with it"
         else:
-            backbone, told["why"] = None, "out of fold the panel alone ranks better"
+            backbone, told["why"] = None, "out of fold the panel alone ranks as well or better"
     tick("stack")
     model = FittedRisk(
         encoding,
@@ -253,6 +261,19 @@ def fit_risk(
         "context": asdict(retriever.rule),
     }
     return model, summary
+
+
+def _fit_backbone(
+    recipe: Recipe, encoding: Encoding, numbers: Numbers, rows: StoredRows, retriever: Retriever, tick: Callable[[str], None]
+) -> tuple[Embedded | Foreign, Floats, dict[str, Any]]:
+    """Make the asked-for backbone ready, and let it judge the stored rows: (n,) risks, and an account of it."""
+    if recipe.backbone == "embedded":
+        return fit_embedded(rows, retriever, recipe.members, recipe.adapter, recipe.seed, tick)
+    assert recipe.backbone is not None
+    found = find_backbone(recipe.backbone, level_columns(encoding))
+    foreign, risk = fit_foreign(found, raw_rows(encoding, numbers), rows.dense, rows.outcome, rows.group, retriever)
+    tick("in-context model")
+    return foreign, risk, {"name": found.name}
 
 
 def _columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...]) -> Columns:

@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.tabular.backbones import find_backbone
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 
 Ints = NDArray[np.int64]
 
 FEWEST_EVENTS = 10
 _FEWEST_WITHOUT = 2  # one a fold, in two folds
+_MOST_MEMBERS = 32
 
 
 def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any], Ints]:
@@ -74,6 +76,20 @@ def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> No
         raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):
         raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+
+
+def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
+    """Refuse what no in-context model can be, and look for a published one's weights, before anything is fitted."""
+    if not isinstance(members, int | np.integer) or not 1 <= members <= _MOST_MEMBERS:
+        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, however: members={members!r}")
+    if not isinstance(adapter, bool | np.bool_):
+        raise InputError(f"adapter must be True or False, however: adapter={adapter!r}")
+    if isinstance(backbone, str) and backbone == "embedded":
+        return
+    if members != 1 or adapter:
+        raise InputError(f'members and adapter are for backbone="embedded" alone, however: backbone={backbone!r}')
+    if backbone is not None:
+        find_backbone(backbone)
 
 
 def read_groups(groups: Any, rows: int) -> Ints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +15,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from nearward import __version__
+from nearward.disk import restored, save
 from nearward.explain import similar_rows
-from nearward.fitted import FittedRisk, Recipe, Scores, fit_risk
-from nearward.inputs import check_parameters, patient_columns, read_groups, read_outcome, warn_of_giveaways
+from nearward.fitted import Recipe, Scores, fit_risk
+from nearward.inputs import check_backbone, check_parameters, patient_columns, read_groups, read_outcome, warn_of_giveaways
 from nearward.retrieval.encoder import EncoderConfig
-from nearward.tabular.artefact import Arrays, read_model, write_model
+from nearward.tabular.backbones import Backbone
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema, unit_slips
@@ -49,15 +48,16 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Cross-fitting folds, and encoders.
     encoder : EncoderConfig, optional
         Sizes and training of the AWARE encoders.
-    backbone : str or None
-        The in-context model that weighs the similar patients: "embedded", ours; None for the panel alone. A backbone is in use
-        only where the out-of-fold AUPRC rises with it (``summary_["backbone"]`` tells).
+    backbone : "embedded", "tabpfn", "tabicl", Backbone or None
+        The in-context model that judges by the similar patients: ours; one of two published ones, whose weights you provide; an
+        object as ``nearward.tabular.backbones.Backbone`` describes; None for the panel alone. A backbone is in use only where the
+        out-of-fold AUPRC rises with it: ``summary_["backbone"]`` tells.
     members : int
         Ways of asking the embedded model, averaged: the first reads everything, further ones subsets of the columns and experts in
         contexts of other sizes.
     adapter : bool
-        Whether to try a low-rank adapter (LoRA) on the embedded model; kept only where its out-of-fold AUPRC rises, skipped under 50
-        events.
+        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model; kept only where the out-of-fold AUPRC rises,
+        skipped under 50 events.
     prevalence : float, optional
         Of the outcome where the model will be used, if it differs from the training rows'; risks are carried there in closed form.
     progress : callable, optional
@@ -94,7 +94,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         experts: Sequence[str] = (),
         folds: int = 5,
         encoder: EncoderConfig | None = None,
-        backbone: str | None = "embedded",
+        backbone: str | Backbone | None = "embedded",
         members: int = 1,
         adapter: bool = False,
         prevalence: float | None = None,
@@ -132,6 +132,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         check_parameters(self.seed, self.folds, self.prevalence, self.experts)
+        check_backbone(self.backbone, self.members, self.adapter)
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
@@ -239,49 +240,26 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder; it holds patient records and is written for its owner's eyes only."""
         check_is_fitted(self, "_model")
-        tensors: Arrays = {}
-        encoder = None if self.encoder is None else dataclasses.asdict(self.encoder)
-        about = {
-            "package_version": __version__,
-            "schema": json.loads(self.schema_.to_json()),
-            "classes": self.classes_.tolist(),
-            "config": {
-                "seed": int(self.seed),
-                "folds": int(self.folds),
-                "prevalence": self.prevalence,
-                "encoder": encoder,
-                "backbone": self.backbone,
-                "members": int(self.members),
-                "adapter": bool(self.adapter),
-            },
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
-            "summary": self.summary_,
-            "model": self._model.pack(tensors),
-        }
-        write_model(folder, about, tensors, self._records)
+        save(self, folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> RiskClassifier:
+    def load(cls, folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
         """Read a saved model, every hash checked first.
+
+        Parameters
+        ----------
+        folder : str or Path
+        backbone : Backbone, optional
+            The model's backbone again, where it is an object of your own, or its weights have moved.
 
         Raises
         ------
         ArtefactError
-            Not a model; corrupt; saved by a later version.
+            Not a model; corrupt; saved by a later version; fitted with other weights than the backbone has now.
+        InputError
+            The backbone is not there: an object of your own that was not given, or weights that are not on this machine.
         """
-        about, tensors, records = read_model(folder)
-        schema = Schema.from_json(json.dumps(about["schema"]))
-        classes = np.array(about["classes"])
-        encoder = about["config"].pop("encoder")
-        network = None if encoder is None else EncoderConfig(**encoder)
-        model = cls(**about["config"], encoder=network, positive=about["classes"][1], schema=schema, experts=schema.experts)
-        model.classes_, model.schema_, model.summary_ = classes, schema, about["summary"]
-        model.n_features_in_ = about["n_features_in"]
-        if about["feature_names_in"]:
-            model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
-        model._model = FittedRisk.unpack(about["model"], tensors)
-        model._records = records
+        model: RiskClassifier = restored(cls, folder, backbone)
         return model
 
     # ---- inside -----------------------------------------------------------------------------------------------------
@@ -357,6 +335,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def load(folder: str | Path) -> RiskClassifier:
+def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
     """Load a model that ``RiskClassifier.save`` wrote; see ``RiskClassifier.load``."""
-    return RiskClassifier.load(folder)
+    return RiskClassifier.load(folder, backbone)

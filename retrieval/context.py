@@ -26,12 +26,11 @@ from nearward.retrieval.encoder import (
     fit_column_gate,
     network_from_state,
     network_state,
-    one_torch_thread,
     train_encoder,
 )
 from nearward.retrieval.index import Shard
 from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
-from nearward.tabular.workers import each_fold
+from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -200,10 +199,9 @@ def fit_retriever(
     encoders: list[AwareEncoder | ColumnGate] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
-    with one_torch_thread():
-        for f, encoder in enumerate(each_fold(fit_fold, folds)):
-            encoders.append(encoder)
-            tick(f"{'column gate' if few else 'AWARE encoder'} {f + 1} of {folds}")
+    for f, encoder in enumerate(side_by_side(fit_fold, folds)):
+        encoders.append(encoder)
+        tick(f"{'column gate' if few else 'AWARE encoder'} {f + 1} of {folds}")
     for f in range(folds):
         rows = np.flatnonzero(fold == f)
         place, head[rows] = embed(encoders[f], x[rows])

@@ -10,8 +10,6 @@ Letters: n rows, p encoded columns, e embedding width, b batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,17 +197,6 @@ def _new_encoder(columns: int, config: EncoderConfig, seed: int) -> AwareEncoder
     with _GLOBAL_DICE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AwareEncoder(columns, config).train()
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Let torch use one thread a call inside the block: encoders train side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

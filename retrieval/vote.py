@@ -70,8 +70,8 @@ class Context:
 
     def take(self, queries: Ints) -> Context:
         """Return the contexts of some of the queries."""
-        fields = (self.row, self.weight, self.outcome, self.squared, self.floored)
-        return Context(*(field[queries] for field in fields), self.shard)
+        q = queries
+        return Context(self.row[q], self.weight[q], self.outcome[q], self.squared[q], self.floored[q], self.shard)
 
 
 def join(parts: list[Context]) -> Context:
@@ -94,20 +94,25 @@ def merge(parts: list[Context]) -> Context:
     """
     together = join(parts)
     order = np.argsort(together.row, axis=1, kind="stable")
-    row, weight, outcome, squared, floored = (
-        np.take_along_axis(x, order, axis=1) for x in (together.row, together.weight, together.outcome, together.squared, ~together.floored)
-    )
+    row, weight = np.take_along_axis(together.row, order, axis=1), np.take_along_axis(together.weight, order, axis=1)
+    floored = np.take_along_axis(together.floored, order, axis=1)
     first = np.diff(row, prepend=-2, axis=1) != 0
     query = np.broadcast_to(np.arange(len(row))[:, None], row.shape)
     place = np.cumsum(first, axis=1) - 1
-    summed, near = np.zeros_like(weight), np.zeros(row.shape, dtype=np.int64)
-    np.add.at(summed, (query, place), weight)
-    np.add.at(near, (query, place), floored)
-    empty: Ints = np.full_like(row, -1)
-    out = Context(empty, summed, np.zeros_like(outcome), np.full_like(squared, np.inf), np.zeros_like(floored), np.zeros_like(row[0]))
+    out = Context(
+        row=np.full_like(row, -1),
+        weight=np.zeros_like(weight),
+        outcome=np.zeros_like(together.outcome),
+        squared=np.full_like(together.squared, np.inf),
+        floored=np.ones_like(floored),
+        shard=np.zeros_like(row[0]),
+    )
+    np.add.at(out.weight, (query, place), weight)
+    np.logical_and.at(out.floored, (query, place), floored)
     at = query[first], place[first]
-    out.row[at], out.outcome[at], out.squared[at] = row[first], outcome[first], squared[first]
-    out.floored[at] = (near[at] == 0) & (row[first] >= 0)
+    for told, known in ((out.row, together.row), (out.outcome, together.outcome), (out.squared, together.squared)):
+        told[at] = np.take_along_axis(known, order, axis=1)[first]
+    out.floored[out.row < 0] = False
     return out
 
 

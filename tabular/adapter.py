@@ -10,6 +10,8 @@ Hu et al.: LoRA: low-rank adaptation of large language models (2021).
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,7 +24,8 @@ from nearward.tabular.incontext import InContextNet
 Ints = NDArray[np.int64]
 
 FEWEST_EVENTS = 50
-_RANK, _STEPS, _BATCH, _RATE, _DECAY = 8, 120, 192, 2e-3, 1e-2
+_RANK, _BATCH, _RATE, _DECAY = 8, 192, 2e-3, 1e-2
+_MOST_STEPS, _EPOCHS = 120, 3  # few rows are not gone over again and again
 
 
 def fit_adapter(net: InContextNet, questions: list[Questions], outcomes: list[Ints], seed: int) -> InContextNet:
@@ -35,6 +38,7 @@ def fit_adapter(net: InContextNet, questions: list[Questions], outcomes: list[In
     outcomes : their answers (q,), 0 or 1
     seed : int
     """
+    own = deepcopy(net)  # a functional call swaps a network's parameters for a moment: no other thread may share it
     dice, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     weights = {name: value.detach().clone() for name, value in net.named_parameters()}
     named = [n for n, v in weights.items() if v.ndim == 2 and n.split(".")[0] in ("looks", "thoughts", "trust", "asks")]
@@ -48,18 +52,18 @@ def fit_adapter(net: InContextNet, questions: list[Questions], outcomes: list[In
 
     rows = np.concatenate([np.stack([np.full(len(y), f), np.arange(len(y))], axis=1) for f, y in enumerate(outcomes)])
     label = [torch.as_tensor(y, dtype=torch.float32) for y in outcomes]
-    for step in range(_STEPS):
+    steps = min(_MOST_STEPS, -(-_EPOCHS * len(rows) // _BATCH))
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * (1 - step / _STEPS)
+            group["lr"] = _RATE * (1 - step / steps)
         drawn = rows[draw.integers(0, len(rows), _BATCH)]
         optimiser.zero_grad(set_to_none=True)
         now, loss = changed(), torch.zeros(())
         for f in np.unique(drawn[:, 0]):
             part = torch.as_tensor(drawn[drawn[:, 0] == f, 1])
-            told = questions[f].ask(net, part, now).log_odds[:, 0]
+            told = questions[f].ask(own, part, now).log_odds[:, 0]
             loss = loss + F.binary_cross_entropy_with_logits(told, label[f][part], reduction="sum") / _BATCH
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    adapted = InContextNet(net.config).eval()
-    adapted.load_state_dict({name: value.detach() for name, value in changed().items()})
-    return adapted.requires_grad_(False)
+    own.load_state_dict({name: value.detach() for name, value in changed().items()})
+    return own

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from nearward.tabular.incontext import InContextNet, Vote
 from nearward.tabular.slots import Rows
+from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-_CHUNK = 512  # queries at a time
+_CHUNK = 256  # queries at a time
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Questions:
     def ask(self, net: InContextNet, part: Tensor | slice, parameters: Mapping[str, Tensor] | None = None) -> Vote:
         """Ask some of the queries; with ``parameters`` the network answers as if it had these. Vote of (q, 1) and (q, 1, c)."""
         asked = self.query.take(part)
-        alone = Rows(*(x.transpose(0, 1) for x in (asked.features, asked.log_odds, asked.inputs)), asked.present)
+        features, log_odds, inputs = (x.transpose(0, 1) for x in (asked.features, asked.log_odds, asked.inputs))
+        alone = Rows(features, log_odds, inputs, asked.present)
         row = self.row[part]
         given = (alone, self.token[row], self.known[row], *(x[part][:, None] for x in (self.apart, self.inside, self.floored)))
         if parameters is None:
@@ -72,9 +74,11 @@ def scaled_distances(squared: Floats, inside: Bools, floored: Bools, shard: Ints
 
 def answers(net: InContextNet, questions: Questions) -> Floats:
     """Return the weight of every context row (q, c), in double precision: they sum to 1, and over the events to the risk."""
-    parts = []
-    with torch.inference_mode():
-        for begin in range(0, len(questions.row), _CHUNK):
-            parts.append(questions.ask(net, slice(begin, begin + _CHUNK)).weight[:, 0])
-    weight: Floats = torch.cat(parts).double().numpy()
-    return weight / weight.sum(axis=1, keepdims=True)
+
+    def ask(chunk: int) -> Floats:
+        with torch.inference_mode():
+            weight: Floats = questions.ask(net, slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)).weight[:, 0].double().numpy()
+        out: Floats = weight / weight.sum(axis=1, keepdims=True)
+        return out
+
+    return np.concatenate(list(side_by_side(ask, -(-len(questions.row) // _CHUNK))))

@@ -5,8 +5,8 @@ blocks and in each one looks at the tokens of its context, the nearer ones more,
 alone, and stored rows do not depend on who asks, so their keys are made once a fit, a query gets the same risk alone or in company,
 and the order of the context means nothing.
 
-The vote is Bayes' rule. The experts, weighed for this query, give log-odds ``s``; attention ``a`` says how well each context row explains the
-query, on average within the events and within the others::
+The vote is Bayes' rule. The experts, weighed for this query, give log-odds ``s``; attention ``a`` says how well each context row
+explains the query, on average within the events and within the others::
 
     log-odds of the risk = s + log mean(exp a over events) - log mean(exp a over the others)
 
@@ -179,8 +179,9 @@ class InContextNet(nn.Module):
         trust = self.trust(x).float()
         there = query.present[:, None]
         share = trust[:, :, :EXPERTS].masked_fill(~there, -torch.inf).masked_fill(~there.any(dim=2, keepdim=True), 0.0).softmax(dim=2)
-        mean = (share * query.log_odds).sum(dim=2)  # an empty slot says the base rate
-        return mean * trust[:, :, EXPERTS].clamp(-3, 3).exp() + trust[:, :, EXPERTS + 1]
+        mean: Tensor = (share * query.log_odds).sum(dim=2)  # an empty slot says the base rate
+        out: Tensor = mean * trust[:, :, EXPERTS].clamp(-3, 3).exp() + trust[:, :, EXPERTS + 1]
+        return out
 
 
 def vote(told: Tensor, attention: Tensor, outcome: Tensor, inside: Tensor) -> Vote:

@@ -21,7 +21,7 @@ from nearward.tabular.encode import Encoding, Numbers
 from nearward.tabular.experts import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
 from nearward.tabular.levels import LevelRates, cross_fitted_rates
 from nearward.tabular.trees import Forest, boosted_trees, extra_trees
-from nearward.tabular.workers import each_fold
+from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -163,7 +163,7 @@ def fit_panel(
     fitted = np.empty((len(outcome), len(FOLD_MEMBERS)))
     members = []
     folds = int(fold.max()) + 1
-    for f, (member, left_out) in enumerate(each_fold(fit_fold, folds)):
+    for f, (member, left_out) in enumerate(side_by_side(fit_fold, folds)):
         members.append(member)
         fitted[fold == f] = left_out
         tick(f"expert panel, fold {f + 1} of {folds}")

@@ -1,11 +1,17 @@
 """Train the in-context network on made-up clinics, in chunks of any length.
 
-    nearward-pretrain --out DIR --steps 20000 [--minutes 55] [--device cuda] [--start FILE] [--export FILE]
+    nearward-pretrain --out run --steps 20000 --minutes 55                            # an hour of it; again: the next hour
+    nearward-pretrain --out run --steps 20000 --export incontext.safetensors          # to the end; at the end already: exports, no more
+    nearward-pretrain --out run --steps 20000 --minutes 0 --export now.safetensors    # the average as it is, without a step
+    nearward-pretrain --out run --steps 40000                                         # more steps later
+    nearward-pretrain --out other --start incontext.safetensors --seed 1              # a new run that begins where another ended
+    nearward-pretrain --out run --rows 131072 --device cuda                           # on a GPU
+    python -m nearward.tabular.pretrain --help                                        # the same command, where no script was installed
 
 Every step draws fresh tasks of one family from a seed that follows from the run's seed and the step, so a run that was killed goes on
 to the same numbers. Muon moves the matrices of the blocks, AdamW the rest; the learning rate warms up, stays, and falls to zero over the
-last fifth of ``--steps``; what is kept is the exponential moving average of the weights. More steps later: the same command with a
-larger ``--steps``. ``--start`` begins a new run from exported weights, ``--export`` writes the average as float16.
+last fifth of ``--steps``; what is kept is the exponential moving average of the weights. ``--export`` writes that average as float16,
+and beside it a card (``.json``) with the steps, the seconds, the seed and the held-out losses.
 
 Only torch and numpy are imported (and safetensors for ``--start`` and ``--export``).
 """
@@ -13,6 +19,7 @@ Only torch and numpy are imported (and safetensors for ``--start`` and ``--expor
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -20,7 +27,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +73,7 @@ class Trainer:
     def __init__(self, run: RunConfig, net: NetConfig, device: str) -> None:
         torch.manual_seed(run.seed)
         self.run, self.device, self.step = run, torch.device(device), 0
+        self.start = ""  # hash of the weights that the run began from
         self.net = InContextNet(net).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.net.named_parameters()}
         inner = {n: p for n, p in self.net.named_parameters() if p.ndim == 2 and n.split(".")[0] in ("rows", "looks", "thoughts")}
@@ -159,6 +166,7 @@ def held_out_ratios(net: InContextNet, device: torch.device | str, batches: int 
 def save(trainer: Trainer, folder: Path, seconds: float) -> None:
     """Write the checkpoint; the previous one stays until this one is complete."""
     about = {"run": vars(trainer.run), "net": vars(trainer.net.config), "step": trainer.step, "seconds": round(seconds)}
+    about |= {"start": trainer.start} if trainer.start else {}
     temporary = folder / f".{CHECKPOINT}.{os.getpid()}"
     with temporary.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **trainer.state())  # type: ignore[arg-type]
@@ -167,18 +175,60 @@ def save(trainer: Trainer, folder: Path, seconds: float) -> None:
     temporary.replace(folder / CHECKPOINT)
 
 
-def resume(folder: Path, run: RunConfig, net: NetConfig, device: str) -> tuple[Trainer, float]:
-    """Continue the run in a folder, or begin it; returns the trainer and the seconds spent before."""
+def resume(folder: Path, run: RunConfig, net: NetConfig, device: str, start: Path | None = None) -> tuple[Trainer, float]:
+    """Continue the run in a folder, or begin it, from exported weights if need be; returns the trainer and the seconds spent before."""
     path = folder / CHECKPOINT
     if not path.exists():
-        return Trainer(run, net, device), 0.0
+        return (begin_from(start, run, device) if start else Trainer(run, net, device)), 0.0
     with np.load(path, allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
+        if about["run"]["seed"] != run.seed:
+            raise SystemExit(f"{path} is a run with seed {about['run']['seed']}: use that seed, or another --out")
+        if start and about.get("start") != _hash(start):
+            raise SystemExit(f"{path} is a run that did not begin from {start}: leave --start out to go on with it, or use another --out")
         trainer = Trainer(run, NetConfig(**about["net"]), device)
+        trainer.start = about.get("start", "")
         trainer.restore({name: arrays[name] for name in arrays.files if name != "about"}, about["step"])
-    if about["run"]["seed"] != run.seed:
-        raise SystemExit(f"{path} is a run with seed {about['run']['seed']}: use that seed, or another --out")
     return trainer, float(about["seconds"])
+
+
+def begin_from(start: Path, run: RunConfig, device: str) -> Trainer:
+    """Begin a run from exported weights; network and average start there, optimisers and learning rate afresh."""
+    from nearward.tabular.errors import ArtefactError
+    from nearward.tabular.shipped import load_net
+
+    try:
+        weights = load_net(start)
+    except ArtefactError as error:
+        raise SystemExit(f"--start {start}: not whole, or not written by --export of this version with its card beside it") from error
+    trainer = Trainer(run, weights.config, device)
+    trainer.net.load_state_dict(weights.state_dict())
+    trainer.average = {name: value.detach().clone() for name, value in trainer.net.named_parameters()}
+    trainer.start = _hash(start)
+    return trainer
+
+
+def export_average(trainer: Trainer, path: Path, seconds: float, ratios: dict[str, float]) -> None:
+    """Write the averaged weights as float16, and a card that says what they come from."""
+    from nearward.tabular.shipped import export
+
+    about = {
+        "steps": trainer.step,
+        "seconds": round(seconds),
+        "seed": trainer.run.seed,
+        "rows_per_step": trainer.run.rows,
+        "loss_over_base": _rounded(ratios),
+        "trained_on": "made-up clinics only (nearward.tabular.prior); no patient",
+    }
+    export(trainer.averaged(), path, about | ({"start": trainer.start} if trainer.start else {}))
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no such file"
+
+
+def _rounded(ratios: dict[str, float]) -> dict[str, float]:
+    return {family: round(ratio, 4) for family, ratio in ratios.items()}
 
 
 def _rate(step: int, steps: int) -> float:
@@ -193,26 +243,36 @@ def _until(trainer: Trainer, minutes: float) -> Iterator[float]:
         yield seconds
 
 
-def train(trainer: Trainer, folder: Path, before: float, minutes: float, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Train until the steps or the minutes are over; a checkpoint every two minutes and at the end, a line every 250 steps."""
-    kept, seconds = 0.0, 0.0
+def train(
+    trainer: Trainer, folder: Path, before: float, minutes: float, tell: Callable[[dict[str, Any]], None]
+) -> tuple[float, dict[str, float]]:
+    """Train until the steps or the minutes are over; a checkpoint every two minutes and at the end, a line every 250 steps.
+
+    Returns the seconds spent in all and the held-out ratios at the end. Without a step left, the checkpoint is not touched.
+    """
+    begun, kept, seconds = trainer.step, 0.0, 0.0
     recent: dict[str, list[float]] = {family: [] for family in FAMILIES}
+
+    def judge() -> dict[str, float]:
+        ratios = held_out_ratios(trainer.averaged(), trainer.device)
+        tell({"step": trainer.step, "held_out": _rounded(ratios), "mean": round(sum(ratios.values()) / len(ratios), 4)})
+        return ratios
+
     for seconds in _until(trainer, minutes):
         family, ratio = trainer.advance()
         recent[family].append(ratio)
         if trainer.step % 250 == 0:
-            mean = {name: round(sum(r) / len(r), 4) for name, r in recent.items() if r}
+            mean = _rounded({name: sum(r) / len(r) for name, r in recent.items() if r})
             tell({"step": trainer.step, "seconds": round(before + seconds), "loss_over_base": mean})
             recent = {name: [] for name in FAMILIES}
         if trainer.step % 2000 == 0:
-            told = held_out_ratios(trainer.averaged(), trainer.device)
-            tell({"step": trainer.step, "held_out": {k: round(v, 4) for k, v in told.items()}, "mean": round(sum(told.values()) / 6, 4)})
+            judge()
         if seconds - kept > 120:
             save(trainer, folder, before + seconds)
             kept = seconds
-    save(trainer, folder, before + seconds)
-    told = held_out_ratios(trainer.averaged(), trainer.device)
-    tell({"step": trainer.step, "held_out": {k: round(v, 4) for k, v in told.items()}, "mean": round(sum(told.values()) / 6, 4)})
+    if trainer.step > begun:
+        save(trainer, folder, before + seconds)
+    return before + seconds, judge()
 
 
 def main() -> None:
@@ -224,21 +284,25 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=8_192, help="stored rows a step; 131072 suits a GPU")
     asked.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
     asked.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked.add_argument("--threads", type=int, default=0, help="of the processor; 0: all")
-    asked.add_argument("--start", type=Path, help="exported weights to begin from")
-    asked.add_argument("--export", type=Path, help="write the averaged weights here at the end")
+    asked.add_argument("--threads", type=int, default=0, help="processor threads to use; 0: as many as torch likes, usually one a core")
+    asked.add_argument("--start", type=Path, metavar="FILE.safetensors", help="begin a new run from weights that --export wrote")
+    asked.add_argument("--export", type=Path, metavar="FILE.safetensors", help="at the end write the averaged weights here, float16")
     told = asked.parse_args()
+    if told.export and told.export.suffix != ".safetensors":
+        asked.error(f"--export {told.export}: name it .safetensors; a card of the same name goes beside it as .json")
     if told.threads:
         torch.set_num_threads(told.threads)
     told.out.mkdir(parents=True, exist_ok=True)
-    trainer, before = resume(told.out, RunConfig(told.seed, told.steps, told.rows), NetConfig(), told.device)
+    trainer, before = resume(told.out, RunConfig(told.seed, told.steps, told.rows), NetConfig(), told.device, told.start)
     with (told.out / "log.jsonl").open("a", encoding="utf-8") as log:
 
         def tell(line: dict[str, Any]) -> None:
             for stream in (sys.stdout, log):
                 print(json.dumps(line), file=stream, flush=True)
 
-        train(trainer, told.out, before, told.minutes, tell)
+        seconds, ratios = train(trainer, told.out, before, told.minutes, tell)
+    if told.export:
+        export_average(trainer, told.export, seconds, ratios)
 
 
 if __name__ == "__main__":

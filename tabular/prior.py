@@ -120,7 +120,7 @@ def _marginals(shown: Tensor, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     Returns what a table shows, which columns are categories (their levels in an order that means nothing), and what a level or
     value does (the same column for a number, a random effect for a level), standardised.
     """
-    b, n, d = shown.shape
+    b, _, d = shown.shape
     kind = torch.bucketize(
         dice.uniform(b, 1, d) * dice.uniform(b, 1, 1, low=0.6, high=1.4), torch.tensor([0.45, 0.65, 0.8, 0.92], device=dice.device)
     )

@@ -1,10 +1,11 @@
 """What the in-context network reads of a row, in slots that mean the same for every cohort.
 
 Feature slots hold the columns that go with the outcome most, best first, turned so that more means more risk. Expert slots hold the
-experts' scores as calibrated log-odds and as the log-odds of their mid-rank, the most reliable expert first. The order, the turning and the calibration
-are fitted on stored rows; a row whose own outcome must not be known is read by slots that were fitted without it.
+experts' scores as calibrated log-odds and as the log-odds of their mid-rank, the most reliable expert first. The order, the turning
+and the calibration are fitted on stored rows; a row whose own outcome must not be known is read by slots that were fitted without it.
 
-The same functions fill the slots of a hospital's cohort (b = 1) and of the made-up tasks of the training. Only torch and numpy are imported.
+The same functions fill the slots of a hospital's cohort (b = 1) and of the made-up tasks of the training. Only torch and numpy are
+imported.
 
 Letters: b tasks, n rows, d columns, m experts, f feature slots, s expert slots.
 """
@@ -139,9 +140,8 @@ def fit_slots(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> S
     knots = ordered[:, :, (levels * (n - 1)).round().long()].contiguous()
     events = y.sum(dim=1)
     constants = torch.stack([base / 3, (events + 1).log() / 4 - 1, math.log10(n) - 3 + torch.zeros_like(base)], dim=1)
-    picked = [_pick(item[:, None], expert).squeeze(1) for item in (middle, scale, slope, shift, gain)]
-    picked[1] = picked[1].clamp(min=1e-6)
-    return Slots(column, centre, spread, expert, *picked, knots, base, constants)
+    middle, scale, slope, shift, gain = (_pick(item[:, None], expert).squeeze(1) for item in (middle, scale, slope, shift, gain))
+    return Slots(column, centre, spread, expert, middle, scale.clamp(min=1e-6), slope, shift, gain, knots, base, constants)
 
 
 def _fit_columns(value: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""Work that is the same for every fold, done for as many folds at a time as there are cores.
+"""Pieces of work that do not wait for each other, done as many at a time as there are cores.
 
-One thread a fold beats many threads on one fold: the pieces are small, and on a busy machine threads that wait for each other wait long.
+One thread a piece beats many threads on one piece: the pieces are small, and on a busy machine threads that wait for each other wait long.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -18,13 +19,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each_fold(work: Callable[[int], Result], folds: int) -> Iterator[Result]:
+def side_by_side(work: Callable[[int], Result], pieces: int) -> Iterator[Result]:
     """Yield ``work(0)``, ``work(1)``, … in order, several running at a time, each with one thread of its own."""
     from threadpoolctl import threadpool_limits
 
-    def alone(fold: int) -> Result:
+    def alone(piece: int) -> Result:
         with threadpool_limits(1, user_api="openmp"):  # holds for the calling thread
-            return work(fold)
+            return work(piece)
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(cores(), folds)) as pool:
-        yield from pool.map(alone, range(folds))
+    with threadpool_limits(1, user_api="blas"), _one_torch_thread(), ThreadPoolExecutor(min(cores(), max(pieces, 1))) as pool:
+        yield from pool.map(alone, range(pieces))
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread a call inside the block, in whichever thread it is called."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,3 +54,23 @@ def fitted(clinic):
 
     frame, died, patient = clinic
     return RiskClassifier(seed=3, encoder=EncoderConfig(steps=40), experts=["sofa"]).fit(frame[:500], died[:500], groups=patient[:500])
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No socket is opened: who tries is refused, and the test fails even if he swallows the refusal."""
+    tried: list[str] = []
+
+    def refuse(what: str) -> Any:
+        def refused(*_: Any, **__: Any) -> None:
+            tried.append(what)
+            raise OSError(f"{what} in a test without a network")
+
+        return refused
+
+    for method in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, method, refuse(method))
+    for function in ("create_connection", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, function, refuse(function))
+    yield
+    assert not tried

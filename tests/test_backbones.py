@@ -9,21 +9,24 @@ import importlib.metadata
 import os
 import pickle
 import re
-import socket
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+import nearward as nw
+from nearward import fitted
 from nearward.tabular.backbones import TabICLBackbone, TabPFNBackbone, answer_without, find_backbone
-from nearward.tabular.errors import InputError, MissingWeights, NearwardError
+from nearward.tabular.errors import ArtefactError, InputError, MissingWeights, NearwardError
 from nearward.tabular.shared_context import ask
+
+pytestmark = pytest.mark.usefixtures("opened")
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "backbones.md"
 KINDS: dict[str, Any] = {"tabpfn": TabPFNBackbone, "tabicl": TabICLBackbone}
@@ -77,25 +80,9 @@ def backbone(weights: tuple[str, Path]) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No socket is opened in any test of this file: who tries is refused, and the test fails even if he swallows the refusal."""
-    tried: list[str] = []
-
-    def refuse(what: str) -> Any:
-        def refused(*_: Any, **__: Any) -> None:
-            tried.append(what)
-            raise OSError(f"{what} in a test without a network")
-
-        return refused
-
-    for method in ("connect", "connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, method, refuse(method))
-    for function in ("create_connection", "getaddrinfo", "gethostbyname"):
-        monkeypatch.setattr(socket, function, refuse(function))
+def no_weights_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in VARIABLES.values():
         monkeypatch.delenv(variable, raising=False)
-    yield
-    assert not tried
 
 
 @pytest.fixture
@@ -369,6 +356,46 @@ def test_tabpfn_reports_to_nobody() -> None:
     pytest.importorskip("tabpfn")
     needed = " ".join(importlib.metadata.requires("tabpfn") or [])
     assert not re.search("telemetry|posthog|common-utils", needed)
+
+
+# ---- in RiskClassifier ---------------------------------------------------------------------------
+
+
+def cohort() -> tuple[pl.DataFrame, np.ndarray]:
+    draw = np.random.default_rng(8)
+    frame = pl.DataFrame({"age": draw.normal(60, 10, 90), "ward": draw.choice(["a", "b", "c"], 90)})
+    frame = frame.with_columns(pl.when(pl.Series(draw.random(90) < 0.1)).then(None).otherwise(pl.col("age")).alias("age"))
+    return frame, (draw.random(90) < np.where(frame["ward"] == "a", 0.6, 0.2)).astype(int)
+
+
+def test_a_risk_model_asks_it_and_loading_checks_its_weights(
+    weights: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, path = weights
+    own = tmp_path / "own.ckpt"
+    own.write_bytes(path.read_bytes())
+    monkeypatch.setenv(VARIABLES[name], str(own))
+    rising = iter(np.linspace(0, 1, 99))
+    monkeypatch.setattr(fitted, "average_precision_score", lambda *_: next(rising))  # whatever is tried is kept
+    frame, outcome = cohort()
+    model = nw.RiskClassifier(backbone=name, folds=2).fit(frame[:60], outcome[:60])
+    assert (model.summary_["backbone"]["name"], model.summary_["backbone"]["in_use"]) == (name, True)
+    assert model._model.backbone.backbone.categorical == (1,)
+    model.save(tmp_path / "model")
+    again = nw.load(tmp_path / "model")
+    assert again.backbone == name
+    assert again.predict_frame(frame[60:]).equals(model.predict_frame(frame[60:]))
+
+    WRITE[name](own, seed=1)
+    with pytest.raises(ArtefactError, match=f"other {name} weights than the model was fitted with"):
+        nw.load(tmp_path / "model")
+    own.unlink()
+    with pytest.raises(MissingWeights, match=VARIABLES[name]):
+        nw.load(tmp_path / "model")
+    moved = nw.load(tmp_path / "model", backbone=KINDS[name](model_path=path))
+    assert moved.predict_frame(frame[60:]).equals(model.predict_frame(frame[60:]))
+    with pytest.raises(MissingWeights, match="in one of three ways"):
+        nw.RiskClassifier(backbone=name).fit(frame, outcome)
 
 
 # ---- which backbone ------------------------------------------------------------------------------

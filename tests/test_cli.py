@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def place(clinic, tmp_path_factory):
     assert "250 rows" in done.stdout
     assert "contains patient records" in done.stdout
     steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [step["done"] for step in steps] == list(range(1, 14))
+    assert [step["done"] for step in steps] == list(range(1, 16))
     return folder
 
 
@@ -69,6 +70,7 @@ def test_inspect_begins_with_the_records(place):
     assert told.splitlines()[0] == "contains patient records: yes"
     assert "AWARE vote" in told
     assert "own: sofa" in told
+    assert re.search(r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", told)
 
 
 def test_schema_is_written_edited_and_used(place):
@@ -79,9 +81,23 @@ def test_schema_is_written_edited_and_used(place):
         if column["name"] in ("charges", "diabetic"):
             column["role"] = "ignore"
     (place / "schema.json").write_text(json.dumps(edited))
-    words = ("--outcome", "died", "--id", "encounter", "--group", "patient", "--schema", "schema.json", "--out", "edited")
+    words = (
+        "--outcome",
+        "died",
+        "--id",
+        "encounter",
+        "--group",
+        "patient",
+        "--schema",
+        "schema.json",
+        "--out",
+        "edited",
+        "--backbone",
+        "none",
+    )
     nearward("fit", "cohort.parquet", *words, cwd=place)
     told = nearward("inspect", "edited", cwd=place).stdout
+    assert "in-context model: not in use (none was asked for)" in told
     used = told[told.index("what made patients similar") :].split("levels")[0].split("schema")[0]
     assert "lactate" in used
     assert "diabetic" not in used

@@ -17,7 +17,6 @@ from nearward.retrieval.encoder import (
     EncoderConfig,
     embed,
     fit_column_gate,
-    one_torch_thread,
     soft_nearest_neighbour_loss,
     train_encoder,
 )
@@ -169,22 +168,6 @@ def test_training_leaves_the_users_random_numbers_alone() -> None:
     torch.manual_seed(5)
     train_encoder(*cohort(0, n=60), CONFIG, 0)
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_torch_gets_its_threads_back_whatever_happens() -> None:
-    def stopped() -> None:
-        with one_torch_thread():
-            assert torch.get_num_threads() == 1
-            raise RuntimeError("stopped")
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with pytest.raises(RuntimeError, match="stopped"):
-            stopped()
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_training_brings_patients_with_the_same_outcome_together() -> None:

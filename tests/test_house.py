@@ -24,7 +24,7 @@ PACKAGES = {  # folder at the root -> package
 SUBPACKAGES = [folder for folder in PACKAGES if folder != "nearward"]
 SOURCES = [path for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))]
 HEAVY = ["torch", "faiss", "sklearn", "polars"]
-TRAINER = ["experts", "prior", "incontext", "pretrain"]  # run where only numpy and torch are installed
+TRAINER = ["experts", "prior", "slots", "rehearsal", "incontext", "pretrain"]  # run where only numpy and torch are installed
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:

@@ -1,4 +1,5 @@
-"""Training: an interrupted run is the uninterrupted one, a checkpoint is whole or the one before, lessons come from the seed."""
+"""Training: an interrupted run is the uninterrupted one, a checkpoint is whole or the one before, lessons come from the seed, and
+exported weights are the average and a place to begin from."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,34 @@ import torch
 
 from nearward.tabular import pretrain
 from nearward.tabular.incontext import InContextNet, NetConfig
-from nearward.tabular.pretrain import CHECKPOINT, RunConfig, Trainer, draw_lesson, held_out_ratios, resume, save, task_losses, train
+from nearward.tabular.pretrain import (
+    CHECKPOINT,
+    RunConfig,
+    Trainer,
+    begin_from,
+    draw_lesson,
+    export_average,
+    held_out_ratios,
+    resume,
+    save,
+    task_losses,
+    train,
+)
 from nearward.tabular.prior import FAMILIES
 from nearward.tabular.rehearsal import Lesson
+from nearward.tabular.shipped import load_net
 
 TINY = NetConfig(width=32, heads=2, blocks=1, hidden=32)
+RATIOS = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps this small are faster so, the more on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def trainer(seed: int = 0, steps: int = 40) -> Trainer:
@@ -38,6 +63,12 @@ def same(a: Trainer, b: Trainer) -> bool:
 
 
 @pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out losses are not measured but these."""
+    monkeypatch.setattr(pretrain, "held_out_ratios", lambda *_: RATIOS)
+
+
+@pytest.fixture
 def one_lesson(monkeypatch: pytest.MonkeyPatch) -> Lesson:
     """Every step is on this lesson, and the rate warms up in ten."""
     drawn = draw_lesson(5, 1, 512, "cpu", "additive")
@@ -51,15 +82,15 @@ def one_lesson(monkeypatch: pytest.MonkeyPatch) -> Lesson:
 
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
     whole = trainer()
-    losses = advance(whole, 6)
+    losses = advance(whole, 4)
     begun = trainer()
-    assert advance(begun, 3) == losses[:3]
+    assert advance(begun, 2) == losses[:2]
     save(begun, tmp_path, 12.0)
     torch.manual_seed(99)  # whatever happens in between
     gone_on, seconds = resume(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
-    assert (gone_on.step, seconds) == (3, 12.0)
+    assert (gone_on.step, seconds) == (2, 12.0)
     assert same(gone_on, begun)
-    assert advance(gone_on, 3) == losses[3:]
+    assert advance(gone_on, 2) == losses[2:]
     assert same(gone_on, whole)
     assert not same(gone_on, begun)
 
@@ -119,21 +150,41 @@ def test_a_checkpoint_of_the_shipped_size_is_small(tmp_path: Path) -> None:
     assert 4_000_000 < (tmp_path / CHECKPOINT).stat().st_size <= 16_000_000
 
 
-def test_a_run_stops_at_its_steps_or_its_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "held_out_ratios", lambda *_: dict.fromkeys(FAMILIES, 0.75))
+@pytest.mark.usefixtures("unjudged")
+def test_a_run_stops_at_its_steps_or_its_minutes(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = []
     run = trainer(steps=3)
-    train(run, tmp_path, 0.0, minutes=0.0, tell=lines.append)
+    assert train(run, tmp_path, 7.0, minutes=0.0, tell=lines.append) == (7.0, RATIOS)
     assert run.step == 0
-    train(run, tmp_path, 0.0, minutes=math.inf, tell=lines.append)
+    assert not (tmp_path / CHECKPOINT).exists()
+    seconds, _ = train(run, tmp_path, 7.0, minutes=math.inf, tell=lines.append)
     assert run.step == 3
-    assert [line["step"] for line in lines] == [0, 3]
-    assert lines[-1]["mean"] == 0.75
-    assert lines[-1]["held_out"].keys() == set(FAMILIES)
-    over, _ = resume(tmp_path, RunConfig(0, 3, 512), TINY, "cpu")
-    train(over, tmp_path, 0.0, minutes=math.inf, tell=lines.append)
+    assert 7 < seconds < 60
+    assert lines == [{"step": step, "held_out": pytest.approx(RATIOS), "mean": 0.75} for step in (0, 3)]
+    written = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+    over, before = resume(tmp_path, RunConfig(0, 3, 512), TINY, "cpu")
+    assert train(over, tmp_path, before, minutes=math.inf, tell=lines.append) == (before, RATIOS)
     assert over.step == 3
     assert same(over, run)
+    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == written
+
+
+@pytest.mark.usefixtures("unjudged")
+def test_a_run_tells_of_its_losses_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of nothing: a line every 250 with the mean since the last, another where the held-out tasks are asked."""
+    run = trainer(steps=2100)
+
+    def advance() -> tuple[str, float]:
+        run.step += 1
+        return ("rules", 1.0) if run.step <= 250 else ("ehr", 2.0 + run.step % 2)
+
+    monkeypatch.setattr(run, "advance", advance)
+    lines: list[dict[str, Any]] = []
+    train(run, tmp_path, 100.0, math.inf, lines.append)
+    assert [line["step"] for line in lines] == [250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2000, 2100]
+    assert [line["loss_over_base"] for line in lines[:3]] == [{"rules": 1.0}, {"ehr": 2.5}, {"ehr": 2.5}]
+    assert all(100 <= line["seconds"] < 160 for line in lines[:8])
+    assert ["held_out" in line for line in lines[6:]] == [False, False, True, True]
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -239,7 +290,117 @@ def test_held_out_lessons_are_the_same_each_time_and_never_trained_on() -> None:
     assert not any(held_out.shape == lesson.shape and torch.equal(held_out, lesson) for lesson in trained)
 
 
+# ---- exported weights ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> tuple[Trainer, Path]:
+    """A run of two steps, and its average as a file."""
+    run, path = trainer(), tmp_path / "out" / "tiny.safetensors"
+    advance(run, 2)
+    export_average(run, path, 12.4, RATIOS)
+    return run, path
+
+
+def test_exported_weights_are_the_average_in_halves_and_a_card_says_of_what(exported: tuple[Trainer, Path]) -> None:
+    run, path = exported
+    found = load_net(path)
+    assert found.config == TINY
+    for name, value in found.named_parameters():
+        assert torch.equal(value, run.average[name].half().float()), name
+    assert any(not torch.equal(value, value.half().float()) for value in run.average.values())
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert {name: card[name] for name in ("steps", "seconds", "seed", "rows_per_step")} == {
+        "steps": 2, "seconds": 12, "seed": 0, "rows_per_step": 512,
+    }  # fmt: skip
+    assert card["loss_over_base"] == pytest.approx(RATIOS)
+    assert "no patient" in card["trained_on"]
+    assert "start" not in card
+
+
+def test_a_run_begins_from_exported_weights(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+    """The first forward pass is the exported network's, of its sizes; average there too, everything else afresh."""
+    _, path = exported
+    begun, seconds = resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", path)
+    assert (begun.step, seconds, begun.run.seed, begun.net.config) == (0, 0.0, 5, TINY)
+    lesson = draw_lesson(5, 0, 512, "cpu")[1]
+    for net in (begun.net, begun.averaged()):
+        assert torch.equal(task_losses(net, lesson), task_losses(load_net(path), lesson))
+    assert not torch.equal(task_losses(begun.net, lesson), task_losses(trainer(5).net, lesson))
+    assert not any(name.startswith("optimiser.") for name in begun.state())
+    kept = [value.clone() for value in load_net(path).parameters()]
+    advance(begun, 2)
+    assert not torch.equal(begun.net.trust.bias, load_net(path).trust.bias)
+    assert all(torch.equal(a, b) for a, b in zip(kept, load_net(path).parameters(), strict=True))
+
+
+def test_the_same_command_goes_on_with_a_started_run(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+    _, path = exported
+    begun = begin_from(path, RunConfig(5, 40, 512), "cpu")
+    advance(begun, 1)
+    save(begun, tmp_path, 3.0)
+    for start in (path, None):
+        gone_on, seconds = resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", start)
+        assert (gone_on.step, seconds) == (1, 3.0)
+        assert same(gone_on, begun)
+    export_average(gone_on, tmp_path / "next.safetensors", seconds, RATIOS)
+    sha256 = {name: json.loads((tmp_path / name).read_text())["sha256"] for name in ("out/tiny.json", "next.json")}
+    assert json.loads((tmp_path / "next.json").read_text())["start"] == sha256["out/tiny.json"]
+    with pytest.raises(SystemExit, match=r"did not begin from .*next\.safetensors: leave --start out"):
+        resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", tmp_path / "next.safetensors")
+
+
+def test_a_checkpoint_that_began_elsewhere_is_not_passed_over_in_silence(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+    run, path = exported
+    save(run, tmp_path, 3.0)
+    for start in (path, tmp_path / "nowhere.safetensors"):
+        with pytest.raises(SystemExit, match=r"did not begin from .* or use another --out"):
+            resume(tmp_path, RunConfig(0, 40, 512), NetConfig(), "cpu", start)
+
+
+def test_weights_that_are_not_whole_are_no_place_to_begin(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+    _, path = exported
+    with pytest.raises(SystemExit, match=r"nowhere\.safetensors: not whole, or not written by --export"):
+        begin_from(tmp_path / "nowhere.safetensors", RunConfig(), "cpu")
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + b"\0\0")
+    with pytest.raises(SystemExit, match=r"tiny\.safetensors: not whole"):
+        begin_from(path, RunConfig(), "cpu")
+    path.write_bytes(content)
+    begin_from(path, RunConfig(), "cpu")
+    path.with_suffix(".json").unlink()
+    load_net.cache_clear()
+    with pytest.raises(SystemExit, match="card beside it"):
+        begin_from(path, RunConfig(), "cpu")
+
+
 # ---- the command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unjudged")
+@pytest.mark.parametrize("stop", [["--steps", "2"], ["--steps", "40", "--minutes", "0"]], ids=["at the end", "no minutes"])
+def test_a_run_that_takes_no_step_just_exports(
+    exported: tuple[Trainer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: list[str]
+) -> None:
+    run, before = exported
+    save(run, tmp_path, 20.0)
+    checkpoint = (tmp_path / CHECKPOINT).read_bytes()
+    again = tmp_path / "again.safetensors"
+    monkeypatch.setattr(sys, "argv", ["nearward-pretrain", "--out", str(tmp_path), "--export", str(again), "--device", "cpu", *stop])
+    pretrain.main()
+    assert again.read_bytes() == before.read_bytes()
+    assert json.loads(again.with_suffix(".json").read_text())["seconds"] == 20
+    assert (tmp_path / CHECKPOINT).read_bytes() == checkpoint
+
+
+def test_an_export_that_its_card_would_overwrite_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nearward-pretrain", "--out", str(tmp_path / "run"), "--export", str(tmp_path / "net.json")])
+    with pytest.raises(SystemExit, match="2"):
+        pretrain.main()
+    assert "name it .safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()  # before anything is begun
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -249,7 +410,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_command_trains_writes_and_goes_on(tmp_path: Path) -> None:
-    done = command("--out", str(tmp_path / "run"), "--steps", "3")
+    done = command("--out", str(tmp_path / "run"), "--steps", "3", "--export", str(tmp_path / "net.safetensors"))
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "run" / CHECKPOINT) as arrays:
         about = json.loads(str(arrays["about"]))
@@ -260,6 +421,11 @@ def test_the_command_trains_writes_and_goes_on(tmp_path: Path) -> None:
     assert line["step"] == 3
     assert all(0.3 < ratio < 1.2 for ratio in line["held_out"].values())
     assert line["held_out"].keys() == set(FAMILIES)
+    assert json.loads((tmp_path / "net.json").read_text())["loss_over_base"] == line["held_out"]
+
+    begun = command("--out", str(tmp_path / "next"), "--steps", "1", "--start", str(tmp_path / "net.safetensors"))
+    assert begun.returncode == 0, begun.stderr
+    assert json.loads(begun.stdout)["step"] == 1
 
     refused = command("--out", str(tmp_path / "run"), "--steps", "4", "--seed", "1")
     assert refused.returncode != 0

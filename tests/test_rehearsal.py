@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -16,6 +17,15 @@ from nearward.tabular import rehearsal
 from nearward.tabular.prior import FAMILIES, Dice, Tables, draw_tables
 from nearward.tabular.rehearsal import Lesson, Near, find, prepare
 from nearward.tabular.slots import EXPERTS, FEATURES, INPUTS, Rows
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tasks this small are faster so, the more on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def plain(seed: int, b: int = 1, rows: int = 40, n: int = 30, d: int = 3) -> tuple[Tensor, Tensor]:
@@ -231,7 +241,7 @@ def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
     """Where every column is a number: calibrated experts cost, and know, on new rows what they did on stored ones."""
     told: dict[str, list[Tensor]] = {"stored": [], "query": []}
     for i, family in enumerate(FAMILIES):
-        tables = draw_tables(family, 40, 768, 6, Dice(10 + i))
+        tables = draw_tables(family, 20, 768, 6, Dice(10 + i))
         lesson = lesson_of(replace(tables, category=torch.zeros_like(tables.category)), stored=384)
         for name, rows, outcome in (("stored", lesson.stored, lesson.known), ("query", lesson.query, lesson.outcome)):
             loss = binary_cross_entropy_with_logits(

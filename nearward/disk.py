@@ -1,0 +1,63 @@
+"""A fitted RiskClassifier as a folder of files, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearward import __version__
+from nearward.fitted import FittedRisk
+from nearward.foreign import Foreign, describe
+from nearward.retrieval.encoder import EncoderConfig
+from nearward.tabular.artefact import Arrays, read_model, write_model
+from nearward.tabular.backbones import Backbone
+from nearward.tabular.schema import Schema
+
+
+def save(model: Any, folder: str | Path) -> None:
+    """Write a fitted RiskClassifier into a folder."""
+    tensors: Arrays = {}
+    encoder = None if model.encoder is None else dataclasses.asdict(model.encoder)
+    named = model.backbone is None or isinstance(model.backbone, str)
+    about = {
+        "package_version": __version__,
+        "schema": json.loads(model.schema_.to_json()),
+        "classes": model.classes_.tolist(),
+        "config": {
+            "seed": int(model.seed),
+            "folds": int(model.folds),
+            "prevalence": model.prevalence,
+            "encoder": encoder,
+            "backbone": model.backbone if named else describe(model.backbone),
+            "members": int(model.members),
+            "adapter": bool(model.adapter),
+        },
+        "n_features_in": model.n_features_in_,
+        "feature_names_in": getattr(model, "feature_names_in_", np.array([])).tolist(),
+        "summary": model.summary_,
+        "model": model._model.pack(tensors),
+    }
+    write_model(folder, about, tensors, model._records)
+
+
+def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
+    """Rebuild the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
+    about, tensors, records = read_model(folder)
+    schema = Schema.from_json(json.dumps(about["schema"]))
+    fitted = FittedRisk.unpack(about["model"], tensors, backbone)
+    config = about["config"]
+    if config["encoder"] is not None:
+        config["encoder"] = EncoderConfig(**config["encoder"])
+    if isinstance(config["backbone"], dict):  # an object: the one that the fitted model asks, if it asks one
+        config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, Foreign) else None
+    model = kind(**config, positive=about["classes"][1], schema=schema, experts=schema.experts)
+    model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]
+    model.n_features_in_ = about["n_features_in"]
+    if about["feature_names_in"]:
+        model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
+    model._model, model._records = fitted, records
+    return model

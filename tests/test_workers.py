@@ -1,0 +1,40 @@
+"""Pieces of work side by side: in order, one thread each, and the threads given back whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from nearward.tabular.workers import side_by_side
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order() -> None:
+    assert list(side_by_side(lambda i: i * i, 20)) == [i * i for i in range(20)]
+    assert list(side_by_side(lambda i: i, 0)) == []
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_each_piece_has_one_thread() -> None:
+    def threads(_: int) -> tuple[int, int]:
+        return torch.get_num_threads(), max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    assert list(side_by_side(threads, 4)) == [(1, 1)] * 4
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_torch_gets_its_threads_back_whatever_happens() -> None:
+    def stop(_: int) -> None:
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        list(side_by_side(stop, 2))
+    assert torch.get_num_threads() == 3
