@@ -198,7 +198,7 @@ def _judge(cell: Cell) -> dict[str, Any]:
     score_new = np.zeros((len(kept["value_new"]), 0))
 
     def risk(model: Embedded, context: Context) -> np.ndarray:
-        return model.ask(kept["value_new"], score_new, [context]).vote
+        return model.ask(kept["value_new"], score_new, [context])[0]
 
     (near, event, drawn), known = kept["raw"], rows.outcome.astype(float)
     (found,), _ = retriever.contexts(kept["dense_new"], (_RULE,))

@@ -68,7 +68,7 @@ class Embedded:
         """The members' context rules."""
         return tuple(way.rule for way in self.ways)
 
-    def ask(self, value: Floats, score: Floats, contexts: list[Context]) -> Context:
+    def ask(self, value: Floats, score: Floats, contexts: list[Context]) -> tuple[Floats, Context]:
         """Let the contexts of new rows vote.
 
         Parameters
@@ -79,12 +79,14 @@ class Embedded:
 
         Returns
         -------
-        Context
-            The members' contexts as one, weighed by the network.
+        risk : (q,), mean of the members
+        voted : Context
+            The members' contexts as one, weighed by the network; its vote is the risk, except where a context has one outcome only.
         """
         asked = side_by_side(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
-        told = [replace(context, weight=answers(self.net, q)) for context, q in zip(contexts, list(asked), strict=True)]
-        return told[0] if len(told) == 1 else merge(told)
+        told = [answers(self.net, q) for q in list(asked)]
+        voted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, told, strict=True)]
+        return np.mean([risk for risk, _ in told], axis=0), voted[0] if len(voted) == 1 else merge(voted)
 
     def state(self) -> dict[str, Any]:
         """Return what it is made of, for the artefact; tokens are a function of these and are made anew."""
@@ -221,8 +223,7 @@ def _left_out_risk(nets: list[InContextNet], asked: list[list[Questions]], fold:
     """Return each stored row's risk (n,), its fold's questions put to its fold's network."""
     risk = np.empty(len(fold))
     for f, (net, questions) in enumerate(zip(nets, asked, strict=True)):
-        votes = [(answers(net, q) * q.known[q.row].numpy()).sum(axis=1) for q in questions]
-        risk[fold == f] = np.mean(votes, axis=0)
+        risk[fold == f] = np.mean([answers(net, q)[0] for q in questions], axis=0)
     return risk
 
 

@@ -131,8 +131,7 @@ class FittedRisk:
         if self.backbone is None:
             return _Consulted(members, found, found, distance)
         if isinstance(self.backbone, Embedded):
-            voted = self.backbone.ask(self.panel.values(rows), members, contexts)
-            risk = voted.vote
+            risk, voted = self.backbone.ask(self.panel.values(rows), members, contexts)
         else:
             voted, risk = found, self.backbone.ask(raw_rows(self.encoding, rows.numbers), contexts[0])
         return _Consulted(np.column_stack([members, log_odds(risk)]), found, voted, distance)

@@ -72,13 +72,21 @@ def scaled_distances(squared: Floats, inside: Bools, floored: Bools, shard: Ints
     return out
 
 
-def answers(net: InContextNet, questions: Questions) -> Floats:
-    """Return the weight of every context row (q, c), in double precision: they sum to 1, and over the events to the risk."""
+def answers(net: InContextNet, questions: Questions) -> tuple[Floats, Floats]:
+    """Ask all queries.
 
-    def ask(chunk: int) -> Floats:
+    Returns
+    -------
+    risk : (q,)
+    weight : (q, c)
+        Of every context row, sums to 1; over the events to the risk, where the context has rows of both outcomes.
+    """
+
+    def ask(chunk: int) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            weight: Floats = questions.ask(net, slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)).weight[:, 0].double().numpy()
-        out: Floats = weight / weight.sum(axis=1, keepdims=True)
-        return out
+            told = questions.ask(net, slice(chunk * _CHUNK, (chunk + 1) * _CHUNK))
+            risk, weight = told.log_odds[:, 0].double().sigmoid().numpy(), told.weight[:, 0].double().numpy()
+        return risk, weight / weight.sum(axis=1, keepdims=True)
 
-    return np.concatenate(list(side_by_side(ask, -(-len(questions.row) // _CHUNK))))
+    parts = list(side_by_side(ask, -(-len(questions.row) // _CHUNK)))
+    return np.concatenate([risk for risk, _ in parts]), np.concatenate([weight for _, weight in parts])

@@ -10,8 +10,8 @@ explains the query, on average within the events and within the others::
 
     log-odds of the risk = s + log mean(exp a over events) - log mean(exp a over the others)
 
-which is the same as ``risk = Σ weight · outcome`` with ``weight = softmax(a - log(rows of that outcome) + s · outcome)``: so the
-explanation is exact and free.
+The risk is shared out over the events of the context, and what it lacks to 1 over the others, each by ``exp a`` times how much the query
+looked at the row. So ``risk = Σ weight · outcome``, exactly, and the weights say whom the network heeded.
 
 Letters: b contexts, q queries of each, k its rows, w width, h heads, s expert slots, i inputs.
 """
@@ -97,7 +97,8 @@ class _Look(nn.Module):
         self.floor = nn.Parameter(torch.zeros(config.heads))
         nn.init.zeros_(self.tells.weight)
 
-    def forward(self, x: Tensor, token: Tensor, apart: Tensor, floored: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, token: Tensor, apart: Tensor, floored: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the queries (b, q, w) after the look, and where the heads looked on average (b, q, k)."""
         b, q, w = x.shape
         k, h, e = token.shape[1], self.heads, w // self.heads
         ask = torch.einsum("bqhe,hew->bqhw", self.asks(self.norm(x)).view(b, q, h, e), self.keys.weight.view(h, e, w))
@@ -106,8 +107,7 @@ class _Look(nn.Module):
         attention = (score - near).masked_fill(~inside[:, :, None], -torch.inf).softmax(dim=3)  # (b, q, h, k)
         seen = (attention.to(token.dtype).view(b, q * h, k) @ token).view(b, q, h, w)
         heard = torch.einsum("bqhw,hew->bqhe", seen, self.values.weight.view(h, e, w)).reshape(b, q, w)
-        out: Tensor = x + self.tells(heard)
-        return out
+        return x + self.tells(heard), attention.mean(dim=2)
 
 
 class InContextNet(nn.Module):
@@ -165,14 +165,16 @@ class InContextNet(nn.Module):
         x = self.read(query.inputs)
         for inner in self.rows:
             x = inner(x)
-        apart = apart.clamp(max=_FURTHEST)
+        apart, looked = apart.clamp(max=_FURTHEST), []
         for look, inner in zip(self.looks, self.thoughts, strict=True):
-            x = inner(look(x, token, apart, floored, inside))
+            x, seen = look(x, token, apart, floored, inside)
+            x = inner(x)
+            looked.append(seen)
         x = self.norm(x)
         told = self._experts(x, query)
         attention = (self.asks(x) @ self.ballot.weight @ token.transpose(1, 2)).float() / x.shape[2] ** 0.5  # (b, q, k)
         attention = attention - F.softplus(self.nearness) * apart
-        return vote(told, attention, outcome[:, None].expand_as(inside), inside)
+        return vote(told, attention, torch.stack(looked).mean(dim=0).float(), outcome[:, None].expand_as(inside), inside)
 
     def _experts(self, x: Tensor, query: Rows) -> Tensor:
         """Weigh the experts for each query: (b, q), log-odds."""
@@ -184,13 +186,14 @@ class InContextNet(nn.Module):
         return out
 
 
-def vote(told: Tensor, attention: Tensor, outcome: Tensor, inside: Tensor) -> Vote:
+def vote(told: Tensor, attention: Tensor, looked: Tensor, outcome: Tensor, inside: Tensor) -> Vote:
     """Let the context vote, by Bayes' rule.
 
     Parameters
     ----------
     told : (b, q), log-odds before the context is heard
     attention : (b, q, k)
+    looked : (b, q, k), share of the query's looks that each row had
     outcome : (b, q, k), 0 or 1
     inside : (b, q, k), bool
 
@@ -202,7 +205,8 @@ def vote(told: Tensor, attention: Tensor, outcome: Tensor, inside: Tensor) -> Vo
     event = outcome.bool() & inside
     other = ~outcome.bool() & inside
     out = attention.masked_fill(~inside, -torch.inf)
-    level = out - torch.where(event, _log_sum(out, event), _log_sum(out, other))  # log-weight within its outcome, sums to 1
+    heeded = out + looked.clamp(min=1e-9).log()
+    level = heeded - torch.where(event, _log_sum(heeded, event), _log_sum(heeded, other))  # log-weight within its outcome, sums to 1
     both = event.any(dim=2) & other.any(dim=2)  # (b, q)
     evidence = (_log_mean(out, event) - _log_mean(out, other)).squeeze(2)
     log_odds = told + torch.where(both, evidence, 0.0)

@@ -79,7 +79,8 @@ class Trainer:
         inner = {n: p for n, p in self.net.named_parameters() if p.ndim == 2 and n.split(".")[0] in ("rows", "looks", "thoughts")}
         outer = [p for n, p in self.net.named_parameters() if n not in inner]
         muon = torch.optim.Muon(inner.values(), lr=_MUON_RATE, weight_decay=_DECAY, adjust_lr_fn="match_rms_adamw")
-        self.optimisers = (muon, torch.optim.AdamW(outer, lr=_ADAM_RATE, weight_decay=_DECAY, betas=(0.9, 0.98)))
+        adam = torch.optim.AdamW(outer, lr=_ADAM_RATE, weight_decay=_DECAY, betas=(0.9, 0.98))
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (muon, adam)
 
     def advance(self) -> tuple[str, float]:
         """Take one step; returns the family it was on and the loss over what the prevalence alone costs."""

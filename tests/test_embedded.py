@@ -54,9 +54,9 @@ def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retr
     rows, retriever = warded
     model, left_out, told = fit_embedded(rows, retriever, members, False, 0, silent)
     contexts, _ = retriever.contexts(rows.dense[:50], model.rules)
-    voted = model.ask(rows.value[:50], rows.score[:50], contexts)
+    risk, voted = model.ask(rows.value[:50], rows.score[:50], contexts)
     np.testing.assert_allclose(voted.weight.sum(axis=1), 1, atol=1e-9)
-    np.testing.assert_allclose((voted.weight * voted.outcome).sum(axis=1), voted.vote, atol=1e-12)
+    np.testing.assert_allclose((voted.weight * voted.outcome).sum(axis=1), risk, atol=1e-6)
     assert (voted.weight >= 0).all()
     np.testing.assert_array_equal(voted.outcome[voted.row >= 0], rows.outcome[voted.row[voted.row >= 0]])
     for line in voted.row:
@@ -79,8 +79,8 @@ def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredR
     alone = []
     for way, context in zip(model.ways, contexts, strict=True):
         one = Embedded(model.net, (way,), rows.value, rows.score, rows.outcome)
-        alone.append(one.ask(rows.value[asked], rows.score[asked], [context]).vote)
-    np.testing.assert_allclose(model.ask(rows.value[asked], rows.score[asked], contexts).vote, np.mean(alone, axis=0), atol=1e-9)
+        alone.append(one.ask(rows.value[asked], rows.score[asked], [context])[0])
+    np.testing.assert_allclose(model.ask(rows.value[asked], rows.score[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
@@ -99,7 +99,7 @@ def test_the_right_patient_gets_the_vote() -> None:
     model, *_ = fit_embedded(rows, retriever, 1, False, 0, silent)
     asked = np.arange(0, 400, 8)
     (context,), _ = retriever.contexts(rows.dense[asked], model.rules)
-    voted = model.ask(rows.value[asked], rows.score[asked], [context])
+    _, voted = model.ask(rows.value[asked], rows.score[asked], [context])
     place, share = [], []
     for i, original in enumerate(asked):
         kin = (voted.row[i] >= 0) & (voted.outcome[i] == rows.outcome[original])
@@ -107,8 +107,8 @@ def test_the_right_patient_gets_the_vote() -> None:
         own = float(weight[voted.row[i][kin] == original].sum())
         place.append((weight > own + 1e-12).sum() / len(weight))
         share.append(own / weight.mean())
-    assert np.mean(np.array(place) < 0.1) > 0.8
-    assert np.median(share) > 1.5
+    assert np.mean(np.array(place) < 0.1) > 0.9
+    assert np.median(share) > 2
 
 
 def test_a_patients_own_outcome_is_not_known_where_he_is_judged(warded: tuple[StoredRows, Retriever]) -> None:
@@ -128,7 +128,7 @@ def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
     model, *_ = fit_embedded(rows, retriever, 2, False, 0, silent)
     again = Embedded.from_state(model.state())
     contexts, _ = retriever.contexts(rows.dense[:20], model.rules)
-    one, other = (m.ask(rows.value[:20], rows.score[:20], contexts) for m in (model, again))
+    (_, one), (_, other) = (m.ask(rows.value[:20], rows.score[:20], contexts) for m in (model, again))
     np.testing.assert_array_equal(one.weight, other.weight)
 
 
@@ -196,7 +196,7 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[Stored
     assert changed <= {"looks", "thoughts", "trust", "asks"}
 
     def loss(net: Any) -> float:
-        risk = np.concatenate([(embedded.answers(net, q) * q.known[q.row].numpy()).sum(axis=1) for q in kept["questions"]])
+        risk = np.concatenate([embedded.answers(net, q)[0] for q in kept["questions"]])
         y = np.concatenate(kept["outcomes"])
         return -float(np.mean(y * np.log(risk) + (1 - y) * np.log1p(-risk)))
 

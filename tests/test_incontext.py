@@ -67,12 +67,18 @@ def close(a: Vote, b: Vote, atol: float = 1e-5) -> bool:
 # ---- the vote ------------------------------------------------------------------------------------
 
 
+def evenly(k: int) -> torch.Tensor:
+    return torch.full((1, 1, k), 1 / k)
+
+
 def test_vote_by_hand() -> None:
     """Told even odds by the experts; one event explains the query twice as well as the two others do, which are alike.
 
     So the odds are 2 to 1: the event has two thirds of the weight, the others a sixth each.
     """
-    out = vote(torch.zeros(1, 1), torch.tensor([[[math.log(2), 0.0, 0.0]]]), torch.tensor([[[1, 0, 0]]]), torch.ones(1, 1, 3).bool())
+    out = vote(
+        torch.zeros(1, 1), torch.tensor([[[math.log(2), 0.0, 0.0]]]), evenly(3), torch.tensor([[[1, 0, 0]]]), torch.ones(1, 1, 3).bool()
+    )
     assert out.log_odds.item() == pytest.approx(math.log(2))
     assert out.weight[0, 0].tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])
 
@@ -80,7 +86,7 @@ def test_vote_by_hand() -> None:
 def test_what_the_experts_say_counts_as_odds() -> None:
     """Odds of 1 to 9 from the experts, and rows of both outcomes that explain equally: 1 to 9, whatever the share of events."""
     outcome = torch.tensor([[[1, 1, 1, 1, 0]]])
-    out = vote(torch.tensor([[math.log(1 / 9)]]), torch.full((1, 1, 5), 3.3), outcome, torch.ones(1, 1, 5).bool())
+    out = vote(torch.tensor([[math.log(1 / 9)]]), torch.full((1, 1, 5), 3.3), evenly(5), outcome, torch.ones(1, 1, 5).bool())
     assert out.log_odds.sigmoid().item() == pytest.approx(0.1)
     assert out.weight[0, 0].tolist() == pytest.approx([0.025] * 4 + [0.9])
 
@@ -94,7 +100,8 @@ def test_the_weights_of_events_add_up_to_the_risk(seed: int, k: int, size: float
     inside = torch.rand(2, 3, k, generator=draw) < 0.7
     outcome[:, :, 0], outcome[:, :, 1] = 1, 0
     inside[:, :, :2] = True
-    out = vote(told, attention, outcome, inside)
+    looked = torch.rand(2, 3, k, generator=draw)
+    out = vote(told, attention, looked, outcome, inside)
     assert out.log_odds.isfinite().all()
     assert (out.weight >= 0).all()
     assert not out.weight[~inside].any()
@@ -103,7 +110,13 @@ def test_the_weights_of_events_add_up_to_the_risk(seed: int, k: int, size: float
     slow = attention.double().exp()
     of = [(slow * (outcome == y) * inside).sum(dim=2) / ((outcome == y) & inside).sum(dim=2) for y in (1, 0)]
     assert torch.allclose(out.log_odds.double(), told + of[0].log() - of[1].log(), atol=1e-4)
-    mirrored = vote(-told, attention, 1 - outcome, inside)
+    heeded = slow * looked * inside
+    for y in (1, 0):
+        kin = outcome == y
+        share = (heeded * kin) / (heeded * kin).sum(dim=2, keepdim=True)
+        assert torch.allclose((out.weight * kin) / (out.weight * kin).sum(dim=2, keepdim=True), share.float(), atol=1e-4)
+    assert torch.equal(vote(told, attention, evenly(k).expand(2, 3, k), outcome, inside).log_odds, out.log_odds)
+    mirrored = vote(-told, attention, looked, 1 - outcome, inside)
     assert torch.allclose(mirrored.log_odds, -out.log_odds, atol=1e-5)
     assert torch.allclose(mirrored.weight, out.weight, atol=1e-6)
 
@@ -112,7 +125,7 @@ def test_the_weights_of_events_add_up_to_the_risk(seed: int, k: int, size: float
 def test_a_context_of_one_outcome_keeps_to_the_experts(only: int) -> None:
     attention, told = torch.tensor([[[0.0, math.log(3), 9.0]]]), torch.tensor([[-1.7]])
     outcome = torch.tensor([[[only, only, 1 - only]]])
-    out = vote(told, attention, outcome, torch.tensor([[[True, True, False]]]))
+    out = vote(told, attention, evenly(3), outcome, torch.tensor([[[True, True, False]]]))
     assert torch.equal(out.log_odds, told)
     assert out.weight[0, 0].tolist() == pytest.approx([0.25, 0.75, 0])
 
@@ -121,9 +134,10 @@ def test_equal_shifts_of_attention_mean_nothing_and_large_ones_do_no_harm() -> N
     draw = torch.Generator().manual_seed(0)
     attention, outcome = torch.randn(1, 4, 9, generator=draw), torch.arange(9).remainder(3).eq(0).long().expand(1, 4, 9)
     inside = torch.ones(1, 4, 9).bool()
-    before = vote(torch.zeros(1, 4), attention, outcome, inside)
-    assert close(before, vote(torch.zeros(1, 4), attention + 40, outcome, inside))
-    extreme = vote(torch.full((1, 4), -80.0), attention * 500, outcome, inside)
+    looked = evenly(9).expand(1, 4, 9)
+    before = vote(torch.zeros(1, 4), attention, looked, outcome, inside)
+    assert close(before, vote(torch.zeros(1, 4), attention + 40, looked, outcome, inside))
+    extreme = vote(torch.full((1, 4), -80.0), attention * 500, looked, outcome, inside)
     assert extreme.log_odds.isfinite().all()
     assert extreme.weight.sum(dim=2) == pytest.approx(1, abs=1e-5)
 
