@@ -7,7 +7,7 @@ nearest in standardised columns and one-hot ("raw kNN"); the same with the class
 and AWARE's with the LoRA adapter, where the out-of-fold AUPRC keeps it.
 
 Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``rows``, 300 to 50,000 training rows as they come;
-``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 10,000 test
+``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 5,000 test
 rows (as they come, disjoint between seeds) from the other side of one split by patients. Intervals: 95 %, test patients resampled, paired.
 
 What does not depend on the network's weights lies in out/imbalance and is not made again; --prepare makes that alone. --publish writes
@@ -49,7 +49,7 @@ KEPT = ROOT / "out" / "imbalance"
 RATIOS, ROWS, NOISE = (5, 10, 20, 50, 100, 200, 500), (300, 1_000, 3_000, 10_000, 50_000), (0, 10, 30, 100)
 LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
 RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
-_STORED, _NOISY_STORED, _ASKED, _NEIGHBOURS = 10_000, 3_000, 10_000, 128
+_STORED, _NOISY_STORED, _ASKED, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
 _FLOOR = 8  # events that the floor adds at least, as retrieval's does
 _RULE = Rule(_NEIGHBOURS, True, 1.0)
 
