@@ -4,7 +4,7 @@
 
 Features only, no expert panel: what the network says rests on what the context shows it. Contexts of 128 rows: drawn at random; the
 nearest in standardised columns and one-hot ("raw kNN"); the same with the class floor; AWARE's (cross-fitted encoders, class floor);
-and AWARE's with the LoRA adapter, where the out-of-fold AUPRC keeps it.
+and, in the study of ratios, AWARE's with the LoRA adapter, where the out-of-fold AUPRC keeps it.
 
 Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``rows``, 300 to 50,000 training rows as they come;
 ``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 5,000 test
@@ -222,23 +222,26 @@ def _judge(cell: Cell) -> dict[str, Any]:
 
     (near, event, drawn), known = kept["raw"], rows.outcome.astype(float)
     (found,), _ = retriever.contexts(kept["dense_new"], (_RULE,))
-    adapted, _, told = fit_embedded(rows, retriever, 1, True, cell.seed, lambda words: None)
+    adapter = {"kept": False, "why": "tried in the study of ratios alone"}
     risks = {
         RANDOM: risk(plain, _context([drawn], known)),
         RAW: risk(plain, _context([near], known)),
         RAW_FLOOR: risk(plain, _context([near, event], known)),
         AWARE: risk(plain, found),
     }
-    risks[ADAPTED] = risk(adapted, found) if told["adapter"]["kept"] else risks[AWARE]
+    if cell.study == "ratio":
+        adapted, _, told = fit_embedded(rows, retriever, 1, True, cell.seed, lambda words: None)
+        adapter = told["adapter"]
+        risks[ADAPTED] = risk(adapted, found) if adapter["kept"] else risks[AWARE]
     y = kept["outcome_new"]
     auprc = {name: float(average_precision_score(y, r)) for name, r in risks.items()}
-    print(cell.path.stem, {name: round(value, 4) for name, value in auprc.items()}, told["adapter"], flush=True)
+    print(cell.path.stem, {name: round(value, 4) for name, value in auprc.items()}, adapter, flush=True)
     return {
         "risks": risks,
         "auprc": auprc,
         "outcome": y,
         "group": kept["group_new"],
-        "adapter": told["adapter"],
+        "adapter": adapter,
         "events": int(known.sum()),
     }
 
@@ -277,7 +280,7 @@ def _gains(found: list[tuple[Cell, dict[str, Any]]]) -> pl.DataFrame:
         told = [t for c, t in found if (c.study, c.cohort.name, c.level) == place]
         mean = {name: float(np.mean([t["auprc"][name] for t in told])) for name in told[0]["auprc"]}
         risks = {name: [t["risks"][name] for t in told] for name in mean}
-        rivals = {name: risks[name] for name in (RANDOM, RAW, RAW_FLOOR, ADAPTED)}
+        rivals = {name: risks[name] for name in (RANDOM, RAW, RAW_FLOOR, ADAPTED) if name in risks}
         less = paired_intervals([t["outcome"] for t in told], [t["group"] for t in told], risks[AWARE], rivals)
         out.append(
             dict(zip(("study", "task", "level"), place, strict=True))

@@ -25,6 +25,7 @@ def publish(figures: pl.DataFrame, gains: pl.DataFrame) -> None:
     pl.concat([figures, others.cast(dict(figures.schema))]).write_csv(table, float_precision=5)
     for study in studies:
         here = gains.filter(pl.col("study") == study).drop("study")
+        here = here.select(column for column in here if column.null_count() < here.height)  # contexts that the study has not
         draw(figures.filter(pl.col("study") == study), here, PICTURES / f"imbalance-{study}.svg", TITLES[study])
         replace_part("benchmarks.md", f"imbalance {study}", f"![AUPRC by context](pictures/imbalance-{study}.svg)\n\n{markdown(here)}")
 
@@ -38,6 +39,8 @@ def draw(figures: pl.DataFrame, gains: pl.DataFrame, path: Path, title: str) -> 
         levels = sorted(set(here["level"]))
         for name, colour in COLOURS.items():
             part = here.filter(pl.col("context") == name)
+            if part.is_empty():
+                continue
             mean = part.group_by("level").agg(pl.col("auprc").mean()).sort("level")
             axis.plot([levels.index(v) for v in mean["level"]], mean["auprc"], color=colour, label=name, linewidth=2)
             axis.scatter([levels.index(v) for v in part["level"]], part["auprc"], color=colour, s=9, alpha=0.6)
