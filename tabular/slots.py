@@ -134,7 +134,8 @@ def fit_slots(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> S
     loss = _loss(slope[:, None] * told + shift[:, None], y[:, :, None]).mean(dim=1)  # (b, m)
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
     gain = (1 - loss / entropy[:, None]).clamp(0, 1)
-    expert = _best(gain.masked_fill(~there, -1.0), EXPERTS, at_least=-0.5)
+    merit = gain + 1e-6 * _correlation(told, y)  # the useless gain nothing, all alike: let not the order they come in decide
+    expert = _best(merit.masked_fill(~there, -1.0), EXPERTS, at_least=-0.5)
     levels = torch.sigmoid(torch.linspace(-_REACH, _REACH, _KNOTS, device=value.device, dtype=value.dtype))
     ordered = _pick(told, expert).sort(dim=1).values.transpose(1, 2)  # (b, s, n)
     knots = ordered[:, :, (levels * (n - 1)).round().long()].contiguous()
@@ -157,7 +158,7 @@ def _fit_columns(value: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     z = (away / spread.masked_fill(constant, 1.0)[:, None]).clamp(-_FAR, _FAR)
     signed = _correlation(z, y)
     relevance = torch.stack([signed.abs(), 0.7 * _correlation(z.abs(), y).abs(), _correlation(1 - seen, y).abs()]).amax(dim=0)
-    relevance = relevance.masked_fill(constant & ~missing.any(dim=1), -1.0)
+    relevance = relevance.masked_fill(constant & (missing.all(dim=1) | ~missing.any(dim=1)), -1.0)
     column = _best(relevance, FEATURES, at_least=-0.5)
     turned = torch.where(signed < 0, -1.0, 1.0).to(value.dtype) * spread.masked_fill(constant, 1.0)
     return column, _pick(centre[:, None], column).squeeze(1), _pick(turned[:, None], column).squeeze(1).masked_fill(column < 0, 1.0)

@@ -236,19 +236,18 @@ def test_distance_from_the_mean_and_absence_are_relevant_too() -> None:
     assert sorted(fit(value, none(1, 2000), outcome)[0].column[0, :2].tolist()) == [1, 3]
 
 
-def test_constant_columns_are_left_out_and_empty_ones_say_nothing() -> None:
+def test_constant_and_empty_columns_are_left_out() -> None:
     value, score, outcome = cohort(10, d=4)
     value[:, :, 1] = 7.3
     value[:, :, 2] = torch.nan
     value[:, :, 3] = torch.where(torch.arange(300) % 3 == 0, torch.nan, 1e6)  # the same wherever it is known
     slots, rows = fit(value, score, outcome)
     assert slots.column[0, 0] == 0
-    assert sorted(slots.column[0, 1:3].tolist()) == [2, 3]
-    assert slots.column[0, 3:].tolist() == [-1] * (F - 3)
+    assert slots.column[0, 1] == 3  # its holes may tell something
+    assert slots.column[0, 2:].tolist() == [-1] * (F - 2)
     assert rows.inputs.isfinite().all()
     assert not rows.features[0, :, 1:F].any()
-    empty = slots.column[0].tolist().index(2)
-    assert rows.features[0, :, F + empty].all()
+    assert not rows.features[0, :, F + 2 :].any()
     assert slots.read(torch.full_like(value, torch.nan), score).inputs.isfinite().all()
 
 
@@ -292,12 +291,10 @@ def test_the_order_of_columns_and_of_experts_does_not_matter(seed: int, d: int, 
     columns, experts = torch.randperm(d, generator=draw), torch.randperm(m, generator=draw)
     before, rows = fit(value, score, outcome)
     after, shuffled = fit(value[:, :, columns], score[:, :, experts], outcome)
-    useful = (before.gain[0] > 0).sum()  # the useless tie, all saying the base rate
-    assert torch.equal(experts[after.expert[0, :useful]], before.expert[0, :useful])
+    there = before.expert[0] >= 0
+    assert torch.equal(experts[after.expert[0][there]], before.expert[0][there])  # the useless too, which all say the base rate
     assert torch.equal(columns[after.column[0].clamp(min=0)][after.column[0] >= 0], before.column[0][before.column[0] >= 0])
-    assert torch.allclose(rows.features, shuffled.features, atol=1e-5)
-    assert torch.allclose(rows.log_odds, shuffled.log_odds, atol=1e-5)
-    assert torch.allclose(rows.inputs[:, :, RANK][:, :, :useful], shuffled.inputs[:, :, RANK][:, :, :useful], atol=1e-5)
+    assert same(rows, shuffled, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=20, derandomize=True)
