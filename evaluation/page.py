@@ -41,9 +41,10 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: any
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.25rem 0 .75rem; padding-top: .25rem; }
 p { max-width: 46rem; margin: 0 0 .9rem; overflow-wrap: anywhere; }
 .lead { color: var(--soft); margin: 0; }
-.scroll { overflow-x: auto; margin: 0 0 1.25rem; border: 1px solid var(--line); border-radius: 6px; }
+.table { margin: 0 0 1.25rem; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { caption-side: top; text-align: left; color: var(--soft); padding: .55rem .75rem; background: var(--wash); }
+.caption { max-width: none; margin: 0; color: var(--soft); font-size: .9rem; padding: .55rem .75rem; background: var(--wash); }
 th, td { padding: .45rem .75rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 th, td { overflow-wrap: break-word; min-width: 4.5rem; }
 th { font-weight: 600; background: var(--wash); white-space: nowrap; }
@@ -51,7 +52,7 @@ td.number { text-align: right; white-space: nowrap; }
 th.number { text-align: right; }
 td small { color: var(--soft); font-size: .85em; white-space: nowrap; }
 tbody tr:nth-child(even) td { background: #fbfcfd; }
-figure { display: inline-block; vertical-align: top; width: 100%; margin: 0 1rem 1.25rem 0; break-inside: avoid; }
+figure { display: inline-block; vertical-align: top; width: 100%; margin: 0 .75rem 1.25rem 0; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }
 figcaption { color: var(--soft); font-size: .875rem; line-height: 1.45; margin-top: .35rem; }
@@ -72,12 +73,13 @@ footer { margin-top: 2.5rem; padding-top: .75rem; border-top: 1px solid var(--li
 @media print {
   body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
-  .scroll { overflow: visible; border: 0; }
+  .table { border: 0; overflow: visible; }
+  .scroll { overflow: visible; }
+  h2, .caption { break-after: avoid; }
   table { font-size: 8.5pt; }
   th, td { padding: .25rem .4rem; min-width: 0; }
   td small { display: block; }
   tr, .notice { break-inside: avoid; }
-  h2 { break-after: avoid; }
   figure { max-width: 48% !important; }
   figure.wide { max-width: 100% !important; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
@@ -161,13 +163,14 @@ def table(frame: pl.DataFrame, caption: str) -> str:
     rows = frame.rows()
     numeric = [bool(cells) and all(c is None or not isinstance(c, str | bool) for c in cells) for cells in zip(*rows, strict=True)]
     numeric = numeric or [False] * frame.width
-    head = "".join(f'<th scope="col"{_class(n)}>{_text(name)}</th>' for name, n in zip(frame.columns, numeric, strict=True))
+    head = "".join(f'<th scope="col"{_class(n)}>{_words(name)}</th>' for name, n in zip(frame.columns, numeric, strict=True))
     body = "\n".join(
         "<tr>" + "".join(f"<td{_class(n)}>{_cell(c)}</td>" for c, n in zip(row, numeric, strict=True)) + "</tr>" for row in rows
     )
     return (
-        f'<div class="scroll" tabindex="0">\n<table>\n<caption>{_text(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+        f'<div class="table">\n<p class="caption">{_text(caption)}</p>\n'
+        f'<div class="scroll" tabindex="0">\n<table aria-label="{_text(caption)}">\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n</div>"
     )
 
 
@@ -203,7 +206,7 @@ def figure(figure: Figure, caption: str) -> str:
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{_text(caption)}" ', 1)
     inches = float(figure.get_figwidth())
     wide = ' class="wide"' if inches > 5.5 else ""
-    return f'<figure{wide} style="max-width: {inches * 104:.0f}px">\n{svg}\n<figcaption>{_text(caption)}</figcaption>\n</figure>'
+    return f'<figure{wide} style="max-width: {inches * 102:.0f}px">\n{svg}\n<figcaption>{_text(caption)}</figcaption>\n</figure>'
 
 
 def tell(value: Estimate, digits: int = 3) -> str:
@@ -224,7 +227,11 @@ def _cell(value: Any) -> str:
         return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, float):
         return _number(value)
-    text = str(value)
+    return _words(str(value))
+
+
+def _words(text: str) -> str:
+    """Escape a name; what a spreadsheet would take for a formula gets an apostrophe before it."""
     formula = text.startswith(_FORMULA) and not re.fullmatch(r"[-+]?[\d.]*", text)
     return _text(f"'{text}" if formula else text)
 

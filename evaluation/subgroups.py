@@ -1,0 +1,136 @@
+"""The same numbers within parts of the rows, and which of them may be shown: a count under 10 can name a patient.
+
+A part with fewer than 10 rows, events or rows without the event is withheld. Where the counts shown would give it away by subtraction
+from the total, the next smallest part is withheld as well, and both look the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.evaluation.measured import Result, measure
+from nearward.evaluation.metrics import Use
+from nearward.evaluation.sample import FEWEST, Ints, Sample
+from nearward.tabular.errors import InputError
+
+WITHHELD = "<10*"
+WHY_WITHHELD = (
+    f"{WITHHELD}: fewer than {FEWEST} rows, events or rows without the event here, or in a neighbour which this number would give away; "
+    "nothing is computed there."
+)
+MISSING = "(missing)"
+_MOST_LEVELS = 30
+_STRATA = (0, 10, 30, 100, 300)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows with one level of a column.
+
+    Parameters
+    ----------
+    column, level : str
+    rows, events : int, or None where withheld
+    results : metric's key -> Estimate or why there is none; empty where withheld
+    """
+
+    column: str
+    level: str
+    rows: int | None
+    events: int | None
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+def judge_parts(sample: Sample, column: pl.Series, use: Use, resamples: int, seed: int) -> list[Part]:
+    """Judge the only risk of a sample within each level of a column.
+
+    Parameters
+    ----------
+    sample : Sample of n rows and one risk
+    column : n values, at most 30 different ones
+    use : Use
+    resamples, seed : int
+
+    Raises
+    ------
+    InputError
+        More than 30 levels.
+    """
+    names, place = _levels(column)
+    rows = np.bincount(place, minlength=len(names))
+    events = np.bincount(place, weights=sample.outcome, minlength=len(names)).astype(np.int64)
+    rows_hidden, hidden = withheld(rows, events)
+    parts = []
+    for at, name in enumerate(names):
+        if hidden[at]:
+            parts.append(Part(column.name, name, None if rows_hidden[at] else int(rows[at]), None))
+            continue
+        measured = measure([sample.part(place == at)], use, resamples, seed)
+        parts.append(Part(column.name, name, int(rows[at]), int(events[at]), measured.results(next(iter(sample.risks)))))
+    return parts
+
+
+def withheld(rows: Ints, events: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return of which parts the number of rows, and of which everything else, is withheld.
+
+    Parameters
+    ----------
+    rows, events : (parts,)
+
+    Returns
+    -------
+    rows_hidden, hidden : (parts,)
+        The first within the second. What is withheld is never one part alone, and never fewer than 10 rows, events or rows without.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> withheld(np.array([500, 300, 60]), np.array([50, 30, 3]))[1].tolist()
+    [False, True, True]
+    """
+    free = rows - events
+    hidden = (rows < FEWEST) | (events < FEWEST) | (free < FEWEST)
+    hidden = _covered(hidden, np.minimum(events, free), [rows, events, free])
+    rows_hidden = _covered(rows < FEWEST, rows, [rows])
+    return rows_hidden, hidden | rows_hidden
+
+
+def event_strata(column: pl.Series, sample: Sample) -> pl.Series:
+    """Name for each row (n,) how many events its level of ``column`` has, in steps: sites with few events apart from those with many."""
+    names, place = _levels(column, most=None)
+    events = np.bincount(place, weights=sample.outcome, minlength=len(names)).astype(np.int64)
+    step = np.searchsorted(_STRATA, events, side="right") - 1
+    ends = [*(f"{low} to {high - 1}" for low, high in itertools.pairwise(_STRATA)), f"{_STRATA[-1]} or more"]
+    labels = [f"levels with {ends[at]} events" for at in range(len(_STRATA))]
+    return pl.Series(column.name, pl.Series(labels).gather(step[place]), dtype=pl.Enum(labels))
+
+
+def _levels(column: pl.Series, most: int | None = _MOST_LEVELS) -> tuple[list[str], Ints]:
+    """Names of the levels, in order, and each row's place among them; missing values are a level, the last."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    levels = column.unique().drop_nulls().sort()
+    if most is not None and len(levels) > most:
+        raise InputError(
+            f"column {column.name!r} has {len(levels)} different values, at most {most} make subgroups: cut it into bands first"
+        )
+    names = [str(level) for level in levels.to_list()]
+    place = column.rank("dense").cast(pl.Int64) - 1
+    if place.null_count():
+        place = place.fill_null(len(names))
+        names.append(MISSING)
+    return names, place.to_numpy().astype(np.int64)
+
+
+def _covered(hidden: NDArray[np.bool_], size: Ints, counts: Sequence[Ints]) -> NDArray[np.bool_]:
+    """Withhold the next smallest until what is withheld is several, and together not small itself."""
+    hidden = hidden.copy()
+    while hidden.any() and not hidden.all() and (hidden.sum() < 2 or any(count[hidden].sum() < FEWEST for count in counts)):
+        hidden[min(np.flatnonzero(~hidden), key=lambda at: (int(size[at]), at))] = True
+    return hidden
