@@ -59,7 +59,7 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
         {
             "rule": [str(rule) for rule in rules],
             "kind": [rule.kind for rule in rules],
-            "source": [rule.evidence.source for rule in rules],  # type: ignore[attr-defined]
+            "source": [rule.evidence.source for rule in rules],
             **rates,
         }
     )

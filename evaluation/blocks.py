@@ -51,7 +51,7 @@ class Blocks:
         """Sum values (n,) or (n, k) within blocks: (g,) or (g, k)."""
         count = self.weight.shape[1]
         if values.ndim == 1:
-            return np.bincount(self.of, weights=values, minlength=count)
+            return np.asarray(np.bincount(self.of, weights=values, minlength=count), dtype=np.float64)
         return np.stack([np.bincount(self.of, weights=column, minlength=count) for column in values.T], axis=1)
 
     def means(self, values: Floats) -> Floats:

@@ -25,8 +25,8 @@ def written(frame: pl.DataFrame) -> Letters:
         text = text.str.strip_suffix(".0") if column.dtype == pl.Float64 else text
         cells.append(text.fill_null("").str.slice(0, _CELL))
     rows = pl.DataFrame(cells).select(pl.concat_str(pl.all(), separator="|").str.slice(0, _ROW)).to_series()
-    text = np.array(rows.to_list(), dtype=f"U{_ROW}")
-    return text.view(np.uint32).reshape(len(text), _ROW).clip(0, 65535).astype(np.uint16)
+    letters = np.array(rows.to_list(), dtype=f"U{_ROW}").view(np.uint32).reshape(len(rows), _ROW)
+    return np.asarray(letters.clip(0, 65535), dtype=np.uint16)
 
 
 def edit_distance(one: Letters, other: Letters) -> Ints:
@@ -72,4 +72,4 @@ def _edits(one: Letters, other: Letters) -> Ints:
         line = best
         done = lengths[0] == i + 1
         found[done] = line[lengths[1][done], pairs[done]]
-    return found
+    return np.asarray(found)

@@ -45,7 +45,7 @@ class Parted:
         """Standard error of each area (s,), never below what one row in doubt would make."""
         count = len(self.influence)
         found = np.sqrt((self.influence**2).sum(axis=0) * count / max(count - 1, 1))
-        return np.maximum(found, 1.0 / max(self.n, 1))
+        return np.asarray(np.maximum(found, 1.0 / max(self.n, 1)))
 
     def simultaneous(self, seed: int) -> list[Estimate]:
         """Return the areas with intervals that all hold at once, by the multiplier bootstrap of the greatest deviation."""

@@ -138,7 +138,7 @@ def _confirmed(rule: Rule, frame: pl.DataFrame, shuffled: pl.DataFrame, config: 
 
 
 def _with(rule: Rule, evidence: Evidence) -> Rule:
-    return replace(rule, evidence=evidence)  # type: ignore[call-arg]
+    return replace(rule, evidence=evidence)
 
 
 def _levels(column: pl.Series, config: MineConfig) -> tuple[Ints, list[str]] | None:

@@ -50,6 +50,7 @@ class Evidence:
 class Rule:
     """What all rules have: a kind, columns, evidence."""
 
+    evidence: Evidence = field(default=Evidence(), compare=False, kw_only=True)
     kind: ClassVar[str] = ""
 
     @property
@@ -72,7 +73,6 @@ class Range(Rule):
     column: str
     low: float
     high: float
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "range"
 
     @property
@@ -83,7 +83,7 @@ class Range(Rule):
     def judged(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Speak of rows with a value."""
         x = _numbers(frame, self.column)
-        return ~np.isnan(x), (x < self.low) | (x > self.high)
+        return ~np.isnan(x), np.asarray((x < self.low) | (x > self.high))
 
     def __str__(self) -> str:
         return f"{self.column} is from {self.low:g} to {self.high:g}"
@@ -95,7 +95,6 @@ class Domain(Rule):
 
     column: str
     levels: tuple[str, ...]
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "domain"
 
     @property
@@ -118,7 +117,6 @@ class MissingTogether(Rule):
     """Some columns are missing in the same rows."""
 
     together: tuple[str, ...]
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "missing together"
 
     @property
@@ -141,7 +139,6 @@ class Order(Rule):
 
     lesser: str
     greater: str
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "order"
 
     @property
@@ -172,7 +169,6 @@ class Depends(Rule):
     column: str
     on: str
     pairs: tuple[tuple[str, str], ...]
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "depends"
 
     @property
@@ -209,7 +205,6 @@ class Implies(Rule):
     column: str
     then: str
     never: bool = False
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "implies"
 
     @property
@@ -245,7 +240,6 @@ class Linear(Rule):
     terms: tuple[tuple[str, float], ...]
     constant: float = 0.0
     tolerance: float = 0.0
-    evidence: Evidence = field(default=Evidence(), compare=False)
     kind: ClassVar[str] = "linear"
 
     @property
