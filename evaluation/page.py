@@ -26,6 +26,8 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 FONTS = ["DejaVu Sans"]  # what matplotlib measures the texts with; the page's style names the fonts that show them
 
 _EMPTY = "–"
+_MANY = 4  # columns, above which an interval stands below its number
+_LONG = 40  # letters, above which a cell is wide enough for a phrase
 _MARKS = {"warning": "! Mind", "good": "✓ Good", "bad": "✗ Failed"}
 _FORMULA = ("=", "+", "@", "-", "\t", "\r")  # what a spreadsheet takes for a formula when a table is pasted into it
 
@@ -50,6 +52,9 @@ th, td { overflow-wrap: break-word; min-width: 4.5rem; }
 th { font-weight: 600; background: var(--wash); white-space: nowrap; }
 td.number { text-align: right; white-space: nowrap; }
 th.number { text-align: right; }
+td.long { min-width: 13rem; }
+.many th { white-space: normal; }
+.many td small { display: block; }
 td small { color: var(--soft); font-size: .85em; white-space: nowrap; }
 tbody tr:nth-child(even) td { background: #fbfcfd; }
 figure { display: inline-block; vertical-align: top; width: 100%; margin: 0 .75rem 1.25rem 0; break-inside: avoid; }
@@ -77,8 +82,9 @@ footer { margin-top: 2.5rem; padding-top: .75rem; border-top: 1px solid var(--li
   .scroll { overflow: visible; }
   h2, .caption { break-after: avoid; }
   table { font-size: 8.5pt; }
-  th, td { padding: .25rem .4rem; min-width: 0; }
-  td small { display: block; }
+  th, td { padding: .2rem .35rem; min-width: 0; }
+  th, td.long { white-space: normal; min-width: 0; }
+  .many, .many th { font-size: 7.5pt; }
   tr, .notice { break-inside: avoid; }
   figure { max-width: 48% !important; }
   figure.wide { max-width: 100% !important; }
@@ -163,13 +169,14 @@ def table(frame: pl.DataFrame, caption: str) -> str:
     rows = frame.rows()
     numeric = [bool(cells) and all(c is None or not isinstance(c, str | bool) for c in cells) for cells in zip(*rows, strict=True)]
     numeric = numeric or [False] * frame.width
+    many = ' class="many"' if frame.width > _MANY else ""
     head = "".join(f'<th scope="col"{_class(n)}>{_words(name)}</th>' for name, n in zip(frame.columns, numeric, strict=True))
     body = "\n".join(
-        "<tr>" + "".join(f"<td{_class(n)}>{_cell(c)}</td>" for c, n in zip(row, numeric, strict=True)) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{_class(n, c)}>{_cell(c)}</td>" for c, n in zip(row, numeric, strict=True)) + "</tr>" for row in rows
     )
     return (
         f'<div class="table">\n<p class="caption">{_text(caption)}</p>\n'
-        f'<div class="scroll" tabindex="0">\n<table aria-label="{_text(caption)}">\n'
+        f'<div class="scroll" tabindex="0">\n<table{many} aria-label="{_text(caption)}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n</div>"
     )
 
@@ -245,8 +252,9 @@ def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def _class(numeric: bool) -> str:
-    return ' class="number"' if numeric else ""
+def _class(numeric: bool, content: Any = None) -> str:
+    name = "number" if numeric else "long" if isinstance(content, str) and len(content) > _LONG else ""
+    return f' class="{name}"' if name else ""
 
 
 def _text(text: str) -> str:

@@ -210,7 +210,7 @@ def _verdict(gap: Estimate) -> str:
 
 
 def _kind(gap: Estimate) -> Any:
-    return "good" if gap.low > 0 else "bad" if gap.high < 0 else "warning"
+    return "good" if gap.low > 0 else "warning"
 
 
 def _shown(result: Result | None) -> Estimate | None:

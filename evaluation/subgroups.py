@@ -107,7 +107,7 @@ def event_strata(column: pl.Series, sample: Sample) -> pl.Series:
     events = np.bincount(place, weights=sample.outcome, minlength=len(names)).astype(np.int64)
     step = np.searchsorted(_STRATA, events, side="right") - 1
     ends = [*(f"{low} to {high - 1}" for low, high in itertools.pairwise(_STRATA)), f"{_STRATA[-1]} or more"]
-    labels = [f"levels with {ends[at]} events" for at in range(len(_STRATA))]
+    labels = [f"{ends[at]} events" for at in range(len(_STRATA))]
     return pl.Series(column.name, pl.Series(labels).gather(step[place]), dtype=pl.Enum(labels))
 
 

@@ -14,9 +14,25 @@ _HOMES = {
     "EncoderConfig": "nearward.retrieval.encoder",
     "NearwardError": "nearward.tabular.errors",
     "correct_prior": "nearward.tabular.calibrate",
+    "Estimate": "nearward.evaluation.estimate",
+    "RiskReport": "nearward.evaluation.risk",
+    "compare_risks": "nearward.evaluation.compare",
+    "evaluate_risk": "nearward.evaluation.risk",
 }
 
-__all__ = ["EncoderConfig", "NearwardError", "RiskClassifier", "Schema", "__version__", "correct_prior", "load"]
+__all__ = [
+    "EncoderConfig",
+    "Estimate",
+    "NearwardError",
+    "RiskClassifier",
+    "RiskReport",
+    "Schema",
+    "__version__",
+    "compare_risks",
+    "correct_prior",
+    "evaluate_risk",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
