@@ -229,18 +229,18 @@ def _gated(letter: str, name: str, estimate: Estimate | None, gate: float, gates
     if estimate is None:
         return Component(letter, name, None, gate, "not measurable", unless)
     if estimate.high < gate:
-        return Component(letter, name, estimate, gate, "failed", f"all of the interval is below {gate:g}")
+        return Component(letter, name, estimate, gate, "failed", f"upper bound < {gate:g}")
     if estimate.high - estimate.low > gates.widest:
-        return Component(letter, name, estimate, gate, "not measurable", f"n too small: the interval is wider than {gates.widest:g}")
+        return Component(letter, name, estimate, gate, "not measurable", f"n too small: interval wider than {gates.widest:g}")
     if estimate.low < gate:
-        return Component(letter, name, estimate, gate, "failed", f"the lower bound is below {gate:g}")
-    return Component(letter, name, estimate, gate, "passed", f"the lower bound reaches {gate:g}")
+        return Component(letter, name, estimate, gate, "failed", f"lower bound < {gate:g}")
+    return Component(letter, name, estimate, gate, "passed", f"lower bound ≥ {gate:g}")
 
 
 def _inference(told: Membership, gates: Gates) -> Component:
     proven = 1 - told.score.high
     if proven > gates.proven:
-        why = f"an attack tells members from others: an advantage of at least {proven:.3f} is proven"
+        why = f"advantage ≥ {proven:.3f} proven: members can be told"
         return Component("I", "Inference resistance", told.score, gates.inference, "failed", why)
     return _gated("I", "Inference resistance", told.score, gates.inference, gates)
 

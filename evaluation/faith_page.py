@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_RULES = 25
 _WORRYING = 0.05  # residual risk proven to be greater is worth a word
+_TRUST = "Cannot be trusted: the attack did no better than its baseline; a poor attack is no proof of safety."
 DISCLAIMER = (
     "FAITH-style (our definition). Distances are measured, attacks are tried; neither is a proof of anonymity, and no figure here bounds "
     "what a stronger attacker, or one with other knowledge, could learn. Differential privacy is the only bound of that kind."
@@ -160,7 +161,7 @@ def _adherence(card: FaithCard) -> list[str]:
         return [paragraph("No rule holds in train firmly enough to be judged, and none was given.")]
     mined = int((rates.get_column("source") == "mined").sum())
     told = f"{rates.height} rules, {mined} of them mined on one part of train and confirmed on another. Worst first, at most {_MOST_RULES}."
-    return [table(rates.head(_MOST_RULES), f"Share of rows that break each rule. {told}")]
+    return [table(rates.head(_MOST_RULES).drop("kind"), f"Share of rows that break each rule. {told}")]
 
 
 def _membership(card: FaithCard) -> list[str]:
@@ -172,7 +173,7 @@ def _membership(card: FaithCard) -> list[str]:
             "place. Intervals hold for all attacks together. Outliers and the event are told apart and not counted in the component."
         ),
         figure(_forest(card), "Membership attacks on all rows: AUC with intervals that hold together; one half is chance."),
-        table(found.attacks, "Membership attacks."),
+        table(found.attacks, f"Membership attacks. {_TRUST}"),
     ]
     worst = found.attacks.filter((pl.col("rows") != EVERYONE) & (pl.col("verdict") == "tells members"))
     if worst.height:
@@ -205,7 +206,7 @@ def _residual(card: FaithCard) -> list[str]:
             "Right guesses about rows of train (attack), by lot (baseline), and about rows that were not in train (control). Risk: of what "
             "the control left to find, the share found. Not part of the gate."
         ),
-        table(shown, "Singling out, linking, inferring a value (after anonymeter's protocol, re-implemented)."),
+        table(shown, f"Singling out, linking, inferring a value (after anonymeter's protocol, re-implemented). {_TRUST}"),
     ]
     worrying = [one.name for one in card.guesses if one.risk.low > _WORRYING]
     if worrying:

@@ -186,7 +186,7 @@ def _listed(found: list[_Half], controls: list[_Half], group: str, seed: int) ->
 def _verdict(area: Estimate, baseline: Estimate) -> str:
     if area.low > 0.5:
         return "tells members"
-    return "no better than its baseline: it proves nothing" if area.value <= max(baseline.value, 0.5) else "within chance"
+    return "cannot be trusted" if area.value <= max(baseline.value, 0.5) else "within chance"  # no better than guessing: no proof
 
 
 def _caught(halves: list[_Half], group: str, j: int) -> Estimate | None:

@@ -83,7 +83,7 @@ class Range(Rule):
     def judged(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Speak of rows with a value."""
         x = _numbers(frame, self.column)
-        return ~np.isnan(x), np.asarray((x < self.low) | (x > self.high))
+        return _there(x), np.asarray((x < self.low) | (x > self.high))
 
     def __str__(self) -> str:
         return f"{self.column} is from {self.low:g} to {self.high:g}"
@@ -127,7 +127,7 @@ class MissingTogether(Rule):
     def judged(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Speak of all rows."""
         missing = np.stack([_missing(frame.get_column(name)) for name in self.together])
-        return np.ones(frame.height, dtype=bool), missing.any(axis=0) & ~missing.all(axis=0)
+        return np.ones(frame.height, dtype=bool), np.asarray(missing.any(axis=0) & ~missing.all(axis=0))
 
     def __str__(self) -> str:
         return f"{', '.join(self.together)} are missing together"
@@ -149,7 +149,7 @@ class Order(Rule):
     def judged(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Speak of rows with both."""
         x, y = _numbers(frame, self.lesser), _numbers(frame, self.greater)
-        return ~(np.isnan(x) | np.isnan(y)), x > y
+        return _there(x + y), x > y
 
     def __str__(self) -> str:
         return f"{self.lesser} is at most {self.greater}"
@@ -251,10 +251,10 @@ class Linear(Rule):
         """Speak of rows with all of them."""
         due = self.constant + sum((weight * _numbers(frame, name) for name, weight in self.terms), np.zeros(frame.height))
         gap = np.abs(_numbers(frame, self.column) - due)
-        return ~np.isnan(gap), gap > self.tolerance + 1e-9 * np.abs(due)
+        return _there(gap), gap > self.tolerance + 1e-9 * np.abs(due)
 
     def __str__(self) -> str:
-        text = " + ".join(f"{weight:g} × {name}" for name, weight in self.terms)
+        text = " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in self.terms)
         return f"{self.column} = {text}" + (f" + {self.constant:g}" if self.constant else "")
 
 
@@ -311,6 +311,10 @@ class Rules:
 
 def _numbers(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
     return as_number(frame.get_column(name), name).to_numpy()
+
+
+def _there(x: NDArray[np.float64]) -> Bools:
+    return np.asarray(~np.isnan(x))
 
 
 def _texts(frame: pl.DataFrame, name: str) -> pl.Series:
