@@ -21,7 +21,7 @@ from nearward.evaluation.estimate import LEVEL, Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Scale = Literal["share", "odds", "positive", "plain"]
+Scale = Literal["share", "odds", "skewed", "positive", "plain"]
 
 _CELLS = 100_000  # weights held at a time by a worker: what stays in a core's cache is fast
 _UNDEFINED = 0.05  # share of draws without a value above which no interval is given
@@ -35,7 +35,7 @@ class _Transform(NamedTuple):
     back: Callable[[float], float]
 
 
-_SCALES: dict[Scale, _Transform] = {
+_SCALES: dict[str, _Transform] = {
     "share": _Transform(
         lambda v: math.asin(math.sqrt(v)),
         lambda v: 0.5 / math.sqrt(v * (1 - v)),
@@ -99,7 +99,8 @@ def interval(value: float, draws: Floats, scale: Scale, independent: int, n: int
     value : float
     draws : (resamples,), NaN where a draw has no value
     scale : str
-        "share" (of [0, 1], on the arcsine of its root), "odds" (of [0, 1], on the log-odds), "positive" (on the logarithm), "plain".
+        "share" (of [0, 1], on the arcsine of its root), "odds" (of [0, 1], on the log-odds), "skewed" (at each end the farther of
+        these two), "positive" (on the logarithm), "plain".
     independent : int
         Patients of the rarer outcome.
     n : int
@@ -116,11 +117,14 @@ def interval(value: float, draws: Floats, scale: Scale, independent: int, n: int
         lacking = len(draws) - len(there)
         return Undefined(f"no finite value in {lacking} of {len(draws)} resamples: too few events to say how well it is known")
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, max(independent - 1, 1)) * np.std(there, ddof=1))
-    if scale in ("share", "odds") and value in (0.0, 1.0):
+    if scale in ("share", "odds", "skewed") and value in (0.0, 1.0):
         return at_edge(value, independent, n)
-    there_and_back = _SCALES["plain" if value <= 0 else scale]
-    middle, step = there_and_back.there(value), reach * there_and_back.steep(value)
-    return Estimate(value, there_and_back.back(middle - step), there_and_back.back(middle + step), n)
+    limits = []
+    for one in ("plain",) if value <= 0 else ("share", "odds") if scale == "skewed" else (scale,):
+        transform = _SCALES[one]
+        middle, step = transform.there(value), reach * transform.steep(value)
+        limits += [transform.back(middle - step), transform.back(middle + step)]
+    return Estimate(value, min(limits), max(limits), n)
 
 
 def at_edge(value: float, independent: int, n: int) -> Estimate:

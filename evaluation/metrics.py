@@ -33,7 +33,7 @@ class Metric:
 
 METRICS = (
     Metric("prevalence", "Event rate", "share", "none", "share of rows with the event; the AUPRC of a risk that knows nothing"),
-    Metric("auprc", "AUPRC", "share", "high", "average precision: how many alerts are right, averaged over the events as they are found"),
+    Metric("auprc", "AUPRC", "skewed", "high", "average precision: how many alerts are right, averaged over the events as they are found"),
     Metric("auroc", "AUROC", "odds", "high", "chance that an event gets a greater risk than a row without; .5 knows nothing"),
     Metric("brier", "Brier score", "positive", "low", "mean squared distance of risk and outcome"),
     Metric("scaled_brier", "Scaled Brier score", "plain", "high", "share of the event rate's Brier score taken away"),

@@ -199,9 +199,9 @@ def _method(facts: Mapping[str, Any]) -> str:
     whose = f"patients (column “{facts['group']}”)" if facts["group"] else "rows, each a patient of its own"
     return (
         f"Intervals come from {facts['resamples']} resamples of {whose}, seed {facts['seed']}: shares on the arcsine of their root, AUROC "
-        "on the log-odds, positive numbers on the logarithm, others as they are; only the spread of the resamples is used. Subgroup "
-        "intervals are not adjusted for their number: among twenty subgroups one lies outside by chance. A good score here says nothing "
-        "about other hospitals, other years, or what acting on the risk does."
+        "on the log-odds, AUPRC at each end on the farther of the two, positive numbers on the logarithm, others as they are; only the "
+        "spread of the resamples is used. Subgroup intervals are not adjusted for their number: among twenty subgroups one lies outside "
+        "by chance. A good score here says nothing about other hospitals, other years, or what acting on the risk does."
     )
 
 

@@ -62,7 +62,7 @@ def risk(
         )
         _write({report: found.to_html, json: found.to_json})
         return
-    alone = evaluate_risk(frame, outcome, *names, group, _split(subgroups), strata=_split(strata), **use)
+    alone = evaluate_risk(frame, outcome, names[0], group, _split(subgroups), strata=_split(strata), **use)
     _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
     chance = alone.ece_by_chance
     typer.echo(f"calibration error that faultless risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")

@@ -1,0 +1,95 @@
+"""Subgroups: the same numbers as on the rows alone, and nothing that names a patient, by subtraction either."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearward.evaluation.measured import measure
+from nearward.evaluation.metrics import Use
+from nearward.evaluation.sample import Sample
+from nearward.evaluation.subgroups import MISSING, event_strata, judge_parts, withheld
+from nearward.tabular.errors import InputError
+
+USE = Use(0.1, 0.2)
+
+
+def sample(rows: int = 1200, seed: int = 0) -> Sample:
+    draw = np.random.default_rng(seed)
+    risk = draw.beta(1, 4, rows)
+    return Sample((draw.random(rows) < risk).astype(float), {"risk": risk}, draw.integers(0, rows // 2, rows))
+
+
+def test_a_part_is_judged_as_if_alone() -> None:
+    whole = sample()
+    sex = pl.Series("sex", np.where(np.arange(1200) % 3 == 0, "F", "M"))
+    parts = judge_parts(whole, sex, USE, 100, 1)
+    assert [part.level for part in parts] == ["F", "M"]
+    chosen = (sex == "F").to_numpy()
+    alone = whole.part(chosen)
+    assert parts[0].results == measure([alone], USE, 100, 1).results("risk")
+    assert parts[0].rows == 400
+    assert parts[0].events == alone.events
+    assert alone.patients == len(np.unique(whole.patient[chosen]))
+
+
+def test_missing_values_are_a_level_and_numbers_keep_their_order() -> None:
+    band = pl.Series("band", [[10, 9, None, float("nan")][i % 4] for i in range(1200)], dtype=pl.Float64, strict=False)
+    parts = judge_parts(sample(), band, USE, 100, 0)
+    assert [part.level for part in parts] == ["9.0", "10.0", MISSING]
+    assert parts[2].rows == 600
+
+
+def test_by_hand_which_are_withheld() -> None:
+    rows, events = np.array([500, 300, 60, 200]), np.array([50, 30, 3, 40])
+    rows_hidden, hidden = withheld(rows, events)
+    assert hidden.tolist() == [False, True, True, False]  # the third is small; the second is the next smallest by events
+    assert not rows_hidden.any()  # 60 rows name nobody
+    rows_hidden, hidden = withheld(np.array([500, 300, 8]), np.array([50, 30, 2]))
+    assert rows_hidden.tolist() == [False, True, True]
+    assert hidden.tolist() == [False, True, True]
+    assert not withheld(np.array([100, 100]), np.array([10, 90]))[1].any()
+    assert withheld(np.array([100, 100]), np.array([95, 50]))[1].all()  # 5 rows without the event
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
+def test_nothing_small_follows_by_subtraction(counts) -> None:
+    events, free = (np.array(column) for column in zip(*counts, strict=True))
+    rows = events + free
+    rows_hidden, hidden = withheld(rows, events)
+    assert (hidden | ~rows_hidden).all()
+    assert (rows[~rows_hidden] >= 10).all()
+    assert (events[~hidden] >= 10).all()
+    assert (free[~hidden] >= 10).all()
+    for concealed, sums in ((rows_hidden, [rows]), (hidden, [events, free])):
+        if concealed.any() and not concealed.all():  # what the total less the shown leaves is several parts, and 10 or more
+            assert concealed.sum() >= 2
+            assert all(count[concealed].sum() >= 10 for count in sums)
+
+
+def test_a_withheld_part_has_no_number() -> None:
+    whole = sample()
+    ward = pl.Series("ward", ["ICU" if i < 6 else "surgical" if i < 500 else "medical" for i in range(1200)])
+    parts = {part.level: part for part in judge_parts(whole, ward, USE, 100, 0)}
+    assert parts["ICU"].rows is None
+    assert parts["ICU"].events is None
+    assert not parts["ICU"].results
+    assert [level for level, part in parts.items() if part.results] == ["medical"]
+
+
+def test_strata_by_number_of_events() -> None:
+    outcome = np.repeat([1.0, 0.0], [145, 155])
+    site = ["a"] * 100 + ["b"] * 30 + ["c"] * 10 + ["d"] * 5 + ["a", "b", "c", "d", "e"] * 31
+    whole = Sample(outcome, {"risk": np.linspace(0, 1, 300)}, np.arange(300))
+    strata = event_strata(pl.Series("site", site), whole)
+    told = dict(zip(site, strata.to_list(), strict=True))
+    assert told == {"a": "100 to 299 events", "b": "30 to 99 events", "c": "10 to 29 events", "d": "0 to 9 events", "e": "0 to 9 events"}
+    assert strata.unique().sort().to_list()[0] == "0 to 9 events"
+
+
+def test_too_many_levels_are_refused() -> None:
+    with pytest.raises(InputError, match=r"'age' has 31 different values.*bands"):
+        judge_parts(sample(), pl.Series("age", np.arange(1200) % 31), USE, 100, 0)
