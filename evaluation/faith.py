@@ -230,7 +230,7 @@ def _gated(letter: str, name: str, estimate: Estimate | None, gate: float, gates
         return Component(letter, name, None, gate, "not measurable", unless)
     if estimate.high < gate:
         return Component(letter, name, estimate, gate, "failed", f"upper bound < {gate:g}")
-    if estimate.high - estimate.low > gates.widest:
+    if estimate.high - estimate.low > gates.widest + 1e-9:
         return Component(letter, name, estimate, gate, "not measurable", f"n too small: interval wider than {gates.widest:g}")
     if estimate.low < gate:
         return Component(letter, name, estimate, gate, "failed", f"lower bound < {gate:g}")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.evaluation.blocks import Blocks, between
+from nearward.evaluation.blocks import PART_SCALE, Blocks, between
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.placements import part
@@ -62,7 +62,7 @@ def fidelity(tables: Tables, seed: int) -> Fidelity:
     shuffled = independent_columns(real, seed + 2)
     frames = [tables.holdout, real, made, shuffled]
     patients = [tables.holdout_patient, tables.train_patient[real_rows], np.arange(made.height), np.arange(shuffled.height)]
-    blocks = [Blocks.deal(patient, seed + 10 + i) for i, patient in enumerate(patients)]
+    blocks = [Blocks.deal_parts(patient, seed + 10 + i) for i, patient in enumerate(patients)]
     pool = pl.concat([tables.train, tables.holdout])
     values, draws, told = [], [], []
     codes: dict[int, tuple[Coding, list[NDArray[np.int64]]]] = {}
@@ -79,7 +79,7 @@ def fidelity(tables: Tables, seed: int) -> Fidelity:
         draws.append(np.mean([drawn for _, drawn in found], axis=0))
         row = {"columns at a time": ways, "sets": len(sets)}
         for name, value, drawn in zip(("train", "synthetic", "independent columns"), values[-1], draws[-1], strict=True):
-            row |= {name: between(float(value), drawn, rows)}  # type: ignore[dict-item]
+            row |= {name: between(float(value), _rescaled(float(value), drawn), rows)}  # type: ignore[dict-item]
         told.append(row)
     score = _anchored(np.mean(values, axis=0), np.mean(draws, axis=0), rows)
     table = pl.DataFrame({key: pl.Series([row[key] for row in told], dtype=None if ints else pl.Object) for key, ints in _columns(told)})
@@ -92,10 +92,14 @@ def _columns(told: list[dict[str, int]]) -> list[tuple[str, bool]]:
 
 def _anchored(value: Floats, draws: Floats, rows: int) -> Estimate:
     """Place the synthetic table between train (1) and independent columns (0): value (3,), draws (3, b)."""
-    real, made, shuffled = value
-    lost = (made - real) / max(shuffled - real, _LEAST)
-    resampled = (draws[1] - draws[0]) / np.maximum(draws[2] - draws[0], _LEAST)
-    return between(1 - float(lost), 1 - resampled, rows)
+    lost, range_ = value[1] - value[0], value[2] - value[0]
+    lost_drawn, range_drawn = _rescaled(lost, draws[1] - draws[0]), _rescaled(range_, draws[2] - draws[0])
+    return between(1 - float(lost / max(range_, _LEAST)), 1 - lost_drawn / np.maximum(range_drawn, _LEAST), rows)
+
+
+def _rescaled(value: float, draws: Floats) -> Floats:
+    """Put the spread that parts of the rows show around the value that all of them have (b,)."""
+    return np.asarray(value + (draws - draws.mean()) * PART_SCALE)
 
 
 def _two_sample(tables: Tables, seed: int) -> Estimate:

@@ -74,6 +74,58 @@ def risk(
     _write({report: alone.to_html, json: alone.to_json})
 
 
+@app.command()
+def synth(
+    train: Annotated[Path, typer.Option(help="Table that the synthesizer was given.", show_default=False)],
+    holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
+    synthetic: Annotated[Path, typer.Option(help="Table that it made.", show_default=False)],
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of train and holdout that names the patients.", show_default=False)] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
+    write_rules: Annotated[
+        Path | None, typer.Option(help="YAML file to write all judged rules to, to be edited.", show_default=False)
+    ] = None,
+    report: Report = None,
+    json: Json = None,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
+) -> None:
+    """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
+    import polars as pl
+
+    from nearward.cli import _show
+    from nearward.evaluation.faith import faith_card
+    from nearward.tabular import rules_file
+    from nearward.tabular.frame import read_table
+
+    card = faith_card(
+        train=read_table(train),
+        holdout=read_table(holdout),
+        synthetic=read_table(synthetic),
+        outcome=outcome,
+        positive=positive,
+        group=group,
+        rules=rules,
+        seed=seed,
+    )
+    parts = list(card.components.values())
+    shown = {
+        "": [part.letter for part in parts],
+        "component": [part.name for part in parts],
+        "estimate (95 %)": ["" if part.estimate is None else str(part.estimate) for part in parts],
+        "gate": [part.gate for part in parts],
+        "status": [part.status for part in parts],
+        "why": [part.why for part in parts],
+    }
+    _show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {synthetic.name}: {card.rows['synthetic']} rows, seed {seed}")
+    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
+    if not card.passed:
+        missed = ", ".join(f"{part.name} ({part.status})" for part in parts if part.status != "passed")
+        typer.echo(f"NOT PASSED: {missed}", err=True)
+        raise typer.Exit(4)
+    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/faith.md)")
+
+
 def _counts(scored: Path, facts: Mapping[str, Any]) -> str:
     return (
         f"{scored.name}: {facts['rows']} rows of {facts['patients']} patients, {facts['events']} events; "
