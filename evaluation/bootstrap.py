@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from nearward.evaluation.estimate import LEVEL, Estimate
 
@@ -82,7 +83,7 @@ def resample(patient: Ints, measure: Callable[[NDArray[np.uint16]], Floats], res
         times = np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.uint16)
         return measure(times if alone else times[:, patient])
 
-    with ThreadPoolExecutor(_workers()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_workers()) as pool:  # threads of threads would wait for each other
         return np.concatenate(list(pool.map(part, range(len(starts)))))
 
 

@@ -85,7 +85,7 @@ def draw_curves(sample: Sample, name: str, use: Use, resamples: int, seed: int) 
     point = np.split(follow(even)[0], np.cumsum(sizes)[:-1])
     draws = np.split(resample(sample.patient, follow, resamples, seed), np.cumsum(sizes)[:-1], axis=1)
     decision = _banded("threshold", thresholds, "net_benefit", point[2], draws[2])
-    everyone = rate - (1 - rate) * thresholds / (1 - thresholds)
+    everyone = (rate - thresholds) / (1 - thresholds)
     return Curves(
         roc=_banded("false_positive_rate", fpr, "recall", point[0], draws[0]),
         precision_recall=_banded("recall", recall, "precision", point[1], draws[1]),
@@ -131,6 +131,8 @@ def _calibration(ranking: Ranking, bounds: Ints, even: tuple[Floats, Floats], dr
     """Smooth event rate over risk: logistic regression on a natural spline of the log-odds, fitted to cells."""
     if ranking.flat:
         return Undefined("the risks are all equal: there is one point, and no curve")
+    if ranking.parted:
+        return Undefined("the risk parts the outcomes without a fault: every curve that is steep enough fits")
     logit = log_odds(ranking.risk)
     cell = np.add.reduceat(logit, bounds[:-1]) / np.diff(bounds)  # (j,)
     spline = Spline.over(cell, even[0])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.bootstrap import Scale
 from nearward.evaluation.ranking import Ranking
-from nearward.evaluation.recalibrate import NEAR, line, log_odds, shift
+from nearward.evaluation.recalibrate import NEAR, Recalibration, log_odds
 from nearward.evaluation.sample import Floats
 from nearward.tabular.errors import InputError
 
@@ -91,13 +91,13 @@ class Measure:
         self._gap = ranking.outcome - ranking.risk
         self._bins = bin_starts(ranking.risk)
         self._gaps = np.add.reduceat(self._gap, self._bins) / len(risk)
-        self._logit = log_odds(ranking.risk)
+        self._recalibration = Recalibration(log_odds(ranking.risk), ranking.outcome)
         even = np.ones((1, len(risk)))
         self.lacking = (
-            "the risks are all equal" if ranking.flat else "the risk parts the outcomes without a fault" if self._parted() else ""
+            "the risks are all equal" if ranking.flat else "the risk parts the outcomes without a fault" if ranking.parted else ""
         )
-        self._shift = float(shift(self._logit, ranking.outcome, even)[0])
-        a, b = (np.nan, np.nan) if self.lacking else line(self._logit, ranking.outcome, even)[0]
+        self._shift = float(self._recalibration.shift(even)[0])
+        a, b = (np.nan, np.nan) if self.lacking else self._recalibration.line(even)[0]
         self._line = (float(a), float(b))
         self.point: Floats = self._on_sorted(even)[0]  # (m + 1,)
 
@@ -115,17 +115,17 @@ class Measure:
             bins = np.add.reduceat(weight * self._gap, self._bins, axis=1) / rows[:, None]
             recall, ppv = counts.at_budget(self.use.alert_rate)
             benefit = counts.net_benefit(self._place, self.use.threshold)
-            everyone = rate - (1 - rate) * self.use.threshold / (1 - self.use.threshold)
+            everyone = (rate - self.use.threshold) / (1 - self.use.threshold)
             lines = np.full((len(weight), 2), np.nan)
             if np.isfinite(self._line[1]):
-                lines = line(self._logit, self.ranking.outcome, weight, self._line, NEAR)
+                lines = self._recalibration.line(weight, self._line, NEAR)
             found = {
                 "prevalence": rate,
                 "auprc": counts.auprc(),
                 "auroc": counts.auroc(),
                 "brier": brier,
                 "scaled_brier": 1 - brier / (rate * (1 - rate)),
-                "calibration_in_the_large": shift(self._logit, self.ranking.outcome, weight, np.nan_to_num(self._shift), NEAR),
+                "calibration_in_the_large": self._recalibration.shift(weight, float(np.nan_to_num(self._shift)), NEAR),
                 "observed_expected": events / expected,
                 "calibration_slope": lines[:, 1],
                 "calibration_intercept": lines[:, 0],
@@ -138,12 +138,6 @@ class Measure:
             }
         moved = np.abs(bins - self._gaps).sum(axis=1)
         return np.stack([*(found[metric.key] for metric in METRICS), moved], axis=1)
-
-    def _parted(self) -> bool:
-        """Whether some threshold has all events on one side: then the slope has no end."""
-        y, risk = self.ranking.outcome, self.ranking.risk
-        events, free = risk[y == 1], risk[y == 0]
-        return bool(events.min() >= free.max() or free.min() >= events.max())
 
 
 def bin_starts(risk: Floats) -> NDArray[np.int64]:

@@ -45,6 +45,12 @@ class Ranking:
         """Whether all risks are equal."""
         return len(self.starts) == 1
 
+    @property
+    def parted(self) -> bool:
+        """Whether some threshold has all events on one side: then no slope is steep enough."""
+        events, free = self.risk[self.outcome == 1], self.risk[self.outcome == 0]
+        return bool(events.min() >= free.max() or free.min() >= events.max())
+
     def count(self, weight: NDArray[Any]) -> Counts:
         """Count from the top down, with row weights in the ranking's order (c, n)."""
         seen, found = np.zeros((len(weight), len(self.risk) + 1)), np.zeros((len(weight), len(self.events) + 1))

@@ -151,6 +151,7 @@ def test_a_faultless_ranking_has_an_honest_interval(tmp_path) -> None:
     assert found["auroc"].value == 1
     assert found["auroc"].low == pytest.approx(0.025 ** (1 / 12))
     assert found["calibration_slope"] is None
+    assert isinstance(found.curves.calibration, Undefined)
     assert any("within 1e-06" in note for note in found.notes)  # risks of exactly 0 and 1
     found.to_json(tmp_path / "report.json")
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from nearward.evaluation.metrics import METRICS, Measure, Use
-from nearward.evaluation.recalibrate import line, log_odds, shift
+from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.tabular.errors import InputError
 
 KEYS = [metric.key for metric in METRICS]
@@ -76,10 +76,10 @@ def test_line_is_that_of_logistic_regression():
     logit = draw.normal(-1, 1.5, 400)
     outcome = (draw.random(400) < 1 / (1 + np.exp(-0.5 * logit - 0.3))).astype(float)
     weight = draw.integers(0, 4, (3, 400)).astype(float)
-    for row, found in zip(weight, line(logit, outcome, weight), strict=True):
+    for row, found in zip(weight, Recalibration(logit, outcome).line(weight), strict=True):
         fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit[:, None], outcome, sample_weight=row)
         np.testing.assert_allclose(found, [fitted.intercept_[0], fitted.coef_[0, 0]], atol=1e-4)
-    moved = shift(logit, outcome, weight)
+    moved = Recalibration(logit, outcome).shift(weight)
     expected = (weight / (1 + np.exp(-logit - moved[:, None]))).sum(axis=1)
     np.testing.assert_allclose(expected, weight @ outcome, rtol=1e-6)
 

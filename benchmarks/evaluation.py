@@ -1,0 +1,111 @@
+"""How long verdicts take: evaluate_risk with 1,000 patient-level resamples on 100,000 rows. Each case in a process of its own.
+
+    taskset -c 0,1 .venv/bin/python benchmarks/evaluation.py [--case NAME] [--publish]
+
+--publish writes the tables between their marks in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+import nearward as nw
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS, RESAMPLES = 100_000, 1_000
+_RISK_CASES = {  # name -> middle of the log-odds, rows a patient, subgroups
+    "1 % events, every row a patient": (-5.3, 1, []),
+    "20 % events, every row a patient": (-1.75, 1, []),
+    "5 % events, 2 rows a patient": (-3.55, 2, []),
+    "5 % events, 2 rows a patient, by sex and five age bands": (-3.55, 2, ["sex", "age_band"]),
+}
+_BY_HAND = 10  # resamples of the plain loop, enough to know what one takes
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--case", help="run one case in this process and print it as JSON")
+    asked.add_argument("--publish", action="store_true", help="write the tables into docs/benchmarks.md")
+    told = asked.parse_args()
+    if told.case:
+        print(json.dumps(measure_risk(told.case)))
+        return
+    tables = {"evaluation risk": pl.DataFrame([in_own_process(case) for case in _RISK_CASES])}
+    for mark, table in tables.items():
+        print(markdown(table), flush=True)
+        if told.publish:
+            publish(mark, table)
+
+
+def measure_risk(case: str) -> dict[str, object]:
+    middle, visits, subgroups = _RISK_CASES[case]
+    frame = clinic(middle, visits)
+    begun = time.perf_counter()
+    report = nw.evaluate_risk(frame, "died", "risk", "patient" if visits > 1 else None, subgroups, resamples=RESAMPLES)
+    seconds = time.perf_counter() - begun
+    y, risk = frame["died"].to_numpy(), frame["risk"].to_numpy()
+    draw, begun = np.random.default_rng(0), time.perf_counter()
+    for _ in range(_BY_HAND):
+        rows = draw.integers(0, ROWS, ROWS)
+        for metric in (average_precision_score, roc_auc_score, brier_score_loss):
+            metric(y[rows], risk[rows])
+    loop = (time.perf_counter() - begun) / _BY_HAND * RESAMPLES
+    return {
+        "case": case,
+        "events": report.facts["events"],
+        "cores": len(os.sched_getaffinity(0)),
+        "evaluate_risk, s": round(seconds, 1),
+        "three of its metrics in a loop of scikit-learn, s (from 10 resamples)": round(loop, 1),
+        "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "AUPRC": str(report["auprc"]),
+        "AUROC": str(report["auroc"]),
+    }
+
+
+def clinic(middle: float, visits: int) -> pl.DataFrame:
+    """Made-up rows with a risk that is somewhat too extreme."""
+    draw = np.random.default_rng(0)
+    logit = draw.normal(middle, 1.2, ROWS)
+    return pl.DataFrame(
+        {
+            "died": draw.random(ROWS) < 1 / (1 + np.exp(-logit)),
+            "risk": 1 / (1 + np.exp(-(0.2 + 1.2 * logit))),
+            "patient": np.arange(ROWS) // visits,
+            "sex": draw.choice(["F", "M"], ROWS).tolist(),
+            "age_band": draw.choice(["18-39", "40-59", "60-69", "70-79", "80+"], ROWS).tolist(),
+        }
+    )
+
+
+def in_own_process(case: str) -> dict[str, object]:
+    done = subprocess.run([sys.executable, __file__, "--case", case], check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def publish(mark: str, table: pl.DataFrame) -> None:
+    """Replace the part of docs/benchmarks.md between the marks."""
+    page = ROOT / "docs" / "benchmarks.md"
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(f"{text.split(begin)[0]}{begin}\n\n{markdown(table)}\n\n{end}{text.split(end)[1]}", encoding="utf-8")
+
+
+def markdown(frame: pl.DataFrame) -> str:
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in frame.iter_rows())])
+
+
+if __name__ == "__main__":
+    main()
