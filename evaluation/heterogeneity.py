@@ -13,7 +13,9 @@ Newcombe: Interval estimation for the difference between independent proportions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -32,6 +34,7 @@ Bools = NDArray[np.bool_]
 
 NEIGHBOURS = 5
 _CLUSTERS = 4
+_MOST_KINDS = 12
 _FEWEST = 40  # train rows of a stratum: fewer are not judged apart
 _MOST_ROWS = 4_000
 _RARE, _KEPT = 0.01, 5  # a rare pattern: at most 1 % of the rows, at least five of them
@@ -105,16 +108,14 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
     real, made = _drawn(tables, "holdout", space, rows, seed + 1), _drawn(tables, "synthetic", space, rows, seed + 2)
     listed: list[dict[str, object]] = []
     values, draws = [], []
-    for name, chosen, within in _strata(train, seed):
+    for name, chosen, among_whom in _strata(train, tables.outcome, seed):
         points = train.points[chosen]
-        if len(points) < (NEIGHBOURS if within is not None else _FEWEST):  # classes are judged however few: the interval says how well
-            continue
-        among = train.points if within is None else points
+        among = train.points if among_whom is None else points
         radius = nearest(points, among, min(NEIGHBOURS + 1, len(among)))[0][:, -1]  # the first neighbour is the row itself
         weight = train.blocks.weight[:, train.blocks.of[chosen]] + 1e-9  # (b, m); no draw is without any row
         shares, resampled = [], []
         for table in (real, made):
-            allowed = np.ones(rows, dtype=bool) if within is None else table.event == within
+            allowed = np.ones(rows, dtype=bool) if among_whom is None else among_whom(table)
             once, again = table.covers(table.inside(points, radius, allowed))
             shares.append(float(once.mean()))
             resampled.append((weight * again).sum(axis=1) / weight.sum(axis=1))
@@ -138,15 +139,40 @@ def _drawn(tables: Tables, name: str, space: Space, most: int, seed: int) -> _Ta
     return _Table(frame, space.points(frame), tables.events(frame), Blocks.deal(patient, seed + 7))
 
 
-def _strata(train: _Table, seed: int) -> list[tuple[str, Bools, int | None]]:
-    """Name each class and stratum, its train rows, and the class that covering rows must have, too."""
+def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Callable[[_Table], Bools] | None]]:
+    """Name each class and stratum, its train rows, and which rows of another table may cover them; None: all.
+
+    Classes are judged however few they are: the interval says how well. A kind of patient, a level of a category that 5 % to 50 % of
+    the rows have, is covered only by its like; the smallest come first, up to twelve.
+    """
     from sklearn.cluster import KMeans
 
+    found: list[tuple[str, Bools, Callable[[_Table], Bools] | None]] = []
+    for name, value in (("the event", 1), ("no event", 0)):
+        if (train.event == value).sum() > NEIGHBOURS:
+            found.append((name, train.event == value, partial(_with_outcome, value=value)))
+    kinds = []
+    for column in train.frame.iter_columns():
+        if column.dtype != pl.String or column.name == outcome:
+            continue
+        for level, rows in column.drop_nulls().alias("level").value_counts(name="rows").sort("level").iter_rows():
+            if max(_FEWEST, 0.05 * len(column)) <= rows <= 0.5 * len(column):
+                kinds.append((rows, column.name, level))
+    for _, name, level in sorted(kinds)[:_MOST_KINDS]:
+        found.append((f"{name} = {level}", _having(train, name, level), partial(_having, column=name, level=level)))
     place = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.points)
+    found += [(f"cluster {j + 1}", place == j, None) for j in range(_CLUSTERS) if (place == j).sum() >= _FEWEST]
     far = nearest(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
-    found: list[tuple[str, Bools, int | None]] = [("the event", train.event == 1, 1), ("no event", train.event == 0, 0)]
-    found += [(f"cluster {j + 1}", place == j, None) for j in range(_CLUSTERS)]
-    return [*found, ("outliers", far >= np.quantile(far, 0.9), None)]
+    outlying = far >= np.quantile(far, 0.9)
+    return [*found, ("outliers", outlying, None)] if outlying.sum() >= _FEWEST else found
+
+
+def _with_outcome(table: _Table, value: int) -> Bools:
+    return np.asarray(table.event == value)
+
+
+def _having(table: _Table, column: str, level: str) -> Bools:
+    return np.asarray((table.frame.get_column(column) == level).fill_null(value=False).to_numpy())
 
 
 def _framed(listed: list[dict[str, object]]) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nearward.evaluation.blocks import RESAMPLES, between
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.ranking import Ranking
-from nearward.evaluation.recalibrate import line, log_odds
+from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.evaluation.space import Space, sampled
 from nearward.evaluation.tables import Tables
 
@@ -84,7 +84,7 @@ def utility(tables: Tables, seed: int) -> Utility:
         risks = _risks(frame.drop(tables.outcome), tables.events(frame), tables.holdout.drop(tables.outcome), seed)
         for learner, risk in risks.items():
             figures[name, learner] = _judge(outcome, risk, weight, threshold)
-    chance = (weight @ outcome) / weight.sum(axis=1)
+    chance = (weight @ outcome) / weight.sum(axis=1)  # (1 + b,)
     gain = {name: np.mean([figures[name, learner].auprc for learner in LEARNERS], axis=0) - chance for name in ("real", "synthetic")}
     score = None
     if gain["real"][0] > 0 and np.quantile(gain["real"][1:], 0.025) > 0:
@@ -125,7 +125,7 @@ def _judge(outcome: Floats, risk: Floats, weight: Floats, threshold: float) -> _
     ranking = Ranking(outcome, risk)
     counts = ranking.count(weight[:, ranking.order])
     brier = weight @ np.square(risk - outcome) / weight.sum(axis=1)
-    slope = line(log_odds(risk), outcome, weight)[:, 1]
+    slope = Recalibration(log_odds(risk), outcome).line(weight)[:, 1]
     return _Figures(counts.auprc(), counts.auroc(), brier, slope, counts.net_benefit(ranking.alerted(threshold), threshold))
 
 
