@@ -1,7 +1,10 @@
-"""How long verdicts take: evaluate_risk with 1,000 patient-level resamples on 100,000 rows. Each case in a process of its own.
+"""How long verdicts take: evaluate_risk with 1,000 patient-level resamples on 100,000 rows, and the FAITH-style card.
 
-    taskset -c 0,1 .venv/bin/python benchmarks/evaluation.py [--case NAME] [--publish]
+Each case runs in a process of its own:
 
+    taskset -c 0,1 .venv/bin/python benchmarks/evaluation.py [--only risk|card] [--case NAME] [--sdmetrics PYTHON] [--publish]
+
+SDMetrics needs pandas<3: --sdmetrics names a Python that has both; its case is marked as not run where that one has not.
 --publish writes the tables between their marks in docs/benchmarks.md.
 """
 
@@ -18,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from card import CASES as CARD_CASES
+from card import measure_card
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 import nearward as nw
@@ -35,17 +40,20 @@ _BY_HAND = 10  # resamples of the plain loop, enough to know what one takes
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--only", choices=("risk", "card"), help="one of the two tables")
     asked.add_argument("--case", help="run one case in this process and print it as JSON")
+    asked.add_argument("--sdmetrics", default=sys.executable, help="a Python that has sdmetrics and pandas<3")
     asked.add_argument("--publish", action="store_true", help="write the tables into docs/benchmarks.md")
     told = asked.parse_args()
     if told.case:
-        print(json.dumps(measure_risk(told.case)))
+        print(json.dumps(measure_card(told.case, told.sdmetrics) if told.case in CARD_CASES else measure_risk(told.case)))
         return
-    tables = {"evaluation risk": pl.DataFrame([in_own_process(case) for case in _RISK_CASES])}
-    for mark, table in tables.items():
-        print(markdown(table), flush=True)
-        if told.publish:
-            publish(mark, table)
+    for name, cases in {"risk": _RISK_CASES, "card": CARD_CASES}.items():
+        if told.only in (None, name):
+            table = pl.DataFrame([in_own_process(case, told.sdmetrics) for case in cases])
+            print(markdown(table), flush=True)
+            if told.publish:
+                publish(f"evaluation {name}", table)
 
 
 def measure_risk(case: str) -> dict[str, object]:
@@ -88,8 +96,9 @@ def clinic(middle: float, visits: int) -> pl.DataFrame:
     )
 
 
-def in_own_process(case: str) -> dict[str, object]:
-    done = subprocess.run([sys.executable, __file__, "--case", case], check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+def in_own_process(case: str, sdmetrics: str) -> dict[str, object]:
+    command = [sys.executable, __file__, "--case", case, "--sdmetrics", sdmetrics]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -20,7 +20,8 @@ from nearward.evaluation.linkability import linkability
 from nearward.evaluation.membership import Membership, membership
 from nearward.evaluation.residual import Guesses
 from nearward.evaluation.singling_out import singling_out
-from nearward.evaluation.tables import Frame, read_tables
+from nearward.evaluation.tables import Frame, Tables, read_tables
+from nearward.evaluation.threads import one_thread
 from nearward.evaluation.utility import Utility, utility
 from nearward.tabular.errors import InputError
 from nearward.tabular.rules import Rules
@@ -195,6 +196,11 @@ def faith_card(
     gates = gates or Gates()
     own = rules if isinstance(rules, Rules) or rules is None else read_rules(rules)
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
+    with one_thread():
+        return _judged(tables, own, gates, seed)
+
+
+def _judged(tables: Tables, own: Rules | None, gates: Gates, seed: int) -> FaithCard:
     kept = adherence(tables, own, seed)  # first: a rule that cannot be read should not wait for the attacks
     like = fidelity(tables, seed)
     told = membership(tables, seed)
@@ -218,7 +224,7 @@ def faith_card(
         heterogeneity=various,
         copies=copies(tables, seed),
         notes=tables.notes,
-        outcome=outcome,
+        outcome=tables.outcome,
         rows={"train": tables.train.height, "holdout": tables.holdout.height, "synthetic": tables.synthetic.height},
         gates=gates,
         seed=seed,

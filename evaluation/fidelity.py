@@ -18,6 +18,7 @@ from nearward.evaluation.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.placements import part
 from nearward.evaluation.space import sampled
 from nearward.evaluation.tables import Tables
+from nearward.evaluation.threads import one_thread
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +57,11 @@ def independent_columns(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def fidelity(tables: Tables, seed: int) -> Fidelity:
     """Compare marginals of one, two and three columns."""
+    with one_thread():
+        return _compared(tables, seed)
+
+
+def _compared(tables: Tables, seed: int) -> Fidelity:
     rows = min(tables.train.height, tables.synthetic.height)
     real_rows = sampled(tables.train.height, rows, seed)
     real, made = tables.train[real_rows], tables.synthetic[sampled(tables.synthetic.height, rows, seed + 1)]
