@@ -151,7 +151,7 @@ def evaluate_risk(
     >>> risk = draw.random(500) * 0.5
     >>> report = evaluate_risk(pl.DataFrame({"died": draw.random(500) < risk, "risk": risk}), "died", "risk", resamples=200)
     >>> print(report["auroc"])
-    0.678 (0.627 to 0.725)
+    0.727 (0.676 to 0.773)
     """
     names = [name for name in (outcome, risk, group) if name is not None]
     for what, columns in (("subgroups", subgroups), ("strata", strata)):

@@ -1,7 +1,7 @@
 """The same numbers within parts of the rows, and which of them may be shown: a count under 10 can name a patient.
 
-A part with fewer than 10 rows, events or rows without the event is withheld. Where the counts shown would give it away by subtraction
-from the total, the next smallest part is withheld as well, and both look the same.
+A part with fewer than 10 rows, events or rows without the event, or with fewer than 10 patients behind them, is withheld. Where the
+counts shown would give it away by subtraction from the total, the next smallest part is withheld as well, and both look the same.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nearward.tabular.errors import InputError
 
 WITHHELD = "<10*"
 WHY_WITHHELD = (
-    f"{WITHHELD}: fewer than {FEWEST} rows, events or rows without the event here, or in a neighbour which this number would give away; "
-    "nothing is computed there."
+    f"{WITHHELD}: fewer than {FEWEST} patients, events or rows without the event here, or in a neighbour which this number would give "
+    "away; nothing is computed there."
 )
 MISSING = "(missing)"
 _MOST_LEVELS = 30
@@ -65,7 +65,8 @@ def judge_parts(sample: Sample, column: pl.Series, use: Use, resamples: int, see
     names, place = _levels(column)
     rows = np.bincount(place, minlength=len(names))
     events = np.bincount(place, weights=sample.outcome, minlength=len(names)).astype(np.int64)
-    rows_hidden, hidden = withheld(rows, events)
+    whose = [_patients(sample.patient[chosen], place[chosen], len(names)) for chosen in (sample.outcome >= 0, sample.outcome == 1)]
+    rows_hidden, hidden = withheld(rows, events, whose)
     parts = []
     for at, name in enumerate(names):
         if hidden[at]:
@@ -76,12 +77,14 @@ def judge_parts(sample: Sample, column: pl.Series, use: Use, resamples: int, see
     return parts
 
 
-def withheld(rows: Ints, events: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def withheld(rows: Ints, events: Ints, whose: Sequence[Ints] = ()) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return of which parts the number of rows, and of which everything else, is withheld.
 
     Parameters
     ----------
     rows, events : (parts,)
+    whose : (parts,) each
+        How many patients they are: ten visits may be one patient's.
 
     Returns
     -------
@@ -95,9 +98,10 @@ def withheld(rows: Ints, events: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bo
     [False, True, True]
     """
     free = rows - events
-    hidden = (rows < FEWEST) | (events < FEWEST) | (free < FEWEST)
+    hidden = np.any([count < FEWEST for count in (rows, events, free, *whose)], axis=0)
     hidden = _covered(hidden, np.minimum(events, free), [rows, events, free])
-    rows_hidden = _covered(rows < FEWEST, rows, [rows])
+    few = np.any([count < FEWEST for count in (rows, *whose[:1])], axis=0)
+    rows_hidden = _covered(few, rows, [rows])
     return rows_hidden, hidden | rows_hidden
 
 
@@ -109,6 +113,12 @@ def event_strata(column: pl.Series, sample: Sample) -> pl.Series:
     ends = [*(f"{low} to {high - 1}" for low, high in itertools.pairwise(_STRATA)), f"{_STRATA[-1]} or more"]
     labels = [f"{ends[at]} events" for at in range(len(_STRATA))]
     return pl.Series(column.name, pl.Series(labels).gather(step[place]), dtype=pl.Enum(labels))
+
+
+def _patients(patient: Ints, place: Ints, parts: int) -> Ints:
+    """Count the different patients in each part (parts,)."""
+    both = np.unique(np.stack([place, patient]), axis=1)
+    return np.bincount(both[0], minlength=parts)
 
 
 def _levels(column: pl.Series, most: int | None = _MOST_LEVELS) -> tuple[list[str], Ints]:

@@ -58,23 +58,35 @@ def population(middle: float, use: Use) -> dict[str, float]:
     }
 
 
+def visit(draw: np.random.Generator, patients: int, visits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standard normal log-odds and uniform luck of each visit; a patient's visits share most of both, each visit alone is as any other."""
+    alike = 0.8 if visits > 1 else 0.0
+    shared, own = (draw.normal(0, 1, (2, patients, k)) for k in (1, visits))
+    x, luck = np.sqrt(alike) * shared + np.sqrt(1 - alike) * own
+    return x.ravel(), stats.norm.cdf(luck).ravel()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("rate", "middle", "rows"), [(0.20, -1.75, 2000), (0.01, -5.29, 10_000)])
-def test_intervals_hold_the_truth_as_often_as_they_say(rate: float, middle: float, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "middle", "patients", "visits"), [(0.20, -1.75, 2000, 1), (0.01, -5.29, 10_000, 1), (0.20, -1.75, 700, 3)]
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(rate: float, middle: float, patients: int, visits: int) -> None:
     use = Use(alert_rate=0.05, threshold=rate)
     truth = population(middle, use)
     assert truth["prevalence"] == pytest.approx(rate, rel=0.03)
     held: dict[str, list[bool]] = {key: [] for key in truth}
     for study in range(STUDIES):
-        draw = np.random.default_rng([study, rows])
-        x = draw.normal(middle, SPREAD, rows)
-        sample = Sample((draw.random(rows) < expit(x)).astype(float), {"risk": expit(SHIFT + SLOPE * x)}, np.arange(rows))
+        x, luck = visit(np.random.default_rng([study, patients]), patients, visits)
+        x = middle + SPREAD * x
+        event, whose = (luck < expit(x)).astype(float), np.repeat(np.arange(patients), visits)
+        sample = Sample(event, {"risk": expit(SHIFT + SLOPE * x)}, whose)
         for key, found in measure([sample], use, RESAMPLES, study).results("risk").items():
             assert isinstance(found, Estimate)
             held[key].append(found.low <= truth[key] <= found.high)
     coverage = {key: float(np.mean(hits)) for key, hits in held.items()}
-    print(f"\nevent rate {rate}, {rows} rows: {coverage}")
-    outside = {key: coverage[key] for key, more in WITHIN.items() if not 0.93 - more <= coverage[key] <= 0.97 + more}
+    print(f"\nevent rate {rate}, {patients} patients, {visits} visits each: {coverage}")
+    within = WITHIN if visits == 1 else dict.fromkeys(WITHIN, 0.01)
+    outside = {key: coverage[key] for key, more in within.items() if not 0.93 - more <= coverage[key] <= 0.97 + more}
     assert not outside
     assert coverage["ece"] >= 0.95  # a safe interval, not a narrow one
     assert coverage["scaled_brier"] >= 0.88  # under what is asked for where events are rare: see docs/evaluation.md

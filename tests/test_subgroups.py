@@ -55,6 +55,17 @@ def test_by_hand_which_are_withheld() -> None:
     assert withheld(np.array([100, 100]), np.array([95, 50]))[1].all()  # 5 rows without the event
 
 
+def test_ten_visits_of_a_few_patients_are_few() -> None:
+    outcome = np.array([1.0, 0.0] * 300)
+    ward = pl.Series("ward", ["A"] * 40 + ["B"] * 260 + ["C"] * 300)
+    patient = np.where(np.arange(600) < 40, np.arange(600) % 4, np.arange(600))
+    risk = np.random.default_rng(0).random(600)
+    seen = judge_parts(Sample(outcome, {"risk": risk}, np.unique(patient, return_inverse=True)[1]), ward, USE, 100, 0)
+    assert [part.rows for part in seen] == [None, None, 300]  # A is four patients, B would give it away
+    apart = judge_parts(Sample(outcome, {"risk": risk}, np.arange(600)), ward, USE, 100, 0)
+    assert [part.rows for part in apart] == [40, 260, 300]
+
+
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
 def test_nothing_small_follows_by_subtraction(counts) -> None:
     events, free = (np.array(column) for column in zip(*counts, strict=True))
