@@ -25,6 +25,7 @@ WHY_WITHHELD = (
     "away; nothing is computed there."
 )
 MISSING = "(missing)"
+REST = "few events, together"
 _MOST_LEVELS = 30
 _STRATA = (0, 10, 30, 100, 300)
 
@@ -106,13 +107,22 @@ def withheld(rows: Ints, events: Ints, whose: Sequence[Ints] = ()) -> tuple[NDAr
 
 
 def event_strata(column: pl.Series, sample: Sample) -> pl.Series:
-    """Name for each row (n,) how many events its level of ``column`` has, in steps: sites with few events apart from those with many."""
+    """Name for each row (n,) how many events its level of ``column`` has, in steps: sites with few events apart from those with many.
+
+    Strata that would have to be withheld are put together as the rest: their names say how many events there are.
+    """
     names, place = _levels(column, most=None)
     events = np.bincount(place, weights=sample.outcome, minlength=len(names)).astype(np.int64)
-    step = np.searchsorted(_STRATA, events, side="right") - 1
+    step = (np.searchsorted(_STRATA, events, side="right") - 1)[place]  # (n,)
+    counts = [np.bincount(step[chosen], minlength=len(_STRATA)) for chosen in (sample.outcome >= 0, sample.outcome == 1)]
+    whose = [_patients(sample.patient[chosen], step[chosen], len(_STRATA)) for chosen in (sample.outcome >= 0, sample.outcome == 1)]
+    there = counts[0] > 0
+    hidden = np.zeros(len(_STRATA), dtype=bool)
+    hidden[there] = withheld(counts[0][there], counts[1][there], [count[there] for count in whose])[1]
     ends = [*(f"{low} to {high - 1}" for low, high in itertools.pairwise(_STRATA)), f"{_STRATA[-1]} or more"]
-    labels = [f"{ends[at]} events" for at in range(len(_STRATA))]
-    return pl.Series(column.name, pl.Series(labels).gather(step[place]), dtype=pl.Enum(labels))
+    labels = [REST if hidden[at] else f"{ends[at]} events" for at in range(len(_STRATA))]
+    kinds = list(dict.fromkeys(sorted(labels, key=lambda label: label != REST)))
+    return pl.Series(column.name, pl.Series(labels).gather(step), dtype=pl.Enum(kinds))
 
 
 def _patients(patient: Ints, place: Ints, parts: int) -> Ints:

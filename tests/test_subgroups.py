@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nearward.evaluation.measured import measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
-from nearward.evaluation.subgroups import MISSING, event_strata, judge_parts, withheld
+from nearward.evaluation.subgroups import MISSING, REST, event_strata, judge_parts, withheld
 from nearward.tabular.errors import InputError
 
 USE = Use(0.1, 0.2)
@@ -92,13 +92,26 @@ def test_a_withheld_part_has_no_number() -> None:
 
 
 def test_strata_by_number_of_events() -> None:
-    outcome = np.repeat([1.0, 0.0], [145, 155])
-    site = ["a"] * 100 + ["b"] * 30 + ["c"] * 10 + ["d"] * 5 + ["a", "b", "c", "d", "e"] * 31
-    whole = Sample(outcome, {"risk": np.linspace(0, 1, 300)}, np.arange(300))
+    events = {"a": 100, "b": 30, "c": 10, "d": 5, "e": 6}
+    site = [name for name, count in events.items() for _ in range(count)] + list(events) * 31
+    outcome = np.repeat([1.0, 0.0], [151, 155])
+    whole = Sample(outcome, {"risk": np.linspace(0, 1, 306)}, np.arange(306))
     strata = event_strata(pl.Series("site", site), whole)
     told = dict(zip(site, strata.to_list(), strict=True))
     assert told == {"a": "100 to 299 events", "b": "30 to 99 events", "c": "10 to 29 events", "d": "0 to 9 events", "e": "0 to 9 events"}
     assert strata.unique().sort().to_list()[0] == "0 to 9 events"
+
+
+def test_strata_that_would_be_withheld_are_put_together() -> None:
+    """Of 15 events a level has 12, another 3: the names of their strata would give that away."""
+    outcome, sex = np.zeros(600), np.repeat(["F", "M", "?"], 200)
+    for begin, events in ((0, 80), (200, 12), (400, 3)):
+        outcome[begin : begin + events] = 1
+    whole = Sample(outcome, {"risk": np.random.default_rng(0).random(600)}, np.arange(600))
+    strata = event_strata(pl.Series("sex", sex), whole)
+    assert dict(zip(sex, strata.to_list(), strict=True)) == {"F": "30 to 99 events", "M": REST, "?": REST}
+    parts = judge_parts(whole, strata, USE, 100, 0)
+    assert [(part.level, part.rows, part.events) for part in parts] == [(REST, 400, 15), ("30 to 99 events", 200, 80)]
 
 
 def test_too_many_levels_are_refused() -> None:
