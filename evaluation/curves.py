@@ -19,6 +19,7 @@ from nearward.evaluation.ranking import Counts, Ranking
 from nearward.evaluation.recalibrate import log_odds
 from nearward.evaluation.sample import FEWEST, Floats, Ints, Sample
 from nearward.evaluation.spline import Spline
+from nearward.evaluation.withhold import covered
 
 _PLACES = 101
 _CELLS = 200  # more would not change a curve with three bends
@@ -37,7 +38,7 @@ class Curves:
         ``all`` is the net benefit of alerting everybody; of alerting nobody it is 0.
     calibration : frame of (risk, event_rate, low, high), or why there is none
     histogram : frame of (from, to, rows)
-        Rows by risk; null where they are fewer than 10.
+        Rows by risk; null where they are fewer than 10, or would give such away.
     """
 
     roc: pl.DataFrame
@@ -151,5 +152,6 @@ def _banded(x: str, places: Floats, y: str, value: Floats, draws: Floats) -> pl.
 def _histogram(risk: Floats) -> pl.DataFrame:
     edges = np.linspace(0, max(float(risk.max()), 1e-6), _BARS + 1)
     rows = np.histogram(risk, edges)[0]
-    shown = [int(count) if count >= FEWEST or count == 0 else None for count in rows]
+    hidden = covered((rows > 0) & (rows < FEWEST), np.where(rows > 0, rows, len(risk) + 1), [rows])
+    shown = [None if gone else int(count) for count, gone in zip(rows, hidden, strict=True)]
     return pl.DataFrame({"from": edges[:-1], "to": edges[1:], "rows": pl.Series(shown, dtype=pl.Int64)})

@@ -16,7 +16,8 @@ from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.measured import Result
 from nearward.evaluation.metrics import BY_KEY
 from nearward.evaluation.page import Page, estimates, figure, notice, paragraph, table, tell
-from nearward.evaluation.subgroups import WHY_WITHHELD, WITHHELD, Part
+from nearward.evaluation.subgroups import Part
+from nearward.evaluation.withhold import WHY_WITHHELD, WITHHELD
 from nearward.tabular.frame import replacing
 
 if TYPE_CHECKING:

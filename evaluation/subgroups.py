@@ -1,29 +1,19 @@
-"""The same numbers within parts of the rows, and which of them may be shown: a count under 10 can name a patient.
-
-A part with fewer than 10 rows, events or rows without the event, or with fewer than 10 patients behind them, is withheld. Where the
-counts shown would give it away by subtraction from the total, the next smallest part is withheld as well, and both look the same.
-"""
+"""The same numbers within parts of the rows, as far as they may be shown."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.measured import Result, measure
 from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import FEWEST, Ints, Sample
+from nearward.evaluation.sample import Ints, Sample
+from nearward.evaluation.withhold import withheld
 from nearward.tabular.errors import InputError
 
-WITHHELD = "<10*"
-WHY_WITHHELD = (
-    f"{WITHHELD}: fewer than {FEWEST} patients, events or rows without the event here, or in a neighbour which this number would give "
-    "away; nothing is computed there."
-)
 MISSING = "(missing)"
 REST = "few events, together"
 _MOST_LEVELS = 30
@@ -78,34 +68,6 @@ def judge_parts(sample: Sample, column: pl.Series, use: Use, resamples: int, see
     return parts
 
 
-def withheld(rows: Ints, events: Ints, whose: Sequence[Ints] = ()) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return of which parts the number of rows, and of which everything else, is withheld.
-
-    Parameters
-    ----------
-    rows, events : (parts,)
-    whose : (parts,) each
-        How many patients they are: ten visits may be one patient's.
-
-    Returns
-    -------
-    rows_hidden, hidden : (parts,)
-        The first within the second. What is withheld is never one part alone, and never fewer than 10 rows, events or rows without.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> withheld(np.array([500, 300, 60]), np.array([50, 30, 3]))[1].tolist()
-    [False, True, True]
-    """
-    free = rows - events
-    hidden = np.any([count < FEWEST for count in (rows, events, free, *whose)], axis=0)
-    hidden = _covered(hidden, np.minimum(events, free), [rows, events, free])
-    few = np.any([count < FEWEST for count in (rows, *whose[:1])], axis=0)
-    rows_hidden = _covered(few, rows, [rows])
-    return rows_hidden, hidden | rows_hidden
-
-
 def event_strata(column: pl.Series, sample: Sample) -> pl.Series:
     """Name for each row (n,) how many events its level of ``column`` has, in steps: sites with few events apart from those with many.
 
@@ -146,11 +108,3 @@ def _levels(column: pl.Series, most: int | None = _MOST_LEVELS) -> tuple[list[st
         place = place.fill_null(len(names))
         names.append(MISSING)
     return names, place.to_numpy().astype(np.int64)
-
-
-def _covered(hidden: NDArray[np.bool_], size: Ints, counts: Sequence[Ints]) -> NDArray[np.bool_]:
-    """Withhold the next smallest until what is withheld is several, and together not small itself."""
-    hidden = hidden.copy()
-    while hidden.any() and not hidden.all() and (hidden.sum() < 2 or any(count[hidden].sum() < FEWEST for count in counts)):
-        hidden[min(np.flatnonzero(~hidden), key=lambda at: (int(size[at]), at))] = True
-    return hidden

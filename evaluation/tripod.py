@@ -14,7 +14,7 @@ from nearward.evaluation.bootstrap import Undefined
 from nearward.evaluation.estimate import LEVEL
 from nearward.evaluation.measured import as_dict
 from nearward.evaluation.metrics import METRICS
-from nearward.evaluation.subgroups import WHY_WITHHELD
+from nearward.evaluation.withhold import WHY_WITHHELD
 
 if TYPE_CHECKING:
     import polars as pl

@@ -151,7 +151,7 @@ def _show_parts(parts: Sequence[Part], title: str) -> None:
 
     from nearward.cli import _show
     from nearward.evaluation.risk_page import part_summary
-    from nearward.evaluation.subgroups import WHY_WITHHELD
+    from nearward.evaluation.withhold import WHY_WITHHELD
 
     table = part_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
     told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}

@@ -98,9 +98,9 @@ def test_few_different_risks_get_a_line() -> None:
 
 
 def test_small_bars_are_left_out() -> None:
-    risk = np.concatenate([np.full(500, 0.05), np.full(9, 0.5), np.full(20, 1.0)])
-    judged = Sample((np.arange(529) % 7 == 0).astype(float), {"risk": risk}, np.arange(529))
+    risk = np.concatenate([np.full(500, 0.03), np.full(9, 0.5), np.full(30, 0.7), np.full(20, 1.0)])
+    judged = Sample((np.arange(559) % 7 == 0).astype(float), {"risk": risk}, np.arange(559))
     rows = draw_curves(judged, "risk", Use(0.05, 0.2), 100, 0).histogram["rows"].to_list()
     assert 9 not in rows
-    assert rows.count(None) == 1
-    assert sorted(count for count in rows if count) == [20, 500]
+    assert rows.count(None) == 2  # and the next smallest, or 559 less the rest would tell
+    assert sorted(count for count in rows if count) == [30, 500]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nearward.evaluation.measured import measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
-from nearward.evaluation.subgroups import MISSING, REST, event_strata, judge_parts, withheld
+from nearward.evaluation.subgroups import MISSING, REST, event_strata, judge_parts
 from nearward.tabular.errors import InputError
 
 USE = Use(0.1, 0.2)
@@ -43,18 +41,6 @@ def test_missing_values_are_a_level_and_numbers_keep_their_order() -> None:
     assert parts[2].rows == 600
 
 
-def test_by_hand_which_are_withheld() -> None:
-    rows, events = np.array([500, 300, 60, 200]), np.array([50, 30, 3, 40])
-    rows_hidden, hidden = withheld(rows, events)
-    assert hidden.tolist() == [False, True, True, False]  # the third is small; the second is the next smallest by events
-    assert not rows_hidden.any()  # 60 rows name nobody
-    rows_hidden, hidden = withheld(np.array([500, 300, 8]), np.array([50, 30, 2]))
-    assert rows_hidden.tolist() == [False, True, True]
-    assert hidden.tolist() == [False, True, True]
-    assert not withheld(np.array([100, 100]), np.array([10, 90]))[1].any()
-    assert withheld(np.array([100, 100]), np.array([95, 50]))[1].all()  # 5 rows without the event
-
-
 def test_ten_visits_of_a_few_patients_are_few() -> None:
     outcome = np.array([1.0, 0.0] * 300)
     ward = pl.Series("ward", ["A"] * 40 + ["B"] * 260 + ["C"] * 300)
@@ -64,21 +50,6 @@ def test_ten_visits_of_a_few_patients_are_few() -> None:
     assert [part.rows for part in seen] == [None, None, 300]  # A is four patients, B would give it away
     apart = judge_parts(Sample(outcome, {"risk": risk}, np.arange(600)), ward, USE, 100, 0)
     assert [part.rows for part in apart] == [40, 260, 300]
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
-def test_nothing_small_follows_by_subtraction(counts) -> None:
-    events, free = (np.array(column) for column in zip(*counts, strict=True))
-    rows = events + free
-    rows_hidden, hidden = withheld(rows, events)
-    assert (hidden | ~rows_hidden).all()
-    assert (rows[~rows_hidden] >= 10).all()
-    assert (events[~hidden] >= 10).all()
-    assert (free[~hidden] >= 10).all()
-    for concealed, sums in ((rows_hidden, [rows]), (hidden, [events, free])):
-        if concealed.any() and not concealed.all():  # what the total less the shown leaves is several parts, and 10 or more
-            assert concealed.sum() >= 2
-            assert all(count[concealed].sum() >= 10 for count in sums)
 
 
 def test_a_withheld_part_has_no_number() -> None:
