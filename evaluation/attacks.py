@@ -120,7 +120,7 @@ def _classified(asked: Points, synthetic: Points, reference: Points, seed: int) 
     from sklearn.ensemble import ExtraTreesClassifier
 
     synthetic = synthetic[sampled(len(synthetic), _MOST_MODELLED, seed + 2)]
-    trees = ExtraTreesClassifier(_TREES, class_weight="balanced", n_jobs=-1, random_state=seed)
+    trees = ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=seed)
     trees.fit(np.concatenate([synthetic, reference]), np.repeat([1, 0], [len(synthetic), len(reference)]))
     return np.asarray(trees.predict_proba(asked)[:, 1])
 

@@ -7,6 +7,7 @@ that leaks is not mended by being useful. docs/faith.md says how each is made an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,8 @@ from nearward.evaluation.linkability import linkability
 from nearward.evaluation.membership import Membership, membership
 from nearward.evaluation.residual import Guesses
 from nearward.evaluation.singling_out import singling_out
-from nearward.evaluation.tables import Frame, Tables, read_tables
-from nearward.evaluation.threads import one_thread
+from nearward.evaluation.tables import Frame, read_tables
+from nearward.evaluation.threads import side_by_side
 from nearward.evaluation.utility import Utility, utility
 from nearward.tabular.errors import InputError
 from nearward.tabular.rules import Rules
@@ -196,17 +197,20 @@ def faith_card(
     gates = gates or Gates()
     own = rules if isinstance(rules, Rules) or rules is None else read_rules(rules)
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
-    with one_thread():
-        return _judged(tables, own, gates, seed)
-
-
-def _judged(tables: Tables, own: Rules | None, gates: Gates, seed: int) -> FaithCard:
     kept = adherence(tables, own, seed)  # first: a rule that cannot be read should not wait for the attacks
-    like = fidelity(tables, seed)
-    told = membership(tables, seed)
-    guesses = (*singling_out(tables, seed), *linkability(tables, seed), *inference(tables, seed))
-    useful = utility(tables, seed)
-    various = heterogeneity(tables, seed)
+    found = side_by_side(
+        {
+            "useful": partial(utility, tables, seed),
+            "told": partial(membership, tables, seed),
+            "inferred": partial(inference, tables, seed),
+            "single": partial(singling_out, tables, seed),
+            "like": partial(fidelity, tables, seed),
+            "various": partial(heterogeneity, tables, seed),
+            "linked": partial(linkability, tables, seed),
+            "copied": partial(copies, tables, seed),
+        }
+    )
+    like, told, useful, various = found["like"], found["told"], found["useful"], found["various"]
     components = {
         "F": _gated("F", "Fidelity", like.score, gates.fidelity, gates),
         "A": _gated("A", "Adherence", kept.score, gates.adherence, gates, "no rule holds in train: give rules="),
@@ -219,10 +223,10 @@ def _judged(tables: Tables, own: Rules | None, gates: Gates, seed: int) -> Faith
         fidelity=like,
         adherence=kept,
         membership=told,
-        guesses=guesses,
+        guesses=(*found["single"], *found["linked"], *found["inferred"]),
         utility=useful,
         heterogeneity=various,
-        copies=copies(tables, seed),
+        copies=found["copied"],
         notes=tables.notes,
         outcome=tables.outcome,
         rows={"train": tables.train.height, "holdout": tables.holdout.height, "synthetic": tables.synthetic.height},

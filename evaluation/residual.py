@@ -71,7 +71,7 @@ def residual(attack: Estimate, control: Estimate) -> Estimate:
     --------
     >>> from nearward.evaluation.estimate import wilson
     >>> print(residual(wilson(50, 100), wilson(0, 100)))
-    0.500 (0.392 to 0.596)
+    0.500 (0.401 to 0.596)
     """
     a, b = 1 - attack.value, 1 - control.value
     if b <= 0:

@@ -116,7 +116,7 @@ def _models(seed: int) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     boosting = HistGradientBoostingClassifier(max_iter=80, learning_rate=0.08, max_leaf_nodes=15, early_stopping=False, random_state=seed)
-    trees = ExtraTreesClassifier(100, min_samples_leaf=3, max_features=0.3, n_jobs=-1, random_state=seed)
+    trees = ExtraTreesClassifier(100, min_samples_leaf=3, max_features=0.3, random_state=seed)
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     return dict(zip(LEARNERS, (regression, boosting, trees), strict=True))
 

@@ -161,30 +161,30 @@ class Depends(Rule):
 
     Parameters
     ----------
-    column, on : str
-    pairs : tuple of (value of ``on``, value of ``column``)
-        Values of ``on`` that are not listed are free.
+    column, given : str
+    pairs : tuple of (value of ``given``, value of ``column``)
+        Values of ``given`` that are not listed are free.
     """
 
     column: str
-    on: str
+    given: str
     pairs: tuple[tuple[str, str], ...]
     kind: ClassVar[str] = "depends"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Both."""
-        return (self.on, self.column)
+        return (self.given, self.column)
 
     def judged(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Speak of rows with both, the first of them listed."""
-        cause, effect = _texts(frame, self.on), _texts(frame, self.column)
+        cause, effect = _texts(frame, self.given), _texts(frame, self.column)
         due = cause.replace_strict(dict(self.pairs), default=None, return_dtype=pl.String)
         speaks = (due.is_not_null() & effect.is_not_null()).to_numpy()
         return speaks, (due != effect).fill_null(value=False).to_numpy() & speaks
 
     def __str__(self) -> str:
-        return f"{self.column} follows from {self.on} ({len(self.pairs)} values)"
+        return f"{self.column} follows from {self.given} ({len(self.pairs)} values)"
 
 
 @dataclass(frozen=True)

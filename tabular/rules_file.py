@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -91,12 +91,12 @@ def _entry(rule: Rule) -> dict[str, Any]:
     for one in fields(rule):
         value = getattr(rule, one.name)
         if one.name == "evidence":
-            entry |= {key: got for key in ("source", "rows", "violations", "at_most") if (got := getattr(value, key)) is not None}
-        elif one.name in ("pairs", "terms"):
+            continue
+        if one.name in ("pairs", "terms"):
             entry[one.name] = dict(value)
         else:
             entry[one.name] = list(value) if isinstance(value, tuple) else value
-    return entry
+    return entry | {key: got for key, got in asdict(rule.evidence).items() if got is not None}
 
 
 def _rule(entry: Any, where: str) -> Rule:

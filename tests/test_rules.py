@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.rules import Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rules
+from nearward.tabular.rules import KINDS, Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rules
 from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
 
 FRAME = pl.DataFrame(
@@ -113,6 +115,12 @@ def test_odd_levels_survive_the_file(odd):
 def test_files_that_cannot_be_rules(body, message):
     with pytest.raises(RuleError, match=message):
         from_yaml(body)
+
+
+def test_the_file_that_the_documentation_shows_is_one():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "faith.md").read_text(encoding="utf-8")
+    rules = from_yaml(text.split("```yaml\n")[1].split("```")[0])
+    assert {rule.kind for rule in rules} == set(KINDS)
 
 
 def test_no_such_file(tmp_path):
