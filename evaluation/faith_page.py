@@ -175,6 +175,8 @@ def _membership(card: FaithCard) -> list[str]:
         figure(_forest(card), "Membership attacks on all rows: AUC with intervals that hold together; one half is chance."),
         table(found.attacks, f"Membership attacks. {_TRUST}"),
     ]
+    if any(one is not None and not one.low <= 0.5 <= one.high for one in found.attacks.filter(pl.col("rows") == EVERYONE)["control"]):
+        parts.append(notice("train and holdout differ by themselves (control): the split was not random, and the attacks cannot be read."))
     worst = found.attacks.filter((pl.col("rows") != EVERYONE) & (pl.col("verdict") == "tells members"))
     if worst.height:
         groups = ", ".join(worst.get_column("rows").unique().sort())

@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 NAMES = ("train", "holdout", "synthetic")
 FEWEST_EVENTS = 10
 _FEWEST_ROWS = 50  # below it every interval spans nearly everything
-_SHARE_TOLD = 0.0  # any identical row at all is worth a word
+_FEWEST_PATIENTS = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read_tables(train: Frame, holdout: Frame, synthetic: Frame, outcome: str, po
     Raises
     ------
     MissingColumns, DifferentTables, InputError
-        Columns that lack or differ in kind, an outcome that is constant, missing or of foreign values, too few rows.
+        Columns that lack or differ in kind, an outcome that is constant, missing or of foreign values, fewer than 50 rows or 20 patients.
     SharedPatients
         A patient in both train and holdout.
     TooFewEvents
@@ -110,6 +110,8 @@ def read_tables(train: Frame, holdout: Frame, synthetic: Frame, outcome: str, po
     frames, more = _without_names(frames, outcome)
     repeated = wilson(_matches(frames["holdout"], frames["train"]), frames["holdout"].height)
     notes += more + _repeats(repeated)
+    if frames["train"].width < 2:
+        raise InputError(f"there is no column besides the outcome {outcome!r} to judge")
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=3)
     return Tables(
@@ -137,6 +139,9 @@ def _patients(train: pl.DataFrame, holdout: pl.DataFrame, group: str | None) -> 
     shared = len(set(numbered[0].unique()) & set(numbered[1].unique()))
     if shared:
         raise SharedPatients(shared, group)
+    for name, column in zip(NAMES, numbered, strict=False):
+        if column.n_unique() < _FEWEST_PATIENTS:
+            raise InputError(f"refused: {name} has {column.n_unique()} patients; at least {_FEWEST_PATIENTS} are needed to compare tables")
     train_patient, holdout_patient = (column.rank("dense").cast(pl.Int64).to_numpy() - 1 for column in numbered)
     return train_patient, holdout_patient
 
@@ -264,7 +269,7 @@ def share_in(rows: pl.DataFrame, others: pl.DataFrame) -> Estimate:
 
 
 def _repeats(repeated: Estimate) -> list[str]:
-    if repeated.value <= _SHARE_TOLD:
+    if repeated.value == 0:
         return []
     return [
         f"{repeated.value:.1%} of the holdout's rows are identical to a row of train. Narrow tables repeat by nature; in a wide one it "

@@ -80,6 +80,16 @@ def test_patients_on_both_sides_are_refused_and_not_named(three):
         read_tables(train, holdout.with_columns(patient=pl.lit(None, dtype=pl.Int64)), three["synthetic"], "died", group="patient")
 
 
+def test_few_patients_and_no_columns_are_refused(three):
+    visits = {
+        name: three[name].with_columns(patient=pl.int_range(pl.len()) % 19 + start) for name, start in (("train", 0), ("holdout", 50))
+    }
+    with pytest.raises(InputError, match="train has 19 patients; at least 20"):
+        read_tables(**visits, synthetic=three["synthetic"], outcome="died", group="patient")
+    with pytest.raises(InputError, match="no column besides the outcome"):
+        read_tables(*(frame.select("died") for frame in three.values()), outcome="died")
+
+
 def test_identical_rows_are_told_with_their_share(three):
     with pytest.warns(DataWarning, match=r"10\.0% of the holdout's rows are identical"):
         tables = change(three, holdout=pl.concat([three["train"][:30], three["holdout"][30:]]))
