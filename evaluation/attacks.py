@@ -26,7 +26,8 @@ from nearward.evaluation.space import Points, Space, nearest, sampled
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ATTACKS = ("density ratio", "nearest neighbour", "local density", "classifier", "edit distance", "near copy")
+NEAR_COPY = "near copy"
+ATTACKS = ("density ratio", "nearest neighbour", "local density", "classifier", "edit distance", NEAR_COPY)
 _NEIGHBOURS = 5
 _COUNTED = 40  # synthetic neighbours that are weighed; further ones weigh nothing
 _AXES = 8  # of the space where densities are estimated

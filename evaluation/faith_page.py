@@ -106,7 +106,7 @@ def _verdict(card: FaithCard) -> list[str]:
     if card.passed:
         box = notice("all five components pass their gates.", "good")
     elif failed:
-        box = notice(f"{', '.join(failed)}. This table should not be used as if it were faithful.", "bad")
+        box = notice(f"{', '.join(failed)}. This table should not be handed out, or relied on, on the strength of this card.", "bad")
     else:
         box = notice(f"not measurable: {', '.join(unknown)}. Nothing failed, and the card did not pass.", "warning")
     shown = pl.DataFrame(

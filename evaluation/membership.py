@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.evaluation.attacks import ATTACKS, Rows, attack
+from nearward.evaluation.attacks import ATTACKS, NEAR_COPY, Rows, attack
 from nearward.evaluation.estimate import Estimate, exact
 from nearward.evaluation.placements import Parted, part, pooled
 from nearward.evaluation.space import Space, sampled
@@ -198,7 +198,8 @@ def _caught(halves: list[_Half], group: str, j: int) -> Estimate | None:
         allowed = int(_ALARMS * len(others))
         if not allowed:
             return None
-        caught += int((members > others[-1 - allowed]).sum())
+        threshold = 0.5 if ATTACKS[j] == NEAR_COPY else others[-1 - allowed]  # that attack's calls were set at 1 % of the reference
+        caught += int((members > threshold).sum())
         asked += len(members)
     return exact(caught, asked)
 

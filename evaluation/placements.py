@@ -42,10 +42,10 @@ class Parted:
 
     @property
     def error(self) -> Floats:
-        """Standard error of each area (s,), never below what one row in doubt would make."""
+        """Standard error of each area (s,), with one row more in doubt on either side: a score that calls few rows is not that sure."""
         count = len(self.influence)
-        found = np.sqrt((self.influence**2).sum(axis=0) * count / max(count - 1, 1))
-        return np.asarray(np.maximum(found, 1.0 / max(self.n, 1)))
+        found = (self.influence**2).sum(axis=0) * count / max(count - 1, 1)
+        return np.asarray(np.sqrt(found + 2 / max(count, 1) ** 2))
 
     def simultaneous(self, seed: int) -> list[Estimate]:
         """Return the areas with intervals that all hold at once, by the multiplier bootstrap of the greatest deviation."""

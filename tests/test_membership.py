@@ -43,6 +43,8 @@ def test_a_copycat_is_told_by_each_attack_and_hides_nothing(three):
     areas = {name: area for name, rows, area in found.attacks.select("attack", "rows", "AUC").iter_rows() if rows == EVERYONE}
     assert set(areas) == set(ATTACKS)
     assert all(area.low > 0.5 for area in areas.values()), areas
+    caught = {name: one for name, rows, one in found.attacks.select("attack", "rows", "true at 1 % false").iter_rows() if rows == EVERYONE}
+    assert min(caught[name].low for name in ("nearest neighbour", "classifier", "edit distance", "near copy")) > 0.9
 
 
 def test_fresh_rows_are_innocent_and_everything_is_reported(three):
