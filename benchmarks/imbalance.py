@@ -7,10 +7,11 @@ nearest in standardised columns and one-hot ("raw kNN"); the same with the class
 and AWARE's with the LoRA adapter, where the out-of-fold AUPRC keeps it.
 
 Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``rows``, 300 to 50,000 training rows as they come;
-``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 10,000 test
+``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 5,000 test
 rows (as they come, disjoint between seeds) from the other side of one split by patients. Intervals: 95 %, test patients resampled, paired.
 
-What does not depend on the network's weights lies in out/imbalance and is not made again; --prepare makes that alone. --publish writes
+What does not depend on the network's weights lies in out/imbalance and is not made again; --prepare makes that alone. What was judged lies
+there too, under a digest of the weights. --publish writes
 benchmarks/imbalance.csv, docs/pictures/imbalance-*.svg and the tables of docs/benchmarks.md.
 """
 
@@ -22,6 +23,7 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ KEPT = ROOT / "out" / "imbalance"
 RATIOS, ROWS, NOISE = (5, 10, 20, 50, 100, 200, 500), (300, 1_000, 3_000, 10_000, 50_000), (0, 10, 30, 100)
 LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
 RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
-_STORED, _NOISY_STORED, _ASKED, _NEIGHBOURS = 10_000, 3_000, 10_000, 128
+_STORED, _NOISY_STORED, _ASKED, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
 _FLOOR = 8  # events that the floor adds at least, as retrieval's does
 _RULE = Rule(_NEIGHBOURS, True, 1.0)
 
@@ -85,7 +87,7 @@ def main() -> None:
         if not cell.path.exists():
             _keep(cell)
         if not told.prepare:
-            found.append((cell, _judge(cell)))
+            found.append((cell, _judged(cell)))
     if told.prepare:
         return
     figures, gains = _figures(found), _gains(found)
@@ -189,6 +191,24 @@ def _raw_neighbours(seen: pl.DataFrame, new: pl.DataFrame, outcome: np.ndarray) 
 # ---- what the network says ----------------------------------------------------------------------------------------------------------
 
 
+def _judged(cell: Cell) -> dict[str, Any]:
+    """Judge a cell, or take what was kept of judging it with these weights."""
+    path = cell.path.with_suffix(f".{_weights()}.judged")
+    if not path.exists():
+        found = _judge(cell)
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(pickle.dumps(found))
+        temporary.replace(path)
+    told: dict[str, Any] = pickle.loads(path.read_bytes())
+    return told
+
+
+@cache
+def _weights() -> str:
+    """Eight letters that change with the network's weights."""
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in load_net().parameters())).hexdigest()[:8]
+
+
 def _judge(cell: Cell) -> dict[str, Any]:
     """Return the risks under every context, and what judging them needs."""
     kept = pickle.loads(cell.path.read_bytes())
@@ -240,11 +260,10 @@ def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) ->
 
 def _figures(found: list[tuple[Cell, dict[str, Any]]]) -> pl.DataFrame:
     """One row for each training set and context."""
-    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in load_net().parameters())).hexdigest()[:8]
     return pl.DataFrame(
         [
             {"study": c.study, "task": c.cohort.name, "level": c.level, "seed": c.seed, "events": told["events"], "context": name}
-            | {"auprc": auprc, "adapter_kept": told["adapter"]["kept"], "weights": digest}
+            | {"auprc": auprc, "adapter_kept": told["adapter"]["kept"], "weights": _weights()}
             for c, told in found
             for name, auprc in told["auprc"].items()
         ]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import polars as pl
+from page import DOCS, markdown, replace_part
 
-ROOT = Path(__file__).resolve().parents[1]
-PICTURES = ROOT / "docs" / "pictures"
+PICTURES = DOCS / "pictures"
 COLOURS = {"random": "#b0b0b0", "raw kNN": "#c98b2b", "raw kNN, floor": "#e5c07b", "AWARE": "#1f5fa8", "AWARE + adapter": "#2a9d62"}
 TITLES = {
     "ratio": "Other rows for each event, among 10,000 training rows",
@@ -20,17 +20,13 @@ TITLES = {
 def publish(figures: pl.DataFrame, gains: pl.DataFrame) -> None:
     """Write the CSV, the pictures, and the parts of docs/benchmarks.md between the marks; studies that were not run stay as they are."""
     studies = list(dict.fromkeys(gains["study"]))
-    table, page = ROOT / "benchmarks" / "imbalance.csv", ROOT / "docs" / "benchmarks.md"
+    table = Path(__file__).with_name("imbalance.csv")
     others = pl.read_csv(table).filter(~pl.col("study").is_in(studies)) if table.exists() else figures.clear()
     pl.concat([figures, others.cast(dict(figures.schema))]).write_csv(table, float_precision=5)
-    text = page.read_text(encoding="utf-8")
     for study in studies:
         here = gains.filter(pl.col("study") == study).drop("study")
         draw(figures.filter(pl.col("study") == study), here, PICTURES / f"imbalance-{study}.svg", TITLES[study])
-        begin, end = f"<!-- imbalance {study}: begin -->", f"<!-- imbalance {study}: end -->"
-        body = f"![AUPRC by context](pictures/imbalance-{study}.svg)\n\n{markdown(here)}"
-        text = f"{text.split(begin)[0]}{begin}\n\n{body}\n\n{end}{text.split(end)[1]}"
-    page.write_text(text, encoding="utf-8")
+        replace_part("benchmarks.md", f"imbalance {study}", f"![AUPRC by context](pictures/imbalance-{study}.svg)\n\n{markdown(here)}")
 
 
 def draw(figures: pl.DataFrame, gains: pl.DataFrame, path: Path, title: str) -> None:
@@ -54,10 +50,3 @@ def draw(figures: pl.DataFrame, gains: pl.DataFrame, path: Path, title: str) -> 
     plt.rcParams["svg.hashsalt"] = "nearward"
     shown.savefig(path, metadata={"Date": None})
     plt.close(shown)
-
-
-def markdown(table: pl.DataFrame) -> str:
-    """A Markdown table, figures to three digits."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * table.width]
-    lines += ["| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in table.iter_rows()]
-    return "\n".join(lines)

@@ -6,7 +6,8 @@
 
 Every check has figures and some have a wanted one: where it is missed the check fails, and the command ends with status 1 and the list.
 What does not depend on the weights is fitted once and kept in out/incontext (``probes.py``): the first run takes an hour on two cores,
-most of it for --cohorts, further weights take minutes. --only names some of the checks. --publish writes benchmarks/incontext.csv.
+most of it for --cohorts, further weights take minutes. --only names some of the checks. --publish writes benchmarks/incontext.csv, the
+tables of docs/benchmarks.md and the card of docs/incontext.md.
 
 Letters: n stored rows, q query rows, d columns, m experts, c context rows.
 """
@@ -14,7 +15,6 @@ Letters: n stored rows, q query rows, d columns, m experts, c context rows.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -65,10 +65,12 @@ class Book:
 
     sha256: str
     lines: list[dict[str, Any]] = field(default_factory=list)
+    tables: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     console: Console = field(default_factory=Console)
 
     def table(self, check: str, rows: dict[str, dict[str, Any]], digits: int = 3) -> None:
         """Print a table, and note its numbers."""
+        self.tables[check] = rows
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         shown = Table("", *names, title=check, title_justify="left")
         for case, row in rows.items():
@@ -103,7 +105,7 @@ def main() -> None:
     asked.add_argument("--cohorts", action="store_true", help="judge the public cohorts too")
     asked.add_argument("--data", type=Path, default=DATA, help="folder of cohorts: table.parquet with table.json")
     asked.add_argument("--only", default="", help=f"some checks, with commas: {', '.join([*CHECKS, 'cohorts'])}")
-    asked.add_argument("--publish", action="store_true", help="write benchmarks/incontext.csv")
+    asked.add_argument("--publish", action="store_true", help="write benchmarks/incontext.csv and the parts of docs/ that it owns")
     told = asked.parse_args()
     only = [part for part in told.only.split(",") if part]
     with tempfile.TemporaryDirectory() as folder:
@@ -117,10 +119,9 @@ def main() -> None:
             judge_cohorts(net, told.data, book)
     failed = book.close()
     if told.publish:
-        with (HERE / "incontext.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(book.lines[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(book.lines)
+        from incontext_page import publish
+
+        publish(book.lines, book.tables, path)
     sys.exit("\n".join(["failed:", *failed]) if failed else 0)
 
 
@@ -226,7 +227,7 @@ def judge_probes(net: InContextNet, path: Path, book: Book) -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for task in (task for seed in SEEDS for task in probes(seed)):
         fitted = fit(task)
-        risk = embed(net, fitted).ask(fitted.value, fitted.score, [context(fitted)]).vote
+        risk = embed(net, fitted).ask(fitted.value, fitted.score, [context(fitted)])[0]
         risks = {NETWORK: risk, MEAN: mean_of_experts(fitted), **fitted.rivals}
         experts = dict(zip(fitted.names, fitted.score.T, strict=True))
         best = max(experts, key=lambda name: roc_auc_score(fitted.outcome, experts[name]))
@@ -356,7 +357,7 @@ def judge_cohorts(net: InContextNet, folder: Path, book: Book) -> None:
 
 def _risks(net: InContextNet, fitted: Fitted) -> dict[str, Rows]:
     embedded, stored = left_out(net, fitted)
-    risk = embedded.ask(fitted.value, fitted.score, [context(fitted)]).vote
+    risk = embedded.ask(fitted.value, fitted.score, [context(fitted)])[0]
     together = stacked_with(fitted, stored, risk)
     return {NETWORK: risk, MEAN: mean_of_experts(fitted), "stack": fitted.stacked, "stack with it": together, **fitted.rivals}
 

@@ -88,6 +88,7 @@ class Fitted:
     value, score : (q, d), (q, m), of the asked rows
     names : m names of the experts
     stacked, stacked_stored : (q,), (n,), log-odds by the stack without the network; of the stored rows out of fold
+    pull : float, that stack's
     rivals : name -> (q,), risks of logistic regression and LightGBM
     outcome, group : (q,)
     """
@@ -100,6 +101,7 @@ class Fitted:
     names: list[str]
     stacked: Rows
     stacked_stored: Rows
+    pull: float
     rivals: dict[str, Rows]
     outcome: Rows
     group: Rows
@@ -134,7 +136,7 @@ def _fit(task: Task) -> Fitted:
     members = whole._members(scores, context.vote, head, retriever.has_head)
     (found, near), head = retriever.contexts(new.dense, (retriever.rule, RULE))
     asked = whole._members(panel.scores(new)[0], found.vote, head, retriever.has_head)
-    stack, left_out, _ = fit_stack(members, known, fold, group)
+    stack, left_out, pull = fit_stack(members, known, fold, group)
     stored = StoredRows(panel.values(rows, fold), members, rows.dense, known, group, fold)
     (near_stored,) = retriever.left_out(rows.dense, group, (RULE,))
     models = baselines()
@@ -147,6 +149,7 @@ def _fit(task: Task) -> Fitted:
         [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])],
         stack.log_odds(asked),
         left_out,
+        pull,
         {n: models[n](task.stored, known, task.asked) for n in ("LogisticRegression", "LightGBM") if n in models},
         task.outcome,
         task.group_asked,
@@ -176,7 +179,7 @@ def embed(net: InContextNet, fitted: Fitted) -> Embedded:
 def stacked_with(fitted: Fitted, stored: Rows, asked: Rows) -> Rows:
     """Return the log-odds (q,) of the stack that the in-context model's risks (n,), (q,) have joined."""
     rows = fitted.rows
-    stack, _, _ = fit_stack(np.column_stack([rows.score, log_odds(stored)]), rows.outcome, rows.fold, rows.group)
+    stack, _, _ = fit_stack(np.column_stack([rows.score, log_odds(stored)]), rows.outcome, rows.fold, rows.group, (fitted.pull,))
     return stack.log_odds(np.column_stack([fitted.score, log_odds(asked)]))
 
 

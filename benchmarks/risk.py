@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from baselines import baselines, stacked, standardised
+from page import markdown, replace_part
 from protocol import DATA, cohorts, splits
 from scoring import expected_error, figures, paired_intervals
 from sklearn.metrics import average_precision_score
@@ -28,9 +29,10 @@ import nearward as nw
 from nearward.cohort import Cohort
 from nearward.tabular.encode import Encoding
 from nearward.tabular.schema import Schema
+from nearward.tabular.shipped import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS, VOTE = "nearward", "AWARE vote"
+OURS, VOTE = "nearward", "vote"  # of the similar patients, as the in-context model weighs them where it is in use
 RAW, ENCODED = "raw kNN", "encoded kNN"  # standardised columns and one-hot; the encoding that the encoders start from
 _RAW_NEIGHBOURS = (25, 50, 125, 250)
 
@@ -76,9 +78,10 @@ def run_task(cohort: Cohort, kept: Path, again: list[str]) -> list[dict[str, obj
 
 @cache
 def _digest(ours: bool) -> str:
-    """Eight letters that change with the code behind a model's predictions."""
+    """Eight letters that change with the code and the weights behind a model's predictions."""
     folders = [ROOT / name for name in ("nearward", "tabular", "retrieval")]
-    files = sorted(path for folder in folders for path in folder.glob("*.py")) if ours else [ROOT / "benchmarks" / "baselines.py"]
+    code = [*sorted(path for folder in folders for path in folder.glob("*.py")), SHIPPED]
+    files = code if ours else [ROOT / "benchmarks" / "baselines.py"]
     skipped = ("cli.py", "demo.py", "progress.py", "cohort.py", "__init__.py")
     return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.name not in skipped)).hexdigest()[:8]
 
@@ -184,21 +187,9 @@ def _told(interval: tuple[float, float, float]) -> str:
 
 def publish(table: pl.DataFrame, gains: pl.DataFrame) -> None:
     """Replace the part of docs/benchmarks.md that this script owns."""
-    page = ROOT / "docs" / "benchmarks.md"
-    begin, end = "<!-- risk: begin -->", "<!-- risk: end -->"
-    text = page.read_text(encoding="utf-8")
-    before, after = text.split(begin)[0], text.split(end)[1]
-    body = f"AUPRC, mean over the test folds:\n\n{_markdown(table)}\n\n"
-    body += f"nearward beside each task's best baseline, in one run:\n\n{_markdown(gains)}"
-    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}", encoding="utf-8")
-
-
-def _markdown(frame: pl.DataFrame) -> str:
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
-    for row in frame.iter_rows():
-        cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    body = f"AUPRC, mean over the test folds:\n\n{markdown(table)}\n\n"
+    body += f"nearward beside each task's best baseline, in one run:\n\n{markdown(gains)}"
+    replace_part("benchmarks.md", "risk", body)
 
 
 if __name__ == "__main__":

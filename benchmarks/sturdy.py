@@ -39,12 +39,11 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
     in_double = _furthest(_log_odds(exact, _double(asked)), _log_odds(exact, _double(moved)))
     yield "order of the context: log-odds, double precision", in_double, 1e-6
 
-    plain = embed(net, fitted).ask(fitted.value, fitted.score, [near]).vote
+    plain = _risk(net, fitted, near)
     dealt = draw.permutation(n)
     stored = replace(rows, value=rows.value[dealt], score=rows.score[dealt], outcome=rows.outcome[dealt])
     other = replace(near, row=np.where(near.row >= 0, np.argsort(dealt)[near.row], -1))
-    risk = embed(net, replace(fitted, rows=stored)).ask(fitted.value, fitted.score, [other]).vote
-    yield "order of the stored rows: risk", _furthest(plain, risk), _RISK
+    yield "order of the stored rows: risk", _furthest(plain, _risk(net, replace(fitted, rows=stored), other)), _RISK
 
     def shown(columns: Rows, experts: Rows) -> Rows:
         table = rows.value[:, columns], rows.score[:, experts], fitted.value[:, columns], fitted.score[:, experts]
@@ -108,7 +107,7 @@ def _with(fitted: Fitted, table: Table) -> Fitted:
 
 
 def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
-    return embed(net, fitted).ask(fitted.value, fitted.score, [near]).vote
+    return embed(net, fitted).ask(fitted.value, fitted.score, [near])[0]
 
 
 def _questions(net: InContextNet, fitted: Fitted, near: Context) -> Questions:

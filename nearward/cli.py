@@ -138,7 +138,7 @@ def similar(
     row: Annotated[int, typer.Option(help="Row of the table, from 0.")] = 0,
     k: Annotated[int, typer.Option("-k", help="How many patients to show.")] = 10,
 ) -> None:
-    """Show the patients whose vote a row's is: weights, outcomes, and the features that differ."""
+    """Show the patients whose vote a row's is: weights, outcomes, what makes them similar, and the features that differ."""
     from nearward.risk import load
     from nearward.tabular.errors import InputError
     from nearward.tabular.frame import read_table
@@ -152,6 +152,8 @@ def similar(
         f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote {scores['vote']:.3f}; "
         f"{scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
     )
+    gate = ", ".join(f"{name} {share:.0%}" for name, share in fitted.gate(asked).head(6).iter_rows())
+    typer.echo(f"what makes patients similar to this one: {gate}")
     found = fitted.similar(asked, k=k)
     _show(found.drop(found.columns[0]), "the weightiest of its similar patients")
 

@@ -217,7 +217,7 @@ def fit_risk(
         asked = StoredRows(panel.values(rows, fold), members, rows.dense, outcome, group, fold)
         backbone, risk, told = _fit_backbone(recipe, encoding, rows.numbers, asked, retriever, tick)
         with_it = np.column_stack([members, log_odds(risk)])
-        wider = fit_stack(with_it, outcome, fold, group)
+        wider = fit_stack(with_it, outcome, fold, group, (pull,))  # as freely as without it: else the freedom is judged, not the model
         alone, together = (float(average_precision_score(outcome, z)) for z in (left_out, wider[1]))
         told |= {"auprc": float(average_precision_score(outcome, risk)), "auprc_panel_alone": alone, "auprc_together": together}
         told["in_use"] = together > alone

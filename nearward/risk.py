@@ -229,10 +229,20 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = self._conform(frame)
         return similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k)
 
-    def gate(self) -> pl.DataFrame:
-        """Return what made patients similar: each column's share of the encoders' mean gate over the stored rows."""
+    def gate(self, X: Any = None) -> pl.DataFrame:
+        """Return what makes patients similar: each column's share of the encoders' mean gate.
+
+        Parameters
+        ----------
+        X : frame of q rows, optional; the stored patients by default
+
+        Returns
+        -------
+        pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
+        """
         check_is_fitted(self, "_model")
-        share = self._model.gate(self._records.drop(_ID, _OUTCOME))
+        rows = self._records.drop(_ID, _OUTCOME) if X is None else self._conform(self._frame(X))
+        share = self._model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 
     # ---- on disk ----------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def resume(folder: Path, run: RunConfig, net: NetConfig, device: str, start: Pat
     path = folder / CHECKPOINT
     if not path.exists():
         return (begin_from(start, run, device) if start else Trainer(run, net, device)), 0.0
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(path) as arrays:
         about = json.loads(str(arrays["about"]))
         if about["run"]["seed"] != run.seed:
             raise SystemExit(f"{path} is a run with seed {about['run']['seed']}: use that seed, or another --out")

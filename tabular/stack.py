@@ -17,7 +17,7 @@ from nearward.tabular.calibrate import Calibration, log_loss, logistic
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_PULLS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
+PULLS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
 _TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
 
 
@@ -42,7 +42,9 @@ class Stack:
         return out
 
 
-def fit_stack(scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None) -> tuple[Stack, Floats, float]:
+def fit_stack(
+    scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None, pulls: tuple[float, ...] = PULLS
+) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
     How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
@@ -55,6 +57,8 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = No
     fold : (n,)
     group : (n,), optional
         Patient numbers from 0: the standard error is over patients.
+    pulls : tuple of float, rising
+        Penalties to choose among: how strongly weights are drawn to the plain mean.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = No
         member = _calibrations(scores[~inside], outcome[~inside])
         parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
     scored = []
-    for pull in _PULLS:
+    for pull in pulls:
         left_out = np.empty(len(outcome))
         for inside, seen, known, asked in parts:
             weight, shift = _weights(seen, known, pull)
@@ -80,7 +84,7 @@ def fit_stack(scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = No
     patients = np.stack([np.bincount(owner, weights=row) for row in excess])  # (pulls, patients)
     near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
     chosen = int(np.flatnonzero(near)[-1])
-    pull, left_out = _PULLS[chosen], scored[chosen]
+    pull, left_out = pulls[chosen], scored[chosen]
     member = _calibrations(scores, outcome)
     weight, shift = _weights(_calibrated(member, scores), outcome, pull)
     return Stack(member, weight, shift), left_out, pull

@@ -60,6 +60,7 @@ def test_score_writes_ids_risks_and_bands(place):
 def test_similar_prints_the_voters(place):
     told = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
     assert "row 3: risk" in told
+    assert re.search(r"similar to this one: \w+ \d+%, ", told)
     assert "weight" in told
     assert "→" in told
     nearward("similar", "model", "new.parquet", "--row", 400, cwd=place, code=2)

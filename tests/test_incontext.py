@@ -286,13 +286,16 @@ def test_experts_that_are_not_there_are_not_heard() -> None:
 
 @pytest.mark.parametrize("nearness", [-4.0, -1.0, 0.0, 2.0])
 def test_the_nearest_rows_of_an_outcome_weigh_most(nearness: float) -> None:
-    """A planted duplicate of the query, at distance 0, outweighs every other row of its outcome, and weight falls with distance."""
+    """Where only distance tells rows apart, a planted duplicate of the query outweighs every other row of its outcome, and weight falls."""
     asked = question(7)
     twin = torch.arange(Q) % 2  # rows 0 and 1 are in every context
     asked = replace(asked, apart=asked.apart.masked_fill(torch.arange(K) == twin[:, None], 0.0))
     net = InContextNet(TINY).eval()
     with torch.no_grad():
         net.nearness.fill_(nearness)
+        for look in net.looks:
+            look.asks.weight.zero_()
+            look.asks.bias.zero_()
     out = asked.ask(net)
     for task in range(B):
         for q in range(Q):

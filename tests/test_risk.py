@@ -88,6 +88,9 @@ def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
     gate = fitted.gate()
     assert set(gate["column"]) == set(clinic[0].columns)
     assert gate["share"].sum() == pytest.approx(1)
+    one, other = (dict(fitted.gate(clinic[0][i : i + 1]).iter_rows()) for i in (0, 1))
+    assert sum(one.values()) == pytest.approx(1)
+    assert one != other  # the gate looks at the patient
 
 
 def test_other_prevalence_moves_risks_but_not_their_order(fitted, clinic, new):

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.tabular import stack as module
 from nearward.tabular.calibrate import log_loss, log_odds, logistic
-from nearward.tabular.stack import fit_stack
+from nearward.tabular.stack import PULLS, fit_stack
 
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,7 +25,7 @@ def test_a_dominant_member_is_found_where_events_are_many() -> None:
     stack, left_out, pull = fit_stack(scores, outcome, fold)
     assert stack.weight[0] > 0.75
     assert stack.weight[1:].max() < 0.25
-    assert pull == min(module._PULLS)
+    assert pull == min(PULLS)
     alone = fit_stack(scores[:, :1], outcome, fold)[1]
     assert log_loss(left_out, outcome) <= log_loss(alone, outcome) + 1e-3
 
@@ -40,43 +39,38 @@ def test_the_plain_mean_is_kept_where_events_are_few_and_members_alike() -> None
 
 
 @pytest.mark.parametrize("pull", [1.0, 1e6])
-def test_the_pull_draws_the_weights_to_the_plain_mean(pull: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PULLS", (pull,))
-    weight = fit_stack(*cohort(2, 800))[0].weight
+def test_the_pull_draws_the_weights_to_the_plain_mean(pull: float) -> None:
+    weight = fit_stack(*cohort(2, 800), pulls=(pull,))[0].weight
     away = np.abs(weight - 1 / 3).max()
     assert (away > 0.2) if pull == 1 else (away < 1e-2)
 
 
 @pytest.mark.parametrize("fold_number", [0, 3])
-def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PULLS", (10.0,))
+def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int) -> None:
     scores, outcome, fold = cohort(3, 200)
     inside = fold == fold_number
     flipped = np.where(inside, 1 - outcome, outcome)
-    before, after = (fit_stack(scores, y, fold)[1] for y in (outcome, flipped))
+    before, after = (fit_stack(scores, y, fold, pulls=(10.0,))[1] for y in (outcome, flipped))
     assert np.array_equal(before[inside], after[inside])
     assert np.abs(before - after)[~inside].min() > 0
 
 
-def test_a_left_out_score_is_the_stack_of_the_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PULLS", (10.0,))
+def test_a_left_out_score_is_the_stack_of_the_other_folds() -> None:
     scores, outcome, fold = cohort(4, 300)
-    left_out = fit_stack(scores, outcome, fold)[1]
+    left_out = fit_stack(scores, outcome, fold, pulls=(10.0,))[1]
     for f in range(5):
         others = fold != f
-        without = fit_stack(scores[others], outcome[others], fold[others])[0]
+        without = fit_stack(scores[others], outcome[others], fold[others], pulls=(10.0,))[0]
         assert left_out[~others] == pytest.approx(without.log_odds(scores[~others]), abs=1e-6)
 
 
-def test_the_strongest_pull_within_one_standard_error_of_the_best_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strongest_pull_within_one_standard_error_of_the_best_is_taken() -> None:
     scores, outcome, fold = cohort(5, 250, noise=(1.0, 2.0, 4.0))
     _, left_out, pull = fit_stack(scores, outcome, fold)
     rows = {}
-    for one in module._PULLS:
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "_PULLS", (one,))
-            z = fit_stack(scores, outcome, fold)[1]
-            rows[one] = np.logaddexp(0, z) - outcome * z
+    for one in PULLS:
+        z = fit_stack(scores, outcome, fold, pulls=(one,))[1]
+        rows[one] = np.logaddexp(0, z) - outcome * z
     best = min(rows, key=lambda one: rows[one].mean())
     near = [one for one in rows if (rows[one] - rows[best]).mean() <= (rows[one] - rows[best]).std() / len(outcome) ** 0.5]
     assert pull == max(near)
