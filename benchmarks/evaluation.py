@@ -23,11 +23,11 @@ import numpy as np
 import polars as pl
 from card import CASES as CARD_CASES
 from card import measure_card
+from page import markdown, replace_part
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 import nearward as nw
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS, RESAMPLES = 100_000, 1_000
 _RISK_CASES = {  # name -> middle of the log-odds, rows a patient, subgroups
     "1 % events, every row a patient": (-5.3, 1, []),
@@ -53,7 +53,7 @@ def main() -> None:
             table = pl.DataFrame([in_own_process(case, told.sdmetrics) for case in cases])
             print(markdown(table), flush=True)
             if told.publish:
-                publish(f"evaluation {name}", table)
+                replace_part("benchmarks.md", f"evaluation {name}", markdown(table))
 
 
 def measure_risk(case: str) -> dict[str, object]:
@@ -101,19 +101,6 @@ def in_own_process(case: str, sdmetrics: str) -> dict[str, object]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def publish(mark: str, table: pl.DataFrame) -> None:
-    """Replace the part of docs/benchmarks.md between the marks."""
-    page = ROOT / "docs" / "benchmarks.md"
-    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-    text = page.read_text(encoding="utf-8")
-    page.write_text(f"{text.split(begin)[0]}{begin}\n\n{markdown(table)}\n\n{end}{text.split(end)[1]}", encoding="utf-8")
-
-
-def markdown(frame: pl.DataFrame) -> str:
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in frame.iter_rows())])
 
 
 if __name__ == "__main__":
