@@ -8,7 +8,6 @@ Letters: ``n`` rows, ``c`` draws at a time.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
@@ -19,6 +18,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from nearward.evaluation.estimate import LEVEL, Estimate
+from nearward.tabular.workers import cores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,7 +83,7 @@ def resample(patient: Ints, measure: Callable[[NDArray[np.uint16]], Floats], res
         times = np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.uint16)
         return measure(times if alone else times[:, patient])
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_workers()) as pool:  # threads of threads would wait for each other
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:  # threads of threads would wait for each other
         return np.concatenate(list(pool.map(part, range(len(starts)))))
 
 
@@ -136,8 +136,3 @@ def at_edge(value: float, independent: int, n: int) -> Estimate:
     """
     reach = ((1 - LEVEL) / 2) ** (1 / max(independent, 1))
     return Estimate(value, 0.0, 1 - reach, n) if value == 0 else Estimate(value, reach, 1.0, n)
-
-
-def _workers() -> int:
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(here, 8)

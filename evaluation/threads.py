@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+from nearward.tabular.workers import cores
 
 
 @contextmanager
@@ -31,7 +32,6 @@ def side_by_side(pieces: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         with threadpool_limits(limits=1, user_api="openmp"):  # this limit holds for the calling thread alone
             return piece()
 
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with one_thread(), ThreadPoolExecutor(min(count, len(pieces))) as pool:
+    with one_thread(), ThreadPoolExecutor(min(cores(), len(pieces))) as pool:
         begun = {name: pool.submit(alone, piece) for name, piece in pieces.items()}
         return {name: piece.result() for name, piece in begun.items()}

@@ -25,7 +25,7 @@ def test_draws_are_multinomial_and_seeded(monkeypatch: pytest.MonkeyPatch) -> No
     assert draws.shape == (400, n)
     assert (draws.sum(axis=1) == n).all()
     assert draws.var(axis=0).mean() == pytest.approx(1 - 1 / n, rel=0.05)
-    monkeypatch.setattr(bootstrap, "_workers", lambda: 1)
+    monkeypatch.setattr(bootstrap, "cores", lambda: 1)
     np.testing.assert_array_equal(draws, resample(np.arange(n), lambda w: w.astype(float), 400, seed=3))
     assert not np.array_equal(draws, resample(np.arange(n), lambda w: w.astype(float), 400, seed=4))
 
