@@ -14,9 +14,31 @@ _HOMES = {
     "EncoderConfig": "nearward.retrieval.encoder",
     "NearwardError": "nearward.tabular.errors",
     "correct_prior": "nearward.tabular.calibrate",
+    "Estimate": "nearward.evaluation.estimate",
+    "FaithCard": "nearward.evaluation.faith",
+    "Rules": "nearward.tabular.rules",
+    "RiskReport": "nearward.evaluation.risk",
+    "compare_risks": "nearward.evaluation.compare",
+    "evaluate_risk": "nearward.evaluation.risk",
+    "faith_card": "nearward.evaluation.faith",
 }
 
-__all__ = ["EncoderConfig", "NearwardError", "RiskClassifier", "Schema", "__version__", "correct_prior", "load"]
+__all__ = [
+    "EncoderConfig",
+    "Estimate",
+    "FaithCard",
+    "NearwardError",
+    "RiskClassifier",
+    "RiskReport",
+    "Rules",
+    "Schema",
+    "__version__",
+    "compare_risks",
+    "correct_prior",
+    "evaluate_risk",
+    "faith_card",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,7 @@
-"""The command line: demo, schema, fit, score, similar, inspect. Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable."""
+"""The command line: demo, schema, fit, score, similar, inspect, evaluate.
+
+Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable, 4 a synthetic table did not pass.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearward.evaluate import app as evaluate_app
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -18,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(evaluate_app, name="evaluate")
 
 Table = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
@@ -31,7 +37,7 @@ def demo(
     task: Annotated[str | None, typer.Option(help="One of the sidecar's extra targets.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and the model.")] = 0,
 ) -> None:
-    """Fit, compare, explain and save on real patients; without --data on biopsies that come with scikit-learn."""
+    """Fit, compare, explain, save and report on real patients; without --data on biopsies that come with scikit-learn."""
     from nearward.demo import run
 
     run(data, schema, task, seed)

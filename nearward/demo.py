@@ -1,4 +1,4 @@
-"""The main job from end to end on real patients, with nothing to download: fit, compare, explain, save, load, compare again."""
+"""The main job from end to end on real patients, with nothing to download: fit, compare, explain, save, load, report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nearward.cohort import Cohort, read_cohort
+from nearward.evaluation.compare import compare_risks
+from nearward.evaluation.risk import evaluate_risk
+from nearward.evaluation.sample import FEWEST
 from nearward.progress import progress
 from nearward.risk import RiskClassifier, load
 from nearward.tabular.encode import Encoding
@@ -29,6 +31,7 @@ Rows = NDArray[np.int64]
 
 _MALIGNANT_SHARE = 0.2
 _RESAMPLES = 500
+_PAGE = Path("nearward-demo.html")  # in the current folder; the next demo writes over it
 _AT_MOST = 20_000  # rows of a user's cohort that the demo trains on
 
 
@@ -45,7 +48,15 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
         model = RiskClassifier(seed=seed, progress=tick).fit(cohort.features[train], y, groups=group)
     scored = model.predict_frame(cohort.features[test])
     risks = {"nearward": scored.get_column("risk").to_numpy(), **_others(cohort.features, train, test, y)}
-    _table(risks, y_test, seed)
+    judged = pl.DataFrame({"event": y_test, **risks})
+    patients = None if cohort.group is None else "patient"
+    if cohort.group is not None:
+        judged = judged.with_columns(patient=pl.Series(cohort.group[test]))
+    enough = min(y_test.sum(), len(y_test) - y_test.sum()) >= FEWEST
+    if enough:
+        _compare(judged, list(risks), patients, seed)
+    else:
+        typer.echo(f"too few held-out events to judge anything: {FEWEST} are needed, and as many rows without")
 
     riskiest = int(scored.get_column("risk").arg_max() or 0)
     facts = scored.row(riskiest, named=True)
@@ -53,7 +64,8 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
         f"\nThe riskiest held-out patient: risk {facts['risk']:.3f} ({facts['low']:.3f} to {facts['high']:.3f}); "
         f"outcome: {'event' if y_test[riskiest] else 'no event'}. Similar patients, and what sets them apart:"
     )
-    for row in model.similar(cohort.features[test][riskiest : riskiest + 1], k=5).iter_rows(named=True):
+    panel = model.similar(cohort.features[test][riskiest : riskiest + 1], k=5)
+    for row in panel.iter_rows(named=True):
         happened = "event   " if row["outcome"] else "no event"
         typer.echo(f"  patient {row['patient']:>6}  weight {row['weight']:.3f}  {happened}  {row['differs']}")
 
@@ -62,6 +74,11 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
         again = load(Path(folder) / "model").predict_frame(cohort.features[test])
     same = again.equals(scored)
     typer.echo(f"\nsaved, loaded and scored again: {'nothing changed' if same else 'THE SCORES CHANGED'}")
+    if enough:
+        report = evaluate_risk(judged, "event", "nearward", patients, resamples=_RESAMPLES, seed=seed)
+        about = f"Similar patients of the riskiest held-out patient (risk {facts['risk']:.3f}), from the training rows."
+        report.to_html(_PAGE, panel.drop(panel.columns[0]), about)
+        typer.echo(f"a report on nearward's risk, with pictures and that patient's similar ones: {_PAGE.resolve()}")
     typer.echo(f"{time.monotonic() - began:.0f} seconds in all")
     if not same:
         raise SystemExit(1)
@@ -99,23 +116,10 @@ def _others(features: pl.DataFrame, train: Rows, test: Rows, outcome: Rows) -> d
     return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "gradient boosting": boosting.predict_proba(x_test)[:, 1]}
 
 
-def _table(risks: dict[str, Floats], outcome: Rows, seed: int) -> None:
+def _compare(frame: pl.DataFrame, names: list[str], group: str | None, seed: int) -> None:
     """Print each model's figures and, for the others, the paired difference to the first."""
-    draw = np.random.default_rng(seed)
-    samples = [s for s in (draw.integers(0, len(outcome), len(outcome)) for _ in range(_RESAMPLES)) if 0 < outcome[s].sum() < len(s)]
-    first = next(iter(risks))
-    typer.echo(f"\n{'':22}AUPRC (95 %)         AUROC (95 %)         nearward's AUPRC less this one's")
-    resampled = {name: [average_precision_score(outcome[s], risk[s]) for s in samples] for name, risk in risks.items()}
-    for name, risk in risks.items():
-        areas = [roc_auc_score(outcome[s], risk[s]) for s in samples]
-        line = f"{name:22}{_interval(average_precision_score(outcome, risk), resampled[name])}"
-        line += f"   {_interval(roc_auc_score(outcome, risk), areas)}"
-        if name != first:
-            gain = average_precision_score(outcome, risks[first]) - average_precision_score(outcome, risk)
-            line += f"   {_interval(gain, np.subtract(resampled[first], resampled[name]), '+.3f')}"
-        typer.echo(line)
-
-
-def _interval(value: float, resampled: list[float] | Floats, form: str = ".3f") -> str:
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+    found = compare_risks(frame, "event", names, group, resamples=_RESAMPLES, seed=seed)
+    typer.echo(f"\n{'':22}{'AUPRC (95 %)':25}{'AUROC (95 %)':25}{names[0]}'s AUPRC less this one's")
+    for name, results in found.metrics.items():
+        line = f"{name:22}{results['auprc']}   {results['auroc']}"
+        typer.echo(line + (f"   {found.differences[name]['auprc']}" if name in found.differences else ""))

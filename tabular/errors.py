@@ -45,6 +45,27 @@ class MissingWeights(InputError):
         )
 
 
+class DifferentTables(InputError):
+    """Tables that must have the same columns, of the same kinds, do not."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(f"the tables differ: {'; '.join(faults)}. Give all of them the same columns and dtypes.")
+
+
+class SharedPatients(InputError):
+    """Patients are on both sides of a split."""
+
+    def __init__(self, shared: int, group: str) -> None:
+        super().__init__(
+            f"refused: {shared} patients (column {group!r}) are in both train and holdout, so the holdout would call a copy of them "
+            "novel. Split by patient, synthesise from the new train, and come back."
+        )
+
+
+class RuleError(InputError):
+    """A rules file or a rule cannot be used as written."""
+
+
 class ArtefactError(NearwardError):
     """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
 

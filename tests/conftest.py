@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +74,43 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(socket, function, refuse(function))
     yield
     assert not tried
+
+
+@pytest.fixture(scope="session")
+def ward() -> Callable[[int, int], pl.DataFrame]:
+    """Rows of a made-up ward, as many as asked for by a seed: fresh patients every time, and rules that all of them keep.
+
+    Diastolic pressure is below systolic, fluids add up, each unit belongs to one ward, lactate and pH are measured together.
+    """
+
+    def admit(n: int, seed: int) -> pl.DataFrame:
+        draw = np.random.default_rng(seed)
+        age, dbp = draw.normal(62, 13, n).round(1), draw.normal(75, 11, n).round()
+        sbp = (dbp + draw.gamma(5, 9, n)).round()
+        place = draw.choice(["ICU", "medical", "surgical"], n, p=[0.2, 0.5, 0.3])
+        unit = np.where(place == "ICU", draw.choice(["A", "B"], n), np.where(place == "medical", "C", draw.choice(["D", "E"], n)))
+        creatinine = np.exp(draw.normal(0, 0.45, n) + 0.008 * (age - 62)).round(2)
+        lactate = np.exp(draw.normal(0.3, 0.6, n) + 0.4 * (place == "ICU")).round(2)
+        urine, drains = draw.gamma(3, 400, n).round(), draw.gamma(2, 500, n).round()
+        ill = 0.06 * (age - 62) + 1.3 * np.log(lactate) + 1.3 * (place == "ICU") + 1.2 * np.log(creatinine) - 2.6 - 0.03 * (sbp - 120)
+        measured = draw.random(n) < 0.75
+        return pl.DataFrame(
+            {
+                "age": age,
+                "sex": draw.choice(["f", "m"], n).tolist(),
+                "ward": place.tolist(),
+                "unit": unit.tolist(),
+                "dbp": dbp,
+                "sbp": sbp,
+                "creatinine": creatinine,
+                "urea": (creatinine * 5 + draw.gamma(3, 1, n)).round(1),
+                "lactate": lactate,
+                "ph": (7.4 - 0.05 * lactate + draw.normal(0, 0.05, n)).round(2),
+                "drains": drains,
+                "urine": urine,
+                "output": drains + urine,
+                "died": (draw.random(n) < 1 / (1 + np.exp(-ill))).astype(int),
+            }
+        ).with_columns(pl.when(pl.Series(measured)).then(pl.col("lactate", "ph")))
+
+    return admit

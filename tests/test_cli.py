@@ -133,7 +133,12 @@ def test_demo_runs_from_end_to_end(tmp_path):
     told = nearward("demo", cwd=tmp_path).stdout
     assert "nothing changed" in told
     assert "logistic regression" in told
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["nearward-demo.html"]
+    page = (tmp_path / "nearward-demo.html").read_text()
+    assert str(tmp_path / "nearward-demo.html") in told
+    assert page.count("<svg") == 4
+    assert "Similar patients" in page
+    assert "guard the page as you guard the cohort" in page
 
 
 @pytest.mark.slow

@@ -1,0 +1,93 @@
+"""``nearward evaluate risk``: a table on the screen, reports on disk, mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+
+def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    draw = np.random.default_rng(0)
+    logit = draw.normal(-2, 1.2, 900)
+    risk = 1 / (1 + np.exp(-logit))
+    frame = pl.DataFrame(
+        {
+            "died": np.where(draw.random(900) < risk, "yes", "no"),
+            "risk": risk,
+            "apache": 1 / (1 + np.exp(-logit - draw.normal(0, 1, 900))),
+            "patient": draw.integers(0, 600, 900),
+            "sex": draw.choice(["F", "M"], 900).tolist(),
+            "ward": ["tiny"] * 5 + draw.choice(["A", "B", "C"], 895).tolist(),
+        }
+    )
+    folder = tmp_path_factory.mktemp("evaluate")
+    frame.write_csv(folder / "scored.csv")
+    return folder
+
+
+def test_it_prints_and_writes(place):
+    told = nearward(
+        "evaluate", "risk", "scored.csv", "--outcome", "died", "--risk", "risk", "--group", "patient", "--subgroups", "sex,ward",
+        "--strata", "ward", "--resamples", 100, "--alert-rate", 0.1, "--report", "report.html", "--json", "report.json", cwd=place,
+    ).stdout  # fmt: skip
+    assert "900 rows of" in told
+    assert "10 alerts per 100 patients" in told
+    assert "AUPRC" in told
+    assert "sex: F" in told
+    assert "<10*" in told
+    assert "written to report.html" in told
+    assert (place / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads((place / "report.json").read_text())["items"]["15"]["content"]["alert_rate"] == 0.1
+
+
+def test_it_compares(place):
+    words = ("--outcome", "died", "--positive", "yes", "--risk", "risk,apache", "--resamples", 100, "--threshold", 0.2)
+    told = nearward("evaluate", "risk", "scored.csv", *words, "--report", "both.html", cwd=place).stdout
+    assert "less apache" in told
+    assert "threshold 0.2" in told
+    assert "“risk” less" in (place / "both.html").read_text()
+    assert "one risk at a time" in nearward("evaluate", "risk", "scored.csv", *words, "--subgroups", "sex", cwd=place, code=2).stderr
+
+
+def test_the_event_may_be_either_value(place):
+    told = [
+        nearward("evaluate", "risk", "scored.csv", "--outcome", "died", "--positive", value, "--resamples", 100, cwd=place).stdout
+        for value in ("yes", "no")
+    ]
+    areas = [float(one.split("AUROC")[1].split("│")[1].split()[0]) for one in told]
+    assert sum(areas) == pytest.approx(1, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--outcome", "dead"), "did you mean 'died'"),
+        (("--outcome", "died", "--risk", "patient"), "outside [0, 1]"),
+        (("--outcome", "died", "--risk", ","), "--risk names no column"),
+        (("--outcome", "died", "--report", "nowhere/report.html", "--resamples", "100"), "no such folder"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_line(place, words, error):
+    done = nearward("evaluate", "risk", "scored.csv", *words, cwd=place, code=2)
+    assert error in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error")]) == 1
+
+
+def test_help_says_what_there_is(place):
+    assert "risk" in nearward("evaluate", "--help", cwd=place).stdout
