@@ -27,5 +27,5 @@ def markdown(table: pl.DataFrame, digits: int = 3) -> str:
 def markdown_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3) -> str:
     """A Markdown table of rows."""
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in rows]
-    return "\n".join(lines)
+    cells = ([f"{v:.{digits}f}" if isinstance(v, float) else str(v).replace("|", "\\|") for v in row] for row in rows)
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)])
