@@ -11,8 +11,8 @@ Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``
 rows (as they come, disjoint between seeds) from the other side of one split by patients. Intervals: 95 %, test patients resampled, paired.
 
 What does not depend on the network's weights lies in out/imbalance and is not made again; --prepare makes that alone. What was judged lies
-there too, under a digest of the weights. --publish writes
-benchmarks/imbalance.csv, docs/pictures/imbalance-*.svg and the tables of docs/benchmarks.md.
+there too, under a digest of the weights. --publish writes benchmarks/imbalance.csv, docs/pictures/imbalance-*.svg and the tables of
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -279,21 +279,27 @@ def _gains(found: list[tuple[Cell, dict[str, Any]]]) -> pl.DataFrame:
     out = []
     for place in dict.fromkeys((c.study, c.cohort.name, c.level) for c, _ in found):
         told = [t for c, t in found if (c.study, c.cohort.name, c.level) == place]
-        mean, less = {}, {}
-        for name in (RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED):
-            here = [t for t in told if name in t["risks"]]  # the adapter is tried with some of the seeds
-            if here:
-                mean[name] = float(np.mean([t["auprc"][name] for t in here]))
-                ours, theirs = ([t["risks"][context] for t in here] for context in (AWARE, name))
-                less[name] = paired_intervals([t["outcome"] for t in here], [t["group"] for t in here], ours, {name: theirs})[name]
+        mean = {name: float(np.mean([t["auprc"][name] for t in told])) for name in (RANDOM, RAW, RAW_FLOOR, AWARE)}
+        less = _aware_less(told, (RANDOM, RAW, RAW_FLOOR))
+        adapted = [t for t in told if ADAPTED in t["risks"]]  # tried with some of the seeds
+        if adapted:
+            mean[ADAPTED] = float(np.mean([t["auprc"][ADAPTED] for t in adapted]))
+            less |= _aware_less(adapted, (ADAPTED,))
         out.append(
             dict(zip(("study", "task", "level"), place, strict=True))
             | {"prevalence": float(np.mean([t["outcome"].mean() for t in told]))}
             | mean
             | {"AWARE / raw kNN": mean[AWARE] / mean[RAW], "AWARE / raw kNN, floor": mean[AWARE] / mean[RAW_FLOOR]}
-            | {f"AWARE less {name}": "{:+.3f} ({:+.3f} to {:+.3f})".format(*less[name]) for name in mean if name != AWARE}
+            | {f"AWARE less {name}": "{:+.3f} ({:+.3f} to {:+.3f})".format(*gap) for name, gap in less.items()}
         )
     return pl.DataFrame(out)
+
+
+def _aware_less(told: list[dict[str, Any]], others: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
+    """AUPRC of AWARE's contexts less each other's, mean over the seeds, with its interval."""
+    risks = {name: [t["risks"][name] for t in told] for name in (AWARE, *others)}
+    ours = risks.pop(AWARE)
+    return paired_intervals([t["outcome"] for t in told], [t["group"] for t in told], ours, risks)
 
 
 if __name__ == "__main__":

@@ -63,13 +63,14 @@ class Comparison:
 
     def to_html(self, path: str | Path) -> None:
         """Write a self-contained page."""
-        from nearward.evaluation.risk_page import comparison_page, write
+        from nearward.evaluation.page import write
+        from nearward.evaluation.risk_page import comparison_page
 
         write(comparison_page(self), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the curves."""
-        from nearward.evaluation.risk_page import write_json
+        from nearward.evaluation.page import write_json
 
         write_json(self.to_dict(), path)
 

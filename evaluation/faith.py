@@ -134,15 +134,17 @@ class FaithCard:
 
     def to_html(self, path: str | Path) -> None:
         """Write the card as one self-contained page."""
-        from nearward.evaluation.faith_page import write_html
+        from nearward.evaluation.faith_page import faith_page
+        from nearward.evaluation.page import write
 
-        write_html(self, Path(path))
+        write(faith_page(self), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write the card as JSON."""
-        from nearward.evaluation.faith_page import write_json
+        from nearward.evaluation.faith_page import as_json
+        from nearward.evaluation.page import write_json
 
-        write_json(self, Path(path))
+        write_json(as_json(self), path)
 
     def __str__(self) -> str:
         lines = [f"{c.letter}  {c.name:<22} {_shown(c.estimate):<26} {c.status:<15} {c.why}" for c in self.components.values()]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,7 +12,6 @@ from nearward.evaluation.faith import FaithCard
 from nearward.evaluation.membership import EVERYONE
 from nearward.evaluation.page import BLUE, GREY, VERMILION, Page, estimates, figure, notice, paragraph, table
 from nearward.evaluation.residual import Guesses, listed
-from nearward.tabular.frame import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,18 +23,6 @@ DISCLAIMER = (
     "FAITH-style (our definition). Distances are measured, attacks are tried; neither is a proof of anonymity, and no figure here bounds "
     "what a stronger attacker, or one with other knowledge, could learn. Differential privacy is the only bound of that kind."
 )
-
-
-def write_html(card: FaithCard, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(_page(card).html(), encoding="utf-8")
-
-
-def write_json(card: FaithCard, path: Path) -> None:
-    """Write the card's numbers; what could not be reckoned is null."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(as_json(card), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 def as_json(card: FaithCard) -> dict[str, Any]:
@@ -84,7 +69,8 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return [{name: _plain(value) for name, value in zip(frame.columns, row, strict=True)} for row in frame.rows()]
 
 
-def _page(card: FaithCard) -> Page:
+def faith_page(card: FaithCard) -> Page:
+    """Lay out a card."""
     rows = ", ".join(f"{n} rows in {name}" for name, n in card.rows.items())
     page = Page("FAITH-style card of a synthetic table", f"Outcome {card.outcome}; {rows}; seed {card.seed}. FAITH-style: our definition.")
     page.section("Verdict", *_verdict(card))

@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from nearward.evaluation.estimate import Estimate
+from nearward.tabular.frame import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,6 +142,19 @@ class Page:
             + "\n<footer>Made by nearward. Intervals are 95 %. No patient's row is in this page unless a section says so.</footer>"
             + "\n</main>\n</body>\n</html>\n"
         )
+
+
+def write(page: Page, path: str | Path) -> None:
+    """Write a page whole or not at all, for its owner's eyes only (0600)."""
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(page.html(), encoding="utf-8")
+
+
+def write_json(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write JSON whole or not at all, for its owner's eyes only (0600); a number that is not finite is an error, never ``NaN``."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def paragraph(text: str) -> str:

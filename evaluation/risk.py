@@ -82,13 +82,14 @@ class RiskReport:
         about_similar : str
             Whose they are.
         """
-        from nearward.evaluation.risk_page import risk_page, write
+        from nearward.evaluation.page import write
+        from nearward.evaluation.risk_page import risk_page
 
         write(risk_page(self, similar, about_similar), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything that the page shows, keyed by TRIPOD+AI item; items that only people can fill are null."""
-        from nearward.evaluation.risk_page import write_json
+        from nearward.evaluation.page import write_json
         from nearward.evaluation.tripod import tripod
 
         write_json(tripod(self), path)

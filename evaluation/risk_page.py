@@ -1,10 +1,8 @@
-"""Risk reports and comparisons as pages, and how reports are written to disk."""
+"""Risk reports and comparisons as pages."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,7 +16,6 @@ from nearward.evaluation.metrics import BY_KEY
 from nearward.evaluation.page import Page, estimates, figure, notice, paragraph, table, tell
 from nearward.evaluation.subgroups import Part
 from nearward.evaluation.withhold import WHY_WITHHELD, WITHHELD
-from nearward.tabular.frame import replacing
 
 if TYPE_CHECKING:
     from nearward.evaluation.compare import Comparison
@@ -37,19 +34,6 @@ _IN_PARTS = (
 )
 _FORESTS = ("auroc", "auprc", "observed_expected")
 _BANDS = "The band is the pointwise 95 % interval."
-
-
-def write(page: Page, path: str | Path) -> None:
-    """Write a page whole or not at all, for its owner's eyes only (0600)."""
-    with replacing(Path(path)) as temporary:
-        temporary.write_text(page.html(), encoding="utf-8")
-
-
-def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write JSON whole or not at all, for its owner's eyes only (0600); a number that is not finite is an error, never ``NaN``."""
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    with replacing(Path(path)) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def risk_page(report: RiskReport, similar: pl.DataFrame | None = None, about_similar: str = "") -> Page:

@@ -34,18 +34,14 @@ class Space:
     encoding: Encoding
 
     @classmethod
-    def of(cls, tables: Tables, without: tuple[str, ...] = ()) -> Space:
+    def of(cls, tables: Tables) -> Space:
         """Fit on the real rows of the tables."""
-        return cls.fit(pl.concat([tables.train, tables.holdout]), without)
+        return cls.fit(pl.concat([tables.train, tables.holdout]))
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, without: tuple[str, ...] = ()) -> Space:
-        """Fit on a frame of Float64 and String columns, leaving out some."""
-        kept = [
-            Column(name, kind="number" if dtype == pl.Float64 else "category")
-            for name, dtype in frame.schema.items()
-            if name not in without
-        ]
+    def fit(cls, frame: pl.DataFrame) -> Space:
+        """Fit on a frame of Float64 and String columns."""
+        kept = [Column(name, kind="number" if dtype == pl.Float64 else "category") for name, dtype in frame.schema.items()]
         return cls(Encoding.fit(Schema(tuple(kept)), frame))
 
     def points(self, frame: pl.DataFrame) -> Points:

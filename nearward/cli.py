@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearward.evaluate import app as evaluate_app
+from nearward.terminal import as_value, show, split_names
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 app = typer.Typer(
     help="Calibrated risks of rare outcomes from tables, explained by similar patients.",
@@ -50,7 +51,7 @@ def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to w
     from nearward.tabular.schema import Schema
 
     inferred = Schema.infer(read_table(cohort))
-    _show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
+    show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
     with replacing(out) as temporary:
         temporary.write_text(inferred.to_json(), encoding="utf-8")
     typer.echo(f"written to {out}: correct it, then nearward fit --schema {out}")
@@ -84,19 +85,19 @@ def fit(
     from nearward.tabular.schema import Column, Schema
 
     frame = read_table(cohort)
-    named = [outcome, *([id] if id else []), *([group] if group else []), *_split(drop), *_split(expert)]
+    named = [outcome, *([id] if id else []), *([group] if group else []), *split_names(drop), *split_names(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
     refuse_foreign(out)
     if schema:
-        known = Schema.read(schema).with_roles(ignore=_split(drop))
+        known = Schema.read(schema).with_roles(ignore=split_names(drop))
     else:
-        inferred = Schema.infer(frame.drop(_split(drop)))
-        known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in _split(drop))))
-    known = known.with_roles(outcome=outcome, id=id, group=group, expert=_split(expert))
-    _show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
-    event = _as_value(positive, frame.get_column(outcome))
+        inferred = Schema.infer(frame.drop(split_names(drop)))
+        known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
+    known = known.with_roles(outcome=outcome, id=id, group=group, expert=split_names(expert))
+    show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
+    event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
     with progress("fit", 5 + 2 * folds) as tick:
         asked = None if backbone == "none" else backbone
@@ -155,7 +156,7 @@ def similar(
     gate = ", ".join(f"{name} {share:.0%}" for name, share in fitted.gate(asked).head(6).iter_rows())
     typer.echo(f"what makes patients similar to this one: {gate}")
     found = fitted.similar(asked, k=k)
-    _show(found.drop(found.columns[0]), "the weightiest of its similar patients")
+    show(found.drop(found.columns[0]), "the weightiest of its similar patients")
 
 
 @app.command()
@@ -177,10 +178,10 @@ def inspect(model: Model) -> None:
     typer.echo(_in_context(told["backbone"]))
     found = told["out_of_fold"]
     members = pl.DataFrame([{"member": name, **facts} for name, facts in found["members"].items()]).sort("weight", descending=True)
-    _show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
+    show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
     fitted = load(model)
-    _show(fitted.gate().head(15), "what made patients similar: share of the encoders' gate")
-    _show(fitted.schema_.review(), "schema")
+    show(fitted.gate().head(15), "what made patients similar: share of the encoders' gate")
+    show(fitted.schema_.review(), "schema")
 
 
 def main() -> None:
@@ -209,38 +210,6 @@ def _in_context(told: dict[str, Any]) -> str:
         words += f": AUPRC {told['auprc_together']:.4f} with it, {told['auprc_panel_alone']:.4f} without; alone {told['auprc']:.4f}"
     adapter = told.get("adapter")
     return words + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
-
-
-def _split(names: list[str] | None) -> list[str]:
-    return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
-
-
-def _as_value(text: str | None, column: pl.Series) -> Any:
-    """Read the event's value as the outcome column holds it."""
-    if text is None:
-        return None
-    try:
-        number: float | None = float(text)
-    except ValueError:
-        number = {"true": 1.0, "false": 0.0}.get(text.lower())
-    for value in column.drop_nulls().unique().to_list():
-        if str(value) == text or (isinstance(value, int | float) and value == number):
-            return value
-    return text
-
-
-def _show(frame: pl.DataFrame, title: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    table = RichTable()
-    for name in frame.columns:
-        table.add_column(escape(name), overflow="fold")
-    for row in frame.iter_rows():
-        table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float) else escape(str(v)) for v in row))
-    typer.echo(title)
-    Console().print(table)
 
 
 if __name__ == "__main__":

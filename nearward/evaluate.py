@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearward.terminal import as_value, show, split_names
+
 if TYPE_CHECKING:
     from nearward.evaluation.measured import Result
     from nearward.evaluation.subgroups import Part
@@ -40,15 +42,14 @@ def risk(
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
     """Judge a risk on patients that it was not fitted on, or compare risks on the same patients."""
-    from nearward.cli import _as_value, _split
     from nearward.evaluation.compare import compare_risks
     from nearward.evaluation.risk import evaluate_risk
     from nearward.tabular.errors import InputError
     from nearward.tabular.frame import read_table
 
-    frame, names = read_table(scored), _split([risk])
+    frame, names = read_table(scored), split_names([risk])
     column = frame.get_column(outcome) if outcome in frame.columns else None
-    event = None if column is None else _as_value(positive, column)
+    event = None if column is None else as_value(positive, column)
     use: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
@@ -62,7 +63,7 @@ def risk(
         )
         _write({report: found.to_html, json: found.to_json})
         return
-    alone = evaluate_risk(frame, outcome, names[0], group, _split(subgroups), strata=_split(strata), **use)
+    alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), **use)
     _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
     chance = alone.ece_by_chance
     typer.echo(f"calibration error that faultless risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
@@ -93,7 +94,6 @@ def synth(
     """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
     import polars as pl
 
-    from nearward.cli import _show
     from nearward.evaluation.faith import faith_card
     from nearward.tabular import rules_file
     from nearward.tabular.frame import read_table
@@ -117,7 +117,7 @@ def synth(
         "status": [part.status for part in parts],
         "why": [part.why for part in parts],
     }
-    _show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {synthetic.name}: {card.rows['synthetic']} rows, seed {seed}")
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {synthetic.name}: {card.rows['synthetic']} rows, seed {seed}")
     _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
     if not card.passed:
         missed = ", ".join(f"{part.name} ({part.status})" for part in parts if part.status != "passed")
@@ -137,25 +137,23 @@ def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> No
     """Print one column for each of the results."""
     import polars as pl
 
-    from nearward.cli import _show
     from nearward.evaluation.metrics import BY_KEY
 
     keys = list(next(iter(results.values())))
     columns = {"metric": [BY_KEY[key].title for key in keys]}
     columns |= {f"{name} (95 %)": [_told(found[key]) for key in keys] for name, found in results.items()}
-    _show(pl.DataFrame(columns), title)
+    show(pl.DataFrame(columns), title)
 
 
 def _show_parts(parts: Sequence[Part], title: str) -> None:
     import polars as pl
 
-    from nearward.cli import _show
     from nearward.evaluation.risk_page import part_summary
     from nearward.evaluation.withhold import WHY_WITHHELD
 
     table = part_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
     told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}
-    _show(pl.DataFrame(told), title)
+    show(pl.DataFrame(told), title)
     if any(part.events is None for part in parts):
         typer.echo(WHY_WITHHELD)
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.cli import _as_value
+from nearward.terminal import as_value
 
 
 def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ def test_schema_is_written_edited_and_used(place):
      ("1.0", [0, 1], 1), ("yes", ["no", "yes"], "yes"), ("1", ["0", "1"], "1")],
 )  # fmt: skip
 def test_the_event_is_read_as_the_column_holds_it(text, values, event):
-    found = _as_value(text, pl.Series(values))
+    found = as_value(text, pl.Series(values))
     assert found == event
     assert type(found) is type(event)
 
