@@ -18,8 +18,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
 from nearward.foreign import Foreign, fit_foreign, level_columns, raw_rows
-from nearward.retrieval.context import Retriever, fit_retriever
-from nearward.retrieval.encoder import ColumnGate, EncoderConfig
+from nearward.retrieval.context import Retriever, RuleTrial, fit_retriever
+from nearward.retrieval.encoder import EncoderConfig
+from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.backbones import Backbone, find_backbone
@@ -37,8 +38,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
+_PLACES = {True: "AWARE encoders", False: "linear metric"}
 _PARTS: tuple[type, ...] = (
-    Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, ColumnGate, EncoderConfig, Rule,
+    Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, LinearMetric, EncoderConfig, Rule,
     Stack, Calibration, Band, Novelty, Way,
 )  # fmt: skip
 
@@ -245,7 +247,7 @@ def fit_risk(
         "events": int(outcome.sum()),
         "patients": int(group.max()) + 1,
         "folds": int(fold.max()) + 1,
-        "retrieval": "AWARE encoders" if trained else "gated columns: too few patients or events for encoders",
+        "retrieval": _retrieval(retriever.learned, trials),
         "backbone": told,
         "stack_pull": pull,
         "out_of_fold": {
@@ -255,11 +257,19 @@ def fit_risk(
                 name: {"auprc": float(average_precision_score(outcome, column)), "weight": float(weight)}
                 for name, column, weight in zip(names, members.T, stack.weight, strict=True)
             },
-            "contexts": [{**asdict(trial.rule), "vote_auprc": trial.auprc} for trial in trials],
+            "contexts": [{"places": _PLACES[trial.learned], **asdict(trial.rule), "vote_auprc": trial.auprc} for trial in trials],
         },
         "context": asdict(retriever.rule),
     }
     return model, summary
+
+
+def _retrieval(learned: bool, trials: list[RuleTrial]) -> str:
+    if learned:
+        return _PLACES[True]
+    tried = any(trial.learned for trial in trials)
+    why = "out of fold the encoders' vote does not rank clearly better" if tried else "too few patients or events for encoders"
+    return f"{_PLACES[False]}: {why}"
 
 
 def _fit_backbone(

@@ -17,25 +17,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoder import (
     AwareEncoder,
-    ColumnGate,
     EncoderConfig,
     embed,
-    fit_column_gate,
     network_from_state,
     network_state,
     train_encoder,
 )
 from nearward.retrieval.index import Shard
+from nearward.retrieval.metric import LinearMetric, fit_linear_metric
 from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
 from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_FEW_ROWS, _FEW_EVENTS = 300, 30  # below either, a network would learn the noise: plain gated columns instead
+_FEW_ROWS, _FEW_EVENTS = 300, 30  # below either, no network is tried
+_DRAWS = 200  # resamples that say how sure a better ranking is
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Retriever:
 
     Parameters
     ----------
-    encoders : tuple of AwareEncoder or ColumnGate, one a fold
+    encoders : tuple of AwareEncoder or LinearMetric, one a fold
+        They say who is near.
+    heads : tuple of AwareEncoder
+        They say how much at risk a patient looks; none where encoders do both, or where none were trained.
     shards : tuple of Shard
     events : tuple of Shard, the events of each shard, for the class floor
     outcome : (n,), 0 or 1
@@ -52,7 +56,8 @@ class Retriever:
     reach : (s,), squared distance within which nine in ten stored rows have all their k neighbours
     """
 
-    encoders: tuple[AwareEncoder | ColumnGate, ...]
+    encoders: tuple[AwareEncoder | LinearMetric, ...]
+    heads: tuple[AwareEncoder, ...]
     shards: tuple[Shard, ...]
     events: tuple[Shard, ...]
     outcome: Floats
@@ -63,6 +68,7 @@ class Retriever:
         """Return what a retriever is made of, for the artefact: networks as arrays, shards as vectors."""
         return {
             "networks": [network_state(encoder) for encoder in self.encoders],
+            "heads": [network_state(encoder) for encoder in self.heads],
             "vectors": [shard.vectors for shard in self.shards],
             "rows": [shard.rows for shard in self.shards],
             "outcome": self.outcome,
@@ -77,6 +83,7 @@ class Retriever:
         known = state["outcome"]
         return cls(
             tuple(network_from_state(network) for network in state["networks"]),
+            tuple(encoder for encoder in map(network_from_state, state["heads"]) if isinstance(encoder, AwareEncoder)),
             shards,
             tuple(shard.of(shard.rows[known[shard.rows] == 1]) for shard in shards),
             known,
@@ -108,7 +115,7 @@ class Retriever:
             place, logit = embed(self.encoders[f], x)
             for part, context in zip(parts, self._look(f, place, rules, folds, None), strict=True):
                 part.append(context)
-            heads.append(logit)
+            heads.append(embed(self.heads[f], x)[1] if self.heads else logit)
         return [join(part) for part in parts], np.mean(heads, axis=0)
 
     def left_out(self, x: Floats, group: Ints, rules: tuple[Rule, ...]) -> list[Context]:
@@ -135,8 +142,13 @@ class Retriever:
 
     @property
     def has_head(self) -> bool:
-        """Whether encoders were trained; a column gate has no opinion of its own."""
-        return not isinstance(self.encoders[0], ColumnGate)
+        """Whether encoders were trained; a linear metric has no opinion of its own."""
+        return bool(self.heads) or self.learned
+
+    @property
+    def learned(self) -> bool:
+        """Whether encoders say who is near; else linear metrics do."""
+        return isinstance(self.encoders[0], AwareEncoder)
 
     def similar_count(self, context: Context) -> Ints:
         """Count the context rows that are as near as context rows usually are (q,); 0 for a patient unlike any stored."""
@@ -150,10 +162,21 @@ class Retriever:
 
 @dataclass(frozen=True)
 class RuleTrial:
-    """How the vote of one rule ranks the stored rows, each judged by an encoder that had not seen it."""
+    """How the vote of one rule ranks the stored rows, each judged by an encoder or a metric that had not seen it."""
 
+    learned: bool  # by encoders; else by linear metrics
     rule: Rule
     auprc: float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Encoders or metrics with their shards, and the rule whose vote of the stored rows ranks best."""
+
+    retriever: Retriever
+    left_out: Context
+    head: Floats
+    trials: list[RuleTrial]
 
 
 def fit_retriever(
@@ -166,7 +189,10 @@ def fit_retriever(
     tick: Callable[[str], None],
     rules: tuple[Rule, ...] = RULES,
 ) -> tuple[Retriever, Context, Floats, list[RuleTrial]]:
-    """Train the encoders, build the shards, and choose the rule by out-of-fold AUPRC of the vote.
+    """Fit linear metrics, train encoders where there is enough to learn from, and keep the encoders where they rank clearly better.
+
+    Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
+    the comparison is mostly luck, and encoders that memorised are the larger risk.
 
     Parameters
     ----------
@@ -183,25 +209,53 @@ def fit_retriever(
     -------
     retriever : Retriever
     left_out : Context of the n stored rows, each in its own shard without its own patient
-    head : (n,), log-odds of the encoder that had not seen the row
+    head : (n,), log-odds of the encoder that had not seen the row; 0 where none was trained
     trials : how each rule did
     """
-    from sklearn.metrics import average_precision_score
-
     folds = int(fold.max()) + 1
     few = len(x) < _FEW_ROWS or int(outcome.sum()) < _FEW_EVENTS
-    learn: Callable[..., AwareEncoder | ColumnGate] = fit_column_gate if few else train_encoder
 
-    def fit_fold(f: int) -> AwareEncoder | ColumnGate:
+    def metric_of(f: int) -> LinearMetric:
         seen = fold != f
-        return learn(x[seen], outcome[seen], group[seen], config, seed + f)
+        return fit_linear_metric(x[seen], outcome[seen], group[seen], seed + f)
 
-    encoders: list[AwareEncoder | ColumnGate] = []
+    def encoder_of(f: int) -> AwareEncoder:
+        seen = fold != f
+        return train_encoder(x[seen], outcome[seen], group[seen], config, seed + f)
+
+    def done(f: int) -> None:
+        tick(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {folds}")
+
+    plain = _candidate(metric_of, x, outcome, group, fold, rules, done if few else lambda f: None)
+    if few:
+        tick("choice of context")
+        return plain.retriever, plain.left_out, plain.head, plain.trials
+    deep = _candidate(encoder_of, x, outcome, group, fold, rules, done)
+    tick("choice of context")
+    trials = [*plain.trials, *deep.trials]
+    if _ranks_clearly_better(deep.left_out.vote, plain.left_out.vote, outcome, group, seed):
+        return deep.retriever, deep.left_out, deep.head, trials
+    heads = tuple(encoder for encoder in deep.retriever.encoders if isinstance(encoder, AwareEncoder))
+    return replace(plain.retriever, heads=heads), plain.left_out, deep.head, trials
+
+
+def _candidate(
+    fit_fold: Callable[[int], AwareEncoder | LinearMetric],
+    x: Floats,
+    outcome: Ints,
+    group: Ints,
+    fold: Ints,
+    rules: tuple[Rule, ...],
+    done: Callable[[int], None],
+) -> _Candidate:
+    """Fit fold by fold, build the shards, and choose the rule by out-of-fold AUPRC of the vote."""
+    folds = int(fold.max()) + 1
+    encoders: list[AwareEncoder | LinearMetric] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
     for f, encoder in enumerate(side_by_side(fit_fold, folds)):
         encoders.append(encoder)
-        tick(f"{'column gate' if few else 'AWARE encoder'} {f + 1} of {folds}")
+        done(f)
     for f in range(folds):
         rows = np.flatnonzero(fold == f)
         place, head[rows] = embed(encoders[f], x[rows])
@@ -217,16 +271,28 @@ def fit_retriever(
         vote = np.empty(len(x))
         for f, part in enumerate(parts):
             vote[fold == f] = part.vote
-        trials.append(RuleTrial(rule, float(average_precision_score(outcome, vote))))
+        trials.append(RuleTrial(isinstance(encoders[0], AwareEncoder), rule, float(average_precision_score(outcome, vote))))
         if best is None or trials[-1].auprc > best[0].auprc:
             best = (trials[-1], parts)
     assert best is not None
     trial, parts = best
     last = per_shard(trial.rule.neighbours, folds) - 1
     reach = np.array([np.quantile(_finite(part.squared[:, last]), 0.9) for part in parts])
-    tick("choice of context")
-    retriever = Retriever(tuple(encoders), tuple(shards), tuple(events), known, trial.rule, reach)
-    return retriever, _by_row(parts, retriever.shards), head, trials
+    retriever = Retriever(tuple(encoders), (), tuple(shards), tuple(events), known, trial.rule, reach)
+    return _Candidate(retriever, _by_row(parts, retriever.shards), head, trials)
+
+
+def _ranks_clearly_better(one: Floats, other: Floats, outcome: Ints, group: Ints, seed: int) -> bool:
+    """Whether the AUPRC of one set of votes is higher than the other's by more than a standard error, patients resampled."""
+    draw = np.random.default_rng(seed)
+
+    def gain(weight: Floats | None) -> float:
+        mine, theirs = (average_precision_score(outcome, vote, sample_weight=weight) for vote in (one, other))
+        return float(mine - theirs)
+
+    patients = int(group.max()) + 1
+    gains = [gain(draw.exponential(size=patients)[group]) for _ in range(_DRAWS)]  # a resample that loses no event
+    return gain(None) > float(np.std(gains))
 
 
 def _by_row(parts: list[Context], shards: tuple[Shard, ...]) -> Context:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nearward.retrieval.metric import LinearMetric
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -199,43 +201,10 @@ def _new_encoder(columns: int, config: EncoderConfig, seed: int) -> AwareEncoder
         return AwareEncoder(columns, config).train()
 
 
-@dataclass(frozen=True)
-class ColumnGate:
-    """What stands in for the encoder where patients are few: the encoded columns, each by its own weight; no head.
-
-    Parameters
-    ----------
-    weight : (p,), mean 1
-    temperature : float, mean squared distance within a row's neighbourhood
-    """
-
-    weight: Floats
-    temperature: float
-
-    def mean_gate(self, x: Floats) -> Floats:
-        """Return the weight of each column, mean 1 (p,)."""
-        return self.weight
-
-
-def fit_column_gate(x: Floats, outcome: Ints, group: Ints, config: EncoderConfig, seed: int) -> ColumnGate:
-    """Weigh each column by its correlation with the outcome on these rows, shrunk towards equal weights."""
-    deviation = x.std(axis=0)
-    spread = np.where(deviation > 0, deviation, 1)
-    correlation = np.abs(((x - x.mean(axis=0)) / spread * (outcome - outcome.mean())[:, None]).mean(axis=0)) / max(outcome.std(), 1e-9)
-    noise = len(x) ** -0.5
-    weight = np.where(deviation > 0, correlation + noise, 0)
-    weight = weight / weight.mean() if weight.sum() > 0 else np.ones(x.shape[1])
-    sample = np.random.default_rng(seed).permutation(len(x))[:200]
-    place = x[sample] * weight
-    squared = ((place[:, None, :] - place[None, :, :]) ** 2).sum(axis=2)
-    near = np.sort(squared, axis=1)[:, : max(2, len(sample) // 5)]
-    return ColumnGate(weight, float(near.mean()) / 4 or 1.0)
-
-
-def embed(encoder: AwareEncoder | ColumnGate, x: Floats, chunk: int = 8192) -> tuple[Floats, Floats]:
-    """Return the embeddings (n, e) and the head's log-odds (n,), in double precision so that batches cannot differ."""
-    if isinstance(encoder, ColumnGate):
-        return x * encoder.weight, np.zeros(len(x))
+def embed(encoder: AwareEncoder | LinearMetric, x: Floats, chunk: int = 8192) -> tuple[Floats, Floats]:
+    """Return the embeddings (n, e) and the head's log-odds (n,), 0 for a metric; in double precision so that batches cannot differ."""
+    if isinstance(encoder, LinearMetric):
+        return encoder.place(x), np.zeros(len(x))
     precise: Any = encoder.double().eval()
     with torch.inference_mode():
         parts = [precise(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
@@ -257,17 +226,17 @@ def _schedule(step: int, steps: int) -> float:
     return warm * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
 
 
-def network_state(encoder: AwareEncoder | ColumnGate) -> Any:
-    """Return an encoder as a column gate, or as plain arrays and numbers."""
-    if isinstance(encoder, ColumnGate):
+def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
+    """Return a linear metric as it is, an encoder as plain arrays and numbers."""
+    if isinstance(encoder, LinearMetric):
         return encoder
     arrays = {name: value.float().numpy() for name, value in encoder.state_dict().items()}
     return {"columns": encoder.columns, "config": encoder.config, "parameters": arrays}
 
 
-def network_from_state(state: Any) -> AwareEncoder | ColumnGate:
+def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     """Rebuild what ``network_state`` took apart."""
-    if isinstance(state, ColumnGate):
+    if isinstance(state, LinearMetric):
         return state
     encoder = AwareEncoder(state["columns"], state["config"])
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})

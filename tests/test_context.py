@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score
 
 from nearward.retrieval import context as module
 from nearward.retrieval.context import RULES, Context, Retriever, Rule, fit_retriever
-from nearward.retrieval.encoder import AwareEncoder, ColumnGate, EncoderConfig, train_encoder
+from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, train_encoder
 from nearward.retrieval.index import Shard
+from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Found, weigh
 from nearward.tabular.errors import NearwardError
 from nearward.tabular.folds import assign_folds
@@ -43,9 +44,16 @@ def cohort() -> Cohort:
     return Cohort()
 
 
+def by_encoders(cohort: Cohort, rules: tuple[Rule, ...] = RULES) -> Fitted:
+    """Fit, and keep the encoders whether they rank better or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_ranks_clearly_better", lambda *_: True)
+        return cohort.fit(rules)
+
+
 @pytest.fixture(scope="module")
 def fitted(cohort: Cohort) -> Fitted:
-    return cohort.fit()
+    return by_encoders(cohort)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,8 @@ def by_distance(places: list[np.ndarray], outcome: list[int], rule: Rule, temper
         shards.append(Shard(rows.astype(np.float32), np.arange(begin, begin + len(rows))))
         begin += len(rows)
     return Retriever(
-        encoders=tuple(ColumnGate(np.ones(rows.shape[1]), temperature) for rows in places),
+        encoders=tuple(LinearMetric(np.eye(rows.shape[1]), temperature) for rows in places),
+        heads=(),
         shards=tuple(shards),
         events=tuple(s.of(s.rows[known[s.rows] == 1]) for s in shards),
         outcome=known,
@@ -135,7 +144,7 @@ def test_the_nearest_patients_are_counted_as_similar_and_a_patient_unlike_any_ha
     draw = np.random.default_rng(0)
     cohort = Cohort(n=200)  # few: plain columns
     retriever, _, _, _ = cohort.fit()
-    assert all(isinstance(encoder, ColumnGate) for encoder in retriever.encoders)
+    assert all(isinstance(encoder, LinearMetric) for encoder in retriever.encoders)
     usual = retriever.similar_count(retriever.context(draw.normal(size=(20, 4)) * 0.3)[0])
     unlike = retriever.similar_count(retriever.context(np.full((1, 4), 50.0))[0])
     assert usual.min() > 0
@@ -235,7 +244,7 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
         return encoder
 
     monkeypatch.setattr(module, "train_encoder", recording)
-    retriever, left_out, _, _ = cohort.fit()
+    retriever, left_out, _, _ = by_encoders(cohort)
     assert len(trained) == 3
     for encoder, shard, events in zip(retriever.encoders, retriever.shards, retriever.events, strict=True):
         seen = trained[id(encoder)]
@@ -271,6 +280,7 @@ def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -
         alone = replace(
             retriever,
             encoders=(retriever.encoders[f],),
+            heads=retriever.heads[f : f + 1],
             shards=(others,),
             events=(others,),
             rule=replace(rule, neighbours=20),
@@ -283,12 +293,13 @@ def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -
 
 def test_the_rule_is_the_one_whose_left_out_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
     retriever, left_out, _, trials = fitted
-    assert [trial.rule for trial in trials] == list(RULES)
+    assert [(trial.learned, trial.rule) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in RULES]
+    trials = [trial for trial in trials if trial.learned]  # the fixture keeps the encoders
     best = max(trials, key=lambda trial: trial.auprc)
     assert retriever.rule == best.rule
     assert best.auprc == pytest.approx(average_precision_score(cohort.outcome, left_out.vote))
     for rule in (RULES[0], RULES[3]):  # a rule tried among others does as it does alone
-        alone = cohort.fit((rule,))[3][0].auprc
+        alone = by_encoders(cohort, (rule,))[3][1].auprc
         assert alone == pytest.approx(next(t.auprc for t in trials if t.rule == rule))
     assert len({trial.auprc for trial in trials}) > 6
     assert best.auprc > 1.5 * cohort.outcome.mean()
@@ -301,18 +312,54 @@ def test_nine_in_ten_stored_rows_have_their_neighbours_within_reach(cohort: Coho
         assert (furthest <= retriever.reach[f]).mean() == pytest.approx(0.9, abs=0.02)
 
 
-def test_few_rows_or_few_events_fall_back_on_plain_columns() -> None:
+def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
     few_rows, few_events = Cohort(n=299), Cohort(n=400)
     few_events.outcome[np.flatnonzero(few_events.outcome)[29:]] = 0
     for cohort in (few_rows, few_events):
         retriever, left_out, head, _ = cohort.fit()
-        assert {type(encoder) for encoder in retriever.encoders} == {ColumnGate}
+        assert {type(encoder) for encoder in retriever.encoders} == {LinearMetric}
         assert not head.any()
+        assert not retriever.has_head
         check(left_out, cohort.outcome)
     assert few_rows.outcome.sum() >= 30
     enough = Cohort(n=300)
     assert enough.outcome.sum() >= 30
-    assert {type(encoder) for encoder in enough.fit(RULES[:1])[0].encoders} == {AwareEncoder}
+    assert enough.fit(RULES[:1])[0].has_head
+
+
+def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(queries: np.ndarray) -> None:
+    """Risk that lies in a product is seen by a network alone; where outcomes are noise, neither is better, and the metric stays."""
+    draw = np.random.default_rng(0)
+    product, noise = Cohort(n=1500, patients=1500), Cohort(n=1500, patients=1500)
+    product.x = draw.normal(size=(1500, 12))
+    product.outcome = (product.x[:, 0] * product.x[:, 1] > 1).astype(np.int64)
+    noise.outcome = draw.permutation(noise.outcome)
+    config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
+    for cohort, learned in ((product, True), (noise, False)):
+        retriever, left_out, head, trials = cohort.fit(RULES[:2], config)
+        assert retriever.learned is learned
+        assert retriever.has_head
+        kept = [trial for trial in trials if trial.learned is learned]
+        assert max(trial.auprc for trial in kept) == pytest.approx(average_precision_score(cohort.outcome, left_out.vote))
+        assert head.std() > 0
+    heads = np.mean([embed(encoder, queries)[1] for encoder in retriever.heads], axis=0)
+    rebuilt = Retriever.from_state(retriever.state())
+    assert retriever.context(queries)[1] == pytest.approx(heads)
+    assert rebuilt.context(queries)[1] == pytest.approx(heads)
+    assert np.array_equal(rebuilt.context(queries)[0].weight, retriever.context(queries)[0].weight)
+
+
+def test_better_by_more_than_a_standard_error() -> None:
+    draw = np.random.default_rng(0)
+    outcome = (draw.random(2000) < 0.1).astype(np.int64)
+    good = outcome + draw.normal(size=2000)
+    patients = np.arange(2000)
+    assert module._ranks_clearly_better(good, draw.normal(size=2000), outcome, patients, 0)
+    assert not module._ranks_clearly_better(draw.normal(size=2000), good, outcome, patients, 0)
+    assert not module._ranks_clearly_better(good, good, outcome, patients, 0)
+    near = good + 0.02 * draw.normal(size=2000)
+    better, worse = sorted((good, near), key=lambda vote: -average_precision_score(outcome, vote))
+    assert not module._ranks_clearly_better(better, worse, outcome, patients, 0)  # a gain that resampling does not bear out
 
 
 def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
@@ -379,7 +426,7 @@ def test_a_planted_twin_has_the_greatest_weight_of_its_shard(cohort: Cohort, fit
 
 
 def test_the_same_seed_fits_the_same_retriever(cohort: Cohort, fitted: Fitted, queries: np.ndarray) -> None:
-    again, left_out, head, _ = cohort.fit()
+    again, left_out, head, _ = by_encoders(cohort)
     assert np.array_equal(again.context(queries)[0].weight, fitted[0].context(queries)[0].weight)
     assert np.array_equal(left_out.weight, fitted[1].weight)
     assert np.array_equal(head, fitted[2])
@@ -397,8 +444,6 @@ def test_a_retriever_rebuilt_from_its_state_votes_the_same(fitted: Fitted, queri
 
 
 def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np.ndarray) -> None:
-    from nearward.retrieval.encoder import embed
-
     retriever = fitted[0]
     heads = [embed(encoder, queries)[1] for encoder in retriever.encoders]
     assert retriever.context(queries)[1] == pytest.approx(sum(heads) / 3)

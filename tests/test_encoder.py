@@ -13,10 +13,8 @@ from torch.nn import functional as F
 
 from nearward.retrieval.encoder import (
     AwareEncoder,
-    ColumnGate,
     EncoderConfig,
     embed,
-    fit_column_gate,
     soft_nearest_neighbour_loss,
     train_encoder,
 )
@@ -194,41 +192,3 @@ def test_fewer_rows_than_a_batch_train_too() -> None:
     place, head = embed(train_encoder(x, outcome, group, EncoderConfig(steps=3, batch=512, width=4, hidden=8), 0), x)
     assert np.isfinite(place).all()
     assert np.isfinite(head).all()
-
-
-# ---- column gate ---------------------------------------------------------------------------------
-
-
-def test_the_column_gate_weighs_columns_by_what_they_say() -> None:
-    x, outcome, group = cohort(3)
-    x[:, 4] = 7.0  # constant: no weight
-    gate = fit_column_gate(x, outcome, group, CONFIG, 0)
-    assert gate.weight.mean() == pytest.approx(1)
-    assert gate.weight[:2].min() > 2 * gate.weight[2:4].max()
-    assert gate.weight[2:4].min() > 0
-    assert gate.weight[4] == 0
-    assert gate.temperature > 0
-    place, head = embed(gate, x)
-    assert np.array_equal(place, x * gate.weight)
-    assert not head.any()
-    assert np.array_equal(gate.mean_gate(x), gate.weight)
-
-
-def test_the_column_gate_by_hand() -> None:
-    x, outcome = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]), np.array([1, 1, 0, 0])
-    gate = fit_column_gate(x, outcome, np.arange(4), CONFIG, 0)  # correlations 1 and 0, each plus 1 / sqrt(4)
-    assert gate.weight == pytest.approx([1.5, 0.5])
-
-
-def test_a_column_gate_of_constant_columns_is_plain() -> None:
-    gate = fit_column_gate(np.ones((30, 3)), np.arange(30) % 2, np.arange(30), CONFIG, 0)
-    assert isinstance(gate, ColumnGate)
-    assert gate.weight.tolist() == [1, 1, 1]
-    assert gate.temperature > 0
-
-
-def test_the_column_gate_does_not_mind_the_order_of_columns() -> None:
-    x, outcome, group = cohort(4)
-    one, other = (fit_column_gate(z, outcome, group, CONFIG, 0) for z in (x, x[:, ::-1]))
-    assert other.weight[::-1] == pytest.approx(one.weight)
-    assert other.temperature == pytest.approx(one.temperature)
