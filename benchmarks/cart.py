@@ -29,6 +29,7 @@ class Cart:
         self.seed = seed
 
     def fit(self, train: pl.DataFrame, outcome: str, groups: str | None = None) -> Cart:
+        """Grow a tree a column, the outcome first."""
         table = train.drop(groups) if groups else train
         self._train, self._order = table, [outcome, *(name for name in table.columns if name != outcome)]
         event = as_number(table.get_column(outcome), outcome).to_numpy()
@@ -43,6 +44,7 @@ class Cart:
         return self
 
     def sample(self, n: int, seed: int = 0) -> pl.DataFrame:
+        """Walk the trees, and take each cell from a donor."""
         draw = np.random.default_rng(seed)
         rows = np.empty((n, len(self._order)), dtype=np.int64)  # which train row gives each cell
         rows[:, 0] = draw.integers(0, len(self._codes), n)

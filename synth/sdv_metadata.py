@@ -67,9 +67,9 @@ class Tables:
 def to_sdv(schema: Schema | Tables) -> dict[str, Any]:
     """Return SDV's metadata of one table, or of several.
 
-    Numbers become ``numerical``, categories ``categorical``, dates ``datetime``, ids and patients ``id`` (the id is the primary key), columns
-    to be ignored ``unknown`` and personal, which SDV replaces by made-up values. Levels, ranges, units, and which column is the outcome
-    are not written: SDV 1 has no place for them, and levels are patients' values.
+    Numbers become ``numerical``, categories ``categorical``, dates ``datetime``, ids and patients ``id`` (the id is the primary key),
+    columns to be ignored ``unknown`` and personal, which SDV replaces by made-up values. Levels, ranges, units, and which column is the
+    outcome are not written: SDV 1 has no place for them, and levels are patients' values.
     """
     if isinstance(schema, Schema):
         return {"METADATA_SPEC_VERSION": "SINGLE_TABLE_V1", **_table_to_sdv(schema)}
