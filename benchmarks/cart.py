@@ -39,6 +39,7 @@ class Cart:
         for j in range(1, len(self._order)):
             values = self._codes[:, j]
             few = len(np.unique(values)) <= _MANY and not table.schema[self._order[j]].is_float()
+            values = np.unique(values, return_inverse=True)[1] if few else values
             tree = (DecisionTreeClassifier if few else DecisionTreeRegressor)(min_samples_leaf=_LEAF, random_state=self.seed)
             self._trees.append(tree.fit(self._codes[:, :j], values))
         return self
