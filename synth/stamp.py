@@ -29,7 +29,7 @@ class StaleAudit(ArtefactError):
     """A table is not the one that was audited."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not the table that was audited: its cells differ from the audit's hash. Audit it again, or export again.")
+        super().__init__(f"{what} is not the table that was audited: its hash differs. Audit it again, or export again.")
 
 
 def table_hash(table: pl.DataFrame) -> str:
@@ -42,7 +42,7 @@ def table_hash(table: pl.DataFrame) -> str:
     (True, False)
     """
     digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()]).encode())
-    digest.update(table.write_csv(include_header=False, null_value="\0").encode())
+    digest.update(table.write_csv(include_header=False, quote_style="non_numeric").encode())
     return digest.hexdigest()
 
 
