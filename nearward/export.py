@@ -208,7 +208,7 @@ def export_table(
     path = check_ending(path)
     if accept_risk is not None and len(accept_risk.strip()) < _FEWEST_LETTERS:
         raise InputError(
-            f"--accept-risk needs a reason that a reader can follow, of at least {_FEWEST_LETTERS} letters; it is kept in the file"
+            f"accept_risk needs a reason of at least {_FEWEST_LETTERS} letters that a reader can follow; it is kept in the file"
         )
     if audit is not None and audit.sha256 != table_hash(table):
         raise StaleAudit("the table at hand")
@@ -235,6 +235,39 @@ def export_table(
     return write_stamped(table, path, stamp)
 
 
+def sample_and_audit(
+    generator: Generator,
+    n: int,
+    *,
+    seed: int | None = None,
+    rows: AuditRows | None = None,
+    gates: Gates | None = None,
+    progress: Callable[..., None] = _QUIET,
+) -> tuple[pl.DataFrame, Audit | None]:
+    """Sample a table and judge it; the audit is None where there are no rows to judge by.
+
+    Parameters
+    ----------
+    generator : Generator
+        A fitted ``Synthesizer``, or anything with its ``sample``, ``rules``, ``seed`` and ``audit_rows``.
+    n : int
+    seed : int, optional
+        Of the sample and the audit; the generator's own by default.
+    rows : AuditRows, optional
+        Real rows to judge by, in the place of those that the generator keeps.
+    gates : Gates, optional
+    progress : callable, optional
+        Called twice, with a word.
+    """
+    seed = generator.seed if seed is None else seed
+    table = generator.sample(n, seed=seed)
+    progress("sampled")
+    by = rows if rows is not None else generator.audit_rows
+    verdict = None if by is None else audit(table, by, generator.rules, gates, seed)
+    progress("audited")
+    return table, verdict
+
+
 def export(
     generator: Generator,
     n: int,
@@ -244,24 +277,16 @@ def export(
     rows: AuditRows | None = None,
     gates: Gates | None = None,
     accept_risk: str | None = None,
-    progress: Callable[..., None] = _QUIET,
 ) -> dict[str, Any]:
     """Sample, audit, stamp and write a table.
 
     Parameters
     ----------
-    generator : Generator
-        A fitted ``Synthesizer``, or anything with its ``sample``, ``rules``, ``seed`` and ``audit_rows``.
-    n : int
+    generator, n, seed, rows, gates
+        As ``sample_and_audit``.
     path : path ending in .parquet or .csv
-    seed : int, optional
-        Of the sample and the audit; the generator's own by default.
-    rows : AuditRows, optional
-        Real rows to judge by, in the place of those that the generator keeps.
-    gates, accept_risk
-        As ``audit`` and ``export_table``.
-    progress : callable, optional
-        Called three times, with a word.
+    accept_risk : str, optional
+        As ``export_table``.
 
     Returns
     -------
@@ -272,21 +297,40 @@ def export(
     ------
     ExportRefused, StaleAudit, InputError, OSError
         As ``audit`` and ``export_table``.
+
+    Examples
+    --------
+    >>> export(generator, 50_000, "synth.parquet")["passed"]  # doctest: +SKIP
+    True
+    """
+    check_place(path, accept_risk)
+    table, verdict = sample_and_audit(generator, n, seed=seed, rows=rows, gates=gates)
+    about = describe(generator, seed)
+    ledger = getattr(generator, "privacy", None)
+    return export_table(table, path, verdict, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
+
+
+def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
+    """Refuse a place or a reason that would be refused after minutes of sampling and judging.
+
+    Raises
+    ------
+    InputError
     """
     path = check_ending(path)
-    if not path.parent.is_dir():  # now, not after minutes of sampling and judging
+    if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
-    seed = generator.seed if seed is None else seed
-    table = generator.sample(n, seed=seed)
-    progress("sampled")
-    by = rows if rows is not None else generator.audit_rows
-    verdict = None if by is None else audit(table, by, generator.rules, gates, seed)
-    progress("audited")
-    ledger = getattr(generator, "privacy", None)
-    about = {**getattr(generator, "about", {}), "kind": type(generator).__name__, "seed": generator.seed, "sample_seed": seed}
-    stamp = export_table(table, path, verdict, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
-    progress("written")
-    return stamp
+    if accept_risk is not None and len(accept_risk.strip()) < _FEWEST_LETTERS:
+        raise InputError(
+            f"accept_risk needs a reason of at least {_FEWEST_LETTERS} letters that a reader can follow; it is kept in the file"
+        )
+    return path
+
+
+def describe(generator: Generator, seed: int | None) -> dict[str, Any]:
+    """Say what made a table: the kind of generator, its seed, the sample's seed, and what the generator tells of itself."""
+    told = {"kind": type(generator).__name__, "seed": generator.seed, "sample_seed": generator.seed if seed is None else seed}
+    return {**getattr(generator, "about", {}), **told}
 
 
 def _share(frame: pl.DataFrame, rows: AuditRows) -> Estimate:
