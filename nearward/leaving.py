@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nearward.export import AuditRows, Generator
+    from nearward.audit import AuditRows
+    from nearward.export import Generator
 
 Stamped = Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)]
 
@@ -77,7 +78,7 @@ def check(table: Stamped) -> None:
 
 
 def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:
-    from nearward.export import AuditRows
+    from nearward.audit import AuditRows
     from nearward.tabular.errors import InputError
     from nearward.tabular.frame import read_table
 

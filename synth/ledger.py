@@ -19,14 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import BudgetSpent, InputError
 
 FEWEST_ROWS = 50  # per encoded dimension; below it noise is most of what a table would show
 _ORDERS = 1 + np.geomspace(1e-4, 1e6, 4001)  # Rényi orders that the conversion tries
-
-
-class BudgetSpent(InputError):
-    """A release would cost more than what is left of the privacy budget."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def fit_private(
     epsilon, delta : float
         What one patient's presence may change; see ``nearward.synth.ledger``.
     rows_per_patient : int, optional
-        Rows used of each patient, at random: noise grows with it. By default 1 where every row is a patient, else 2.
+        Rows used of each patient, the table's first: noise grows with it. By default 1 where every row is a patient, else 2.
     public : Schema, optional
         Ranges and categories from a codebook: they cost nothing. A schema inferred from these rows is not public.
     noise_seed : int, optional
@@ -90,8 +90,11 @@ def fit_private(
 
 
 def _bounded(patient: Ints, most: int) -> Ints:
-    """Return the rows to use: of each patient at most so many, chosen by lot."""
-    lot = np.random.default_rng(0).permutation(len(patient))
-    order = lot[np.argsort(patient[lot], kind="stable")]
+    """Return the rows to use: the first of each patient.
+
+    Which rows are used of a patient hangs on nobody else: a lot drawn over the whole table would fall otherwise for everyone when one
+    patient more is in it, and the bound on what he changes would not hold.
+    """
+    order = np.argsort(patient, kind="stable")
     _, begin, size = np.unique(patient[order], return_index=True, return_counts=True)
     return np.sort(order[(np.arange(len(order)) - np.repeat(begin, size)) < most])

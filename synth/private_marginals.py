@@ -195,4 +195,4 @@ def _on_simplex(counts: Floats) -> Floats:
     total = max(float(flat.sum()), 1.0)
     over = (flat.cumsum() - total) / np.arange(1, len(flat) + 1)
     cut = over[np.flatnonzero(flat > over)[-1]]
-    return np.maximum(np.where(np.isfinite(counts), counts, cut) - cut, 0.0) / total
+    return np.asarray(np.maximum(np.where(np.isfinite(counts), counts, cut) - cut, 0.0) / total)

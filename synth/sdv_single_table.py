@@ -62,7 +62,8 @@ def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Fits] | None
 def _ours(seed: int) -> Fits:
     from nearward.synth.synthesizer import Synthesizer
 
-    return Synthesizer(seed=seed)
+    made: Fits = Synthesizer(seed=seed)
+    return made
 
 
 @cache

@@ -14,22 +14,11 @@ from typing import Any
 
 import polars as pl
 
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 from nearward.tabular.frame import read_table, replacing
 
 FORMAT = 1
 KEY = "nearward"  # of the Parquet file's metadata
-
-
-class NoStamp(ArtefactError):
-    """A table carries no stamp that can be read."""
-
-
-class StaleAudit(ArtefactError):
-    """A table is not the one that was audited."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not the table that was audited: its hash differs. Audit it again, or export again.")
 
 
 def table_hash(table: pl.DataFrame) -> str:

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from nearward import correct_prior
+from nearward.audit import AuditRows, audit
 from nearward.evaluation.faith import Gates
-from nearward.export import AuditRows, ExportRefused, audit, export, export_table
+from nearward.export import export, export_table
 from nearward.synth.ledger import Ledger
-from nearward.synth.stamp import StaleAudit, read_stamp, verify
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.synth.stamp import read_stamp, verify
+from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules import Order, Range, Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nearward.synth.ledger import BudgetSpent, Ledger, delta_of, epsilon_of, rho_within
-from nearward.tabular.errors import InputError
+from nearward.synth.ledger import Ledger, delta_of, epsilon_of, rho_within
+from nearward.tabular.errors import BudgetSpent, InputError
 
 
 def gaussian_delta(epsilon: float, sensitivity_over_sd: float) -> float:

@@ -136,3 +136,13 @@ def test_no_patient_gives_more_rows_than_allowed():
     kept = _bounded(patient, 3)
     assert np.bincount(patient[kept]).tolist() == [3, 2, 1]
     assert (np.diff(kept) > 0).all()
+
+
+def test_one_patient_more_changes_no_other_patients_rows():
+    draw = np.random.default_rng(8)
+    patient = draw.integers(0, 100, 400)
+    more = np.concatenate([np.full(5, 100), patient])[draw.permutation(405)]
+    before = _bounded(more[more != 100], 2)
+    after = _bounded(more, 2)
+    places = np.flatnonzero(more != 100)
+    assert set(places[before]) == set(after[more[after] != 100])
