@@ -145,7 +145,7 @@ def sample_and_audit(
     return table, verdict
 
 
-def export(
+def export_synthetic(
     generator: Generator,
     n: int,
     path: str | Path,
@@ -177,7 +177,7 @@ def export(
 
     Examples
     --------
-    >>> export(generator, 50_000, "synth.parquet")["passed"]  # doctest: +SKIP
+    >>> export_synthetic(generator, 50_000, "synth.parquet")["passed"]  # doctest: +SKIP
     True
     """
     check_place(path, accept_risk)

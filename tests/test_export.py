@@ -10,7 +10,7 @@ import pytest
 from nearward import correct_prior
 from nearward.audit import AuditRows, audit
 from nearward.evaluation.faith import Gates
-from nearward.export import export, export_table
+from nearward.export import export_synthetic, export_table
 from nearward.synth.ledger import Ledger
 from nearward.synth.stamp import read_stamp, verify
 from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
@@ -97,18 +97,18 @@ def test_what_cannot_be_measured_is_refused_with_its_reason(tmp_path, ward):
     small = AuditRows(ward(150, 1), ward(150, 2), "died", 1)
     generator = StandIn(ward, small)
     with pytest.raises(ExportRefused, match="not measurable") as refusal:
-        export(generator, 150, tmp_path / "synth.parquet")
+        export_synthetic(generator, 150, tmp_path / "synth.parquet")
     assert "n too small" in str(refusal.value) or "no rule holds" in str(refusal.value)
-    stamp = export(generator, 150, tmp_path / "synth.parquet", accept_risk=REASON)
+    stamp = export_synthetic(generator, 150, tmp_path / "synth.parquet", accept_risk=REASON)
     assert any("not measurable" in missed for missed in stamp["missed"])
 
 
 def test_without_an_audit_there_is_no_export(tmp_path, ward):
     generator = StandIn(ward, None)
     with pytest.raises(ExportRefused, match="no audit"):
-        export(generator, 200, tmp_path / "synth.parquet")
+        export_synthetic(generator, 200, tmp_path / "synth.parquet")
     assert list(tmp_path.iterdir()) == []
-    stamp = export(generator, 200, tmp_path / "synth.parquet", accept_risk=REASON)
+    stamp = export_synthetic(generator, 200, tmp_path / "synth.parquet", accept_risk=REASON)
     assert stamp["audit"] is None
     assert stamp["passed"] is False
     with pytest.raises(ExportRefused, match="no audit"):
@@ -182,11 +182,11 @@ def test_endings_and_folders_are_checked_before_the_work(tmp_path):
 
     for path, message in ((tmp_path / "a.xlsx", "leaves as"), (tmp_path / "no" / "a.csv", "no such folder")):
         with pytest.raises(InputError, match=message):
-            export(StandIn(never, None), 10, path)
+            export_synthetic(StandIn(never, None), 10, path)
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path, ward):
     for name in ("a.parquet", "b.parquet"):
-        export(StandIn(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
+        export_synthetic(StandIn(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert np.array_equal(pl.read_parquet(tmp_path / "a.parquet")["age"], ward(100, 15)["age"])
