@@ -44,7 +44,12 @@ def as_json(card: FaithCard) -> dict[str, Any]:
         "adherence": {"rules": _rows(card.adherence.rates)},
         "membership": {"flagged": card.membership.flagged, "judged": card.membership.judged, "attacks": _rows(card.membership.attacks)},
         "residual_risk": _rows(listed(list(card.guesses))),
-        "utility": {"threshold": card.utility.threshold, "rows": card.utility.rows, "learners": _rows(card.utility.learners)},
+        "utility": {
+            "ratio": _plain(card.utility.ratio),
+            "threshold": card.utility.threshold,
+            "rows": card.utility.rows,
+            "learners": _rows(card.utility.learners),
+        },
         "heterogeneity": {
             "strata": _rows(card.heterogeneity.strata),
             "shift": _plain(card.heterogeneity.shift),

@@ -21,6 +21,8 @@ _HOMES = {
     "compare_risks": "nearward.evaluation.compare",
     "evaluate_risk": "nearward.evaluation.risk",
     "faith_card": "nearward.evaluation.faith",
+    "export_synthetic": "nearward.export",
+    "read_stamp": "nearward.synth.stamp",
 }
 
 __all__ = [
@@ -36,8 +38,10 @@ __all__ = [
     "compare_risks",
     "correct_prior",
     "evaluate_risk",
+    "export_synthetic",
     "faith_card",
     "load",
+    "read_stamp",
 ]
 
 

@@ -1,6 +1,6 @@
 """The command line: demo, schema, fit, score, similar, inspect, evaluate.
 
-Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable, 4 a synthetic table did not pass.
+Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic table did not pass.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 from nearward.terminal import as_value, show, split_names
 
 if TYPE_CHECKING:
+    from nearward.evaluation.faith import FaithCard
     from nearward.evaluation.measured import Result
     from nearward.evaluation.subgroups import Part
 
@@ -92,7 +93,6 @@ def synth(
     seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
 ) -> None:
     """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
-    import polars as pl
 
     from nearward.evaluation.faith import faith_card
     from nearward.tabular import rules_file
@@ -108,6 +108,19 @@ def synth(
         rules=rules,
         seed=seed,
     )
+    show_card(card, synthetic.name)
+    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
+    if not card.passed:
+        missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
+        typer.echo(f"NOT PASSED: {missed}", err=True)
+        raise typer.Exit(4)
+    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/faith.md)")
+
+
+def show_card(card: FaithCard, name: str) -> None:
+    """Print the five components of a card."""
+    import polars as pl
+
     parts = list(card.components.values())
     shown = {
         "": [part.letter for part in parts],
@@ -117,13 +130,7 @@ def synth(
         "status": [part.status for part in parts],
         "why": [part.why for part in parts],
     }
-    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {synthetic.name}: {card.rows['synthetic']} rows, seed {seed}")
-    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
-    if not card.passed:
-        missed = ", ".join(f"{part.name} ({part.status})" for part in parts if part.status != "passed")
-        typer.echo(f"NOT PASSED: {missed}", err=True)
-        raise typer.Exit(4)
-    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/faith.md)")
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
 
 
 def _counts(scored: Path, facts: Mapping[str, Any]) -> str:

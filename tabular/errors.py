@@ -66,8 +66,33 @@ class RuleError(InputError):
     """A rules file or a rule cannot be used as written."""
 
 
+class BudgetSpent(InputError):
+    """A release would cost more than what is left of the privacy budget."""
+
+
 class ArtefactError(NearwardError):
     """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
+
+
+class ExportRefused(ArtefactError):
+    """A synthetic table may not leave."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"export refused: {'; '.join(reasons)}. Nothing was written. Mend it (more rows, another seed, reviewed rules), or, if you "
+            'may decide that, take the risk by name: --accept-risk "why", which is written into the file.'
+        )
+
+
+class NoStamp(ArtefactError):
+    """A table carries no stamp that can be read."""
+
+
+class StaleAudit(ArtefactError):
+    """A table is not the one that was audited."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not the table that was audited: its hash differs. Audit it again, or export again.")
 
 
 class DataWarning(UserWarning):

@@ -1,0 +1,165 @@
+"""What has been told about patients, and how much of the privacy budget each telling cost.
+
+Costs are kept in zero-concentrated differential privacy (rho), which simply adds up, and turned into (epsilon, delta) at the end. The unit
+is the patient: two tables are neighbours when one of them has one patient more, with all of his rows, of which at most
+``rows_per_patient`` are used.
+
+References
+----------
+Bun and Steinke: Concentrated differential privacy (2016). Canonne, Kamath, Steinke: The discrete Gaussian for differential privacy
+(2020), proposition 12 for the conversion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nearward.tabular.errors import BudgetSpent, InputError
+
+FEWEST_ROWS = 50  # per encoded dimension; below it noise is most of what a table would show
+_ORDERS = 1 + np.geomspace(1e-4, 1e6, 4001)  # Rényi orders that the conversion tries
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One release.
+
+    Parameters
+    ----------
+    what : str
+    rho : float
+    delta : float
+        Probability that the release is not covered by rho at all; 0 but for levels that are found by a threshold.
+    noise : str
+        What was drawn, and how wide.
+    """
+
+    what: str
+    rho: float
+    delta: float = 0.0
+    noise: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A budget and what was charged to it.
+
+    Parameters
+    ----------
+    epsilon, delta : float
+        What may be spent on one patient.
+    rows_per_patient : int
+    entries : tuple of Entry
+
+    Examples
+    --------
+    >>> ledger = Ledger(epsilon=1.0, delta=1e-6).charge("count of rows", rho=0.01)
+    >>> round(ledger.spent()[0], 2), ledger.left < ledger.budget
+    (0.95, True)
+    """
+
+    epsilon: float
+    delta: float
+    rows_per_patient: int = 1
+    entries: tuple[Entry, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise InputError(f"epsilon={self.epsilon} must be a finite number above 0: 1 is strict, 10 promises little; None turns it off")
+        if not 0 < self.delta < 1:
+            raise InputError(f"delta={self.delta} must lie between 0 and 1, and be smaller than one in the number of patients")
+        if self.rows_per_patient < 1:
+            raise InputError(f"rows_per_patient={self.rows_per_patient} must be at least 1")
+
+    @property
+    def budget(self) -> float:
+        """All of rho, charged or not; half of delta pays for the conversion, the other half for thresholds."""
+        return rho_within(self.epsilon, self.delta / 2)
+
+    @property
+    def left(self) -> float:
+        """Rho that is not charged yet."""
+        return self.budget - sum(entry.rho for entry in self.entries)
+
+    def charge(self, what: str, rho: float, delta: float = 0.0, noise: str = "") -> Ledger:
+        """Return the ledger with one entry more.
+
+        Raises
+        ------
+        BudgetSpent
+            It would cost more than what is left.
+        """
+        if rho < 0 or delta < 0:
+            raise InputError(f"{what}: a release costs something, however rho={rho}, delta={delta}")
+        over = sum(entry.delta for entry in self.entries) + delta > self.delta / 2 * (1 + 1e-9)
+        if rho > self.left + 1e-9 * self.budget or over:
+            raise BudgetSpent(
+                f"{what}: rho {rho:.3g} and delta {delta:.3g} are more than is left of epsilon {self.epsilon:g}: not released"
+            )
+        return replace(self, entries=(*self.entries, Entry(what, rho, delta, noise)))
+
+    def spent(self) -> tuple[float, float]:
+        """Return the (epsilon, delta) that hold for all entries together."""
+        rho, beyond = sum(entry.rho for entry in self.entries), sum(entry.delta for entry in self.entries)
+        return epsilon_of(rho, self.delta / 2), self.delta / 2 + beyond
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dictionaries and numbers, for a file's metadata."""
+        epsilon, delta = self.spent()
+        return {
+            "unit": f"patient, at most {self.rows_per_patient} rows each; neighbours differ by one patient more or fewer",
+            "budget": {"epsilon": self.epsilon, "delta": self.delta},
+            "spent": {"epsilon": epsilon, "delta": delta, "rho": sum(entry.rho for entry in self.entries)},
+            "rows_per_patient": self.rows_per_patient,
+            "entries": [asdict(entry) for entry in self.entries],
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Ledger:
+        """Read what ``to_json`` wrote."""
+        entries = tuple(Entry(**entry) for entry in body["entries"])
+        return cls(body["budget"]["epsilon"], body["budget"]["delta"], body["rows_per_patient"], entries)
+
+    def __str__(self) -> str:
+        epsilon, delta = self.spent()
+        total = sum(entry.rho for entry in self.entries)
+        lines = [f"{entry.rho / total if total else 0:6.1%}  {entry.what}: {entry.noise}" for entry in self.entries]
+        told = f"epsilon {epsilon:.3g} of {self.epsilon:g}, delta {delta:.3g}; per patient, at most {self.rows_per_patient} rows each"
+        return "\n".join([told, *lines])
+
+
+def delta_of(rho: float, epsilon: float) -> float:
+    """Return the smallest delta with which rho-zCDP is (epsilon, delta)-differentially private, over the orders tried."""
+    a = _ORDERS
+    log = (a - 1) * (a * rho - epsilon) - np.log(a - 1) + a * np.log1p(-1 / a)
+    return float(np.exp(min(0.0, float(log.min()))))
+
+
+def epsilon_of(rho: float, delta: float) -> float:
+    """Return the smallest epsilon with which rho-zCDP is (epsilon, delta)-differentially private, over the orders tried.
+
+    Examples
+    --------
+    >>> epsilon_of(0.5, 1e-6) <= 0.5 + 2 * (0.5 * math.log(1e6)) ** 0.5  # Bun and Steinke's simpler bound
+    True
+    """
+    if rho == 0:
+        return 0.0
+    a = _ORDERS
+    return max(0.0, float((a * rho + (a * np.log1p(-1 / a) - np.log(a - 1) - math.log(delta)) / (a - 1)).min()))
+
+
+def rho_within(epsilon: float, delta: float) -> float:
+    """Return the largest rho that stays within (epsilon, delta), found by halving."""
+    low, high = 0.0, 1.0
+    while epsilon_of(high, delta) < epsilon:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if epsilon_of(middle, delta) <= epsilon else (low, middle)
+    return low
