@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nearward import __version__
+from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.fitted import FittedRisk
 from nearward.foreign import Foreign, describe
 from nearward.retrieval.encoder import EncoderConfig
@@ -39,6 +40,7 @@ def save(model: Any, folder: str | Path) -> None:
         "n_features_in": model.n_features_in_,
         "feature_names_in": getattr(model, "feature_names_in_", np.array([])).tolist(),
         "summary": model.summary_,
+        "bins": bins_as_json(fit_bins(model._records.select(model.schema_.named("feature", "expert")))),
         "model": model._model.pack(tensors),
     }
     write_model(folder, about, tensors, model._records)

@@ -10,7 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.backbones import find_backbone
+from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.schema import Schema, unit_slips
 
 Ints = NDArray[np.int64]
 
@@ -157,3 +159,15 @@ def _series(values: NDArray[Any]) -> pl.Series:
     if values.dtype == object:
         return pl.Series("outcome", values.tolist(), strict=False)
     return pl.Series("outcome", values)
+
+
+def oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> dict[str, dict[str, int]]:
+    """Count what conformed rows hold that no stored row held.
+
+    Returns
+    -------
+    dict
+        By kind (``unit slips``, ``gaps``: missing where no stored row misses, ``unseen``: categories), rows a column; only what is there.
+    """
+    gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
+    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen(rows)}

@@ -18,17 +18,23 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.disk import restored, save
 from nearward.explain import similar_rows
 from nearward.fitted import Recipe, Scores, fit_risk
-from nearward.inputs import check_backbone, check_parameters, patient_columns, read_groups, read_outcome, warn_of_giveaways
+from nearward.inputs import check_backbone, check_parameters, oddities, patient_columns, read_groups, read_outcome, warn_of_giveaways
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
-from nearward.tabular.schema import Schema, unit_slips
+from nearward.tabular.schema import Schema
 
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
 _ID = "(id)"
-_OUTPUTS = ("risk", "low", "high", "n_similar", "novelty", "vote", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
+SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
+_OUTPUTS = (*SCORES, "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
+_ODD = {
+    "unit slips": "values far outside the training range (over 32 times), a slip of units?",
+    "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
+    "unseen": "categories that no training patient had:",
+}
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -195,17 +201,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
-        return pl.DataFrame(
-            [
-                self._row_ids(frame),
-                pl.Series("risk", scores.risk),
-                pl.Series("low", scores.low),
-                pl.Series("high", scores.high),
-                pl.Series("n_similar", scores.n_similar),
-                pl.Series("novelty", scores.novelty),
-                pl.Series("vote", scores.vote),
-            ]
-        )
+        return pl.DataFrame([self._row_ids(frame), *score_columns(scores)])
 
     def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
         """Return the patients whose vote each row's is, the weightiest first.
@@ -294,16 +290,10 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)
-        encoding = self._model.encoding
-        gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
-        for what, counts in (
-            ("values far outside the training range (over 32 times), a slip of units?", unit_slips(rows, self.schema_)),
-            ("missing, though no training patient missed it (read as usual, and novelty rises):", gaps),
-            ("categories that no training patient had:", encoding.unseen(rows)),
-        ):
+        for kind, counts in oddities(rows, self.schema_, self._model.encoding).items():
             if counts:
                 told = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
-                warnings.warn(f"{what} {told}", DataWarning, stacklevel=3)
+                warnings.warn(f"{_ODD[kind]} {told}", DataWarning, stacklevel=3)
         return rows
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Scores:
@@ -343,6 +333,11 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
+
+
+def score_columns(scores: Scores) -> list[pl.Series]:
+    """Return scores as the columns that ``predict_frame`` promises."""
+    return [pl.Series(name, getattr(scores, name)) for name in SCORES]
 
 
 def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:

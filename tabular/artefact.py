@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.frame import replacing
+from nearward.tabular.frame import replacing, sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -68,7 +67,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_bytes(_sealed(body))
-    _sync(folder)
+    sync_folder(folder)
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
@@ -128,6 +127,17 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return body
 
 
+def model_hash(folder: str | Path) -> str:
+    """Return what tells a model from every other: the sha256 of its manifest, which holds the hashes of all its files.
+
+    Raises
+    ------
+    ArtefactError
+        As ``read_manifest``.
+    """
+    return hashlib.sha256(_sealed(read_manifest(folder))).hexdigest()
+
+
 def read_model(folder: str | Path) -> tuple[dict[str, Any], Arrays, pl.DataFrame]:
     """Read what ``write_model`` wrote, every hash checked before anything is used.
 
@@ -165,14 +175,6 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
     plain = json.dumps(body, sort_keys=True, ensure_ascii=True, allow_nan=False)
     digest = hashlib.sha256(plain.encode()).hexdigest()
     return json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1).encode() + b"\n"
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---- frozen dataclasses to JSON and tensors, and back ---------------------------------------------------------------------------

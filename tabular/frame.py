@@ -76,6 +76,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk: only then does a rename in it survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """Turn a Polars frame, a lazy frame, an Arrow or pandas table, or a 2-D array into a DataFrame.
 
