@@ -106,7 +106,7 @@ class Drift:
     @property
     def moved(self) -> bool:
         """Whether it is more than chance, and as much as is customarily looked into (.1)."""
-        return self.psi.value > max(self.by_chance, 0.1)
+        return bool(self.psi.value > max(self.by_chance, 0.1))
 
 
 def drift(trained: Sequence[int] | Counts, now: Sequence[int] | Counts) -> Drift:
@@ -153,7 +153,11 @@ def drift(trained: Sequence[int] | Counts, now: Sequence[int] | Counts) -> Drift
 def bins_as_json(bins: Sequence[Bins]) -> dict[str, Any]:
     """Return bins as JSON, versioned."""
     columns = [
-        {"column": one.column, **({"edges": list(one.edges)} if one.edges is not None else {"levels": list(one.levels or ())}), "count": list(one.count)}
+        {
+            "column": one.column,
+            **({"edges": list(one.edges)} if one.edges is not None else {"levels": list(one.levels or ())}),
+            "count": list(one.count),
+        }
         for one in bins
     ]
     return {"nearward_bins": FORMAT, "columns": columns}
@@ -172,7 +176,9 @@ def bins_from_json(held: Mapping[str, Any]) -> tuple[Bins, ...]:
     out = []
     for one in held["columns"]:
         edges, levels = one.get("edges"), one.get("levels")
-        out.append(Bins(one["column"], None if edges is None else tuple(edges), None if levels is None else tuple(levels), tuple(one["count"])))
+        out.append(
+            Bins(one["column"], None if edges is None else tuple(edges), None if levels is None else tuple(levels), tuple(one["count"]))
+        )
         if len(out[-1].count) != len(edges if edges is not None else levels) + 2:
             raise ArtefactError(f"the model's bins of column {one['column']!r} do not fit their counts: save the model again")
     return tuple(out)

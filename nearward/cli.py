@@ -1,6 +1,7 @@
-"""The command line: demo, schema, fit, score, similar, inspect, evaluate.
+"""The command line: demo, schema, fit, score, watch, similar, inspect, evaluate.
 
-Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic table did not pass.
+Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic
+table did not pass, or a scoring job left rows unscored.
 """
 
 from __future__ import annotations
@@ -8,15 +9,13 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nearward.evaluate import app as evaluate_app
+from nearward.score import score, watch
 from nearward.terminal import as_value, show, split_names
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Calibrated risks of rare outcomes from tables, explained by similar patients.",
@@ -112,24 +111,8 @@ def fit(
     )
 
 
-@app.command()
-def score(
-    model: Model, table: Table, out: Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)]
-) -> None:
-    """Score new rows: id, risk and its band, similar patients near, novelty."""
-    from nearward.progress import progress
-    from nearward.risk import load
-    from nearward.tabular.frame import read_table, write_table
-
-    fitted, frame = load(model), read_table(table)
-    with progress("score", frame.height) as tick:
-        scores = fitted.predict_frame(frame, progress=lambda rows: tick(done=rows))
-    write_table(scores, out)
-    strange = int((scores.get_column("novelty") > 0.99).sum())
-    typer.echo(
-        f"{scores.height} rows scored into {out}; "
-        f"{strange} lie outside the training population (novelty above .99; one in a hundred does by nature)"
-    )
+app.command()(score)
+app.command()(watch)
 
 
 @app.command()

@@ -30,7 +30,9 @@ def score(
         str | None, typer.Option(help="Of all processes together: 2GB, 750MB. Fewer workers and smaller shards where it is tight.")
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray (pip install 'nearward[distributed]').")] = "local",
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; auto for this machine's.", show_default="a cluster of its own")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; auto for this machine's.", show_default="a cluster of its own")
+    ] = None,
     schema: Annotated[str, typer.Option(help="plain; or meds: the five columns of the MEDS evaluation schema.")] = "plain",
     labels: Annotated[
         Path | None,
@@ -108,7 +110,10 @@ def _job(task: Task) -> None:
         typer.echo(report.summary["drift"].get("note", "no drift: nothing is scored"))
     else:
         moved = drifts.filter(drifts.get_column("verdict") != "").height
-        show(drifts.head(10), f"drift against training: {moved} of {drifts.height} columns moved (the ten largest; all of them in summary.json)")
+        show(
+            drifts.head(10),
+            f"drift against training: {moved} of {drifts.height} columns moved (the ten largest; all of them in summary.json)",
+        )
     _tell_run(report)
     if not report.complete:
         raise typer.Exit(PARTIAL)
@@ -122,8 +127,7 @@ def _tell_run(report: Report) -> None:
     rate = report.scored / report.seconds if report.seconds else 0.0
     typer.echo(
         f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {report.workers} workers, "
-        f"{report.resident / 1e9:.2f} GB resident at most"
-        + ("" if report.complete else ". Partial: run the same command again to go on")
+        f"{report.resident / 1e9:.2f} GB resident at most" + ("" if report.complete else ". Partial: run the same command again to go on")
     )
 
 

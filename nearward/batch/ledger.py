@@ -75,7 +75,9 @@ class Ledger:
         self.job, self.shard_rows = str(held["job"]), int(held["shard_rows"])
         told = held["options"]
         features = tuple((str(path), int(size), int(changed)) for path, size, changed in told["features"])
-        self.options = Options(told["model"], told["schema"], told["threshold"], tuple(told["needs"]), tuple(told["reads"]), told["id"], features)
+        self.options = Options(
+            told["model"], told["schema"], told["threshold"], tuple(told["needs"]), tuple(told["reads"]), told["id"], features
+        )
 
     def tables(self) -> list[dict[str, Any]]:
         """Return what is known of each table, in order."""
@@ -86,7 +88,9 @@ class Ledger:
 
     def shards(self) -> list[Shard]:
         """Return the plan: every shard of every table that can be read."""
-        return [shard for file, table in enumerate(self.tables()) if "error" not in table for shard in cut(file, table["rows"], self.shard_rows)]
+        return [
+            shard for file, table in enumerate(self.tables()) if "error" not in table for shard in cut(file, table["rows"], self.shard_rows)
+        ]
 
     def output(self, shard: Shard) -> Path:
         """Where a shard's scores lie."""
@@ -177,7 +181,12 @@ class Ledger:
         for name in written:
             stem = name.partition(".")[0]
             foreign = name.endswith(".json") and (_read(self.folder / name) or {}).get("job") != self.job
-            if (stem.startswith("part-") and stem not in known) or (stem.startswith("file-") and int(stem[5:]) >= tables and foreign):
+            over = name.endswith(".claim") and f"{stem}.json" in written  # its owner died between sidecar and release
+            if (
+                over
+                or (stem.startswith("part-") and stem not in known)
+                or (stem.startswith("file-") and int(stem[5:]) >= tables and foreign)
+            ):
                 (self.folder / name).unlink(missing_ok=True)
 
     def _facts(self, source: Source) -> dict[str, Any]:
@@ -240,12 +249,21 @@ def open_ledger(out: Path, options: Options, shard_rows: int, restart: bool = Fa
         commit_first(path, fresh)
     ledger = Ledger(out)
     for what, held, asked in _differences(ledger.options, options):
-        raise InputError(f"{out} was begun with another {what} ({held}, now {asked}): choose another folder, or --restart to score all anew")
+        raise InputError(
+            f"{out} was begun with another {what} ({held}, now {asked}): choose another folder, or --restart to score all anew"
+        )
     return ledger
 
 
 def _differences(held: Options, asked: Options) -> Iterator[tuple[str, str, str]]:
-    names = {"model": "model", "schema": "--schema", "threshold": "--threshold", "needs": "set of columns", "id": "id column", "features": "table of features"}
+    names = {
+        "model": "model",
+        "schema": "--schema",
+        "threshold": "--threshold",
+        "needs": "set of columns",
+        "id": "id column",
+        "features": "table of features",
+    }
     for field, name in names.items():
         was, now = getattr(held, field), getattr(asked, field)
         if was != now:

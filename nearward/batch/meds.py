@@ -79,9 +79,9 @@ def features_as_of(keys: pl.DataFrame, tables: Sequence[Path], columns: Sequence
         _refuse_repeats(there, [SUBJECT, time], "which of them holds cannot be told")
         there = there.rename({time: "(time)"}).sort("(time)")
         ordered = asked.sort(MOMENT)
-        joined = ordered.join_asof(
-            there, left_on=MOMENT, right_on="(time)", by=SUBJECT, strategy="backward", check_sortedness=False
-        ).sort(_ROW)
+        joined = ordered.join_asof(there, left_on=MOMENT, right_on="(time)", by=SUBJECT, strategy="backward", check_sortedness=False).sort(
+            _ROW
+        )
     return joined.select(columns), joined.get_column("(found)").fill_null(value=False)
 
 
@@ -108,7 +108,7 @@ def _moment(column: pl.Series) -> pl.Series:
 
 
 def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    fits = column.dtype == dtype or column.dtype == pl.Null or (dtype == pl.Int64 and column.dtype.is_integer())
+    fits = column.dtype in (dtype, pl.Null) or (dtype == pl.Int64 and column.dtype.is_integer())
     if not fits:
         raise InputError(f"column {column.name!r} must be {dtype}, as MEDS has it, however: {column.dtype.base_type()}")
     return column.cast(dtype)

@@ -6,10 +6,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nearward.batch.ledger import Ledger, open_ledger
 from nearward.batch.local import Local
-from nearward.batch.memory import resident
 from nearward.batch.plan import Shard, cut
 from nearward.batch.run import Task, budget_of, options_of
 from nearward.tabular.errors import ArtefactError, InputError
@@ -56,10 +56,15 @@ def rehearse(task: Task) -> Rehearsal:
         ("rows", f"{rows}, {done} of them scored already"),
         ("shards", f"{len(shards)} of up to {budget.shard_rows} rows"),
         ("workers", str(budget.workers)),
-        ("memory", f"planned for at most {budget.expected / 1e9:.1f} GB; a worker held {worker / 1e9:.2f} GB while {_PROBE} rows were tried"),
+        (
+            "memory",
+            f"planned for at most {budget.expected / 1e9:.1f} GB; a worker held {worker / 1e9:.2f} GB while {_PROBE} rows were tried",
+        ),
     ]
     if rate:
-        told.append(("time", _words((rows - done) / (rate * budget.workers)) + f" at {rate:.0f} rows/s a worker, if each has a core to itself"))
+        told.append(
+            ("time", _words((rows - done) / (rate * budget.workers)) + f" at {rate:.0f} rows/s a worker, if each has a core to itself")
+        )
     return Rehearsal(told, [(table["name"], table["error"]) for table in tables if "error" in table])
 
 
@@ -68,22 +73,27 @@ def _probe(task: Task, ledger: Ledger, file: int, rows: int) -> tuple[float, flo
     warm, timed = Shard(file, 0, 0, min(_WARM, rows)), cut(file, min(_PROBE, rows), _PROBE)[0]
     engine = Local(task.model, ledger.out, 1)
     try:
-        for shard in (warm, timed):
-            if shard is timed:
-                ledger.output(shard).unlink()
-                (ledger.folder / f"{shard.name}.json").unlink()
-            began = time.monotonic()
-            engine.give(shard)
-            told = engine.wait()[0].told
-            if told is None:
-                raise InputError("a worker died while a few rows were tried: too little memory?")
-            if told.get("kind") == "model":
-                raise ArtefactError(told["error"])
-            if "kind" in told:
-                raise InputError(f"a few rows were tried, and cannot be scored: {told['error']}")
-        return timed.rows / (time.monotonic() - began), told["resident"] + 0 * resident()
+        _tried(engine, warm)
+        ledger.output(warm).unlink()
+        (ledger.folder / f"{warm.name}.json").unlink()
+        began = time.monotonic()
+        told = _tried(engine, timed)
+        return timed.rows / (time.monotonic() - began), float(told["resident"])
     finally:
         engine.close()
+
+
+def _tried(engine: Local, shard: Shard) -> dict[str, Any]:
+    """Have one shard scored, and return what the worker tells."""
+    engine.give(shard)
+    told = engine.wait()[0].told
+    if told is None:
+        raise InputError("a worker died while a few rows were tried: too little memory?")
+    if told.get("kind") == "model":
+        raise ArtefactError(told["error"])
+    if "kind" in told:
+        raise InputError(f"a few rows were tried, and cannot be scored: {told['error']}")
+    return told
 
 
 def _words(seconds: float) -> str:

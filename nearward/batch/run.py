@@ -13,8 +13,8 @@ from typing import Any
 
 from nearward.batch.ledger import Ledger, Options, open_ledger
 from nearward.batch.local import Engine, Local, Outcome
-from nearward.batch.memory import Budget, plan_memory, resident
 from nearward.batch.meds import MOMENT, SUBJECT
+from nearward.batch.memory import Budget, plan_memory, resident
 from nearward.batch.plan import Shard, Source, find_tables, fingerprint, header
 from nearward.batch.summary import write_summary
 from nearward.tabular.artefact import model_hash, read_manifest
@@ -180,7 +180,9 @@ def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
     for shard, sidecar in held:
         if sidecar is None:
             why = failed.get(shard) or report.stopped or "another job has begun this folder anew"
-            report.failed.append((f"{shard.name} ({tables[shard.file]['name']}, rows {shard.offset} to {shard.offset + shard.rows - 1})", why))
+            report.failed.append(
+                (f"{shard.name} ({tables[shard.file]['name']}, rows {shard.offset} to {shard.offset + shard.rows - 1})", why)
+            )
     report.summary = write_summary(ledger, [sidecar for _, sidecar in held if sidecar], task.model, report.failed, keep=not report.stopped)
     report.seconds = time.monotonic() - began
     return report
@@ -292,4 +294,3 @@ def _id_column(schema: Schema, sources: Sequence[Source]) -> str | None:
             except InputError:  # the ledger will say so of this table
                 continue
     return None
-

@@ -103,7 +103,12 @@ def drift_table(told: Mapping[str, Any]) -> pl.DataFrame | None:
     if not columns:
         return None
     rows = [
-        (one["column"], f"{one['psi']:.3f} ({one['low']:.3f} to {one['high']:.3f})", f"{one['by_chance']:.3f}", "moved" if one["moved"] else "")
+        (
+            one["column"],
+            f"{one['psi']:.3f} ({one['low']:.3f} to {one['high']:.3f})",
+            f"{one['by_chance']:.3f}",
+            "moved" if one["moved"] else "",
+        )
         for one in columns
     ]
     return pl.DataFrame(rows, schema=["column", "PSI", "19 in 20 by chance below", "verdict"], orient="row")
