@@ -1,0 +1,272 @@
+"""One column as tokens and back: cells of numbers and levels of categories, each of them shared by five rows or more.
+
+Token 0 is a missing value in every column. A number's other tokens are cells in the order of their values: single values that many rows
+have (0, a detection limit) and ranges between them. A value is drawn back inside its cell and put onto the column's own grid, so that
+whole numbers stay whole. A category's other tokens are its levels, commonest first, and RARE for all that fewer than five rows have.
+
+Letters: n rows, k cells, p points inside a cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.tabular.cells import as_number, as_text
+from nearward.tabular.errors import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FEWEST = 5  # rows behind every published value, bound and level
+RARE = "RARE"
+MOST_CELLS = 100
+_MOST_LEVELS = 400
+_ROWS_A_CELL = 15  # fewer, and a cell tells more of its rows than of the column
+_POINTS = 9  # inside a cell: its quantile function, so that skewed cells stay skewed
+_MOST_DECIMALS = 6
+_PHYSICAL = (pl.Date, pl.Datetime, pl.Time, pl.Duration)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values that a column can have: (offset + step × whole number) / 10^decimals.
+
+    Parameters
+    ----------
+    decimals : int
+    offset, step : int
+    """
+
+    decimals: int
+    offset: int
+    step: int
+
+    @classmethod
+    def fit(cls, values: Floats) -> Grid | None:
+        """Find the coarsest grid that holds all values; None for numbers without one."""
+        for decimals in range(_MOST_DECIMALS + 1):
+            scaled = values * 10.0**decimals
+            if np.abs(scaled).max(initial=0) > 2**53:
+                return None
+            whole = np.round(scaled)
+            if np.array_equal(np.round(values, decimals), values):
+                offset = int(whole[0])
+                step = int(np.gcd.reduce((whole - whole[0]).astype(np.int64)))
+                return cls(decimals, offset, max(step, 1))
+        return None
+
+    def snap(self, values: Floats) -> Floats:
+        """Return the nearest values on the grid (n,)."""
+        return self.at(np.round((values * 10.0**self.decimals - self.offset) / self.step))
+
+    def up(self, values: Floats) -> Floats:
+        """Return the least values on the grid that are not below (n,)."""
+        return self.at(np.ceil((values * 10.0**self.decimals - self.offset) / self.step - 1e-9))
+
+    def down(self, values: Floats) -> Floats:
+        """Return the greatest values on the grid that are not above (n,)."""
+        return self.at(np.floor((values * 10.0**self.decimals - self.offset) / self.step + 1e-9))
+
+    def at(self, number: Floats) -> Floats:
+        """Return the grid's values of these numbers, rounded as the column wrote them."""
+        return np.asarray(np.round((self.offset + self.step * number) / 10.0**self.decimals, self.decimals))
+
+
+@dataclass(frozen=True)
+class NumberTokens:
+    """Cells of a number, date or time.
+
+    Parameters
+    ----------
+    name : str
+    points : (k, 9), quantiles inside each cell, least to greatest; all the same where the cell is a single value
+    grid : Grid or None
+    """
+
+    name: str
+    points: Floats
+    grid: Grid | None
+
+    @classmethod
+    def fit(cls, series: pl.Series, protect: bool = False) -> NumberTokens:
+        """Cut a column's values into cells.
+
+        Parameters
+        ----------
+        series : n values
+        protect : bool
+            Each value is a cell of its own however few rows have it: for outcomes, which no protection may delete.
+        """
+        values = np.sort(_physical(series).drop_nulls().to_numpy())
+        if len(values) == 0:
+            return cls(series.name, np.zeros((0, _POINTS)), None)
+        different, count = np.unique(values, return_counts=True)
+        cells = int(np.clip(len(values) // _ROWS_A_CELL, 8, MOST_CELLS))
+        share = len(values) / cells
+        enough = 1 if protect else FEWEST if len(different) <= MOST_CELLS else max(FEWEST, share / 2)
+        spikes = np.sort(different[count >= enough][np.argsort(-count[count >= enough], kind="stable")[:MOST_CELLS]])
+        rest = values[~np.isin(values, spikes)]
+        edge = min(FEWEST, len(values)) - 1
+        rest = rest.clip(values[edge], values[-edge - 1])  # a least or greatest value is a patient
+        between = np.searchsorted(spikes, rest)
+        points = [np.full(_POINTS, spike) for spike in spikes]
+        for gap in np.unique(between):
+            inside = rest[between == gap]
+            inside = inside[~np.isin(inside, spikes)]
+            points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
+        if not points:  # so few rows that no five of them lie together
+            points = [_quantiles(values[edge:-edge] if len(values) > 2 * edge else values)]
+        return cls(series.name, np.stack(sorted(points, key=lambda p: (p[0], p[-1]))), Grid.fit(values))
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, that of missing among them."""
+        return len(self.points) + 1
+
+    @property
+    def low(self) -> Floats:
+        """Least value of each token (k + 1,), NaN for missing."""
+        return np.concatenate([[np.nan], self.points[:, 0]])
+
+    @property
+    def high(self) -> Floats:
+        """Greatest value of each token (k + 1,), NaN for missing."""
+        return np.concatenate([[np.nan], self.points[:, -1]])
+
+    def numbers(self, series: pl.Series) -> Floats:
+        """Read a column as numbers (n,), NaN for missing."""
+        return np.asarray(_physical(series).to_numpy(), dtype=np.float64)
+
+    def encode(self, series: pl.Series) -> Ints:
+        """Return the token of each value (n,): its cell, or the nearest where it lies between two."""
+        return self.cells(self.numbers(series))
+
+    def cells(self, values: Floats) -> Ints:
+        """Return the token of each number (n,)."""
+        if len(self.points) == 0:
+            return np.zeros(len(values), dtype=np.int64)
+        low, high = self.points[:, 0], self.points[:, -1]
+        above = np.searchsorted(high, values).clip(0, len(high) - 1)
+        below = (above - 1).clip(0)
+        nearer = np.where(values - high[below] < low[above] - values, below, above)
+        return np.where(np.isnan(values), 0, nearer + 1).astype(np.int64)
+
+    def values(self, tokens: Ints, inside: Floats) -> Floats:
+        """Return a value of each token (n,), NaN for missing.
+
+        Parameters
+        ----------
+        tokens : (n,)
+        inside : (n,), where in its cell each value lies, from 0 to 1
+        """
+        if len(self.points) == 0:
+            return np.full(len(tokens), np.nan)
+        cell = (tokens - 1).clip(0)
+        place = inside * (_POINTS - 1)
+        left = place.astype(np.int64).clip(0, _POINTS - 2)
+        start, end = self.points[cell, left], self.points[cell, left + 1]
+        value = start + (end - start) * (place - left)
+        spread = self.points[cell, 0] < self.points[cell, -1]
+        if self.grid is not None:
+            value = np.where(spread, self.grid.snap(value), self.points[cell, 0])
+        return np.where(tokens == 0, np.nan, value.clip(self.points[cell, 0], self.points[cell, -1]))
+
+    def write(self, values: Floats, dtype: pl.DataType) -> pl.Series:
+        """Return numbers as a column of the dtype that was read."""
+        series = pl.Series(self.name, values).fill_nan(None)
+        if isinstance(dtype, _PHYSICAL):
+            return series.round().cast(pl.Int64).cast(pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype)
+        return (series.round() if dtype.is_integer() else series).cast(dtype)
+
+
+@dataclass(frozen=True)
+class LevelTokens:
+    """Levels of a category.
+
+    Parameters
+    ----------
+    name : str
+    levels : tuple of str
+        Those that five rows have, commonest first, 400 at most.
+    rare : int
+        How many rows had another.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    rare: int
+
+    @classmethod
+    def fit(cls, series: pl.Series, protect: bool = False) -> LevelTokens:
+        """Count a column's levels; ``protect`` keeps each, however few rows have it."""
+        counted = as_text(series, series.name).drop_nulls().alias("level").value_counts(name="rows")
+        counted = counted.sort(["rows", "level"], descending=[True, False])
+        kept = counted if protect else counted.filter(pl.col("rows") >= FEWEST).head(_MOST_LEVELS)
+        return cls(series.name, tuple(kept.get_column("level").to_list()), int(counted["rows"].sum() - kept["rows"].sum()))
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are: missing, the levels, RARE."""
+        return len(self.levels) + 2
+
+    def encode(self, series: pl.Series) -> Ints:
+        """Return the token of each value (n,); a level that is not listed is RARE."""
+        text = as_text(series, self.name)
+        if not self.levels:
+            return np.where(text.is_null().to_numpy(), 0, 1).astype(np.int64)
+        coded = text.replace_strict(
+            list(self.levels), list(range(1, len(self.levels) + 1)), default=self.size - 1, return_dtype=pl.Int64
+        ).to_numpy()
+        return np.where(text.is_null().to_numpy(), 0, coded).astype(np.int64)
+
+    def write(self, tokens: Ints, dtype: pl.DataType) -> pl.Series:
+        """Return tokens as a column of the dtype that was read; an Enum that has no level RARE holds a missing value there."""
+        names = [None, *self.levels, RARE]
+        if dtype == pl.Boolean:
+            return pl.Series(self.name, [None, *(level == "true" for level in self.levels), None], dtype=pl.Boolean).gather(tokens)
+        if isinstance(dtype, pl.Enum) and RARE not in dtype.categories:
+            names[-1] = None
+        return pl.Series(self.name, names, dtype=pl.String).cast(dtype).gather(tokens)
+
+
+ColumnTokens = NumberTokens | LevelTokens
+
+
+def fit_column(series: pl.Series, protect: bool = False) -> ColumnTokens:
+    """Choose the tokens of a column by its dtype.
+
+    Raises
+    ------
+    InputError
+        A dtype without an obvious meaning; infinite values.
+    """
+    dtype = series.dtype
+    if dtype.is_numeric() or isinstance(dtype, _PHYSICAL) or dtype == pl.Null:
+        return NumberTokens.fit(series, protect)
+    return LevelTokens.fit(series, protect)
+
+
+def _physical(series: pl.Series) -> pl.Series:
+    if isinstance(series.dtype, _PHYSICAL):
+        return series.to_physical().cast(pl.Float64)
+    if series.dtype.is_integer() and len(series) and abs(int(series.drop_nulls().abs().max() or 0)) > 2**53:  # type: ignore[arg-type]
+        raise InputError(f"column {series.name!r} holds whole numbers above 2^53: if they name rows or patients, drop the column")
+    return as_number(series, series.name)
+
+
+def _parts(rows: Floats, share: float) -> list[Floats]:
+    """Cut sorted values into parts of about ``share``; equal values stay together."""
+    count = max(1, round(len(rows) / share))
+    at = np.searchsorted(rows, rows[(np.arange(1, count) * len(rows)) // count])
+    return np.split(rows, np.unique(at[at > 0]))
+
+
+def _quantiles(rows: Floats) -> Floats:
+    """Return nine quantiles of a cell; where rows are few, straight lines between those that five rows each support."""
+    pieces = int(np.clip(len(rows) // FEWEST, 1, _POINTS - 1))
+    supported = np.linspace(0, 1, pieces + 1)
+    return np.interp(np.linspace(0, 1, _POINTS), supported, np.quantile(rows, supported, method="inverted_cdf"))

@@ -1,0 +1,153 @@
+"""The policy's network: given some columns' tokens, the distribution of each other column's token.
+
+What is known of a row is the sum of its known tokens' embeddings; a column asks that sum through a scale and shift of its own, blocks
+that all columns share turn it into features, and the column's own head reads its logits from them. It is causal: the sum of a column
+holds only columns written before it, and the conditions. Attention would find the same few relations at several times the cost: a sum
+is carried from column to column, so that drawing a row costs one pass (the role that cached keys have in a transformer).
+
+Cells of a number lie in an order, and rows are few: embeddings and heads are smooth over neighbouring cells, with a small free part.
+
+Letters: b rows, d columns, w width, k smooth functions of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of the network.
+
+    Parameters
+    ----------
+    width : int
+        Of a row's sum; 128 draws 50,000 rows of 30 columns in seconds on two cores.
+    hidden : int
+        Of a block.
+    blocks : int
+    dropout : float
+        Of a block's hidden units: rows are thousands, not millions.
+    """
+
+    width: int = 128
+    hidden: int = 256
+    blocks: int = 2
+    dropout: float = 0.1
+
+
+class Network(nn.Module):
+    """Distributions of columns given others.
+
+    Parameters
+    ----------
+    sizes : (d,), tokens of each column, in the order they are written
+    smooth : d tensors (size, k), smooth functions of the column's tokens; k is 0 for categories
+    config : NetworkConfig
+    """
+
+    def __init__(self, sizes: Sequence[int], smooth: Sequence[Tensor], config: NetworkConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.sizes = list(sizes)
+        self.enter = nn.ModuleList(nn.Embedding(size, w) for size in sizes)
+        self.enter_smooth = nn.ModuleList(nn.Linear(s.shape[1], w, bias=False) if s.shape[1] else nn.Identity() for s in smooth)
+        self.scale = nn.Embedding(len(sizes), w)
+        self.shift = nn.Embedding(len(sizes), w)
+        self.first = nn.LayerNorm(w)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(w), nn.Linear(w, config.hidden), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, w)
+            )
+            for _ in range(config.blocks)
+        )
+        self.last = nn.LayerNorm(w)
+        self.heads = nn.ModuleList(nn.Linear(w, size) for size in sizes)
+        self.heads_smooth = nn.ModuleList(nn.Linear(w, s.shape[1], bias=False) if s.shape[1] else nn.Identity() for s in smooth)
+        for j, s in enumerate(smooth):
+            self.register_buffer(f"smooth{j}", s, persistent=False)
+            nn.init.normal_(self.enter[j].weight, std=0.1 if s.shape[1] else 0.5)  # type: ignore[arg-type]
+            nn.init.zeros_(self.heads[j].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.heads[j].bias)  # type: ignore[arg-type]
+            if s.shape[1]:
+                nn.init.normal_(self.enter_smooth[j].weight, std=0.3)  # type: ignore[arg-type]
+                nn.init.zeros_(self.heads_smooth[j].weight)  # type: ignore[arg-type]
+        nn.init.normal_(self.scale.weight, std=0.1)
+        nn.init.normal_(self.shift.weight, std=0.5)
+        for block in self.blocks:
+            nn.init.zeros_(block[4].weight)  # type: ignore[index, arg-type]
+            nn.init.zeros_(block[4].bias)  # type: ignore[index, arg-type]
+
+    def embed(self, column: int, tokens: Tensor) -> Tensor:
+        """Embed the tokens (b,) of one column (b, w)."""
+        embedded: Tensor = self.enter[column](tokens)
+        smooth: Tensor = getattr(self, f"smooth{column}")
+        return embedded + self.enter_smooth[column](smooth[tokens]) if smooth.shape[1] else embedded
+
+    def features(self, known: Tensor, columns: Tensor) -> Tensor:
+        """Turn what is known (…, w) into what the heads of these columns (…) read (…, w)."""
+        x: Tensor = self.first(known) * (1 + self.scale(columns)) + self.shift(columns)
+        for block in self.blocks:
+            x = x + block(x)
+        out: Tensor = self.last(x)
+        return out
+
+    def logits(self, column: int, features: Tensor) -> Tensor:
+        """Read one column's logits (b, size) from features (b, w)."""
+        out: Tensor = self.heads[column](features)
+        smooth: Tensor = getattr(self, f"smooth{column}")
+        return out + self.heads_smooth[column](features) @ smooth.T if smooth.shape[1] else out
+
+    def known(self, tokens: Tensor, given: Tensor) -> Tensor:
+        """Sum up, for each column, the embeddings of all columns before it and of the conditions after it.
+
+        Parameters
+        ----------
+        tokens : (b, d)
+        given : (b, d), true where a cell is a condition
+
+        Returns
+        -------
+        (b, d, w)
+        """
+        embedded = torch.stack([self.embed(j, tokens[:, j]) for j in range(len(self.sizes))], dim=1)  # (b, d, w)
+        before = embedded.cumsum(dim=1) - embedded
+        conditions = embedded * given.unsqueeze(-1)
+        after = conditions.sum(dim=1, keepdim=True) - conditions.cumsum(dim=1)
+        return before + after
+
+    def forward(self, tokens: Tensor, given: Tensor) -> Tensor:
+        """Return the log probability of each cell (b, d), 0 where it is a condition.
+
+        Parameters
+        ----------
+        tokens : (b, d)
+        given : (b, d), true where a cell is a condition
+        """
+        features = self.features(self.known(tokens, given), torch.arange(len(self.sizes), device=tokens.device).expand(tokens.shape))
+        each = [
+            -nn.functional.cross_entropy(self.logits(j, features[:, j]), tokens[:, j], reduction="none") for j in range(len(self.sizes))
+        ]
+        return torch.stack(each, dim=1).masked_fill(given, 0.0)
+
+
+def smooth_functions(rows: Tensor, functions: int = 12) -> Tensor:
+    """Return bumps over the cells of a number, in the scale of its ranks: (size, k), zeros for missing.
+
+    Parameters
+    ----------
+    rows : (size,), how many rows have each token, missing first
+    functions : int
+        Bumps of the narrower kind; half as many wide ones and a straight line are added.
+    """
+    there = rows[1:].double() + 0.5
+    rank = (there.cumsum(0) - there / 2) / there.sum()
+    parts = [(rank - 0.5).unsqueeze(1) * 3.4]  # standard deviation 1 over even ranks
+    for count in (functions // 2, functions):
+        centre = torch.linspace(0, 1, count, dtype=torch.float64)
+        parts.append(torch.exp(-0.5 * ((rank.unsqueeze(1) - centre) * (count - 1)).square()))
+    return torch.cat([torch.zeros(1, sum(part.shape[1] for part in parts)), torch.cat(parts, dim=1)]).float()

@@ -1,0 +1,58 @@
+"""The five parts of a table that must not meet: what is learned, criticised, confirmed, and judged on the way to a synthetic table.
+
+Every score of the synthesizer is reckoned on rows that its model never saw; one deal of the patients makes that so, once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.errors import InputError
+from nearward.tabular.folds import assign_folds
+
+Ints = NDArray[np.int64]
+
+ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
+JUDGES = ("utility", "privacy")  # what an audit calls holdout
+_FIFTIETHS = {"generator": 35, "discriminator": 6, "rules": 3, "utility": 3, "privacy": 3}
+_FIFTIETHS_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
+
+
+def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True) -> dict[str, Ints]:
+    """Deal the patients into the five parts, rare outcomes spread evenly over them.
+
+    Parameters
+    ----------
+    outcome : (n,), 1 for the rarest outcome, else 0
+    group : (n,), patient numbers from 0, or None where every row is a patient of its own
+    seed : int
+    judged : bool
+        False where the rows to judge by are another table: the last two parts are then empty.
+
+    Returns
+    -------
+    rows : dict of role -> row numbers, increasing; each row has one role, each patient too
+
+    Raises
+    ------
+    InputError
+        A part that needs rows has none.
+
+    Examples
+    --------
+    >>> parts = deal_roles(np.tile([0, 0, 0, 1], 100), None, seed=0)
+    >>> {role: len(rows) for role, rows in parts.items()}
+    {'generator': 280, 'discriminator': 48, 'rules': 24, 'utility': 24, 'privacy': 24}
+    """
+    shares = _FIFTIETHS if judged else _FIFTIETHS_JUDGED_ELSEWHERE
+    slots = sum(shares.values())
+    # Roles alternate: events are dealt to the first slots first, and where they are few every role must still have its share of them.
+    turns = sorted((((i + 0.5) / share, number) for number, share in enumerate(shares.values()) for i in range(share)))
+    role_of = np.array([number for _, number in turns])
+    fold = assign_folds(outcome, group, slots, seed)
+    rows = {role: np.flatnonzero(role_of[fold] == number) for number, role in enumerate(ROLES)}
+    empty = [role for role in ROLES if shares[role] and len(rows[role]) == 0]
+    if empty:
+        raise InputError(f"too few patients for the parts that a synthesizer needs: none is left for {empty}. Gather more patients.")
+    return rows
