@@ -60,9 +60,7 @@ class Network(nn.Module):
         self.shift = nn.Embedding(len(sizes), w)
         self.first = nn.LayerNorm(w)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(w), nn.Linear(w, config.hidden), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, w)
-            )
+            nn.Sequential(nn.LayerNorm(w), nn.Linear(w, config.hidden), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, w))
             for _ in range(config.blocks)
         )
         self.last = nn.LayerNorm(w)
