@@ -15,6 +15,7 @@ import typer
 
 from nearward.evaluate import app as evaluate_app
 from nearward.score import score, watch
+from nearward.synthesize import app as synth_app
 from nearward.terminal import as_value, show, split_names
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(synth_app, name="synth")
 
 Table = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]

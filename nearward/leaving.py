@@ -32,10 +32,9 @@ def export(
     from nearward.evaluate import show_card
     from nearward.export import check_place, describe, export_table, sample_and_audit
     from nearward.progress import progress
-    from nearward.synth.synthesizer import Synthesizer
 
     check_place(out, accept_risk)
-    model = Synthesizer.load(generator)
+    model = _load(generator)
     rows = _rows(model, train, holdout)
     with progress("export", 2) as tick:
         table, verdict = sample_and_audit(model, n, seed=seed, rows=rows, progress=tick)
@@ -75,6 +74,13 @@ def check(table: Stamped) -> None:
         f"{stamp['privacy']['not covered']}"
     )
     typer.echo(_verdict(stamp))
+
+
+def _load(folder: Path) -> Generator:
+    from nearward.synth.synthesizer import Synthesizer  # type: ignore[import-not-found, unused-ignore]
+
+    loaded: Generator = Synthesizer.load(folder)
+    return loaded
 
 
 def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:

@@ -120,7 +120,7 @@ class NumberTokens:
             points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
         if not points:  # so few rows that no five of them lie together
             points = [_quantiles(values[edge:-edge] if len(values) > 2 * edge else values)]
-        return cls(series.name, np.stack(sorted(points, key=lambda p: (p[0], p[-1]))), Grid.fit(values))
+        return cls(series.name, np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))], Grid.fit(values))
 
     @property
     def size(self) -> int:
@@ -206,7 +206,7 @@ class LevelTokens:
         counted = as_text(series, series.name).drop_nulls().alias("level").value_counts(name="rows")
         counted = counted.sort(["rows", "level"], descending=[True, False])
         kept = counted if protect else counted.filter(pl.col("rows") >= FEWEST).head(_MOST_LEVELS)
-        return cls(series.name, tuple(kept.get_column("level").to_list()), int(counted["rows"].sum() - kept["rows"].sum()))
+        return cls(series.name, tuple(kept.get_column("level").to_list()), int(counted["rows"].sum()) - int(kept["rows"].sum()))
 
     @property
     def size(self) -> int:

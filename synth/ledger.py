@@ -60,7 +60,7 @@ class Ledger:
     --------
     >>> ledger = Ledger(epsilon=1.0, delta=1e-6).charge("count of rows", rho=0.01)
     >>> round(ledger.spent()[0], 2), ledger.left < ledger.budget
-    (0.95, True)
+    (0.64, True)
     """
 
     epsilon: float

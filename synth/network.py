@@ -77,8 +77,8 @@ class Network(nn.Module):
         nn.init.normal_(self.scale.weight, std=0.1)
         nn.init.normal_(self.shift.weight, std=0.5)
         for block in self.blocks:
-            nn.init.zeros_(block[4].weight)  # type: ignore[index, arg-type]
-            nn.init.zeros_(block[4].bias)  # type: ignore[index, arg-type]
+            nn.init.zeros_(block[4].weight)  # type: ignore[index]
+            nn.init.zeros_(block[4].bias)  # type: ignore[index]
 
     def embed(self, column: int, tokens: Tensor) -> Tensor:
         """Embed the tokens (b,) of one column (b, w)."""

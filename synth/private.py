@@ -77,7 +77,7 @@ def fit_private(
     >>> draw = np.random.default_rng(0)
     >>> table = pl.DataFrame({"old": draw.random(2000) < 0.5}).with_columns(died=pl.col("old") & pl.Series(draw.random(2000) < 0.2))
     >>> print(str(fit_private(table, "died", None, epsilon=2.0).ledger).splitlines()[0])
-    epsilon 2 of 2, delta 5e-07; per patient, at most 1 rows each
+    epsilon 1.85 of 2, delta 5e-07; per patient, at most 1 rows each
     """
     most = rows_per_patient or (1 if patient is None else 2)
     tell = Mechanisms(Ledger(epsilon, delta, most), noise_seed)

@@ -60,7 +60,7 @@ def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Fits] | None
 
 
 def _ours(seed: int) -> Fits:
-    from nearward.synth.synthesizer import Synthesizer
+    from nearward.synth.synthesizer import Synthesizer  # type: ignore[import-not-found, unused-ignore]
 
     made: Fits = Synthesizer(seed=seed)
     return made

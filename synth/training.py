@@ -83,7 +83,7 @@ def train(
     steps = passes * -(-n // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.rate, total_steps=steps + 1, pct_start=0.05)
-    mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average))
+    mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average))  # type: ignore[no-untyped-call]
     x, judged = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
     best, best_pass, kept = np.inf, 0, {name: value.clone() for name, value in network.state_dict().items()}
     done = 0
@@ -122,5 +122,5 @@ def conditions(n: int, d: int, share: float, draw: np.random.Generator) -> NDArr
 def _nats(network: Any, tokens: torch.Tensor) -> float:
     network.eval()
     with torch.no_grad():
-        parts = [network(rows, torch.zeros_like(rows, dtype=torch.bool)).sum() for rows in tokens.split(1024)]
+        parts = [network(rows, torch.zeros_like(rows, dtype=torch.bool)).sum() for rows in tokens.split(1024)]  # type: ignore[no-untyped-call]
     return float(-torch.stack(parts).sum() / max(len(tokens), 1))

@@ -43,7 +43,7 @@ class OnRay:
                 ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
             except (ConnectionError, ValueError) as error:
                 raise InputError(f"no Ray cluster at --address {address}: start one with ray start --head") from error
-        self._actor = ray.remote(Station).options(num_cpus=1, runtime_env={"env_vars": ONE_THREAD})
+        self._actor: Any = ray.remote(Station).options(num_cpus=1, runtime_env={"env_vars": ONE_THREAD})
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard]] = {}
 
@@ -53,7 +53,7 @@ class OnRay:
 
     def give(self, shard: Shard) -> None:
         """Give a shard to an idle actor, or make one."""
-        actor = self._idle.pop() if self._idle else self._actor.remote(*self._paths)
+        actor: Any = self._idle.pop() if self._idle else self._actor.remote(*self._paths)
         self._busy[actor.answer.remote(shard)] = (actor, shard)
 
     def wait(self) -> list[Outcome]:
