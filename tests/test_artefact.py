@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from dataclasses import dataclass
 
@@ -123,7 +124,7 @@ def test_a_model_with_a_spoiled_manifest_may_be_replaced(model):
 def test_a_failed_save_leaves_the_previous_model(model, monkeypatch, fails_at):
     before = read_model(model)
     calls = 0
-    fsync = artefact.os.fsync
+    fsync = os.fsync
 
     def failing(handle):
         nonlocal calls
