@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -95,6 +96,25 @@ def test_a_limit_on_files_and_a_target_that_cannot_be_written(place) -> None:
     (place / "kept").chmod(0o500)
     nearward("score", "model", "archive", "--out", "kept/more", "--workers", 1, cwd=place, code=2)
     (place / "kept").chmod(0o700)
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_and_does_not_grow_with_the_rows(place, clinic) -> None:
+    few, many = place / "few.parquet", place / "many.parquet"
+    clinic[0].sample(2_048, with_replacement=True, seed=0).write_parquet(few)
+    clinic[0].sample(12_288, with_replacement=True, seed=0).write_parquet(many, row_group_size=12_288)
+    held = []
+    for table in (few, many):
+        words = ("--out", table.stem, "--shard-rows", 1_024, "--workers", 2, "--max-memory", "2GB")
+        told = nearward("score", "model", table, *words, cwd=place).stdout.splitlines()[-1]
+        held.append(float(re.search(r"([\d.]+) GB resident", told)[1]))
+    assert held[1] < 2.2
+    assert held[1] < 1.1 * held[0]
+
+
+@pytest.mark.slow
+def test_a_target_where_nothing_can_be_written(place) -> None:
+    assert "error" in nearward("score", "model", "archive", "--out", "/proc/scores", cwd=place, code=2).stderr
 
 
 @pytest.mark.slow

@@ -80,7 +80,8 @@ class Report:
     stopped : str
         Why the job gave up early; empty where it did not.
     seconds : float
-    workers : int
+    workers : int, processes
+    threads : int, of each
     resident : float, bytes held at most: this process and the workers together
     summary : dict, see ``summary.py``
     """
@@ -93,6 +94,7 @@ class Report:
     stopped: str = ""
     seconds: float = 0.0
     workers: int = 0
+    threads: int = 0
     resident: float = 0.0
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +167,7 @@ def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
     ledger.tidy()
     ledger.enter(sources)
     shards = ledger.shards()
-    report = Report(len(shards), sum(shard.rows for shard in shards), workers=budget.workers)
+    report = Report(len(shards), sum(shard.rows for shard in shards), workers=budget.workers, threads=budget.threads)
     pending = [shard for shard in shards if not ledger.done(shard)]
     with nullcontext(_silent) if progress is None else progress(report.rows) as tick:
         there = report.rows - sum(shard.rows for shard in pending)
@@ -194,9 +196,9 @@ def _work(task: Task, ledger: Ledger, pending: list[Shard], budget: Budget, repo
     if task.engine == "ray":
         from nearward.batch.ray_engine import OnRay
 
-        engine = OnRay(task.model, task.out, budget.workers, task.address)
+        engine = OnRay(task.model, task.out, budget.workers, task.address, budget.threads)
     else:
-        engine = Local(task.model, task.out, budget.workers)
+        engine = Local(task.model, task.out, budget.workers, budget.threads)
     crew = Crew(ledger, engine, report, tick)
     try:
         for _ in range(_PASSES):
