@@ -261,6 +261,22 @@ def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up
     assert "part-00002-000000" in report.failed[0][0]
 
 
+def test_workers_that_all_die_stop_the_job(model, place, monkeypatch) -> None:
+    given: list[str] = []
+
+    def dies(shard: Shard) -> Outcome:
+        given.append(shard.name)
+        return Outcome(shard, None, "it ended with code 1")
+
+    monkeypatch.setattr(Here, "trouble", staticmethod(dies))
+    report = run_job(task(model, place))
+    assert "workers die" in report.stopped
+    assert len(given) == 6 < 2 * report.shards
+    assert not report.complete
+    monkeypatch.setattr(Here, "trouble", staticmethod(lambda shard: None))
+    assert run_job(task(model, place)).complete
+
+
 def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monkeypatch) -> None:
     run_job(task(model, place))
     wanted = content(place / "out")

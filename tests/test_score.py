@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,26 @@ def test_meds_labels_in_and_the_evaluation_schema_out(place, clinic) -> None:
 
     wanted = load(place / "model").predict_frame(clinic[0][6:8])["risk"]
     np.testing.assert_allclose(risk[1:3], wanted, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(place, clinic) -> None:
+    from nearward.tabular.artefact import _sealed
+
+    clinic[0].with_columns(pl.col("age") + 30, lactate=pl.col("lactate") * 1000).write_parquet(place / "moved.parquet")
+    told = nearward("score", "model", "moved.parquet", "--out", "moved", "--workers", 1, cwd=place).stdout
+    summary = json.loads((place / "moved" / "summary.json").read_text())
+    moved = {one["column"] for one in summary["drift"]["columns"] if one["moved"]}
+    assert moved == {"age", "lactate"}
+    assert f"{len(moved)} of 5 columns moved" in told
+    assert summary["unit_slips"]["lactate"] > 500
+    assert "age" in nearward("watch", "moved", cwd=place).stdout
+    shutil.copytree(place / "model", place / "old")
+    manifest = json.loads((place / "old" / "manifest.json").read_text())
+    del manifest["sha256"], manifest["bins"]
+    (place / "old" / "manifest.json").write_bytes(_sealed(manifest))
+    told = nearward("score", "old", "moved.parquet", "--out", "unknown", "--workers", 1, cwd=place).stdout
+    assert "no drift: the model was saved without training bins" in told
 
 
 def test_arguments_that_do_not_go_together_are_refused(place) -> None:

@@ -22,6 +22,7 @@ from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.schema import Schema
 
 _TRIES = 2  # of a shard whose worker dies
+_HOPELESS = 6  # deaths before anything was scored: it is not the shard
 _PASSES = 3  # over shards whose hash does not hold, because another job wrote between output and sidecar
 
 Tick = Callable[..., None]
@@ -253,6 +254,10 @@ class Crew:
         shard, told = outcome.shard, outcome.told
         if told is None:
             self._deaths[shard] += 1
+            if self._deaths.total() >= _HOPELESS and not self.held:
+                self._report.stopped = f"workers die before they have scored anything: {outcome.how}"
+                self._ledger.release(shard)
+                return False
             if self._deaths[shard] < _TRIES:
                 return True
             told = {"error": f"its worker died {_TRIES} times: {outcome.how}", "kind": "died"}
