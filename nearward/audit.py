@@ -7,40 +7,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
 from nearward.evaluation.estimate import Estimate, wilson
 from nearward.evaluation.faith import FaithCard, Gates, faith_card
+from nearward.synth.roles import AuditRows
 from nearward.synth.stamp import table_hash
 from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
 
-
-@dataclass(frozen=True)
-class AuditRows:
-    """Real rows that a table is judged by.
-
-    Parameters
-    ----------
-    train : pl.DataFrame
-        What the generator learned from.
-    holdout : pl.DataFrame
-        A random part of the patients that it never saw.
-    outcome : str
-    positive : value or None
-        Which of the outcome's values is the event.
-    group : str or None
-        Column that names the patients.
-    """
-
-    train: pl.DataFrame
-    holdout: pl.DataFrame
-    outcome: str
-    positive: Any = None
-    group: str | None = None
+__all__ = ["Audit", "AuditRows", "audit"]
 
 
 @dataclass(frozen=True)

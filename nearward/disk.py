@@ -16,6 +16,7 @@ from nearward.foreign import Foreign, describe
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.artefact import Arrays, read_model, write_model
 from nearward.tabular.backbones import Backbone
+from nearward.tabular.errors import ArtefactError
 from nearward.tabular.schema import Schema
 
 
@@ -49,6 +50,8 @@ def save(model: Any, folder: str | Path) -> None:
 def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
     """Rebuild the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
     about, tensors, records = read_model(folder)
+    if "kind" in about:
+        raise ArtefactError(f"{folder} holds no risk model but a {about['kind']}")
     schema = Schema.from_json(json.dumps(about["schema"]))
     fitted = FittedRisk.unpack(about["model"], tensors, backbone)
     config = about["config"]

@@ -1,17 +1,82 @@
-"""``nearward synth``: what leaves, and what its stamp says."""
+"""``nearward synth``: synthetic tables, from a cohort to a file that may leave."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from nearward.leaving import check
+from nearward.leaving import check, export
+from nearward.terminal import as_value
 
-app = typer.Typer(help="Look at synthetic tables that have left.", no_args_is_help=True)
-
-
-@app.callback()
-def _several() -> None:
-    """Look at synthetic tables that have left."""
-
-
+app = typer.Typer(help="Make synthetic tables, and let them leave.", no_args_is_help=True)
+app.command()(export)
 app.command()(check)
+
+_TICKS = 13  # tokens, some ten of training, rules
+
+
+@app.command()
+def fit(
+    cohort: Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)],
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    group: Annotated[str | None, typer.Option(help="Column that names the patients.", show_default=False)] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)] = None,
+    positive: Annotated[str | None, typer.Option(help="The rare outcome.", show_default="the rarer value")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Rules file in the place of mined rules.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
+) -> None:
+    """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
+    from nearward.progress import progress
+    from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+    from nearward.tabular.artefact import refuse_foreign
+    from nearward.tabular.errors import MissingColumns
+    from nearward.tabular.frame import read_table
+    from nearward.tabular.rules_file import read_rules
+    from nearward.terminal import split_names
+
+    refuse_foreign(out)
+    frame = read_table(cohort)
+    left_out = split_names(drop)
+    if missing := [name for name in (outcome, *left_out) if name not in frame.columns]:
+        raise MissingColumns(missing, frame.columns)
+    event = None if positive is None else as_value(positive, frame.get_column(outcome))
+    given = None if rules is None else read_rules(rules)
+    with progress("fit", _TICKS) as tick:
+        model = Synthesizer(seed=seed, progress=tick).fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given)
+    model.save(out)
+    told = model.summary_
+    typer.echo(
+        f"rows by role: {told['rows']}; outcomes in the rows learned: {told['outcomes']['table']}, as tokens: {told['outcomes']['tokens']}"
+    )
+    typer.echo(f"{len(model.rules)} hard rules in {out / RULES_FILE}: review them, edit them there. The folder contains patient records.")
+
+
+@app.command()
+def sample(
+    generator: Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)],
+    n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
+    where: Annotated[
+        list[str] | None, typer.Option(help="column=value that every row shall have; may be repeated.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="the generator's")] = None,
+) -> None:
+    """Draw rows for your own use: neither audited nor stamped. What leaves the building goes through export."""
+    from nearward.synth.synthesizer import Synthesizer
+    from nearward.tabular.errors import InputError
+    from nearward.tabular.frame import write_table
+
+    model = Synthesizer.load(generator)
+    asked = {}
+    for words in where or []:
+        name, sign, text = words.partition("=")
+        if not sign:
+            raise InputError(f"--where {words}: write it as column=value")
+        column = model.audit_rows.train.get_column(name) if name in model.audit_rows.train.columns else None
+        asked[name] = text if column is None else as_value(text, column)
+    table = model.sample(n, where=asked, seed=seed)
+    write_table(table, out)
+    typer.echo(f"{table.height} rows in {out}, not audited: they may not leave (nearward synth export)")

@@ -1,1 +1,1 @@
-"""DISCO-TAB-style synthetic tables. Empty for now: the synthesizer is not written yet."""
+"""DISCO-TAB-style synthetic tables: tokens, policy, rules, differential privacy, stamps. Adversarial rewards are not built in yet."""

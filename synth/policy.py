@@ -8,7 +8,7 @@ Letters: n rows, d columns. Outside this file columns are in the table's order, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,22 @@ class Limits(Protocol):
     def written(self, column: int, tokens: Ints) -> Ints:
         """Take note of a column's drawn tokens (n,), and return what is written in their place (n,)."""
         ...
+
+
+class OnlySeen:
+    """Lets no token be written that no learned row has: a missing outcome, a RARE level where none is rare."""
+
+    def __init__(self, rows: Sequence[Ints]) -> None:
+        self._rows = rows
+
+    def allowed(self, column: int, tokens: Ints) -> NDArray[np.bool_]:
+        """Return which tokens of a column the rows may have (n, size)."""
+        seen = self._rows[column] > 0
+        return np.repeat(seen[None], len(tokens), axis=0)
+
+    def written(self, column: int, tokens: Ints) -> Ints:
+        """Return drawn tokens as they are (n,)."""
+        return tokens
 
 
 class AnyPolicy(Protocol):
@@ -84,6 +100,10 @@ class Policy:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = Network([self.sizes[j] for j in self.order], smooth, self.config)
+        for place, j in enumerate(self.order):
+            # begins at each column's own shares: what is left to learn is how columns hang together
+            share = (torch.as_tensor(self.rows[j], dtype=torch.float64) + 0.5) / (float(self.rows[j].sum()) + 0.5 * self.sizes[j])
+            self.network.heads[place].bias.data = share.log().float()
         self.network.eval()
 
     def fit(

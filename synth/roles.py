@@ -5,7 +5,11 @@ Every score of the synthesizer is reckoned on rows that its model never saw; one
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import InputError
@@ -56,3 +60,27 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     if empty:
         raise InputError(f"too few patients for the parts that a synthesizer needs: none is left for {empty}. Gather more patients.")
     return rows
+
+
+@dataclass(frozen=True)
+class AuditRows:
+    """Real rows that a table is judged by.
+
+    Parameters
+    ----------
+    train : pl.DataFrame
+        What the generator learned from.
+    holdout : pl.DataFrame
+        A random part of the patients that it never saw.
+    outcome : str
+    positive : value or None
+        Which of the outcome's values is the event.
+    group : str or None
+        Column that names the patients.
+    """
+
+    train: pl.DataFrame
+    holdout: pl.DataFrame
+    outcome: str
+    positive: Any = None
+    group: str | None = None

@@ -1,0 +1,220 @@
+"""The synthesizer: types come back, conditions hold in every row, rules too, the same seed gives the same rows, no row is a patient's."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward.synth.roles import ROLES, deal_roles
+from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError
+from nearward.tabular.rules import Order, Range, Rules
+from nearward.tabular.rules_file import read_rules, write_rules
+
+
+def hospital(n: int, seed: int) -> pl.DataFrame:
+    """Visits with every kind of column: whole numbers, decimals, categories, dates, truth values, holes, a rare outcome."""
+    draw = np.random.default_rng(seed)
+    age = draw.integers(18, 95, n)
+    low = np.round(draw.normal(75, 10, n), 1)
+    died = draw.random(n) < 1 / (1 + np.exp(-(age - 95) / 12))
+    lactate = np.round(np.exp(draw.normal(0.3 + 0.8 * died, 0.4)), 2)
+    return pl.DataFrame(
+        {
+            "patient": [f"p{i // 2}" for i in range(n)],
+            "age": pl.Series(age, dtype=pl.Int16),
+            "dbp": low,
+            "sbp": np.round(low + draw.gamma(4, 10, n), 1),
+            "lactate": [None if hole else x for hole, x in zip(draw.random(n) < 0.3, lactate, strict=True)],
+            "ward": pl.Series(draw.choice(["ICU", "medical", "surgical"], n, p=[0.2, 0.5, 0.3]), dtype=pl.Categorical),
+            "admitted": [date(2020, 1, 1) + timedelta(days=int(d)) for d in draw.integers(0, 700, n)],
+            "diabetic": draw.random(n) < 0.3,
+            "died": pl.Series(died.astype(int), dtype=pl.Int8),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def train() -> pl.DataFrame:
+    return hospital(1600, 0)
+
+
+@pytest.fixture(scope="module")
+def fitted(train) -> Synthesizer:
+    return Synthesizer(seed=3).fit(train, outcome="died", groups="patient")
+
+
+def test_columns_types_grids_and_holes_come_back(train, fitted) -> None:
+    made = fitted.sample(2000)
+    assert made.schema == train.schema
+    assert made["dbp"].drop_nulls().round(1).equals(made["dbp"].drop_nulls())
+    assert made["lactate"].is_null().mean() == pytest.approx(train["lactate"].is_null().mean(), abs=0.05)
+    assert made["age"].is_between(train["age"].min(), train["age"].max()).all()
+    assert made["patient"].n_unique() == 2000
+    assert not set(made["patient"]) & set(train["patient"])
+
+
+def test_the_rare_outcome_keeps_its_share_and_its_patients(train, fitted) -> None:
+    made = fitted.sample(6000)
+    share = train["died"].mean()
+    assert made["died"].mean() == pytest.approx(share, abs=4 * (share * (1 - share) * (1 / 1120 + 1 / 6000)) ** 0.5)
+    for frame in (train, made):  # who dies is older, and has more lactate
+        dead, alive = (frame.filter(pl.col("died") == y) for y in (1, 0))
+        assert dead["age"].mean() > alive["age"].mean() + 8
+        assert dead["lactate"].mean() > 1.5 * alive["lactate"].mean()
+    told = fitted.summary_["outcomes"]
+    assert told["table"] == told["tokens"]  # cutting into tokens has deleted nobody
+
+
+def test_what_no_learned_row_has_is_never_written(train, fitted) -> None:
+    made = fitted.sample(5000)
+    whole = [name for name in train.columns if not train[name].null_count()]
+    assert not any(made[name].null_count() for name in whole)
+    assert set(made["ward"].cast(pl.String)) == set(train["ward"].cast(pl.String))
+
+
+def test_conditions_hold_in_every_row(fitted) -> None:
+    made = fitted.sample(300, where={"died": 1, "ward": "ICU", "lactate": None})
+    assert made.height == 300
+    assert made["died"].unique().to_list() == [1]
+    assert made["ward"].cast(pl.String).unique().to_list() == ["ICU"]
+    assert fitted.sample(50, where={"age": 80})["age"].unique().to_list() == [80]
+    assert made["lactate"].null_count() == 300
+    assert made["sbp"].n_unique() > 50
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_gives_others(train, fitted) -> None:
+    assert fitted.sample(50, seed=1).equals(fitted.sample(50, seed=1))
+    assert not fitted.sample(50, seed=1).equals(fitted.sample(50, seed=2))
+
+
+@pytest.mark.slow
+def test_fitting_again_gives_the_same_rows(train, fitted) -> None:
+    assert Synthesizer(seed=3).fit(train, outcome="died", groups="patient").sample(50).equals(fitted.sample(50))
+
+
+def test_no_row_of_train_is_repeated_more_than_holdout_is(train, fitted) -> None:
+    body = ["age", "dbp", "sbp", "lactate", "ward", "admitted"]
+    made = fitted.sample(3000).select(body)
+    assert made.join(train.select(body), on=body, how="semi", nulls_equal=True).height == 0
+
+
+def test_mined_rules_hold_in_every_row(fitted) -> None:
+    assert any(str(rule) == "dbp is at most sbp" for rule in fitted.rules)
+    made = fitted.sample(4000, seed=9)
+    assert not fitted.rules.violations(made).any()
+    assert (made["dbp"] <= made["sbp"]).all()
+
+
+def test_edited_rules_hold_once_loaded(fitted, tmp_path) -> None:
+    fitted.save(tmp_path / "g")
+    path = tmp_path / "g" / RULES_FILE
+    assert len(read_rules(path)) == len(fitted.rules)
+    write_rules(Rules((Range("age", 40, 60), Order("dbp", "sbp"))), path)
+    made = Synthesizer.load(tmp_path / "g").sample(200)
+    assert made["age"].is_between(40, 60).all()
+    write_rules(Rules((Range("age", 200, 300),)), path)
+    with pytest.raises(RuleError, match="age"):
+        Synthesizer.load(tmp_path / "g").sample(10)
+    write_rules(Rules((Range("agee", 40, 60),)), path)
+    with pytest.raises(RuleError, match="agee"):
+        Synthesizer.load(tmp_path / "g")
+
+
+def test_saved_and_loaded_is_the_same(fitted, tmp_path) -> None:
+    fitted.save(tmp_path / "g")
+    again = Synthesizer.load(tmp_path / "g")
+    assert again.sample(100).equals(fitted.sample(100))
+    assert again.summary_ == fitted.summary_
+    assert again.audit_rows.train.equals(fitted.audit_rows.train)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "g").iterdir() if path.name != RULES_FILE} == {0o600}
+    tensors = next((tmp_path / "g").glob("*.safetensors"))
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(bytes(content))
+    with pytest.raises(ArtefactError, match="corrupt"):
+        Synthesizer.load(tmp_path / "g")
+
+
+def test_a_generator_is_no_risk_model_and_the_other_way_round(fitted, tmp_path) -> None:
+    from nearward.risk import load
+
+    fitted.save(tmp_path / "g")
+    with pytest.raises(ArtefactError, match="no risk model but a synthesizer"):
+        load(tmp_path / "g")
+
+
+def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
+    who = train["patient"].rank("dense").to_numpy().astype(np.int64) - 1
+    event = train["died"].to_numpy().astype(np.int64)
+    part = deal_roles(event, who, 0)
+    assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
+    patients = [set(who[part[role]].tolist()) for role in ROLES]
+    assert sum(map(len, patients)) == len(set().union(*patients))
+    shares = [event[part[role]].mean() for role in ROLES]
+    assert max(shares) - min(shares) < 0.05
+
+
+def test_the_audit_gets_rows_that_were_not_learned(train, fitted) -> None:
+    rows = fitted.audit_rows
+    assert not set(rows.train["patient"]) & set(rows.holdout["patient"])
+    assert rows.train.height + rows.holdout.height < train.height  # the other roles are neither
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"died": 7}, "outside"),
+        ({"ward": "moon"}, "no such level"),
+        ({"age": 300}, "outside"),
+        ({"age": "old"}, "type str"),
+    ],
+)
+def test_conditions_that_were_not_learned_are_refused(fitted, where, words) -> None:
+    with pytest.raises(InputError, match=words):
+        fitted.sample(5, where=where)
+
+
+def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fitted) -> None:
+    with pytest.raises(MissingColumns, match="died"):
+        fitted.sample(5, where={"dieed": 1})
+    with pytest.raises(InputError, match="no learned row"):
+        fitted.sample(5, where={"age": 18, "died": 1, "lactate": 6.0, "ward": "surgical"})
+    with pytest.raises(InputError, match="at least 1"):
+        fitted.sample(0)
+
+
+def test_bad_tables_are_refused_or_warned_of(train) -> None:
+    with pytest.raises(InputError, match="needs 200"):
+        Synthesizer().fit(train[:150], outcome="died")
+    with pytest.raises(MissingColumns, match="died"):
+        Synthesizer().fit(train, outcome="dead")
+    with pytest.raises(InputError, match="missing in"):
+        Synthesizer().fit(train, outcome="lactate")
+    with pytest.raises(InputError, match="one value"):
+        Synthesizer().fit(train.with_columns(died=pl.lit(0)), outcome="died")
+    few = pl.concat([train.filter(pl.col("died") == 1)[:12], train.filter(pl.col("died") == 0)[:300]])
+    with pytest.warns(DataWarning, match="under 20"):
+        Synthesizer().fit(few, outcome="died", groups="patient")
+
+
+@pytest.mark.slow
+@pytest.mark.cohort
+def test_a_real_cohort_keeps_its_outcome_and_tells_apart_better_than_shuffled_columns(cohort_folder: Path) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import roc_auc_score
+
+    frame = pl.read_parquet(cohort_folder / "heart_failure.parquet")
+    outcome = "DEATH_EVENT" if "DEATH_EVENT" in frame.columns else frame.columns[-1]
+    model = Synthesizer(seed=0).fit(frame, outcome=outcome)
+    made, held = model.sample(2000), model.audit_rows.train
+    share = held[outcome].mean()
+    assert made[outcome].mean() == pytest.approx(share, abs=4 * (share * (1 - share) / held.height) ** 0.5)
+    x, y = made.drop(outcome).to_numpy(), made[outcome].to_numpy()
+    real = model.audit_rows.holdout
+    learned = HistGradientBoostingClassifier(max_iter=60).fit(x, y)
+    assert roc_auc_score(real[outcome], learned.predict_proba(real.drop(outcome).to_numpy())[:, 1]) > 0.6
