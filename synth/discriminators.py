@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from nearward.synth.levels import FeatureLevel, Level, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.tabular.errors import InputError
-from nearward.tabular.workers import one_thread
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,13 +91,12 @@ class Discriminators:
         half_made = draw.permutation(len(made)) % 2
         coarse_real, coarse_made = shape.coarse(real), shape.coarse(made)
         fitted: dict[str, list[Level]] = {name: [] for name in WEIGHTS}
-        with one_thread():
-            for half in (0, 1):
-                a, b = half_real == half, half_made == half
-                fitted["token"].append(TokenLevel.fit(shape, coarse_real[a], coarse_made[b]))
-                fitted["sentence"].append(SentenceLevel.fit(shape, coarse_real[a], coarse_made[b]))
-                fitted["feature"].append(FeatureLevel.fit(shape, coarse_real[a], coarse_made[b], seed))
-                fitted["row"].append(RowLevel.fit(shape, real[a], made[b], seed))
+        for half in (0, 1):
+            a, b = half_real == half, half_made == half
+            fitted["token"].append(TokenLevel.fit(shape, coarse_real[a], coarse_made[b]))
+            fitted["sentence"].append(SentenceLevel.fit(shape, coarse_real[a], coarse_made[b]))
+            fitted["feature"].append(FeatureLevel.fit(shape, coarse_real[a], coarse_made[b], seed))
+            fitted["row"].append(RowLevel.fit(shape, real[a], made[b], seed))
         levels = {name: (pair[0], pair[1]) for name, pair in fitted.items()}
         held: dict[str, Separation] = {}
         told_real, told_made = np.zeros(len(real)), np.zeros(len(made))

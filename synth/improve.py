@@ -24,7 +24,6 @@ from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus,
 from nearward.synth.tilt import class_tilted, effective_share, refuse_thin, temperature
 from nearward.synth.tilted import Tilted
 from nearward.tabular.errors import InputError
-from nearward.tabular.workers import one_thread
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,19 +120,6 @@ def improve(
     account: dict[str, Any] = {"optimiser": optimiser, "rounds": []}
     if optimiser == "none":
         return policy, account
-    with one_thread():
-        return _improved(policy, ground, optimiser, seed, config, tick, account)
-
-
-def _improved(
-    policy: Policy,
-    ground: Ground,
-    optimiser: Optimiser,
-    seed: int,
-    config: ImproveConfig,
-    tick: Callable[..., None] | None,
-    account: dict[str, Any],
-) -> tuple[Policy | Tilted, dict[str, Any]]:
     shape = Shape.of(policy.rows, policy.order, ground.groups)
     draw = np.random.default_rng(seed)
     made = _drawn(policy, config.rows, int(draw.integers(2**31)))
