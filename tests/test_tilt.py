@@ -16,7 +16,7 @@ def test_weights_by_hand() -> None:
 
 
 def test_a_tilt_that_a_few_rows_stand_for_is_refused() -> None:
-    with pytest.raises(InputError, match="effective sample size is 1.0%"):
+    with pytest.raises(InputError, match=r"effective sample size is 1\.0%"):
         refuse_thin(tilt_weights(np.array([100.0, *[0.0] * 99]), beta=1.0))
     assert refuse_thin(np.ones(10)) == 1
 
