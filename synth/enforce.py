@@ -1,4 +1,4 @@
-"""Keeps hard rules while a row is written: tokens that would break one are masked, numbers are drawn inside what is left, sums are repaired.
+"""Keeps hard rules while a row is written: tokens that would break one are masked, numbers drawn inside what is left, sums repaired.
 
 Rules between two columns' levels become a table of which tokens go together; bounds and orders become bounds on a number; a linear identity
 fixes the last of its columns that is written. What none of this can foresee (three rules that meet in one cell) is found by the rules

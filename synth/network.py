@@ -94,8 +94,9 @@ class Network(nn.Module):
     def logits(self, column: int, features: Tensor) -> Tensor:
         """Read one column's logits (b, size) from features (b, w)."""
         smooth: Tensor = getattr(self, f"smooth{column}")
-        out: Tensor = self.heads[column](features)
-        return self.bias[column] + (out @ smooth.T if smooth.shape[1] else out)
+        read: Tensor = self.heads[column](features)
+        out: Tensor = self.bias[column] + (read @ smooth.T if smooth.shape[1] else read)
+        return out
 
     def known(self, tokens: Tensor, given: Tensor) -> Tensor:
         """Sum up, for each column, the embeddings of all columns before it and of the conditions after it.
@@ -130,7 +131,7 @@ class Network(nn.Module):
         return torch.stack(each, dim=1).masked_fill(given, 0.0)
 
 
-def smooth_functions(rows: Tensor, functions: int = 12, marked: int = 12) -> Tensor:
+def smooth_functions(rows: Tensor, functions: int = 12, marked: int = 10) -> Tensor:
     """Return functions of the cells of a number: bumps in the scale of its ranks, and a mark on each cell that many rows have (size, k).
 
     Parameters
@@ -148,5 +149,5 @@ def smooth_functions(rows: Tensor, functions: int = 12, marked: int = 12) -> Ten
         centre = torch.linspace(0, 1, count, dtype=torch.float64)
         parts.append(torch.exp(-0.5 * ((rank.unsqueeze(1) - centre) * (count - 1)).square()))
     bumps = torch.cat([torch.zeros(1, sum(part.shape[1] for part in parts)), torch.cat(parts, dim=1)])
-    heavy = [0, *(i for i in (1 + rows[1:].argsort(descending=True, stable=True)[:marked]).tolist() if 40 * rows[i] >= rows.sum())]
+    heavy = [i for i in range(len(rows)) if marked * rows[i] >= rows.sum()]
     return torch.cat([bumps, torch.eye(len(rows), dtype=torch.float64)[:, heavy]], dim=1).float()

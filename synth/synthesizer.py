@@ -201,7 +201,8 @@ class Synthesizer:
         RuleError
             Rules that cannot be read, that contradict each other, or that speak of columns it does not have.
         """
-        return restored(cls, folder)
+        model: Synthesizer = restored(cls, folder)
+        return model
 
     # ---- fitting ------------------------------------------------------------------------------------------------------------------
 
@@ -229,7 +230,9 @@ class Synthesizer:
         tokens = self._tokens = Tokens.fit(seen, protect=self.outcome)
         coded, place = tokens.encode(seen), tokens.place
         tick("tokens")
-        self.rules = rules if rules is not None else discover(seen, body[part["rules"]], tokens, (self.outcome, self.positive), own, self.seed)
+        self.rules = (
+            rules if rules is not None else discover(seen, body[part["rules"]], tokens, (self.outcome, self.positive), own, self.seed)
+        )
         tick("rules")
         told = mutual_information(coded, tokens.sizes)
         order = after_terms(writing_order(told, place[self.outcome]), self.rules.enforced, place)
@@ -319,7 +322,7 @@ def _patients(frame: pl.DataFrame, groups: str | None) -> Ints | None:
     if groups is None:
         return None
     ranks = frame.get_column(groups).rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    return np.unique(ranks, return_inverse=True)[1].astype(np.int64)
+    return np.asarray(np.unique(ranks, return_inverse=True)[1], dtype=np.int64)
 
 
 def _counts(column: pl.Series) -> dict[str, int]:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.roles import ROLES, deal_roles
 from nearward.synth.kept import RULES_FILE
+from nearward.synth.roles import ROLES, deal_roles
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError
 from nearward.tabular.rules import Order, Range, Rules
