@@ -36,7 +36,7 @@ bench: .venv/.installed-dev
 links:
 	rm -rf .links
 	mkdir -p .links/nearward
-	ln -s $(addprefix ../../,$(wildcard nearward/*.py) nearward/py.typed tabular retrieval synth evaluation) .links/nearward/
+	ln -s $(addprefix ../../,$(wildcard nearward/*.py) nearward/py.typed nearward/batch tabular retrieval synth evaluation) .links/nearward/
 
 # Leaves .venv (remove it to start afresh) and out/, where the benchmark keeps its predictions.
 clean:

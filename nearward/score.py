@@ -125,8 +125,9 @@ def _tell_run(report: Report) -> None:
     if len(report.failed) > 20:
         typer.echo(f"not scored: {len(report.failed) - 20} more; see summary.json", err=True)
     rate = report.scored / report.seconds if report.seconds else 0.0
+    crew = f"{report.workers} worker{'' if report.workers == 1 else 's'}" + (f" of {report.threads} threads" if report.threads > 1 else "")
     typer.echo(
-        f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {report.workers} workers, "
+        f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {crew}, "
         f"{report.resident / 1e9:.2f} GB resident at most" + ("" if report.complete else ". Partial: run the same command again to go on")
     )
 

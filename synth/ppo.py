@@ -1,4 +1,4 @@
-"""The third optimiser: proximal policy optimisation, a column a step, with a critic, a clip, and a penalty that holds it to its start.
+"""The third optimiser: proximal policy optimisation, a column a step, with a critic, a clip, and a penalty towards where it began.
 
 Rewards are dense: tokens and sentences where they are written, a feature group at its last column, the row at the end. Advantages are
 shaped within each outcome (``nearward.synth.rewards``), so that the rare one is heard and the sampled prior stays.
@@ -202,8 +202,7 @@ def improve_by_ppo(
                 nn.utils.clip_grad_norm_(network.parameters(), 0.5)
                 optimiser.step()
                 learner.zero_grad(set_to_none=True)
-                missed: Tensor = nn.functional.mse_loss(critic(known[rows]), target[rows])
-                missed.backward()  # type: ignore[no-untyped-call]
+                nn.functional.mse_loss(critic(known[rows]), target[rows]).backward()  # type: ignore[no-untyped-call]
                 learner.step()
                 for name, value in zip(sums, (kl, cut, entropy, away), strict=True):
                     sums[name] += float(value.detach()) / len(parts)

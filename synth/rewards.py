@@ -85,7 +85,8 @@ def density_bonus(real: Ints, made: Ints) -> Floats:
         size = int(max(real[:, j].max(initial=0), made[:, j].max(initial=0))) + 1
         share = [(np.bincount(rows[:, j], minlength=size) + 0.5) / (len(rows) + 0.5 * size) for rows in (real, made)]
         bonus += np.log(share[0] / share[1])[made[:, j]]
-    return np.asarray(bonus / max(made.shape[1], 1))
+    out: Floats = bonus / max(made.shape[1], 1)
+    return out
 
 
 def shaped(advantage: Floats, outcome: Ints, prior: Floats, target: Floats, strength: float = 1.0) -> Floats:

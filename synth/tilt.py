@@ -109,7 +109,8 @@ def class_tilted(reward: Floats, outcome: Ints, beta: float, target: Floats) -> 
     for y in np.unique(outcome):
         rows = outcome == y
         weight[rows] = tilt_weights(reward[rows], beta) * target[y] / rows.mean()
-    return np.asarray(weight / weight.mean())
+    out: Floats = weight / weight.mean()
+    return out
 
 
 def chosen(reward: Floats, beta: float, chance: Floats) -> Ints:

@@ -47,7 +47,7 @@ class Here:
 
     trouble: Callable[[Shard], Outcome | None] = staticmethod(lambda shard: None)
 
-    def __init__(self, model: Path, out: Path, workers: int) -> None:
+    def __init__(self, model: Path, out: Path, workers: int, threads: int) -> None:
         self.station, self.given = Station(model, out), []
 
     def room(self) -> int:
@@ -141,8 +141,10 @@ def test_sizes_are_read_and_memory_decides_workers_and_shards(model) -> None:
         with pytest.raises(InputError, match="not a size"):
             read_size(wrong)
     free, tight = (plan_memory(model, 30, 4, limit) for limit in (None, 1.9e9))
-    assert free.workers == 4
+    assert (free.workers, free.threads) == (4, 1)
     assert tight.workers < 4
+    assert tight.workers * tight.threads <= 4
+    assert plan_memory(model, 30, 2, 1.2e9).threads == 2  # no room for a second process: the cores go to the first
     assert tight.expected <= 1.9e9
     with pytest.raises(InputError, match="too little"):
         plan_memory(model, 30, 2, 3e8)
@@ -259,6 +261,22 @@ def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up
     assert "part-00002-000000" in report.failed[0][0]
 
 
+def test_workers_that_all_die_stop_the_job(model, place, monkeypatch) -> None:
+    given: list[str] = []
+
+    def dies(shard: Shard) -> Outcome:
+        given.append(shard.name)
+        return Outcome(shard, None, "it ended with code 1")
+
+    monkeypatch.setattr(Here, "trouble", staticmethod(dies))
+    report = run_job(task(model, place))
+    assert "workers die" in report.stopped
+    assert len(given) == 6 < 2 * report.shards
+    assert not report.complete
+    monkeypatch.setattr(Here, "trouble", staticmethod(lambda shard: None))
+    assert run_job(task(model, place)).complete
+
+
 def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monkeypatch) -> None:
     run_job(task(model, place))
     wanted = content(place / "out")
@@ -274,6 +292,25 @@ def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monke
     monkeypatch.undo()
     assert content(place / "out") == wanted
     assert not list((place / "out").rglob("*.part"))
+
+
+def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, monkeypatch) -> None:
+    run_job(task(model, place))
+    wanted = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    (place / "out" / "ledger" / "part-00003-000000.json").unlink()
+
+    def read_only(path: object, flags: int, *more: object) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(30, "Read-only file system")
+        return really(path, flags, *more)
+
+    really = os.open
+    monkeypatch.setattr("nearward.batch.commit.os.open", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        run_job(task(model, place))
+    monkeypatch.undo()
+    left = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    assert left == {path: held for path, held in wanted.items() if path.name != "part-00003-000000.json"}
 
 
 def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fitted) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +100,25 @@ def test_a_limit_on_files_and_a_target_that_cannot_be_written(place) -> None:
 
 
 @pytest.mark.slow
+def test_memory_is_bounded_and_does_not_grow_with_the_rows(place, clinic) -> None:
+    few, many = place / "few.parquet", place / "many.parquet"
+    clinic[0].sample(2_048, with_replacement=True, seed=0).write_parquet(few)
+    clinic[0].sample(12_288, with_replacement=True, seed=0).write_parquet(many, row_group_size=12_288)
+    held = []
+    for table in (few, many):
+        words = ("--out", table.stem, "--shard-rows", 1_024, "--workers", 2, "--max-memory", "2GB")
+        told = nearward("score", "model", table, *words, cwd=place).stdout.splitlines()[-1]
+        held.append(float(re.search(r"([\d.]+) GB resident", told)[1]))
+    assert held[1] < 2.2
+    assert held[1] < 1.1 * held[0]
+
+
+@pytest.mark.slow
+def test_a_target_where_nothing_can_be_written(place) -> None:
+    assert "error" in nearward("score", "model", "archive", "--out", "/proc/scores", cwd=place, code=2).stderr
+
+
+@pytest.mark.slow
 def test_two_jobs_at_once_and_a_worker_that_is_killed(place) -> None:
     command = [
         str(Path(sys.executable).parent / "nearward"),
@@ -156,6 +177,26 @@ def test_meds_labels_in_and_the_evaluation_schema_out(place, clinic) -> None:
 
     wanted = load(place / "model").predict_frame(clinic[0][6:8])["risk"]
     np.testing.assert_allclose(risk[1:3], wanted, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(place, clinic) -> None:
+    from nearward.tabular.artefact import _sealed
+
+    clinic[0].with_columns(pl.col("age") + 30, lactate=pl.col("lactate") * 1000).write_parquet(place / "moved.parquet")
+    told = nearward("score", "model", "moved.parquet", "--out", "moved", "--workers", 1, cwd=place).stdout
+    summary = json.loads((place / "moved" / "summary.json").read_text())
+    moved = {one["column"] for one in summary["drift"]["columns"] if one["moved"]}
+    assert moved == {"age", "lactate"}
+    assert f"{len(moved)} of 5 columns moved" in told
+    assert summary["unit_slips"]["lactate"] > 500
+    assert "age" in nearward("watch", "moved", cwd=place).stdout
+    shutil.copytree(place / "model", place / "old")
+    manifest = json.loads((place / "old" / "manifest.json").read_text())
+    del manifest["sha256"], manifest["bins"]
+    (place / "old" / "manifest.json").write_bytes(_sealed(manifest))
+    told = nearward("score", "old", "moved.parquet", "--out", "unknown", "--workers", 1, cwd=place).stdout
+    assert "no drift: the model was saved without training bins" in told
 
 
 def test_arguments_that_do_not_go_together_are_refused(place) -> None:

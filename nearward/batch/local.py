@@ -1,6 +1,6 @@
 """Workers on this machine: processes that are told shards through a pipe, restarted where they die.
 
-Nothing is forked and nothing is pickled: a worker is a fresh interpreter with one thread a library, and speaks JSON lines.
+Nothing is forked and nothing is pickled: a worker is a fresh interpreter, each library with the threads it is given, and speaks JSON lines.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from typing import Any, Protocol
 
 from nearward.batch.plan import Shard
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "MALLOC_ARENA_MAX")
-ONE_THREAD = dict.fromkeys(_ONE_THREAD, "1")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+
+
+def surroundings(threads: int) -> dict[str, str]:
+    """Return the environment in which a worker has so many threads a library, and one heap."""
+    return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,12 @@ class Local:
     ----------
     model, out : Path
     workers : int
+    threads : int, of each worker
     """
 
-    def __init__(self, model: Path, out: Path, workers: int) -> None:
+    def __init__(self, model: Path, out: Path, workers: int, threads: int = 1) -> None:
         self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", str(model.resolve()), str(out.resolve())]
-        self._most = workers
+        self._most, self._surroundings = workers, {**os.environ, **surroundings(threads)}
         self._busy: dict[int, tuple[subprocess.Popen[str], Shard]] = {}
         self._idle: list[subprocess.Popen[str]] = []
         self._heard = selectors.DefaultSelector()
@@ -113,9 +118,7 @@ class Local:
         self._heard.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        worker = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}, close_fds=True
-        )
+        worker = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._surroundings)
         self._heard.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
         return worker
 

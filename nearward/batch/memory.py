@@ -31,12 +31,14 @@ class Budget:
 
     Parameters
     ----------
-    workers : int
+    workers : int, processes
+    threads : int, of each process; more than one where memory holds fewer processes than there may be workers
     shard_rows : int
     expected : float, bytes resident at most, all processes together
     """
 
     workers: int
+    threads: int
     shard_rows: int
     expected: float
 
@@ -99,7 +101,7 @@ def plan_memory(model: str | Path, columns: int, workers: int | None, limit: flo
         room = ((limit - _COORDINATOR) / fit - standing) / row
         while rows > room and rows > _FEWEST_ROWS:
             rows //= 2
-    return Budget(fit, rows, _COORDINATOR + fit * (standing + row * rows))
+    return Budget(fit, wanted // fit, rows, _COORDINATOR + fit * (standing + row * rows))
 
 
 def resident() -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.local import ONE_THREAD, Outcome
+from nearward.batch.local import Outcome, surroundings
 from nearward.batch.plan import Shard
 from nearward.batch.worker import Station
 from nearward.tabular.errors import InputError
@@ -23,6 +23,7 @@ class OnRay:
     workers : int
     address : str, optional
         Of a cluster, ``auto`` for the one this machine belongs to; by default a cluster of its own on this machine.
+    threads : int, of each actor
 
     Raises
     ------
@@ -30,7 +31,7 @@ class OnRay:
         Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, model: Path, out: Path, workers: int, address: str | None = None) -> None:
+    def __init__(self, model: Path, out: Path, workers: int, address: str | None = None, threads: int = 1) -> None:
         try:
             import ray
         except ImportError as error:
@@ -38,12 +39,12 @@ class OnRay:
         self._ray, self._paths, self._most = ray, (str(model.resolve()), str(out.resolve())), workers
         self._ours = not ray.is_initialized()
         if self._ours:
-            size: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+            size: dict[str, Any] = {} if address else {"num_cpus": workers * threads, "include_dashboard": False}
             try:
                 ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
             except (ConnectionError, ValueError) as error:
                 raise InputError(f"no Ray cluster at --address {address}: start one with ray start --head") from error
-        self._actor: Any = ray.remote(Station).options(num_cpus=1, runtime_env={"env_vars": ONE_THREAD})
+        self._actor: Any = ray.remote(Station).options(num_cpus=threads, runtime_env={"env_vars": surroundings(threads)})
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard]] = {}
 

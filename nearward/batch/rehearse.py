@@ -48,14 +48,14 @@ def rehearse(task: Task) -> Rehearsal:
         tables = ledger.tables()
         readable = [(file, table["rows"]) for file, table in enumerate(tables) if "error" not in table and table["rows"]]
         shards = ledger.shards()
-        rate, worker = _probe(task, ledger, *readable[0]) if readable else (0.0, 0.0)
+        rate, worker = _probe(task, ledger, budget.threads, *readable[0]) if readable else (0.0, 0.0)
     done = 0 if held is None else sum(shard.rows for shard in held.shards() if held.done(shard))
     rows = sum(shard.rows for shard in shards)
     told = [
         ("tables", f"{len(tables)}, {sum('error' in table for table in tables)} of them unreadable"),
         ("rows", f"{rows}, {done} of them scored already"),
         ("shards", f"{len(shards)} of up to {budget.shard_rows} rows"),
-        ("workers", str(budget.workers)),
+        ("workers", f"{budget.workers} of {budget.threads} threads" if budget.threads > 1 else str(budget.workers)),
         (
             "memory",
             f"planned for at most {budget.expected / 1e9:.1f} GB; a worker held {worker / 1e9:.2f} GB while {_PROBE} rows were tried",
@@ -68,10 +68,10 @@ def rehearse(task: Task) -> Rehearsal:
     return Rehearsal(told, [(table["name"], table["error"]) for table in tables if "error" in table])
 
 
-def _probe(task: Task, ledger: Ledger, file: int, rows: int) -> tuple[float, float]:
+def _probe(task: Task, ledger: Ledger, threads: int, file: int, rows: int) -> tuple[float, float]:
     """Return rows/s of one worker, and the bytes it held at most."""
     warm, timed = Shard(file, 0, 0, min(_WARM, rows)), cut(file, min(_PROBE, rows), _PROBE)[0]
-    engine = Local(task.model, ledger.out, 1)
+    engine = Local(task.model, ledger.out, 1, threads)
     try:
         _tried(engine, warm)
         ledger.output(warm).unlink()

@@ -22,6 +22,7 @@ from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.schema import Schema
 
 _TRIES = 2  # of a shard whose worker dies
+_HOPELESS = 6  # deaths before anything was scored: it is not the shard
 _PASSES = 3  # over shards whose hash does not hold, because another job wrote between output and sidecar
 
 Tick = Callable[..., None]
@@ -80,7 +81,8 @@ class Report:
     stopped : str
         Why the job gave up early; empty where it did not.
     seconds : float
-    workers : int
+    workers : int, processes
+    threads : int, of each
     resident : float, bytes held at most: this process and the workers together
     summary : dict, see ``summary.py``
     """
@@ -93,6 +95,7 @@ class Report:
     stopped: str = ""
     seconds: float = 0.0
     workers: int = 0
+    threads: int = 0
     resident: float = 0.0
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +168,7 @@ def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
     ledger.tidy()
     ledger.enter(sources)
     shards = ledger.shards()
-    report = Report(len(shards), sum(shard.rows for shard in shards), workers=budget.workers)
+    report = Report(len(shards), sum(shard.rows for shard in shards), workers=budget.workers, threads=budget.threads)
     pending = [shard for shard in shards if not ledger.done(shard)]
     with nullcontext(_silent) if progress is None else progress(report.rows) as tick:
         there = report.rows - sum(shard.rows for shard in pending)
@@ -194,9 +197,9 @@ def _work(task: Task, ledger: Ledger, pending: list[Shard], budget: Budget, repo
     if task.engine == "ray":
         from nearward.batch.ray_engine import OnRay
 
-        engine = OnRay(task.model, task.out, budget.workers, task.address)
+        engine = OnRay(task.model, task.out, budget.workers, task.address, budget.threads)
     else:
-        engine = Local(task.model, task.out, budget.workers)
+        engine = Local(task.model, task.out, budget.workers, budget.threads)
     crew = Crew(ledger, engine, report, tick)
     try:
         for _ in range(_PASSES):
@@ -251,6 +254,10 @@ class Crew:
         shard, told = outcome.shard, outcome.told
         if told is None:
             self._deaths[shard] += 1
+            if self._deaths.total() >= _HOPELESS and not self.held:
+                self._report.stopped = f"workers die before they have scored anything: {outcome.how}"
+                self._ledger.release(shard)
+                return False
             if self._deaths[shard] < _TRIES:
                 return True
             told = {"error": f"its worker died {_TRIES} times: {outcome.how}", "kind": "died"}
