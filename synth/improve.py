@@ -1,7 +1,8 @@
 """Improves a fitted policy by what critics tell it, with one of three optimisers, and gives an account of what that did.
 
 A round: draw rows, fit the critics on them and on real rows that the policy never saw, and stop where no critic can tell them apart;
-else improve, and begin again with fresh critics, for the old ones know the old policy only.
+else improve, and begin again with fresh critics, for the old ones know the old policy only. What a round did is undone unless it made
+the real rows likelier: the policy tells exactly how likely a row is, and the critics' gain is a gain of likelihood or it is noise.
 
 Letters: n rows, d columns, k outcomes.
 """
@@ -9,19 +10,20 @@ Letters: n rows, d columns, k outcomes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearward.synth.awr import AwrConfig, fit_again
-from nearward.synth.discriminators import Discriminators
+from nearward.synth.discriminators import FEWEST, Discriminators
+from nearward.synth.gain import paired
 from nearward.synth.levels import Shape
 from nearward.synth.policy import FREE, OnlySeen, Policy
 from nearward.synth.ppo import PpoConfig, improve_by_ppo
-from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped, shares, within_class
-from nearward.synth.tilt import class_tilted, effective_share, refuse_thin, temperature
+from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped_steps, shares, within_class
+from nearward.synth.tilt import class_tilted, effective_share, refuse_thin, temperature, tilt_divergence
 from nearward.synth.tilted import Tilted
 from nearward.tabular.errors import InputError
 
@@ -106,13 +108,14 @@ def improve(
     Returns
     -------
     policy : the same, or, for ``tilt``, a sampler around it
-    account : dict, JSON-able: per round each critic's held-out AUC, which are open, temperature, gain, effective share, PPO's diagnostics;
-        the rare outcome's share before and after
+    account : dict, JSON-able: per round each critic's held-out AUC, which are open, temperature, the gain foreseen and found, effective
+        share, PPO's diagnostics; the rare outcome's share before and after
 
     Raises
     ------
     InputError
-        An unknown optimiser; too few rows for critics; a tilt whose effective sample size is under 5 %.
+        An unknown optimiser; a declared target with ``tilt``, which keeps the policy's shares; a tilt whose effective sample size is
+        under 5 %.
     """
     if optimiser not in OPTIMISERS:
         raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
@@ -120,11 +123,16 @@ def improve(
     account: dict[str, Any] = {"optimiser": optimiser, "rounds": []}
     if optimiser == "none":
         return policy, account
+    if optimiser == "tilt" and ground.target is not None:
+        raise InputError("optimiser='tilt' keeps the policy's own shares of the outcome: a declared target needs 'awr' or 'ppo'")
+    if len(ground.real) < FEWEST:
+        return policy, account | {"rounds": [{"stopped": f"{len(ground.real)} real rows are left for critics, {FEWEST} are needed"}]}
     shape = Shape.of(policy.rows, policy.order, ground.groups)
     draw = np.random.default_rng(seed)
     made = _drawn(policy, config.rows, int(draw.integers(2**31)))
     account["rare share"] = {"learned": _rare(ground, ground.learned), "before": _rare(ground, made)}
     result: Policy | Tilted = policy
+    nats = _nats(policy, ground)
     for _ in range(1 if optimiser == "tilt" else config.rounds):
         critics = Discriminators.fit(shape, ground.real, made, ground.patient, int(draw.integers(2**31)))
         told: dict[str, Any] = {"critics": {name: asdict(held) for name, held in critics.held_out.items()}, "open": critics.open}
@@ -135,18 +143,29 @@ def improve(
             told["stopped"] = "no critic tells held-out real rows from synthetic ones better than chance"
             break
         beta, gain = temperature(critics.real, critics.made)
-        told |= {"beta": beta, "gain": gain}
         if not np.isfinite(beta):
             told["stopped"] = "no tilt makes held-out real rows likelier"
             break
+        told |= {"beta": beta, "gain": gain}
         if optimiser == "tilt":
+            outcome = made[:, ground.outcome]
+            told["effective"] = refuse_thin(class_tilted(critics.made, outcome, beta, shares(outcome, shape.sizes[ground.outcome])))
             result = Tilted(policy, critics, beta, ground.outcome)
-            weight = class_tilted(critics.made, made[:, ground.outcome], beta, shares(made[:, ground.outcome], shape.sizes[ground.outcome]))
-            told["effective"] = refuse_thin(weight)
-        elif optimiser == "awr":
+            made = _drawn(result, config.rows, int(draw.integers(2**31)))
+            continue
+        before = {name: value.clone() for name, value in policy.network.state_dict().items()}
+        if optimiser == "awr":
             told |= _awr(policy, critics, ground, made, beta, int(draw.integers(2**31)), config, tick)
         else:
             told["ppo"] = _ppo(policy, critics, ground, beta, int(draw.integers(2**31)), config, tick)
+        won = _nats(policy, ground) - nats
+        found = paired(won, ground.patient)
+        told["gain found"] = asdict(found)
+        if found.low <= 0:
+            policy.network.load_state_dict(before)
+            told["stopped"] = "undone: real rows did not become likelier"
+            break
+        nats = nats + won
         made = _drawn(result, config.rows, int(draw.integers(2**31)))
     account["rare share"]["after"] = _rare(ground, made)
     return result, account
@@ -171,7 +190,8 @@ def _awr(
         reward = weigh[outcome] * within_class(reward, outcome, len(prior)) * reward.std()
     target = _target(ground, critics.shape.sizes[ground.outcome])
     weight = class_tilted(reward, outcome, beta, target)
-    while min(effective_share(weight[outcome == y]) for y in np.unique(outcome)) < _LEAST_EFFECTIVE:
+    wanted = [y for y in np.unique(outcome) if target[y] > 0]
+    while min(effective_share(weight[outcome == y]) for y in wanted) < _LEAST_EFFECTIVE:
         beta *= 1.25  # a cooler target, rather than one that a few rows stand for
         weight = class_tilted(reward, outcome, beta, target)
     told = fit_again(policy.network, made[:, policy.order], weight, seed, config.awr, tick)
@@ -208,17 +228,17 @@ def _ppo(
     def shape_advantage(advantage: Floats, tokens: Ints) -> Floats:
         outcome = tokens[:, place]
         if not config.shaping:
-            return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        out = np.empty_like(advantage)
-        for t in range(advantage.shape[1]):
-            if t == place:  # the outcome's own step: the coverage bonus alone moves the prior
-                bonus = coverage_bonus(target, shares(outcome, size))[outcome]
-                out[:, t] = bonus - bonus.mean()
-            else:
-                out[:, t] = shaped(advantage[:, t], outcome, prior, shares(outcome, size))
-        return out
+            return np.asarray((advantage - advantage.mean()) / (advantage.std() + 1e-8))
+        return shaped_steps(advantage, outcome, place, prior, target)
 
-    return improve_by_ppo(policy.network, draw_rows, reward, shape_advantage, seed, config.ppo, tick)
+    far = tilt_divergence(critics.made, beta) / len(policy.order)  # nats a column: where the tilted rows lie; no farther
+    settings = replace(config.ppo, kl_target=min(config.ppo.kl_target, far))
+    return improve_by_ppo(policy.network, draw_rows, reward, shape_advantage, seed, settings, tick)
+
+
+def _nats(policy: Policy, ground: Ground) -> Floats:
+    """Return the log probability of each real row given its outcome (m,): a declared target is no mistake of the policy."""
+    return np.asarray(np.delete(policy.log_prob(ground.real), ground.outcome, axis=1).sum(axis=1))
 
 
 def _drawn(policy: Policy | Tilted, n: int, seed: int) -> Ints:

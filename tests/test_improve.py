@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from nearward.synth.awr import AwrConfig
 from nearward.synth.improve import OPTIMISERS, Ground, ImproveConfig, improve
 from nearward.synth.policy import FREE, OnlySeen, Policy
 from nearward.synth.ppo import PpoConfig
@@ -49,6 +51,8 @@ def test_every_optimiser_learns_the_link_and_keeps_the_rare_outcome(optimiser) -
     first = account["rounds"][0]
     assert first["critics"]["row"]["low"] > 0.5  # critics could tell before anything was learned from them
     assert first["gain"] > 0
+    if optimiser != "tilt":
+        assert first["gain found"]["low"] > 0  # nats that real rows won
     if optimiser == "ppo":
         assert all(abs(round_["kl"]) < 0.5 for told in account["rounds"] for round_ in told.get("ppo", []))
 
@@ -85,3 +89,37 @@ def test_an_unknown_optimiser_is_refused_and_none_changes_nothing() -> None:
     assert improve(policy, ground, "none", 0)[0] is policy
     with pytest.raises(InputError, match=str(OPTIMISERS[0])):
         improve(policy, ground, "sgd", 0)
+
+
+def test_too_few_rows_for_critics_leave_the_policy_as_it_was_and_say_so() -> None:
+    policy, ground = unaware()
+    same, account = improve(policy, replace(ground, real=ground.real[:30]), "awr", 0, CONFIG)
+    assert same is policy
+    assert "30 real rows" in account["rounds"][0]["stopped"]
+
+
+def test_a_declared_target_moves_the_outcomes_and_tilt_refuses_one() -> None:
+    policy, ground = unaware()
+    wanted = replace(ground, target={1: 0.7, 2: 0.3})
+    with pytest.raises(InputError, match="declared target"):
+        improve(policy, wanted, "tilt", 0, CONFIG)
+    _, share = agreement(policy)
+    better, _ = improve(policy, wanted, "awr", 0, CONFIG)
+    assert agreement(better)[1] > share + 0.05
+
+
+def test_an_outcome_that_is_not_wanted_breaks_nothing() -> None:
+    policy, ground = unaware()
+    better, _ = improve(policy, replace(ground, target={1: 1.0}), "awr", 0, CONFIG)
+    assert agreement(better)[1] < 0.1
+
+
+def test_a_round_that_makes_real_rows_less_likely_is_undone() -> None:
+    policy, ground = unaware()
+    before = {name: value.clone() for name, value in policy.network.state_dict().items()}
+    wild = ImproveConfig(rounds=2, rows=1500, awr=AwrConfig(passes=4, rate=0.3))
+    same, account = improve(policy, ground, "awr", 0, wild)
+    assert len(account["rounds"]) == 1
+    assert "undone" in account["rounds"][0]["stopped"]
+    assert account["rounds"][0]["gain found"]["low"] <= 0
+    assert all((value == before[name]).all() for name, value in same.network.state_dict().items())
