@@ -119,7 +119,7 @@ class NumberTokens:
             inside = inside[~np.isin(inside, spikes)]
             points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
         if not points:  # so few rows that no five of them lie together
-            points = [_quantiles(values[edge:-edge] if len(values) > 2 * edge else values)]
+            points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values)]
         return cls(series.name, np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))], Grid.fit(values))
 
     @property

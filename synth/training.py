@@ -44,12 +44,12 @@ class TrainConfig:
         Decay of the running mean of weights, which is what is kept.
     """
 
-    cells: int = 12_000_000
+    cells: int = 3_000_000
     fewest: int = 12
     most: int = 300
     batch: int = 256
-    rate: float = 3e-3
-    decay: float = 0.02
+    rate: float = 2e-3
+    decay: float = 0.1
     conditioned: float = 0.4
     patience: float = 0.2
     average: float = 0.98
