@@ -30,7 +30,8 @@ def fit(
 ) -> None:
     """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
     from nearward.progress import progress
-    from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+    from nearward.synth.kept import RULES_FILE
+    from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.artefact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
     from nearward.tabular.frame import read_table

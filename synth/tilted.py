@@ -54,6 +54,11 @@ class Tilted:
         return self.policy.sizes
 
     @property
+    def order(self) -> list[int]:
+        """Columns in the order they are written."""
+        return self.policy.order
+
+    @property
     def rows(self) -> list[Ints]:
         """How many learned rows have each token."""
         return self.policy.rows

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nearward.synth.kept import RULES_FILE
 from nearward.synth.roles import ROLES, deal_roles
-from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError
 from nearward.tabular.rules import Order, Range, Rules
 from nearward.tabular.rules_file import read_rules, write_rules
