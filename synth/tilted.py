@@ -1,5 +1,8 @@
 """A policy seen through its critics: each row is chosen among candidates, with chances exp(R / β).
 
+Four candidates a row reach π·exp(R / β) nearly where the effective share is large (it was above .9 on the cohorts measured), and fall
+short of it where it is small: no row can become more than four times as likely.
+
 The outcome is drawn first and shared by a row's candidates: whatever the critics say, its share stays the policy's.
 
 Letters: n rows, d columns, c candidates.
