@@ -38,7 +38,7 @@ class NetworkConfig:
     width: int = 128
     hidden: int = 256
     blocks: int = 2
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class Network(nn.Module):
@@ -140,7 +140,7 @@ def smooth_functions(rows: Tensor, functions: int = 12, marked: int = 10) -> Ten
     functions : int
         Bumps of the narrower kind; half as many wide ones and a straight line are added.
     marked : int
-        Marks at most, on cells that one row in forty has: 0 or a detection limit means something else than its neighbours. Missing has one.
+        A cell that one row in so many has is marked, missing in any case: it may mean something else than its neighbours.
     """
     there = rows[1:].double() + 0.5
     rank = (there.cumsum(0) - there / 2) / there.sum()
@@ -149,5 +149,5 @@ def smooth_functions(rows: Tensor, functions: int = 12, marked: int = 10) -> Ten
         centre = torch.linspace(0, 1, count, dtype=torch.float64)
         parts.append(torch.exp(-0.5 * ((rank.unsqueeze(1) - centre) * (count - 1)).square()))
     bumps = torch.cat([torch.zeros(1, sum(part.shape[1] for part in parts)), torch.cat(parts, dim=1)])
-    heavy = [i for i in range(len(rows)) if marked * rows[i] >= rows.sum()]
+    heavy = [i for i in range(len(rows)) if i == 0 or marked * rows[i] >= rows.sum()]
     return torch.cat([bumps, torch.eye(len(rows), dtype=torch.float64)[:, heavy]], dim=1).float()

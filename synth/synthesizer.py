@@ -26,7 +26,7 @@ from nearward.synth.conditions import Conditions, read_conditions
 from nearward.synth.contradictions import refuse_contradictions
 from nearward.synth.discover import discover
 from nearward.synth.enforce import Keeper, RuleBook, after_terms
-from nearward.synth.improve import Ground, Optimiser, improve
+from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.kept import restored, save
 from nearward.synth.ledger import Ledger
 from nearward.synth.policy import FREE, Policy
@@ -62,6 +62,8 @@ class Synthesizer:
     epsilon : float, optional
         Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
         mined then, and nothing improved: rules must be given.
+    improving : ImproveConfig, optional
+        How the optimiser works; see ``nearward.synth.improve``.
     progress : callable, optional
         Called with a few words after each piece of work.
 
@@ -91,9 +93,10 @@ class Synthesizer:
         seed: int = 0,
         optimiser: Optimiser = "none",
         epsilon: float | None = None,
+        improving: ImproveConfig | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.seed, self.optimiser, self.epsilon, self.progress = seed, optimiser, epsilon, progress
+        self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
         self.rules = Rules()
         self.privacy: Ledger | None = None
         self.outcome, self.positive = "", None
@@ -107,6 +110,7 @@ class Synthesizer:
         groups: str | None = None,
         positive: Any = None,
         rules: Rules | None = None,
+        holdout: pl.DataFrame | pl.LazyFrame | None = None,
     ) -> Synthesizer:
         """Learn a table.
 
@@ -120,11 +124,13 @@ class Synthesizer:
             The rare outcome; by default the rarer value.
         rules : Rules, optional
             In the place of those that would be mined.
+        holdout : pl.DataFrame, optional
+            Rows of other patients to judge by. Without it an eighth of the patients is set aside for that, and not learned from.
 
         Raises
         ------
         MissingColumns, InputError
-            Columns, an outcome with holes or one value, fewer than 200 rows; an epsilon that cannot be had.
+            Columns, an outcome with holes or one value, fewer than 200 rows; an epsilon that cannot be had; a holdout of other columns.
         RuleError
             Rules that contradict each other.
         """
@@ -136,7 +142,7 @@ class Synthesizer:
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         event = self._event(frame.get_column(outcome), positive)
         with one_thread():  # sums come out the same whatever the number of cores
-            return self._fitted(frame, event, rules)
+            return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame))
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
         """Draw rows with the columns, dtypes and order of the table that was learned.
@@ -206,17 +212,17 @@ class Synthesizer:
 
     # ---- fitting ------------------------------------------------------------------------------------------------------------------
 
-    def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None) -> Synthesizer:
+    def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None) -> Synthesizer:
         tick = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
         patient = _patients(frame, self.groups)
         if self.epsilon is None:
-            part = deal_roles(event, patient, self.seed)
+            part = deal_roles(event, patient, self.seed, judged=judges is None)
         else:
             who = frame.get_column(self.groups).cast(pl.String) if self.groups else pl.Series(range(frame.height)).cast(pl.String)
             part = deal_alone(who.fill_null(""), self.seed)
-        holdout = np.sort(np.concatenate([part[role] for role in JUDGES]))
-        self.audit_rows = AuditRows(frame[part["generator"]], frame[holdout], self.outcome, self.positive, self.groups)
+        judges = frame[np.sort(np.concatenate([part[role] for role in JUDGES]))] if judges is None else judges
+        self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups)
         self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser}
         seen = body[part["generator"]]
         own = None if patient is None else patient[part["generator"]]
@@ -245,7 +251,7 @@ class Synthesizer:
         groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
         others = None if patient is None else patient[part["discriminator"]]
         ground = Ground(coded, held, others, place[self.outcome], rare, groups)
-        self._policy, self.summary_["improved"] = improve(policy, ground, self.optimiser, self.seed, tick=tick)
+        self._policy, self.summary_["improved"] = improve(policy, ground, self.optimiser, self.seed, self.improving, tick)
         shown = tokens.decode(coded, np.full(coded.shape, 0.5), body.schema)
         self.summary_["outcomes"] = {"table": _counts(seen[self.outcome]), "tokens": _counts(shown[self.outcome])}
         return self
@@ -316,6 +322,12 @@ class Synthesizer:
         return RuleError(
             f"rows that keep all rules could not be drawn; broken most often: {named}. Do they contradict each other, or `where`?"
         )
+
+
+def _alike(holdout: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    if missing := [name for name in train.columns if name not in holdout.columns]:
+        raise MissingColumns(missing, holdout.columns)
+    return holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
 
 
 def _patients(frame: pl.DataFrame, groups: str | None) -> Ints | None:

@@ -44,7 +44,7 @@ class TrainConfig:
         Decay of the running mean of weights, which is what is kept.
     """
 
-    cells: int = 3_000_000
+    cells: int = 4_000_000
     fewest: int = 12
     most: int = 300
     batch: int = 256

@@ -26,7 +26,9 @@ def linked(n: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     rows = linked(1500, 0)
-    made = Policy([2, 3, 8], [False, False, True], [1, 0, 2], [np.bincount(rows[:, j], minlength=s) for j, s in enumerate((2, 3, 8))], SMALL)
+    made = Policy(
+        [2, 3, 8], [False, False, True], [1, 0, 2], [np.bincount(rows[:, j], minlength=s) for j, s in enumerate((2, 3, 8))], SMALL
+    )
     made.fit(rows, linked(300, 1), 0, TrainConfig(cells=150_000, rate=1e-2))
     return made
 
