@@ -30,6 +30,9 @@ def fit(
         Path | None, typer.Option(help="Table of other patients to judge by; by default an eighth is set aside.", show_default=False)
     ] = None,
     optimiser: Annotated[str, typer.Option(help="What listens to the critics: none, tilt, awr or ppo.")] = "none",
+    target: Annotated[
+        float | None, typer.Option(help="Share of the rare outcome that samples shall have.", show_default="as learned")
+    ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Differential privacy for every patient: noisy marginals, nothing mined.", show_default=False)
     ] = None,
@@ -54,7 +57,7 @@ def fit(
     given = None if rules is None else read_rules(rules)
     judges = None if holdout is None else read_table(holdout)
     with progress("fit", _TICKS) as tick:
-        model = Synthesizer(seed=seed, optimiser=optimiser, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
+        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
         model.fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
     model.save(out)
     told = model.summary_

@@ -59,9 +59,7 @@ def read_conditions(where: Mapping[str, Any], tokens: Tokens, schema: pl.Schema,
     for name, value in where.items():
         j = tokens.place[name]
         own = tokens.columns[j]
-        series = pl.Series(name, [value], strict=False).cast(schema[name], strict=False)
-        if value is not None and series.null_count():
-            raise InputError(f"where: {name!r} cannot have a value of type {type(value).__name__}, its dtype is {schema[name]}")
+        series = _as_column(name, value, schema[name])
         asked[j] = int(own.encode(series)[0])
         if isinstance(own, LevelTokens) and asked[j] == own.size - 1:
             raise InputError(
@@ -79,3 +77,17 @@ def read_conditions(where: Mapping[str, Any], tokens: Tokens, schema: pl.Schema,
         if not met.any():
             raise InputError(f"where: no learned row meets these conditions together: {sorted(where)}. Drop one")
     return Conditions(asked, numbers, tuple(values))
+
+
+def _as_column(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
+    """Return a condition as a column of one value of its dtype."""
+    given = pl.Series(name, [value], strict=False)
+    try:
+        series = given.cast(dtype, strict=False)
+    except pl.exceptions.PolarsError:
+        series = pl.Series(name, [None], dtype=dtype)
+    if value is not None and series.null_count():
+        raise InputError(f"where: {name!r} cannot have a value of type {type(value).__name__}, its dtype is {dtype}")
+    if given.dtype.is_float() and dtype.is_integer() and series[0] != value:
+        raise InputError(f"where: {name!r} holds whole numbers, dtype {dtype}")
+    return series

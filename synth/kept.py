@@ -35,6 +35,7 @@ def save(model: Any, folder: str | Path) -> None:
         "seed": model.seed,
         "optimiser": model.optimiser,
         "epsilon": model.epsilon,
+        "target": model.target,
         "outcome": model.outcome,
         "groups": model.groups,
         "positive": model.positive,
@@ -57,7 +58,7 @@ def restored(kind: type, folder: str | Path) -> Any:
     about, tensors, records = read_model(folder)
     if about.get("kind") != KIND:
         raise ArtefactError(f"{folder} holds no synthesizer")
-    model = kind(seed=about["seed"], optimiser=about["optimiser"], epsilon=about["epsilon"])
+    model = kind(seed=about["seed"], optimiser=about["optimiser"], epsilon=about["epsilon"], target=about["target"])
     model.outcome, model.groups, model.positive = about["outcome"], about["groups"], about["positive"]
     edited = Path(folder) / RULES_FILE
     model.rules = read_rules(edited) if edited.is_file() else from_yaml(about["rules"])

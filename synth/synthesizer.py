@@ -12,7 +12,6 @@ DISCO-TAB (arXiv 2604.01481).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from nearward.synth.enforce import Keeper, RuleBook, after_terms
 from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.kept import restored, save
 from nearward.synth.ledger import Ledger
+from nearward.synth.outcomes import counts, declared, numbered, rare_event
 from nearward.synth.policy import FREE, Policy
 from nearward.synth.private import fit_private
 from nearward.synth.private_marginals import Marginals
@@ -36,16 +36,15 @@ from nearward.synth.relations import mutual_information, strongest_pairs, writin
 from nearward.synth.roles import JUDGES, AuditRows, deal_alone, deal_roles
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens
-from nearward.tabular.cells import as_text
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns, RuleError
+from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
 from nearward.tabular.workers import one_thread
 
 Ints = NDArray[np.int64]
 
-_FEWEST_ROWS, _FEWEST_EVENTS = 200, 20
 _TURNS = 60  # in which rows that break a rule all the same are drawn again
+_IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
 _PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
 _MOST_GROUPS = 24
 
@@ -64,6 +63,9 @@ class Synthesizer:
         mined then, and nothing improved: rules must be given.
     improving : ImproveConfig, optional
         How the optimiser works; see ``nearward.synth.improve``.
+    target : float, optional
+        Share of the rare outcome that samples shall have; by default that of the rows learned. The stamp of an exported table tells both,
+        so that a model trained on it can be carried back (``correct_prior``).
     progress : callable, optional
         Called with a few words after each piece of work.
 
@@ -94,9 +96,15 @@ class Synthesizer:
         optimiser: Optimiser = "none",
         epsilon: float | None = None,
         improving: ImproveConfig | None = None,
+        target: float | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
+        if target is not None and not 0 < target < 1:
+            raise InputError(f"target must lie between 0 and 1, however: {target}")
+        if target is not None and epsilon is not None:
+            raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what is learned from it")
         self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
+        self.target = target
         self.rules = Rules()
         self.privacy: Ledger | None = None
         self.outcome, self.positive = "", None
@@ -140,7 +148,7 @@ class Synthesizer:
             raise MissingColumns(missing, frame.columns)
         refuse_contradictions(rules or Rules())
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
-        event = self._event(frame.get_column(outcome), positive)
+        self.positive, event = rare_event(frame.get_column(outcome), positive)
         with one_thread():  # sums come out the same whatever the number of cores
             return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame))
 
@@ -171,18 +179,20 @@ class Synthesizer:
         draw = np.random.default_rng(self.seed if seed is None else seed)
         open_ = np.arange(n)
         made: pl.DataFrame | None = None
-        again = 0
+        again = in_vain = 0
         with one_thread():
             for _ in range(_TURNS):
                 fresh = self._drawn(len(open_), book, asked, draw)
                 broken = rules.violations(fresh)
                 made = fresh if made is None else _put(made, open_, fresh)
-                open_ = open_[broken.any(axis=1)]
+                left = open_[broken.any(axis=1)]
+                in_vain = in_vain + len(left) if len(left) == len(open_) else 0
+                open_ = left
                 again += len(open_)
-                if not len(open_):
+                if not len(open_) or in_vain >= _IN_VAIN:
                     break
-            else:
-                raise self._unkept(rules, broken)
+        if made is None or len(open_):
+            raise self._unkept(rules, broken)
         self.summary_["drawn_again"] = again / n
         return self._with_patients(made)
 
@@ -215,7 +225,7 @@ class Synthesizer:
     def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None) -> Synthesizer:
         tick = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
-        patient = _patients(frame, self.groups)
+        patient = None if self.groups is None else numbered(frame.get_column(self.groups))
         if self.epsilon is None:
             part = deal_roles(event, patient, self.seed, judged=judges is None)
         else:
@@ -246,41 +256,22 @@ class Synthesizer:
         policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, self._rows)
         held = tokens.encode(body[part["discriminator"]])
         self.summary_["policy"] = policy.fit(coded, held, self.seed, tick=tick)
-        rare = int(tokens.columns[place[self.outcome]].encode(pl.Series(self.outcome, [self.positive], dtype=body.schema[self.outcome]))[0])
+        rare, target = self._rare(), None
+        if self.target is not None:
+            wanted = declared(self._rows[place[self.outcome]], rare, self.target)
+            target = None if self.optimiser == "tilt" else {token: float(share) for token, share in enumerate(wanted)}
         of_rules = {tuple(place[name] for name in rule.columns) for rule in self.rules if 1 < len(rule.columns) <= 4}
         groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
         others = None if patient is None else patient[part["discriminator"]]
-        ground = Ground(coded, held, others, place[self.outcome], rare, groups)
+        ground = Ground(coded, held, others, place[self.outcome], rare, groups, target)
         self._policy, self.summary_["improved"] = improve(policy, ground, self.optimiser, self.seed, self.improving, tick)
         shown = tokens.decode(coded, np.full(coded.shape, 0.5), body.schema)
-        self.summary_["outcomes"] = {"table": _counts(seen[self.outcome]), "tokens": _counts(shown[self.outcome])}
+        self.summary_["outcomes"] = {"table": counts(seen[self.outcome]), "tokens": counts(shown[self.outcome])}
         return self
 
     _tokens: Tokens
     _policy: Policy | Tilted | Marginals
     _rows: list[Ints]
-
-    def _event(self, column: pl.Series, positive: Any) -> Ints:
-        """Return which rows have the rare outcome (n,), and remember its value."""
-        if len(column) < _FEWEST_ROWS:
-            raise InputError(f"{len(column)} rows: a synthesizer needs {_FEWEST_ROWS}; fewer would be remembered, not learned")
-        if column.null_count():
-            raise InputError(f"outcome {column.name!r} is missing in {column.null_count()} rows: drop these")
-        table = column.alias("value").value_counts(name="rows").sort(["rows", "value"])
-        if table.height < 2:
-            raise InputError(f"outcome {column.name!r} has one value only")
-        self.positive = table["value"][0] if positive is None else positive
-        event: Ints = (column == self.positive).to_numpy().astype(np.int64)
-        if not event.any():
-            raise InputError(f"no row of outcome {column.name!r} has the value that positive names")
-        if event.sum() < _FEWEST_EVENTS:
-            warnings.warn(
-                f"{int(event.sum())} rows with the rare outcome, under {_FEWEST_EVENTS}: their share is kept; "
-                "how they differ is not learned reliably",
-                DataWarning,
-                stacklevel=3,
-            )
-        return event
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
@@ -289,6 +280,10 @@ class Synthesizer:
         given = np.full((n, len(self._tokens.columns)), FREE)
         for j, token in asked.tokens.items():
             given[:, j] = token
+        place = self._tokens.place[self.outcome]
+        if self.target is not None and place not in asked.tokens:  # written first: given it, the rest is drawn as ever
+            wanted = declared(self._rows[place], self._rare(), self.target)
+            given[:, place] = draw.choice(len(wanted), n, p=wanted)
         seed = int(draw.integers(2**31))
         keepers: list[Keeper] = []
 
@@ -305,6 +300,11 @@ class Synthesizer:
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)
         return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
+
+    def _rare(self) -> int:
+        """Return the token of the rare outcome."""
+        own = self._tokens.columns[self._tokens.place[self.outcome]]
+        return int(own.encode(pl.Series(self.outcome, [self.positive], dtype=self._schema[self.outcome]))[0])
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
         """Give each row a patient of its own, in the patients' column and dtype."""
@@ -328,18 +328,6 @@ def _alike(holdout: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     if missing := [name for name in train.columns if name not in holdout.columns]:
         raise MissingColumns(missing, holdout.columns)
     return holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
-
-
-def _patients(frame: pl.DataFrame, groups: str | None) -> Ints | None:
-    if groups is None:
-        return None
-    ranks = frame.get_column(groups).rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    return np.asarray(np.unique(ranks, return_inverse=True)[1], dtype=np.int64)
-
-
-def _counts(column: pl.Series) -> dict[str, int]:
-    table = as_text(column, column.name).alias("value").value_counts(name="rows").sort("value")
-    return dict(zip(table["value"].to_list(), table["rows"].to_list(), strict=True))
 
 
 def _put(made: pl.DataFrame, rows: Ints, fresh: pl.DataFrame) -> pl.DataFrame:
