@@ -12,6 +12,7 @@ from nearward.synth.columns import Grid, LevelTokens, NumberTokens
 from nearward.synth.contradictions import refuse_contradictions
 from nearward.synth.ledger import Ledger
 from nearward.synth.policy import Policy
+from nearward.synth.precision import Precision
 from nearward.synth.private_marginals import Marginals
 from nearward.synth.roles import AuditRows
 from nearward.synth.tilted import Tilted
@@ -22,7 +23,7 @@ from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_ru
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
-_PARTS: tuple[type, ...] = (Tokens, NumberTokens, LevelTokens, Grid)
+_PARTS: tuple[type, ...] = (Tokens, NumberTokens, LevelTokens, Grid, Precision)
 _POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": Marginals}
 _ROLE = "(role)"  # the artefact's own column beside the records' columns
 

@@ -25,7 +25,7 @@ from nearward.synth.conditions import Conditions, read_conditions
 from nearward.synth.contradictions import refuse_contradictions
 from nearward.synth.discover import discover
 from nearward.synth.enforce import Keeper, RuleBook, after_terms
-from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.improve import OPTIMISERS, Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.kept import restored, save
 from nearward.synth.ledger import Ledger
 from nearward.synth.outcomes import counts, declared, numbered, rare_event
@@ -99,6 +99,8 @@ class Synthesizer:
         target: float | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
+        if optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
         if target is not None and not 0 < target < 1:
             raise InputError(f"target must lie between 0 and 1, however: {target}")
         if target is not None and epsilon is not None:

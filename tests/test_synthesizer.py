@@ -219,6 +219,8 @@ def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fit
 
 
 def test_bad_tables_are_refused_or_warned_of(train) -> None:
+    with pytest.raises(InputError, match="one of"):
+        Synthesizer(optimiser="adam")
     with pytest.raises(InputError, match="needs 200"):
         Synthesizer().fit(train[:150], outcome="died")
     with pytest.raises(MissingColumns, match="died"):
