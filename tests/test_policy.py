@@ -105,7 +105,7 @@ def test_training_stops_where_held_out_rows_stop_gaining() -> None:
     other = np.random.default_rng(1).integers(0, 2, (60, 12))
     policy = Policy([2] * 12, [False] * 12, list(range(12)), [np.bincount(noise[:, j], minlength=2) for j in range(12)], SMALL)
     told = policy.fit(noise, other, 0, TrainConfig(cells=200_000, rate=1e-2))
-    assert told["best"] < told["passes"] < 270  # 270 passes could be made
+    assert told["best"] < told["passes"] < 277  # so many could be made
     assert told["nats"] < 12 * np.log(2) * 1.1  # memorising would cost held-out rows far more
 
 
@@ -115,11 +115,11 @@ def test_conditions_are_none_in_most_rows() -> None:
     assert given.mean() == pytest.approx(0.2, abs=0.02)
 
 
-def test_smooth_functions_mark_heavy_cells_and_leave_missing_at_zero() -> None:
+def test_smooth_functions_mark_missing_and_heavy_cells() -> None:
     rows = torch.tensor([10, 500, 20, 20, 20, 20, 20])
     found = smooth_functions(rows, functions=4)
-    assert found.shape == (7, 1 + 2 + 4 + 1)  # a line, bumps of two kinds, one mark
-    assert found[0].tolist() == [0.0] * 8
+    assert found.shape == (7, 1 + 2 + 4 + 2)  # a line, bumps of two kinds, two marks
+    assert found[0].tolist() == [0.0] * 7 + [1.0, 0.0]
     assert found[:, -1].tolist() == [0, 1, 0, 0, 0, 0, 0]
 
 
