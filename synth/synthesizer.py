@@ -35,7 +35,7 @@ from nearward.synth.private_marginals import Marginals
 from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
 from nearward.synth.roles import JUDGES, AuditRows, deal_alone, deal_roles
 from nearward.synth.tilted import Tilted
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokens import Tokens, warn_of_names
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
@@ -227,6 +227,7 @@ class Synthesizer:
     def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None) -> Synthesizer:
         tick = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
+        warn_of_names(body)
         patient = None if self.groups is None else numbered(frame.get_column(self.groups))
         if self.epsilon is None:
             part = deal_roles(event, patient, self.seed, judged=judges is None)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.synth.columns import FEWEST, RARE, Grid, LevelTokens, NumberTokens
-from nearward.synth.tokens import Tokens
-from nearward.tabular.errors import InputError
+from nearward.synth.tokens import Tokens, warn_of_names
+from nearward.tabular.errors import DataWarning, InputError
 
 N = 600
 
@@ -135,3 +135,10 @@ def test_any_numbers_can_be_cut_and_drawn_within_their_range(values, seed) -> No
 def test_numbers_that_name_patients_are_refused() -> None:
     with pytest.raises(InputError, match="drop the column"):
         NumberTokens.fit(pl.Series("id", [2**60 + i for i in range(30)]))
+
+
+def test_columns_that_name_rows_are_warned_of() -> None:
+    frame = pl.DataFrame({"id": list(range(30)), "name": [f"n{i}" for i in range(30)], "x": np.arange(30) / 7, "age": [50, 51] * 15})
+    with pytest.warns(DataWarning) as told:
+        warn_of_names(frame)
+    assert [str(one.message).split("'")[1] for one in told] == ["id", "name"]
