@@ -21,7 +21,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "awr without reward shaping": {"optimiser": "awr", "shaping": False},
     "ppo": {"optimiser": "ppo"},
     "ppo without reward shaping": {"optimiser": "ppo", "shaping": False},
-    "likelihood alone, no rules": {"optimiser": "none", "ruled": False},
+    "likelihood alone without rules": {"optimiser": "none", "ruled": False},
 }
 CART = "sequential trees (CART)"
 SDV = {"SDV GaussianCopula": "gaussian_copula", "SDV TVAE": "tvae", "SDV CTGAN": "ctgan"}
