@@ -102,8 +102,8 @@ def make(cohort: str, name: str) -> None:
     sampled = time.monotonic() - began
     facts: dict[str, Any] = {"fit": fitted, "sample": sampled, "columns": train.width - 1}
     if hasattr(model, "rules"):
-        broken = model.rules.violations(made)
-        facts |= {"own_rules": len(model.rules), "own_broken": int(broken.any(axis=1).sum()) if len(model.rules) else 0}
+        kept = model.rules.enforced
+        facts |= {"own_rules": len(kept), "own_broken": int(kept.violations(made).any(axis=1).sum()) if len(kept) else 0}
     table_path(cohort, name).with_suffix(".json").write_text(json.dumps(facts))
     write_table(made.drop(PATIENT, strict=False), table_path(cohort, name))
 

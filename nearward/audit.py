@@ -98,8 +98,8 @@ def audit(
             seed=seed,
         )
     broken = None
-    if rules is not None and len(rules):
-        broken = wilson(int(rules.violations(frame).any(axis=1).sum()), frame.height)
+    if rules is not None and len(rules.enforced):
+        broken = wilson(int(rules.enforced.violations(frame).any(axis=1).sum()), frame.height)
     prior = {name: _share(part, rows) for name, part in (("sampled", frame), ("train", rows.train))}
     return Audit(card, broken, prior, table_hash(frame))
 

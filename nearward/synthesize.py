@@ -14,7 +14,7 @@ app = typer.Typer(help="Make synthetic tables, and let them leave.", no_args_is_
 app.command()(export)
 app.command()(check)
 
-_TICKS = 13  # tokens, some ten of training, rules
+_TICKS = 12  # tokens, rules, ten of training
 
 
 @app.command()
@@ -26,11 +26,22 @@ def fit(
     drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)] = None,
     positive: Annotated[str | None, typer.Option(help="The rare outcome.", show_default="the rarer value")] = None,
     rules: Annotated[Path | None, typer.Option(help="Rules file in the place of mined rules.", show_default=False)] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Table of other patients to judge by; by default an eighth is set aside.", show_default=False)
+    ] = None,
+    optimiser: Annotated[str, typer.Option(help="What listens to the critics: none, tilt, awr or ppo.")] = "none",
+    target: Annotated[
+        float | None, typer.Option(help="Share of the rare outcome that samples shall have.", show_default="as learned")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Differential privacy for every patient: noisy marginals, nothing mined.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
 ) -> None:
     """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
     from nearward.progress import progress
-    from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+    from nearward.synth.kept import RULES_FILE
+    from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.artefact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
     from nearward.tabular.frame import read_table
@@ -44,14 +55,22 @@ def fit(
         raise MissingColumns(missing, frame.columns)
     event = None if positive is None else as_value(positive, frame.get_column(outcome))
     given = None if rules is None else read_rules(rules)
+    judges = None if holdout is None else read_table(holdout)
     with progress("fit", _TICKS) as tick:
-        model = Synthesizer(seed=seed, progress=tick).fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given)
+        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
+        model.fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
     model.save(out)
     told = model.summary_
+    typer.echo(f"rows by role: {told['rows']}")
+    if model.privacy is not None:
+        typer.echo(f"differential privacy: {model.privacy}")
+    else:
+        typer.echo(f"outcomes in the rows learned: {told['outcomes']['table']}, as tokens: {told['outcomes']['tokens']}")
+    weak = len(model.rules) - len(model.rules.enforced)
     typer.echo(
-        f"rows by role: {told['rows']}; outcomes in the rows learned: {told['outcomes']['table']}, as tokens: {told['outcomes']['tokens']}"
+        f"{len(model.rules.enforced)} rules that every row will keep, {weak} shown only (too few rows with the rare outcome), "
+        f"in {out / RULES_FILE}: review them, edit them there. The folder contains patient records."
     )
-    typer.echo(f"{len(model.rules)} hard rules in {out / RULES_FILE}: review them, edit them there. The folder contains patient records.")
 
 
 @app.command()

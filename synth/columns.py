@@ -9,12 +9,13 @@ Letters: n rows, k cells, p points inside a cell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.synth.precision import FREE, MOST_DECIMALS, Precision, decimals, finest
 from nearward.tabular.cells import as_number, as_text
 from nearward.tabular.errors import InputError
 
@@ -27,7 +28,6 @@ MOST_CELLS = 100
 _MOST_LEVELS = 400
 _ROWS_A_CELL = 15  # fewer, and a cell tells more of its rows than of the column
 _POINTS = 9  # inside a cell: its quantile function, so that skewed cells stay skewed
-_MOST_DECIMALS = 6
 _PHYSICAL = (pl.Date, pl.Datetime, pl.Time, pl.Duration)
 
 
@@ -48,15 +48,15 @@ class Grid:
     @classmethod
     def fit(cls, values: Floats) -> Grid | None:
         """Find the coarsest grid that holds all values; None for numbers without one."""
-        for decimals in range(_MOST_DECIMALS + 1):
-            scaled = values * 10.0**decimals
+        for places in range(MOST_DECIMALS + 1):
+            scaled = values * 10.0**places
             if np.abs(scaled).max(initial=0) > 2**53:
                 return None
             whole = np.round(scaled)
-            if np.array_equal(np.round(values, decimals), values):
+            if np.array_equal(np.round(values, places), values):
                 offset = int(whole[0])
                 step = int(np.gcd.reduce((whole - whole[0]).astype(np.int64)))
-                return cls(decimals, offset, max(step, 1))
+                return cls(places, offset, max(step, 1))
         return None
 
     def snap(self, values: Floats) -> Floats:
@@ -85,11 +85,15 @@ class NumberTokens:
     name : str
     points : (k, 9), quantiles inside each cell, least to greatest; all the same where the cell is a single value
     grid : Grid or None
+        Of all values but fewer than five.
+    precision : Precision or None
+        Where values are written with different numbers of decimals.
     """
 
     name: str
     points: Floats
     grid: Grid | None
+    precision: Precision | None = None
 
     @classmethod
     def fit(cls, series: pl.Series, protect: bool = False) -> NumberTokens:
@@ -119,8 +123,21 @@ class NumberTokens:
             inside = inside[~np.isin(inside, spikes)]
             points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
         if not points:  # so few rows that no five of them lie together
-            points = [_quantiles(values[edge:-edge] if len(values) > 2 * edge else values)]
-        return cls(series.name, np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))], Grid.fit(values))
+            points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values)]
+        cells_ = np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))]
+        needed = decimals(values)
+        most = finest(needed, FEWEST)
+        grid = Grid.fit(values[needed <= most]) if most < FREE else None
+        if grid is not None and (needed > most).any():
+            there = values[needed <= most]
+            cells_ = grid.snap(cells_).clip(there[0], there[-1])  # strays neither stay nor bound a cell
+        plain = cls(series.name, cells_, grid)
+        step = 1 if grid is None else grid.step
+        if most == 0 or 10 % step or (grid is not None and grid.offset % step):  # coarser values would not lie on the grid
+            return plain
+        cell = plain.cells(values) - 1
+        spread = cells_[cell, 0] < cells_[cell, -1]
+        return replace(plain, precision=Precision.fit(needed[spread], cell[spread], len(cells_), most, step))
 
     @property
     def size(self) -> int:
@@ -173,6 +190,9 @@ class NumberTokens:
         spread = self.points[cell, 0] < self.points[cell, -1]
         if self.grid is not None:
             value = np.where(spread, self.grid.snap(value), self.points[cell, 0])
+        if self.precision is not None:
+            coarser = self.precision.rounded(value, cell, inside)
+            value = np.where(spread & (coarser >= self.points[cell, 0]) & (coarser <= self.points[cell, -1]), coarser, value)
         return np.where(tokens == 0, np.nan, value.clip(self.points[cell, 0], self.points[cell, -1]))
 
     def write(self, values: Floats, dtype: pl.DataType) -> pl.Series:

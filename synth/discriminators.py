@@ -1,6 +1,7 @@
 """The critics together: cross-fitted on two halves of real rows that the policy never saw, and silent where they have nothing to tell.
 
 A level whose held-out AUC interval covers .5 has weight 0: what it says is noise, and a policy that listened would learn the noise.
+The two halves judge each other on the same pairs of rows: they are the same evidence twice, and the interval must not shrink for it.
 
 Letters: n rows, d columns.
 """
@@ -19,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 WEIGHTS = {"token": 0.2, "sentence": 0.3, "feature": 0.2, "row": 0.3}
-_FEWEST = 40  # real rows: fewer cannot train two halves
+FEWEST = 40  # real rows: fewer cannot train two halves
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Discriminators:
         InputError
             Fewer than 40 rows of either kind.
         """
-        if min(len(real), len(made)) < _FEWEST:
-            raise InputError(f"{len(real)} real and {len(made)} synthetic rows cannot train discriminators: {_FEWEST} of each are needed")
+        if min(len(real), len(made)) < FEWEST:
+            raise InputError(f"{len(real)} real and {len(made)} synthetic rows cannot train discriminators: {FEWEST} of each are needed")
         draw = np.random.default_rng(seed)
         who = np.arange(len(real)) if patient is None else np.unique(patient, return_inverse=True)[1]
         half_real = (draw.permutation(int(who.max()) + 1) % 2)[who]
@@ -105,7 +106,10 @@ class Discriminators:
             for rows, coarse, side in ((real, coarse_real, half_real), (made, coarse_made, half_made)):
                 each = [level.scores(shape, rows, coarse).sum(axis=1) for level in pair]
                 scores.append(np.where(side == 0, each[1], each[0]))
-            held[name] = separation(*scores)
+            held[name] = _joined(
+                [separation(scores[0][half_real == half], scores[1][half_made == half], who[half_real == half]) for half in (0, 1)],
+                scores[1],
+            )
             told_real += _weight(name, held[name]) * (scores[0] - held[name].mean)
             told_made += _weight(name, held[name]) * (scores[1] - held[name].mean)
         return cls(shape, levels, held, told_real, told_made)
@@ -132,16 +136,19 @@ class Discriminators:
         return total
 
 
-def separation(real: Floats, made: Floats) -> Separation:
+def separation(real: Floats, made: Floats, patient: Ints | None = None) -> Separation:
     """Tell how far apart two sets of scores lie.
 
     Parameters
     ----------
     real, made : (n,), (m,), greater for more real
+    patient : (n,), optional
+        Whose the real rows are: a patient's rows are one piece of evidence, not many.
 
     References
     ----------
     DeLong et al.: Comparing the areas under two or more correlated receiver operating characteristic curves (1988).
+    Obuchowski: Nonparametric analysis of clustered ROC curve data (1997).
 
     Examples
     --------
@@ -152,8 +159,18 @@ def separation(real: Floats, made: Floats) -> Separation:
     above = (np.searchsorted(ordered_made, real, "left") + np.searchsorted(ordered_made, real, "right")) / (2 * len(made))
     below = 1 - (np.searchsorted(ordered_real, made, "left") + np.searchsorted(ordered_real, made, "right")) / (2 * len(real))
     auc = float(above.mean())
-    spread = 1.96 * float(np.sqrt(above.var(ddof=1) / len(real) + below.var(ddof=1) / len(made)))
+    who = np.arange(len(real)) if patient is None else np.unique(patient, return_inverse=True)[1]
+    sums = np.bincount(who, weights=above - auc)
+    patients = len(sums)
+    variance = (sums**2).sum() / len(real) ** 2 * patients / max(patients - 1, 1) + below.var(ddof=1) / len(made)
+    spread = 1.96 * float(np.sqrt(variance))
     return Separation(auc, auc - spread, auc + spread, float(made.mean()), float(made.std()))
+
+
+def _joined(halves: list[Separation], made: Floats) -> Separation:
+    """Join two halves that judged each other: the mean of their areas, in an interval as wide as one half's."""
+    auc, low, high = (float(np.mean([getattr(half, name) for half in halves])) for name in ("auc", "low", "high"))
+    return Separation(auc, low, high, float(made.mean()), float(made.std()))
 
 
 def _weight(name: str, held: Separation) -> float:

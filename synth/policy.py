@@ -103,7 +103,7 @@ class Policy:
         for place, j in enumerate(self.order):
             # begins at each column's own shares: what is left to learn is how columns hang together
             share = (torch.as_tensor(self.rows[j], dtype=torch.float64) + 0.5) / (float(self.rows[j].sum()) + 0.5 * self.sizes[j])
-            self.network.heads[place].bias.data = share.log().float()
+            self.network.bias[place].data = share.log().float()
         self.network.eval()
 
     def fit(

@@ -59,6 +59,12 @@ def mutual_information(tokens: Ints, sizes: list[int]) -> Floats:
     return told
 
 
+def strongest_pairs(told: Floats, most: int) -> list[tuple[int, int]]:
+    """Return the pairs of columns that tell most of each other, none that tells nothing."""
+    pairs = [(float(told[i, j]), i, j) for i in range(len(told)) for j in range(i + 1, len(told)) if told[i, j] > 0]
+    return [(i, j) for _, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]]
+
+
 def writing_order(told: Floats, outcome: int) -> list[int]:
     """Return the columns in the order to write them: the outcome, then those that tell most of it."""
     rest = [int(j) for j in np.argsort(-told[outcome], kind="stable") if j != outcome]

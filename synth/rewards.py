@@ -102,3 +102,27 @@ def shaped(advantage: Floats, outcome: Ints, prior: Floats, target: Floats, stre
     running = shares(outcome, len(prior))
     weight, bonus = class_weights(prior, running), coverage_bonus(target, running, strength)
     return np.asarray(weight[outcome] * within_class(advantage, outcome, len(prior)) + bonus[outcome])
+
+
+def shaped_steps(advantage: Floats, outcome: Ints, place: int, prior: Floats, target: Floats, strength: float = 1.0) -> Floats:
+    """Return the shaped advantages of each step (n, d).
+
+    Each step has mean 0 within an outcome, but the spread is one for all of an outcome's steps: a step that earns nothing must not be
+    blown up to the size of one that does. At the outcome's own step stands the coverage bonus alone: nothing else may move the prior.
+
+    Parameters
+    ----------
+    advantage : (n, d)
+    outcome : (n,), 0 … k - 1
+    place : int, the step that writes the outcome
+    prior, target : (k,), p and τ
+    strength : float, λ
+    """
+    n, d = advantage.shape
+    running = shares(outcome, len(prior))
+    count = np.maximum(np.bincount(outcome, minlength=len(prior)), 1)
+    mean = np.stack([np.bincount(outcome, weights=advantage[:, t], minlength=len(prior)) / count for t in range(d)], axis=1)  # (k, d)
+    others = np.delete(advantage - mean[outcome], place, axis=1)
+    even = shaped(others.ravel(), np.repeat(outcome, d - 1), prior, running)
+    bonus = coverage_bonus(target, running, strength)[outcome]
+    return np.insert(even.reshape(n, d - 1), place, bonus - bonus.mean(), axis=1)

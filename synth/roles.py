@@ -5,6 +5,7 @@ Every score of the synthesizer is reckoned on rows that its model never saw; one
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,25 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     if empty:
         raise InputError(f"too few patients for the parts that a synthesizer needs: none is left for {empty}. Gather more patients.")
     return rows
+
+
+def deal_alone(names: pl.Series, seed: int) -> dict[str, Ints]:
+    """Deal the patients into the five parts, each by his own name alone: who else is in the table changes nobody's part.
+
+    Differential privacy needs that. The parts are then only about as large as ``deal_roles`` would make them.
+
+    Parameters
+    ----------
+    names : (n,), of the patients
+    seed : int
+    """
+    total = sum(_FIFTIETHS.values())
+    ends = np.cumsum([_FIFTIETHS[role] for role in ROLES])
+    different = names.cast(pl.String).unique()
+    place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in different}
+    slot = names.cast(pl.String).replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    role = np.searchsorted(ends, slot, side="right")
+    return {name: np.flatnonzero(role == number) for number, name in enumerate(ROLES)}
 
 
 @dataclass(frozen=True)

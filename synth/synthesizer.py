@@ -1,14 +1,17 @@
 """The synthesizer: learns a table, keeps the clinic's rules, and writes rows that no patient is.
 
-So far: the policy by maximum likelihood, stopped where rows it does not learn from stop becoming likelier; mined and edited rules kept by
-drawing broken rows again. Discriminators and reinforcement learning are not built in yet.
+DISCO-TAB-style: a policy writes a row column by column, critics at four grains say where it is unlike real rows, an optimiser listens.
+docs/synth.md says which parts are ours, and what each of them buys.
 
 Letters: n rows, d columns.
+
+References
+----------
+DISCO-TAB (arXiv 2604.01481).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,28 +20,33 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import Grid, LevelTokens, NumberTokens
-from nearward.synth.policy import FREE, OnlySeen, Policy
-from nearward.synth.relations import mutual_information, writing_order
-from nearward.synth.roles import JUDGES, AuditRows, deal_roles
-from nearward.synth.tokens import Tokens
-from nearward.tabular.artefact import pack, read_model, unpack, write_model
-from nearward.tabular.cells import as_text
-from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError, did_you_mean
+from nearward.synth.columns import NumberTokens
+from nearward.synth.conditions import Conditions, read_conditions
+from nearward.synth.contradictions import refuse_contradictions
+from nearward.synth.discover import discover
+from nearward.synth.enforce import Keeper, RuleBook, after_terms
+from nearward.synth.improve import OPTIMISERS, Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.kept import restored, save
+from nearward.synth.ledger import Ledger
+from nearward.synth.outcomes import counts, declared, numbered, rare_event
+from nearward.synth.policy import FREE, Policy
+from nearward.synth.private import fit_private
+from nearward.synth.private_marginals import Marginals
+from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
+from nearward.synth.roles import JUDGES, AuditRows, deal_alone, deal_roles
+from nearward.synth.tilted import Tilted
+from nearward.synth.tokens import Tokens, warn_of_names
+from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.frame import to_frame
-from nearward.tabular.mine import mine
 from nearward.tabular.rules import Rules
-from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
+from nearward.tabular.workers import one_thread
 
 Ints = NDArray[np.int64]
 
-KIND = "synthesizer"
-RULES_FILE = "rules.yaml"
-_FEWEST_ROWS, _FEWEST_EVENTS = 200, 20
-_MOST_BROKEN = 0.01  # of the rows that a rule is confirmed on
-_TURNS = 60  # in which rows that break a rule are drawn again
-_PARTS: tuple[type, ...] = (Tokens, NumberTokens, LevelTokens, Grid)
-_ROLE = "(role)"  # the artefact's own column beside the records' columns
+_TURNS = 60  # in which rows that break a rule all the same are drawn again
+_IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
+_PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
+_MOST_GROUPS = 24
 
 
 class Synthesizer:
@@ -48,17 +56,29 @@ class Synthesizer:
     ----------
     seed : int
         Of fitting, and of samples that name none. The same seed gives the same rows.
+    optimiser : str
+        What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/synth.md says what each bought, and why the default is it.
+    epsilon : float, optional
+        Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
+        mined then, and nothing improved: rules must be given.
+    improving : ImproveConfig, optional
+        How the optimiser works; see ``nearward.synth.improve``.
+    target : float, optional
+        Share of the rare outcome that samples shall have; by default that of the rows learned. The stamp of an exported table tells both,
+        so that a model trained on it can be carried back (``correct_prior``).
     progress : callable, optional
         Called with a few words after each piece of work.
 
     Attributes
     ----------
     rules : Rules
-        Hard rules that every row keeps.
+        Mined or given; those that are ``enforced`` hold in every row.
+    privacy : Ledger or None
+        What differential privacy cost.
     audit_rows : AuditRows
         What was learned from, and patients that were not, for the audit.
     summary_ : dict
-        Rows by role, counts of each outcome before and after the cut into tokens, how the policy learned.
+        Rows by role, counts of each outcome before and after the cut into tokens, how the policy learned, what the critics found.
 
     Examples
     --------
@@ -70,12 +90,25 @@ class Synthesizer:
     (True, [1, 1, 1])
     """
 
-    positive: Any
-    privacy: Any = None  # a ledger, once a differentially private policy is wired in
-
-    def __init__(self, seed: int = 0, progress: Callable[[str], None] | None = None) -> None:
-        self.seed, self.progress = seed, progress
+    def __init__(
+        self,
+        seed: int = 0,
+        optimiser: Optimiser = "none",
+        epsilon: float | None = None,
+        improving: ImproveConfig | None = None,
+        target: float | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        if optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
+        if target is not None and not 0 < target < 1:
+            raise InputError(f"target must lie between 0 and 1, however: {target}")
+        if target is not None and epsilon is not None:
+            raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what is learned from it")
+        self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
+        self.target = target
         self.rules = Rules()
+        self.privacy: Ledger | None = None
         self.outcome, self.positive = "", None
         self.groups: str | None = None
         self.summary_: dict[str, Any] = {}
@@ -87,6 +120,7 @@ class Synthesizer:
         groups: str | None = None,
         positive: Any = None,
         rules: Rules | None = None,
+        holdout: pl.DataFrame | pl.LazyFrame | None = None,
     ) -> Synthesizer:
         """Learn a table.
 
@@ -100,44 +134,25 @@ class Synthesizer:
             The rare outcome; by default the rarer value.
         rules : Rules, optional
             In the place of those that would be mined.
+        holdout : pl.DataFrame, optional
+            Rows of other patients to judge by. Without it an eighth of the patients is set aside for that, and not learned from.
 
         Raises
         ------
         MissingColumns, InputError
-            Columns, an outcome with holes or one value, fewer than 200 rows.
+            Columns, an outcome with holes or one value, fewer than 200 rows; an epsilon that cannot be had; a holdout of other columns.
+        RuleError
+            Rules that contradict each other.
         """
-        tick = self.progress or (lambda words: None)
         frame = to_frame(train)
         named = [outcome, *([groups] if groups else [])]
         if missing := [name for name in named if name not in frame.columns]:
             raise MissingColumns(missing, frame.columns)
-        self.outcome, self.groups = outcome, groups
-        event = self._event(frame.get_column(outcome), positive)
-        who = None if groups is None else frame.get_column(groups).rank("dense").fill_null(0).to_numpy().astype(np.int64)
-        patient = None if who is None else np.unique(who, return_inverse=True)[1].astype(np.int64)
-        part = deal_roles(event, patient, self.seed)
-        body = frame.drop(groups) if groups else frame
-        seen, held = body[part["generator"]], body[part["discriminator"]]
-        tokens = Tokens.fit(seen, protect=outcome)
-        coded, kept_out = tokens.encode(seen), tokens.encode(held)
-        tick("tokens")
-        order = writing_order(mutual_information(coded, tokens.sizes), tokens.place[outcome])
-        ordered = [isinstance(column, NumberTokens) for column in tokens.columns]
-        counts = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-        self._policy = Policy(tokens.sizes, ordered, order, counts)
-        learned = self._policy.fit(coded, kept_out, self.seed, tick=tick)
-        self._tokens, self._schema = tokens, frame.schema
-        self.rules = rules if rules is not None else self._mined(body, part, patient)
-        tick("rules")
-        holdout = np.sort(np.concatenate([part[role] for role in JUDGES]))
-        self.audit_rows = AuditRows(frame[part["generator"]], frame[holdout], outcome, self.positive, groups)
-        before, after = (self._outcomes(series) for series in (seen[outcome], self._shown(coded)[outcome]))
-        self.summary_ = {
-            "rows": {role: len(rows) for role, rows in part.items()},
-            "outcomes": {"table": before, "tokens": after},
-            "policy": learned,
-        }
-        return self
+        refuse_contradictions(rules or Rules())
+        self.outcome, self.groups, self._schema = outcome, groups, frame.schema
+        self.positive, event = rare_event(frame.get_column(outcome), positive)
+        with one_thread():  # sums come out the same whatever the number of cores
+            return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame))
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
         """Draw rows with the columns, dtypes and order of the table that was learned.
@@ -159,25 +174,28 @@ class Synthesizer:
         """
         if n < 1:
             raise InputError(f"n must be at least 1, however: {n}")
-        asked = self._conditions(where or {})
-        seeds = np.random.SeedSequence(self.seed if seed is None else seed).spawn(2)
-        draw, inside = (np.random.default_rng(s) for s in seeds)
-        given = np.full((n, len(self._tokens.columns)), FREE)
-        for name, (token, _) in asked.items():
-            given[:, self._tokens.place[name]] = token
-        made: pl.DataFrame | None = None
+        seen = None if self.privacy else self.audit_rows.train
+        asked = read_conditions(where or {}, self._tokens, self._schema, seen)
+        rules = self.rules.enforced
+        book = RuleBook.of(rules, self._tokens, self._policy.order, self._rows)
+        draw = np.random.default_rng(self.seed if seed is None else seed)
         open_ = np.arange(n)
-        for _ in range(_TURNS):
-            drawn = self._policy.sample(given[open_], int(draw.integers(2**31)), lambda first: OnlySeen(self._policy.rows))
-            fresh = self._written(drawn, inside, asked)
-            broken = self.rules.violations(fresh)
-            made = fresh if made is None else _put(made, open_, fresh)
-            open_ = open_[broken.any(axis=1)]
-            if not len(open_):
-                break
-        else:
-            raise self._unkept(broken)
-        assert made is not None
+        made: pl.DataFrame | None = None
+        again = in_vain = 0
+        with one_thread():
+            for _ in range(_TURNS):
+                fresh = self._drawn(len(open_), book, asked, draw)
+                broken = rules.violations(fresh)
+                made = fresh if made is None else _put(made, open_, fresh)
+                left = open_[broken.any(axis=1)]
+                in_vain = in_vain + len(left) if len(left) == len(open_) else 0
+                open_ = left
+                again += len(open_)
+                if not len(open_) or in_vain >= _IN_VAIN:
+                    break
+        if made is None or len(open_):
+            raise self._unkept(rules, broken)
+        self.summary_["drawn_again"] = again / n
         return self._with_patients(made)
 
     def save(self, folder: str | Path) -> None:
@@ -188,22 +206,7 @@ class Synthesizer:
         InputError, OSError
             As ``write_model``.
         """
-        tensors: dict[str, NDArray[Any]] = {}
-        about = {
-            "kind": KIND,
-            "seed": self.seed,
-            "outcome": self.outcome,
-            "groups": self.groups,
-            "positive": self.positive,
-            "rules": to_yaml(self.rules),
-            "summary": self.summary_,
-            "tokens": pack(self._tokens, tensors),
-            "policy": self._policy.state(tensors),
-        }
-        role = [pl.lit(i, dtype=pl.Int8).alias(_ROLE) for i in (0, 1)]
-        records = pl.concat([self.audit_rows.train.with_columns(role[0]), self.audit_rows.holdout.with_columns(role[1])])
-        write_model(folder, about, tensors, records)
-        write_rules(self.rules, Path(folder) / RULES_FILE)
+        save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Synthesizer:
@@ -214,113 +217,97 @@ class Synthesizer:
         ArtefactError
             Corrupt, or no synthesizer.
         RuleError
-            Rules that cannot be read, or that speak of columns it does not have.
+            Rules that cannot be read, that contradict each other, or that speak of columns it does not have.
         """
-        about, tensors, records = read_model(folder)
-        if about.get("kind") != KIND:
-            raise ArtefactError(f"{folder} holds no synthesizer")
-        self = cls(seed=about["seed"])
-        self.outcome, self.groups, self.positive = about["outcome"], about["groups"], about["positive"]
-        edited = Path(folder) / RULES_FILE
-        self.rules = read_rules(edited) if edited.is_file() else from_yaml(about["rules"])
-        self.summary_ = about["summary"]
-        self._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
-        self._policy = Policy.restored(about["policy"], tensors)
-        train, holdout = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1))
-        self._schema = train.schema
-        self.audit_rows = AuditRows(train, holdout, self.outcome, self.positive, self.groups)
-        unknown = sorted({name for rule in self.rules for name in rule.columns} - set(self._schema))
-        if unknown:
-            raise RuleError(f"rules speak of columns that the table does not have: {unknown}. {did_you_mean(unknown, list(self._schema))}")
-        return self
+        model: Synthesizer = restored(cls, folder)
+        return model
 
     # ---- fitting ------------------------------------------------------------------------------------------------------------------
 
-    def _event(self, column: pl.Series, positive: Any) -> Ints:
-        """Return which rows have the rare outcome (n,), and remember its value."""
-        if len(column) < _FEWEST_ROWS:
-            raise InputError(f"{len(column)} rows: a synthesizer needs {_FEWEST_ROWS}; fewer would be remembered, not learned")
-        if column.null_count():
-            raise InputError(f"outcome {column.name!r} is missing in {column.null_count()} rows: drop these")
-        table = column.alias("value").value_counts(name="rows").sort(["rows", "value"])
-        if table.height < 2:
-            raise InputError(f"outcome {column.name!r} has one value only")
-        self.positive = table["value"][0] if positive is None else positive
-        event: Ints = (column == self.positive).to_numpy().astype(np.int64)
-        if not event.any():
-            raise InputError(f"no row of outcome {column.name!r} has the value that positive names")
-        if event.sum() < _FEWEST_EVENTS:
-            warnings.warn(
-                f"{int(event.sum())} rows with the rare outcome, under {_FEWEST_EVENTS}: their share is kept; "
-                "how they differ is not learned reliably",
-                DataWarning,
-                stacklevel=3,
-            )
-        return event
+    def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None) -> Synthesizer:
+        tick = self.progress or (lambda words: None)
+        body = frame.drop(self.groups) if self.groups else frame
+        warn_of_names(body)
+        patient = None if self.groups is None else numbered(frame.get_column(self.groups))
+        if self.epsilon is None:
+            part = deal_roles(event, patient, self.seed, judged=judges is None)
+        else:
+            who = frame.get_column(self.groups).cast(pl.String) if self.groups else pl.Series(range(frame.height)).cast(pl.String)
+            part = deal_alone(who.fill_null(""), self.seed)
+        judges = frame[np.sort(np.concatenate([part[role] for role in JUDGES]))] if judges is None else judges
+        self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups)
+        self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser}
+        seen = body[part["generator"]]
+        own = None if patient is None else patient[part["generator"]]
+        if self.epsilon is not None:
+            private = fit_private(seen, self.outcome, own, self.epsilon)
+            self._tokens, self._policy, self.privacy = private.tokens, private.policy, private.ledger
+            self._rows = [np.ones(size, dtype=np.int64) for size in self._tokens.sizes]
+            self._rows[self._tokens.place[self.outcome]][0] = 0  # an outcome is never missing
+            self.rules = rules or Rules()
+            return self
+        tokens = self._tokens = Tokens.fit(seen, protect=self.outcome)
+        coded, place = tokens.encode(seen), tokens.place
+        tick("tokens")
+        self.rules = (
+            rules if rules is not None else discover(seen, body[part["rules"]], tokens, (self.outcome, self.positive), own, self.seed)
+        )
+        tick("rules")
+        told = mutual_information(coded, tokens.sizes)
+        order = after_terms(writing_order(told, place[self.outcome]), self.rules.enforced, place)
+        self._rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
+        policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, self._rows)
+        held = tokens.encode(body[part["discriminator"]])
+        self.summary_["policy"] = policy.fit(coded, held, self.seed, tick=tick)
+        rare, target = self._rare(), None
+        if self.target is not None:
+            wanted = declared(self._rows[place[self.outcome]], rare, self.target)
+            target = None if self.optimiser == "tilt" else {token: float(share) for token, share in enumerate(wanted)}
+        of_rules = {tuple(place[name] for name in rule.columns) for rule in self.rules if 1 < len(rule.columns) <= 4}
+        groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
+        others = None if patient is None else patient[part["discriminator"]]
+        ground = Ground(coded, held, others, place[self.outcome], rare, groups, target)
+        self._policy, self.summary_["improved"] = improve(policy, ground, self.optimiser, self.seed, self.improving, tick)
+        shown = tokens.decode(coded, np.full(coded.shape, 0.5), body.schema)
+        self.summary_["outcomes"] = {"table": counts(seen[self.outcome]), "tokens": counts(shown[self.outcome])}
+        return self
 
-    def _mined(self, body: pl.DataFrame, part: dict[str, Ints], patient: Ints | None) -> Rules:
-        """Mine on the rows that are learned from, and keep what holds on rows of other patients."""
-
-        def recoded(role: str) -> pl.DataFrame:
-            frame = body[part[role]]
-            coded = self._tokens.encode(frame)
-            shown = self._tokens.write(coded, self._numbers(frame, coded), body.schema)
-            return shown.select(name for name, dtype in shown.schema.items() if not dtype.is_temporal())
-
-        found = mine(recoded("generator"), self.seed, None if patient is None else patient[part["generator"]])
-        broken = found.violations(recoded("rules")).mean(axis=0)
-        return Rules(tuple(rule for rule, share in zip(found, broken, strict=True) if share <= _MOST_BROKEN))
-
-    def _numbers(self, frame: pl.DataFrame, coded: Ints) -> NDArray[np.float64]:
-        """Return the real numbers of number columns, so that only rare levels are recoded (n, d)."""
-        out = np.full(coded.shape, np.nan)
-        for j, column in enumerate(self._tokens.columns):
-            if isinstance(column, NumberTokens):
-                out[:, j] = column.numbers(frame.get_column(column.name))
-        return out
-
-    def _shown(self, coded: Ints) -> pl.DataFrame:
-        body = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
-        return self._tokens.decode(coded, np.full(coded.shape, 0.5), body)
-
-    @staticmethod
-    def _outcomes(column: pl.Series) -> dict[str, int]:
-        table = as_text(column, column.name).alias("value").value_counts(name="rows").sort("value")
-        return dict(zip(table["value"].to_list(), table["rows"].to_list(), strict=True))
+    _tokens: Tokens
+    _policy: Policy | Tilted | Marginals
+    _rows: list[Ints]
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
-    def _conditions(self, where: Mapping[str, Any]) -> dict[str, tuple[int, Any]]:
-        """Return token and value of each condition."""
-        unknown = [name for name in where if name not in self._tokens.place]
-        if unknown:
-            raise MissingColumns(unknown, list(self._tokens.place))
-        train, out = self.audit_rows.train, {}
-        met = np.ones(train.height, dtype=bool)
-        for name, value in where.items():
-            column = self._tokens.columns[self._tokens.place[name]]
-            asked = pl.Series(name, [value], strict=False).cast(self._schema[name], strict=False)
-            if value is not None and asked.null_count():
-                raise InputError(f"where: {name!r} cannot have a value of type {type(value).__name__}, its dtype is {self._schema[name]}")
-            token = int(column.encode(asked)[0])
-            if isinstance(column, LevelTokens) and token == column.size - 1:
-                raise InputError(
-                    f"where: {name!r} has no such level, or fewer than five patients have it; levels: {list(column.levels)[:20]}"
-                )
-            if isinstance(column, NumberTokens) and token and not column.low[1] <= column.numbers(asked)[0] <= column.high[-1]:
-                raise InputError(f"where: {name!r} lies outside what was learned ({column.low[1]:g} to {column.high[-1]:g})")
-            met &= column.encode(train.get_column(name)) == token
-            out[name] = (token, asked)
-        if not met.any():
-            raise InputError(f"where: no learned row meets these conditions together: {sorted(where)}. Drop one")
-        return out
+    def _drawn(self, n: int, book: RuleBook, asked: Conditions, draw: np.random.Generator) -> pl.DataFrame:
+        """Draw rows by the book, without the patients' column."""
+        given = np.full((n, len(self._tokens.columns)), FREE)
+        for j, token in asked.tokens.items():
+            given[:, j] = token
+        place = self._tokens.place[self.outcome]
+        if self.target is not None and place not in asked.tokens:  # written first: given it, the rest is drawn as ever
+            wanted = declared(self._rows[place], self._rare(), self.target)
+            given[:, place] = draw.choice(len(wanted), n, p=wanted)
+        seed = int(draw.integers(2**31))
+        keepers: list[Keeper] = []
 
-    def _written(self, tokens: Ints, draw: np.random.Generator, asked: Mapping[str, tuple[int, Any]]) -> pl.DataFrame:
-        body = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
-        made = self._tokens.decode(tokens, draw.random(tokens.shape), body)
-        return made.with_columns(
-            pl.repeat(value[0], made.height, dtype=value.dtype, eager=True).alias(name) for name, (_, value) in asked.items()
-        )
+        def limits(first: int) -> Keeper:
+            keepers.append(Keeper(book, seed + first, asked.numbers))
+            return keepers[-1]
+
+        tokens = self._policy.sample(given, seed, limits)
+        if sum(len(keeper.values) for keeper in keepers) != n:  # a tilted policy has chosen among more: its numbers are drawn anew
+            keepers = [Keeper(book, seed, asked.numbers)]
+            for j in book.order:
+                tokens[:, j] = keepers[0].written(j, tokens[:, j])
+        values = np.concatenate([keeper.values for keeper in keepers])
+        schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
+        made = self._tokens.write(tokens, values, schema)
+        return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
+
+    def _rare(self) -> int:
+        """Return the token of the rare outcome."""
+        own = self._tokens.columns[self._tokens.place[self.outcome]]
+        return int(own.encode(pl.Series(self.outcome, [self.positive], dtype=self._schema[self.outcome]))[0])
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
         """Give each row a patient of its own, in the patients' column and dtype."""
@@ -331,12 +318,19 @@ class Synthesizer:
         fresh = number if dtype.is_numeric() else "synthetic-" + number.cast(pl.String)
         return made.with_columns(fresh.cast(dtype).alias(self.groups)).select(self._schema.names())
 
-    def _unkept(self, broken: NDArray[np.bool_]) -> RuleError:
+    @staticmethod
+    def _unkept(rules: Rules, broken: NDArray[np.bool_]) -> RuleError:
         worst = np.argsort(-broken.mean(axis=0), kind="stable")[:3]
-        named = [str(rule) for j, rule in enumerate(self.rules) if j in worst and broken[:, j].any()]
+        named = [str(rule) for j, rule in enumerate(rules) if j in worst and broken[:, j].any()]
         return RuleError(
             f"rows that keep all rules could not be drawn; broken most often: {named}. Do they contradict each other, or `where`?"
         )
+
+
+def _alike(holdout: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    if missing := [name for name in train.columns if name not in holdout.columns]:
+        raise MissingColumns(missing, holdout.columns)
+    return holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
 
 
 def _put(made: pl.DataFrame, rows: Ints, fresh: pl.DataFrame) -> pl.DataFrame:

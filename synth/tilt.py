@@ -29,6 +29,18 @@ def tilt_weights(reward: Floats, beta: float) -> Floats:
     return np.asarray(weight / weight.mean())
 
 
+def tilt_divergence(reward: Floats, beta: float) -> float:
+    """Return the divergence of the tilted rows from the policy's, nats a row: how far there is to go, and no optimiser need go farther.
+
+    Examples
+    --------
+    >>> tilt_divergence(np.array([1.0, 1.0]), 1.0)
+    0.0
+    """
+    weight = tilt_weights(reward, beta)
+    return float((weight * np.log(np.maximum(weight, 1e-300))).mean())
+
+
 def effective_share(weight: Floats) -> float:
     """Return the effective sample size over n: (Σ w)² / (n Σ w²).
 

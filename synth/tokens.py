@@ -5,6 +5,7 @@ Letters: n rows, d columns.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.synth.columns import ColumnTokens, LevelTokens, NumberTokens, fit_column
+from nearward.tabular.errors import DataWarning
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,3 +78,14 @@ class Tokens:
     def decode(self, tokens: Ints, inside: Floats, schema: pl.Schema) -> pl.DataFrame:
         """Return tokens (n, d) as a frame, each number at ``inside`` (n, d) of its cell."""
         return self.write(tokens, self.values(tokens, inside), schema)
+
+
+def warn_of_names(frame: pl.DataFrame) -> None:
+    """Warn of text and whole numbers that differ in every row: what names a row tells nothing, and its range should not leave."""
+    for column in frame.iter_columns():
+        if (column.dtype.is_integer() or column.dtype == pl.String) and column.len() > 1 and column.n_unique() == column.len():
+            warnings.warn(
+                f"column {column.name!r} differs in every row: if it names rows or patients, drop it, or name it as groups",
+                DataWarning,
+                stacklevel=4,
+            )

@@ -19,6 +19,9 @@ from nearward.synth.network import Network
 
 Ints = NDArray[np.int64]
 
+_RISE = 50  # steps
+_LEAST_STEPS = 20  # between two falls: the passes of a small table are short
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -33,25 +36,28 @@ class TrainConfig:
     batch : int
         Rows a step.
     rate : float
-        Peak of the learning rate; it rises for a twentieth of the steps and falls to zero along a cosine.
+        Learning rate at first; it rises for fifty steps.
     decay : float
         Weight decay.
     conditioned : float
         Share of rows with conditions, a random number of cells each; the other rows learn what is drawn without conditions.
-    patience : float
-        Share of all passes without a gain on held-out rows after which training ends.
+    patience : int
+        Passes without a gain on held-out rows, after which training goes back to the best weights and on at a third of the rate.
+    falls : int
+        Times that the rate falls before training ends: how many passes a table bears is not known beforehand.
     average : float
         Decay of the running mean of weights, which is what is kept.
     """
 
-    cells: int = 12_000_000
+    cells: int = 4_000_000
     fewest: int = 12
     most: int = 300
     batch: int = 256
-    rate: float = 3e-3
-    decay: float = 0.02
+    rate: float = 2e-3
+    decay: float = 0.1
     conditioned: float = 0.4
-    patience: float = 0.2
+    patience: int = 2
+    falls: int = 3
     average: float = 0.98
 
 
@@ -80,13 +86,11 @@ def train(
     n, d = tokens.shape
     passes = int(np.clip(config.cells // max(n * d, 1), config.fewest, config.most))
     batch = min(config.batch, max(32, n // 4))
-    steps = passes * -(-n // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.rate, total_steps=steps + 1, pct_start=0.05)
     mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average))  # type: ignore[no-untyped-call]
     x, judged = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
     best, best_pass, kept = np.inf, 0, {name: value.clone() for name, value in network.state_dict().items()}
-    done = 0
+    done, step, falls, since = 0, 0, 0, 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for turn in range(passes):
@@ -98,16 +102,23 @@ def train(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                step += 1
+                for group in optimiser.param_groups:
+                    group["lr"] = config.rate * min(1.0, step / _RISE) / 3**falls
                 optimiser.step()
-                schedule.step()
                 mean.update_parameters(network)
             now = _nats(mean.module, judged)
             if now < best - 1e-4:
                 best, best_pass, kept = now, done, {name: value.clone() for name, value in mean.module.state_dict().items()}
+                since = done
             if tick is not None and (turn * 10) // passes != (done * 10) // passes:
                 tick(f"pass {done} of {passes}, {now:.3f} nats a held-out row")
-            if done - best_pass > max(5.0, config.patience * passes):
-                break
+            if done - since >= max(config.patience, _LEAST_STEPS * batch // n):
+                if falls == config.falls:
+                    break
+                falls, since = falls + 1, done
+                network.load_state_dict(kept)
+                mean.module.load_state_dict(kept)
     network.load_state_dict(kept)
     network.eval()
     return {"passes": done, "best": best_pass, "nats": best, "nats_train": _nats(network, x)}

@@ -38,12 +38,18 @@ class Evidence:
         How many of these break it.
     at_most : float or None
         Upper 95 % bound of the share that breaks it (Clopper–Pearson, one-sided).
+    events : int or None
+        Rows with the rare outcome that the rule speaks of.
+    enforced : bool
+        False where it is shown and not enforced: there are too few rows with the rare outcome to say that it holds in these.
     """
 
     source: Source = "user"
     rows: int | None = None
     violations: int | None = None
     at_most: float | None = None
+    events: int | None = None
+    enforced: bool = True
 
 
 @dataclass(frozen=True)
@@ -283,6 +289,11 @@ class Rules:
     def __add__(self, other: Rules) -> Rules:
         """Put the other's rules first, and leave out what is said twice."""
         return Rules(tuple(dict.fromkeys([*other.rules, *self.rules])))
+
+    @property
+    def enforced(self) -> Rules:
+        """Those that a synthesizer must keep in every row."""
+        return Rules(tuple(rule for rule in self.rules if rule.evidence.enforced))
 
     def violations(self, frame: pl.DataFrame | pl.LazyFrame) -> Bools:
         """Tell which row breaks which rule.

@@ -96,7 +96,10 @@ def _entry(rule: Rule) -> dict[str, Any]:
             entry[one.name] = dict(value)
         else:
             entry[one.name] = list(value) if isinstance(value, tuple) else value
-    return entry | {key: got for key, got in asdict(rule.evidence).items() if got is not None}
+    proof = asdict(rule.evidence)
+    if proof["enforced"]:
+        del proof["enforced"]  # said only where it is not so
+    return entry | {key: got for key, got in proof.items() if got is not None}
 
 
 def _rule(entry: Any, where: str) -> Rule:

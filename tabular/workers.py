@@ -34,6 +34,15 @@ def side_by_side(work: Callable[[int], Result], pieces: int) -> Iterator[Result]
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Let numpy, scikit-learn and torch use one thread inside the block: many small pieces, and sums that no number of cores changes."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), _one_torch_thread():
+        yield
+
+
+@contextmanager
 def _one_torch_thread() -> Iterator[None]:
     """Let torch use one thread a call inside the block, in whichever thread it is called."""
     import torch

@@ -125,3 +125,23 @@ def test_separation_by_hand_and_its_interval() -> None:
     draw = np.random.default_rng(0)
     covered = sum(s.low <= 0.5 <= s.high for s in (separation(draw.normal(size=60), draw.normal(size=90)) for _ in range(300)))
     assert covered / 300 == pytest.approx(0.95, abs=0.035)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_the_gate_keeps_its_error_where_halves_and_patients_repeat_the_evidence(repeats) -> None:
+    """An interval that took both halves, or a patient's rows, for fresh evidence listens to noise in one of four of these."""
+    listened = 0
+    for seed in range(24):
+        real = np.repeat(rows(200 // repeats, 300 + seed), repeats, axis=0)
+        patient = np.repeat(np.arange(200 // repeats), repeats)
+        listened += len(Discriminators.fit(shape_of(real), real, rows(1000, 600 + seed), patient, seed).open)
+    assert listened <= 6  # of 96, of which 2.4 are due
+
+
+def test_the_interval_of_repeated_rows_is_that_of_their_patients() -> None:
+    draw = np.random.default_rng(1)
+    real, made = draw.normal(0.3, 1, 80), draw.normal(0, 1, 20_000)
+    once = separation(real, made)
+    repeated = separation(np.repeat(real, 4), made, np.repeat(np.arange(80), 4))
+    assert (repeated.auc, repeated.low) == pytest.approx((once.auc, once.low), abs=1e-3)
+    assert separation(np.repeat(real, 4), made).low > once.low + 0.02

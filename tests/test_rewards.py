@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped, shares, within_class
+from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped, shaped_steps, shares, within_class
 
 
 def test_advantages_by_hand() -> None:
@@ -51,3 +51,18 @@ def test_the_density_bonus_is_against_a_single_prototype() -> None:
     bonus = density_bonus(real, made)
     assert bonus[0] == pytest.approx(np.log((50.5 / 202) / (190.5 / 202)))
     assert bonus[0] < 0 < bonus[-1]
+
+
+def test_a_step_that_earns_nothing_is_not_blown_up() -> None:
+    draw = np.random.default_rng(1)
+    outcome = (draw.random(4000) < 0.1).astype(int)
+    advantage = draw.normal(0, [1.0, 2.0, 0.01], (4000, 3)) + np.array([0.0, 5.0, 0.0])
+    prior = shares(outcome, 2)
+    found = shaped_steps(advantage, outcome, 0, prior, prior)
+    assert (found[:, 0] == 0).all()  # the target is met: the outcome's own step is left alone
+    for y in (0, 1):
+        rows = found[outcome == y]
+        assert rows.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-9)
+        assert rows[:, 1].std() / rows[:, 2].std() == pytest.approx(200, rel=0.15)
+    away = shaped_steps(advantage, outcome, 0, prior, np.array([0.5, 0.5]))[:, 0]
+    assert away[outcome == 1].min() > 0 > away[outcome == 0].max()

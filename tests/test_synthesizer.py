@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nearward.synth.kept import RULES_FILE
 from nearward.synth.roles import ROLES, deal_roles
-from nearward.synth.synthesizer import RULES_FILE, Synthesizer
+from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError
 from nearward.tabular.rules import Order, Range, Rules
 from nearward.tabular.rules_file import read_rules, write_rules
@@ -70,6 +71,21 @@ def test_the_rare_outcome_keeps_its_share_and_its_patients(train, fitted) -> Non
     assert told["table"] == told["tokens"]  # cutting into tokens has deleted nobody
 
 
+def test_a_declared_target_is_met_and_changes_nothing_else(train, fitted, tmp_path) -> None:
+    half = Synthesizer(seed=3, target=0.5).fit(train, outcome="died", groups="patient")
+    half.save(tmp_path / "g")
+    made = Synthesizer.load(tmp_path / "g").sample(4000)
+    assert made.equals(half.sample(4000))
+    assert made["died"].mean() == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+    dead, asked = made.filter(pl.col("died") == 1), fitted.sample(2000, where={"died": 1})
+    assert dead["age"].mean() == pytest.approx(asked["age"].mean(), abs=4 * asked["age"].std() * (2 / 2000) ** 0.5)
+    assert half.sample(50, where={"died": 0})["died"].sum() == 0  # a condition comes before a target
+    with pytest.raises(InputError, match="between 0 and 1"):
+        Synthesizer(target=1.0)
+    with pytest.raises(InputError, match="do not go together"):
+        Synthesizer(target=0.5, epsilon=1.0)
+
+
 def test_what_no_learned_row_has_is_never_written(train, fitted) -> None:
     made = fitted.sample(5000)
     whole = [name for name in train.columns if not train[name].null_count()]
@@ -125,6 +141,18 @@ def test_edited_rules_hold_once_loaded(fitted, tmp_path) -> None:
         Synthesizer.load(tmp_path / "g")
 
 
+def test_rules_that_no_row_can_keep_are_named_without_trying_for_ever(fitted, tmp_path, monkeypatch) -> None:
+    fitted.save(tmp_path / "g")
+    write_rules(Rules((Range("age", 40, 60),)), tmp_path / "g" / RULES_FILE)
+    model = Synthesizer.load(tmp_path / "g")
+    turns = []
+    drawn = model._drawn
+    monkeypatch.setattr(model, "_drawn", lambda n, *rest: turns.append(n) or drawn(n, *rest))
+    with pytest.raises(RuleError, match="age is from 40 to 60"):
+        model.sample(10_000, where={"age": 80})
+    assert turns == [10_000]
+
+
 def test_saved_and_loaded_is_the_same(fitted, tmp_path) -> None:
     fitted.save(tmp_path / "g")
     again = Synthesizer.load(tmp_path / "g")
@@ -172,6 +200,8 @@ def test_the_audit_gets_rows_that_were_not_learned(train, fitted) -> None:
         ({"ward": "moon"}, "no such level"),
         ({"age": 300}, "outside"),
         ({"age": "old"}, "type str"),
+        ({"age": 60.5}, "whole numbers"),
+        ({"diabetic": "perhaps"}, "type str"),
     ],
 )
 def test_conditions_that_were_not_learned_are_refused(fitted, where, words) -> None:
@@ -189,6 +219,8 @@ def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fit
 
 
 def test_bad_tables_are_refused_or_warned_of(train) -> None:
+    with pytest.raises(InputError, match="one of"):
+        Synthesizer(optimiser="adam")
     with pytest.raises(InputError, match="needs 200"):
         Synthesizer().fit(train[:150], outcome="died")
     with pytest.raises(MissingColumns, match="died"):

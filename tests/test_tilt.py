@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.tilt import chosen, class_tilted, effective_share, refuse_thin, temperature, tilt_weights
+from nearward.synth.tilt import chosen, class_tilted, effective_share, refuse_thin, temperature, tilt_divergence, tilt_weights
 from nearward.tabular.errors import InputError
 
 
@@ -44,3 +44,9 @@ def test_candidates_are_chosen_in_proportion() -> None:
     reward = np.tile(np.log([[1.0, 3.0]]), (20_000, 1))
     pick = chosen(reward, 1.0, np.random.default_rng(3).random(20_000))
     assert pick.mean() == pytest.approx(0.75, abs=0.015)
+
+
+def test_the_divergence_of_a_tilt_by_hand() -> None:
+    # weights 1/2 and 3/2 on two rows of equal chance: shares 1/4 and 3/4 against 1/2
+    assert tilt_divergence(np.array([0.0, np.log(3)]), 1.0) == pytest.approx(0.25 * np.log(0.5) + 0.75 * np.log(1.5))
+    assert tilt_divergence(np.array([0.0, 5.0]), float("inf")) == 0

@@ -1,0 +1,79 @@
+"""A fitted synthesizer as a folder of files, and back; its rules stand beside the hashed files, to be read and edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from nearward.synth.columns import Grid, LevelTokens, NumberTokens
+from nearward.synth.contradictions import refuse_contradictions
+from nearward.synth.ledger import Ledger
+from nearward.synth.policy import Policy
+from nearward.synth.precision import Precision
+from nearward.synth.private_marginals import Marginals
+from nearward.synth.roles import AuditRows
+from nearward.synth.tilted import Tilted
+from nearward.synth.tokens import Tokens
+from nearward.tabular.artefact import Arrays, pack, read_model, unpack, write_model
+from nearward.tabular.errors import ArtefactError, RuleError, did_you_mean
+from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
+
+KIND = "synthesizer"
+RULES_FILE = "rules.yaml"
+_PARTS: tuple[type, ...] = (Tokens, NumberTokens, LevelTokens, Grid, Precision)
+_POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": Marginals}
+_ROLE = "(role)"  # the artefact's own column beside the records' columns
+
+
+def save(model: Any, folder: str | Path) -> None:
+    """Write a fitted Synthesizer; see its ``save``."""
+    tensors: Arrays = {}
+    about = {
+        "kind": KIND,
+        "seed": model.seed,
+        "optimiser": model.optimiser,
+        "epsilon": model.epsilon,
+        "target": model.target,
+        "outcome": model.outcome,
+        "groups": model.groups,
+        "positive": model.positive,
+        "rules": to_yaml(model.rules),
+        "summary": model.summary_,
+        "tokens": pack(model._tokens, tensors),
+        "policy": model._policy.state(tensors),
+        "privacy": None if model.privacy is None else model.privacy.to_json(),
+    }
+    for j, rows in enumerate(model._rows):
+        tensors[f"rows.{j}"] = rows
+    role = [pl.lit(i, dtype=pl.Int8).alias(_ROLE) for i in (0, 1)]
+    records = pl.concat([model.audit_rows.train.with_columns(role[0]), model.audit_rows.holdout.with_columns(role[1])])
+    write_model(folder, about, tensors, records)
+    write_rules(model.rules, Path(folder) / RULES_FILE)
+
+
+def restored(kind: type, folder: str | Path) -> Any:
+    """Rebuild the synthesizer (of class ``kind``) that ``save`` wrote; errors as its ``load``."""
+    about, tensors, records = read_model(folder)
+    if about.get("kind") != KIND:
+        raise ArtefactError(f"{folder} holds no synthesizer")
+    model = kind(seed=about["seed"], optimiser=about["optimiser"], epsilon=about["epsilon"], target=about["target"])
+    model.outcome, model.groups, model.positive = about["outcome"], about["groups"], about["positive"]
+    edited = Path(folder) / RULES_FILE
+    model.rules = read_rules(edited) if edited.is_file() else from_yaml(about["rules"])
+    model.summary_ = about["summary"]
+    model.privacy = None if about["privacy"] is None else Ledger.from_json(about["privacy"])
+    model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
+    model._policy = _POLICIES[about["policy"]["kind"]].restored(about["policy"], tensors)
+    model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.columns))]
+    train, holdout = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1))
+    model._schema = train.schema
+    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups)
+    names = list(model._tokens.place)
+    unknown = sorted({name for rule in model.rules for name in rule.columns} - set(names))
+    if unknown:
+        raise RuleError(f"rules speak of columns that the table does not have: {unknown}. {did_you_mean(unknown, names)}")
+    refuse_contradictions(model.rules)
+    return model

@@ -1,0 +1,91 @@
+"""A policy seen through its critics: each row is chosen among candidates, with chances exp(R / β).
+
+Four candidates a row reach π·exp(R / β) nearly where the effective share is large (it was above .9 on the cohorts measured), and fall
+short of it where it is small: no row can become more than four times as likely.
+
+The outcome is drawn first and shared by a row's candidates: whatever the critics say, its share stays the policy's.
+
+Letters: n rows, d columns, c candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.synth.discriminators import Discriminators, Separation
+from nearward.synth.levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
+from nearward.synth.policy import Limits, Policy
+from nearward.synth.tilt import chosen
+from nearward.tabular.artefact import Arrays, pack, unpack
+from nearward.tabular.trees import Forest
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_CANDIDATES = 4
+_TYPES = {kind.__name__: kind for kind in (Discriminators, Separation, Shape, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)}
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """The sampler of the optimiser ``tilt``.
+
+    Parameters
+    ----------
+    policy : Policy
+    critics : Discriminators
+    beta : float, temperature
+    outcome : int, column
+    """
+
+    policy: Policy
+    critics: Discriminators
+    beta: float
+    outcome: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each column (d,)."""
+        return self.policy.sizes
+
+    @property
+    def order(self) -> list[int]:
+        """Columns in the order they are written."""
+        return self.policy.order
+
+    @property
+    def rows(self) -> list[Ints]:
+        """How many learned rows have each token."""
+        return self.policy.rows
+
+    def sample(self, given: Ints, seed: int, limits: Callable[[int], Limits] | None = None) -> Ints:
+        """Draw rows as ``Policy.sample`` does, each chosen among four candidates that meet its conditions (n, d)."""
+        seeds = np.random.SeedSequence(seed).generate_state(3)
+        first = self.policy.sample(given, int(seeds[0]), limits)
+        asked = given.copy()
+        asked[:, self.outcome] = first[:, self.outcome]
+        more = self.policy.sample(np.repeat(asked, _CANDIDATES - 1, axis=0), int(seeds[1]), limits)
+        candidates = np.concatenate([first[:, None], more.reshape(len(given), _CANDIDATES - 1, -1)], axis=1)  # (n, c, d)
+        reward = self.critics.rewards(candidates.reshape(-1, given.shape[1])).sum(axis=1).reshape(len(given), _CANDIDATES)
+        chance = np.random.default_rng(int(seeds[2])).random(len(given))
+        return np.asarray(candidates[np.arange(len(given)), chosen(reward, self.beta, chance)])
+
+    def log_prob(self, tokens: Ints) -> Floats:
+        """Return the log probability of each cell under the policy, to which exp(R / β) is not added: its normaliser is not known."""
+        return self.policy.log_prob(tokens)
+
+    def state(self, tensors: Arrays) -> dict[str, Any]:
+        """Return what is needed to rebuild it, as ``Policy.state``."""
+        about = {"critics": pack(self.critics, tensors), "beta": self.beta, "outcome": self.outcome}
+        return {"kind": "tilted", **about, "policy": self.policy.state(tensors)}
+
+    @classmethod
+    def restored(cls, about: dict[str, Any], tensors: Arrays) -> Tilted:
+        """Rebuild what ``state`` took apart."""
+        critics = unpack(about["critics"], tensors, _TYPES)
+        return cls(Policy.restored(about["policy"], tensors), critics, about["beta"], about["outcome"])
