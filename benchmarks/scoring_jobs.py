@@ -25,6 +25,7 @@ from page import markdown, replace_part
 from protocol import DATA
 
 import nearward as nw
+from nearward.batch.memory import resident
 from nearward.batch.run import Task, run_job
 from nearward.cohort import read_cohort
 from nearward.tabular.workers import cores
@@ -115,14 +116,14 @@ def _measure(case: str, place: Path) -> dict[str, float]:
         model.predict_frame(frame[:500])
         began, spent = time.monotonic(), _cpu()
         model.predict_frame(frame)
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, _resident())
+        return _told(frame.height, time.monotonic() - began, _cpu() - spent, resident())
     if case == "LightGBM, in memory":
         import lightgbm
 
         model, frame = lightgbm.Booster(model_file=str(place / "lightgbm.txt")), pl.read_parquet(files[0])
         began, spent = time.monotonic(), _cpu()
         model.predict(frame.to_numpy().astype(float))
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, _resident())
+        return _told(frame.height, time.monotonic() - began, _cpu() - spent, resident())
     workers, engine = _JOBS[case]
     out = place / "scores"
     shutil.rmtree(out, ignore_errors=True)
@@ -144,12 +145,6 @@ def _cpu() -> float:
     import resource
 
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-
-def _resident() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -105,12 +105,21 @@ def plan_memory(model: str | Path, columns: int, workers: int | None, limit: flo
 
 
 def resident() -> float:
-    """Return the most bytes that this process has ever held in memory."""
+    """Return the most bytes that this process has ever held in memory.
+
+    Linux's own account of the program comes first: ``ru_maxrss`` outlives exec, so a small program started by a large one would be
+    charged with what its parent held.
+    """
     import resource
     import sys
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)
+    account = Path("/proc/self/status")
+    if account.exists():
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", account.read_text(), re.MULTILINE)
+        if peak is not None:
+            return float(peak[1]) * 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(used if sys.platform == "darwin" else used * 1024)
 
 
 def _words(size: float) -> str:
