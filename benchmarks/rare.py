@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/rare.py [--data DIR] [--only TASK,TASK] [--rates .1,.01,.005] [--seeds 3] [--methods NAME,NAME]
                                         [--again NAME,NAME] [--publish]
 
-Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned to the same rate;
-each seed has test patients of its own. What a method said of a cell lies in out/rare and is not asked again, unless named with --again.
+Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
+seed has test patients of its own. What a method said of a cell lies in out/rare and is not asked again, unless named with --again.
 --publish writes benchmarks/rare.csv, the table of docs/rare.md, the tables of docs/benchmarks.md and the pictures.
 """
 

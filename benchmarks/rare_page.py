@@ -13,7 +13,7 @@ from page import DOCS, markdown, replace_part
 from rare_cell import Rows, Scored
 
 from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.measured import Measured, measure
+from nearward.evaluation.measured import Measured, Result, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
 
@@ -71,45 +71,38 @@ def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
     return measure([Sample(here[0].outcome.astype(float), risks, patient)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
 
 
-def _together(name: str, parts: list[Measured], untouched: str) -> Measured:
-    """The mean over cells of one risk and of the one it is beside."""
-    names = (name, untouched)
-    return Measured(
+def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
+    """One risk's figures, mean over cells, and how far they are from another's."""
+    names = (name, other)
+    both = Measured(
         {n: np.mean([part.point[n] for part in parts], axis=0) for n in names},
         {n: np.mean([part.draws[n] for part in parts], axis=0) for n in names},
         dict.fromkeys(names, ""),
         sum(part.independent for part in parts),
         sum(part.rows for part in parts),
     )
+    return both.results(name), both.gap(name, other)
 
 
 def _figures(method: str, said: list[Said], parts: list[Measured]) -> dict[str, object]:
-    both = _together(method, parts, UNTOUCHED)
-    own, gap = both.results(method), both.gap(method, UNTOUCHED)
+    own, gap = _beside(method, parts)
     row: dict[str, object] = {"seeds": len({s.seed for s in said}), "events": float(np.mean([s.events for s in said]))}
     row |= {key: _value(own[key]) for key in ("auprc", "recall_at_budget", "ece", "net_benefit")}
-    row["ece_before"] = (
-        _value(_together(method + _BEFORE, parts, UNTOUCHED).results(method + _BEFORE)["ece"]) if _has(parts, method, _BEFORE) else None
-    )
-    row["alerts"] = None
-    if _has(parts, method, _ALERTS):
-        alerts = _together(method + _ALERTS, parts, UNTOUCHED)
-        own, told = alerts.results(method + _ALERTS), alerts.gap(method + _ALERTS, UNTOUCHED)
-        row |= {
-            "net_benefit": _value(own["net_benefit"]),
-            "alerts": float(np.mean([s.scored.alert.mean() for s in said if s.scored.alert is not None])),
-        }
-        gap |= {"net_benefit": told["net_benefit"]}
+    row |= {"ece_before": None, "alerts": None}
+    if _has(parts, method + _BEFORE):
+        row["ece_before"] = _value(_beside(method + _BEFORE, parts)[0]["ece"])
+    if _has(parts, method + _ALERTS):
+        told, alerts_gap = _beside(method + _ALERTS, parts)
+        row["net_benefit"], gap["net_benefit"] = _value(told["net_benefit"]), alerts_gap["net_benefit"]
+        row["alerts"] = float(np.mean([s.scored.alert.mean() for s in said if s.scored.alert is not None]))
     for key in _GAPS:
         row |= _interval(f"{key}_less_untouched", gap[key])
-    row |= _interval(
-        "auprc_less_logistic", _together(method, parts, LOGISTIC).gap(method, LOGISTIC)["auprc"] if _has(parts, LOGISTIC) else None
-    )
+    row |= _interval("auprc_less_logistic", _beside(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
     return row | {"times": float(np.mean([s.times for s in said]))}
 
 
-def _has(parts: list[Measured], method: str, ending: str = "") -> bool:
-    return all(method + ending in part.point for part in parts)
+def _has(parts: list[Measured], name: str) -> bool:
+    return all(name in part.point for part in parts)
 
 
 def _value(result: object) -> float | None:
@@ -127,9 +120,10 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
     means = table.filter(pl.col("task") == MEAN)
     for row in (means if means.height else table).iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
-        better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
-        ece = _told([row["ece_before"], row["ece"]], " → ") if row["ece_before"] is not None else f"{row['ece']:.3f}"
         alone = row["method"] == UNTOUCHED
+        better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
+        benefit = f"{1000 * row['net_benefit']:.2f}" if alone else _gain(row, "net_benefit_less_untouched", 1000, 2)
+        ece = _told([row["ece_before"], row["ece"]], " → ") if row["ece_before"] is not None else f"{row['ece']:.3f}"
         rows.append(
             {
                 "events": f"{100 * row['rate']:g} %",
