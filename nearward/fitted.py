@@ -24,6 +24,8 @@ from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.backbones import Backbone, find_backbone
+from nearward.tabular.brought import PARTS as BROUGHT_PARTS
+from nearward.tabular.brought import Brought, cross_fit
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn, Numbers
 from nearward.tabular.experts import Kernel, Ridge
@@ -41,7 +43,7 @@ _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
 _PLACES = {True: "AWARE encoders", False: "linear metric"}
 _PARTS: tuple[type, ...] = (
     Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, LinearMetric, EncoderConfig, Rule,
-    Stack, Calibration, Band, Novelty, Way,
+    Stack, Calibration, Band, Novelty, Way, *BROUGHT_PARTS,
 )  # fmt: skip
 
 
@@ -93,6 +95,8 @@ class FittedRisk:
     trained_prevalence : float
     prevalence : float or None
         Where the model is used, if it differs from where it was trained.
+    brought : tuple of Brought
+        The user's own estimators in the panel.
     """
 
     encoding: Encoding
@@ -105,10 +109,11 @@ class FittedRisk:
     novelty: Novelty
     trained_prevalence: float
     prevalence: float | None
+    brought: tuple[Brought, ...] = ()
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
-        consulted = self._consult(_columns(self.encoding, frame, self.panel.own))
+        consulted = self._consult(self._rows(frame))
         stacked = self.stack.log_odds(consulted.members)
         risk = logistic(self.calibration.log_odds(stacked))
         low, high = self.band.around(stacked, risk)
@@ -122,7 +127,11 @@ class FittedRisk:
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
-        return self._consult(_columns(self.encoding, frame, self.panel.own)).voted
+        return self._consult(self._rows(frame)).voted
+
+    def _rows(self, frame: pl.DataFrame) -> Columns:
+        columns = self.panel.own[: len(self.panel.own) - len(self.brought)]
+        return _columns(self.encoding, frame, columns, [one.scores(frame) for one in self.brought])
 
     def _consult(self, rows: Columns) -> _Consulted:
         """Ask panel, neighbours and in-context model about q rows."""
@@ -140,7 +149,7 @@ class FittedRisk:
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
-        weight = self.retriever.gate(_columns(self.encoding, frame, self.panel.own).dense)
+        weight = self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame)))
         total: dict[str, float] = {}
         for (_, source), value in zip(self.encoding.outputs, weight, strict=True):
             total[source] = total.get(source, 0.0) + float(value) / len(weight)
@@ -175,6 +184,7 @@ class Recipe:
     adapter : bool
     prevalence : float or None
     seed : int
+    brought : tuple of estimators
     """
 
     folds: int
@@ -184,6 +194,7 @@ class Recipe:
     adapter: bool
     prevalence: float | None
     seed: int
+    brought: tuple[Any, ...] = ()
 
 
 def fit_risk(
@@ -207,8 +218,10 @@ def fit_risk(
     """
     fold = split_patients(outcome, group, recipe.folds, recipe.seed)
     encoding = Encoding.fit(schema, frame)
-    rows = _columns(encoding, frame, schema.experts)
-    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
+    brought, said = cross_fit(recipe.brought, schema, frame, outcome, group, fold, tick)
+    rows = _columns(encoding, frame, schema.experts, list(said.T))
+    own = (*schema.experts, *(one.name for one in brought))
+    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, own, recipe.seed, tick)
     retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
     trained = retriever.has_head
     members = _members(scores, context.vote, head, trained)
@@ -240,6 +253,7 @@ def fit_risk(
         Novelty.fit(distance),
         float(outcome.mean()),
         recipe.prevalence,
+        brought,
     )
     tick("calibration")
     summary = {
@@ -285,10 +299,11 @@ def _fit_backbone(
     return foreign, risk, {"name": found.name}
 
 
-def _columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...]) -> Columns:
+def _columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...], said: list[Floats]) -> Columns:
+    """Read a conformed frame; ``said`` is what brought estimators say of its rows."""
     numbers = encoding.numbers(frame)
     place = {column.name: j for j, column in enumerate(encoding.number)}
-    return Columns(encoding.dense(numbers), numbers, numbers.value[:, [place[name] for name in own]])
+    return Columns(encoding.dense(numbers), numbers, np.column_stack([numbers.value[:, [place[name] for name in own]], *said]))
 
 
 def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:

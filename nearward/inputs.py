@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.backbones import find_backbone
+from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.schema import Schema, unit_slips
@@ -78,6 +79,7 @@ def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> No
         raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):
         raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+    check_experts(experts)
 
 
 def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:

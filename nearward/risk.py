@@ -21,6 +21,7 @@ from nearward.fitted import Recipe, Scores, fit_risk
 from nearward.inputs import check_backbone, check_parameters, oddities, patient_columns, read_groups, read_outcome, warn_of_giveaways
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
+from nearward.tabular.brought import split_experts
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema
@@ -48,8 +49,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The outcome value that is the event; by default the greater of the two.
     schema : Schema, optional
         Roles and kinds of the columns; inferred by default.
-    experts : sequence of str
-        Number columns that are scores of their own, higher meaning more risk: SOFA, APACHE, a legacy model.
+    experts : sequence
+        Number columns (by name) that are scores of their own, higher meaning more risk: SOFA, APACHE, a legacy model; and estimators, as
+        ``OneClass()``, cross-fitted in the panel.
     folds : int
         Cross-fitting folds, and encoders.
     encoder : EncoderConfig, optional
@@ -97,7 +99,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         positive: Any = None,
         schema: Schema | None = None,
-        experts: Sequence[str] = (),
+        experts: Sequence[Any] = (),
         folds: int = 5,
         encoder: EncoderConfig | None = None,
         backbone: str | Backbone | None = "embedded",
@@ -143,7 +145,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
         classes, outcome = read_outcome(y, frame.height, self.positive)
-        schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
+        columns, brought = split_experts(self.experts)
+        schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
         twice = patient_columns(frame.select(schema.features), group)
@@ -163,7 +166,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = frame.width
         self._remember_names(X)
         asked = (self.backbone, self.members, self.adapter)
-        recipe = Recipe(self.folds, self.encoder or EncoderConfig(), *asked, self.prevalence, self.seed)
+        recipe = Recipe(self.folds, self.encoder or EncoderConfig(), *asked, self.prevalence, self.seed, brought)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
