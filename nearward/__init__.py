@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "RiskClassifier": "nearward.risk",
     "load": "nearward.risk",
+    "Resampled": "nearward.tabular.rare.resampled",
     "Schema": "nearward.tabular.schema",
     "Synthesizer": "nearward.synth.synthesizer",
     "EncoderConfig": "nearward.retrieval.encoder",
@@ -33,6 +34,7 @@ __all__ = [
     "FaithCard",
     "NearwardError",
     "OneClass",
+    "Resampled",
     "RiskClassifier",
     "RiskReport",
     "Rules",

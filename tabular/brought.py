@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from nearward.tabular.calibrate import log_odds
 from nearward.tabular.errors import InputError
+from nearward.tabular.rare.learners import Shares, XGBoosted
 from nearward.tabular.rare.one_class import FittedOneClass, OneClass
 from nearward.tabular.rare.reading import Reading
+from nearward.tabular.rare.resampled import Copy, FittedResampled, Resampled
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-OWN: dict[str, type] = {kind.__name__: kind for kind in (OneClass,)}
+OWN: dict[str, type] = {kind.__name__: kind for kind in (OneClass, Resampled)}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Brought:
         return np.asarray(np.mean([_ask(copy, frame, self.name) for copy in self.folds], axis=0))
 
 
-PARTS: tuple[type, ...] = (Brought, Reading, FittedOneClass)
+PARTS: tuple[type, ...] = (Brought, Reading, FittedOneClass, FittedResampled, Copy, Shares, XGBoosted)
 
 
 def check_experts(experts: Any) -> None:
