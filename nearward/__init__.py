@@ -13,6 +13,9 @@ _HOMES = {
     "Schema": "nearward.tabular.schema",
     "Synthesizer": "nearward.synth.synthesizer",
     "EncoderConfig": "nearward.retrieval.encoder",
+    "CellModel": "nearward.retrieval.cells",
+    "WindowGate": "nearward.tabular.rare.window_gate",
+    "availability": "nearward.tabular.blocks",
     "NearwardError": "nearward.tabular.errors",
     "correct_prior": "nearward.tabular.calibrate",
     "Estimate": "nearward.evaluation.estimate",
@@ -27,6 +30,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CellModel",
     "EncoderConfig",
     "Estimate",
     "FaithCard",
@@ -36,7 +40,9 @@ __all__ = [
     "Rules",
     "Schema",
     "Synthesizer",
+    "WindowGate",
     "__version__",
+    "availability",
     "compare_risks",
     "correct_prior",
     "evaluate_risk",
