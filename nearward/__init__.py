@@ -15,6 +15,9 @@ _HOMES = {
     "Synthesizer": "nearward.synth.synthesizer",
     "EncoderConfig": "nearward.retrieval.encoder",
     "OneClass": "nearward.tabular.rare.one_class",
+    "CellModel": "nearward.retrieval.cells",
+    "WindowGate": "nearward.tabular.rare.window_gate",
+    "availability": "nearward.tabular.blocks",
     "NearwardError": "nearward.tabular.errors",
     "correct_prior": "nearward.tabular.calibrate",
     "Estimate": "nearward.evaluation.estimate",
@@ -29,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CellModel",
     "EncoderConfig",
     "Estimate",
     "FaithCard",
@@ -40,7 +44,9 @@ __all__ = [
     "Rules",
     "Schema",
     "Synthesizer",
+    "WindowGate",
     "__version__",
+    "availability",
     "compare_risks",
     "correct_prior",
     "evaluate_risk",
