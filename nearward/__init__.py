@@ -30,6 +30,7 @@ _HOMES = {
     "faith_card": "nearward.evaluation.faith",
     "export_synthetic": "nearward.export",
     "read_stamp": "nearward.synth.stamp",
+    "screen": "nearward.screening",
 }
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "faith_card",
     "load",
     "read_stamp",
+    "screen",
 ]
 
 

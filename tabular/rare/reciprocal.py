@@ -89,8 +89,8 @@ def learn_points(x: Floats, code: Ints, width: int, steps: int, seed: int) -> Po
             loss.backward()
             optimiser.step()
             schedule.step()
-    kept = [part.detach().double().numpy() for part in (inward, outward, point)]
-    return Points(*kept, float(margin.detach()))
+    first, second, points = (part.detach().double().numpy() for part in (inward, outward, point))
+    return Points(first, second, points, float(margin.detach()))
 
 
 def _scatter(z: Any, y: Any, classes: int) -> Any:
