@@ -149,6 +149,8 @@ def draw(raw: pl.DataFrame, path: Path) -> None:
         here = raw.filter(pl.col("task") == task)
         for method, colour in COLOURS.items():
             part = here.filter(pl.col("method") == method)
+            if part.is_empty():
+                continue
             mean = part.group_by("events").agg(pl.col("recall").mean()).sort("events")
             axis.plot(mean["events"], mean["recall"], color=colour, linewidth=2, label=method)
             axis.scatter(part["events"], part["recall"], color=colour, s=8, alpha=0.6)
