@@ -18,6 +18,14 @@ _HOMES = {
     "Estimate": "nearward.evaluation.estimate",
     "FaithCard": "nearward.evaluation.faith",
     "Rules": "nearward.tabular.rules",
+    "Alerts": "nearward.tabular.rare.alerts",
+    "SeriesEncoder": "nearward.tabular.rare.series",
+    "StableColumns": "nearward.tabular.rare.stable",
+    "ThresholdController": "nearward.tabular.rare.controller",
+    "column_costs": "nearward.evaluation.columns",
+    "regular_series": "nearward.tabular.rare.windows",
+    "source_leak": "nearward.evaluation.source",
+    "windows": "nearward.tabular.rare.windows",
     "RiskReport": "nearward.evaluation.risk",
     "compare_risks": "nearward.evaluation.compare",
     "evaluate_risk": "nearward.evaluation.risk",
@@ -27,6 +35,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Alerts",
     "EncoderConfig",
     "Estimate",
     "FaithCard",
@@ -35,8 +44,12 @@ __all__ = [
     "RiskReport",
     "Rules",
     "Schema",
+    "SeriesEncoder",
+    "StableColumns",
     "Synthesizer",
+    "ThresholdController",
     "__version__",
+    "column_costs",
     "compare_risks",
     "correct_prior",
     "evaluate_risk",
@@ -44,6 +57,9 @@ __all__ = [
     "faith_card",
     "load",
     "read_stamp",
+    "regular_series",
+    "source_leak",
+    "windows",
 ]
 
 

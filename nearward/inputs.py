@@ -135,6 +135,18 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
         warnings.warn(told, DataWarning, stacklevel=4)
 
 
+def warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
+    from nearward.evaluation.sample import Sample
+    from nearward.evaluation.source import leak_of
+
+    for name in schema.named("site"):
+        if name in frame.columns:
+            found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
+            if found.leaks:
+                warnings.warn(found.verdict(), DataWarning, stacklevel=4)
+
+
 def _two_classes(series: pl.Series, values: NDArray[Any]) -> NDArray[Any]:
     """Return the two values, sorted; anything but two is an error."""
     floats = series.dtype.is_float()

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.disk import restored, save
 from nearward.explain import similar_rows
 from nearward.fitted import Recipe, Scores, fit_risk
-from nearward.inputs import check_backbone, check_parameters, oddities, patient_columns, read_groups, read_outcome, warn_of_giveaways
+from nearward.inputs import check_backbone, check_parameters, oddities, patient_columns, read_groups, read_outcome, warn_of_giveaways, warn_of_source
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
 from nearward.tabular.errors import DataWarning, InputError
@@ -160,6 +160,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
         warn_of_giveaways(rows, outcome)
+        warn_of_source(frame, rows, schema, outcome, group, self.seed)
         self.n_features_in_ = frame.width
         self._remember_names(X)
         asked = (self.backbone, self.members, self.adapter)

@@ -105,7 +105,7 @@ def test_dates_and_spans_in_words(time: type) -> None:
 
 
 def test_slope_far_from_zero() -> None:
-    known = pl.DataFrame({"who": 1, "at": [10**15, 10**15 + 1, 10**15 + 2], "x": [1e9, 1e9 + 1, 1e9 + 2]})
+    known = pl.DataFrame({"who": [1, 1, 1], "at": [10**15, 10**15 + 1, 10**15 + 2], "x": [1e9, 1e9 + 1, 1e9 + 2]})
     told = windows(pl.DataFrame({"who": [1], "at": [10**15 + 9]}), known, patient="who", time="at", spans=[None, 20])
     assert told["x: slope"].to_list() == told["x: slope, 20"].to_list() == [pytest.approx(1.0)]
 

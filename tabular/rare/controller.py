@@ -40,6 +40,8 @@ class ThresholdController:
         Share of rows to alert: .05 is 5 of 100 patients.
     target_recall : float, optional
         Share of events to alert; needs outcomes, which may come later. Name one of the two.
+    delay : int
+        Batches until outcomes are known; the longer, the gentler it moves, or it would answer yesterday's error again and again.
     lowest, highest : float
         Risks between which the threshold stays, whatever happens: below ``lowest`` an alert is never worth it.
 
@@ -68,6 +70,7 @@ class ThresholdController:
         target_alert_rate: float | None = None,
         target_recall: float | None = None,
         *,
+        delay: int = 0,
         lowest: float = 1e-3,
         highest: float = 0.99,
     ) -> None:
@@ -80,7 +83,9 @@ class ThresholdController:
         if not 0 < lowest < highest < 1:
             raise InputError(f"0 < lowest < highest < 1 must hold, however: lowest={lowest!r}, highest={highest!r}")
         self.target_alert_rate, self.target_recall = target_alert_rate, target_recall
-        self.lowest, self.highest = lowest, highest
+        if not isinstance(delay, int | np.integer) or delay < 0:
+            raise InputError(f"delay must be a whole number of batches from 0, however: delay={delay!r}")
+        self.lowest, self.highest, self.delay = lowest, highest, delay
         self._begin(0.5 * (lowest + highest))
 
     def start(self, risk: Any, outcome: Any = None) -> ThresholdController:
@@ -119,7 +124,7 @@ class ThresholdController:
             self.threshold = float(logistic(self._pid.step(off * expected / (expected + _DOUBT))))
         return self.threshold
 
-    def run(self, frame: pl.DataFrame | pl.LazyFrame, risk: str, time: str, outcome: str | None = None, delay: int = 0) -> pl.DataFrame:
+    def run(self, frame: pl.DataFrame | pl.LazyFrame, risk: str, time: str, outcome: str | None = None) -> pl.DataFrame:
         """Go through past batches in the order of their time, as it would have gone.
 
         Parameters
@@ -128,9 +133,7 @@ class ThresholdController:
         risk, time : str
             Rows of the same time are a batch; the threshold of a batch knows earlier batches alone.
         outcome : str, optional
-            0 or 1; needed where the recall is held.
-        delay : int
-            Batches until a batch's outcomes are known; for the recall alone, alerts are known at once.
+            0 or 1; needed where the recall is held, and then used ``delay`` batches later.
 
         Returns
         -------
@@ -144,9 +147,6 @@ class ThresholdController:
             raise MissingColumns(missing, table.columns)
         if self.target_recall is not None and outcome is None:
             raise InputError("to hold the recall, name the column of the outcome (outcome=)")
-        if delay < 0:
-            raise InputError(f"delay must be a whole number of batches from 0, however: delay={delay!r}")
-        wait = delay if self.target_recall is not None else 0
         kept: list[tuple[Bools, NDArray[np.bool_] | None]] = []
         rows = []
         for (when,), batch in table.sort(time, maintain_order=True).group_by(time, maintain_order=True):
@@ -158,14 +158,19 @@ class ThresholdController:
                 told |= {"events": int(event.sum()), "recall": float(raised[event].mean()) if event.any() else None}
             rows.append(told | {"alert_rate": float(raised.mean())})
             kept.append((raised, event))
-            if len(kept) > wait:
+            if len(kept) > self._wait:
                 self.learn(*kept.pop(0))
         return pl.DataFrame(rows, infer_schema_length=None)
+
+    @property
+    def _wait(self) -> int:
+        return self.delay if self.target_recall is not None else 0  # alerts are known at once
 
     def _begin(self, threshold: float) -> None:
         ends = [float(log_odds(end, _EDGE)) for end in (self.lowest, self.highest)]
         first = min(max(float(log_odds(threshold, _EDGE)), ends[0]), ends[1])
-        self._pid = PID(first, *ends, _PROPORTIONAL, _INTEGRAL, _DERIVATIVE)
+        gains = (gain / (1 + self._wait) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
+        self._pid = PID(first, *ends, *gains)
         self.threshold = float(logistic(first))
 
 

@@ -176,7 +176,7 @@ def _checked(
     text = [name for name in names if not (there[name].is_numeric() or there[name] == pl.Boolean)]
     if not names or text:
         raise InputError(f"values must be number columns of the measurements, however: {text or names}")
-    if given[patient] != there[patient] and not (given[patient].is_integer() and there[patient].is_integer()):
+    if given[patient] != there[patient]:
         raise InputError(f"column {patient!r} is {given[patient]} in the moments and {there[patient]} in the measurements: make them alike")
     kinds = [given[time], there[time]]
     whole = [kind.is_integer() for kind in kinds]
