@@ -66,7 +66,8 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    Vincent and others: Stacked denoising autoencoders (2010); the noise on hidden cells and the surprise are ours. docs/rare.md says how well it fills.
+    Vincent and others: Stacked denoising autoencoders (2010); the noise on hidden cells and the surprise are ours. docs/rare.md says how
+    well it fills.
 
     Examples
     --------
@@ -116,7 +117,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:
-        """Return rows with their gaps filled: a number by its expected value (on the scale that the model reads), a category by its likeliest level."""
+        """Return rows with their gaps filled: numbers by what is expected (on the scale that is read), categories by the likeliest."""
         frame, rows, told = self._ask(X)
         filled = []
         for j, column in enumerate(self._encoding.number):

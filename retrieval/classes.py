@@ -1,8 +1,8 @@
 """Similar patients where an outcome has more than two classes: one context, one vote over all classes.
 
-The parts are those of ``context.py``: an encoder or a linear metric a fold, cross-fitted shards, a rule chosen out of fold. What differs: one
-network places all classes at once (each class has its part of every batch), the linear metric is the mean of the classes' own, there is
-no class floor (whose would it be?), and candidates are compared by the log-loss of their votes.
+The parts are those of ``context.py``: an encoder or a linear metric a fold, cross-fitted shards, a rule chosen out of fold. What
+differs: one network places all classes at once (each class has its part of every batch), the linear metric is the mean of the classes'
+own, there is no class floor (whose would it be?), and candidates are compared by the log-loss of their votes.
 
 Letters: n stored rows, p encoded columns, q query rows, s shards, k neighbours a shard, c classes, e width of a place.
 """
@@ -231,9 +231,7 @@ def vote_loss(votes: Floats, code: Ints) -> Floats:
     return np.asarray(-np.log((1 - _PRIOR) * votes[np.arange(len(code)), code] + _PRIOR * share[code]))
 
 
-def _weighed(
-    shard: Shard, place: Floats, code: Ints, rule: Rule, folds: int, temperature: float, group: Ints | None = None
-) -> Context:
+def _weighed(shard: Shard, place: Floats, code: Ints, rule: Rule, folds: int, temperature: float, group: Ints | None = None) -> Context:
     """Search one shard and weigh what it finds; with ``group`` (n,) the queries are its own rows, each without its own patient."""
     found = narrow(look(shard, shard, place, rule, folds, group), rule, folds)
     context = weigh(found, code.astype(float), rule, temperature)

@@ -1,8 +1,8 @@
 """What an encoder can learn from rows whose outcome nobody knows, before it is trained on those whose outcome is known.
 
 *Masked*: three cells in ten are hidden, half of them behind Gaussian noise and half as if missing, and a decoder says what they were.
-*Views*: a row with a tenth of its cells resampled from other rows (weak) and two with six tenths (strong). Each strong view must find the weak
-view of its own row among those of the batch; the weak view is only a target, no gradient flows into it. Neither reads an outcome.
+*Views*: a row with a tenth of its cells resampled from other rows (weak) and two with six tenths (strong). Each strong view must find
+the weak view of its own row among those of the batch; the weak view is only a target, no gradient flows into it. Neither reads an outcome.
 
 Letters: b rows of a batch, p encoded columns, s source columns, d number columns, e embedding width.
 
