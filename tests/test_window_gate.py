@@ -107,7 +107,7 @@ def test_what_it_refuses(gate: WindowGate) -> None:
             WindowGate(windows).fit(frame, died)
     with pytest.raises(MissingColumns, match="6hours"):
         WindowGate(["6hours", "7d"]).fit(frame, died)
-    with pytest.raises(InputError, match="1 risks in the columns .* outside 0 to 1"):
+    with pytest.raises(InputError, match=r"1 risks in the columns .* outside 0 to 1"):
         WindowGate(["6h", "7d"]).fit(
             frame.with_columns(pl.when(pl.int_range(200) == 3).then(1.5).otherwise(pl.col("6h")).alias("6h")), died
         )
