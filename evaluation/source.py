@@ -184,7 +184,9 @@ def _places(level: pl.Series, patient: Ints, chosen: Ints) -> tuple[Ints, list[s
     elif names:
         place = np.where(place == len(names), 0, place)  # a handful, not worth a site of its own
     if len(names) < 2:
-        raise InputError(f"column {level.name!r} has fewer than two values with {2 * FEWEST} rows of {FEWEST} patients: nothing to tell apart")
+        raise InputError(
+            f"column {level.name!r} has fewer than two values with {2 * FEWEST} rows of {FEWEST} patients: nothing to tell apart"
+        )
     return place.astype(np.int64), names
 
 

@@ -134,6 +134,23 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
 
 
+def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn, class by class, of features and of a site that would tell the outcome without knowing anything of illness.
+
+    Parameters
+    ----------
+    frame, rows : n rows as they came, and conformed
+    schema : Schema
+    outcome : (n,), class numbers from 0
+    group : (n,), patients
+    seed : int
+    """
+    for j in range(1, int(outcome.max()) + 1):
+        event = (outcome == j).astype(np.int64)
+        warn_of_giveaways(rows, event)
+        _warn_of_source(frame, rows, schema, event, group, seed)
+
+
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
     """Warn of features that equal the outcome, or are missing exactly where it happened or did not."""
     event = outcome == 1
@@ -148,10 +165,10 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
             found.append(column.name)
     if found:
         told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
-        warnings.warn(told, DataWarning, stacklevel=4)
+        warnings.warn(told, DataWarning, stacklevel=5)
 
 
-def warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
     """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
     from nearward.evaluation.sample import Sample
     from nearward.evaluation.source import leak_of
@@ -162,10 +179,10 @@ def warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outc
         try:
             found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
         except InputError as error:  # a cohort of one site can still be fitted
-            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=3)
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
             continue
         if found.leaks:
-            warnings.warn(found.verdict(), DataWarning, stacklevel=3)
+            warnings.warn(found.verdict(), DataWarning, stacklevel=5)
 
 
 def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:

@@ -29,9 +29,8 @@ from nearward.inputs import (
     patient_columns,
     read_groups,
     read_outcome,
-    warn_of_giveaways,
     warn_of_oddities,
-    warn_of_source,
+    warn_of_shortcuts,
 )
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
@@ -172,10 +171,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        for j in range(1, len(classes)):
-            event = (outcome == j).astype(np.int64)
-            warn_of_giveaways(rows, event)
-            warn_of_source(frame, rows, schema, event, group, self.seed)
+        warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
         schema = with_blocks(schema, rows) if encoder.block_dropout else schema
         more = check_unlabelled(unlabelled, schema, encoder.pretext)

@@ -104,7 +104,13 @@ def test_small_batches_move_it_less() -> None:
 
 
 def test_refusals() -> None:
-    for how in ({}, {"target_alert_rate": 0.1, "target_recall": 0.5}, {"target_alert_rate": 1.5}, {"target_recall": 0.5, "lowest": 0.9, "highest": 0.1}, {"target_recall": 0.5, "delay": -1}):
+    for how in (
+        {},
+        {"target_alert_rate": 0.1, "target_recall": 0.5},
+        {"target_alert_rate": 1.5},
+        {"target_recall": 0.5, "lowest": 0.9, "highest": 0.1},
+        {"target_recall": 0.5, "delay": -1},
+    ):
         with pytest.raises(InputError):
             ThresholdController(**how)
     controller = ThresholdController(target_recall=0.5)

@@ -152,4 +152,10 @@ def test_refusals_of_columns() -> None:
     with pytest.raises(InputError, match="alike"):
         windows(LABS.with_columns(pl.lit(1).alias("who")), LABS, patient="who", time="hour")
     with pytest.raises(InputError, match="6 h"):
-        windows(LABS.with_columns(hour=pl.lit(date(2020, 1, 1))), LABS.with_columns(hour=pl.lit(date(2020, 1, 1))), patient="who", time="hour", spans=["6 h"])
+        windows(
+            LABS.with_columns(hour=pl.lit(date(2020, 1, 1))),
+            LABS.with_columns(hour=pl.lit(date(2020, 1, 1))),
+            patient="who",
+            time="hour",
+            spans=["6 h"],
+        )

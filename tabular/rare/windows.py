@@ -93,6 +93,63 @@ def windows(
     return out if isinstance(moments, pl.LazyFrame) else out.collect()
 
 
+def regular_series(
+    moments: Frame,
+    measurements: pl.DataFrame | pl.LazyFrame,
+    *,
+    patient: str,
+    time: str,
+    every: str | int | timedelta,
+    steps: int,
+    values: Sequence[str] | None = None,
+) -> Frame:
+    """Lay each patient's measurements before each moment on a regular grid, as columns of lists: what ``SeriesEncoder`` reads.
+
+    Parameters
+    ----------
+    moments, measurements, patient, time, values : as ``windows``
+    every : str, int or timedelta
+        Length of a step, as a span of ``windows``.
+    steps : int
+        How many steps, ending before the moment.
+
+    Returns
+    -------
+    frame of the kind of ``moments``, with one list of ``steps`` numbers for each value, the oldest first: the mean of what was
+    measured in the step, null where nothing was.
+
+    Raises
+    ------
+    MissingColumns, InputError
+        As ``windows``; steps below 2.
+
+    Examples
+    --------
+    >>> stays = pl.DataFrame({"patient": [1], "hour": [6]})
+    >>> vitals = pl.DataFrame({"patient": [1, 1, 1], "hour": [1, 5, 6], "pulse": [80.0, 90.0, 200.0]})
+    >>> regular_series(stays, vitals, patient="patient", time="hour", every=2, steps=3)["pulse"].to_list()
+    [[80.0, None, 90.0]]
+    """
+    if not isinstance(steps, int) or steps < 2:
+        raise InputError(f"steps must be a whole number from 2, however: steps={steps!r}")
+    asked, known = moments.lazy(), measurements.lazy()
+    names = _checked(asked, known, patient, time, values, [every])
+    taken = sorted(set(names) & set(asked.collect_schema()))
+    if taken:
+        raise InputError(f"the moments have columns that would be written over: {taken}. Rename them")
+    whole = asked.collect_schema()[time].is_integer()
+    asked, step = asked.with_row_index(_ROW), _length(every)
+    numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in names]
+    known = known.select(patient, _moment(time, whole).alias("(then)"), *numbers).drop_nulls([patient, "(then)"])
+    before = pl.col(_AT) - pl.col("(then)")
+    met = asked.select(_ROW, patient, _moment(time, whole)).join(known, on=patient).filter(before > 0, before <= step * steps)
+    cells = met.group_by(_ROW, (steps - 1 - (before - 1) // step).cast(pl.Int64).alias("(step)")).agg(pl.col(names).mean())
+    grid = asked.select(_ROW).join(pl.LazyFrame({"(step)": range(steps)}, schema={"(step)": pl.Int64}), how="cross")
+    lists = grid.join(cells, on=[_ROW, "(step)"], how="left").group_by(_ROW).agg(pl.col(names).sort_by("(step)"))
+    out = asked.join(lists, on=_ROW, how="left").sort(_ROW).drop(_ROW)
+    return out if isinstance(moments, pl.LazyFrame) else out.collect()
+
+
 def _everything(points: pl.LazyFrame, known: pl.LazyFrame, patient: str, names: list[str], unit: float, whole: bool) -> pl.LazyFrame:
     """The last values and how old they are and, where ``whole``, what all earlier ones were: an as-of join that takes no equal times."""
     told, since = [], []
@@ -183,7 +240,9 @@ def _checked(
     dates = [kind == pl.Date or isinstance(kind, pl.Datetime) for kind in kinds]
     if not (all(whole) or all(dates)) or len({getattr(kind, "time_zone", None) for kind in kinds}) > 1:
         told = f"{kinds[0]} in the moments, {kinds[1]} in the measurements"
-        raise InputError(f"times must be dates or date-times of one time zone, or whole numbers, in both frames, however {time!r} is {told}")
+        raise InputError(
+            f"times must be dates or date-times of one time zone, or whole numbers, in both frames, however {time!r} is {told}"
+        )
     wrong = [span for span in spans if span is not None and (isinstance(span, int) != whole[0] or _length(span) <= 0)]
     if wrong or not spans or isinstance(spans, str):
         raise InputError(f"spans must be whole numbers from 1 for whole-number times, and text or timedelta for dates, however: {spans!r}")
