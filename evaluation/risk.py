@@ -170,11 +170,10 @@ def evaluate_risk(
             raise InputError(f"{what} {sorted(set(columns) & set(names))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
     sample, parts = read_sample(frame, outcome, [risk], group, positive, [*subgroups, *strata])
-    source = (
-        None
-        if site is None
-        else source_leak(frame, outcome, site, group, features=_features(frame, names, site), positive=positive, seed=seed)
-    )
+    source = None
+    if site is not None:
+        beside = _features(frame, names, site)
+        source = source_leak(frame, outcome, site, group, features=beside, positive=positive, seed=seed)
     use = Use(alert_rate, sample.events / sample.rows if threshold is None else threshold)
     return RiskReport(
         facts=facts(sample, outcome, group, use, resamples, seed),

@@ -70,18 +70,19 @@ class SourceLeak:
 
     def verdict(self) -> str:
         """Say it in words."""
+        told, tracks = f"AUROC {self.told}", f"AUROC {self.tracks}"
         if self.leaks:
             given = ", ".join(repr(name) for name in self.columns)
             return (
-                f"a model can learn the source instead of the illness: the features tell {self.site!r} (AUROC {self.told}, most by {given}) "
-                f"and it tracks the outcome (AUROC {self.tracks}). Who is treated where may explain it, a leak too: look at these columns, "
+                f"a model can learn the source instead of the illness: the features tell {self.site!r} ({told}, most by {given}) "
+                f"and it tracks the outcome ({tracks}). Who is treated where may explain it, a leak too: look at these columns, "
                 "and judge the model on sources that it has not seen."
             )
         if self.tracks.low > NOTEWORTHY:
-            return f"{self.site!r} tracks the outcome (AUROC {self.tracks}), but the features hardly tell it (AUROC {self.told})."
+            return f"{self.site!r} tracks the outcome ({tracks}), but the features hardly tell it ({told})."
         if self.told.low > NOTEWORTHY:
-            return f"the features tell {self.site!r} (AUROC {self.told}), but it hardly tracks the outcome (AUROC {self.tracks})."
-        return f"no sign of it: the features hardly tell {self.site!r} (AUROC {self.told}), nor does it track the outcome (AUROC {self.tracks})."
+            return f"the features tell {self.site!r} ({told}), but it hardly tracks the outcome ({tracks})."
+        return f"no sign of it: the features hardly tell {self.site!r} ({told}), nor does it track the outcome ({tracks})."
 
     def shown(self) -> pl.DataFrame:
         """Return the sites as a person reads them: counts or ``<10*``, and the rate with its interval."""

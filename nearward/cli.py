@@ -89,14 +89,7 @@ def fit(
     from nearward.tabular.schema import Column, Schema
 
     frame = read_table(cohort)
-    named = [
-        outcome,
-        *([id] if id else []),
-        *([group] if group else []),
-        *([site] if site else []),
-        *split_names(drop),
-        *split_names(expert),
-    ]
+    named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)

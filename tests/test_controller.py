@@ -104,13 +104,9 @@ def test_small_batches_move_it_less() -> None:
 
 
 def test_refusals() -> None:
-    for how in (
-        {},
-        {"target_alert_rate": 0.1, "target_recall": 0.5},
-        {"target_alert_rate": 1.5},
-        {"target_recall": 0.5, "lowest": 0.9, "highest": 0.1},
-        {"target_recall": 0.5, "delay": -1},
-    ):
+    recall = {"target_recall": 0.5}
+    both, upside_down = recall | {"target_alert_rate": 0.1}, recall | {"lowest": 0.9, "highest": 0.1}
+    for how in ({}, both, {"target_alert_rate": 1.5}, upside_down, recall | {"delay": -1}):
         with pytest.raises(InputError):
             ThresholdController(**how)
     controller = ThresholdController(target_recall=0.5)

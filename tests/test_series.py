@@ -44,10 +44,8 @@ def test_grid_by_hand() -> None:
 )
 def test_grid_never_reads_the_future(measured, later, hour, seed) -> None:
     schema = {"who": pl.Int64, "hour": pl.Int64, "x": pl.Float64}
-    known, future = (
-        pl.DataFrame(measured, schema, orient="row"),
-        pl.DataFrame(later, schema, orient="row").with_columns(pl.col("hour") + hour),
-    )
+    known, future = (pl.DataFrame(rows, schema, orient="row") for rows in (measured, later))
+    future = future.with_columns(pl.col("hour") + hour)
     both = pl.concat([known, future]).sample(fraction=1, shuffle=True, seed=seed)
     here = pl.DataFrame({"who": [0, 1], "hour": [hour] * 2})
     before, after = (regular_series(here, rows, patient="who", time="hour", every=3, steps=2) for rows in (known, both))

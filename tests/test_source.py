@@ -109,9 +109,8 @@ def test_it_warns_before_fitting() -> None:
         assert schema.features == ("age", "sodium", "sex")
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            warn_of_shortcuts(
-                frame, schema.conform(frame), schema, frame["died"].to_numpy().astype(np.int64), frame["patient"].to_numpy(), 0
-            )
+            died, patient = (frame[name].to_numpy().astype(np.int64) for name in ("died", "patient"))
+            warn_of_shortcuts(frame, schema.conform(frame), schema, died, patient, 0)
         return [str(one.message) for one in told if issubclass(one.category, DataWarning)]
 
     assert "instead of the illness" in warned(cohort(9, 1.5))[0]

@@ -56,13 +56,12 @@ def test_path_by_hand() -> None:
     assert _paths(gram, towards, place, 3).tolist() == [[True, True, True]]
 
 
-def test_a_patients_rows_stay_in_one_half() -> None:
-    """A hundred copies of twenty patients prove no more than twenty patients: the noise that fits them is not steady."""
-    frame, ill = planted(60, 4)
-    many = pl.concat([frame] * 12)
-    alone = StableColumns().fit(frame, np.resize([0, 1], 60))
-    copied = StableColumns().fit(many, np.tile(np.resize([0, 1], 60), 12), groups=np.tile(np.arange(60), 12))
-    assert abs(alone.table_["share"].max() - copied.table_["share"].max()) < 0.35
+def test_copies_of_a_patient_prove_nothing() -> None:
+    """Noise that fits sixty patients by chance looks steady where both halves of a pair hold rows of the same ones."""
+    frame, _ = planted(60, 4)
+    many, lot, patient = pl.concat([frame] * 12), np.tile(np.resize([0, 1], 60), 12), np.tile(np.arange(60), 12)
+    blind, told = (StableColumns().fit(many, lot, groups=whose).table_["share"].max() for whose in (None, patient))
+    assert blind > told + 0.1
 
 
 def test_costs_of_columns() -> None:

@@ -240,9 +240,7 @@ def _checked(
     dates = [kind == pl.Date or isinstance(kind, pl.Datetime) for kind in kinds]
     if not (all(whole) or all(dates)) or len({getattr(kind, "time_zone", None) for kind in kinds}) > 1:
         told = f"{kinds[0]} in the moments, {kinds[1]} in the measurements"
-        raise InputError(
-            f"times must be dates or date-times of one time zone, or whole numbers, in both frames, however {time!r} is {told}"
-        )
+        raise InputError(f"times must be dates of one time zone, or whole numbers, in both frames, however {time!r} is {told}")
     wrong = [span for span in spans if span is not None and (isinstance(span, int) != whole[0] or _length(span) <= 0)]
     if wrong or not spans or isinstance(spans, str):
         raise InputError(f"spans must be whole numbers from 1 for whole-number times, and text or timedelta for dates, however: {spans!r}")
