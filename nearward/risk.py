@@ -24,17 +24,17 @@ from nearward.inputs import (
     check_backbone,
     check_ids,
     check_parameters,
-    check_unlabelled,
     names_in,
     patient_columns,
     read_groups,
     read_outcome,
+    settle_encoder,
     warn_of_giveaways,
     warn_of_oddities,
 )
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
-from nearward.tabular.blocks import fill_lacking, with_blocks
+from nearward.tabular.blocks import fill_lacking
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema
@@ -170,11 +170,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        for j in range(1, len(classes)):
-            warn_of_giveaways(rows, outcome if len(classes) == 2 else (outcome == j).astype(np.int64))
+        warn_of_giveaways(rows, outcome)
         encoder = self.encoder or EncoderConfig()
-        schema = with_blocks(schema, rows) if encoder.block_dropout else schema
-        more = check_unlabelled(unlabelled, schema, encoder.pretext)
+        schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
         self.n_features_in_ = frame.width
         self.__dict__.pop("feature_names_in_", None)
         if names_in(X):
