@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.simplex import FEWEST_CLASSES
 from nearward.tabular.backbones import find_backbone
 from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema, unit_slips
+
+if TYPE_CHECKING:
+    from nearward.retrieval.encoder import EncoderConfig
 
 Ints = NDArray[np.int64]
 
@@ -229,6 +230,8 @@ def settle_encoder(
     schema : Schema, with blocks where block dropout needs them
     unlabelled : conformed rows without an outcome, or None
     """
+    from nearward.retrieval.simplex import FEWEST_CLASSES
+
     if encoder.head == "simplex" and classes < FEWEST_CLASSES:
         raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
     if encoder.block_dropout:
