@@ -27,6 +27,7 @@ from nearward.tabular.calibrate import log_odds
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rare.members import Members
+from nearward.tabular.rare.reading import read_event, read_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,6 +69,8 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         Share of the rows that may be handed to a person.
     seed : int
         Of the folds, where members are classifiers.
+    positive : value, optional
+        The outcome value that is the event; by default the greater of the two.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         consensus: float = 2 / 3,
         abstain: float = 0.01,
         seed: int = 0,
+        positive: Any = None,
     ) -> None:
         self.members = members
         self.threshold = threshold
@@ -101,6 +105,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         self.consensus = consensus
         self.abstain = abstain
         self.seed = seed
+        self.positive = positive
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> Alerts:
         """Learn what each member is worth, on rows left out of the members' training (columns) or by cross-fitting (classifiers).
@@ -108,7 +113,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : frame of n rows
-        y : (n,), 0 or 1
+        y : (n,), two values
         groups : (n,), optional, patients
 
         Raises
@@ -119,13 +124,10 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, outcome = to_frame(X), np.asarray(y, dtype=np.float64)
-        if outcome.shape != (frame.height,) or not np.isin(outcome, (0, 1)).all():
-            raise InputError(f"the outcome must be {frame.height} values of 0 or 1, none missing, however: shape {outcome.shape}")
-        event = outcome.astype(np.int64)
-        if event.sum() < _FEWEST_EVENTS or event.sum() == len(event):
-            raise TooFewEvents(int(min(event.sum(), len(event) - event.sum())), _FEWEST_EVENTS, "settle how members vote")
-        patient = np.arange(frame.height) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        frame, values, patient = read_rows(X, y, groups)
+        _, event = read_event(values, self.positive)
+        if event.sum() < _FEWEST_EVENTS:
+            raise TooFewEvents(int(event.sum()), _FEWEST_EVENTS, "settle how members vote")
         if isinstance(self.members, Mapping):
             self._members, risk = Members.fit(self.members, frame, event, patient, self.seed)
         else:

@@ -24,8 +24,10 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.folds import split_patients
 from nearward.tabular.frame import to_frame
+from nearward.tabular.rare.reading import read_event, read_rows
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _FOLDS = 3
 _FEWEST_EVENTS = 20
@@ -43,6 +45,8 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     width : int
         Numbers of the embedding.
     seed : int
+    positive : value, optional
+        The outcome value that is the event; by default the greater of the two.
 
     Attributes
     ----------
@@ -59,10 +63,11 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ['age', 'series: score', 'series: 1', 'series: 2']
     """
 
-    def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0) -> None:
+    def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0, positive: Any = None) -> None:
         self.columns = columns
         self.width = width
         self.seed = seed
+        self.positive = positive
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> SeriesEncoder:
         """Train on all rows; for a model that is fitted on the same rows next, use ``fit_transform``.
@@ -70,7 +75,7 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : frame of n rows
-        y : (n,), 0 or 1
+        y : (n,), two values
         groups : (n,), optional, patients
 
         Raises
@@ -80,17 +85,14 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 20 events.
         """
-        self._train(X, y)
+        self._train(X, y, groups)
         return self
 
     def fit_transform(self, X: Any, y: Any, groups: Any = None) -> pl.DataFrame:
         """Train, and return the training rows as networks see them that never saw the row's patient; arguments as ``fit``."""
         from nearward.tabular.rare.series_net import embed_series, train_network
 
-        frame, x, outcome = self._train(X, y)
-        group = np.arange(len(outcome)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-        if len(group) != len(outcome):
-            raise InputError(f"groups has {len(group)} values and the frame {len(outcome)} rows")
+        frame, x, outcome, group = self._train(X, y, groups)
         fold = split_patients(outcome, group, _FOLDS, self.seed)
         target = embed_series(self._network, x)[0]
         embedding, score = np.empty_like(target), np.empty(len(x))
@@ -113,16 +115,13 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the names of the columns that stand for the series."""
         return np.array(["series: score", *(f"series: {j + 1}" for j in range(self.width))], dtype=object)
 
-    def _train(self, X: Any, y: Any) -> tuple[pl.DataFrame, Floats, NDArray[np.int64]]:
+    def _train(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
         from nearward.tabular.rare.series_net import train_network
 
         if not isinstance(self.width, int) or self.width < 1:
             raise InputError(f"width must be a whole number from 1, however: width={self.width!r}")
-        frame = to_frame(X)
-        outcome = np.asarray(y).astype(np.float64)
-        if outcome.shape != (frame.height,) or not np.isin(outcome, (0, 1)).all():
-            raise InputError(f"the outcome must be {frame.height} values of 0 or 1, none missing, however: shape {outcome.shape}")
-        event = outcome.astype(np.int64)
+        frame, held, group = read_rows(X, y, groups)
+        _, event = read_event(held, self.positive)
         if min(event.sum(), len(event) - event.sum()) < _FEWEST_EVENTS:
             raise TooFewEvents(int(min(event.sum(), len(event) - event.sum())), _FEWEST_EVENTS, "train an encoder of series")
         lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
@@ -140,7 +139,7 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._scale = np.where(spread > 0, spread, 1.0)
         x = self._scaled(values)
         self._network = train_network(x, event, self.width, self.seed)
-        return frame, x, event
+        return frame, x, event, group
 
     def _read(self, frame: pl.DataFrame) -> Floats:
         values = self._values(frame)

@@ -27,6 +27,7 @@ from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.folds import assign_folds
 from nearward.tabular.frame import to_frame
+from nearward.tabular.rare.reading import read_event, read_rows
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
@@ -79,27 +80,24 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : frame of n rows
-        y : (n,), 0 or 1
+        y : (n,), two values
         groups : (n,), optional
             Patients: no two halves of a pair share one.
 
         Raises
         ------
         InputError
-            Settings outside their range, an outcome that is not 0 or 1.
+            Settings outside their range, an outcome without two values.
         TooFewEvents
             Fewer than 20 events.
         """
         if not 0.5 < self.share < 1 or not self.wrong > 0:
             raise InputError(f"share must lie between .5 and 1 and wrong above 0, however: share={self.share!r}, wrong={self.wrong!r}")
-        frame, outcome = to_frame(X), np.asarray(y, dtype=np.float64)
-        if outcome.shape != (frame.height,) or not np.isin(outcome, (0, 1)).all():
-            raise InputError(f"the outcome must be {frame.height} values of 0 or 1, none missing, however: shape {outcome.shape}")
-        event = outcome.astype(np.int64)
+        frame, values, group = read_rows(X, y, groups)
+        _, event = read_event(values)
         fewest = int(min(event.sum(), len(event) - event.sum()))
         if fewest < _FEWEST_EVENTS:
             raise TooFewEvents(fewest, _FEWEST_EVENTS, "tell steady columns from others")
-        group = np.arange(len(event)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
         encoding = Encoding.fit(self.schema_, rows)
