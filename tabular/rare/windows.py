@@ -21,7 +21,7 @@ from nearward.tabular.errors import InputError, MissingColumns
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 Span = str | int | timedelta | None
 
-_AT, _ROW = "(time)", "(row)"
+_AT, _ROW, _THEN = "(time)", "(row)", "(then)"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _HOUR = 3.6e9  # microseconds
 _STATISTICS = ("min", "max", "slope", "count")
@@ -140,8 +140,8 @@ def regular_series(
     whole = asked.collect_schema()[time].is_integer()
     asked, step = asked.with_row_index(_ROW), _length(every)
     numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in names]
-    known = known.select(patient, _moment(time, whole).alias("(then)"), *numbers).drop_nulls([patient, "(then)"])
-    before = pl.col(_AT) - pl.col("(then)")
+    known = known.select(patient, _moment(time, whole).alias(_THEN), *numbers).drop_nulls([patient, _THEN])
+    before = pl.col(_AT) - pl.col(_THEN)
     met = asked.select(_ROW, patient, _moment(time, whole)).join(known, on=patient).filter(before > 0, before <= step * steps)
     cells = met.group_by(_ROW, (steps - 1 - (before - 1) // step).cast(pl.Int64).alias("(step)")).agg(pl.col(names).mean())
     grid = asked.select(_ROW).join(pl.LazyFrame({"(step)": range(steps)}, schema={"(step)": pl.Int64}), how="cross")
@@ -174,17 +174,25 @@ def _everything(points: pl.LazyFrame, known: pl.LazyFrame, patient: str, names: 
 
 
 def _within(points: pl.LazyFrame, known: pl.LazyFrame, patient: str, names: list[str], span: Span, unit: float) -> pl.LazyFrame:
-    """Minimum, maximum, slope and count of what lies within a span before each point, the span's far end included."""
+    """Minimum, maximum, slope and count of what lies within a span before each point, the span's far end included.
+
+    Time is cut into pieces as long as the span, so that a point meets only what is in its own piece and the one before.
+    """
+    length, piece = _length(span), "(piece)"
+    pieces = pl.concat_list(pl.col(_AT) // length, pl.col(_AT) // length - 1)
+    asked = points.with_columns(pieces.alias(piece)).explode(piece)
+    there = known.rename({_AT: _THEN}).with_columns((pl.col(_THEN) // length).alias(piece))
+    before = pl.col(_AT) - pl.col(_THEN)
+    met = asked.join(there, on=[patient, piece]).filter(before > 0, before <= length)
     found = []
     for name in names:
         value = pl.col(name)
-        at, level = _from_zero(value, unit)
-        slope = _slope(*(term.mean() for term in (at, level, at * level, at**2)))
+        at = pl.when(value.is_not_null()).then(-before / unit)
+        spread = at.var()
+        slope = pl.cov(at, value) / pl.when(spread > 0).then(spread)
         measured = {"min": value.min(), "max": value.max(), "slope": slope, "count": value.count()}
         found += [what.alias(_named(name, key, span)) for key, what in measured.items()]
-    both = pl.concat([known, points.select(patient, _AT)], how="diagonal").sort(patient, _AT)
-    rolled = both.rolling(_AT, period=f"{_length(span)}i", closed="left", group_by=patient).agg(found).unique([patient, _AT], keep="any")
-    return points.join(rolled, on=[patient, _AT], how="left").drop(patient, _AT)
+    return met.group_by(_ROW).agg(found)
 
 
 def _from_zero(value: pl.Expr, unit: float) -> tuple[pl.Expr, pl.Expr]:
