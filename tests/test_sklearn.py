@@ -12,7 +12,7 @@ _TOO_FEW = "the check fits on fewer than 10 events, which are refused by design"
 
 
 class TwoClasses(RiskClassifier):
-    """Says that it knows two classes: the checks then hand it two, where their own third and fourth class have one row, too few to learn."""
+    """Says that it knows two classes, and the checks hand it two: of their own third and fourth there is one row, too few to learn."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
