@@ -218,6 +218,8 @@ def class_columns(scores: ClassScores, classes: NDArray[Any]) -> list[pl.Series]
 
 
 def _refuse(recipe: Recipe) -> None:
+    if recipe.brought:
+        raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
     if recipe.prevalence is not None:
         raise InputError("prevalence is for an outcome with two values: with more there is one for each, and none was asked for")
     if recipe.backbone not in (None, "embedded") or recipe.members != 1 or recipe.adapter:

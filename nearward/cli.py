@@ -66,6 +66,9 @@ def fit(
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
     id: Annotated[str | None, typer.Option(help="Column that names the rows.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(help="Column that names the patients, where patients repeat.", show_default=False)] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Column of the site or source file: checked for a leak, never a feature.", show_default=False)
+    ] = None,
     drop: Names = None,
     expert: Names = None,
     schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
@@ -86,7 +89,7 @@ def fit(
     from nearward.tabular.schema import Column, Schema
 
     frame = read_table(cohort)
-    named = [outcome, *([id] if id else []), *([group] if group else []), *split_names(drop), *split_names(expert)]
+    named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
@@ -96,7 +99,7 @@ def fit(
     else:
         inferred = Schema.infer(frame.drop(split_names(drop)))
         known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
-    known = known.with_roles(outcome=outcome, id=id, group=group, expert=split_names(expert))
+    known = known.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
     show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds

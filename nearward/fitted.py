@@ -7,7 +7,7 @@ Letters: n stored rows, q query rows, m members of the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -24,6 +24,8 @@ from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.backbones import Backbone, find_backbone
+from nearward.tabular.brought import PARTS as BROUGHT_PARTS
+from nearward.tabular.brought import Brought, cross_fit
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn, Numbers
 from nearward.tabular.experts import Kernel, Ridge
@@ -42,7 +44,7 @@ _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
 PLACES = {True: "AWARE encoders", False: "linear metric"}
 PARTS: tuple[type, ...] = (
     Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, LinearMetric, EncoderConfig, Rule,
-    Stack, Calibration, Band, Novelty, Way,
+    Stack, Calibration, Band, Novelty, Way, *BROUGHT_PARTS,
 )  # fmt: skip
 
 
@@ -99,6 +101,8 @@ class FittedRisk:
     trained_prevalence : float
     prevalence : float or None
         Where the model is used, if it differs from where it was trained.
+    brought : tuple of Brought
+        The user's own estimators in the panel.
     """
 
     encoding: Encoding
@@ -111,10 +115,11 @@ class FittedRisk:
     novelty: Novelty
     trained_prevalence: float
     prevalence: float | None
+    brought: tuple[Brought, ...] = ()
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
-        consulted = self._consult(columns(self.encoding, frame, self.panel.own))
+        consulted = self._consult(self._rows(frame))
         stacked = self.stack.log_odds(consulted.members)
         risk = logistic(self.calibration.log_odds(stacked))
         low, high = self.band.around(stacked, risk)
@@ -128,7 +133,11 @@ class FittedRisk:
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
-        return self._consult(columns(self.encoding, frame, self.panel.own)).voted
+        return self._consult(self._rows(frame)).voted
+
+    def _rows(self, frame: pl.DataFrame) -> Columns:
+        own = self.panel.own[: len(self.panel.own) - len(self.brought)]
+        return columns(self.encoding, frame, own, [one.scores(frame) for one in self.brought])
 
     def _consult(self, rows: Columns) -> _Consulted:
         """Ask panel, neighbours and in-context model about q rows."""
@@ -146,7 +155,7 @@ class FittedRisk:
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
-        return share_by_source(self.encoding, self.retriever.gate(columns(self.encoding, frame, self.panel.own).dense))
+        return share_by_source(self.encoding, self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame))))
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
@@ -179,6 +188,7 @@ class Recipe:
     seed : int
     unlabelled : pl.DataFrame or None
         Conformed rows without an outcome, for the encoder's pretext.
+    brought : tuple of estimators
     """
 
     folds: int
@@ -189,6 +199,7 @@ class Recipe:
     prevalence: float | None
     seed: int
     unlabelled: pl.DataFrame | None = None
+    brought: tuple[Any, ...] = ()
 
     def beside(self, schema: Schema, encoding: Encoding) -> tuple[Layout | None, Floats | None]:
         """Return what the encoder's options need beside the rows: the layout of the columns, and unlabelled rows (u, p)."""
@@ -220,8 +231,10 @@ def fit_risk(
     """
     fold = split_patients(outcome, group, recipe.folds, recipe.seed)
     encoding = Encoding.fit(schema, frame)
-    rows = columns(encoding, frame, schema.experts)
-    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
+    brought, said = cross_fit(recipe.brought, schema, frame, outcome, group, fold, tick)
+    rows = columns(encoding, frame, schema.experts, list(said.T))
+    own = (*schema.experts, *(one.name for one in brought))
+    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, own, recipe.seed, tick)
     layout, unlabelled = recipe.beside(schema, encoding)
     retriever, context, head, trials = fit_retriever(
         rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick, layout=layout, unlabelled=unlabelled
@@ -256,6 +269,7 @@ def fit_risk(
         Novelty.fit(distance),
         float(outcome.mean()),
         recipe.prevalence,
+        brought,
     )
     tick("calibration")
     summary = {
@@ -309,11 +323,19 @@ def share_by_source(encoding: Encoding, weight: Floats) -> dict[str, float]:
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
-def columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...]) -> Columns:
-    """Read a conformed frame in the three ways that panel and retriever need; ``own`` names the user's score columns."""
+def columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...], said: Sequence[Floats] = ()) -> Columns:
+    """Read a conformed frame in the three ways that panel and retriever need.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    frame : conformed, q rows
+    own : names of the user's score columns
+    said : what the user's estimators say of the rows, each (q,)
+    """
     numbers = encoding.numbers(frame)
     place = {column.name: j for j, column in enumerate(encoding.number)}
-    return Columns(encoding.dense(numbers), numbers, numbers.value[:, [place[name] for name in own]])
+    return Columns(encoding.dense(numbers), numbers, np.column_stack([numbers.value[:, [place[name] for name in own]], *said]))
 
 
 def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.backbones import find_backbone
 from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
+from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.frame import to_frame
@@ -95,6 +96,7 @@ def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> No
         raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):
         raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+    check_experts(experts)
 
 
 def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
@@ -135,6 +137,22 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
 
 
+def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn of features, and of a site, that tell the outcome without knowing anything of illness.
+
+    Parameters
+    ----------
+    frame, rows : n rows as they came, and conformed
+    schema : Schema
+    outcome : (n,), class numbers from 0
+    group : (n,), patients
+    seed : int
+    """
+    warn_of_giveaways(rows, outcome)
+    for j in range(1, int(outcome.max()) + 1):
+        _warn_of_source(frame, rows, schema, (outcome == j).astype(np.int64), group, seed)
+
+
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
     """Warn of features that equal the outcome (0 or 1, or class numbers), or are missing exactly where it happened or did not."""
     event, classes = outcome == 1, int(outcome.max()) + 1
@@ -154,7 +172,24 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
             found.append(column.name)
     if found:
         told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
-        warnings.warn(told, DataWarning, stacklevel=4)
+        warnings.warn(told, DataWarning, stacklevel=5)
+
+
+def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
+    from nearward.evaluation.sample import Sample
+    from nearward.evaluation.source import leak_of
+
+    for name in schema.named("site"):
+        if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
+            continue
+        try:
+            found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
+        except InputError as error:  # a cohort of one site can still be fitted
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
+            continue
+        if found.leaks:
+            warnings.warn(found.verdict(), DataWarning, stacklevel=5)
 
 
 def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:

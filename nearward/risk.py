@@ -29,12 +29,13 @@ from nearward.inputs import (
     read_groups,
     read_outcome,
     settle_encoder,
-    warn_of_giveaways,
     warn_of_oddities,
+    warn_of_shortcuts,
 )
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
 from nearward.tabular.blocks import fill_lacking
+from nearward.tabular.brought import split_experts
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema
@@ -57,8 +58,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The outcome value that is the event; by default the greater of the two.
     schema : Schema, optional
         Roles and kinds of the columns; inferred by default.
-    experts : sequence of str
-        Number columns that are scores of their own, higher meaning more risk: SOFA, APACHE, a legacy model.
+    experts : sequence
+        Names of number columns that are scores, higher meaning more risk: SOFA, a legacy model; estimators (``OneClass()``), cross-fitted.
     folds : int
         Cross-fitting folds, and encoders.
     encoder : EncoderConfig, optional
@@ -71,8 +72,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Ways of asking the embedded model, averaged: the first reads everything, further ones subsets of the columns and experts in
         contexts of other sizes.
     adapter : bool
-        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model; kept only where the out-of-fold AUPRC rises,
-        skipped under 50 events.
+        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model, from 50 events; kept where the out-of-fold AUPRC rises.
     prevalence : float, optional
         Of the outcome where the model will be used, if it differs from the training rows'; risks are carried there in closed form.
     progress : callable, optional
@@ -106,7 +106,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         positive: Any = None,
         schema: Schema | None = None,
-        experts: Sequence[str] = (),
+        experts: Sequence[Any] = (),
         folds: int = 5,
         encoder: EncoderConfig | None = None,
         backbone: str | Backbone | None = "embedded",
@@ -154,7 +154,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
         classes, outcome = read_outcome(y, frame.height, self.positive, most=MOST_CLASSES)
-        schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
+        columns, brought = split_experts(self.experts)
+        schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
         twice = patient_columns(frame.select(schema.features), group)
@@ -170,7 +171,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        warn_of_giveaways(rows, outcome)
+        warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
         schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
         self.n_features_in_ = frame.width
@@ -178,7 +179,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if names_in(X):
             self.feature_names_in_ = np.array(names_in(X), dtype=object)
         asked = (self.backbone, self.members, self.adapter)
-        recipe = Recipe(self.folds, encoder, *asked, self.prevalence, self.seed, more)
+        recipe = Recipe(self.folds, encoder, *asked, self.prevalence, self.seed, more, brought)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
