@@ -216,7 +216,8 @@ def test_what_it_refuses(tmp_path) -> None:
         nw.RiskClassifier(positive="hypo").fit(frame, diagnosis)
     with pytest.raises(TooFewEvents, match="4 events are too few to tell a class"):
         nw.RiskClassifier().fit(frame, np.where(np.arange(200) < 4, "rare", diagnosis))
-    for how in ({"prevalence": 0.1}, {"members": 2}, {"adapter": True}):
+    refused = [{"prevalence": 0.1}, {"members": 2}, {"adapter": True}, {"experts": [nw.OneClass()]}]
+    for how in (*refused, {"encoder": nw.EncoderConfig(loss="focal")}):
         with pytest.raises(InputError, match="for an outcome with two values"):
             nw.RiskClassifier(**how).fit(frame, diagnosis)
 
