@@ -255,6 +255,5 @@ def test_the_command_line_from_fit_to_score(tmp_path) -> None:
     assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", nearward("similar", "model", "new.parquet", "--row", "3"))
     assert "300 rows of 300 patients, 4 classes" in nearward("inspect", "model")
     assert "for one event, and this model has 4 classes" in nearward("score", "model", "new.parquet", "--out", "scores", code=2)
-    assert "positive names the event" in nearward(
-        "fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x", code=2
-    )
+    named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
+    assert "positive names the event" in nearward(*named, code=2)
