@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,9 +24,7 @@ def draw(table: pl.DataFrame, path: Path) -> None:
         for way, label, colour, mark in _WAYS:
             if not row[way]:
                 continue
-            ends = (
-                [0.0] if way == "0" else [float(part) for part in row[way].replace("(", " ").replace(")", " ").replace("to", " ").split()]
-            )
+            ends = [0.0] if way == "0" else [float(part) for part in re.findall(r"[+-]?\d*\.\d+", row[way])]  # gain, low, high
             if way == "0.3":
                 axes.plot([base + ends[1], base + ends[2]], [at, at], color=colour, linewidth=1.5)
             axes.plot([base + ends[0]], [at], mark, color=colour, markersize=6, label=label if at == 1 else None)
