@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from encoder_page import draw
 from numpy.typing import NDArray
-from page import markdown, replace_part
+from page import DOCS, markdown, replace_part
 from protocol import DATA, cohorts
 from scoring import paired_intervals
 from sklearn.metrics import average_precision_score
@@ -74,6 +75,8 @@ def main() -> None:
         print(table)
     if told.publish:
         replace_part("benchmarks.md", f"encoder {told.part}", markdown(table))
+        if told.part == "blocks":
+            draw(table, DOCS / "pictures" / "block-dropout.svg")
 
 
 class Split:

@@ -148,7 +148,7 @@ def fit_classes(
     Raises
     ------
     InputError
-        What only an outcome of two values can be asked: another backbone, an adapter, a prevalence.
+        What only an outcome of two values can be asked: another backbone, an adapter, a prevalence, experts that are estimators.
     """
     _refuse(recipe)
     classes, fold = int(code.max()) + 1, split_classes(code, group, recipe.folds, recipe.seed)
@@ -222,6 +222,11 @@ def _refuse(recipe: Recipe) -> None:
         raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
     if recipe.prevalence is not None:
         raise InputError("prevalence is for an outcome with two values: with more there is one for each, and none was asked for")
+    if recipe.brought:
+        raise InputError(
+            f"experts that are estimators are for an outcome with two values: leave out {[type(one).__name__ for one in recipe.brought]}, "
+            "or make a column that says whether the event happened"
+        )
     if recipe.backbone not in (None, "embedded") or recipe.members != 1 or recipe.adapter:
         raise InputError(
             "backbone, members and adapter are for an outcome with two values: with more classes the panel and the similar patients "

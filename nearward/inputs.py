@@ -269,6 +269,8 @@ def settle_encoder(
 
     if encoder.head == "simplex" and classes < FEWEST_CLASSES:
         raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
+    if encoder.loss != "cross-entropy" and classes > 2:
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, however: {classes} classes")
     if encoder.block_dropout:
         schema = with_blocks(schema, rows)
         if not blocks_of(schema):

@@ -197,7 +197,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
 
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with what is needed to read them.

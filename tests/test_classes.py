@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -216,7 +219,8 @@ def test_what_it_refuses(tmp_path) -> None:
         nw.RiskClassifier(positive="hypo").fit(frame, diagnosis)
     with pytest.raises(TooFewEvents, match="4 events are too few to tell a class"):
         nw.RiskClassifier().fit(frame, np.where(np.arange(200) < 4, "rare", diagnosis))
-    for how in ({"prevalence": 0.1}, {"members": 2}, {"adapter": True}):
+    refused = [{"prevalence": 0.1}, {"members": 2}, {"adapter": True}, {"experts": [nw.OneClass()]}]
+    for how in (*refused, {"encoder": nw.EncoderConfig(loss="focal")}):
         with pytest.raises(InputError, match="for an outcome with two values"):
             nw.RiskClassifier(**how).fit(frame, diagnosis)
 
@@ -228,3 +232,28 @@ def test_small_classes_are_warned_of() -> None:
         classes, code = read_outcome(np.array([2] * 7 + [5] * 30 + [9] * 30), 67, most=10)
     assert classes.tolist() == [2, 5, 9]
     assert np.bincount(code).tolist() == [7, 30, 30]
+
+
+@pytest.mark.slow
+def test_the_command_line_from_fit_to_score(tmp_path) -> None:
+    frame, diagnosis, _ = ward(300, 4)
+    frame.with_columns(diagnosis=pl.Series(diagnosis)).write_parquet(tmp_path / "cohort.parquet")
+    frame[:20].write_parquet(tmp_path / "new.parquet")
+
+    def nearward(*words: str, code: int = 0) -> str:
+        command = [str(Path(sys.executable).with_name("nearward")), *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    told = nearward("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
+    assert "300 rows, 4 classes" in told
+    assert all(name in told for name in ("healthy", "hyper", "hypo", "mixed"))
+    nearward("score", "model", "new.parquet", "--out", "shares.parquet")
+    assert "risk: mixed" in pl.read_parquet(tmp_path / "shares.parquet").columns
+    assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", nearward("similar", "model", "new.parquet", "--row", "3"))
+    assert "300 rows of 300 patients, 4 classes" in nearward("inspect", "model")
+    assert "for one event, and this model has 4 classes" in nearward("score", "model", "new.parquet", "--out", "scores", code=2)
+    named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
+    assert "positive names the event" in nearward(*named, code=2)
