@@ -25,7 +25,8 @@ from nearward.tabular.rare.pid import PID
 
 Bools = NDArray[np.bool_]
 
-# One unit of log-odds moves the logarithm of the alert rate by about one: with such a plant these gains are far from swinging.
+# One unit of log-odds moves the logarithm of the alert rate by about one. With such a plant, and gains that shrink as the delay grows, the
+# loop is two to three times away from swinging.
 _PROPORTIONAL, _INTEGRAL, _DERIVATIVE = 0.1, 0.25, 0.05
 _EDGE = 1e-9
 _DOUBT = 4.0  # a batch where so many alerts (or events) are expected is believed by half
@@ -169,7 +170,7 @@ class ThresholdController:
     def _begin(self, threshold: float) -> None:
         ends = [float(log_odds(end, _EDGE)) for end in (self.lowest, self.highest)]
         first = min(max(float(log_odds(threshold, _EDGE)), ends[0]), ends[1])
-        gains = (gain / (1 + self._wait) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
+        gains = (gain / (1 + self._wait / 2) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
         self._pid = PID(first, *ends, *gains)
         self.threshold = float(logistic(first))
 
