@@ -117,7 +117,7 @@ def columns(data: Path) -> str:
             if wrong == _WRONG[0]:
                 for column, value, low, high, gained in told.table.iter_rows():
                     each.append((name, column, f"{value:+.3f} ({low:+.3f} to {high:+.3f})", f"{1000 * gained:+.1f} ms"))
-    names = ["cohort", "`wrong`", "kept", "chosen in", "AUPRC, all", "AUPRC, kept", "lost (95 %)", "1,000 rows"]
+    names = ["cohort", "`wrong`", "kept", "chosen in", "AUPRC, all", "AUPRC, kept", "lost (95 %)", "processor time, 1,000 rows"]
     one_by_one = markdown_rows(["cohort", "dropped as well", "AUPRC lost (95 %)", "gained for 1,000 rows"], each)
     return f"{markdown_rows(names, rows)}\n\n{one_by_one}"
 
