@@ -24,6 +24,14 @@ _HOMES = {
     "Estimate": "nearward.evaluation.estimate",
     "FaithCard": "nearward.evaluation.faith",
     "Rules": "nearward.tabular.rules",
+    "Alerts": "nearward.tabular.rare.alerts",
+    "SeriesEncoder": "nearward.tabular.rare.series",
+    "StableColumns": "nearward.tabular.rare.stable",
+    "ThresholdController": "nearward.tabular.rare.controller",
+    "column_costs": "nearward.evaluation.columns",
+    "regular_series": "nearward.tabular.rare.windows",
+    "source_leak": "nearward.evaluation.source",
+    "windows": "nearward.tabular.rare.windows",
     "RiskReport": "nearward.evaluation.risk",
     "compare_risks": "nearward.evaluation.compare",
     "evaluate_risk": "nearward.evaluation.risk",
@@ -34,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Alerts",
     "CellModel",
     "EncoderConfig",
     "Estimate",
@@ -45,11 +54,15 @@ __all__ = [
     "RiskReport",
     "Rules",
     "Schema",
+    "SeriesEncoder",
+    "StableColumns",
     "Synthesizer",
+    "ThresholdController",
     "UnknownGate",
     "WindowGate",
     "__version__",
     "availability",
+    "column_costs",
     "compare_risks",
     "correct_prior",
     "evaluate_risk",
@@ -57,7 +70,10 @@ __all__ = [
     "faith_card",
     "load",
     "read_stamp",
+    "regular_series",
     "screen",
+    "source_leak",
+    "windows",
 ]
 
 

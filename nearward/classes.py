@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.fitted import PARTS, PLACES, Recipe, columns, share_by_source
-from nearward.retrieval.block_dropout import BlockDropout
 from nearward.retrieval.classes import ClassRetriever, fit_class_retriever, vote
 from nearward.retrieval.vote import Context
 from nearward.tabular.artefact import Arrays, pack, unpack
@@ -149,36 +148,34 @@ def fit_classes(
     Raises
     ------
     InputError
-        What only an outcome of two values can be asked: another backbone, an adapter, a prevalence.
+        What only an outcome of two values can be asked: another backbone, an adapter, a prevalence, experts that are estimators.
     """
     _refuse(recipe)
     classes, fold = int(code.max()) + 1, split_classes(code, group, recipe.folds, recipe.seed)
     encoding = Encoding.fit(schema, frame)
     rows = columns(encoding, frame, schema.experts)
     layout, unlabelled = recipe.beside(schema, encoding)
-    if recipe.encoder.block_dropout:
-        BlockDropout.of(layout, recipe.encoder.block_dropout)  # says what is missing before the panels are fitted
     retriever, votes, head, told = fit_class_retriever(rows.dense, code, group, fold, recipe.encoder, recipe.seed, tick, layout, unlabelled)
-    panels, stacks, calibrations, bands, stacked, each, accounts = [], [], [], [], [], [], []
+    panels, stacks, calibrations, bands, distances, each, accounts = [], [], [], [], [], [], []
     for j in range(classes):
         outcome = (code == j).astype(np.int64)
-        panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, lambda words: None)
+        panel, scores, apart = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, lambda words: None)
         members = _members(scores, votes[:, j], head[:, j], retriever.has_head)
         names = [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])]
         stack, left_out, _ = fit_stack(members, outcome, fold, group)
         calibration = Calibration.fit(left_out, outcome)
         panels.append(panel)
+        distances.append(apart)
         stacks.append(stack)
         calibrations.append(calibration)
         bands.append(Band.fit(left_out, outcome))
-        stacked.append(left_out)
         each.append(calibration.log_odds(left_out))
         accounts.append(dict(zip(names, _accounts(outcome, members, stack), strict=True)))
         tick(f"class {j + 1} of {classes}")
     coupling = Coupling.fit(np.column_stack(each), code)
     share = coupling.shares(np.column_stack(each))
     model = FittedClasses(
-        encoding, tuple(panels), retriever, tuple(stacks), tuple(calibrations), tuple(bands), coupling, Novelty.fit(distance)
+        encoding, tuple(panels), retriever, tuple(stacks), tuple(calibrations), tuple(bands), coupling, Novelty.fit(distances[0])
     )
     tick("calibration")
     ranked = [_ranked(code == j, share[:, j]) for j in range(classes)]
@@ -225,6 +222,11 @@ def _refuse(recipe: Recipe) -> None:
         raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
     if recipe.prevalence is not None:
         raise InputError("prevalence is for an outcome with two values: with more there is one for each, and none was asked for")
+    if recipe.brought:
+        raise InputError(
+            f"experts that are estimators are for an outcome with two values: leave out {[type(one).__name__ for one in recipe.brought]}, "
+            "or make a column that says whether the event happened"
+        )
     if recipe.backbone not in (None, "embedded") or recipe.members != 1 or recipe.adapter:
         raise InputError(
             "backbone, members and adapter are for an outcome with two values: with more classes the panel and the similar patients "

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.backbones import find_backbone
-from nearward.tabular.blocks import lacking
+from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
 from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema, unit_slips
+
+if TYPE_CHECKING:
+    from nearward.retrieval.encoder import EncoderConfig
 
 Ints = NDArray[np.int64]
 
@@ -134,11 +137,32 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
 
 
+def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn of features, and of a site, that tell the outcome without knowing anything of illness.
+
+    Parameters
+    ----------
+    frame, rows : n rows as they came, and conformed
+    schema : Schema
+    outcome : (n,), class numbers from 0
+    group : (n,), patients
+    seed : int
+    """
+    warn_of_giveaways(rows, outcome)
+    for j in range(1, int(outcome.max()) + 1):
+        _warn_of_source(frame, rows, schema, (outcome == j).astype(np.int64), group, seed)
+
+
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
-    """Warn of features that equal the outcome, or are missing exactly where it happened or did not."""
-    event = outcome == 1
+    """Warn of features that equal the outcome (0 or 1, or class numbers), or are missing exactly where it happened or did not."""
+    event, classes = outcome == 1, int(outcome.max()) + 1
     found = []
     for column in frame.iter_columns():
+        if classes > 2:
+            pairs = pl.DataFrame({"value": column, "class": outcome}).drop_nulls()
+            if pairs.height > 0.9 * len(outcome) and pairs["value"].n_unique() == pairs.n_unique() == classes:
+                found.append(column.name)
+            continue
         there = column.is_not_null().to_numpy()
         values = column.drop_nulls()
         signs = [(there == event)]
@@ -148,7 +172,24 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
             found.append(column.name)
     if found:
         told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
-        warnings.warn(told, DataWarning, stacklevel=4)
+        warnings.warn(told, DataWarning, stacklevel=5)
+
+
+def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
+    from nearward.evaluation.sample import Sample
+    from nearward.evaluation.source import leak_of
+
+    for name in schema.named("site"):
+        if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
+            continue
+        try:
+            found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
+        except InputError as error:  # a cohort of one site can still be fitted
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
+            continue
+        if found.leaks:
+            warnings.warn(found.verdict(), DataWarning, stacklevel=5)
 
 
 def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
@@ -214,13 +255,31 @@ def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
             raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
 
 
-def check_unlabelled(unlabelled: Any, schema: Schema, pretext: str) -> pl.DataFrame | None:
-    """Return rows without an outcome as the schema wants them; refuse them where nothing would read them."""
+def settle_encoder(
+    encoder: EncoderConfig, schema: Schema, rows: pl.DataFrame, classes: int, unlabelled: Any
+) -> tuple[Schema, pl.DataFrame | None]:
+    """Refuse encoder options that nothing here is for, before anything is fitted.
+
+    Returns
+    -------
+    schema : Schema, with blocks where block dropout needs them
+    unlabelled : conformed rows without an outcome, or None
+    """
+    from nearward.retrieval.simplex import FEWEST_CLASSES
+
+    if encoder.head == "simplex" and classes < FEWEST_CLASSES:
+        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
+    if encoder.loss != "cross-entropy" and classes > 2:
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, however: {classes} classes")
+    if encoder.block_dropout:
+        schema = with_blocks(schema, rows)
+        if not blocks_of(schema):
+            raise InputError(NO_BLOCKS)
     if unlabelled is None:
-        return None
-    if pretext == "none":
+        return schema, None
+    if encoder.pretext == "none":
         raise InputError('unlabelled rows are read by a pretext alone: encoder=EncoderConfig(pretext="masked"), or "views"')
-    return schema.conform(to_frame(unlabelled))
+    return schema, schema.conform(to_frame(unlabelled))
 
 
 def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> None:

@@ -24,17 +24,17 @@ from nearward.inputs import (
     check_backbone,
     check_ids,
     check_parameters,
-    check_unlabelled,
     names_in,
     patient_columns,
     read_groups,
     read_outcome,
-    warn_of_giveaways,
+    settle_encoder,
     warn_of_oddities,
+    warn_of_shortcuts,
 )
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
-from nearward.tabular.blocks import fill_lacking, with_blocks
+from nearward.tabular.blocks import fill_lacking
 from nearward.tabular.brought import split_experts
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
@@ -171,11 +171,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        for j in range(1, len(classes)):
-            warn_of_giveaways(rows, outcome if len(classes) == 2 else (outcome == j).astype(np.int64))
+        warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
-        schema = with_blocks(schema, rows) if encoder.block_dropout else schema
-        more = check_unlabelled(unlabelled, schema, encoder.pretext)
+        schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
         self.n_features_in_ = frame.width
         self.__dict__.pop("feature_names_in_", None)
         if names_in(X):
@@ -199,7 +197,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
 
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with what is needed to read them.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nearward.tabular.blocks import NO_BLOCKS
 from nearward.tabular.errors import InputError
 from nearward.tabular.layout import Layout
 
@@ -50,10 +51,7 @@ class BlockDropout:
             There are no blocks to drop.
         """
         if layout is None or not layout.blocks:
-            raise InputError(
-                "block_dropout needs blocks of columns, and none were found: name them in the schema (nearward schema writes a file; "
-                'give each column measured together the same "block"), or leave block_dropout at 0'
-            )
+            raise InputError(NO_BLOCKS)
         return cls(torch.as_tensor(layout.block), torch.as_tensor(layout.absent, dtype=torch.float32), rate)
 
     def __call__(self, x: Tensor, done: float, dice: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtri
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -33,7 +33,8 @@ _SIZES = EncoderConfig(hidden=128, dropout=0.0)
 _STEPS = 1500
 _FEWEST_ROWS = 50
 _LEFT_OUT = 0.1  # of the rows: they say how far the claimed spread is from the real one
-_USUAL = 1.96  # standard deviations that hold 95 % of a normal's values
+_SHARES = np.array([0.68, 0.8, 0.9, 0.95])
+_USUAL = -ndtri((1 - _SHARES) / 2)  # standard deviations that hold these shares of a normal's values
 _LEAST = 1e-12  # share of a level: beyond, rarer is not rarer
 
 
@@ -113,7 +114,8 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._stretch = np.ones(len(self._layout.value))
         away = np.abs(self._away(rows[held], self._told(x[held])))
         known = np.isfinite(away).sum(axis=0) > 10
-        self._stretch[known] = np.maximum(np.nanquantile(away[:, known], 0.95, axis=0) / _USUAL, 1e-3)
+        spread = np.nanquantile(away[:, known], _SHARES, axis=0) / _USUAL[:, None]  # (shares, columns)
+        self._stretch[known] = np.maximum(spread.mean(axis=0), 1e-3)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearward.retrieval.block_dropout import BlockDropout
+from nearward.retrieval.losses import LOSSES, HeadLoss
 from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.simplex import SimplexHead
 from nearward.tabular.errors import InputError
@@ -63,6 +64,8 @@ class EncoderConfig:
         models that go to sites which lack a block; docs/rare.md has what it buys and costs.
     pretext : "none", "masked" or "views"
         What the encoder learns from rows without their outcomes before the training proper (``retrieval/pretext.py``).
+    loss : "cross-entropy", "focal" or "tversky"
+        Of the plain head, for an outcome of two values (``retrieval/losses.py``).
     head : "plain" or "simplex"
         A learned head; or fixed corners of a simplex with the dot-regression loss, from four classes up (``retrieval/simplex.py``).
     """
@@ -82,14 +85,17 @@ class EncoderConfig:
     head_weight: float = 0.5
     block_dropout: float = 0.0
     pretext: str = "none"
+    loss: str = "cross-entropy"
     head: str = "plain"
 
     def __post_init__(self) -> None:
         if not 0 <= self.block_dropout < 1:
             raise InputError(f"block_dropout must lie in [0, 1), however: block_dropout={self.block_dropout!r}")
-        for name, allowed in (("pretext", ("none", "masked", "views")), ("head", ("plain", "simplex"))):
+        for name, allowed in (("pretext", ("none", "masked", "views")), ("loss", LOSSES), ("head", ("plain", "simplex"))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be one of {list(allowed)}, however: {name}={getattr(self, name)!r}")
+        if self.loss != LOSSES[0] and self.head != "plain":
+            raise InputError(f"loss={self.loss!r} is for the plain head, and head={self.head!r} has a loss of its own: choose one")
 
 
 class AwareEncoder(nn.Module):
@@ -220,7 +226,7 @@ def train_encoder(
 
         warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed)
     lose_blocks = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
-    optimiser = _optimiser(encoder, config)
+    optimiser, loss_of_two = _optimiser(encoder, config), HeadLoss(config.loss, classes)
     rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
     label = torch.as_tensor(outcome, dtype=torch.float32)
     pools = [np.flatnonzero(outcome == k) for k in range(classes)]
@@ -237,7 +243,7 @@ def train_encoder(
         embedding, logit = encoder(seen * kept, dropped)
         y, who = label[index], owner[index]
         loss = soft_nearest_neighbour_loss(embedding, y, encoder.log_temperature.exp(), who[:, None] != who[None, :])
-        loss = loss + config.head_weight * _head_loss(encoder, logit, y)
+        loss = loss + config.head_weight * _head_loss(encoder, logit, y, loss_of_two)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -254,12 +260,12 @@ def _rows_a_class(pools: list[Ints], batch: int, event_share: float) -> list[int
     return [max(2, round(batch * share)) for share in (0.5 / len(pools) + 0.5 * size / size.sum()).tolist()]
 
 
-def _head_loss(encoder: AwareEncoder, logit: Tensor, label: Tensor) -> Tensor:
+def _head_loss(encoder: AwareEncoder, logit: Tensor, label: Tensor, loss_of_two: HeadLoss) -> Tensor:
     if isinstance(encoder.head, SimplexHead):
         return encoder.head.loss(logit, label.long())
     if logit.ndim == 2:
         return F.cross_entropy(logit, label.long())
-    return F.binary_cross_entropy_with_logits(logit, label)
+    return loss_of_two(logit, label)
 
 
 _GLOBAL_DICE = threading.Lock()  # torch draws first weights from a generator that all threads share

@@ -16,9 +16,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema
 
 ALL = "all blocks"
+NO_BLOCKS = (
+    "block_dropout needs blocks of columns, and none were found: name them in the schema (nearward schema writes a file; "
+    'give each column measured together the same "block"), or leave block_dropout at 0'
+)
 _TOGETHER = 0.9  # correlation of two columns' gaps from which on they are one block's
 _SELDOM = 0.01  # gaps in fewer rows than this, or in all but so few, tell nothing
 _PREFIX = re.compile(r"^([^_.:/]+)[_.:/]")
@@ -70,7 +75,7 @@ def availability(frame: pl.DataFrame | pl.LazyFrame, schema: Schema) -> pl.Serie
     Raises
     ------
     MissingColumns
-        The frame lacks columns; see ``fill_lacking``.
+        The frame lacks columns, other than all of a block.
 
     Examples
     --------
@@ -79,7 +84,7 @@ def availability(frame: pl.DataFrame | pl.LazyFrame, schema: Schema) -> pl.Serie
     >>> availability(pl.DataFrame({"age": [60, 70], "na": [140.0, None], "k": [None, None]}), schema).to_list()
     ['all blocks', 'without labs']
     """
-    rows = schema.conform(frame.collect() if isinstance(frame, pl.LazyFrame) else frame)
+    rows = schema.conform(fill_lacking(to_frame(frame), schema))
     blocks = blocks_of(schema)
     gone = {name: rows.select(pl.all_horizontal(pl.col(columns).is_null())).to_series() for name, columns in blocks.items()}
     lacks = pl.DataFrame([series.alias(name) for name, series in gone.items()])

@@ -131,7 +131,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         nobody = ~there.any(axis=1)
         if nobody.any():
             warnings.warn(
-                f"{int(nobody.sum())} of {len(nobody)} rows have no window with a risk: they get the prevalence", DataWarning, stacklevel=2
+                f"{int(nobody.sum())} of {nobody.size} rows have no window with a risk: they get the prevalence", DataWarning, stacklevel=2
             )
         out = np.where(nobody, self._prevalence, logistic(self._calibration.log_odds(log_odds(mixed, _FLOOR))))
         return np.column_stack([1 - out, out])
@@ -166,7 +166,8 @@ def _weights(gate: Floats, there: Bools, features: Floats) -> Floats:
     high = np.where(there.any(axis=1), score.max(axis=1), 0.0)
     raised = np.exp(score - high[:, None])
     total = raised.sum(axis=1, keepdims=True)
-    return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)
+    out: Floats = np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)
+    return out
 
 
 def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, pull: float) -> Floats:
@@ -183,8 +184,10 @@ def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, pull: floa
         gradient = features.T @ (slope[:, None] * weight * (bounded - mixed[:, None])) + 2 * pull / n * gate
         return float(loss), gradient.ravel()
 
-    best: Floats = minimize(objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
-    return best.reshape(shape)
+    best: Floats = minimize(objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x.reshape(
+        shape
+    )
+    return best
 
 
 def _cross_fitted(risk: Floats, there: Bools, features: Floats, outcome: Ints, fold: Ints, pull: float) -> Floats:
