@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/classes.py fit|binary|head [--data DIR] [--seeds 1] [--only CLASS,CLASS] [--publish]
 
 The first letter of a diagnosis gives its class, as the file's own notes group them. Two thirds of the patients are learned from, a
-third is asked about. ``fit``: models of all classes; ``binary``: one binary RiskClassifier a class, class by class (--only: some of them);
-``head``: the encoder alone, a plain head beside the simplex head. What was said lies in out/classes and is not asked again. --publish writes
-docs/benchmarks.md.
+third is asked about. ``fit``: models of all classes; ``binary``: one binary RiskClassifier a class, class by class (--only: some);
+``head``: the encoder alone, a plain head beside the simplex head. What was said lies in out/classes and is not asked again. --publish
+writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -129,9 +129,8 @@ def binaries(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int, only
         for seed in range(seeds):
             train, test = split(code, seed)
             x, event, x_test = frame[train], code[train] == j, frame[test]
-            binary = kept(
-                f"binary.{j}.{seed}", lambda x=x, event=event, x_test=x_test, seed=seed: {"risk": _binary(x, event, x_test, seed)}
-            )
+            asked = x, event, x_test, seed
+            binary = kept(f"binary.{j}.{seed}", lambda asked=asked: {"risk": _binary(*asked)})
             truths.append((code[test] == j).astype(int))
             ours.append(np.load(KEPT / f"ours.{seed}.npz")["share"][:, j])
             theirs.append(binary["risk"])
