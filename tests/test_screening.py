@@ -19,6 +19,7 @@ def made(events: int, far: float, n: int = 400) -> tuple[pl.DataFrame, np.ndarra
     return pl.DataFrame(x, schema=["a", "b", "c"]), outcome
 
 
+@pytest.mark.filterwarnings("ignore:a logistic regression")
 @pytest.mark.parametrize("method", ["dsvdd", "droc"])
 def test_planted_events_are_found_and_usual_ones_are_not(method: str) -> None:
     ranker = nw.OneClass(method=method, steps=60)
