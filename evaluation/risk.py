@@ -17,6 +17,7 @@ from nearward.evaluation.measured import Result, as_dict, error_by_chance, measu
 from nearward.evaluation.metrics import BY_KEY, Use
 from nearward.evaluation.recalibrate import EDGE
 from nearward.evaluation.sample import Sample, read_sample
+from nearward.evaluation.source import SourceLeak, source_leak
 from nearward.evaluation.subgroups import Part, event_strata, judge_parts
 from nearward.tabular.errors import InputError
 
@@ -40,6 +41,8 @@ class RiskReport:
         Calibration error that faultless risks would show on these rows, and the range of 95 % of such errors.
     curves : Curves
     subgroups, strata : list of Part
+    source : SourceLeak or None
+        Whether the site can be told from the other columns, and tracks the outcome; where a site was named.
     notes : tuple of str
         What a reader must know before he believes the numbers.
     """
@@ -51,6 +54,7 @@ class RiskReport:
     curves: Curves
     subgroups: tuple[Part, ...]
     strata: tuple[Part, ...]
+    source: SourceLeak | None
     notes: tuple[str, ...]
 
     def __getitem__(self, key: str) -> Estimate | None:
@@ -103,6 +107,7 @@ def evaluate_risk(
     subgroups: Sequence[str] = (),
     *,
     strata: Sequence[str] = (),
+    site: str | None = None,
     positive: Any = None,
     alert_rate: float = 0.05,
     threshold: float | None = None,
@@ -125,6 +130,9 @@ def evaluate_risk(
         The same metrics within each value; where fewer than 10 rows, events or rows without are, they are withheld.
     strata : names of columns
         Of sites or diagnoses for instance: the same metrics for those with 0 to 9, 10 to 29, … events.
+    site : str, optional
+        Column of the site or the source file: checked for a source leak (``evaluation/source.py``) by all columns that are not named here
+        as outcome, risk or patient.
     positive : value, optional
         Which outcome is the event; by default the greater of the two.
     alert_rate : float
@@ -162,6 +170,10 @@ def evaluate_risk(
             raise InputError(f"{what} {sorted(set(columns) & set(names))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
     sample, parts = read_sample(frame, outcome, [risk], group, positive, [*subgroups, *strata])
+    source = None
+    if site is not None:
+        beside = _features(frame, names, site)
+        source = source_leak(frame, outcome, site, group, features=beside, positive=positive, seed=seed)
     use = Use(alert_rate, sample.events / sample.rows if threshold is None else threshold)
     return RiskReport(
         facts=facts(sample, outcome, group, use, resamples, seed),
@@ -171,8 +183,15 @@ def evaluate_risk(
         curves=draw_curves(sample, risk, use, resamples, seed),
         subgroups=tuple(part for name in subgroups for part in judge_parts(sample, parts[name], use, resamples, seed)),
         strata=tuple(part for name in strata for part in judge_parts(sample, event_strata(parts[name], sample), use, resamples, seed)),
+        source=source,
         notes=_notes(sample, risk, group),
     )
+
+
+def _features(frame: pl.DataFrame | pl.LazyFrame, named: Sequence[str], site: str) -> list[str]:
+    there = frame.collect_schema().names()
+    beside = [name for name in there if name not in (*named, site)]
+    return beside or [named[1]]  # nothing but the risk: can the site be told from it?
 
 
 def check_numbers(resamples: int, seed: int) -> None:

@@ -20,6 +20,7 @@ from nearward.evaluation.withhold import WHY_WITHHELD, WITHHELD
 if TYPE_CHECKING:
     from nearward.evaluation.compare import Comparison
     from nearward.evaluation.risk import RiskReport
+    from nearward.evaluation.source import SourceLeak
 
 _IN_PARTS = (
     "prevalence",
@@ -50,6 +51,8 @@ def risk_page(report: RiskReport, similar: pl.DataFrame | None = None, about_sim
             "Sites, diagnoses or other levels, put together by how many events each has here: does the risk hold where events are few?"
         )
         page.section("By number of events", about, *_parts(report.strata, report.metrics, "Event-count strata"))
+    if report.source is not None:
+        page.section("Source leak", *_source(report.source))
     if similar is not None:
         page.section(
             "Similar patients",
@@ -58,6 +61,16 @@ def risk_page(report: RiskReport, similar: pl.DataFrame | None = None, about_sim
         )
     page.section("How this was made", paragraph(_method(facts)))
     return page
+
+
+def _source(found: SourceLeak) -> tuple[str, ...]:
+    hidden = found.rates.get_column("events").null_count() > 0
+    about = f"Event rate by {found.site!r}, with 95 % intervals." + (f" {WHY_WITHHELD}" if hidden else "")
+    return (
+        paragraph("Can the source of a row be told from its columns, and does it track the outcome? Then a model can learn the source."),
+        notice(f"{found.verdict()[0].upper()}{found.verdict()[1:]}", "warning" if found.leaks else "good"),
+        table(found.shown(), about),
+    )
 
 
 def comparison_page(found: Comparison) -> Page:

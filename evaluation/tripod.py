@@ -111,6 +111,7 @@ def tripod(report: RiskReport) -> dict[str, Any]:
             },
             "subgroups": [part_dict(part) for part in report.subgroups],
             "withheld": WHY_WITHHELD,
+            **({} if report.source is None else {"source_leak": report.source.as_dict()}),
         },
         "23b": [part_dict(part) for part in report.strata] or None,
         "26": {"notes": list(report.notes)},

@@ -66,6 +66,9 @@ def fit(
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
     id: Annotated[str | None, typer.Option(help="Column that names the rows.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(help="Column that names the patients, where patients repeat.", show_default=False)] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Column of the site or source file: checked for a leak, never a feature.", show_default=False)
+    ] = None,
     drop: Names = None,
     expert: Names = None,
     schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
@@ -86,7 +89,7 @@ def fit(
     from nearward.tabular.schema import Column, Schema
 
     frame = read_table(cohort)
-    named = [outcome, *([id] if id else []), *([group] if group else []), *split_names(drop), *split_names(expert)]
+    named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
@@ -96,7 +99,7 @@ def fit(
     else:
         inferred = Schema.infer(frame.drop(split_names(drop)))
         known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
-    known = known.with_roles(outcome=outcome, id=id, group=group, expert=split_names(expert))
+    known = known.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
     show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
@@ -106,6 +109,10 @@ def fit(
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
     model.save(out)
     told = model.summary_["out_of_fold"]
+    if len(model.classes_) > 2:
+        show(_by_class(model.classes_, told["classes"]), "out of fold, each class against the rest")
+        typer.echo(f"{model.summary_['rows']} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        return
     typer.echo(
         f"{model.summary_['rows']} rows, {model.summary_['events']} events; out of fold: AUPRC {told['auprc']:.3f} "
         f"(prevalence {model.summary_['events'] / model.summary_['rows']:.3f}), AUROC {told['auroc']:.3f}. "
@@ -134,10 +141,14 @@ def similar(
         raise InputError(f"row {row} is not in {table}: it has rows 0 to {frame.height - 1}")
     asked = frame[row : row + 1]
     scores = fitted.predict_frame(asked).row(0, named=True)
-    typer.echo(
-        f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote {scores['vote']:.3f}; "
-        f"{scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
-    )
+    if len(fitted.classes_) > 2:
+        shares = ", ".join(f"{name} {scores[f'risk: {name}']:.3f} (vote {scores[f'vote: {name}']:.3f})" for name in fitted.classes_)
+        typer.echo(f"row {row}: {shares}; {scores['n_similar']} similar patients are near; novelty {scores['novelty']:.2f}")
+    else:
+        typer.echo(
+            f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote "
+            f"{scores['vote']:.3f}; {scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
+        )
     gate = ", ".join(f"{name} {share:.0%}" for name, share in fitted.gate(asked).head(6).iter_rows())
     typer.echo(f"what makes patients similar to this one: {gate}")
     found = fitted.similar(asked, k=k)
@@ -155,13 +166,15 @@ def inspect(model: Model) -> None:
     manifest = read_manifest(model)
     size = sum(file["size"] for file in manifest["files"].values())
     typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
-    told = manifest["summary"]
+    told, found = manifest["summary"], manifest["summary"]["out_of_fold"]
+    counted = f"{len(found['classes'])} classes" if "classes" in found else f"{told['events']} events"
     typer.echo(
         f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{told['rows']} rows of {told['patients']} patients, {told['events']} events; retrieval: {told['retrieval']}, {told['context']}"
+        f"{told['rows']} rows of {told['patients']} patients, {counted}; retrieval: {told['retrieval']}, {told['context']}"
     )
     typer.echo(_in_context(told["backbone"]))
-    found = told["out_of_fold"]
+    if "classes" in found:
+        show(_by_class(manifest["classes"], found["classes"]), "out of fold, each class against the rest; below, means over the classes")
     members = pl.DataFrame([{"member": name, **facts} for name, facts in found["members"].items()]).sort("weight", descending=True)
     show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
     fitted = load(model)
@@ -195,6 +208,12 @@ def _in_context(told: dict[str, Any]) -> str:
         words += f": AUPRC {told['auprc_together']:.4f} with it, {told['auprc_panel_alone']:.4f} without; alone {told['auprc']:.4f}"
     adapter = told.get("adapter")
     return words + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
+
+
+def _by_class(classes: Any, told: list[dict[str, Any]]) -> Any:
+    import polars as pl
+
+    return pl.DataFrame([{"class": str(name), **one} for name, one in zip(classes, told, strict=True)])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from nearward import __version__
+from nearward.classes import FittedClasses
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.fitted import FittedRisk
 from nearward.foreign import Foreign, describe
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.artefact import Arrays, read_model, write_model
 from nearward.tabular.backbones import Backbone
+from nearward.tabular.brought import describe as describe_experts
+from nearward.tabular.brought import restored as restored_experts
+from nearward.tabular.brought import split_experts
 from nearward.tabular.errors import ArtefactError
 from nearward.tabular.schema import Schema
 
@@ -38,6 +42,7 @@ def save(model: Any, folder: str | Path) -> None:
             "members": int(model.members),
             "adapter": bool(model.adapter),
         },
+        "experts": describe_experts(split_experts(model.experts)[1]),
         "n_features_in": model.n_features_in_,
         "feature_names_in": getattr(model, "feature_names_in_", np.array([])).tolist(),
         "summary": model.summary_,
@@ -53,13 +58,15 @@ def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
     if "kind" in about:
         raise ArtefactError(f"{folder} holds no risk model but a {about['kind']}")
     schema = Schema.from_json(json.dumps(about["schema"]))
-    fitted = FittedRisk.unpack(about["model"], tensors, backbone)
+    many = len(about["classes"]) > 2
+    fitted: Any = FittedClasses.unpack(about["model"], tensors) if many else FittedRisk.unpack(about["model"], tensors, backbone)
     config = about["config"]
     if config["encoder"] is not None:
         config["encoder"] = EncoderConfig(**config["encoder"])
     if isinstance(config["backbone"], dict):  # an object: the one that the fitted model asks, if it asks one
         config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, Foreign) else None
-    model = kind(**config, positive=about["classes"][1], schema=schema, experts=schema.experts)
+    experts = [*schema.experts, *restored_experts(about.get("experts", []))]
+    model = kind(**config, positive=None if many else about["classes"][1], schema=schema, experts=experts)
     model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]
     model.n_features_in_ = about["n_features_in"]
     if about["feature_names_in"]:

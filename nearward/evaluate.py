@@ -34,6 +34,9 @@ def risk(
         list[str] | None,
         typer.Option(help="Columns of sites or diagnoses: judged apart by how many events each has.", show_default=False),
     ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Column of the site or source file: is it told by the other columns?", show_default=False)
+    ] = None,
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
     report: Report = None,
     json: Json = None,
@@ -55,8 +58,8 @@ def risk(
     if not names:
         raise InputError("--risk names no column")
     if len(names) > 1:
-        if subgroups or strata:
-            raise InputError("--subgroups and --strata are for one risk at a time: name one in --risk")
+        if subgroups or strata or site:
+            raise InputError("--subgroups, --strata and --site are for one risk at a time: name one in --risk")
         found = compare_risks(frame, outcome, names, group, **use)
         _show_results(found.metrics, _counts(scored, found.facts))
         _show_results(
@@ -64,13 +67,16 @@ def risk(
         )
         _write({report: found.to_html, json: found.to_json})
         return
-    alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), **use)
+    alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **use)
     _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
     chance = alone.ece_by_chance
     typer.echo(f"calibration error that faultless risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
     for what, parts in (("subgroups", alone.subgroups), ("event-count strata", alone.strata)):
         if parts:
             _show_parts(parts, what)
+    if alone.source is not None:
+        show(alone.source.shown(), f"event rate by {site}")
+        typer.echo(f"source leak: {alone.source.verdict()}")
     for note in alone.notes:
         typer.echo(f"note: {note}", err=True)
     _write({report: alone.to_html, json: alone.to_json})

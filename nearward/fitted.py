@@ -7,7 +7,7 @@ Letters: n stored rows, q query rows, m members of the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -24,10 +24,13 @@ from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Context, Rule
 from nearward.tabular.artefact import Arrays, pack, unpack
 from nearward.tabular.backbones import Backbone, find_backbone
+from nearward.tabular.brought import PARTS as BROUGHT_PARTS
+from nearward.tabular.brought import Brought, cross_fit
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn, Numbers
 from nearward.tabular.experts import Kernel, Ridge
 from nearward.tabular.folds import split_patients
+from nearward.tabular.layout import Layout
 from nearward.tabular.levels import LevelRates
 from nearward.tabular.panel import Columns, FoldMembers, Panel, fit_panel
 from nearward.tabular.schema import Schema
@@ -38,10 +41,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
-_PLACES = {True: "AWARE encoders", False: "linear metric"}
-_PARTS: tuple[type, ...] = (
+PLACES = {True: "AWARE encoders", False: "linear metric"}
+PARTS: tuple[type, ...] = (
     Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, LinearMetric, EncoderConfig, Rule,
-    Stack, Calibration, Band, Novelty, Way,
+    Stack, Calibration, Band, Novelty, Way, *BROUGHT_PARTS,
 )  # fmt: skip
 
 
@@ -63,6 +66,11 @@ class Scores:
     vote: Floats
     n_similar: Ints
     novelty: Floats
+
+    @property
+    def proba(self) -> Floats:
+        """Probability of no event and of the event (q, 2)."""
+        return np.column_stack([1 - self.risk, self.risk])
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class FittedRisk:
     trained_prevalence : float
     prevalence : float or None
         Where the model is used, if it differs from where it was trained.
+    brought : tuple of Brought
+        The user's own estimators in the panel.
     """
 
     encoding: Encoding
@@ -105,10 +115,11 @@ class FittedRisk:
     novelty: Novelty
     trained_prevalence: float
     prevalence: float | None
+    brought: tuple[Brought, ...] = ()
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
-        consulted = self._consult(_columns(self.encoding, frame, self.panel.own))
+        consulted = self._consult(self._rows(frame))
         stacked = self.stack.log_odds(consulted.members)
         risk = logistic(self.calibration.log_odds(stacked))
         low, high = self.band.around(stacked, risk)
@@ -122,7 +133,11 @@ class FittedRisk:
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
-        return self._consult(_columns(self.encoding, frame, self.panel.own)).voted
+        return self._consult(self._rows(frame)).voted
+
+    def _rows(self, frame: pl.DataFrame) -> Columns:
+        own = self.panel.own[: len(self.panel.own) - len(self.brought)]
+        return columns(self.encoding, frame, own, [one.scores(frame) for one in self.brought])
 
     def _consult(self, rows: Columns) -> _Consulted:
         """Ask panel, neighbours and in-context model about q rows."""
@@ -140,11 +155,7 @@ class FittedRisk:
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
-        weight = self.retriever.gate(_columns(self.encoding, frame, self.panel.own).dense)
-        total: dict[str, float] = {}
-        for (_, source), value in zip(self.encoding.outputs, weight, strict=True):
-            total[source] = total.get(source, 0.0) + float(value) / len(weight)
-        return dict(sorted(total.items(), key=lambda item: -item[1]))
+        return share_by_source(self.encoding, self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame))))
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
@@ -155,7 +166,7 @@ class FittedRisk:
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays, given: Backbone | None = None) -> FittedRisk:
         """Rebuild what ``pack`` took apart; ``given`` is the backbone where the model asks one that no file can hold."""
-        parts = unpack(packed, tensors, {part.__name__: part for part in _PARTS})
+        parts = unpack(packed, tensors, {part.__name__: part for part in PARTS})
         state, backbone = parts["backbone"], None
         if state is not None:
             backbone = Foreign.from_state(state, given) if "backbone" in state else Embedded.from_state(state)
@@ -175,6 +186,9 @@ class Recipe:
     adapter : bool
     prevalence : float or None
     seed : int
+    unlabelled : pl.DataFrame or None
+        Conformed rows without an outcome, for the encoder's pretext.
+    brought : tuple of estimators
     """
 
     folds: int
@@ -184,6 +198,16 @@ class Recipe:
     adapter: bool
     prevalence: float | None
     seed: int
+    unlabelled: pl.DataFrame | None = None
+    brought: tuple[Any, ...] = ()
+
+    def beside(self, schema: Schema, encoding: Encoding) -> tuple[Layout | None, Floats | None]:
+        """Return what the encoder's options need beside the rows: the layout of the columns, and unlabelled rows (u, p)."""
+        if not self.encoder.block_dropout and self.encoder.pretext == "none":
+            return None, None
+        block_of = {column.name: column.block for column in schema.columns if column.block is not None}
+        rows = None if self.unlabelled is None else encoding.dense(encoding.numbers(self.unlabelled))
+        return Layout.of(encoding, block_of), rows
 
 
 def fit_risk(
@@ -207,9 +231,14 @@ def fit_risk(
     """
     fold = split_patients(outcome, group, recipe.folds, recipe.seed)
     encoding = Encoding.fit(schema, frame)
-    rows = _columns(encoding, frame, schema.experts)
-    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, tick)
-    retriever, context, head, trials = fit_retriever(rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick)
+    brought, said = cross_fit(recipe.brought, schema, frame, outcome, group, fold, tick)
+    rows = columns(encoding, frame, schema.experts, list(said.T))
+    own = (*schema.experts, *(one.name for one in brought))
+    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, own, recipe.seed, tick)
+    layout, unlabelled = recipe.beside(schema, encoding)
+    retriever, context, head, trials = fit_retriever(
+        rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick, layout=layout, unlabelled=unlabelled
+    )
     trained = retriever.has_head
     members = _members(scores, context.vote, head, trained)
     names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
@@ -240,6 +269,7 @@ def fit_risk(
         Novelty.fit(distance),
         float(outcome.mean()),
         recipe.prevalence,
+        brought,
     )
     tick("calibration")
     summary = {
@@ -257,7 +287,7 @@ def fit_risk(
                 name: {"auprc": float(average_precision_score(outcome, column)), "weight": float(weight)}
                 for name, column, weight in zip(names, members.T, stack.weight, strict=True)
             },
-            "contexts": [{"places": _PLACES[trial.learned], **asdict(trial.rule), "vote_auprc": trial.auprc} for trial in trials],
+            "contexts": [{"places": PLACES[trial.learned], **asdict(trial.rule), "vote_auprc": trial.auprc} for trial in trials],
         },
         "context": asdict(retriever.rule),
     }
@@ -266,10 +296,10 @@ def fit_risk(
 
 def _retrieval(learned: bool, trials: list[RuleTrial]) -> str:
     if learned:
-        return _PLACES[True]
+        return PLACES[True]
     tried = any(trial.learned for trial in trials)
     why = "out of fold the encoders' vote does not rank clearly better" if tried else "too few patients or events for encoders"
-    return f"{_PLACES[False]}: {why}"
+    return f"{PLACES[False]}: {why}"
 
 
 def _fit_backbone(
@@ -285,10 +315,27 @@ def _fit_backbone(
     return foreign, risk, {"name": found.name}
 
 
-def _columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...]) -> Columns:
+def share_by_source(encoding: Encoding, weight: Floats) -> dict[str, float]:
+    """Sum the weights of encoded columns (p,), their mean 1, by source column: shares that sum to 1, the largest first."""
+    total: dict[str, float] = {}
+    for (_, source), value in zip(encoding.outputs, weight, strict=True):
+        total[source] = total.get(source, 0.0) + float(value) / len(weight)
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...], said: Sequence[Floats] = ()) -> Columns:
+    """Read a conformed frame in the three ways that panel and retriever need.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    frame : conformed, q rows
+    own : names of the user's score columns
+    said : what the user's estimators say of the rows, each (q,)
+    """
     numbers = encoding.numbers(frame)
     place = {column.name: j for j, column in enumerate(encoding.number)}
-    return Columns(encoding.dense(numbers), numbers, numbers.value[:, [place[name] for name in own]])
+    return Columns(encoding.dense(numbers), numbers, np.column_stack([numbers.value[:, [place[name] for name in own]], *said]))
 
 
 def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:

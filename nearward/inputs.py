@@ -3,45 +3,61 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.backbones import find_backbone
+from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
+from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema, unit_slips
+
+if TYPE_CHECKING:
+    from nearward.retrieval.encoder import EncoderConfig
 
 Ints = NDArray[np.int64]
 
 FEWEST_EVENTS = 10
+FEWEST_IN_CLASS = 5  # one a fold, in five folds; under ten rows a class is warned of
+MOST_CLASSES = 10
 _FEWEST_WITHOUT = 2  # one a fold, in two folds
 _MOST_MEMBERS = 32
+_ODD = {
+    "unit slips": "values far outside the training range (over 32 times), a slip of units?",
+    "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
+    "unseen": "categories that no training patient had:",
+    "blocks": "a whole block of columns is missing in every row, and risks rest on the others (does this site not measure it?):",
+}
 
 
-def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any], Ints]:
-    """Turn an outcome into 0 and 1.
+def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tuple[NDArray[Any], Ints]:
+    """Turn an outcome into 0 and 1, or into class numbers.
 
     Parameters
     ----------
-    y : Series or array-like of n values, two of them different
+    y : Series or array-like of n values, two of them different, or up to ``most``
     rows : int, n
     positive : value, optional
         Which value is the event; by default the greater of the two.
+    most : int
+        Classes at the most.
 
     Returns
     -------
-    classes : (2,), the two values, the event last
-    outcome : (n,), 0 or 1
+    classes : (2,), the two values, the event last; (c,) in order where there are more
+    outcome : (n,), 0 or 1; class numbers from 0 where there are more
 
     Raises
     ------
     InputError
-        Missing values; one value, or more than two; lengths that differ; an event value that does not occur.
+        Missing values; one value, or more than ``most``; lengths that differ; an event value that does not occur.
     TooFewEvents
-        Fewer than 10 events.
+        Fewer than 10 events, or than 5 rows of a class.
     """
     if y is None:
         raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
@@ -55,7 +71,9 @@ def read_outcome(y: Any, rows: int, positive: Any = None) -> tuple[NDArray[Any],
         raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
-    classes = _two_classes(pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values), values)
+    classes = _classes(pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values), values, most)
+    if len(classes) > 2:
+        return classes, _class_numbers(classes, values, positive)
     if positive is not None:
         if not (classes == positive).any():
             raise InputError(f"no row has the outcome value named as positive ({positive!r}, {type(positive).__name__})")
@@ -78,6 +96,7 @@ def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> No
         raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):
         raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+    check_experts(experts)
 
 
 def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
@@ -118,11 +137,32 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
 
 
+def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn of features, and of a site, that tell the outcome without knowing anything of illness.
+
+    Parameters
+    ----------
+    frame, rows : n rows as they came, and conformed
+    schema : Schema
+    outcome : (n,), class numbers from 0
+    group : (n,), patients
+    seed : int
+    """
+    warn_of_giveaways(rows, outcome)
+    for j in range(1, int(outcome.max()) + 1):
+        _warn_of_source(frame, rows, schema, (outcome == j).astype(np.int64), group, seed)
+
+
 def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
-    """Warn of features that equal the outcome, or are missing exactly where it happened or did not."""
-    event = outcome == 1
+    """Warn of features that equal the outcome (0 or 1, or class numbers), or are missing exactly where it happened or did not."""
+    event, classes = outcome == 1, int(outcome.max()) + 1
     found = []
     for column in frame.iter_columns():
+        if classes > 2:
+            pairs = pl.DataFrame({"value": column, "class": outcome}).drop_nulls()
+            if pairs.height > 0.9 * len(outcome) and pairs["value"].n_unique() == pairs.n_unique() == classes:
+                found.append(column.name)
+            continue
         there = column.is_not_null().to_numpy()
         values = column.drop_nulls()
         signs = [(there == event)]
@@ -132,11 +172,46 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
             found.append(column.name)
     if found:
         told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
+        warnings.warn(told, DataWarning, stacklevel=5)
+
+
+def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
+    """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
+    from nearward.evaluation.sample import Sample
+    from nearward.evaluation.source import leak_of
+
+    for name in schema.named("site"):
+        if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
+            continue
+        try:
+            found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
+        except InputError as error:  # a cohort of one site can still be fitted
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
+            continue
+        if found.leaks:
+            warnings.warn(found.verdict(), DataWarning, stacklevel=5)
+
+
+def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
+    """Return the place of each value among more than two classes (n,)."""
+    if positive is not None:
+        raise InputError(
+            f"positive names the event of an outcome with two values, this one has {len(classes)}: leave it out for a share a class, "
+            "or make a column that says whether the event happened"
+        )
+    code = np.searchsorted(classes, values).astype(np.int64)
+    least = int(np.bincount(code).min())
+    if least < FEWEST_IN_CLASS:
+        raise TooFewEvents(least, FEWEST_IN_CLASS, "tell a class (the outcome's rarest; put rare ones together)")
+    if least < FEWEST_EVENTS:
+        small = int((np.bincount(code) < FEWEST_EVENTS).sum())
+        told = f"{small} of {len(classes)} classes have fewer than {FEWEST_EVENTS} rows: their shares are little more than their frequency"
         warnings.warn(told, DataWarning, stacklevel=4)
+    return code
 
 
-def _two_classes(series: pl.Series, values: NDArray[Any]) -> NDArray[Any]:
-    """Return the two values, sorted; anything but two is an error."""
+def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return the different values, sorted; fewer than two or more than ``most`` are an error."""
     floats = series.dtype.is_float()
     missing = int(series.null_count()) + (int(series.is_nan().sum()) if floats else 0)
     if missing:
@@ -146,8 +221,13 @@ def _two_classes(series: pl.Series, values: NDArray[Any]) -> NDArray[Any]:
     classes = np.unique(values)
     if len(classes) < 2:
         raise InputError("the outcome is the same in every row: one class only, nothing to learn")
-    if len(classes) > 2:
-        kind = "continuous" if floats and bool((series != series.round()).any()) else "multiclass"
+    kind = "continuous" if floats and bool((series != series.round()).any()) else "multiclass"
+    if len(classes) > most or (kind == "continuous" and len(classes) > 2):
+        if most > 2 and kind == "multiclass":
+            raise InputError(
+                f"the outcome has {len(classes)} different values, at most {most} classes can be told apart: put rare ones together. "
+                "Unknown label type: if it is a measurement, make a yes or no of it first"
+            )
         raise InputError(
             f"the outcome has {len(classes)} different values, an event happens or it does not. Unknown label type: {kind}. "
             f"Only binary classification is supported. The type of the target is {kind}"
@@ -161,13 +241,64 @@ def _series(values: NDArray[Any]) -> pl.Series:
     return pl.Series("outcome", values)
 
 
+def names_in(X: Any) -> list[str]:
+    """Return a frame's column names; none for an array, or where a name is no text."""
+    names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
+    return names if all(isinstance(name, str) for name in names) else []
+
+
+def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
+    """Refuse an id column that repeats."""
+    for name in schema.named("id"):
+        if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
+            extra = frame.height - frame.get_column(name).n_unique()
+            raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
+
+
+def settle_encoder(
+    encoder: EncoderConfig, schema: Schema, rows: pl.DataFrame, classes: int, unlabelled: Any
+) -> tuple[Schema, pl.DataFrame | None]:
+    """Refuse encoder options that nothing here is for, before anything is fitted.
+
+    Returns
+    -------
+    schema : Schema, with blocks where block dropout needs them
+    unlabelled : conformed rows without an outcome, or None
+    """
+    from nearward.retrieval.simplex import FEWEST_CLASSES
+
+    if encoder.head == "simplex" and classes < FEWEST_CLASSES:
+        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
+    if encoder.loss != "cross-entropy" and classes > 2:
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, however: {classes} classes")
+    if encoder.block_dropout:
+        schema = with_blocks(schema, rows)
+        if not blocks_of(schema):
+            raise InputError(NO_BLOCKS)
+    if unlabelled is None:
+        return schema, None
+    if encoder.pretext == "none":
+        raise InputError('unlabelled rows are read by a pretext alone: encoder=EncoderConfig(pretext="masked"), or "views"')
+    return schema, schema.conform(to_frame(unlabelled))
+
+
+def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> None:
+    """Warn, one kind of oddity a warning, of what ``oddities`` finds."""
+    for kind, counts in oddities(rows, schema, encoding).items():
+        if counts:
+            told = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
+            warnings.warn(f"{_ODD[kind]} {told}", DataWarning, stacklevel=4)
+
+
 def oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> dict[str, dict[str, int]]:
     """Count what conformed rows hold that no stored row held.
 
     Returns
     -------
     dict
-        By kind (``unit slips``, ``gaps``: missing where no stored row misses, ``unseen``: categories), rows a column; only what is there.
+        By kind (``unit slips``, ``gaps``: missing where no stored row misses, ``unseen``: categories), rows a column; and ``blocks``
+        that no row has a value of, rows a block. Only what is there.
     """
     gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
-    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen(rows)}
+    blocks = dict.fromkeys(lacking(rows, schema), rows.height)
+    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen(rows), "blocks": blocks}

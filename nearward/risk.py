@@ -15,12 +15,27 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.classes import ClassScores, class_columns, fit_classes, name_outcomes
 from nearward.disk import restored, save
 from nearward.explain import similar_rows
 from nearward.fitted import Recipe, Scores, fit_risk
-from nearward.inputs import check_backbone, check_parameters, oddities, patient_columns, read_groups, read_outcome, warn_of_giveaways
+from nearward.inputs import (
+    MOST_CLASSES,
+    check_backbone,
+    check_ids,
+    check_parameters,
+    names_in,
+    patient_columns,
+    read_groups,
+    read_outcome,
+    settle_encoder,
+    warn_of_oddities,
+    warn_of_shortcuts,
+)
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.tabular.backbones import Backbone
+from nearward.tabular.blocks import fill_lacking
+from nearward.tabular.brought import split_experts
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.schema import Schema
@@ -30,15 +45,10 @@ _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records
 _ID = "(id)"
 SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
 _OUTPUTS = (*SCORES, "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
-_ODD = {
-    "unit slips": "values far outside the training range (over 32 times), a slip of units?",
-    "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
-    "unseen": "categories that no training patient had:",
-}
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Risk of a rare outcome, from similar past patients and a panel of experts.
+    """Risk of a rare outcome, from similar past patients and a panel of experts; of two classes, or of up to ten.
 
     Parameters
     ----------
@@ -48,8 +58,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The outcome value that is the event; by default the greater of the two.
     schema : Schema, optional
         Roles and kinds of the columns; inferred by default.
-    experts : sequence of str
-        Number columns that are scores of their own, higher meaning more risk: SOFA, APACHE, a legacy model.
+    experts : sequence
+        Names of number columns that are scores, higher meaning more risk: SOFA, a legacy model; estimators (``OneClass()``), cross-fitted.
     folds : int
         Cross-fitting folds, and encoders.
     encoder : EncoderConfig, optional
@@ -62,8 +72,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Ways of asking the embedded model, averaged: the first reads everything, further ones subsets of the columns and experts in
         contexts of other sizes.
     adapter : bool
-        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model; kept only where the out-of-fold AUPRC rises,
-        skipped under 50 events.
+        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model, from 50 events; kept where the out-of-fold AUPRC rises.
     prevalence : float, optional
         Of the outcome where the model will be used, if it differs from the training rows'; risks are carried there in closed form.
     progress : callable, optional
@@ -71,7 +80,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : (2,), the outcome values, the event last
+    classes_ : (2,), the outcome values, the event last; (c,) in order where there are more
     schema_ : Schema
     summary_ : dict, account of the training; its figures are out of fold
     n_features_in_ : int
@@ -97,7 +106,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         positive: Any = None,
         schema: Schema | None = None,
-        experts: Sequence[str] = (),
+        experts: Sequence[Any] = (),
         folds: int = 5,
         encoder: EncoderConfig | None = None,
         backbone: str | Backbone | None = "embedded",
@@ -118,32 +127,35 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.prevalence = prevalence
         self.progress = progress
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> RiskClassifier:
+    def fit(self, X: Any, y: Any, groups: Any = None, unlabelled: Any = None) -> RiskClassifier:
         """Fit on a cohort.
 
         Parameters
         ----------
         X : frame of n rows
             pl.DataFrame, pl.LazyFrame, a pandas or Arrow table, or an array of shape (n, d).
-        y : (n,), the outcome, two values
+        y : (n,), the outcome, two values; or up to ten, each then a class with its own share
         groups : (n,), optional
             The patient of each row, where patients repeat; no split ever parts a patient's rows. By default the schema's
             ``group`` column, where it has one.
+        unlabelled : frame, optional
+            More rows, of patients whose outcome is unknown, for the encoder's ``pretext``.
 
         Raises
         ------
         InputError
             What cannot be used, by column name and row count.
         TooFewEvents
-            Fewer than 10 events.
+            Fewer than 10 events, or than 5 rows of one of several classes.
         """
         check_parameters(self.seed, self.folds, self.prevalence, self.experts)
         check_backbone(self.backbone, self.members, self.adapter)
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
-        classes, outcome = read_outcome(y, frame.height, self.positive)
-        schema = (self.schema or Schema.infer(frame)).with_roles(expert=list(self.experts))
+        classes, outcome = read_outcome(y, frame.height, self.positive, most=MOST_CLASSES)
+        columns, brought = split_experts(self.experts)
+        schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
         twice = patient_columns(frame.select(schema.features), group)
@@ -155,33 +167,38 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name in schema.experts:
             if schema[name].kind != "number":
                 raise InputError(f"the expert column {name!r} is text: a score must be a number")
-        self._check_ids(schema, frame)
+        check_ids(schema, frame)
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        warn_of_giveaways(rows, outcome)
+        warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
+        encoder = self.encoder or EncoderConfig()
+        schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
         self.n_features_in_ = frame.width
-        self._remember_names(X)
+        self.__dict__.pop("feature_names_in_", None)
+        if names_in(X):
+            self.feature_names_in_ = np.array(names_in(X), dtype=object)
         asked = (self.backbone, self.members, self.adapter)
-        recipe = Recipe(self.folds, self.encoder or EncoderConfig(), *asked, self.prevalence, self.seed)
+        recipe = Recipe(self.folds, encoder, *asked, self.prevalence, self.seed, more, brought)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
-        self._model, self.summary_ = fit_risk(schema, rows, outcome, group, recipe, tick)
+        fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
+        self._model, self.summary_ = fit_model(schema, rows, outcome, group, recipe, tick)
         ids = schema.named("id")
         known_as = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         self._records = rows.with_columns(known_as.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class, the event's last: (q, 2)."""
-        risk = self._score(self._conform(self._frame(X))).risk
-        return np.column_stack([1 - risk, risk])
+        """Return the probability of each class, the event's last: (q, 2), or (q, c)."""
+        proba: NDArray[np.float64] = self._score(self._conform(self._frame(X))).proba
+        return proba
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""
-        risk = self.predict_proba(X)[:, 1]
-        return np.asarray(self.classes_[(risk > 0.5).astype(int)])
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
 
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with what is needed to read them.
@@ -198,10 +215,12 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The id column where the schema has one, else ``row``; ``risk`` with its band ``low`` to ``high``;
             ``n_similar``, how many patients of the context are as near as usual; ``novelty``, the share of stored patients who are
             less unusual (above .99: outside the training population); ``vote``, the similar patients' own share of events.
+            With more than two classes: ``class``, the likeliest, and for each class ``risk: name``, ``low: name`` (the band is that
+            of this class against the rest), ``high: name`` and ``vote: name``.
         """
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
-        return pl.DataFrame([self._row_ids(frame), *score_columns(scores)])
+        return pl.DataFrame([self._row_ids(frame), *score_columns(scores, self.classes_)])
 
     def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
         """Return the patients whose vote each row's is, the weightiest first.
@@ -216,14 +235,15 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         pl.DataFrame
             The row's id, ``rank``, ``patient`` (its id in the training cohort, or its row number there), ``weight``,
-            ``outcome``, ``distance`` (in its encoder's embedding), ``floored`` (there only because of the class floor), and
-            ``differs``: the features that set the two apart most, as ``name: this row → that patient``.
+            ``outcome`` (its class, where there are more than two), ``distance`` (in its
+            encoder's embedding), ``floored`` (there only because of the class floor), and ``differs``: the features that set the two
+            apart most, as ``name: this row → that patient``.
         """
         if k is not None and k < 1:
             raise InputError(f"k must be at least 1, however: k={k}")
         frame = self._frame(X)
         rows = self._conform(frame)
-        return similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k)
+        return name_outcomes(similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k), self.classes_)
 
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return what makes patients similar: each column's share of the encoders' mean gate.
@@ -286,57 +306,41 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         if frame.height == 0:
             raise InputError("the frame has 0 rows (0 sample(s) while a minimum of 1 is required): nobody to score")
-        rows = self.schema_.conform(frame)
+        rows = self.schema_.conform(fill_lacking(frame, self.schema_))
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)
-        for kind, counts in oddities(rows, self.schema_, self._model.encoding).items():
-            if counts:
-                told = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
-                warnings.warn(f"{_ODD[kind]} {told}", DataWarning, stacklevel=3)
+        warn_of_oddities(rows, self.schema_, self._model.encoding)
         return rows
 
-    def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Scores:
-        parts = []
+    def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
+        parts: list[Any] = []
         for part in rows.iter_slices(_BATCH):
             parts.append(self._model.score(part))
             if progress is not None:
                 progress(part.height)
-        return Scores(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Scores)))
+        kind = type(parts[0])
+        return kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
 
     def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
-        self._check_ids(self.schema_, frame)
+        check_ids(self.schema_, frame)
         ids = [name for name in self.schema_.named("id") if name in frame.columns]
         if not ids:
             return pl.int_range(frame.height, eager=True).alias("row")
         return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])
 
-    @staticmethod
-    def _check_ids(schema: Schema, frame: pl.DataFrame) -> None:
-        for name in schema.named("id"):
-            if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
-                extra = frame.height - frame.get_column(name).n_unique()
-                raise InputError(
-                    f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups"
-                )
-
-    def _remember_names(self, X: Any) -> None:
-        self.__dict__.pop("feature_names_in_", None)
-        names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
-        if names and all(isinstance(name, str) for name in names):
-            self.feature_names_in_ = np.array(names, dtype=object)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
 
 
-def score_columns(scores: Scores) -> list[pl.Series]:
+def score_columns(scores: Scores | ClassScores, classes: NDArray[Any]) -> list[pl.Series]:
     """Return scores as the columns that ``predict_frame`` promises."""
+    if isinstance(scores, ClassScores):
+        return class_columns(scores, classes)
     return [pl.Series(name, getattr(scores, name)) for name in SCORES]
 
 

@@ -30,6 +30,7 @@ from nearward.retrieval.encoder import (
 from nearward.retrieval.index import Shard
 from nearward.retrieval.metric import LinearMetric, fit_linear_metric
 from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
+from nearward.tabular.layout import Layout
 from nearward.tabular.workers import side_by_side
 
 Floats = NDArray[np.float64]
@@ -188,6 +189,8 @@ def fit_retriever(
     seed: int,
     tick: Callable[[str], None],
     rules: tuple[Rule, ...] = RULES,
+    layout: Layout | None = None,
+    unlabelled: Floats | None = None,
 ) -> tuple[Retriever, Context, Floats, list[RuleTrial]]:
     """Fit linear metrics, train encoders where there is enough to learn from, and keep the encoders where they rank clearly better.
 
@@ -204,6 +207,7 @@ def fit_retriever(
     seed : int
     tick : called with a few words after each piece of work
     rules : candidates
+    layout, unlabelled : optional, as ``train_encoder``
 
     Returns
     -------
@@ -221,7 +225,7 @@ def fit_retriever(
 
     def encoder_of(f: int) -> AwareEncoder:
         seen = fold != f
-        return train_encoder(x[seen], outcome[seen], group[seen], config, seed + f)
+        return train_encoder(x[seen], outcome[seen], group[seen], config, seed + f, layout, unlabelled)
 
     def done(f: int) -> None:
         tick(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {folds}")

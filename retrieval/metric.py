@@ -68,7 +68,7 @@ def fit_linear_metric(x: Floats, outcome: Ints, group: Ints, seed: int) -> Linea
     direction = _discriminant(x, outcome, patient)
     spread, along = float((x * weight).var(axis=0).sum()), float((x @ direction).var())
     direction = direction * np.sqrt(_RISK_SHARE * spread / along) if along > 0 else direction
-    matrix = _principal(np.column_stack([np.diag(weight), direction]), x)
+    matrix = principal(np.column_stack([np.diag(weight), direction]), x)
     sample = np.random.default_rng(seed).permutation(len(x))[:_SAMPLE]
     place = x[sample] @ matrix
     squared = ((place[:, None, :] - place[None, :, :]) ** 2).sum(axis=2)
@@ -93,7 +93,7 @@ def _discriminant(x: Floats, outcome: Ints, patient: Ints) -> Floats:
     return best[0].weight[1:]
 
 
-def _principal(matrix: Floats, x: Floats) -> Floats:
+def principal(matrix: Floats, x: Floats) -> Floats:
     """Turn the places to their principal axes on these rows, and keep the first ``_WIDTH``."""
     if matrix.shape[1] <= _WIDTH:
         return matrix

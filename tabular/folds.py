@@ -67,3 +67,47 @@ def split_patients(outcome: Ints, group: Ints, folds: int, seed: int) -> Ints:
         f"the rows can't be split: {patients} patients, {affected} of them with the event. At least 4 patients are needed, "
         "and both outcomes among those that are left when half of them are set aside."
     )
+
+
+def split_classes(code: Ints, group: Ints, folds: int, seed: int) -> Ints:
+    """Deal the rows of c classes into up to ``folds`` folds, patients whole, each class spread evenly: what is left beside any has all.
+
+    A patient with rows of several classes is dealt as one of the rarest of them.
+
+    Parameters
+    ----------
+    code : (n,), class numbers from 0
+    group : (n,), patient numbers from 0
+    folds, seed : int
+
+    Raises
+    ------
+    InputError
+        No such split: nearly all rows of a class belong to one patient.
+
+    Examples
+    --------
+    >>> fold = split_classes(np.array([0, 0, 1, 1, 2, 2]), np.arange(6), folds=5, seed=0)
+    >>> [len(set(rows)) for rows in fold.reshape(3, 2).tolist()]  # the two rows of a class lie apart
+    [2, 2, 2]
+    """
+    patients, size = int(group.max()) + 1, np.bincount(code)
+    rank = np.argsort(np.argsort(size, kind="stable"), kind="stable")  # 0: the rarest class
+    rarest = np.full(patients, len(size))
+    np.minimum.at(rarest, group, rank[code])
+    shuffled = np.random.default_rng(seed).permutation(patients)
+    for count in range(min(folds, patients // 2), 1, -1):
+        fold_of, start = np.empty(patients, dtype=np.int64), 0
+        for kind in range(len(size)):
+            chosen = shuffled[rarest[shuffled] == kind]
+            fold_of[chosen] = (start + np.arange(len(chosen))) % count
+            start = (start + len(chosen)) % count
+        fold = fold_of[group]
+        inside = np.zeros((count, len(size)), dtype=np.int64)
+        np.add.at(inside, (fold, code), 1)
+        if (inside < size).all() and (inside.sum(axis=1) > 0).all():
+            return fold
+    raise InputError(
+        f"the rows can't be split: {patients} patients in {len(size)} classes, and nearly all rows of a class belong to one patient. "
+        "Every class must be there when the patients of a fold are set aside: put rare classes together, or gather more patients."
+    )

@@ -22,7 +22,7 @@ import polars as pl
 from nearward.tabular.cells import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
-Role = Literal["feature", "expert", "id", "group", "outcome", "time", "protected", "ignore"]
+Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category"]
 
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
@@ -38,7 +38,8 @@ class Column:
     name : str
     role : str
         ``feature``; ``expert`` (a score whose owner believes that higher means more risk, such as SOFA); ``id``;
-        ``group`` (the patient, where patients repeat); ``outcome``; ``time``; ``protected`` (kept for subgroup tables,
+        ``group`` (the patient, where patients repeat); ``outcome``; ``time``; ``site`` (or the source file: checked for a leak before
+        fitting, never a feature); ``protected`` (kept for subgroup tables,
         never a feature); ``ignore``.
     kind : str
         ``number`` or ``category``.

@@ -161,14 +161,24 @@ def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) ->
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
-    model = ExtraTreesClassifier(trees, random_state=seed, **how).fit(x, outcome)
+    return _shares(ExtraTreesClassifier(trees, random_state=seed, **how).fit(x, outcome), x.shape[1])
+
+
+def random_forest(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
+    """Grow a random forest; as ``extra_trees``, by scikit-learn's RandomForestClassifier."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    return _shares(RandomForestClassifier(trees, random_state=seed, **how).fit(x, outcome), x.shape[1])
+
+
+def _shares(model: Any, columns: int) -> Forest:
     parts = []
     for tree in (estimator.tree_ for estimator in model.estimators_):
         node = tree.__getstate__()["nodes"]
-        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / trees
+        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / len(model.estimators_)
         feature = np.where(tree.children_left == -1, _LEAF, tree.feature)
         parts.append((feature, tree.threshold, tree.children_left, tree.children_right, node["missing_go_to_left"], event_share))
-    return _pack(parts, base=0.0, columns=x.shape[1])
+    return _pack(parts, base=0.0, columns=columns)
 
 
 def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:

@@ -64,7 +64,7 @@ def write_summary(
     for share, count in (("flagged_share", "flagged"), ("novel_share", "novel")):
         found = wilson(told[count], scored) if scored else None
         told[share] = None if found is None else {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
-    for kind, name in (("unit slips", "unit_slips"), ("gaps", "gaps"), ("unseen", "unseen_categories")):
+    for kind, name in (("unit slips", "unit_slips"), ("gaps", "gaps"), ("unseen", "unseen_categories"), ("blocks", "missing_blocks")):
         told[name] = _total([one["odd"].get(kind, {}) for one in sidecars])
     told["repeated_ids"] = _repeated_ids(ledger, sidecars)
     told["drift"] = _drift(model, sidecars)
@@ -87,6 +87,7 @@ def summary_table(told: Mapping[str, Any]) -> pl.DataFrame:
         ("unit_slips", "values over 32 times outside the training range"),
         ("gaps", "missing where no training patient missed"),
         ("unseen_categories", "categories no training patient had"),
+        ("missing_blocks", "a whole block missing in every row of a shard"),
     ):
         if told[name]:
             rows.append((label, ", ".join(f"{column}: {count}" for column, count in told[name].items())))

@@ -69,6 +69,11 @@ class LoadedModel:
         held = read_manifest(folder).get("bins")
         self._bins = () if held is None else bins_from_json(held)
         self._fitted = load(folder)
+        if len(self._fitted.classes_) > 2:
+            raise InputError(
+                f"a scoring job is for one event, and this model has {len(self._fitted.classes_)} classes: name a file to write "
+                "(--out shares.parquet), one table at a time"
+            )
         if model_hash(folder) != self.model:
             raise ArtefactError(f"{folder} was replaced while it was being read: run again")
 
@@ -76,12 +81,13 @@ class LoadedModel:
         """Score q rows of raw columns."""
         from nearward.inputs import oddities
         from nearward.risk import score_columns
+        from nearward.tabular.blocks import fill_lacking
 
         fitted = self._fitted
-        rows = fitted.schema_.conform(frame)
+        rows = fitted.schema_.conform(fill_lacking(frame, fitted.schema_))
         odd = oddities(rows, fitted.schema_, fitted._model.encoding)
         bins = {one.column: one.counted(rows.get_column(one.column)).tolist() for one in self._bins}
-        return Scored(pl.DataFrame(score_columns(fitted._score(rows))), odd, bins)
+        return Scored(pl.DataFrame(score_columns(fitted._score(rows), fitted.classes_)), odd, bins)
 
 
 def score_shard(ledger: Ledger, shard: Shard, scorer: Scorer) -> int:

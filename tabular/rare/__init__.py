@@ -1,0 +1,1 @@
+"""The rare-outcome toolbox: remedies of other fields in their tabular form, one a file, each off until it is asked for."""
