@@ -1,7 +1,7 @@
 """The rare-outcome toolbox beside doing nothing: every method on thinned cohorts, with paired intervals.
 
-    .venv/bin/python benchmarks/rare.py [--data DIR] [--only TASK,TASK] [--rates .1,.01,.005] [--seeds 3] [--methods NAME,NAME]
-                                        [--again NAME,NAME] [--publish]
+    .venv/bin/python benchmarks/rare.py [--data DIR] [--only TASK,TASK] [--rates .1,.01,.005] [--seeds 3] [--methods "NAME;NAME"]
+                                        [--again "NAME;NAME"] [--publish]
 
 Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
 seed has test patients of its own. What a method said of a cell lies in out/rare and is not asked again, unless named with --again.
@@ -48,17 +48,17 @@ def main() -> None:
     asked.add_argument("--only", default=",".join(TASKS), help="names of tasks, with commas")
     asked.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES))
     asked.add_argument("--seeds", type=int, default=SEEDS)
-    asked.add_argument("--methods", default=",".join(METHODS), help="names, with commas")
-    asked.add_argument("--again", default="", help="names of methods to ask again, with commas")
+    asked.add_argument("--methods", default=";".join(METHODS), help="names, with semicolons")
+    asked.add_argument("--again", default="", help="names of methods to ask again, with semicolons")
     asked.add_argument("--publish", action="store_true")
     told = asked.parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
-    methods = [name for name in METHODS if name in told.methods.split(",")]
+    methods = [name for name in METHODS if name in told.methods.split(";")]
     rates = [float(rate) for rate in told.rates.split(",")]
     found = []
     for cell in cells(told.data, told.only.split(","), rates, told.seeds):
         for method in methods:
-            scored = ask(cell, method, again=method in told.again.split(","))
+            scored = ask(cell, method, again=method in told.again.split(";"))
             if scored is not None:
                 times = scored.seconds / cell.plain_seconds
                 events = int(cell.outcome.sum())

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from itertools import product
 
 import numpy as np
 import polars as pl
 from page import markdown_rows, replace_part
-from protocol import DATA
-from rare_cell import KEPT, RATES, SEEDS, Cell, Floats, Method, Scored
+from protocol import DATA, cohorts
+from rare_cell import KEPT, RATES, SEEDS, Cell, Floats, Method, Scored, draw_cell
 from rare_page import _beside as beside
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -38,6 +39,7 @@ from nearward.tabular.rare.members import Encoded
 
 _FOLDS = 3
 VOTE, MEAN = "class-aware alerts", "mean of the same three"
+_KEPT_AS = {VOTE: "class-aware-alerts", MEAN: "mean-of-the-same-three"}
 
 
 _VOTED: dict[str, tuple[pl.DataFrame, float]] = {}  # of the last cell: two methods share it
@@ -124,14 +126,15 @@ METHODS: dict[str, Method] = {
 
 def main() -> None:
     """Compare alerts pair by pair on the cells that were asked, and say which stage decided how often."""
-    from rare import TASKS, cells
-
+    tasks = {cohort.name: cohort for cohort in cohorts(DATA)}
     parts: dict[float, list[Measured]] = {}
     stages = []
-    for cell in cells(DATA, list(TASKS), list(RATES), SEEDS):
-        held = {name: KEPT / f"{cell.name}.{kept}.npz" for name, kept in ((VOTE, "class-aware-alerts"), (MEAN, "mean-of-the-same-three"))}
+    for seed, rate, task in product(range(SEEDS), RATES, tasks):
+        held = {name: KEPT / f"{task}.{rate:g}.{seed}.{kept}.npz" for name, kept in _KEPT_AS.items()}
         if not all(path.exists() for path in held.values()):
             continue
+        cell = draw_cell(tasks[task], rate, seed)
+        assert cell is not None
         alerts = {VOTE: np.load(held[VOTE])["alert"].astype(float), MEAN: (np.load(held[MEAN])["risk"] >= cell.rate).astype(float)}
         patient = np.unique(cell.test_groups, return_inverse=True)[1]
         sample = Sample(cell.test_outcome.astype(float), alerts, patient)

@@ -134,8 +134,8 @@ def draw_cell(cohort: Cohort, rate: float, seed: int) -> Cell | None:
     group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
     asked = assign_folds(cohort.outcome, group, SEEDS, 0) == seed
     draw = np.random.default_rng([seed, round(1e4 * rate)])
-    stored = _thinned(draw, np.flatnonzero(~asked), cohort.outcome, rate, _STORED)
-    test = _thinned(draw, np.flatnonzero(asked), cohort.outcome, rate, _ASKED.get(rate, _ASKED_RARER))
+    stored = thinned(draw, np.flatnonzero(~asked), cohort.outcome, rate, _STORED)
+    test = thinned(draw, np.flatnonzero(asked), cohort.outcome, rate, _ASKED.get(rate, _ASKED_RARER))
     if min(cohort.outcome[stored].sum(), cohort.outcome[test].sum()) < FEWEST:
         return None
     train = cohort.features[stored]
@@ -146,7 +146,7 @@ def draw_cell(cohort: Cohort, rate: float, seed: int) -> Cell | None:
     return Cell(cohort.name, rate, *parts[0], *parts[1], schema, seed)
 
 
-def _thinned(draw: np.random.Generator, rows: Rows, outcome: Rows, rate: float, most: int) -> Rows:
+def thinned(draw: np.random.Generator, rows: Rows, outcome: Rows, rate: float, most: int) -> Rows:
     """Draw at most ``most`` of the rows so that the share ``rate`` of them has the event."""
     shuffled = draw.permutation(rows)
     with_it, without = shuffled[outcome[shuffled] == 1], shuffled[outcome[shuffled] == 0]

@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/rare_drift.py [--data DIR] [--runs 20]
 
 Diabetes among the respondents of BRFSS 2015: gradient boosting learns from 10,000; the others come in 120 weeks of 400, drawn so that the
-event rate stays at 14 %, rises to 30 %, stays, and falls to 8 % overnight. Writes its part of docs/rare.md and its picture.
+event rate stays at 14 %, rises to 30 %, stays, and falls to 8 % overnight; from then on milder cases come (drawn by the fourth power of
+1 - risk), which a prevalence that drifts alone would not bring. Writes its part of docs/rare.md and its picture.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from nearward.tabular.rare.members import Encoded
 _LEARNED, _PAST, _WEEKS, _ROWS, _DELAY = 10_000, 4_000, 120, 400, 4
 _RATES = np.concatenate([np.full(30, 0.14), np.linspace(0.14, 0.30, 25), np.full(30, 0.30), np.full(35, 0.08)])
 _TARGET_RATE, _TARGET_RECALL = 0.05, 0.5
-_PERIODS = {"as at first": (10, 30), "risen": (60, 85), "fallen": (95, 120)}
+_MILDER = 85  # the week
+_PERIODS = {"as at first": (10, 30), "risen": (60, 85), "fallen, milder cases": (100, 120)}
 
 
 def main() -> None:
@@ -50,10 +52,13 @@ def simulate(risk: Floats, outcome: Rows, past: Rows, left: Rows, seed: int) -> 
     """Go through the weeks once: a fixed threshold and a controller for either target."""
     draw_ = np.random.default_rng([7, seed])
     pools = [left[outcome[left] == k] for k in (0, 1)]
+    mild = (1 - risk[pools[1]]) ** 4
     weeks = []
     for week, rate in enumerate(_RATES):
         events = draw_.binomial(_ROWS, rate)
-        chosen = np.concatenate([draw_.choice(pools[0], _ROWS - events, replace=False), draw_.choice(pools[1], events, replace=False)])
+        chance = mild / mild.sum() if week >= _MILDER else None
+        ill = draw_.choice(pools[1], events, replace=False, p=chance)
+        chosen = np.concatenate([draw_.choice(pools[0], _ROWS - events, replace=False), ill])
         weeks.append(pl.DataFrame({"week": week, "risk": risk[chosen], "event": outcome[chosen]}))
     frame = pl.concat(weeks)
     by_rate = nw.ThresholdController(target_alert_rate=_TARGET_RATE).start(risk[past])

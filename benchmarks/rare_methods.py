@@ -1,10 +1,18 @@
-"""Adapters of the benchmark: the untouched model, logistic regression, resampling, one-class."""
+"""Adapters of the benchmark: the untouched model, logistic regression, the resampling recipe, one-class experts in the panel."""
 
 from __future__ import annotations
 
+import time
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
 from baselines import baselines
 from rare_cell import Cell, Method, Scored
 from rare_page import LOGISTIC, UNTOUCHED
+
+import nearward as nw
 
 
 def _untouched(cell: Cell) -> Scored:
@@ -12,7 +20,31 @@ def _untouched(cell: Cell) -> Scored:
 
 
 def _logistic(cell: Cell) -> Scored:
-    return Scored(baselines()["LogisticRegression"](cell.train, cell.outcome, cell.test))
+    return Scored(np.asarray(baselines()["LogisticRegression"](cell.train, cell.outcome, cell.test)))
 
 
-METHODS: dict[str, Method] = {UNTOUCHED: _untouched, LOGISTIC: _logistic}
+def _resampled(cell: Cell, **how: Any) -> Scored:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nw.Resampled(seed=cell.seed, schema=cell.schema, **how).fit(cell.train, cell.outcome, groups=cell.groups)
+        return Scored(model.predict_proba(cell.test)[:, 1], model.predict_uncorrected(cell.test))
+
+
+def _one_class(cell: Cell, method: Any) -> Scored:
+    began = time.process_time()
+    model = cell.fit(experts=[nw.OneClass(method=method, seed=cell.seed)])
+    spent = time.process_time() - began
+    return Scored(cell.risk(model), seconds=spent)
+
+
+METHODS: dict[str, Method] = {
+    UNTOUCHED: _untouched,
+    LOGISTIC: _logistic,
+    "trees, no correction": partial(_resampled, sampler=None),
+    "trees, SMOTE": partial(_resampled, sampler="smote"),
+    "trees, under-sampling": partial(_resampled, sampler="under"),
+    "forest, no correction": partial(_resampled, sampler=None, learner="forest"),
+    "forest, SMOTE": partial(_resampled, sampler="smote", learner="forest"),
+    "one-class expert, DSVDD": partial(_one_class, method="dsvdd"),
+    "one-class expert, DROC": partial(_one_class, method="droc"),
+}

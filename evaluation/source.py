@@ -210,7 +210,7 @@ def _told(features: pl.DataFrame, schema: Schema, place: Ints, fold: Ints, seed:
             weight += trees.feature_importances_
     sources = list(dict.fromkeys(source for _, source in encoding.outputs))
     number = np.array([sources.index(source) for _, source in encoding.outputs])
-    return score, np.bincount(number, weight), sources
+    return score, np.bincount(number, weight).astype(np.float64), sources
 
 
 def _area(events: list[Floats], scores: list[Floats], patient: Ints, seed: int) -> Estimate:
@@ -218,7 +218,7 @@ def _area(events: list[Floats], scores: list[Floats], patient: Ints, seed: int) 
     rankings = [Ranking(event, score) for event, score in zip(events, scores, strict=True)]
 
     def areas(weight: NDArray[Any]) -> Floats:
-        return np.nanmean([ranking.count(weight[:, ranking.order]).auroc() for ranking in rankings], axis=0)
+        return np.asarray(np.nanmean([ranking.count(weight[:, ranking.order]).auroc() for ranking in rankings], axis=0))
 
     value = float(areas(np.ones((1, len(patient)), dtype=np.uint16))[0])
     fewest = min(len(np.unique(patient[event == 1])) for event in events)

@@ -16,6 +16,7 @@ _HOMES = {
     "EncoderConfig": "nearward.retrieval.encoder",
     "OneClass": "nearward.tabular.rare.one_class",
     "CellModel": "nearward.retrieval.cells",
+    "UnknownGate": "nearward.tabular.rare.unknown",
     "WindowGate": "nearward.tabular.rare.window_gate",
     "availability": "nearward.tabular.blocks",
     "NearwardError": "nearward.tabular.errors",
@@ -37,6 +38,7 @@ _HOMES = {
     "faith_card": "nearward.evaluation.faith",
     "export_synthetic": "nearward.export",
     "read_stamp": "nearward.synth.stamp",
+    "screen": "nearward.screening",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "StableColumns",
     "Synthesizer",
     "ThresholdController",
+    "UnknownGate",
     "WindowGate",
     "__version__",
     "availability",
@@ -68,6 +71,7 @@ __all__ = [
     "load",
     "read_stamp",
     "regular_series",
+    "screen",
     "source_leak",
     "windows",
 ]

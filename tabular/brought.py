@@ -122,11 +122,9 @@ def describe(estimators: Sequence[Any]) -> list[dict[str, Any]]:
                 f"the expert {name} is an estimator of your own, and nearward writes no pickle: the model works in this process, but "
                 f"can't be saved. Give its score as a column instead (experts=['column']), or use one of ours: {sorted(OWN)}."
             )
-    told = [{"kind": type(e).__name__, "params": e.get_params(deep=False)} for e in estimators]
-    for one in told:
-        if isinstance(one["params"].get("schema"), Schema):
-            one["params"]["schema"] = one["params"]["schema"].to_json()
-    return told
+    return [
+        {"kind": type(e).__name__, "params": {name: _plain(value) for name, value in e.get_params(deep=False).items()}} for e in estimators
+    ]
 
 
 def restored(told: Sequence[dict[str, Any]]) -> list[Any]:
@@ -136,6 +134,13 @@ def restored(told: Sequence[dict[str, Any]]) -> list[Any]:
         schema = one["params"].get("schema")
         made.append(OWN[one["kind"]](**one["params"] | ({"schema": Schema.from_json(schema)} if schema else {})))
     return made
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON knows it."""
+    if isinstance(value, Schema):
+        return value.to_json()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _names(estimators: Sequence[Any]) -> list[str]:

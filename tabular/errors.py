@@ -28,9 +28,10 @@ class TooFewEvents(InputError):
     """There are too few events to learn or to judge a risk from."""
 
     def __init__(self, events: int, needed: int, what: str = "fit a risk model") -> None:
+        instead = " nearward.screen ranks rows from one event up." if what == "fit a risk model" and events else ""
         super().__init__(
             f"refused: {events} events are too few to {what}; at least {needed} are needed. "
-            "Gather more patients with the outcome, or widen its definition."
+            f"Gather more patients with the outcome, or widen its definition.{instead}"
         )
 
 

@@ -122,6 +122,9 @@ def test_one_patient_proves_little() -> None:
     risk, event = np.linspace(0.5, 0.9, 40), np.ones(40, dtype=np.int64)
     assert _believed_from(risk, event, np.arange(40), 0.5) == 0.5
     assert _believed_from(risk, event, np.zeros(40, dtype=np.int64), 0.5) == np.inf
+    lucky = np.zeros(40, dtype=np.int64)
+    lucky[-4:] = 1
+    assert _believed_from(risk, lucky, np.arange(40), 0.01) == np.inf  # four events among the first ten are no proof
     assert _believed_from(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0.5) == np.inf
 
 

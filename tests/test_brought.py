@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ def test_experts_are_columns_or_estimators() -> None:
 
 def test_description_makes_the_same_estimator_again() -> None:
     schema = rows()[0]
-    asked = OneClass(method="droc", steps=7, schema=schema)
-    (again,) = restored(describe([asked]))
+    asked = OneClass(method="droc", steps=np.int64(7), schema=schema)
+    (again,) = restored(json.loads(json.dumps(describe([asked]))))
     assert again.get_params() == asked.get_params()
     with pytest.raises(InputError, match="Remembers is an estimator of your own"):
         describe([asked, Remembers()])

@@ -151,6 +151,9 @@ def test_refusals_of_columns() -> None:
         windows(LABS.with_columns(pl.lit(1).alias("lactate: last")), LABS, patient="who", time="hour")
     with pytest.raises(InputError, match="alike"):
         windows(LABS.with_columns(pl.lit(1).alias("who")), LABS, patient="who", time="hour")
+    clock = LABS.with_columns(hour=pl.lit(datetime(2020, 1, 1, 9)))
+    with pytest.raises(InputError, match=r"Datetime.* in the moments, Date in"):  # who knows at nine what that day brings
+        windows(clock, LABS.with_columns(hour=pl.lit(date(2020, 1, 1))), patient="who", time="hour")
     dated = LABS.with_columns(hour=pl.lit(date(2020, 1, 1)))
     with pytest.raises(InputError, match="6 h"):
         windows(dated, dated, patient="who", time="hour", spans=["6 h"])

@@ -35,7 +35,7 @@ Bools = NDArray[np.bool_]
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
 _FEWEST_EVENTS = 10
-_FEWEST_ISOLATED = 10  # patients behind a member's right to be believed alone
+_FEWEST_ISOLATED, _FEWEST_RIGHT = 10, 5  # patients, and events among them, behind a member's right to be believed alone
 _BOOSTS = (1.0, 1.25, 1.5, 2.0, 3.0)
 _MARGIN = 0.1  # log-odds around the threshold within which the mean risk does not decide
 _MISCALIBRATED = (0.5, 2.0)  # observed / expected events
@@ -261,7 +261,8 @@ def _believed_from(risk: Floats, event: Ints, patient: Ints, floor: float) -> fl
     first[np.unique(patient[order], return_index=True)[1]] = 1
     patients = np.cumsum(first)  # alerts on one patient are not so many proofs
     last_of_equals = np.append(np.diff(risk[order]) != 0, True)[: len(order)]
-    good = (_wilson_low(right / alerts, patients) >= floor) & (patients >= _FEWEST_ISOLATED) & last_of_equals
+    proven = (patients >= _FEWEST_ISOLATED) & (right >= _FEWEST_RIGHT)  # where 1 % is enough, one event of ten would do by chance
+    good = (_wilson_low(right / alerts, patients) >= floor) & proven & last_of_equals
     return float(risk[order][np.flatnonzero(good)[-1]]) if good.any() else math.inf
 
 

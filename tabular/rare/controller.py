@@ -11,7 +11,6 @@ References
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,11 @@ from nearward.tabular.rare.pid import PID
 
 Bools = NDArray[np.bool_]
 
-# One unit of log-odds moves the logarithm of the alert rate by about one: with such a plant these gains are far from swinging.
+# One unit of log-odds moves the logarithm of the alert rate by about one. With such a plant, and gains that shrink as the delay grows, the
+# loop is two to three times away from swinging.
 _PROPORTIONAL, _INTEGRAL, _DERIVATIVE = 0.1, 0.25, 0.05
 _EDGE = 1e-9
+_MOST = 2.0  # an error beyond is no worse: one odd batch must not turn everything over
 _DOUBT = 4.0  # a batch where so many alerts (or events) are expected is believed by half
 
 
@@ -114,13 +115,14 @@ class ThresholdController:
         """
         raised = np.asarray(alerted, dtype=bool)
         if self.target_alert_rate is not None:
-            expected, there = self.target_alert_rate * len(raised), float(raised.sum())
-            off = math.log((there + 0.5) / (expected + 0.5))
+            expected = self.target_alert_rate * len(raised)
+            off = (float(raised.sum()) - expected) / expected
         else:
             event = _events(outcome, len(raised))
-            found, expected, target = float(raised[event].sum()), float(event.sum()), float(self.target_recall or 0)
-            off = math.log((found + 0.5) / (expected - found + 0.5)) - math.log((target * expected + 0.5) / ((1 - target) * expected + 0.5))
-        if expected > 0:
+            expected, target = float(event.sum()), float(self.target_recall or 0)
+            off = (float(raised[event].mean()) - target) / (target * (1 - target)) if expected else 0.0
+        if expected > 0:  # errors in proportion, not their logarithms: what is summed to nothing is then the mean that was promised
+            off = min(max(off, -_MOST), _MOST)
             self.threshold = float(logistic(self._pid.step(off * expected / (expected + _DOUBT))))
         return self.threshold
 
@@ -169,7 +171,7 @@ class ThresholdController:
     def _begin(self, threshold: float) -> None:
         ends = [float(log_odds(end, _EDGE)) for end in (self.lowest, self.highest)]
         first = min(max(float(log_odds(threshold, _EDGE)), ends[0]), ends[1])
-        gains = (gain / (1 + self._wait) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
+        gains = (gain / (1 + self._wait / 2) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
         self._pid = PID(first, *ends, *gains)
         self.threshold = float(logistic(first))
 

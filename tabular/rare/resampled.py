@@ -197,7 +197,7 @@ def _resample(sampler: str | None, x: Singles, outcome: Ints, as_category: NDArr
     elif as_category.all():
         how = SMOTEN(k_neighbors=near, random_state=seed)
     elif as_category.any():
-        how = SMOTENC(categorical_features=np.flatnonzero(as_category), k_neighbors=near, random_state=seed)
+        how = SMOTENC(categorical_features=np.flatnonzero(as_category).tolist(), k_neighbors=near, random_state=seed)
     else:
         how = SMOTE(k_neighbors=near, random_state=seed)
     made, label = how.fit_resample(x, outcome)

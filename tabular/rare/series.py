@@ -130,8 +130,8 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("no column holds lists: lay the measurements on a grid first (nearward.regular_series)")
         values = self._values(frame)
         self.steps_ = values.shape[2]
-        measured = np.isfinite(values)
-        never = [name for name, there in zip(self.columns_, measured.any(axis=(0, 2)).tolist(), strict=True) if not there]
+        counted = np.isfinite(values).sum(axis=(0, 2))  # (c,)
+        never = [name for name, count in zip(self.columns_, counted, strict=True) if not count]
         if never:
             raise InputError(f"columns {never} hold no measurement at all: leave them out")
         self._centre = np.nanmean(values, axis=(0, 2))[None, :, None]

@@ -21,7 +21,7 @@ from nearward.tabular.errors import InputError, MissingColumns
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 Span = str | int | timedelta | None
 
-_AT, _ROW = "(time)", "(row)"
+_AT, _ROW, _THEN, _AGO = "(time)", "(row)", "(then)", "(ago)"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _HOUR = 3.6e9  # microseconds
 _STATISTICS = ("min", "max", "slope", "count")
@@ -140,10 +140,10 @@ def regular_series(
     whole = asked.collect_schema()[time].is_integer()
     asked, step = asked.with_row_index(_ROW), _length(every)
     numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in names]
-    known = known.select(patient, _moment(time, whole).alias("(then)"), *numbers).drop_nulls([patient, "(then)"])
-    before = pl.col(_AT) - pl.col("(then)")
-    met = asked.select(_ROW, patient, _moment(time, whole)).join(known, on=patient).filter(before > 0, before <= step * steps)
-    cells = met.group_by(_ROW, (steps - 1 - (before - 1) // step).cast(pl.Int64).alias("(step)")).agg(pl.col(names).mean())
+    known = known.select(patient, _moment(time, whole), *numbers).drop_nulls([patient, _AT])
+    points = asked.select(_ROW, patient, _moment(time, whole)).drop_nulls()
+    place = (steps - 1 - (pl.col(_AGO) - 1) // step).cast(pl.Int64).alias("(step)")
+    cells = _met(points, known, patient, step * steps).group_by(_ROW, place).agg(pl.col(names).mean())
     grid = asked.select(_ROW).join(pl.LazyFrame({"(step)": range(steps)}, schema={"(step)": pl.Int64}), how="cross")
     lists = grid.join(cells, on=[_ROW, "(step)"], how="left").group_by(_ROW).agg(pl.col(names).sort_by("(step)"))
     out = asked.join(lists, on=_ROW, how="left").sort(_ROW).drop(_ROW)
@@ -178,13 +178,25 @@ def _within(points: pl.LazyFrame, known: pl.LazyFrame, patient: str, names: list
     found = []
     for name in names:
         value = pl.col(name)
-        at, level = _from_zero(value, unit)
-        slope = _slope(*(term.mean() for term in (at, level, at * level, at**2)))
+        at = pl.when(value.is_not_null()).then(-pl.col(_AGO) / unit)
+        spread = at.var()
+        slope = pl.cov(at, value) / pl.when(spread > 0).then(spread)
         measured = {"min": value.min(), "max": value.max(), "slope": slope, "count": value.count()}
         found += [what.alias(_named(name, key, span)) for key, what in measured.items()]
-    both = pl.concat([known, points.select(patient, _AT)], how="diagonal").sort(patient, _AT)
-    rolled = both.rolling(_AT, period=f"{_length(span)}i", closed="left", group_by=patient).agg(found).unique([patient, _AT], keep="any")
-    return points.join(rolled, on=[patient, _AT], how="left").drop(patient, _AT)
+    return _met(points, known, patient, _length(span)).group_by(_ROW).agg(found)
+
+
+def _met(points: pl.LazyFrame, known: pl.LazyFrame, patient: str, length: int) -> pl.LazyFrame:
+    """Pair each point with what was measured before it, at most ``length`` ago.
+
+    Time is cut into pieces of that length, so that a point meets only what is in its own piece and the one before.
+    """
+    piece = "(piece)"
+    pieces = pl.concat_list(pl.col(_AT) // length, pl.col(_AT) // length - 1)
+    asked = points.with_columns(pieces.alias(piece)).explode(piece)
+    there = known.rename({_AT: _THEN}).with_columns((pl.col(_THEN) // length).alias(piece))
+    met = asked.join(there, on=[patient, piece]).with_columns((pl.col(_AT) - pl.col(_THEN)).alias(_AGO))
+    return met.filter(pl.col(_AGO) > 0, pl.col(_AGO) <= length)
 
 
 def _from_zero(value: pl.Expr, unit: float) -> tuple[pl.Expr, pl.Expr]:
@@ -237,10 +249,10 @@ def _checked(
         raise InputError(f"column {patient!r} is {given[patient]} in the moments and {there[patient]} in the measurements: make them alike")
     kinds = [given[time], there[time]]
     whole = [kind.is_integer() for kind in kinds]
-    dates = [kind == pl.Date or isinstance(kind, pl.Datetime) for kind in kinds]
-    if not (all(whole) or all(dates)) or len({getattr(kind, "time_zone", None) for kind in kinds}) > 1:
-        told = f"{kinds[0]} in the moments, {kinds[1]} in the measurements"
-        raise InputError(f"times must be dates of one time zone, or whole numbers, in both frames, however {time!r} is {told}")
+    days, clocks = ([isinstance(kind, what) for kind in kinds] for what in (pl.Date, pl.Datetime))
+    if not (all(whole) or all(days) or all(clocks)) or len({getattr(kind, "time_zone", None) for kind in kinds}) > 1:
+        told = f"{kinds[0]} in the moments, {kinds[1]} in the measurements"  # a date is no midnight: the day was not over yet
+        raise InputError(f"times must be dates, date-times of one zone, or whole numbers, in both frames, however {time!r} is {told}")
     wrong = [span for span in spans if span is not None and (isinstance(span, int) != whole[0] or _length(span) <= 0)]
     if wrong or not spans or isinstance(spans, str):
         raise InputError(f"spans must be whole numbers from 1 for whole-number times, and text or timedelta for dates, however: {spans!r}")

@@ -1,0 +1,138 @@
+"""At how many events does a supervised model overtake one-class? Both on the same rows without the event.
+
+    .venv/bin/python benchmarks/rare_one_class.py [--data DIR] [--only TASK,TASK] [--seeds 3] [--publish]
+
+3,000 training rows without the event, and 2 to 100 with it; test rows of other patients, thinned to 2 % events (up to 10,000). One-class is
+blind to the events, so it is the same at every count. RiskClassifier refuses fewer than 10 events; logistic regression does not. What was
+found lies in out/rare. --publish writes benchmarks/rare_one_class.csv, the table of docs/rare.md and the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from baselines import baselines
+from page import DOCS, markdown, replace_part
+from protocol import DATA, cohorts
+from rare_cell import KEPT, SEEDS, thinned
+from sklearn.metrics import average_precision_score
+
+import nearward as nw
+from nearward.cohort import Cohort
+from nearward.evaluation.ranking import Ranking
+from nearward.tabular.folds import assign_folds
+from nearward.tabular.frame import replacing
+from nearward.tabular.schema import Schema
+
+TASKS = ("brfss2015_diabetes@Stroke", "thyroid0387", "mammography", "polish_bankruptcy_y1")
+EVENTS, FREE, RATE, ASKED, ALERTS = (2, 5, 10, 20, 50, 100), 3_000, 0.02, 10_000, 0.05
+DSVDD, DROC, LOGISTIC, RISK = "one-class, DSVDD", "one-class, DROC", "logistic regression", "RiskClassifier"
+COLOURS = {DSVDD: "#c98b2b", DROC: "#8a5a00", LOGISTIC: "#9aa5b1", RISK: "#1f5fa8"}
+FEWEST = 10
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--data", type=Path, default=DATA)
+    asked.add_argument("--only", default=",".join(TASKS))
+    asked.add_argument("--seeds", type=int, default=SEEDS)
+    asked.add_argument("--publish", action="store_true")
+    told = asked.parse_args()
+    warnings.simplefilter("ignore")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    tasks = [cohort for cohort in cohorts(told.data) if cohort.name in told.only.split(",")]
+    raw = pl.DataFrame([row for seed in range(told.seeds) for cohort in tasks for row in judged(cohort, seed)])
+    table = summary(raw)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200):
+        print(table)
+    if told.publish:
+        raw.write_csv(Path(__file__).with_name("rare_one_class.csv"), float_precision=5)
+        draw(raw, DOCS / "pictures" / "rare-one-class.svg")
+        body = f"![Recall at 5 % alerts by the number of events learned from](pictures/rare-one-class.svg)\n\n{markdown(table)}"
+        replace_part("rare.md", "rare one-class", body)
+
+
+def judged(cohort: Cohort, seed: int) -> list[dict[str, object]]:
+    """Figures of every ranker at every count of events, kept in out/rare."""
+    path = KEPT / f"one-class.{cohort.name}.{seed}.json"
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(_judge(cohort, seed)))
+        print(f"{cohort.name} {seed}", flush=True)
+    told: list[dict[str, object]] = json.loads(path.read_text())
+    return told
+
+
+def _judge(cohort: Cohort, seed: int) -> list[dict[str, object]]:
+    y = cohort.outcome
+    group = np.arange(len(y)) if cohort.group is None else cohort.group
+    test_side = assign_folds(y, group, SEEDS, 0) == seed
+    dice = np.random.default_rng(seed)
+    test = thinned(dice, np.flatnonzero(test_side), y, RATE, ASKED)
+    learn = dice.permutation(np.flatnonzero(~test_side))
+    free, ill = learn[y[learn] == 0][:FREE], learn[y[learn] == 1]
+    schema = Schema.infer(cohort.features[np.sort(learn)])
+    asked, truth = cohort.features[test], y[test]
+    rows = []
+
+    def keep(method: str, events: int, score: np.ndarray) -> None:
+        recall = Ranking(truth.astype(float), score).count(np.ones((1, len(truth)))).at_budget(ALERTS)[0][0]
+        figures = {"recall": float(recall), "auprc": float(average_precision_score(truth, score))}
+        rows.append({"task": cohort.name, "seed": seed, "method": method, "events": events, **figures, "prevalence": float(truth.mean())})
+
+    for name, method in ((DSVDD, "dsvdd"), (DROC, "droc")):
+        ranker = nw.OneClass(method=method, seed=seed, schema=schema).fit(cohort.features[free])
+        score = ranker.decision_function(asked)
+        for events in EVENTS:
+            keep(name, events, score)
+    for events in EVENTS:
+        if events > len(ill):
+            continue
+        rows_in = np.sort(np.concatenate([free, ill[:events]]))
+        train, outcome = cohort.features[rows_in], y[rows_in]
+        keep(LOGISTIC, events, baselines()["LogisticRegression"](train, outcome, asked))
+        if events >= FEWEST:
+            model = nw.RiskClassifier(seed=seed, schema=schema).fit(train, outcome, groups=group[rows_in])
+            keep(RISK, events, model.predict_proba(asked)[:, 1])
+    return rows
+
+
+def summary(raw: pl.DataFrame) -> pl.DataFrame:
+    """Recall at the budget, mean over seeds, one row a task and ranker."""
+    mean = raw.group_by("task", "method", "events", maintain_order=True).agg(pl.col("recall").mean())
+    table = mean.pivot(on="events", index=["task", "method"], values="recall", aggregate_function="first")
+    return table.rename({str(e): f"{e} events" for e in EVENTS}).with_columns(
+        pl.col(pl.Float64).round(3).cast(pl.String).fill_null("refused")
+    )
+
+
+def draw(raw: pl.DataFrame, path: Path) -> None:
+    """One panel a task: recall by the number of events learned from; seeds as dots, their mean as a line."""
+    tasks = list(dict.fromkeys(raw["task"]))
+    shown, axes = plt.subplots(1, len(tasks), figsize=(3.1 * len(tasks), 3.2), layout="constrained", squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        here = raw.filter(pl.col("task") == task)
+        for method, colour in COLOURS.items():
+            part = here.filter(pl.col("method") == method)
+            mean = part.group_by("events").agg(pl.col("recall").mean()).sort("events")
+            axis.plot(mean["events"], mean["recall"], color=colour, linewidth=2, label=method)
+            axis.scatter(part["events"], part["recall"], color=colour, s=8, alpha=0.6)
+        axis.axhline(ALERTS, color="black", linewidth=0.8, linestyle=":")
+        axis.set(title=task, xscale="log", xticks=EVENTS, xticklabels=EVENTS, ylabel="recall at 5 % alerts", ylim=(0, 1))
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(frameon=False, fontsize=7)
+    shown.supxlabel("events among 3,000 training rows; dotted: alerts by lot", fontsize=9)
+    plt.rcParams["svg.hashsalt"] = "nearward"
+    shown.savefig(path, metadata={"Date": None})
+    plt.close(shown)
+
+
+if __name__ == "__main__":
+    main()

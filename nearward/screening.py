@@ -1,0 +1,107 @@
+"""Screening where events are too few to learn a risk from: rank by how unlike the event-free a row is, and say what that finds."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.base import clone
+
+from nearward.evaluation.estimate import Estimate, exact
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.folds import assign_folds
+from nearward.tabular.rare.one_class import OneClass
+from nearward.tabular.rare.reading import read_event, read_rows
+
+ENOUGH = 20  # events from which a supervised model is the better ranker nearly everywhere (docs/rare.md)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """A one-class ranker, and how many of the known events it would have found.
+
+    Parameters
+    ----------
+    ranker : OneClass, fitted on all rows of patients without the event
+    recall : Estimate
+        Share of the events among the rows alerted, each fold ranked by a model that saw none of its patients; its interval is exact.
+        Rows of one patient count as if they were independent.
+    budget : float, share of rows alerted
+    events : int
+    """
+
+    ranker: OneClass
+    recall: Estimate
+    budget: float
+    events: int
+
+    def rank(self, X: Any) -> pl.DataFrame:
+        """Return q rows, the most unusual first: ``row``, ``score``, ``share``, and ``alert`` for the budget's share of these rows."""
+        ranked = self.ranker.rank(X).sort("score", descending=True, maintain_order=True)
+        alerts = round(self.budget * ranked.height)
+        return ranked.with_columns(alert=pl.int_range(ranked.height) < alerts)
+
+
+def screen(
+    X: Any, y: Any, groups: Any = None, *, budget: float = 0.05, ranker: OneClass | None = None, folds: int = 5, seed: int = 0
+) -> Screening:
+    """Fit a screening ranker and measure its recall at a budget, from one event up.
+
+    Parameters
+    ----------
+    X : frame of n rows
+    y : (n,), the outcome
+    groups : (n,), optional, patients
+    budget : float
+        Share of rows that can be looked at.
+    ranker : OneClass, optional
+        By default ``OneClass(seed=seed)``.
+    folds, seed : int
+
+    Returns
+    -------
+    Screening
+
+    Raises
+    ------
+    InputError
+        What cannot be read; fewer than 50 rows of patients without the event beside each fold.
+
+    Warns
+    -----
+    DataWarning
+        From 20 events up: fit a ``RiskClassifier``.
+
+    Examples
+    --------
+    >>> draw = np.random.default_rng(0)
+    >>> frame = pl.DataFrame(draw.normal(size=(400, 3)) + 4 * (np.arange(400) < 6)[:, None], schema=["a", "b", "c"])
+    >>> found = screen(frame, np.arange(400) < 6, ranker=OneClass(steps=50))
+    >>> print(found.recall)
+    1.000 (0.541 to 1.000)
+    """
+    if not 0 < budget < 1:
+        raise InputError(f"budget must lie between 0 and 1, however: budget={budget!r}")
+    if not isinstance(folds, int | np.integer) or folds < 2:
+        raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
+    asked = OneClass(seed=seed) if ranker is None else ranker
+    frame, values, group = read_rows(X, y, groups)
+    _, outcome = read_event(values, asked.positive)
+    events = int(outcome.sum())
+    if events >= ENOUGH:
+        told = f"{events} events: from {ENOUGH} up a RiskClassifier nearly always ranks better, and its risks are calibrated"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    fold = assign_folds(outcome, group, folds, seed)
+    found = 0
+    for f in range(folds):
+        inside = fold == f
+        if not outcome[inside].any():
+            continue
+        alone = clone(asked).set_params(positive=None).fit(frame.filter(~inside), np.where(outcome[~inside], 1, 0), groups=group[~inside])
+        score = alone.decision_function(frame.filter(inside))
+        alerted = np.argsort(-score, kind="stable")[: round(budget * inside.sum())]
+        found += int(outcome[inside][alerted].sum())
+    return Screening(clone(asked).set_params(positive=None).fit(frame, outcome, groups=group), exact(found, events), budget, events)

@@ -1,0 +1,56 @@
+"""Members of a vote: cross-fitted, calibrated, told whose rows they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+from nearward.tabular.rare.members import Encoded, Members
+
+
+class ByHeart(ClassifierMixin, BaseEstimator):
+    """Knows every patient that it has seen, and nothing else; keeps whose rows it was told."""
+
+    def fit(self, X: pl.DataFrame, y: Any, groups: Any = None) -> ByHeart:
+        self.known_ = dict(zip(X["patient"].to_list(), np.asarray(y).tolist(), strict=True))
+        self.groups_ = None if groups is None else list(groups)
+        return self
+
+    def predict_proba(self, X: pl.DataFrame) -> np.ndarray:
+        risk = np.array([0.98 if self.known_.get(who, 0) else 0.02 for who in X["patient"].to_list()])
+        return np.column_stack([1 - risk, risk])
+
+
+def visits() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """Two visits a patient, the outcome a patient's own and unrelated to age."""
+    draw = np.random.default_rng(0)
+    patient = np.repeat(np.arange(200), 2)
+    ill = np.repeat((draw.random(200) < 0.3).astype(np.int64), 2)
+    return pl.DataFrame({"patient": patient, "age": draw.normal(60, 9, 400)}), ill, patient
+
+
+def test_no_member_has_seen_the_patient() -> None:
+    frame, ill, patient = visits()
+    members, left_out = Members.fit({"by heart": ByHeart(), "logistic": Encoded(LogisticRegression())}, frame, ill, patient, seed=0)
+    assert np.ptp(left_out[:, 0]) < 1e-9  # of unseen patients it says one thing
+    assert members.models["by heart"].groups_ == patient.tolist()
+    assert members.models["by heart"].predict_proba(frame)[:, 1][ill == 1].min() > 0.9  # refitted on all it knows everybody
+
+
+def test_risks_are_calibrated() -> None:
+    frame, ill, patient = visits()
+    told, left_out = Members.fit({"logistic": Encoded(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0)
+    assert abs(left_out.mean() - ill.mean()) < 0.02  # balanced, it says .5 on the mean
+    assert abs(told.risks(frame).mean() - ill.mean()) < 0.05
+
+
+def test_encoded_reads_what_the_model_cannot(clinic) -> None:
+    frame, died, _ = clinic
+    model = Encoded(LogisticRegression(max_iter=500)).fit(frame[:500], died[:500])
+    assert model.predict_proba(frame[500:]).shape == (200, 2)
+    assert model.predict_proba(frame[500:])[died[500:] == 1, 1].mean() > 1.5 * died.mean()
+    assert set(model.predict(frame[500:]).tolist()) <= {0, 1}

@@ -1,0 +1,72 @@
+"""Screening: recall at the budget is measured on rows and patients that the ranker had not seen."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import polars as pl
+import pytest
+
+import nearward as nw
+from nearward.screening import screen
+from nearward.tabular.errors import DataWarning, InputError
+
+
+def made(events: int, far: float, n: int = 400) -> tuple[pl.DataFrame, np.ndarray]:
+    outcome = (np.arange(n) < events).astype(int)
+    x = np.random.default_rng(0).normal(size=(n, 3)) + far * outcome[:, None]
+    return pl.DataFrame(x, schema=["a", "b", "c"]), outcome
+
+
+@pytest.mark.parametrize("method", ["dsvdd", "droc"])
+def test_planted_events_are_found_and_usual_ones_are_not(method: str) -> None:
+    ranker = nw.OneClass(method=method, steps=60)
+    far = screen(*made(8, 5.0), ranker=ranker)
+    assert far.recall.value >= 7 / 8
+    assert (far.recall.n, far.events, far.budget) == (8, 8, 0.05)
+    like_all = screen(*made(16, 0.0), ranker=ranker, budget=0.1)
+    assert like_all.recall.value < 0.5
+    assert like_all.recall.low <= 0.1 <= like_all.recall.high
+
+
+def test_one_event_is_enough_and_its_interval_says_so() -> None:
+    found = nw.screen(*made(1, 6.0), ranker=nw.OneClass(steps=30))
+    assert str(found.recall) == "1.000 (0.025 to 1.000)"
+
+
+def test_the_budget_is_kept_on_new_rows() -> None:
+    frame, outcome = made(5, 5.0)
+    ranked = screen(frame, outcome, budget=0.1, ranker=nw.OneClass(steps=30)).rank(frame[:50])
+    assert ranked["alert"].sum() == 5
+    assert ranked["score"].is_sorted(descending=True)
+    assert set(ranked["row"][:5]) <= set(range(10))
+
+
+def test_events_change_nothing_in_the_ranker() -> None:
+    """Labels decide which rows teach; swapping which of two far rows is the event does not move the others' order."""
+    frame, outcome = made(5, 5.0)
+    ranker = screen(frame, outcome, ranker=nw.OneClass(steps=10)).ranker
+    alone = nw.OneClass(steps=10).fit(frame.filter(outcome == 0))
+    assert ranker.decision_function(frame) == pytest.approx(alone.decision_function(frame), abs=1e-12)
+
+
+def test_from_twenty_events_up_it_advises_a_supervised_model() -> None:
+    ranker = nw.OneClass(steps=2)
+    with pytest.warns(DataWarning, match="20 events: from 20 up a RiskClassifier"):
+        screen(*made(20, 1.0), ranker=ranker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        screen(*made(19, 1.0), ranker=ranker)
+
+
+def test_bad_input() -> None:
+    frame, outcome = made(5, 1.0)
+    with pytest.raises(InputError, match="budget must lie"):
+        screen(frame, outcome, budget=1.0)
+    with pytest.raises(InputError, match="folds must be"):
+        screen(frame, outcome, folds=1)
+    with pytest.raises(InputError, match="1 different values"):
+        screen(frame, np.zeros(400))
+    with pytest.raises(InputError, match="too few for one-class"):
+        screen(frame[:40], outcome[:40])
