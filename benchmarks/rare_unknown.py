@@ -4,7 +4,7 @@
 
 Each kind (a diagnosis, a disease group, an admission source) with enough rows is left out of training once. Half of the patients
 teach, half are asked. Every detector reads the same encoded columns and sets its threshold on the same calibration patients, at 5 %
-false alarms. --publish writes benchmarks/rare_unknown.csv, the table of docs/rare.md and the picture.
+false alarms. --publish writes benchmarks/rare_unknown.csv, the table of docs/rare.md and the picture. What was found lies in out/rare.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import numpy as np
 import polars as pl
 from page import DOCS, markdown, replace_part
 from protocol import DATA
+from rare_cell import KEPT
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from nearward.evaluation.estimate import wilson
+from nearward.tabular.frame import replacing
 from nearward.tabular.rare.unknown import UnknownGate
 
 ALARMS, _MOST, _ROWS = 0.05, 6, 6_000
@@ -42,7 +44,8 @@ def main() -> None:
     asked.add_argument("--publish", action="store_true")
     told = asked.parse_args()
     warnings.simplefilter("ignore")
-    rows = [row for name in told.only.split(",") for seed in range(told.seeds) for row in left_out(told.data, name, seed)]
+    KEPT.mkdir(parents=True, exist_ok=True)
+    rows = [row for name in told.only.split(",") for seed in range(told.seeds) for row in judged(told.data, name, seed)]
     raw = pl.DataFrame(rows)
     table = summary(raw)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
@@ -51,6 +54,16 @@ def main() -> None:
         raw.write_csv(Path(__file__).with_name("rare_unknown.csv"), float_precision=5)
         draw(raw, DOCS / "pictures" / "rare-unknown.svg")
         replace_part("rare.md", "rare unknown", f"![Unknown kinds told from known ones](pictures/rare-unknown.svg)\n\n{markdown(table)}")
+
+
+def judged(data: Path, name: str, seed: int) -> list[dict[str, object]]:
+    """Figures of every detector and kind left out, kept in out/rare."""
+    path = KEPT / f"unknown.{name}.{seed}.json"
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(list(left_out(data, name, seed))))
+    told: list[dict[str, object]] = json.loads(path.read_text())
+    return told
 
 
 def read(data: Path, name: str) -> tuple[pl.DataFrame, pl.Series, np.ndarray]:
@@ -99,7 +112,6 @@ def left_out(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]:
                 "false_alarms": float(alarm[~strange].mean()),
                 "seconds": seconds if method == RPM else 0.0,
             }
-        print(name, away, seed, flush=True)
 
 
 def _scores(
