@@ -64,6 +64,8 @@ def fit(
     typer.echo(f"rows by role: {told['rows']}")
     if model.privacy is not None:
         typer.echo(f"differential privacy: {model.privacy}")
+        shares = {name: round(share, 4) for name, share in told["outcomes"]["noisy"].items()}
+        typer.echo(f"shares of the outcome, with the noise: {shares}")
     else:
         typer.echo(f"outcomes in the rows learned: {told['outcomes']['table']}, as tokens: {told['outcomes']['tokens']}")
     weak = len(model.rules) - len(model.rules.enforced)
@@ -98,4 +100,7 @@ def sample(
         asked[name] = text if column is None else as_value(text, column)
     table = model.sample(n, where=asked, seed=seed)
     write_table(table, out)
-    typer.echo(f"{table.height} rows in {out}, not audited: they may not leave (nearward synth export)")
+    typer.echo(
+        f"{table.height} rows in {out}, {model.about['drawn_again']:.2%} of them drawn again to keep the rules; "
+        "not audited: they may not leave (nearward synth export)"
+    )

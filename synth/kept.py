@@ -48,8 +48,9 @@ def save(model: Any, folder: str | Path) -> None:
     }
     for j, rows in enumerate(model._rows):
         tensors[f"rows.{j}"] = rows
-    role = [pl.lit(i, dtype=pl.Int8).alias(_ROLE) for i in (0, 1)]
-    records = pl.concat([model.audit_rows.train.with_columns(role[0]), model.audit_rows.holdout.with_columns(role[1])])
+    rows = model.audit_rows
+    parts = [rows.train, rows.holdout, *([] if rows.steered is None else [rows.steered])]
+    records = pl.concat([part.with_columns(pl.lit(i, dtype=pl.Int8).alias(_ROLE)) for i, part in enumerate(parts)])
     write_model(folder, about, tensors, records)
     write_rules(model.rules, Path(folder) / RULES_FILE)
 
@@ -68,9 +69,9 @@ def restored(kind: type, folder: str | Path) -> Any:
     model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
     model._policy = _POLICIES[about["policy"]["kind"]].restored(about["policy"], tensors)
     model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.columns))]
-    train, holdout = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1))
+    train, holdout, steered = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1, 2))
     model._schema = train.schema
-    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups)
+    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups, steered if steered.height else None)
     names = list(model._tokens.place)
     unknown = sorted({name for rule in model.rules for name in rule.columns} - set(names))
     if unknown:

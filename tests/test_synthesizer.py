@@ -187,10 +187,15 @@ def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     assert max(shares) - min(shares) < 0.05
 
 
-def test_the_audit_gets_rows_that_were_not_learned(train, fitted) -> None:
-    rows = fitted.audit_rows
-    assert not set(rows.train["patient"]) & set(rows.holdout["patient"])
-    assert rows.train.height + rows.holdout.height < train.height  # the other roles are neither
+def test_every_patient_is_a_member_or_a_non_member_of_the_audit(train, fitted, tmp_path) -> None:
+    """Those who trained critics, stopped the learning or confirmed rules are members too: the generator hangs on their rows."""
+    fitted.save(tmp_path / "g")
+    for rows in (fitted.audit_rows, Synthesizer.load(tmp_path / "g").audit_rows):
+        parts = [set(part["patient"]) for part in (rows.train, rows.steered, rows.holdout)]
+        assert set().union(*parts) == set(train["patient"])
+        assert sum(map(len, parts)) == train["patient"].n_unique()
+        steering = fitted.summary_["rows"]["discriminator"] + fitted.summary_["rows"]["rules"]
+        assert rows.steered.height == steering > 0
 
 
 @pytest.mark.parametrize(
@@ -232,6 +237,12 @@ def test_bad_tables_are_refused_or_warned_of(train) -> None:
     few = pl.concat([train.filter(pl.col("died") == 1)[:12], train.filter(pl.col("died") == 0)[:300]])
     with pytest.warns(DataWarning, match="under 20"):
         Synthesizer().fit(few, outcome="died", groups="patient")
+
+
+def test_masks_and_repairs_leave_no_row_to_be_drawn_again(fitted) -> None:
+    fitted.sample(500)
+    assert fitted.about["drawn_again"] == 0  # masks and repairs are enough for these rules
+    assert fitted.about["rows"] == fitted.summary_["rows"]
 
 
 @pytest.mark.slow
