@@ -32,6 +32,8 @@ def _compared(table: pl.DataFrame, models: Sequence[str]) -> str:
         cells = [_told(found.get(key)) for key in (*_QUALITY, *_PRIVACY)]
         cells[2] += f"; real {found['event share, train']['value']:.3f}"
         cells[3] += f"; holdout {found['rows that break a rule, holdout']['value']:.3f}"
+        if alone := found.get("membership AUC, rows learned from"):
+            cells[4] += f"; rows learned from alone: {_told(alone)}"
         if "own_broken" in found:
             cells[3] += f"; of its own {found['own_rules']['value']:.0f} hard rules: {found['own_broken']['value']:.0f} rows"
         rows.append([cohort, model, *cells, f"{found['fit']['value']:.0f}", f"{found['sample']['value']:.1f}"])

@@ -122,8 +122,8 @@ def learn(
     order = after_terms(writing_order(told, outcome), rules.enforced, place)
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
     policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, rows)
-    held = tokens.encode(dealt.rows("discriminator"))
-    account: dict[str, Any] = {"policy": policy.fit(coded, held, seed, tick=tick)}
+    held, judges = (tokens.encode(dealt.rows(role)) for role in ("discriminator", "rules"))
+    account: dict[str, Any] = {"policy": policy.fit(coded, held if len(held) else judges, seed, tick=tick)}
     rare = rare_token(tokens, dealt.outcome, dealt.positive, dealt.body.schema)
     wanted = None
     if target is not None and optimiser != "tilt":
@@ -134,7 +134,7 @@ def learn(
         learned=coded,
         real=held,
         patient=dealt.patients("discriminator"),
-        judges=tokens.encode(dealt.rows("rules")),
+        judges=judges,
         judge=dealt.patients("rules"),
         outcome=outcome,
         rare=rare,

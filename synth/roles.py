@@ -22,10 +22,10 @@ ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
 JUDGES = ("utility", "privacy")  # what an audit calls holdout
 STEERING = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
 _FIFTIETHS = {"generator": 35, "discriminator": 6, "rules": 3, "utility": 3, "privacy": 3}
-_FIFTIETHS_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
+_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
 
 
-def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True) -> dict[str, Ints]:
+def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True, critics: bool = True) -> dict[str, Ints]:
     """Deal the patients into the five parts, rare outcomes spread evenly over them.
 
     Parameters
@@ -35,6 +35,8 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     seed : int
     judged : bool
         False where the rows to judge by are another table: the last two parts are then empty.
+    critics : bool
+        False where nobody trains critics: half of what they would have is learned from, the other half joins the rows that confirm rules.
 
     Returns
     -------
@@ -51,7 +53,10 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     >>> {role: len(rows) for role, rows in parts.items()}
     {'generator': 280, 'discriminator': 48, 'rules': 24, 'utility': 24, 'privacy': 24}
     """
-    shares = _FIFTIETHS if judged else _FIFTIETHS_JUDGED_ELSEWHERE
+    shares = dict(_FIFTIETHS if judged else _JUDGED_ELSEWHERE)
+    if not critics:
+        half = shares["discriminator"] // 2
+        shares |= {"generator": shares["generator"] + half, "discriminator": 0, "rules": shares["rules"] + half}
     slots = sum(shares.values())
     # Roles alternate: events are dealt to the first slots first, and where they are few every role must still have its share of them.
     turns = sorted((((i + 0.5) / share, number) for number, share in enumerate(shares.values()) for i in range(share)))

@@ -245,7 +245,7 @@ class Synthesizer:
         warn_of_names(body)
         patient = None if self.groups is None else numbered(frame.get_column(self.groups))
         if self.epsilon is None:
-            part = deal_roles(event, patient, self.seed, judged=judges is None)
+            part = deal_roles(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
         else:
             part = deal_alone(frame.get_column(self.groups) if self.groups else None, frame.height, self.seed, judged=judges is None)
         if judges is None:

@@ -179,6 +179,9 @@ def test_a_generator_is_no_risk_model_and_the_other_way_round(fitted, tmp_path) 
 def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     who = train["patient"].rank("dense").to_numpy().astype(np.int64) - 1
     event = train["died"].to_numpy().astype(np.int64)
+    without = deal_roles(event, who, 0, critics=False)
+    assert len(without["discriminator"]) == 0
+    assert len(without["generator"]) > 0.72 * train.height
     part = deal_roles(event, who, 0)
     assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
     patients = [set(who[part[role]].tolist()) for role in ROLES]
@@ -196,6 +199,16 @@ def test_every_patient_is_a_member_or_a_non_member_of_the_audit(train, fitted, t
         assert sum(map(len, parts)) == train["patient"].n_unique()
         steering = fitted.summary_["rows"]["discriminator"] + fitted.summary_["rows"]["rules"]
         assert rows.steered.height == steering > 0
+
+
+def test_who_trained_critics_is_a_member_too(train) -> None:
+    few = train[:700]
+    rows = Synthesizer(seed=1, optimiser="tilt").fit(few, outcome="died", groups="patient").audit_rows
+    who = few["patient"].rank("dense").to_numpy().astype(np.int64) - 1
+    part = deal_roles((few["died"] == 1).to_numpy().astype(np.int64), who, 1)
+    critics = set(few["patient"].gather(part["discriminator"]))
+    assert critics
+    assert critics <= set(rows.steered["patient"])
 
 
 @pytest.mark.parametrize(
