@@ -36,6 +36,13 @@ class Keeper:
         self._draw = np.random.default_rng(seed)
         self.values = np.empty((0, len(book.tokens.columns)))
 
+    @classmethod
+    def of_written(cls, book: RuleBook, values: Floats) -> Keeper:
+        """Return the keeper of rows (n, d) that are written: what may stand in one column, the others being as they are."""
+        keeper = cls(book, 0, {})
+        keeper.values, keeper._known = values, set(range(values.shape[1]))
+        return keeper
+
     def _begin(self, n: int) -> None:
         """Make room for the batch, whose size is known when its first column is written."""
         if len(self.values) != n:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from nearward.synth.breaches import breaches
 from nearward.synth.columns import NumberTokens
 from nearward.synth.discover import discover
-from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.improve import Ground, ImproveConfig, Optimiser, drawn_from, improve
 from nearward.synth.ledger import Ledger
+from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.outcomes import counts, declared
 from nearward.synth.policy import Policy
 from nearward.synth.private import fit_private
@@ -76,6 +77,8 @@ class Learned:
     policy : Policy, Tilted or Marginals
     rows : d arrays (size,), learned rows with each token; tokens without any are never written
     rules : Rules
+    trees : OutcomeTrees or None
+        By which the outcome is drawn once more.
     privacy : Ledger or None
     told : dict, JSON-able, an account of how it went
     """
@@ -84,6 +87,7 @@ class Learned:
     policy: Policy | Tilted | Marginals
     rows: list[Ints]
     rules: Rules
+    trees: OutcomeTrees | None
     privacy: Ledger | None
     told: dict[str, Any]
 
@@ -145,7 +149,11 @@ def learn(
     better, account["improved"] = improve(policy, ground, optimiser, seed, improving, tick)
     shown = tokens.decode(coded, np.full(coded.shape, 0.5), dealt.body.schema)
     account["outcomes"] = {"table": counts(seen[dealt.outcome]), "tokens": counts(shown[dealt.outcome])}
-    return Learned(tokens, better, rows, rules, None, account)
+    trees = None
+    if improving is None or improving.outcome:
+        trees = OutcomeTrees.fit(coded, outcome, rare, lambda n: drawn_from(better, n, seed), seed)
+    tick("trees of the outcome")
+    return Learned(tokens, better, rows, rules, trees, None, account)
 
 
 def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: Schema | None, tick: Callable[[str], None]) -> Learned:
@@ -178,7 +186,7 @@ def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: S
             DataWarning,
             stacklevel=5,
         )
-    return Learned(tokens, policy, rows, rules or Rules(), private.ledger, {"outcomes": {"noisy": shares}})
+    return Learned(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
 
 
 def rare_token(tokens: Tokens, outcome: str, positive: Any, schema: Mapping[str, pl.DataType]) -> int:

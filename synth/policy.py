@@ -60,18 +60,6 @@ class OnlySeen:
 class AnyPolicy(Protocol):
     """What the synthesizer asks of a distribution over rows."""
 
-    def given_others(self, tokens: Ints, column: int) -> Floats:
-        """Return the distribution of one column's token given all other columns of each row (n, size)."""
-        place, parts = self.order.index(column), []
-        with torch.inference_mode():
-            for start in range(0, len(tokens), _ROWS_AT_ONCE):
-                x = torch.as_tensor(tokens[start : start + _ROWS_AT_ONCE], device=self.device)
-                others = [self.network.embed(p, x[:, j]) for p, j in enumerate(self.order) if j != column]
-                known = torch.stack(others).sum(dim=0)
-                features = self.network.features(known, torch.full((len(x),), place, device=self.device))
-                parts.append(torch.softmax(self.network.logits(place, features).double(), dim=1).cpu().numpy())
-        return np.concatenate(parts)
-
     def sample(self, given: Ints, seed: int, limits: Callable[[int], Limits] | None = None) -> Ints:
         """Draw rows (n, d) with the conditions ``given`` (n, d), -1 where free."""
         ...
@@ -143,18 +131,6 @@ class Policy:
                 mask = torch.as_tensor(known[rows][:, self.order], device=device)
                 out[rows, self.order] = self.network(x, mask).double().cpu().numpy()
         return out
-
-    def given_others(self, tokens: Ints, column: int) -> Floats:
-        """Return the distribution of one column's token given all other columns of each row (n, size)."""
-        place, parts = self.order.index(column), []
-        with torch.inference_mode():
-            for start in range(0, len(tokens), _ROWS_AT_ONCE):
-                x = torch.as_tensor(tokens[start : start + _ROWS_AT_ONCE], device=self.device)
-                others = [self.network.embed(p, x[:, j]) for p, j in enumerate(self.order) if j != column]
-                known = torch.stack(others).sum(dim=0)
-                features = self.network.features(known, torch.full((len(x),), place, device=self.device))
-                parts.append(torch.softmax(self.network.logits(place, features).double(), dim=1).cpu().numpy())
-        return np.concatenate(parts)
 
     def sample(self, given: Ints, seed: int, limits: Callable[[int], Limits] | None = None) -> Ints:
         """Draw rows.

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.synth.columns import NumberTokens
 from nearward.synth.conditions import Conditions, read_conditions
 from nearward.synth.contradictions import refuse_contradictions
 from nearward.synth.enforce import Keeper
@@ -27,6 +28,7 @@ from nearward.synth.improve import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.kept import restored, save
 from nearward.synth.learning import Dealt, learn, learn_privately, rare_token
 from nearward.synth.ledger import Ledger
+from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.outcomes import declared, numbered, rare_event
 from nearward.synth.policy import FREE, Policy
 from nearward.synth.private import DELTA
@@ -258,13 +260,14 @@ class Synthesizer:
         else:
             found = learn_privately(dealt, rules, self.epsilon, public, tick)
         self._tokens, self._policy, self._rows = found.tokens, found.policy, found.rows
-        self.rules, self.privacy = found.rules, found.privacy
+        self.rules, self._trees, self.privacy = found.rules, found.trees, found.privacy
         self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser, **found.told}
         return self
 
     _tokens: Tokens
     _policy: Policy | Tilted | Marginals
     _rows: list[Ints]
+    _trees: OutcomeTrees | None
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
@@ -291,9 +294,22 @@ class Synthesizer:
             for j in book.order:
                 tokens[:, j] = keepers[0].written(j, tokens[:, j])
         values = np.concatenate([keeper.values for keeper in keepers])
+        if self._trees is not None and place not in asked.tokens:
+            may = Keeper.of_written(book, values).allowed(place, tokens)
+            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n), self._more_events())
+            if isinstance(own := self._tokens.columns[place], NumberTokens):
+                values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)
         return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
+
+    def _more_events(self) -> float:
+        """Return by how much the log-odds of the rare outcome are raised by a declared target."""
+        if self.target is None:
+            return 0.0
+        learned = self._rows[self._tokens.place[self.outcome]]
+        share = learned[rare_token(self._tokens, self.outcome, self.positive, self._schema)] / learned.sum()
+        return float(np.log(self.target / (1 - self.target)) - np.log(share / (1 - share)))
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
         """Give each row a patient of its own, in the patients' column and dtype."""

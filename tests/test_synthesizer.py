@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_the_same_seed_gives_the_same_rows_and_another_gives_others(train, fitte
 @pytest.mark.slow
 def test_fitting_again_gives_the_same_rows(train, fitted) -> None:
     assert Synthesizer(seed=3).fit(train, outcome="died", groups="patient").sample(50).equals(fitted.sample(50))
+
+
+def test_the_outcome_is_drawn_again_but_where_it_is_a_condition(fitted) -> None:
+    assert fitted._trees is not None
+    without = copy.copy(fitted)
+    without._trees = None
+    given = {"died": 1, "ward": "ICU"}
+    assert fitted.sample(80, where=given).equals(without.sample(80, where=given))
+    ours, plain = (model.sample(3000, seed=4) for model in (fitted, without))
+    assert ours.drop("died").equals(plain.drop("died"))  # the rest of each row stays as it is
+    assert 0.02 < (ours["died"] != plain["died"]).mean() < 0.4
 
 
 def test_no_row_of_train_is_repeated_more_than_holdout_is(train, fitted) -> None:
