@@ -15,13 +15,13 @@ from nearward.tabular.rules import Rules
 ROOT = Path(__file__).resolve().parents[1]
 OURS, AGAIN = "nearward", "nearward, second seed"
 ABLATION: dict[str, dict[str, Any]] = {
-    "likelihood alone": {"optimiser": "none"},
+    "outcome not drawn again": {"optimiser": "none", "outcome": False},
     "tilt": {"optimiser": "tilt"},
     "awr": {"optimiser": "awr"},
     "awr without reward shaping": {"optimiser": "awr", "shaping": False},
     "ppo": {"optimiser": "ppo"},
     "ppo without reward shaping": {"optimiser": "ppo", "shaping": False},
-    "likelihood alone without rules": {"optimiser": "none", "ruled": False},
+    "without rules": {"optimiser": "none", "ruled": False},
 }
 CART = "sequential trees (CART)"
 SDV = {"SDV GaussianCopula": "gaussian_copula", "SDV TVAE": "tvae", "SDV CTGAN": "ctgan"}
@@ -44,11 +44,11 @@ class Ours:
     ``steered`` holds the rows that it was given and did not learn from.
     """
 
-    def __init__(self, ruled: bool = True, shaping: bool = True, **how: Any) -> None:
+    def __init__(self, ruled: bool = True, shaping: bool = True, outcome: bool = True, **how: Any) -> None:
         from nearward.synth.improve import ImproveConfig
         from nearward.synth.synthesizer import Synthesizer
 
-        self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping), **how), ruled
+        self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping, outcome=outcome), **how), ruled
 
     def fit(self, train: pl.DataFrame, outcome: str, groups: str) -> Ours:
         """Learn all of the rows but those that critics and rules need."""

@@ -14,7 +14,7 @@ app = typer.Typer(help="Make synthetic tables, and let them leave.", no_args_is_
 app.command()(export)
 app.command()(check)
 
-_TICKS = 12  # tokens, rules, ten of training
+_TICKS = 13  # tokens, rules, ten of training, trees of the outcome
 
 
 @app.command()
@@ -56,7 +56,7 @@ def fit(
     event = None if positive is None else as_value(positive, frame.get_column(outcome))
     given = None if rules is None else read_rules(rules)
     judges = None if holdout is None else read_table(holdout)
-    with progress("fit", _TICKS) as tick:
+    with progress("fit", _TICKS if epsilon is None else 1) as tick:
         model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
         model.fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
     model.save(out)

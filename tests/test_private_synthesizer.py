@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -16,7 +17,8 @@ from nearward.synth.ledger import Ledger
 from nearward.synth.private_marginals import Marginals
 from nearward.synth.roles import deal_alone
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.rules import Order, Rules
+from nearward.tabular.rules import Order, Range, Rules
+from nearward.tabular.rules_file import write_rules
 from nearward.tabular.schema import Column, Schema
 
 REASON = "plumbing test of the pipeline"
@@ -94,6 +96,10 @@ def test_an_exported_table_carries_the_ledger(fitted, tmp_path) -> None:
     assert 0 <= stamp["rules"]["share of rows drawn again"] < 1
 
 
+def no_space(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def call(monkeypatch, *words: object) -> int:
     monkeypatch.setattr(sys, "argv", ["nearward", *map(str, words)])
     with pytest.raises(SystemExit) as end:
@@ -111,6 +117,15 @@ def test_the_command_line_fits_samples_and_refuses(train, tmp_path, monkeypatch,
     assert "with the noise" in told
     assert call(monkeypatch, "synth", "sample", tmp_path / "g", "-n", 100, "--where", "died=1", "--out", tmp_path / "s.parquet") == 0
     assert pl.read_parquet(tmp_path / "s.parquet")["died"].to_list() == [1] * 100
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        assert call(full, "synth", "sample", tmp_path / "g", "-n", 100, "--out", tmp_path / "t.parquet") != 0
+        assert call(full, *fit[:-1], tmp_path / "h", "--epsilon", 2) != 0
+    assert not (tmp_path / "t.parquet").exists()
+    assert list((tmp_path / "h").iterdir()) == []  # no part of a generator
+    write_rules(Rules((Order("dbp", "sbp"), Range("dbp", 90, 99), Range("sbp", 0, 50))), tmp_path / "rules.yaml")
+    assert call(monkeypatch, *fit, "--rules", tmp_path / "rules.yaml") == 2
+    assert "dbp is from 90 to 99" in capsys.readouterr().err
     for epsilon in (0, -1):
         assert call(monkeypatch, *fit, f"--epsilon={epsilon}") == 2
         assert "above 0" in capsys.readouterr().err
