@@ -13,7 +13,7 @@ from cart import Cart
 from nearward.tabular.rules import Rules
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS, AGAIN = "nearward", "nearward, second seed"
+OURS, AGAIN = "nearward", "nearward (second seed)"
 ABLATION: dict[str, dict[str, Any]] = {
     "outcome not drawn again": {"optimiser": "none", "outcome": False},
     "tilt": {"optimiser": "tilt"},
