@@ -141,7 +141,7 @@ def improve(
         return policy, account | {"rounds": [{"stopped": left}]}
     shape = Shape.of(policy.rows, policy.order, ground.groups, ground.breaches)
     draw = np.random.default_rng(seed)
-    made = drawn_from(policy, config.rows, int(draw.integers(2**31)))
+    made = _drawn(policy, config.rows, int(draw.integers(2**31)))
     account["rare share"] = {"learned": _rare(ground, ground.learned), "before": _rare(ground, made)}
     result: Policy | Tilted = policy
     nats = _nats(policy, ground)
@@ -163,7 +163,7 @@ def improve(
             outcome = made[:, ground.outcome]
             told["effective"] = refuse_thin(class_tilted(critics.made, outcome, beta, shares(outcome, shape.sizes[ground.outcome])))
             result = Tilted(policy, critics, beta, ground.outcome)
-            made = drawn_from(result, config.rows, int(draw.integers(2**31)))
+            made = _drawn(result, config.rows, int(draw.integers(2**31)))
             continue
         before = {name: value.clone() for name, value in policy.network.state_dict().items()}
         if optimiser == "awr":
@@ -178,7 +178,7 @@ def improve(
             told["stopped"] = "undone: real rows did not become likelier"
             break
         nats = nats + won
-        made = drawn_from(result, config.rows, int(draw.integers(2**31)))
+        made = _drawn(result, config.rows, int(draw.integers(2**31)))
     account["rare share"]["after"] = _rare(ground, made)
     return result, account
 
@@ -225,7 +225,7 @@ def _ppo(
     place = int(back[ground.outcome])
 
     def draw_rows(n: int, seed: int) -> Ints:
-        return drawn_from(policy, n, seed)[:, policy.order]
+        return _drawn(policy, n, seed)[:, policy.order]
 
     def reward(tokens: Ints) -> tuple[Floats, dict[str, float]]:
         rows = tokens[:, back]
@@ -253,8 +253,7 @@ def _nats(policy: Policy, ground: Ground) -> Floats:
     return np.asarray(np.delete(policy.log_prob(ground.judges), ground.outcome, axis=1).sum(axis=1))
 
 
-def drawn_from(policy: Policy | Tilted, n: int, seed: int) -> Ints:
-    """Draw rows (n, d) without conditions or rules, of tokens that some learned row has."""
+def _drawn(policy: Policy | Tilted, n: int, seed: int) -> Ints:
     given = np.full((n, len(policy.sizes)), FREE)
     return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from nearward.synth.breaches import breaches
 from nearward.synth.columns import NumberTokens
 from nearward.synth.discover import discover
-from nearward.synth.improve import Ground, ImproveConfig, Optimiser, drawn_from, improve
+from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.ledger import Ledger
 from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.outcomes import counts, declared
-from nearward.synth.policy import Policy
+from nearward.synth.policy import FREE, OnlySeen, Policy
 from nearward.synth.private import fit_private
 from nearward.synth.private_marginals import Marginals
 from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
@@ -33,10 +33,12 @@ from nearward.tabular.errors import DataWarning
 from nearward.tabular.rules import Rules
 from nearward.tabular.schema import Schema
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
 _MOST_GROUPS = 24
+_SHIFTING = 8000  # rows of the policy by which the trees of the outcome are shifted
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def learn(
     account["outcomes"] = {"table": counts(seen[dealt.outcome]), "tokens": counts(shown[dealt.outcome])}
     trees = None
     if improving is None or improving.outcome:
-        trees = OutcomeTrees.fit(coded, outcome, rare, lambda n: drawn_from(better, n, seed), seed)
+        share = declared(rows[outcome], rare, target) if target is not None else rows[outcome] / rows[outcome].sum()
+        made = drawn_by_share(better, outcome, share, seed)
+        trees = OutcomeTrees.fit(coded, made, outcome, rare, float(share[rare]), seed)
     tick("trees of the outcome")
     return Learned(tokens, better, rows, rules, trees, None, account)
 
@@ -187,6 +191,13 @@ def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: S
             stacklevel=5,
         )
     return Learned(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
+
+
+def drawn_by_share(policy: Policy | Tilted, outcome: int, share: Floats, seed: int) -> Ints:
+    """Draw rows (n, d) of the policy, their outcomes by the shares of its tokens (size,)."""
+    given = np.full((_SHIFTING, len(policy.sizes)), FREE)
+    given[:, outcome] = np.random.default_rng(seed).choice(len(share), len(given), p=share)
+    return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
 
 
 def rare_token(tokens: Tokens, outcome: str, positive: Any, schema: Mapping[str, pl.DataType]) -> int:

@@ -1,15 +1,14 @@
 """Draws the outcome once more, given the whole row: trees know better what a row's outcome is than a policy that wrote it first.
 
 The policy writes the outcome, and everything else given it. What that says of the outcome given everything else is thirty columns'
-errors multiplied; a model of the outcome alone makes one. Rows stay as they are, and the rare outcome's share too: the trees' log-odds are
-shifted until the policy's own rows have it.
+errors multiplied; a model of the outcome alone makes one. Rows stay as they are, and the rare outcome's share too, learned or declared: the
+trees' log-odds are shifted until rows of the policy with that share have it.
 
 Letters: n rows, d columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +23,6 @@ Ints = NDArray[np.int64]
 _FEWEST = 20  # learned rows with either outcome: fewer teach trees nothing
 _FORESTS = 3  # of half of the columns at each split: together less sure of what only one of them sees
 _TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 12, "min_samples_leaf": 20, "max_features": 0.5}
-_ROWS = 8000  # of the policy, to find the shift by
 _REACH = 12.0  # log-odds
 
 
@@ -47,15 +45,16 @@ class OutcomeTrees:
     shift: float = 0.0
 
     @classmethod
-    def fit(cls, tokens: Ints, place: int, rare: int, draw: Callable[[int], Ints], seed: int) -> OutcomeTrees | None:
+    def fit(cls, tokens: Ints, made: Ints, place: int, rare: int, share: float, seed: int) -> OutcomeTrees | None:
         """Grow trees on learned rows, and shift them by rows of the policy.
 
         Parameters
         ----------
         tokens : (n, d), learned rows
+        made : (m, d), rows of the policy
         place, rare : int
-        draw : callable
-            Number of rows -> rows of the policy (rows, d).
+        share : float
+            Of the rare outcome among the policy's rows: learned, or declared.
         seed : int
 
         Returns
@@ -70,14 +69,14 @@ class OutcomeTrees:
         forests = tuple(boosted_trees(x, event.astype(np.int64), seed + i, **_TREES) for i in range(_FORESTS))
         other = int(values[values != rare][0])
         plain = cls(forests, place, rare, other)
-        return replace(plain, shift=shift_to(plain.log_odds(draw(_ROWS)), float(event.mean())))
+        return replace(plain, shift=shift_to(plain.log_odds(made), share))
 
     def log_odds(self, tokens: Ints) -> Floats:
         """Return the log-odds of the rare outcome (n,)."""
         x = np.delete(tokens, self.place, axis=1).astype(np.float32)
         return np.asarray(np.mean([forest.scores(x) for forest in self.forests], axis=0) + self.shift)
 
-    def redrawn(self, tokens: Ints, may: Bools, chance: Floats, more: float = 0.0) -> Ints:
+    def redrawn(self, tokens: Ints, may: Bools, chance: Floats) -> Ints:
         """Return the outcome's tokens of rows, drawn given the other columns (n,).
 
         Parameters
@@ -85,10 +84,8 @@ class OutcomeTrees:
         tokens : (n, d)
         may : (n, size), which tokens of the outcome rules leave to each row; where not both, the row keeps what it has
         chance : (n,), from 0 to 1
-        more : float
-            Added to log-odds: where the rows were drawn with another share of the rare outcome than was learned.
         """
-        risk = 1 / (1 + np.exp(-(self.log_odds(tokens) + more)))
+        risk = 1 / (1 + np.exp(-self.log_odds(tokens)))
         free = may[:, self.rare] & may[:, self.other]
         return np.where(free, np.where(chance < risk, self.rare, self.other), tokens[:, self.place])
 

@@ -296,20 +296,12 @@ class Synthesizer:
         values = np.concatenate([keeper.values for keeper in keepers])
         if self._trees is not None and place not in asked.tokens:
             may = Keeper.of_written(book, values).allowed(place, tokens)
-            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n), self._more_events())
+            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n))
             if isinstance(own := self._tokens.columns[place], NumberTokens):
                 values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)
         return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
-
-    def _more_events(self) -> float:
-        """Return by how much the log-odds of the rare outcome are raised by a declared target."""
-        if self.target is None:
-            return 0.0
-        learned = self._rows[self._tokens.place[self.outcome]]
-        share = learned[rare_token(self._tokens, self.outcome, self.positive, self._schema)] / learned.sum()
-        return float(np.log(self.target / (1 - self.target)) - np.log(share / (1 - share)))
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
         """Give each row a patient of its own, in the patients' column and dtype."""
