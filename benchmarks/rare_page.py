@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
+from matplotlib.ticker import MaxNLocator
 from page import DOCS, markdown, replace_part
 from rare_cell import Rows, Scored
 
@@ -214,6 +215,7 @@ def draw(table: pl.DataFrame, path: Path) -> None:
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set(title=f"{100 * rate:g} % events", yticks=range(len(methods)), yticklabels=methods if axis is axes[0][0] else [])
         axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.spines[["top", "right"]].set_visible(False)
     shown.supxlabel("AUPRC less the untouched model's", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
