@@ -1,10 +1,11 @@
 """More than two classes: the diagnoses of thyroid0387 by one model of all, by one binary model a class, and by logistic regression.
 
-    .venv/bin/python benchmarks/classes.py fit|head [--data DIR] [--seeds 1] [--publish]
+    .venv/bin/python benchmarks/classes.py fit|binary|head [--data DIR] [--seeds 1] [--only CLASS,CLASS] [--publish]
 
 The first letter of a diagnosis gives its class, as the file's own notes group them. Two thirds of the patients are learned from, a
-third is asked about. ``fit``: the models; ``head``: the encoder alone, a plain head beside the simplex head. What was said lies in
-out/classes and is not asked again. --publish writes docs/benchmarks.md.
+third is asked about. ``fit``: models of all classes; ``binary``: one binary RiskClassifier a class, class by class (--only: some);
+``head``: the encoder alone, a plain head beside the simplex head. What was said lies in out/classes and is not asked again. --publish
+writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from baselines import stacked, standardised
 from numpy.typing import NDArray
 from page import markdown, replace_part
 from protocol import DATA
-from scoring import Ranking
+from scoring import Ranking, paired_intervals
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 import nearward as nw
 from nearward.cohort import read_cohort
@@ -41,22 +45,27 @@ GROUPS = {
     "none": "-", "hyperthyroid": "ABCD", "hypothyroid": "EFGH", "binding protein": "IJ", "non-thyroidal": "K", "replacement": "LMN",
     "antithyroid": "OPQ", "miscellaneous": "RST",
 }  # fmt: skip
-OURS, RIVAL, LOGISTIC, VOTE = "one model of all classes", "one binary model a class", "multinomial logistic regression", "our vote alone"
+OURS, RIVAL, VOTE = "one model of all classes", "one binary model a class", "our vote alone"
+BOOSTING, LOGISTIC = "gradient boosting of all classes", "multinomial logistic regression"
 _RESAMPLES, _NEIGHBOURS = 1000, 60
 Rows = NDArray[Any]
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("part", choices=["fit", "head"])
+    asked.add_argument("part", choices=["fit", "binary", "head"])
     asked.add_argument("--data", type=Path, default=DATA)
     asked.add_argument("--seeds", type=int, default=1)
+    asked.add_argument("--only", default=",".join(GROUPS), help="classes that get a binary model, with commas")
     asked.add_argument("--publish", action="store_true")
     told = asked.parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     frame, code, names = diagnoses(told.data)
-    table = (models if told.part == "fit" else heads)(frame, code, names, told.seeds)
+    if told.part == "binary":
+        table = binaries(frame, code, names, told.seeds, told.only.split(","))
+    else:
+        table = (models if told.part == "fit" else heads)(frame, code, names, told.seeds)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
     if told.publish:
@@ -97,15 +106,41 @@ def models(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int) -> pl.
         x, y, x_test = frame[train], code[train], frame[test]
         ours = kept(f"ours.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: _ours(x, y, x_test, seed))
         linear = kept(f"logistic.{seed}", lambda x=x, y=y, x_test=x_test: {"share": _logistic(x, y, x_test)})
-        each = [
-            kept(f"binary.{j}.{seed}", lambda j=j, x=x, y=y, x_test=x_test, seed=seed: {"risk": _binary(x, y == j, x_test, seed)})
-            for j in range(len(names))
-        ]
-        risk = np.column_stack([one["risk"] for one in each])
-        shares = {OURS: ours["share"], RIVAL: risk / risk.sum(axis=1, keepdims=True), LOGISTIC: linear["share"], VOTE: ours["vote"]}
-        seconds = {OURS: float(ours["seconds"]), RIVAL: float(sum(one["seconds"] for one in each)), LOGISTIC: float(linear["seconds"])}
+        boosted = kept(f"boosting.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: {"share": _boosting(x, y, x_test, seed)})
+        shares = {OURS: ours["share"], BOOSTING: boosted["share"], LOGISTIC: linear["share"], VOTE: ours["vote"]}
+        seconds = {OURS: float(ours["seconds"]), BOOSTING: float(boosted["seconds"]), LOGISTIC: float(linear["seconds"])}
+        each = [KEPT / f"binary.{j}.{seed}.npz" for j in range(len(names))]
+        if all(path.exists() for path in each):
+            risk = np.column_stack([np.load(path)["risk"] for path in each])
+            shares[RIVAL] = risk / risk.sum(axis=1, keepdims=True)
+            seconds[RIVAL] = sum(float(np.load(path)["seconds"]) for path in each)
         runs.append((code[test], shares, seconds))
     rows = [_row(name, runs, names) for name in runs[0][1]]
+    return pl.DataFrame(rows)
+
+
+def binaries(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int, only: list[str]) -> pl.DataFrame:
+    """Class by class, the share that the model of all classes gives beside the risk of a binary model of that class."""
+    rows = []
+    for j, name in enumerate(names):
+        if name not in only:
+            continue
+        truths, ours, theirs, seconds = [], [], [], []
+        for seed in range(seeds):
+            train, test = split(code, seed)
+            x, event, x_test = frame[train], code[train] == j, frame[test]
+            asked = x, event, x_test, seed
+            binary = kept(f"binary.{j}.{seed}", lambda asked=asked: {"risk": _binary(*asked)})
+            truths.append((code[test] == j).astype(int))
+            ours.append(np.load(KEPT / f"ours.{seed}.npz")["share"][:, j])
+            theirs.append(binary["risk"])
+            seconds.append(float(binary["seconds"]))
+        gain = paired_intervals(truths, [np.arange(len(y)) for y in truths], ours, {name: theirs})[name]
+        row = {"class": name, "rows asked": int(truths[0].sum())}
+        for label, said in ((OURS, ours), (RIVAL, theirs)):
+            row[f"AUPRC, {label}"] = float(np.mean([average_precision_score(y, risk) for y, risk in zip(truths, said, strict=True)]))
+        row |= {"difference (95 %)": f"{gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f})", "processor s": f"{np.mean(seconds):.0f}"}
+        rows.append(row)
     return pl.DataFrame(rows)
 
 
@@ -123,6 +158,14 @@ def _binary(x: pl.DataFrame, event: Rows, x_test: pl.DataFrame, seed: int) -> Ro
 def _logistic(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame) -> Rows:
     values, numbers, text = stacked(x)
     model = make_pipeline(standardised(numbers, text), LogisticRegression(max_iter=2000)).fit(values, y)
+    return np.asarray(model.predict_proba(stacked(x_test)[0]))
+
+
+def _boosting(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame, seed: int) -> Rows:
+    values, numbers, text = stacked(x)
+    order = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    prepare = make_column_transformer((order, text), ("passthrough", numbers))
+    model = make_pipeline(prepare, HistGradientBoostingClassifier(learning_rate=0.05, max_iter=200, random_state=seed)).fit(values, y)
     return np.asarray(model.predict_proba(stacked(x_test)[0]))
 
 

@@ -1,7 +1,7 @@
 """The rare-outcome toolbox beside doing nothing: every method on thinned cohorts, with paired intervals.
 
     .venv/bin/python benchmarks/rare.py [--data DIR] [--only TASK,TASK] [--rates .1,.01,.005] [--seeds 3] [--methods "NAME;NAME"]
-                                        [--again "NAME;NAME"] [--publish]
+                                        [--again "NAME;NAME"] [--kept] [--publish]
 
 Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
 seed has test patients of its own. What a method said of a cell lies in out/rare and is not asked again, unless named with --again.
@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from protocol import DATA, cohorts
 from rare_cell import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
-from rare_page import Said, differences, publish, summary
+from rare_page import UNTOUCHED, Said, differences, publish, summary
 
 from nearward.tabular.frame import replacing
 
@@ -50,6 +50,7 @@ def main() -> None:
     asked.add_argument("--seeds", type=int, default=SEEDS)
     asked.add_argument("--methods", default=";".join(METHODS), help="names, with semicolons")
     asked.add_argument("--again", default="", help="names of methods to ask again, with semicolons")
+    asked.add_argument("--kept", action="store_true", help="take what lies in out/rare, ask nothing")
     asked.add_argument("--publish", action="store_true")
     told = asked.parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,8 @@ def main() -> None:
     rates = [float(rate) for rate in told.rates.split(",")]
     found = []
     for cell in cells(told.data, told.only.split(","), rates, told.seeds):
-        for method in methods:
+        here = [method for method in methods if not told.kept or kept_at(cell, method).exists()]
+        for method in here if UNTOUCHED in here else []:
             scored = ask(cell, method, again=method in told.again.split(";"))
             if scored is not None:
                 times = scored.seconds / cell.plain_seconds
@@ -81,9 +83,14 @@ def cells(data: Path, only: list[str], rates: list[float], seeds: int) -> Iterat
                     yield cell
 
 
+def kept_at(cell: Cell, method: str) -> Path:
+    """Where lies what a method said of a cell."""
+    return KEPT / f"{cell.name}.{re.sub('[^a-z0-9]+', '-', method.lower())}.npz"
+
+
 def ask(cell: Cell, method: str, again: bool = False) -> Scored | None:
     """Take what was kept of a method on a cell, or ask it."""
-    path = KEPT / f"{cell.name}.{re.sub('[^a-z0-9]+', '-', method.lower())}.npz"
+    path = kept_at(cell, method)
     if again or not path.exists():
         _ = cell.plain  # fitted outside the clock
         began = time.process_time()

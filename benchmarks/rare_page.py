@@ -19,6 +19,11 @@ from nearward.evaluation.sample import Sample
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"
+TWINS = {  # a method -> the same learner without it
+    "trees, SMOTE": "trees, no correction",
+    "trees, under-sampling": "trees, no correction",
+    "forest, SMOTE": "forest, no correction",
+}
 _ALERTS, _BEFORE = " | alerts", " | before"
 _ALERT_RATE, _RESAMPLES = 0.05, 500
 _GAPS = ("auprc", "recall_at_budget", "net_benefit")
@@ -98,6 +103,10 @@ def _figures(method: str, said: list[Said], parts: list[Measured]) -> dict[str, 
     for key in _GAPS:
         row |= _interval(f"{key}_less_untouched", gap[key])
     row |= _interval("auprc_less_logistic", _beside(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
+    twin = TWINS.get(method)
+    told = _beside(method, parts, twin)[1] if twin and _has(parts, twin) else {}
+    for key in _GAPS:
+        row |= _interval(f"{key}_less_twin", told.get(key))
     return row | {"times": float(np.mean([s.times for s in said]))}
 
 
@@ -141,6 +150,26 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def twins(table: pl.DataFrame) -> pl.DataFrame:
+    """Resampling less the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
+    rows = []
+    means = table.filter((pl.col("task") == MEAN) & pl.col("auprc_less_twin").is_not_null())
+    for row in means.iter_rows(named=True):
+        tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
+        better, worse = (tasks["auprc_less_twin_low"] > 0).sum(), (tasks["auprc_less_twin_high"] < 0).sum()
+        rows.append(
+            {
+                "events": f"{100 * row['rate']:g} %",
+                "method": row["method"],
+                "AUPRC, less no correction": _gain(row, "auprc_less_twin"),
+                "better / worse / of": f"{better} / {worse} / {tasks.height}",
+                "recall at 5 % alerts, less no correction": _gain(row, "recall_at_budget_less_twin"),
+                "net benefit per 1,000, less no correction": _gain(row, "net_benefit_less_twin", 1000, 2),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
 def _gain(row: dict[str, object], name: str, times: float = 1.0, digits: int = 3) -> str:
     ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
     if any(end is None for end in ends):
@@ -159,6 +188,7 @@ def publish(table: pl.DataFrame) -> None:
     picture = DOCS / "pictures" / "rare.svg"
     draw(table, picture)
     replace_part("rare.md", "rare", f"![AUPRC gained over the untouched model](pictures/rare.svg)\n\n{markdown(summary(table))}")
+    replace_part("rare.md", "rare resampling", markdown(twins(table)))
     each = table.filter(pl.col("task") != MEAN)
     tasks = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
         "rate", descending=True, maintain_order=True

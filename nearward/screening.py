@@ -1,4 +1,7 @@
-"""Screening where events are too few to learn a risk from: rank by how unlike the event-free a row is, and say what that finds."""
+"""Screening where events are too few to learn a risk from: rank by how unlike the event-free a row is, and say what that finds.
+
+Beside it stands what a logistic regression finds that learns from the few events: on every cohort tried, more, from a single event up.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from nearward.evaluation.estimate import Estimate, exact
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.folds import assign_folds
 from nearward.tabular.rare.one_class import OneClass
-from nearward.tabular.rare.reading import read_event, read_rows
+from nearward.tabular.rare.reading import Reading, read_event, read_rows
+from nearward.tabular.schema import Schema
 
-ENOUGH = 20  # events from which a supervised model is the better ranker nearly everywhere (docs/rare.md)
+ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,15 @@ class Screening:
     recall : Estimate
         Share of the events among the rows alerted, each fold ranked by a model that saw none of its patients; its interval is exact.
         Rows of one patient count as if they were independent.
+    linear : Estimate or None
+        The same of a logistic regression that learns from the other folds' events; None where one fold holds all events.
     budget : float, share of rows alerted
     events : int
     """
 
     ranker: OneClass
     recall: Estimate
+    linear: Estimate | None
     budget: float
     events: int
 
@@ -73,7 +81,7 @@ def screen(
     Warns
     -----
     DataWarning
-        From 20 events up: fit a ``RiskClassifier``.
+        From 20 events up: fit a ``RiskClassifier``. Where a logistic regression on the same few events finds more of them.
 
     Examples
     --------
@@ -91,17 +99,34 @@ def screen(
     frame, values, group = read_rows(X, y, groups)
     _, outcome = read_event(values, asked.positive)
     events = int(outcome.sum())
-    if events >= ENOUGH:
-        told = f"{events} events: from {ENOUGH} up a RiskClassifier nearly always ranks better, and its risks are calibrated"
-        warnings.warn(told, DataWarning, stacklevel=2)
     fold = assign_folds(outcome, group, folds, seed)
-    found = 0
-    for f in range(folds):
+    several = len(np.unique(fold[outcome == 1])) > 1
+    found = linear = 0
+    for f in np.unique(fold[outcome == 1]):
         inside = fold == f
-        if not outcome[inside].any():
-            continue
-        alone = clone(asked).set_params(positive=None).fit(frame.filter(~inside), np.where(outcome[~inside], 1, 0), groups=group[~inside])
-        score = alone.decision_function(frame.filter(inside))
-        alerted = np.argsort(-score, kind="stable")[: round(budget * inside.sum())]
-        found += int(outcome[inside][alerted].sum())
-    return Screening(clone(asked).set_params(positive=None).fit(frame, outcome, groups=group), exact(found, events), budget, events)
+        train, label, asked_now = frame.filter(~inside), outcome[~inside], frame.filter(inside)
+        alone = clone(asked).set_params(positive=None).fit(train, label, groups=group[~inside])
+        found += _hits(alone.decision_function(asked_now), outcome[inside], budget)
+        if several:
+            linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget)
+    if events >= ENOUGH:
+        told = f"{events} events: from {ENOUGH} up fit a RiskClassifier, which ranks better and whose risks are calibrated"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    elif linear > found:
+        told = f"a logistic regression on the same few events finds {linear} of {events}, this ranker {found}: consider it instead"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    ranker = clone(asked).set_params(positive=None).fit(frame, outcome, groups=group)
+    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events)
+
+
+def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float) -> int:
+    """Events among the budget's share of rows with the highest scores."""
+    return int(outcome[np.argsort(-score, kind="stable")[: round(budget * len(score))]].sum())
+
+
+def _linear(train: pl.DataFrame, outcome: NDArray[np.int64], asked: pl.DataFrame, schema: Schema | None) -> NDArray[np.float64]:
+    from sklearn.linear_model import LogisticRegression
+
+    reading = Reading.fit(train, schema)
+    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(reading.dense(train), outcome)
+    return np.asarray(model.decision_function(reading.dense(asked)))

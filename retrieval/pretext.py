@@ -42,8 +42,8 @@ class CellDecoder(nn.Module):
     def __init__(self, hidden: int, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
-        self.numbers = nn.Linear(hidden, 2 * len(layout.value))
-        self.levels = nn.Linear(hidden, sum(end - begin for _, begin, end in layout.levels))
+        self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.value)))  # torch warns of layers without units
+        self.levels = nn.Linear(hidden, max(1, sum(end - begin for _, begin, end in layout.levels)))
 
     def spread(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers' means and the logs of their standard deviations: (b, d), (b, d)."""
@@ -53,7 +53,7 @@ class CellDecoder(nn.Module):
     def shares(self, hidden: Tensor) -> list[Tensor]:
         """Return log-shares of the levels of each category column: (b, levels) each."""
         wide = [end - begin for _, begin, end in self.layout.levels]
-        return [part.log_softmax(dim=1) for part in self.levels(hidden).split(wide, dim=1)]
+        return [part.log_softmax(dim=1) for part in self.levels(hidden).split(wide, dim=1)] if wide else []
 
     def loss(self, hidden: Tensor, x: Tensor) -> Tensor:
         """Return how unlikely each cell of x (b, p) is: nats (b, s); 0 for columns that are not decoded, and for unknown levels."""

@@ -19,6 +19,7 @@ def made(events: int, far: float, n: int = 400) -> tuple[pl.DataFrame, np.ndarra
     return pl.DataFrame(x, schema=["a", "b", "c"]), outcome
 
 
+@pytest.mark.filterwarnings("ignore:a logistic regression")
 @pytest.mark.parametrize("method", ["dsvdd", "droc"])
 def test_planted_events_are_found_and_usual_ones_are_not(method: str) -> None:
     ranker = nw.OneClass(method=method, steps=60)
@@ -53,11 +54,23 @@ def test_events_change_nothing_in_the_ranker() -> None:
 
 def test_from_twenty_events_up_it_advises_a_supervised_model() -> None:
     ranker = nw.OneClass(steps=2)
-    with pytest.warns(DataWarning, match="20 events: from 20 up a RiskClassifier"):
+    with pytest.warns(DataWarning, match="20 events: from 20 up fit a RiskClassifier"):
         screen(*made(20, 1.0), ranker=ranker)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
-        screen(*made(19, 1.0), ranker=ranker)
+        screen(*made(8, 6.0), ranker=nw.OneClass(steps=60))  # and is silent where the ranker finds as many
+
+
+def test_a_linear_model_that_finds_more_is_told_of() -> None:
+    """Events that differ in one direction only, within what is usual: nothing for one-class, all for a line."""
+    outcome = (np.arange(600) < 15).astype(int)
+    x = np.random.default_rng(0).normal(size=(600, 12))
+    x[:, 0] = np.where(outcome == 1, 2.2, x[:, 0].clip(max=1.5))
+    frame = pl.DataFrame(x, schema=[f"c{j}" for j in range(12)])
+    with pytest.warns(DataWarning, match="a logistic regression on the same few events finds"):
+        found = screen(frame, outcome, ranker=nw.OneClass(steps=40))
+    assert found.linear.value > found.recall.value
+    assert screen(*made(1, 6.0), ranker=nw.OneClass(steps=5)).linear is None
 
 
 def test_bad_input() -> None:

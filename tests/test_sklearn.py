@@ -40,7 +40,7 @@ def test_estimator(estimator, check):
         "check_valid_tag_types",
         "check_estimators_fit_returns_self",
         "check_classifiers_classes",
-        "check_classifiers_train",
+        pytest.param("check_classifiers_train", marks=pytest.mark.slow),
         "check_estimators_unfitted",
     ],
 )
