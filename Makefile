@@ -11,7 +11,7 @@ demo: .venv/.installed
 
 # Not `python -m pytest`: that puts the root on sys.path, where modules load under a second name.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile  # a file stays in one process: fitted models are shared within it
 
 lint: .venv/.installed-dev links
 	$(BIN)/ruff check

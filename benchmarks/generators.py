@@ -13,15 +13,15 @@ from cart import Cart
 from nearward.tabular.rules import Rules
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = "nearward"
+OURS, AGAIN = "nearward", "nearward (second seed)"
 ABLATION: dict[str, dict[str, Any]] = {
-    "likelihood alone": {"optimiser": "none"},
+    "outcome not drawn again": {"optimiser": "none", "outcome": False},
     "tilt": {"optimiser": "tilt"},
     "awr": {"optimiser": "awr"},
     "awr without reward shaping": {"optimiser": "awr", "shaping": False},
     "ppo": {"optimiser": "ppo"},
     "ppo without reward shaping": {"optimiser": "ppo", "shaping": False},
-    "likelihood alone without rules": {"optimiser": "none", "ruled": False},
+    "without rules": {"optimiser": "none", "ruled": False},
 }
 CART = "sequential trees (CART)"
 SDV = {"SDV GaussianCopula": "gaussian_copula", "SDV TVAE": "tvae", "SDV CTGAN": "ctgan"}
@@ -32,24 +32,28 @@ def generators() -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {name: lambda model=model: _sdv(model) for name, model in SDV.items()}
     found[CART] = Cart
     found[OURS] = Ours
+    found[AGAIN] = lambda: Ours(seed=1)
     for name, how in ABLATION.items():
         found[name] = lambda how=how: Ours(**how)
     return found
 
 
 class Ours:
-    """Our synthesizer, judged elsewhere: the benchmark holds its own patients out, so none of what it gives is set aside for that."""
+    """Our synthesizer, judged elsewhere: the benchmark holds its own patients out, so none of what it gives is set aside for that.
 
-    def __init__(self, ruled: bool = True, shaping: bool = True, **how: Any) -> None:
+    ``steered`` holds the rows that it was given and did not learn from.
+    """
+
+    def __init__(self, ruled: bool = True, shaping: bool = True, outcome: bool = True, **how: Any) -> None:
         from nearward.synth.improve import ImproveConfig
         from nearward.synth.synthesizer import Synthesizer
 
-        self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping), **how), ruled
+        self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping, outcome=outcome), **how), ruled
 
     def fit(self, train: pl.DataFrame, outcome: str, groups: str) -> Ours:
         """Learn all of the rows but those that critics and rules need."""
         self._model.fit(train, outcome, groups, rules=None if self._ruled else Rules(), holdout=train.clear())
-        self.rules = self._model.rules
+        self.rules, self.steered = self._model.rules, self._model.audit_rows.steered
         return self
 
     def sample(self, n: int, seed: int) -> pl.DataFrame:

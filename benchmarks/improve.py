@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from nearward.synth.breaches import breaches
 from nearward.synth.discriminators import separation
 from nearward.synth.gain import paired
 from nearward.synth.improve import Ground, ImproveConfig, improve
@@ -49,8 +50,10 @@ def main() -> None:
     place = tokens.place[OUTCOME]
     rare = int(tokens.columns[place].encode(pl.Series(OUTCOME, [fitted.positive], dtype=train.schema[OUTCOME]))[0])
     groups = sorted({tuple(sorted(tokens.place[name] for name in rule.columns)) for rule in fitted.rules if len(rule.columns) > 1})
-    coded = {role: tokens.encode(train[rows]) for role, rows in part.items() if role in ("generator", "discriminator")}
-    ground = Ground(coded["generator"], coded["discriminator"], patient[part["discriminator"]], place, rare, groups)
+    coded = {role: tokens.encode(train[rows]) for role, rows in part.items()}
+    critics, judges = ((coded[role], patient[part[role]]) for role in ("discriminator", "rules"))
+    forbidden = breaches(fitted.rules.enforced, tokens)
+    ground = Ground(coded["generator"], *critics, *judges, outcome=place, rare=rare, groups=groups, breaches=forbidden)
     judged, who = tokens.encode(test), test[PATIENT].to_numpy()
     print(f"{told.cohort}: share of the rare outcome {(judged[:, place] == rare).mean():.4f} held out")
     print("none:", *judgements(policy, judged, who, place, rare))

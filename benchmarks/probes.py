@@ -48,7 +48,7 @@ KEPT = ROOT / "out" / "incontext"
 MOST_STORED, MOST_ASKED = 10_000, 20_000  # rows of a task that are judged; larger tasks are subsampled
 RULE = Rule(128, True, 1.0)  # the first member's context
 _MAKERS = {  # files that a kept fit follows from
-    "retrieval": ("context", "encoder", "index", "vote"),
+    "retrieval": ("context", "encoder", "index", "metric", "vote"),
     "tabular": ("calibrate", "cells", "encode", "experts", "folds", "levels", "panel", "schema", "stack", "trees"),
     "benchmarks": ("protocol", "baselines"),
 }

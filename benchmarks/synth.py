@@ -30,7 +30,8 @@ from synth_page import publish
 import nearward as nw
 from nearward.cohort import read_cohort
 from nearward.evaluation.estimate import Estimate, wilson
-from nearward.evaluation.membership import EVERYONE, OUTLIERS
+from nearward.evaluation.membership import EVERYONE, OUTLIERS, membership
+from nearward.evaluation.tables import read_tables
 from nearward.tabular.folds import assign_folds
 from nearward.tabular.frame import read_table, write_table
 
@@ -104,6 +105,7 @@ def make(cohort: str, name: str) -> None:
     if hasattr(model, "rules"):
         kept = model.rules.enforced
         facts |= {"own_rules": len(kept), "own_broken": int(kept.violations(made).any(axis=1).sum()) if len(kept) else 0}
+        facts["steered"] = model.steered.get_column(PATIENT).unique().sort().to_list()
     table_path(cohort, name).with_suffix(".json").write_text(json.dumps(facts))
     write_table(made.drop(PATIENT, strict=False), table_path(cohort, name))
 
@@ -132,6 +134,11 @@ def judge(cohort: str, name: str) -> dict[str, Any]:
         **{letter: part.estimate for letter, part in card.components.items()},
     }
     facts = json.loads(table_path(cohort, name).with_suffix(".json").read_text())
+    if steered := facts.pop("steered", None):  # asked about together with the others they would make members look harder to tell
+        learned = train.filter(~pl.col(PATIENT).is_in(steered))
+        alone = membership(read_tables(learned, holdout, made, OUTCOME, group=PATIENT), seed=0, control=False)
+        areas = alone.attacks.filter(pl.col("rows") == EVERYONE)["AUC"].to_list()
+        measures["membership AUC, rows learned from"] = max(areas, key=lambda area: area.high)
     return {
         **facts,
         "passed": card.passed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import polars as pl
-from generators import ABLATION
+from generators import ABLATION, OURS
 from page import markdown_rows, replace_part
 
 _QUALITY = ("C2ST AUC", "TSTR / TRTR", "event share", "rows that break a rule")
@@ -19,7 +19,8 @@ def publish(table: pl.DataFrame) -> None:
     main = [name for name in dict.fromkeys(table["model"]) if name not in ABLATION]
     replace_part("benchmarks.md", "synth", "\n\n".join([_compared(table, main), _judged(table, main)]))
     variants = [name for name in dict.fromkeys(table["model"]) if name in ABLATION]
-    replace_part("benchmarks.md", "synth ablation", _compared(table, variants) if variants else "Not run.")
+    ablated = table.filter(pl.col("cohort").is_in(table.filter(pl.col("model").is_in(variants))["cohort"]))
+    replace_part("benchmarks.md", "synth ablation", _compared(ablated, [OURS, *variants]) if variants else "Not run.")
 
 
 def _compared(table: pl.DataFrame, models: Sequence[str]) -> str:
@@ -32,6 +33,8 @@ def _compared(table: pl.DataFrame, models: Sequence[str]) -> str:
         cells = [_told(found.get(key)) for key in (*_QUALITY, *_PRIVACY)]
         cells[2] += f"; real {found['event share, train']['value']:.3f}"
         cells[3] += f"; holdout {found['rows that break a rule, holdout']['value']:.3f}"
+        if alone := found.get("membership AUC, rows learned from"):
+            cells[4] += f"; rows learned from alone: {_told(alone)}"
         if "own_broken" in found:
             cells[3] += f"; of its own {found['own_rules']['value']:.0f} hard rules: {found['own_broken']['value']:.0f} rows"
         rows.append([cohort, model, *cells, f"{found['fit']['value']:.0f}", f"{found['sample']['value']:.1f}"])

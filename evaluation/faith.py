@@ -6,10 +6,13 @@ that leaks is not mended by being useful. docs/faith.md says how each is made an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import polars as pl
 
 from nearward.evaluation.adherence import Adherence, adherence
 from nearward.evaluation.copies import Copies, copies
@@ -21,14 +24,17 @@ from nearward.evaluation.linkability import linkability
 from nearward.evaluation.membership import Membership, membership
 from nearward.evaluation.residual import Guesses
 from nearward.evaluation.singling_out import singling_out
-from nearward.evaluation.tables import Frame, read_tables
+from nearward.evaluation.tables import Frame, Tables, read_tables
 from nearward.evaluation.threads import side_by_side
 from nearward.evaluation.utility import Utility, utility
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
 from nearward.tabular.rules_file import read_rules
 
 Status = Literal["passed", "failed", "not measurable"]
+
+_FEWEST_STEERED = 40  # rows: fewer cannot be attacked in two halves
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,8 @@ class FaithCard:
     rows : dict of table -> rows
     gates : Gates
     seed : int
+    steered : Membership or None
+        The same attacks on members that the generator was steered by and not fitted to; I counts the worse of both.
     """
 
     components: dict[str, Component]
@@ -121,6 +129,7 @@ class FaithCard:
     rows: dict[str, int]
     gates: Gates
     seed: int
+    steered: Membership | None = None
 
     @property
     def passed(self) -> bool:
@@ -162,6 +171,7 @@ def faith_card(
     rules: str | Path | Rules | None = None,
     gates: Gates | None = None,
     seed: int = 0,
+    steered: Frame | None = None,
 ) -> FaithCard:
     """Judge a synthetic table against the rows it was made from and real rows that its maker never saw.
 
@@ -179,6 +189,9 @@ def faith_card(
         Rules of the user's own, beside those mined on train.
     gates : Gates, optional
     seed : int, from 0
+    steered : pl.DataFrame or pl.LazyFrame, optional
+        Further real rows that the generator was steered by and not fitted to (they stopped its learning, say). Their patients are members
+        like those of train, are attacked apart, and are looked for among copies.
 
     Returns
     -------
@@ -199,24 +212,26 @@ def faith_card(
     gates = gates or Gates()
     own = rules if isinstance(rules, Rules) or rules is None else read_rules(rules)
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
+    everybody, aside = (tables, None) if steered is None else _steering(train, holdout, synthetic, steered, outcome, positive, group)
     kept = adherence(tables, own, seed)  # first: a rule that cannot be read should not wait for the attacks
-    found = side_by_side(
-        {
-            "useful": partial(utility, tables, seed),
-            "told": partial(membership, tables, seed),
-            "inferred": partial(inference, tables, seed),
-            "single": partial(singling_out, tables, seed),
-            "like": partial(fidelity, tables, seed),
-            "various": partial(heterogeneity, tables, seed),
-            "linked": partial(linkability, tables, seed),
-            "copied": partial(copies, tables, seed),
-        }
-    )
+    pieces: dict[str, Callable[[], Any]] = {
+        "useful": partial(utility, tables, seed),
+        "told": partial(membership, tables, seed),
+        "inferred": partial(inference, tables, seed),
+        "single": partial(singling_out, tables, seed),
+        "like": partial(fidelity, tables, seed),
+        "various": partial(heterogeneity, tables, seed),
+        "linked": partial(linkability, tables, seed),
+        "copied": partial(copies, everybody, seed),
+    }
+    if aside is not None:
+        pieces["steered"] = partial(membership, aside, seed, control=False)
+    found = side_by_side(pieces)
     like, told, useful, various = found["like"], found["told"], found["useful"], found["various"]
     components = {
         "F": _gated("F", "Fidelity", like.score, gates.fidelity, gates),
         "A": _gated("A", "Adherence", kept.score, gates.adherence, gates, "no rule holds in train: give rules="),
-        "I": _inference(told, gates),
+        "I": _worse(_inference(told, gates), found.get("steered"), everybody is not tables, gates),
         "T": _gated("T", "Task utility", useful.score, gates.utility, gates, "real rows teach nothing certain about the outcome"),
         "H": _gated("H", "Heterogeneity", various.score, gates.heterogeneity, gates, "no class or stratum is large enough"),
     }
@@ -234,7 +249,21 @@ def faith_card(
         rows={"train": tables.train.height, "holdout": tables.holdout.height, "synthetic": tables.synthetic.height},
         gates=gates,
         seed=seed,
+        steered=found.get("steered"),
     )
+
+
+def _steering(
+    train: Frame, holdout: Frame, synthetic: Frame, steered: Frame, outcome: str, positive: Any, group: str | None
+) -> tuple[Tables, Tables | None]:
+    """Return the tables with all members in train, and with those that steered alone; None where they are too few to be attacked."""
+    first, more = to_frame(train), to_frame(steered)
+    if missing := [name for name in first.columns if name not in more.columns]:
+        raise MissingColumns(missing, more.columns)
+    both = read_tables(pl.concat([first, more.select(first.columns)]), holdout, synthetic, outcome, positive, group)
+    patient = both.train_patient[first.height :]
+    enough = more.height >= _FEWEST_STEERED and len(set(patient.tolist())) >= _FEWEST_STEERED // 2
+    return both, replace(both, train=both.train[first.height :], train_patient=patient) if enough else None
 
 
 def _gated(letter: str, name: str, estimate: Estimate | None, gate: float, gates: Gates, unless: str = "") -> Component:
@@ -255,6 +284,18 @@ def _inference(told: Membership, gates: Gates) -> Component:
         why = f"advantage ≥ {proven:.3f} proven: members can be told"
         return Component("I", "Inference resistance", told.score, gates.inference, "failed", why)
     return _gated("I", "Inference resistance", told.score, gates.inference, gates)
+
+
+def _worse(learned: Component, steered: Membership | None, asked: bool, gates: Gates) -> Component:
+    """Count the worse of two attacks: on members that were learned from, and on those that steered."""
+    if steered is None:
+        short = f"fewer than {_FEWEST_STEERED} rows that steered the generator"
+        return replace(learned, status="not measurable", why=short) if asked and learned.status == "passed" else learned
+    other = _inference(steered, gates)
+    rank = {"passed": 0, "not measurable": 1, "failed": 2}
+    if rank[other.status] <= rank[learned.status]:
+        return learned
+    return replace(other, why=f"patients that steered the generator: {other.why}")
 
 
 def _shown(estimate: Estimate | None) -> str:

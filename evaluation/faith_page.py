@@ -9,7 +9,7 @@ import polars as pl
 
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.faith import FaithCard
-from nearward.evaluation.membership import EVERYONE
+from nearward.evaluation.membership import EVERYONE, Membership
 from nearward.evaluation.page import BLUE, GREY, VERMILION, Page, estimates, figure, notice, paragraph, table
 from nearward.evaluation.residual import Guesses, listed
 
@@ -42,7 +42,8 @@ def as_json(card: FaithCard) -> dict[str, Any]:
             "rows": card.fidelity.rows,
         },
         "adherence": {"rules": _rows(card.adherence.rates)},
-        "membership": {"flagged": card.membership.flagged, "judged": card.membership.judged, "attacks": _rows(card.membership.attacks)},
+        "membership": _told(card.membership),
+        "membership_of_steering_rows": None if card.steered is None else _told(card.steered),
         "residual_risk": _rows(listed(list(card.guesses))),
         "utility": {
             "ratio": _plain(card.utility.ratio),
@@ -64,6 +65,10 @@ def as_json(card: FaithCard) -> dict[str, Any]:
         },
         "says": DISCLAIMER,
     }
+
+
+def _told(found: Membership) -> dict[str, Any]:
+    return {"flagged": found.flagged, "judged": found.judged, "attacks": _rows(found.attacks)}
 
 
 def _plain(value: Any) -> Any:
@@ -172,6 +177,9 @@ def _membership(card: FaithCard) -> list[str]:
     if worst.height:
         groups = ", ".join(worst.get_column("rows").unique().sort())
         parts.append(notice(f"attacks tell members among: {groups}."))
+    if card.steered is not None:
+        told = f"The same on {card.steered.judged} rows, the members among them those that steered the generator and were not learned from."
+        parts.append(table(card.steered.attacks.drop("control"), told))
     return parts
 
 

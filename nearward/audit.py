@@ -96,6 +96,7 @@ def audit(
             rules=rules,
             gates=gates,
             seed=seed,
+            steered=rows.steered,
         )
     broken = None
     if rules is not None and len(rules.enforced):

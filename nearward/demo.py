@@ -98,7 +98,7 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
     if group is not None:
         frame = frame.with_columns(pl.Series(group, cohort.group))
     train, test = train[:_SYNTHESIZED], test[:_SYNTHESIZED]
-    with progress("synthesize", 14) as tick:
+    with progress("synthesize", 15) as tick:
         model = Synthesizer(seed=seed, progress=tick).fit(frame[train], outcome=name, groups=group, holdout=frame[test])
         table, verdict = sample_and_audit(model, len(train), seed=seed, progress=tick)
     if verdict is None:

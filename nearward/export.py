@@ -102,7 +102,7 @@ def export_table(
         "generator": dict(about or {}),
         "schema": json.loads(_shareable(schema).to_json()),
         "sampled_prior": None if verdict is None else {name: dataclasses.asdict(share) for name, share in verdict.prior.items()},
-        "rules": _rules(rules, verdict),
+        "rules": _rules(rules, verdict) | {"share of rows drawn again": (about or {}).get("drawn_again")},
         "audit": None if verdict is None else as_json(verdict.card),
         "passed": not missed,
         "missed": missed,
@@ -205,7 +205,7 @@ def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
 
 
 def describe(generator: Generator, seed: int | None) -> dict[str, Any]:
-    """Say what made a table: the kind of generator, its seed, the sample's seed, and what the generator tells of itself."""
+    """Say what made a table, once it is sampled: the generator's kind, its seed, the sample's, and what it tells of itself."""
     told = {"kind": type(generator).__name__, "seed": generator.seed, "sample_seed": generator.seed if seed is None else seed}
     return {**getattr(generator, "about", {}), **told}
 

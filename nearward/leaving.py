@@ -47,6 +47,9 @@ def export(
     if ledger is not None:
         typer.echo(f"differential privacy: {ledger}")
     stamp = export_table(table, out, verdict, about=describe(model, seed), rules=model.rules, ledger=ledger, accept_risk=accept_risk)
+    again = stamp["rules"]["share of rows drawn again"]
+    if again is not None:
+        typer.echo(f"{again:.2%} of the rows were drawn again to keep the rules")
     typer.echo(f"{table.height} rows written to {out}: {_verdict(stamp)}")
 
 

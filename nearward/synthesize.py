@@ -14,7 +14,7 @@ app = typer.Typer(help="Make synthetic tables, and let them leave.", no_args_is_
 app.command()(export)
 app.command()(check)
 
-_TICKS = 12  # tokens, rules, ten of training
+_TICKS = 13  # tokens, rules, ten of training, trees of the outcome
 
 
 @app.command()
@@ -56,7 +56,7 @@ def fit(
     event = None if positive is None else as_value(positive, frame.get_column(outcome))
     given = None if rules is None else read_rules(rules)
     judges = None if holdout is None else read_table(holdout)
-    with progress("fit", _TICKS) as tick:
+    with progress("fit", _TICKS if epsilon is None else 1) as tick:
         model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
         model.fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
     model.save(out)
@@ -64,6 +64,8 @@ def fit(
     typer.echo(f"rows by role: {told['rows']}")
     if model.privacy is not None:
         typer.echo(f"differential privacy: {model.privacy}")
+        shares = {name: round(share, 4) for name, share in told["outcomes"]["noisy"].items()}
+        typer.echo(f"shares of the outcome, with the noise: {shares}")
     else:
         typer.echo(f"outcomes in the rows learned: {told['outcomes']['table']}, as tokens: {told['outcomes']['tokens']}")
     weak = len(model.rules) - len(model.rules.enforced)
@@ -98,4 +100,7 @@ def sample(
         asked[name] = text if column is None else as_value(text, column)
     table = model.sample(n, where=asked, seed=seed)
     write_table(table, out)
-    typer.echo(f"{table.height} rows in {out}, not audited: they may not leave (nearward synth export)")
+    typer.echo(
+        f"{table.height} rows in {out}, {model.about['drawn_again']:.2%} of them drawn again to keep the rules; "
+        "not audited: they may not leave (nearward synth export)"
+    )

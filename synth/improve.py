@@ -2,7 +2,8 @@
 
 A round: draw rows, fit the critics on them and on real rows that the policy never saw, and stop where no critic can tell them apart;
 else improve, and begin again with fresh critics, for the old ones know the old policy only. What a round did is undone unless it made
-the real rows likelier: the policy tells exactly how likely a row is, and the critics' gain is a gain of likelihood or it is noise.
+real rows likelier that neither policy nor critics learned from: the policy tells exactly how likely a row is, and the critics' gain is a
+gain of likelihood or it is noise.
 
 Letters: n rows, d columns, k outcomes.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.synth.awr import AwrConfig, fit_again
+from nearward.synth.breaches import Breach
 from nearward.synth.discriminators import FEWEST, Discriminators
 from nearward.synth.gain import paired
 from nearward.synth.levels import Shape
@@ -48,6 +50,8 @@ class ImproveConfig:
         Rows that critics and optimisers get of the policy.
     shaping : bool
         Inverse-frequency reward shaping and the density bonus; off for ablations.
+    outcome : bool
+        Whether the outcome is drawn once more given the rest of the row (``nearward.synth.outcome_trees``); off for ablations.
     awr, ppo
         Settings of two of the optimisers.
     """
@@ -55,6 +59,7 @@ class ImproveConfig:
     rounds: int = 2
     rows: int = 8000
     shaping: bool = True
+    outcome: bool = True
     awr: AwrConfig = field(default_factory=AwrConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
 
@@ -68,18 +73,24 @@ class Ground:
     learned : (n, d), what the policy learned from: nothing but shares is taken from these
     real : (m, d), rows for the critics, of other patients
     patient : (m,) or None, whose rows these are
+    judges : (r, d), rows of yet other patients: whether a round is kept is decided on these alone
+    judge : (r,) or None, whose rows these are
     outcome : int, the outcome's column
     rare : int, the rare outcome's token
     groups : tuples of columns, those of mined rules and strong associations
+    breaches : what hard rules forbid
     target : dict of outcome's token -> declared share, or None for that of ``learned``
     """
 
     learned: Ints
     real: Ints
     patient: Ints | None
+    judges: Ints
+    judge: Ints | None
     outcome: int
     rare: int
     groups: Sequence[Sequence[int]] = ()
+    breaches: Sequence[Breach] = ()
     target: dict[int, float] | None = None
 
 
@@ -125,9 +136,10 @@ def improve(
         return policy, account
     if optimiser == "tilt" and ground.target is not None:
         raise InputError("optimiser='tilt' keeps the policy's own shares of the outcome: a declared target needs 'awr' or 'ppo'")
-    if len(ground.real) < FEWEST:
-        return policy, account | {"rounds": [{"stopped": f"{len(ground.real)} real rows are left for critics, {FEWEST} are needed"}]}
-    shape = Shape.of(policy.rows, policy.order, ground.groups)
+    if min(len(ground.real), len(ground.judges)) < FEWEST:
+        left = f"{len(ground.real)} real rows are left for critics, {len(ground.judges)} to judge a round by: {FEWEST} are needed"
+        return policy, account | {"rounds": [{"stopped": left}]}
+    shape = Shape.of(policy.rows, policy.order, ground.groups, ground.breaches)
     draw = np.random.default_rng(seed)
     made = _drawn(policy, config.rows, int(draw.integers(2**31)))
     account["rare share"] = {"learned": _rare(ground, ground.learned), "before": _rare(ground, made)}
@@ -159,7 +171,7 @@ def improve(
         else:
             told["ppo"] = _ppo(policy, critics, ground, beta, int(draw.integers(2**31)), config, tick)
         won = _nats(policy, ground) - nats
-        found = paired(won, ground.patient)
+        found = paired(won, ground.judge)
         told["gain found"] = asdict(found)
         if found.low <= 0:
             policy.network.load_state_dict(before)
@@ -237,8 +249,8 @@ def _ppo(
 
 
 def _nats(policy: Policy, ground: Ground) -> Floats:
-    """Return the log probability of each real row given its outcome (m,): a declared target is no mistake of the policy."""
-    return np.asarray(np.delete(policy.log_prob(ground.real), ground.outcome, axis=1).sum(axis=1))
+    """Return the log probability of each judge given its outcome (r,): a declared target is no mistake of the policy."""
+    return np.asarray(np.delete(policy.log_prob(ground.judges), ground.outcome, axis=1).sum(axis=1))
 
 
 def _drawn(policy: Policy | Tilted, n: int, seed: int) -> Ints:

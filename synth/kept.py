@@ -11,6 +11,7 @@ import polars as pl
 from nearward.synth.columns import Grid, LevelTokens, NumberTokens
 from nearward.synth.contradictions import refuse_contradictions
 from nearward.synth.ledger import Ledger
+from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.policy import Policy
 from nearward.synth.precision import Precision
 from nearward.synth.private_marginals import Marginals
@@ -20,6 +21,7 @@ from nearward.synth.tokens import Tokens
 from nearward.tabular.artefact import Arrays, pack, read_model, unpack, write_model
 from nearward.tabular.errors import ArtefactError, RuleError, did_you_mean
 from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
+from nearward.tabular.trees import Forest
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
@@ -44,12 +46,14 @@ def save(model: Any, folder: str | Path) -> None:
         "summary": model.summary_,
         "tokens": pack(model._tokens, tensors),
         "policy": model._policy.state(tensors),
+        "trees": pack(model._trees, tensors),
         "privacy": None if model.privacy is None else model.privacy.to_json(),
     }
     for j, rows in enumerate(model._rows):
         tensors[f"rows.{j}"] = rows
-    role = [pl.lit(i, dtype=pl.Int8).alias(_ROLE) for i in (0, 1)]
-    records = pl.concat([model.audit_rows.train.with_columns(role[0]), model.audit_rows.holdout.with_columns(role[1])])
+    rows = model.audit_rows
+    parts = [rows.train, rows.holdout, *([] if rows.steered is None else [rows.steered])]
+    records = pl.concat([part.with_columns(pl.lit(i, dtype=pl.Int8).alias(_ROLE)) for i, part in enumerate(parts)])
     write_model(folder, about, tensors, records)
     write_rules(model.rules, Path(folder) / RULES_FILE)
 
@@ -67,10 +71,11 @@ def restored(kind: type, folder: str | Path) -> Any:
     model.privacy = None if about["privacy"] is None else Ledger.from_json(about["privacy"])
     model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
     model._policy = _POLICIES[about["policy"]["kind"]].restored(about["policy"], tensors)
+    model._trees = unpack(about.get("trees"), tensors, {part.__name__: part for part in (OutcomeTrees, Forest)})
     model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.columns))]
-    train, holdout = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1))
+    train, holdout, steered = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1, 2))
     model._schema = train.schema
-    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups)
+    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups, steered if steered.height else None)
     names = list(model._tokens.place)
     unknown = sorted({name for rule in model.rules for name in rule.columns} - set(names))
     if unknown:

@@ -1,7 +1,8 @@
 """The four critics, each at a grain of its own: how much likelier a synthetic row's parts are among real rows, as clipped log ratios.
 
 *token*: a cell given its parent in a Chow–Liu tree. *sentence*, "column is value": a cell alone, and whether anybody has it at all.
-*feature*: the columns of one group, those of a mined rule or of a strong association. *row*: the whole row. The word "sentence" is
+*feature*: the columns of one group, those of a mined rule or of a strong association; what breaks a hard rule has the clip's worst
+besides. *row*: the whole row. The word "sentence" is
 DISCO-TAB's; what each level reckons is ours.
 
 Every level scores where a row is written: at the cell itself, at a group's last column, at the row's last column.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nearward.synth.breaches import Breach
 from nearward.synth.relations import coarse_table, dependence_tree, mutual_information
 from nearward.tabular.trees import Forest, boosted_trees
 
@@ -44,6 +46,7 @@ class Shape:
     joined : d arrays (size,), the coarse token that each token becomes
     seen : d arrays (size,) of bool, tokens that some learned row has
     groups : g tuples of columns
+    breaches : what hard rules forbid
     """
 
     sizes: tuple[int, ...]
@@ -51,9 +54,10 @@ class Shape:
     joined: tuple[Ints, ...]
     seen: tuple[NDArray[np.bool_], ...]
     groups: tuple[tuple[int, ...], ...]
+    breaches: tuple[Breach, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[Ints], order: Sequence[int], groups: Sequence[Sequence[int]] = ()) -> Shape:
+    def of(cls, rows: Sequence[Ints], order: Sequence[int], groups: Sequence[Sequence[int]] = (), breaches: Sequence[Breach] = ()) -> Shape:
         """Take the shape from how many learned rows have each token of each column."""
         return cls(
             tuple(len(count) for count in rows),
@@ -61,17 +65,17 @@ class Shape:
             tuple(coarse_table(count) for count in rows),
             tuple(count > 0 for count in rows),
             tuple(tuple(group) for group in groups),
+            tuple(breaches),
         )
 
     def coarse(self, tokens: Ints) -> Ints:
         """Join neighbouring tokens (n, d)."""
         return np.stack([table[tokens[:, j]] for j, table in enumerate(self.joined)], axis=1)
 
-    @property
-    def last(self) -> list[int]:
-        """Column of each group (g,) that is written last."""
+    def last(self, group: Sequence[int]) -> int:
+        """Return the column of a group that is written last."""
         place = np.argsort(self.order)
-        return [max(group, key=lambda j: int(place[j])) for group in self.groups]
+        return max(group, key=lambda j: int(place[j]))
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class TokenLevel:
 
 @dataclass(frozen=True)
 class SentenceLevel:
-    """log p_real(cell) − log p_made(cell), and the clip's worst where no learned row has such a cell.
+    """log p_real(cell) − log p_made(cell), and the clip's worst where no learned row has such a cell or a rule about it is broken.
 
     Parameters
     ----------
@@ -130,12 +134,15 @@ class SentenceLevel:
         out = np.empty(tokens.shape)
         for j, ratio in enumerate(self.ratios):
             out[:, j] = np.where(shape.seen[j][tokens[:, j]], ratio[coarse[:, j]], -CLIP)
+        for breach in shape.breaches:
+            if len(breach.columns) == 1:
+                out[breach.broken(tokens), breach.columns[0]] = -CLIP
         return out.clip(-CLIP, CLIP)
 
 
 @dataclass(frozen=True)
 class FeatureLevel:
-    """Log-odds of a small classifier on the columns of each group: forests, one a group."""
+    """Log-odds of a small classifier on the columns of each group: forests, one a group; and the clip's worst where a rule is broken."""
 
     forests: tuple[Forest, ...]
 
@@ -145,10 +152,13 @@ class FeatureLevel:
         return cls(tuple(_told_apart(real[:, group], made[:, group], seed, _GROUP_TREES) for group in map(list, shape.groups)))
 
     def scores(self, shape: Shape, tokens: Ints, coarse: Ints) -> Floats:
-        """Score groups at their last columns (n, d)."""
+        """Score groups and hard rules at their last columns (n, d)."""
         out = np.zeros(tokens.shape)
-        for forest, group, last in zip(self.forests, shape.groups, shape.last, strict=True):
-            out[:, last] += forest.scores(coarse[:, list(group)].astype(np.float32)).clip(-CLIP, CLIP)
+        for forest, group in zip(self.forests, shape.groups, strict=True):
+            out[:, shape.last(group)] += forest.scores(coarse[:, list(group)].astype(np.float32)).clip(-CLIP, CLIP)
+        for breach in shape.breaches:
+            if len(breach.columns) > 1:
+                out[:, shape.last(breach.columns)] -= CLIP * breach.broken(tokens)
         return out
 
 

@@ -20,11 +20,12 @@ Ints = NDArray[np.int64]
 
 ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
 JUDGES = ("utility", "privacy")  # what an audit calls holdout
+STEERING = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
 _FIFTIETHS = {"generator": 35, "discriminator": 6, "rules": 3, "utility": 3, "privacy": 3}
-_FIFTIETHS_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
+_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
 
 
-def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True) -> dict[str, Ints]:
+def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True, critics: bool = True) -> dict[str, Ints]:
     """Deal the patients into the five parts, rare outcomes spread evenly over them.
 
     Parameters
@@ -34,6 +35,8 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     seed : int
     judged : bool
         False where the rows to judge by are another table: the last two parts are then empty.
+    critics : bool
+        False where nobody trains critics: half of what they would have is learned from, the other half joins the rows that confirm rules.
 
     Returns
     -------
@@ -50,7 +53,10 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     >>> {role: len(rows) for role, rows in parts.items()}
     {'generator': 280, 'discriminator': 48, 'rules': 24, 'utility': 24, 'privacy': 24}
     """
-    shares = _FIFTIETHS if judged else _FIFTIETHS_JUDGED_ELSEWHERE
+    shares = dict(_FIFTIETHS if judged else _JUDGED_ELSEWHERE)
+    if not critics:
+        half = shares["discriminator"] // 2
+        shares |= {"generator": shares["generator"] + half, "discriminator": 0, "rules": shares["rules"] + half}
     slots = sum(shares.values())
     # Roles alternate: events are dealt to the first slots first, and where they are few every role must still have its share of them.
     turns = sorted((((i + 0.5) / share, number) for number, share in enumerate(shares.values()) for i in range(share)))
@@ -63,23 +69,36 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     return rows
 
 
-def deal_alone(names: pl.Series, seed: int) -> dict[str, Ints]:
-    """Deal the patients into the five parts, each by his own name alone: who else is in the table changes nobody's part.
+def deal_alone(names: pl.Series | None, rows: int, seed: int, judged: bool = True) -> dict[str, Ints]:
+    """Deal the patients into rows to learn from and rows to judge by, each by himself: who else is in the table changes nobody's part.
 
-    Differential privacy needs that. The parts are then only about as large as ``deal_roles`` would make them.
+    Differential privacy needs that, and has neither critics nor mined rules: the parts of these are learned from. The parts are only about
+    as large as ``deal_roles`` would make them.
 
     Parameters
     ----------
-    names : (n,), of the patients
+    names : (n,) or None
+        Of the patients, whose part hangs on the name. Where every row is a patient of its own, its part hangs on its own draw from the
+        operating system: its number would change with the rows above it.
+    rows : int, n
     seed : int
+    judged : bool
+        False where the rows to judge by are another table: all are learned from.
     """
+    nobody = {role: np.zeros(0, dtype=np.int64) for role in ROLES}
+    if not judged:
+        return nobody | {"generator": np.arange(rows)}
     total = sum(_FIFTIETHS.values())
-    ends = np.cumsum([_FIFTIETHS[role] for role in ROLES])
-    different = names.cast(pl.String).unique()
-    place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in different}
-    slot = names.cast(pl.String).replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    role = np.searchsorted(ends, slot, side="right")
-    return {name: np.flatnonzero(role == number) for number, name in enumerate(ROLES)}
+    if names is None:
+        slot = np.random.default_rng().integers(total, size=rows)
+    else:
+        text = names.cast(pl.String).fill_null("")
+        place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in text.unique()}
+        slot = text.replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    ends = np.cumsum([_FIFTIETHS[role] for role in reversed(JUDGES)])
+    dealt = np.searchsorted(ends, slot, side="right")
+    parts = {role: np.flatnonzero(dealt == number) for number, role in enumerate([*reversed(JUDGES), "generator"])}
+    return nobody | parts
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,9 @@ class AuditRows:
         Which of the outcome's values is the event.
     group : str or None
         Column that names the patients.
+    steered : pl.DataFrame or None
+        Rows that it was not fitted to, but that stopped its learning, trained its critics and confirmed its rules. Their patients are
+        members as well. They are attacked apart: among the rows of train, members who can hardly be told would hide those who can.
     """
 
     train: pl.DataFrame
@@ -104,3 +126,4 @@ class AuditRows:
     outcome: str
     positive: Any = None
     group: str | None = None
+    steered: pl.DataFrame | None = None

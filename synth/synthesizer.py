@@ -12,7 +12,7 @@ DISCO-TAB (arXiv 2604.01481).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,30 @@ from numpy.typing import NDArray
 from nearward.synth.columns import NumberTokens
 from nearward.synth.conditions import Conditions, read_conditions
 from nearward.synth.contradictions import refuse_contradictions
-from nearward.synth.discover import discover
-from nearward.synth.enforce import Keeper, RuleBook, after_terms
-from nearward.synth.improve import OPTIMISERS, Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.enforce import Keeper
+from nearward.synth.improve import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.kept import restored, save
+from nearward.synth.learning import Dealt, learn, learn_privately, rare_token
 from nearward.synth.ledger import Ledger
-from nearward.synth.outcomes import counts, declared, numbered, rare_event
+from nearward.synth.outcome_trees import OutcomeTrees
+from nearward.synth.outcomes import declared, numbered, rare_event
 from nearward.synth.policy import FREE, Policy
-from nearward.synth.private import fit_private
+from nearward.synth.private import DELTA
 from nearward.synth.private_marginals import Marginals
-from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
-from nearward.synth.roles import JUDGES, AuditRows, deal_alone, deal_roles
+from nearward.synth.roles import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
+from nearward.synth.rulebook import RuleBook
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens, warn_of_names
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
+from nearward.tabular.schema import Schema
 from nearward.tabular.workers import one_thread
 
 Ints = NDArray[np.int64]
 
 _TURNS = 60  # in which rows that break a rule all the same are drawn again
 _IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
-_PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
-_MOST_GROUPS = 24
 
 
 class Synthesizer:
@@ -60,7 +60,7 @@ class Synthesizer:
         What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/synth.md says what each bought, and why the default is it.
     epsilon : float, optional
         Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
-        mined then, and nothing improved: rules must be given.
+        mined then, and nothing improved: rules must be given. Its noise hangs on no seed.
     improving : ImproveConfig, optional
         How the optimiser works; see ``nearward.synth.improve``.
     target : float, optional
@@ -103,8 +103,12 @@ class Synthesizer:
             raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
         if target is not None and not 0 < target < 1:
             raise InputError(f"target must lie between 0 and 1, however: {target}")
-        if target is not None and epsilon is not None:
-            raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what is learned from it")
+        if epsilon is not None:
+            Ledger(epsilon, DELTA)  # an epsilon without meaning is refused here
+            if target is not None:
+                raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what learns from it")
+            if optimiser != "none":
+                raise InputError(f"optimiser={optimiser!r} and epsilon do not go together: critics look at patients unpaid")
         self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
         self.target = target
         self.rules = Rules()
@@ -121,6 +125,7 @@ class Synthesizer:
         positive: Any = None,
         rules: Rules | None = None,
         holdout: pl.DataFrame | pl.LazyFrame | None = None,
+        public: Schema | None = None,
     ) -> Synthesizer:
         """Learn a table.
 
@@ -136,6 +141,8 @@ class Synthesizer:
             In the place of those that would be mined.
         holdout : pl.DataFrame, optional
             Rows of other patients to judge by. Without it an eighth of the patients is set aside for that, and not learned from.
+        public : Schema, optional
+            With ``epsilon``: ranges and levels from a codebook, which cost nothing. A schema inferred from these rows is not public.
 
         Raises
         ------
@@ -148,11 +155,13 @@ class Synthesizer:
         named = [outcome, *([groups] if groups else [])]
         if missing := [name for name in named if name not in frame.columns]:
             raise MissingColumns(missing, frame.columns)
+        if public is not None and self.epsilon is None:
+            raise InputError("public= declares what need not be paid for: it goes with epsilon")
         refuse_contradictions(rules or Rules())
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         self.positive, event = rare_event(frame.get_column(outcome), positive)
         with one_thread():  # sums come out the same whatever the number of cores
-            return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame))
+            return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame), public)
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
         """Draw rows with the columns, dtypes and order of the table that was learned.
@@ -198,6 +207,12 @@ class Synthesizer:
         self.summary_["drawn_again"] = again / n
         return self._with_patients(made)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a stamp tells of the synthesizer; ``drawn_again`` is how many rows the last sample drew again, over its own."""
+        how = {"optimiser": self.optimiser, "epsilon": self.epsilon, "target": self.target}
+        return how | {"rows": self.summary_.get("rows"), "drawn_again": self.summary_.get("drawn_again")}
+
     def save(self, folder: str | Path) -> None:
         """Write the synthesizer, its rules to be reviewed beside it, into a folder. It holds patients' rows, for the audit.
 
@@ -224,57 +239,35 @@ class Synthesizer:
 
     # ---- fitting ------------------------------------------------------------------------------------------------------------------
 
-    def _fitted(self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None) -> Synthesizer:
+    def _fitted(
+        self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None, public: Schema | None
+    ) -> Synthesizer:
         tick = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
         warn_of_names(body)
         patient = None if self.groups is None else numbered(frame.get_column(self.groups))
         if self.epsilon is None:
-            part = deal_roles(event, patient, self.seed, judged=judges is None)
+            part = deal_roles(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
         else:
-            who = frame.get_column(self.groups).cast(pl.String) if self.groups else pl.Series(range(frame.height)).cast(pl.String)
-            part = deal_alone(who.fill_null(""), self.seed)
-        judges = frame[np.sort(np.concatenate([part[role] for role in JUDGES]))] if judges is None else judges
-        self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups)
-        self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser}
-        seen = body[part["generator"]]
-        own = None if patient is None else patient[part["generator"]]
-        if self.epsilon is not None:
-            private = fit_private(seen, self.outcome, own, self.epsilon)
-            self._tokens, self._policy, self.privacy = private.tokens, private.policy, private.ledger
-            self._rows = [np.ones(size, dtype=np.int64) for size in self._tokens.sizes]
-            self._rows[self._tokens.place[self.outcome]][0] = 0  # an outcome is never missing
-            self.rules = rules or Rules()
-            return self
-        tokens = self._tokens = Tokens.fit(seen, protect=self.outcome)
-        coded, place = tokens.encode(seen), tokens.place
-        tick("tokens")
-        self.rules = (
-            rules if rules is not None else discover(seen, body[part["rules"]], tokens, (self.outcome, self.positive), own, self.seed)
-        )
-        tick("rules")
-        told = mutual_information(coded, tokens.sizes)
-        order = after_terms(writing_order(told, place[self.outcome]), self.rules.enforced, place)
-        self._rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-        policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, self._rows)
-        held = tokens.encode(body[part["discriminator"]])
-        self.summary_["policy"] = policy.fit(coded, held, self.seed, tick=tick)
-        rare, target = self._rare(), None
-        if self.target is not None:
-            wanted = declared(self._rows[place[self.outcome]], rare, self.target)
-            target = None if self.optimiser == "tilt" else {token: float(share) for token, share in enumerate(wanted)}
-        of_rules = {tuple(place[name] for name in rule.columns) for rule in self.rules if 1 < len(rule.columns) <= 4}
-        groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
-        others = None if patient is None else patient[part["discriminator"]]
-        ground = Ground(coded, held, others, place[self.outcome], rare, groups, target)
-        self._policy, self.summary_["improved"] = improve(policy, ground, self.optimiser, self.seed, self.improving, tick)
-        shown = tokens.decode(coded, np.full(coded.shape, 0.5), body.schema)
-        self.summary_["outcomes"] = {"table": counts(seen[self.outcome]), "tokens": counts(shown[self.outcome])}
+            part = deal_alone(frame.get_column(self.groups) if self.groups else None, frame.height, self.seed, judged=judges is None)
+        if judges is None:
+            judges = frame[_joined(part, JUDGES)]
+        steered = frame[_joined(part, STEERING)] if self.epsilon is None else None
+        self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups, steered)
+        dealt = Dealt(body, part, patient, self.outcome, self.positive)
+        if self.epsilon is None:
+            found = learn(dealt, rules, self.optimiser, self.improving, self.target, self.seed, tick)
+        else:
+            found = learn_privately(dealt, rules, self.epsilon, public, tick)
+        self._tokens, self._policy, self._rows = found.tokens, found.policy, found.rows
+        self.rules, self._trees, self.privacy = found.rules, found.trees, found.privacy
+        self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser, **found.told}
         return self
 
     _tokens: Tokens
     _policy: Policy | Tilted | Marginals
     _rows: list[Ints]
+    _trees: OutcomeTrees | None
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
@@ -285,7 +278,8 @@ class Synthesizer:
             given[:, j] = token
         place = self._tokens.place[self.outcome]
         if self.target is not None and place not in asked.tokens:  # written first: given it, the rest is drawn as ever
-            wanted = declared(self._rows[place], self._rare(), self.target)
+            rare = rare_token(self._tokens, self.outcome, self.positive, self._schema)
+            wanted = declared(self._rows[place], rare, self.target)
             given[:, place] = draw.choice(len(wanted), n, p=wanted)
         seed = int(draw.integers(2**31))
         keepers: list[Keeper] = []
@@ -300,14 +294,14 @@ class Synthesizer:
             for j in book.order:
                 tokens[:, j] = keepers[0].written(j, tokens[:, j])
         values = np.concatenate([keeper.values for keeper in keepers])
+        if self._trees is not None and place not in asked.tokens:
+            may = Keeper.of_written(book, values).allowed(place, tokens)
+            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n))
+            if isinstance(own := self._tokens.columns[place], NumberTokens):
+                values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)
         return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
-
-    def _rare(self) -> int:
-        """Return the token of the rare outcome."""
-        own = self._tokens.columns[self._tokens.place[self.outcome]]
-        return int(own.encode(pl.Series(self.outcome, [self.positive], dtype=self._schema[self.outcome]))[0])
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
         """Give each row a patient of its own, in the patients' column and dtype."""
@@ -325,6 +319,11 @@ class Synthesizer:
         return RuleError(
             f"rows that keep all rules could not be drawn; broken most often: {named}. Do they contradict each other, or `where`?"
         )
+
+
+def _joined(part: Mapping[str, Ints], roles: Sequence[str]) -> Ints:
+    """Return the rows of some roles, increasing."""
+    return np.sort(np.concatenate([part[role] for role in roles]))
 
 
 def _alike(holdout: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:

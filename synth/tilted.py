@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearward.synth.breaches import Forbidden, Unbalanced
 from nearward.synth.discriminators import Discriminators, Separation
 from nearward.synth.levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.synth.policy import Limits, Policy
@@ -28,7 +29,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _CANDIDATES = 4
-_TYPES = {kind.__name__: kind for kind in (Discriminators, Separation, Shape, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)}
+_PARTS = (Discriminators, Separation, Shape, Forbidden, Unbalanced, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)
+_TYPES = {kind.__name__: kind for kind in _PARTS}
 
 
 @dataclass(frozen=True)

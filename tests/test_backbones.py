@@ -448,7 +448,7 @@ def test_any_object_with_the_protocol_will_do() -> None:
         (Narrow(), "risks of Narrow takes other arguments"),
         (None, "NoneType has no such method (docs/backbones.md)"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_other_names_and_objects_are_refused(wrong: Any, said: str) -> None:
     with pytest.raises(InputError) as error:

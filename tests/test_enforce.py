@@ -8,8 +8,9 @@ import pytest
 
 from nearward.synth.columns import NumberTokens
 from nearward.synth.contradictions import refuse_contradictions
-from nearward.synth.enforce import Keeper, RuleBook, after_terms
+from nearward.synth.enforce import Keeper
 from nearward.synth.policy import FREE, Policy
+from nearward.synth.rulebook import RuleBook, after_terms
 from nearward.synth.tokens import Tokens
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
@@ -94,6 +95,26 @@ def test_each_family_holds_in_every_row_whatever_is_written_first(made_by, rule,
     assert speaks.mean() > 0.05
     for name in ("a", "x"):  # and nothing else has changed: grids, types
         assert kept[name].drop_nulls().round(1).equals(kept[name].drop_nulls())
+
+
+MEETING = {
+    "an order through a column that is written last": ((Order("x", "y"), Order("y", "z"), Range("z", 0, 45)), ["z", "x", "y"]),
+    "implications that meet in one column": (
+        (Implies("ward", "ICU", "unit", "A"), Implies("event", "1", "unit", "A", never=True), Domain("unit", ("A", "B"))),
+        ["ward", "event", "unit"],
+    ),
+    "a sum that must stay in its range": ((Linear("z", (("x", 1.0), ("y", 1.0))), Range("z", 30, 60)), ["x", "y", "z"]),
+    "a difference that may not be negative": ((Linear("z", (("x", 1.0), ("y", -1.0))), Range("z", 0, 99)), ["y", "x", "z"]),
+}
+
+
+@pytest.mark.parametrize("name", MEETING)
+def test_rules_that_meet_in_one_cell_are_foreseen(made_by, name) -> None:
+    rules, first = MEETING[name]
+    columns = list(table(1, 0).columns)
+    order = [columns.index(one) for one in first]
+    made = made_by(rules, order=order + [j for j in range(len(columns)) if j not in order])
+    assert not Rules(rules).violations(made).any()
 
 
 def test_orders_leave_no_heap_of_equal_values(made_by) -> None:

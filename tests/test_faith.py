@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from nearward.cohort import read_cohort
 from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.faith import Gates, _gated, _inference, faith_card
+from nearward.evaluation.faith import Gates, _gated, _inference, _worse, faith_card
+from nearward.evaluation.faith_page import as_json
 from nearward.evaluation.fidelity import independent_columns
 from nearward.evaluation.membership import Membership
 from nearward.tabular.errors import InputError
@@ -172,6 +173,28 @@ def test_a_proven_leak_fails_however_small():
     for high, status in ((0.98, "failed"), (0.995, "passed"), (1.0, "passed")):
         found = Membership(Estimate(0.96, 0.93, high, 9), high < 1, blank, 9)
         assert _inference(found, Gates()).status == status
+
+
+def test_who_steered_the_generator_is_attacked_apart(three, ward, tmp_path):
+    """A table that repeats no row that was learned, and all of those that steered."""
+    steered = ward(600, 41)
+    real = {"train": three["train"][:900], "holdout": three["holdout"][:900], "outcome": "died", "steered": steered}
+    card = faith_card(synthetic=steered, **real)
+    assert not card.membership.flagged
+    assert card.steered.flagged
+    assert card.components["I"].status == "failed"
+    assert "steered" in card.components["I"].why
+    assert card.copies.suspicious
+    card.to_html(tmp_path / "card.html")
+    assert "those that steered the generator" in (tmp_path / "card.html").read_text()
+    assert as_json(card)["membership_of_steering_rows"]["flagged"] is True
+
+
+def test_too_few_who_steered_are_not_taken_for_safe(fresh_card):
+    assert fresh_card.components["I"].status == "passed"
+    found = _worse(fresh_card.components["I"], None, asked=True, gates=Gates())
+    assert found.status == "not measurable"
+    assert _worse(fresh_card.components["I"], None, asked=False, gates=Gates()).status == "passed"
 
 
 @pytest.fixture(scope="module")

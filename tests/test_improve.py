@@ -30,7 +30,7 @@ def unaware() -> tuple[Policy, Ground]:
     """A policy that knows each column's shares and no link."""
     learned = linked(2000, 0)
     policy = Policy([3, 5, 5], [False] * 3, [0, 1, 2], [np.bincount(learned[:, j], minlength=s) for j, s in enumerate((3, 5, 5))])
-    return policy, Ground(learned, linked(800, 1), None, outcome=0, rare=2, groups=[(1, 2)])
+    return policy, Ground(learned, linked(800, 1), None, linked(2000, 3), None, outcome=0, rare=2, groups=[(1, 2)])
 
 
 def agreement(policy) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def test_nothing_is_learned_from_critics_that_cannot_tell() -> None:
     policy = Policy([3, 5, 5], [False] * 3, [0, 1, 2], [np.bincount(lonely[:, j], minlength=s) for j, s in enumerate((3, 5, 5))])
     real = np.stack([np.random.default_rng(10 + j).permutation(linked(800, 2)[:, j]) for j in range(3)], axis=1)
     before = policy.network.state_dict()["last.weight"].clone()
-    _, account = improve(policy, Ground(lonely, real, None, 0, 2), "ppo", 3, CONFIG)
+    _, account = improve(policy, Ground(lonely, real, None, real, None, 0, 2), "ppo", 3, CONFIG)
     assert "stopped" in account["rounds"][-1]
     assert len(account["rounds"]) == 1
     assert (policy.network.state_dict()["last.weight"] == before).all()
@@ -123,3 +123,20 @@ def test_a_round_that_makes_real_rows_less_likely_is_undone() -> None:
     assert "undone" in account["rounds"][0]["stopped"]
     assert account["rounds"][0]["gain found"]["low"] <= 0
     assert all((value == before[name]).all() for name, value in same.network.state_dict().items())
+
+
+def test_whether_a_round_is_kept_is_decided_on_rows_that_no_critic_saw() -> None:
+    """Critics learn the link from their rows; judges without it see it made less likely, and the round is undone."""
+    policy, ground = unaware()
+    draw = np.random.default_rng(9)
+    judges = np.stack([draw.permutation(column) for column in linked(2000, 3).T], axis=1)
+    assert improve(unaware()[0], ground, "awr", 0, CONFIG)[1]["rounds"][0]["gain found"]["low"] > 0
+    _, account = improve(policy, replace(ground, judges=judges), "awr", 0, CONFIG)
+    assert "undone" in account["rounds"][0]["stopped"]
+
+
+def test_without_judges_nothing_is_improved() -> None:
+    policy, ground = unaware()
+    same, account = improve(policy, replace(ground, judges=ground.judges[:0]), "awr", 0, CONFIG)
+    assert same is policy
+    assert "0 to judge a round by" in account["rounds"][0]["stopped"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_fitting_again_gives_the_same_rows(train, fitted) -> None:
     assert Synthesizer(seed=3).fit(train, outcome="died", groups="patient").sample(50).equals(fitted.sample(50))
 
 
+def test_the_outcome_is_drawn_again_but_where_it_is_a_condition(fitted) -> None:
+    assert fitted._trees is not None
+    without = copy.copy(fitted)
+    without._trees = None
+    given = {"died": 1, "ward": "ICU"}
+    assert fitted.sample(80, where=given).equals(without.sample(80, where=given))
+    ours, plain = (model.sample(3000, seed=4) for model in (fitted, without))
+    assert ours.drop("died").equals(plain.drop("died"))  # the rest of each row stays as it is
+    assert 0.02 < (ours["died"] != plain["died"]).mean() < 0.4
+
+
 def test_no_row_of_train_is_repeated_more_than_holdout_is(train, fitted) -> None:
     body = ["age", "dbp", "sbp", "lactate", "ward", "admitted"]
     made = fitted.sample(3000).select(body)
@@ -179,6 +191,9 @@ def test_a_generator_is_no_risk_model_and_the_other_way_round(fitted, tmp_path) 
 def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     who = train["patient"].rank("dense").to_numpy().astype(np.int64) - 1
     event = train["died"].to_numpy().astype(np.int64)
+    without = deal_roles(event, who, 0, critics=False)
+    assert len(without["discriminator"]) == 0
+    assert len(without["generator"]) > 0.72 * train.height
     part = deal_roles(event, who, 0)
     assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
     patients = [set(who[part[role]].tolist()) for role in ROLES]
@@ -187,10 +202,25 @@ def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     assert max(shares) - min(shares) < 0.05
 
 
-def test_the_audit_gets_rows_that_were_not_learned(train, fitted) -> None:
-    rows = fitted.audit_rows
-    assert not set(rows.train["patient"]) & set(rows.holdout["patient"])
-    assert rows.train.height + rows.holdout.height < train.height  # the other roles are neither
+def test_every_patient_is_a_member_or_a_non_member_of_the_audit(train, fitted, tmp_path) -> None:
+    """Those who trained critics, stopped the learning or confirmed rules are members too: the generator hangs on their rows."""
+    fitted.save(tmp_path / "g")
+    for rows in (fitted.audit_rows, Synthesizer.load(tmp_path / "g").audit_rows):
+        parts = [set(part["patient"]) for part in (rows.train, rows.steered, rows.holdout)]
+        assert set().union(*parts) == set(train["patient"])
+        assert sum(map(len, parts)) == train["patient"].n_unique()
+        steering = fitted.summary_["rows"]["discriminator"] + fitted.summary_["rows"]["rules"]
+        assert rows.steered.height == steering > 0
+
+
+def test_who_trained_critics_is_a_member_too(train) -> None:
+    few = train[:700]
+    rows = Synthesizer(seed=1, optimiser="tilt").fit(few, outcome="died", groups="patient").audit_rows
+    who = few["patient"].rank("dense").to_numpy().astype(np.int64) - 1
+    part = deal_roles((few["died"] == 1).to_numpy().astype(np.int64), who, 1)
+    critics = set(few["patient"].gather(part["discriminator"]))
+    assert critics
+    assert critics <= set(rows.steered["patient"])
 
 
 @pytest.mark.parametrize(
@@ -232,6 +262,12 @@ def test_bad_tables_are_refused_or_warned_of(train) -> None:
     few = pl.concat([train.filter(pl.col("died") == 1)[:12], train.filter(pl.col("died") == 0)[:300]])
     with pytest.warns(DataWarning, match="under 20"):
         Synthesizer().fit(few, outcome="died", groups="patient")
+
+
+def test_masks_and_repairs_leave_no_row_to_be_drawn_again(fitted) -> None:
+    fitted.sample(500)
+    assert fitted.about["drawn_again"] == 0  # masks and repairs are enough for these rules
+    assert fitted.about["rows"] == fitted.summary_["rows"]
 
 
 @pytest.mark.slow

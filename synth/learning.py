@@ -1,0 +1,206 @@
+"""How a table is learned once it is dealt: tokens, rules, order, policy, critics; or cells and marginals under a privacy budget.
+
+Letters: n rows, d columns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.synth.breaches import breaches
+from nearward.synth.columns import NumberTokens
+from nearward.synth.discover import discover
+from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.ledger import Ledger
+from nearward.synth.outcome_trees import OutcomeTrees
+from nearward.synth.outcomes import counts, declared
+from nearward.synth.policy import FREE, OnlySeen, Policy
+from nearward.synth.private import fit_private
+from nearward.synth.private_marginals import Marginals
+from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
+from nearward.synth.rulebook import after_terms
+from nearward.synth.tilted import Tilted
+from nearward.synth.tokens import Tokens
+from nearward.tabular.cells import as_text
+from nearward.tabular.errors import DataWarning
+from nearward.tabular.rules import Rules
+from nearward.tabular.schema import Schema
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
+_MOST_GROUPS = 24
+_SHIFTING = 8000  # rows of the policy by which the trees of the outcome are shifted
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """A table, and whose part each row has.
+
+    Parameters
+    ----------
+    body : n rows, without the patients' column
+    part : dict of role -> row numbers
+    patient : (n,), patient numbers from 0, or None where every row is a patient of its own
+    outcome : str
+    positive : value, the rare outcome
+    """
+
+    body: pl.DataFrame
+    part: Mapping[str, Ints]
+    patient: Ints | None
+    outcome: str
+    positive: Any
+
+    def rows(self, role: str) -> pl.DataFrame:
+        """Return the rows of a role."""
+        return self.body[self.part[role]]
+
+    def patients(self, role: str) -> Ints | None:
+        """Return the patients of a role's rows."""
+        return None if self.patient is None else self.patient[self.part[role]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a synthesizer samples by.
+
+    Parameters
+    ----------
+    tokens : Tokens
+    policy : Policy, Tilted or Marginals
+    rows : d arrays (size,), learned rows with each token; tokens without any are never written
+    rules : Rules
+    trees : OutcomeTrees or None
+        By which the outcome is drawn once more.
+    privacy : Ledger or None
+    told : dict, JSON-able, an account of how it went
+    """
+
+    tokens: Tokens
+    policy: Policy | Tilted | Marginals
+    rows: list[Ints]
+    rules: Rules
+    trees: OutcomeTrees | None
+    privacy: Ledger | None
+    told: dict[str, Any]
+
+
+def learn(
+    dealt: Dealt,
+    rules: Rules | None,
+    optimiser: Optimiser,
+    improving: ImproveConfig | None,
+    target: float | None,
+    seed: int,
+    tick: Callable[[str], None],
+) -> Learned:
+    """Fit tokens and a policy, find rules, and let an optimiser improve the policy.
+
+    Parameters
+    ----------
+    dealt : Dealt
+    rules : Rules, optional
+        In the place of mined ones.
+    optimiser, improving, target, seed
+        As ``Synthesizer``.
+    tick : callable
+        Called with a few words after each piece of work.
+    """
+    seen = dealt.rows("generator")
+    tokens = Tokens.fit(seen, protect=dealt.outcome)
+    coded, place = tokens.encode(seen), tokens.place
+    tick("tokens")
+    if rules is None:
+        rare_value = (dealt.outcome, dealt.positive)
+        rules = discover(seen, dealt.rows("rules"), tokens, rare_value, dealt.patients("generator"), seed)
+    tick("rules")
+    told = mutual_information(coded, tokens.sizes)
+    outcome = place[dealt.outcome]
+    order = after_terms(writing_order(told, outcome), rules.enforced, place)
+    rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
+    policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, rows)
+    held, judges = (tokens.encode(dealt.rows(role)) for role in ("discriminator", "rules"))
+    account: dict[str, Any] = {"policy": policy.fit(coded, held if len(held) else judges, seed, tick=tick)}
+    rare = rare_token(tokens, dealt.outcome, dealt.positive, dealt.body.schema)
+    wanted = None
+    if target is not None and optimiser != "tilt":
+        wanted = {token: float(share) for token, share in enumerate(declared(rows[outcome], rare, target))}
+    of_rules = {tuple(place[name] for name in rule.columns) for rule in rules if 1 < len(rule.columns) <= 4}
+    groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
+    ground = Ground(
+        learned=coded,
+        real=held,
+        patient=dealt.patients("discriminator"),
+        judges=judges,
+        judge=dealt.patients("rules"),
+        outcome=outcome,
+        rare=rare,
+        groups=groups,
+        breaches=breaches(rules.enforced, tokens),
+        target=wanted,
+    )
+    better, account["improved"] = improve(policy, ground, optimiser, seed, improving, tick)
+    shown = tokens.decode(coded, np.full(coded.shape, 0.5), dealt.body.schema)
+    account["outcomes"] = {"table": counts(seen[dealt.outcome]), "tokens": counts(shown[dealt.outcome])}
+    trees = None
+    if improving is None or improving.outcome:
+        share = declared(rows[outcome], rare, target) if target is not None else rows[outcome] / rows[outcome].sum()
+        made = drawn_by_share(better, outcome, share, seed)
+        trees = OutcomeTrees.fit(coded, made, outcome, rare, float(share[rare]), seed)
+    tick("trees of the outcome")
+    return Learned(tokens, better, rows, rules, trees, None, account)
+
+
+def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: Schema | None, tick: Callable[[str], None]) -> Learned:
+    """Fit cells and marginals under a privacy budget; nothing is mined, and nothing improved.
+
+    Parameters
+    ----------
+    dealt : Dealt
+    rules : Rules, optional
+    epsilon : float
+    public : Schema, optional
+        Ranges and levels from a codebook.
+    tick : callable
+    """
+    seen = dealt.rows("generator")
+    private = fit_private(seen, dealt.outcome, dealt.patients("generator"), epsilon, public=public)
+    tick("cells and marginals under the budget")
+    tokens, policy = private.tokens, private.policy
+    rows = [np.ones(size, dtype=np.int64) for size in tokens.sizes]
+    place, dtype = tokens.place[dealt.outcome], dealt.body.schema[dealt.outcome]
+    rows[place][0] = 0  # an outcome is never missing
+    own = tokens.columns[place]
+    values = own.write(own.low, dtype) if isinstance(own, NumberTokens) else own.write(np.arange(own.size), dtype)
+    noisy = dict(zip(as_text(values, dealt.outcome).to_list(), policy.tables[0][0].tolist(), strict=True))
+    shares = {name: share for name, share in noisy.items() if name is not None and share > 0}
+    if as_text(pl.Series([dealt.positive], dtype=dtype), dealt.outcome)[0] not in shares:
+        warnings.warn(
+            f"outcome {dealt.outcome!r}: its rare value was lost in the noise of epsilon={epsilon:g}, and no synthetic row will have it. "
+            "Take a greater epsilon, or declare the outcome's values (public=)",
+            DataWarning,
+            stacklevel=5,
+        )
+    return Learned(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
+
+
+def drawn_by_share(policy: Policy | Tilted, outcome: int, share: Floats, seed: int) -> Ints:
+    """Draw rows (n, d) of the policy, their outcomes by the shares of its tokens (size,)."""
+    given = np.full((_SHIFTING, len(policy.sizes)), FREE)
+    given[:, outcome] = np.random.default_rng(seed).choice(len(share), len(given), p=share)
+    return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
+
+
+def rare_token(tokens: Tokens, outcome: str, positive: Any, schema: Mapping[str, pl.DataType]) -> int:
+    """Return the token of the rare outcome."""
+    own = tokens.columns[tokens.place[outcome]]
+    return int(own.encode(pl.Series(outcome, [positive], dtype=schema[outcome]))[0])
