@@ -37,7 +37,7 @@ from nearward.tabular.frame import replacing
 from nearward.tabular.rare.alerts import STAGES
 from nearward.tabular.rare.members import Encoded
 
-_FOLDS = 3
+_FOLDS, _STEPS = 3, 300  # of the encoders whose heads are judged alone
 VOTE, MEAN = "class-aware alerts", "mean of the same three"
 _KEPT_AS = {VOTE: "class-aware-alerts", MEAN: "mean-of-the-same-three"}
 
@@ -92,7 +92,7 @@ def _head(loss: str) -> Method:
         left_out, told = np.empty(len(x)), []
         for f in range(_FOLDS):
             rows = fold != f
-            config = nw.EncoderConfig(loss=loss)
+            config = nw.EncoderConfig(loss=loss, steps=_STEPS)
             encoder = train_encoder(x[rows], cell.outcome[rows], group[rows], config, cell.seed + f)
             left_out[~rows] = embed(encoder, x[~rows])[1]
             told.append(embed(encoder, q)[1])

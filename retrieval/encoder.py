@@ -61,7 +61,7 @@ class EncoderConfig:
         Weight of the classification head's loss beside the neighbour loss.
     block_dropout : float
         Probability, at the end of the training, that a row loses a block of columns (``retrieval/block_dropout.py``). For
-        models that go to sites which lack a block; docs/rare.md has what it buys and costs.
+        votes at sites which lack a block; docs/rare.md has what it buys, and that the whole model's risk gains nothing.
     pretext : "none", "masked" or "views"
         What the encoder learns from rows without their outcomes before the training proper (``retrieval/pretext.py``).
     loss : "cross-entropy", "focal" or "tversky"
