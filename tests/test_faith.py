@@ -177,8 +177,8 @@ def test_a_proven_leak_fails_however_small():
 
 def test_who_steered_the_generator_is_attacked_apart(three, ward, tmp_path):
     """A table that repeats no row that was learned, and all of those that steered."""
-    steered = ward(600, 41)
-    real = {"train": three["train"][:900], "holdout": three["holdout"][:900], "outcome": "died", "steered": steered}
+    steered = ward(400, 41)
+    real = {"train": three["train"][:400], "holdout": three["holdout"][:400], "outcome": "died", "steered": steered}
     card = faith_card(synthetic=steered, **real)
     assert not card.membership.flagged
     assert card.steered.flagged
