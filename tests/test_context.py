@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,11 +236,11 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
     number = {float(value): i for i, value in enumerate(cohort.x[:, 3])}
     trained: dict[int, set[int]] = {}  # rows by encoder: folds may be trained side by side
 
-    def recording(x: np.ndarray, outcome: np.ndarray, group: np.ndarray, config: EncoderConfig, seed: int) -> AwareEncoder:
+    def recording(x: np.ndarray, outcome: np.ndarray, group: np.ndarray, *rest: Any) -> AwareEncoder:
         rows = [number[float(value)] for value in x[:, 3]]
         assert (cohort.outcome[rows] == outcome).all()
         assert (cohort.group[rows] == group).all()
-        encoder = train_encoder(x, outcome, group, config, seed)
+        encoder = train_encoder(x, outcome, group, *rest)
         trained[id(encoder)] = set(rows)
         return encoder
 
