@@ -108,11 +108,11 @@ class FittedClasses:
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class number."""
-        return self.retriever.context(columns(self.encoding, frame, self.panels[0].own).dense)[0]
+        return self.retriever.context(self.encoding.dense(self.encoding.numbers(frame)))[0]
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar; see ``FittedRisk.gate``."""
-        return share_by_source(self.encoding, self.retriever.gate(columns(self.encoding, frame, self.panels[0].own).dense))
+        return share_by_source(self.encoding, self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame))))
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
@@ -222,11 +222,6 @@ def _refuse(recipe: Recipe) -> None:
         raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
     if recipe.prevalence is not None:
         raise InputError("prevalence is for an outcome with two values: with more there is one for each, and none was asked for")
-    if recipe.brought:
-        raise InputError(
-            f"experts that are estimators are for an outcome with two values: leave out {[type(one).__name__ for one in recipe.brought]}, "
-            "or make a column that says whether the event happened"
-        )
     if recipe.backbone not in (None, "embedded") or recipe.members != 1 or recipe.adapter:
         raise InputError(
             "backbone, members and adapter are for an outcome with two values: with more classes the panel and the similar patients "

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, network_from_state, network_state, train_encoder
+from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, train_encoder
 from nearward.retrieval.index import Shard
 from nearward.retrieval.metric import LinearMetric, fit_linear_metric, principal
+from nearward.retrieval.places import Places
 from nearward.retrieval.vote import RULES, Context, Found, Rule, join, look, narrow, per_shard, weigh
 from nearward.tabular.layout import Layout
 from nearward.tabular.workers import side_by_side
@@ -32,7 +33,7 @@ _PRIOR = 0.02  # of a vote is the classes' shares: nobody is certain because six
 
 
 @dataclass(frozen=True)
-class ClassRetriever:
+class ClassRetriever(Places):
     """Encoders or metrics, their shards, and the rule that picks a context.
 
     Parameters
@@ -58,16 +59,6 @@ class ClassRetriever:
         """Number of classes, c."""
         return int(self.code.max()) + 1
 
-    @property
-    def has_head(self) -> bool:
-        """Whether encoders were trained."""
-        return bool(self.heads) or self.learned
-
-    @property
-    def learned(self) -> bool:
-        """Whether encoders say who is near; else linear metrics do."""
-        return isinstance(self.encoders[0], AwareEncoder)
-
     def context(self, x: Floats) -> tuple[Context, Floats]:
         """Find the context of new rows (q, p): contexts, whose ``outcome`` is a class number, and the heads' mean log-shares (q, c)."""
         parts, heads = [], []
@@ -77,37 +68,14 @@ class ClassRetriever:
             heads.append(log_shares(embed(self.heads[f], x)[1] if self.heads else logit, self.classes))
         return join(parts), np.mean(heads, axis=0)
 
-    def similar_count(self, context: Context) -> Ints:
-        """Count the context rows that are as near as context rows usually are (q,)."""
-        return np.asarray((context.squared <= self.reach[context.shard]).sum(axis=1), dtype=np.int64)
-
-    def gate(self, x: Floats) -> Floats:
-        """Return the mean weight of each encoded column over rows (q, p) -> (p,)."""
-        return np.asarray(np.mean([encoder.mean_gate(x) for encoder in self.encoders], axis=0))
-
     def state(self) -> dict[str, Any]:
         """Return what it is made of, for the artefact."""
-        return {
-            "networks": [network_state(encoder) for encoder in self.encoders],
-            "heads": [network_state(encoder) for encoder in self.heads],
-            "vectors": [shard.vectors for shard in self.shards],
-            "rows": [shard.rows for shard in self.shards],
-            "code": self.code,
-            "rule": self.rule,
-            "reach": self.reach,
-        }
+        return {**self.places_state(), "code": self.code}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClassRetriever:
         """Rebuild what ``state`` took apart."""
-        return cls(
-            tuple(network_from_state(network) for network in state["networks"]),
-            tuple(encoder for encoder in map(network_from_state, state["heads"]) if isinstance(encoder, AwareEncoder)),
-            tuple(Shard(vectors, rows) for vectors, rows in zip(state["vectors"], state["rows"], strict=True)),
-            state["code"],
-            state["rule"],
-            state["reach"],
-        )
+        return cls(**cls.places_from_state(state), code=state["code"])
 
 
 def vote(context: Context, classes: int) -> Floats:

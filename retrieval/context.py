@@ -23,12 +23,11 @@ from nearward.retrieval.encoder import (
     AwareEncoder,
     EncoderConfig,
     embed,
-    network_from_state,
-    network_state,
     train_encoder,
 )
 from nearward.retrieval.index import Shard
 from nearward.retrieval.metric import LinearMetric, fit_linear_metric
+from nearward.retrieval.places import Places
 from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
 from nearward.tabular.layout import Layout
 from nearward.tabular.workers import side_by_side
@@ -41,7 +40,7 @@ _DRAWS = 200  # resamples that say how sure a better ranking is
 
 
 @dataclass(frozen=True)
-class Retriever:
+class Retriever(Places):
     """Encoders, their shards, and the rule that picks a context.
 
     Parameters
@@ -66,31 +65,15 @@ class Retriever:
     reach: Floats
 
     def state(self) -> dict[str, Any]:
-        """Return what a retriever is made of, for the artefact: networks as arrays, shards as vectors."""
-        return {
-            "networks": [network_state(encoder) for encoder in self.encoders],
-            "heads": [network_state(encoder) for encoder in self.heads],
-            "vectors": [shard.vectors for shard in self.shards],
-            "rows": [shard.rows for shard in self.shards],
-            "outcome": self.outcome,
-            "rule": self.rule,
-            "reach": self.reach,
-        }
+        """Return what a retriever is made of, for the artefact."""
+        return {**self.places_state(), "outcome": self.outcome}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Retriever:
-        """Rebuild a retriever; the FAISS structures are built anew from the vectors."""
-        shards = tuple(Shard(vectors, rows) for vectors, rows in zip(state["vectors"], state["rows"], strict=True))
-        known = state["outcome"]
-        return cls(
-            tuple(network_from_state(network) for network in state["networks"]),
-            tuple(encoder for encoder in map(network_from_state, state["heads"]) if isinstance(encoder, AwareEncoder)),
-            shards,
-            tuple(shard.of(shard.rows[known[shard.rows] == 1]) for shard in shards),
-            known,
-            state["rule"],
-            state["reach"],
-        )
+        """Rebuild a retriever."""
+        places, known = cls.places_from_state(state), state["outcome"]
+        events = tuple(shard.of(shard.rows[known[shard.rows] == 1]) for shard in places["shards"])
+        return cls(**places, events=events, outcome=known)
 
     def context(self, x: Floats) -> tuple[Context, Floats]:
         """Find the context of new rows, picked by this retriever's own rule.
@@ -140,25 +123,6 @@ class Retriever:
         found = look(self.shards[f], self.events[f], place, _widest(rules), folds, group)
         settled = (settle_twins(narrow(found, rule, folds), self.shards[f], self.outcome, group) for rule in rules)
         return [weigh(s, self.outcome, rule, self.encoders[f].temperature) for s, rule in zip(settled, rules, strict=True)]
-
-    @property
-    def has_head(self) -> bool:
-        """Whether encoders were trained; a linear metric has no opinion of its own."""
-        return bool(self.heads) or self.learned
-
-    @property
-    def learned(self) -> bool:
-        """Whether encoders say who is near; else linear metrics do."""
-        return isinstance(self.encoders[0], AwareEncoder)
-
-    def similar_count(self, context: Context) -> Ints:
-        """Count the context rows that are as near as context rows usually are (q,); 0 for a patient unlike any stored."""
-        near = (context.squared <= self.reach[context.shard]) & ~context.floored
-        return np.asarray(near.sum(axis=1), dtype=np.int64)
-
-    def gate(self, x: Floats) -> Floats:
-        """Return the mean weight of each encoded column over rows (q, p) -> (p,); 1 is the average column."""
-        return np.asarray(np.mean([encoder.mean_gate(x) for encoder in self.encoders], axis=0))
 
 
 @dataclass(frozen=True)
