@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ import polars as pl
 from protocol import DATA
 
 import nearward as nw
+from nearward.batch.memory import resident
 from nearward.cohort import read_cohort
 from nearward.evaluation.fidelity import fidelity
 from nearward.evaluation.tables import read_tables
@@ -28,7 +28,7 @@ _COLUMNS = 30
 def measure_card(case: str, sdmetrics: str) -> dict[str, object]:
     """Run one case; ``sdmetrics`` is a Python that has sdmetrics."""
     found = {FIDELITY: _fidelity, QUALITY: lambda: _quality(sdmetrics), CARD: _card}[case]()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = resident() / 2**30
     row: dict[str, object] = {
         "case": case,
         "cores": len(os.sched_getaffinity(0)),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from page import markdown, replace_part
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 import nearward as nw
+from nearward.batch.memory import resident
 
 ROWS, RESAMPLES = 100_000, 1_000
 _RISK_CASES = {  # name -> middle of the log-odds, rows a patient, subgroups
@@ -75,7 +75,7 @@ def measure_risk(case: str) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "evaluate_risk, s": round(seconds, 1),
         "three of its metrics in a loop of scikit-learn, s (from 10 resamples)": round(loop, 1),
-        "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak memory, GB": round(resident() / 2**30, 2),
         "AUPRC": str(report["auprc"]),
         "AUROC": str(report["auroc"]),
     }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from protocol import DATA
 
 import nearward as nw
+from nearward.batch.memory import resident
 from nearward.cohort import Cohort, read_cohort
 
 _CASES = {  # name -> table, rows to fit on (None: all), rows to score
@@ -74,7 +74,7 @@ def _measure(case: str, folder: Path) -> dict[str, object]:
         for i in range(20):
             model.predict_frame(new[i : i + 1])
         alone = f"{(time.monotonic() - began) / 20 * 1000:.0f}"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = resident() / 1e9
     return {"size": f"{len(stored)} x {features.width}", "fit": fit, "peak": peak, "rate": rate, "alone": alone}
 
 
