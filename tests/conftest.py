@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,20 @@ def cohort_folder() -> Path:
     if not any(folder.glob("*.parquet")):
         pytest.skip(f"no public cohorts (*.parquet) in {folder}: set NEARWARD_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nearward() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in a process of its own: its words, its folder, the exit code that it must end with; never a traceback."""
+
+    def run(*words: object, cwd: Path, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False, **more)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -235,25 +233,22 @@ def test_small_classes_are_warned_of() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_from_fit_to_score(tmp_path) -> None:
+def test_the_command_line_from_fit_to_score(nearward, tmp_path) -> None:
     frame, diagnosis, _ = ward(300, 4)
     frame.with_columns(diagnosis=pl.Series(diagnosis)).write_parquet(tmp_path / "cohort.parquet")
     frame[:20].write_parquet(tmp_path / "new.parquet")
 
-    def nearward(*words: str, code: int = 0) -> str:
-        command = [str(Path(sys.executable).with_name("nearward")), *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+    def told_by(*words: str, code: int = 0) -> str:
+        done = nearward(*words, cwd=tmp_path, code=code)
+        return str(done.stdout + done.stderr)
 
-    told = nearward("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
+    told = told_by("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
     assert "300 rows, 4 classes" in told
     assert all(name in told for name in ("healthy", "hyper", "hypo", "mixed"))
-    nearward("score", "model", "new.parquet", "--out", "shares.parquet")
+    told_by("score", "model", "new.parquet", "--out", "shares.parquet")
     assert "risk: mixed" in pl.read_parquet(tmp_path / "shares.parquet").columns
-    assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", nearward("similar", "model", "new.parquet", "--row", "3"))
-    assert "300 rows of 300 patients, 4 classes" in nearward("inspect", "model")
-    assert "for one event, and this model has 4 classes" in nearward("score", "model", "new.parquet", "--out", "scores", code=2)
+    assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", told_by("similar", "model", "new.parquet", "--row", "3"))
+    assert "300 rows of 300 patients, 4 classes" in told_by("inspect", "model")
+    assert "for one event, and this model has 4 classes" in told_by("score", "model", "new.parquet", "--out", "scores", code=2)
     named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
-    assert "positive names the event" in nearward(*named, code=2)
+    assert "positive names the event" in told_by(*named, code=2)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,16 +13,8 @@ import pytest
 from nearward.terminal import as_value
 
 
-def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def place(clinic, tmp_path_factory):
+def place(nearward, clinic, tmp_path_factory):
     """A folder with a cohort, new rows, and a model fitted by the command."""
     folder = tmp_path_factory.mktemp("cli")
     frame, died, patient = clinic
@@ -46,7 +34,7 @@ def place(clinic, tmp_path_factory):
     return folder
 
 
-def test_score_writes_ids_risks_and_bands(place):
+def test_score_writes_ids_risks_and_bands(nearward, place):
     done = nearward("score", "model", "new.parquet", "--out", "risk.parquet", cwd=place)
     scores = pl.read_parquet(place / "risk.parquet")
     assert scores.columns == ["encounter", "risk", "low", "high", "n_similar", "novelty", "vote"]
@@ -57,7 +45,7 @@ def test_score_writes_ids_risks_and_bands(place):
     np.testing.assert_allclose(pl.read_csv(place / "risk.csv")["risk"], scores["risk"])
 
 
-def test_similar_prints_the_voters(place):
+def test_similar_prints_the_voters(nearward, place):
     told = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
     assert "row 3: risk" in told
     assert re.search(r"similar to this one: \w+ \d+%, ", told)
@@ -66,7 +54,7 @@ def test_similar_prints_the_voters(place):
     nearward("similar", "model", "new.parquet", "--row", 400, cwd=place, code=2)
 
 
-def test_inspect_begins_with_the_records(place):
+def test_inspect_begins_with_the_records(nearward, place):
     told = nearward("inspect", "model", cwd=place).stdout
     assert told.splitlines()[0] == "contains patient records: yes"
     assert "AWARE vote" in told
@@ -74,7 +62,7 @@ def test_inspect_begins_with_the_records(place):
     assert re.search(r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", told)
 
 
-def test_schema_is_written_edited_and_used(place):
+def test_schema_is_written_edited_and_used(nearward, place):
     nearward("schema", "cohort.parquet", "--out", "schema.json", cwd=place)
     text = (place / "schema.json").read_text()
     edited = json.loads(text)
@@ -115,7 +103,7 @@ def test_the_event_is_read_as_the_column_holds_it(text, values, event):
     assert type(found) is type(event)
 
 
-def test_mistakes_exit_with_2_and_one_line(place):
+def test_mistakes_exit_with_2_and_one_line(nearward, place):
     done = nearward("fit", "cohort.parquet", "--outcome", "dead", "--out", "x", cwd=place, code=2)
     assert done.stderr.startswith("error: columns missing from the frame: ['dead']")
     nearward("fit", "nothing.parquet", "--outcome", "died", "--out", "x", cwd=place, code=2)
@@ -123,13 +111,13 @@ def test_mistakes_exit_with_2_and_one_line(place):
     assert not (place / "x").exists()
 
 
-def test_an_unusable_model_exits_with_3(place, tmp_path):
+def test_an_unusable_model_exits_with_3(nearward, place, tmp_path):
     nearward("score", tmp_path, place / "new.parquet", "--out", tmp_path / "r.parquet", cwd=place, code=3)
     assert not (tmp_path / "r.parquet").exists()
 
 
 @pytest.mark.slow
-def test_demo_runs_from_end_to_end(tmp_path):
+def test_demo_runs_from_end_to_end(nearward, tmp_path):
     told = nearward("demo", cwd=tmp_path).stdout
     assert "nothing changed" in told
     assert "logistic regression" in told
@@ -145,7 +133,7 @@ def test_demo_runs_from_end_to_end(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.cohort
-def test_demo_on_a_cohort(cohort_folder, tmp_path):
+def test_demo_on_a_cohort(nearward, cohort_folder, tmp_path):
     table, sidecar = cohort_folder / "heart_failure.parquet", cohort_folder / "heart_failure.json"
     told = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
     assert "Heart failure" in told

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-
-
-def nearward(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +29,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_it_prints_and_writes(place):
+def test_it_prints_and_writes(nearward, place):
     told = nearward(
         "evaluate", "risk", "scored.csv", "--outcome", "died", "--risk", "risk", "--group", "patient", "--subgroups", "sex,ward",
         "--strata", "ward", "--resamples", 100, "--alert-rate", 0.1, "--report", "report.html", "--json", "report.json", cwd=place,
@@ -56,7 +44,7 @@ def test_it_prints_and_writes(place):
     assert json.loads((place / "report.json").read_text())["items"]["15"]["content"]["alert_rate"] == 0.1
 
 
-def test_it_compares(place):
+def test_it_compares(nearward, place):
     words = ("--outcome", "died", "--positive", "yes", "--risk", "risk,apache", "--resamples", 100, "--threshold", 0.2)
     told = nearward("evaluate", "risk", "scored.csv", *words, "--report", "both.html", cwd=place).stdout
     assert "less apache" in told
@@ -65,7 +53,7 @@ def test_it_compares(place):
     assert "one risk at a time" in nearward("evaluate", "risk", "scored.csv", *words, "--subgroups", "sex", cwd=place, code=2).stderr
 
 
-def test_the_event_may_be_either_value(place):
+def test_the_event_may_be_either_value(nearward, place):
     told = [
         nearward("evaluate", "risk", "scored.csv", "--outcome", "died", "--positive", value, "--resamples", 100, cwd=place).stdout
         for value in ("yes", "no")
@@ -83,11 +71,11 @@ def test_the_event_may_be_either_value(place):
         (("--outcome", "died", "--report", "nowhere/report.html", "--resamples", "100"), "no such folder"),
     ],
 )
-def test_mistakes_exit_with_2_and_one_line(place, words, error):
+def test_mistakes_exit_with_2_and_one_line(nearward, place, words, error):
     done = nearward("evaluate", "risk", "scored.csv", *words, cwd=place, code=2)
     assert error in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error")]) == 1
 
 
-def test_help_says_what_there_is(place):
+def test_help_says_what_there_is(nearward, place):
     assert "risk" in nearward("evaluate", "--help", cwd=place).stdout

@@ -22,14 +22,6 @@ import pytest
 ROWS = 120
 
 
-def nearward(*words: object, cwd: Path, code: int = 0, **more) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False, **more)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def place(fitted, clinic, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("score")
@@ -52,7 +44,7 @@ def scores(folder: Path) -> pl.DataFrame:
 
 
 @pytest.mark.slow
-def test_the_job_says_what_scoring_in_memory_says_whatever_the_workers(place, fitted, clinic) -> None:
+def test_the_job_says_what_scoring_in_memory_says_whatever_the_workers(nearward, place, fitted, clinic) -> None:
     planned = nearward("score", "model", "archive", "--out", "scores", "--dry-run", cwd=place)
     assert "360" in planned.stdout
     assert not (place / "scores").exists()
@@ -74,7 +66,7 @@ def test_the_job_says_what_scoring_in_memory_says_whatever_the_workers(place, fi
 
 
 @pytest.mark.slow
-def test_a_truncated_input_among_forty(place, clinic) -> None:
+def test_a_truncated_input_among_forty(nearward, place, clinic) -> None:
     (place / "forty").mkdir()
     for i in range(40):
         clinic[0][i * 5 : (i + 1) * 5].write_parquet(place / "forty" / f"{i:02d}.parquet")
@@ -87,7 +79,7 @@ def test_a_truncated_input_among_forty(place, clinic) -> None:
 
 
 @pytest.mark.slow
-def test_a_limit_on_files_and_a_target_that_cannot_be_written(place) -> None:
+def test_a_limit_on_files_and_a_target_that_cannot_be_written(nearward, place) -> None:
     nearward("score", "model", "archive/0.parquet", "--out", "kept", "--workers", 1, cwd=place)
     before = {path: path.read_bytes() for path in (place / "kept").rglob("*") if path.is_file()}
 
@@ -111,7 +103,7 @@ def test_a_limit_on_files_and_a_target_that_cannot_be_written(place) -> None:
 
 
 @pytest.mark.slow
-def test_memory_is_bounded_and_does_not_grow_with_the_rows(place, clinic) -> None:
+def test_memory_is_bounded_and_does_not_grow_with_the_rows(nearward, place, clinic) -> None:
     few, many = place / "few.parquet", place / "many.parquet"
     clinic[0].sample(2_048, with_replacement=True, seed=0).write_parquet(few)
     clinic[0].sample(12_288, with_replacement=True, seed=0).write_parquet(many, row_group_size=12_288)
@@ -125,7 +117,7 @@ def test_memory_is_bounded_and_does_not_grow_with_the_rows(place, clinic) -> Non
 
 
 @pytest.mark.slow
-def test_a_target_where_nothing_can_be_written(place) -> None:
+def test_a_target_where_nothing_can_be_written(nearward, place) -> None:
     assert "error" in nearward("score", "model", "archive", "--out", "/proc/scores", cwd=place, code=2).stderr
 
 
@@ -161,7 +153,7 @@ def test_two_jobs_at_once_and_a_worker_that_is_killed(place) -> None:
 
 
 @pytest.mark.slow
-def test_meds_labels_in_and_the_evaluation_schema_out(place, clinic) -> None:
+def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -> None:
     start = datetime(2020, 1, 1)
     features = clinic[0][:60].with_columns(
         subject_id=pl.Series([i // 2 for i in range(60)], dtype=pl.Int64),
@@ -191,7 +183,7 @@ def test_meds_labels_in_and_the_evaluation_schema_out(place, clinic) -> None:
 
 
 @pytest.mark.slow
-def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(place, clinic) -> None:
+def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(nearward, place, clinic) -> None:
     from nearward.tabular.artefact import _sealed
 
     clinic[0].with_columns(pl.col("age") + 30, lactate=pl.col("lactate") * 1000).write_parquet(place / "moved.parquet")
@@ -210,7 +202,7 @@ def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(place, cl
     assert "no drift: the model was saved without training bins" in told
 
 
-def test_arguments_that_do_not_go_together_are_refused(place) -> None:
+def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
     assert "is one file" in nearward("score", "model", "archive", "--out", "x.parquet", cwd=place, code=2).stderr
     assert "not a size" in nearward("score", "model", "archive", "--out", "x", "--max-memory", "much", cwd=place, code=2).stderr
     assert "plain or meds" in nearward("score", "model", "archive", "--out", "x", "--schema", "omop", cwd=place, code=2).stderr
@@ -219,7 +211,7 @@ def test_arguments_that_do_not_go_together_are_refused(place) -> None:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_outlives_an_actor(place, monkeypatch) -> None:
+def test_ray_gives_the_same_and_outlives_an_actor(nearward, place, monkeypatch) -> None:
     ray = pytest.importorskip("ray", reason="needs the extra 'distributed'")
     from nearward.batch import ray_engine
     from nearward.batch.run import Task, run_job
