@@ -283,8 +283,9 @@ def _gains(found: list[tuple[Cell, dict[str, Any]]]) -> pl.DataFrame:
         less = _aware_less(told, (RANDOM, RAW, RAW_FLOOR))
         adapted = [t for t in told if ADAPTED in t["risks"]]  # tried with some of the seeds
         if adapted:
-            mean[ADAPTED] = float(np.mean([t["auprc"][ADAPTED] for t in adapted]))
             less |= _aware_less(adapted, (ADAPTED,))
+        if len(adapted) == len(told):  # means over other seeds could not be compared
+            mean[ADAPTED] = float(np.mean([t["auprc"][ADAPTED] for t in adapted]))
         out.append(
             dict(zip(("study", "task", "level"), place, strict=True))
             | {"prevalence": float(np.mean([t["outcome"].mean() for t in told]))}
