@@ -20,7 +20,20 @@ import polars as pl
 import pytest
 
 # Files that take half a minute or more, the longest first: one that begins last is waited for by all other workers.
-LONG = ("faith", "membership", "risk", "score", "coverage", "cli", "embedded", "synthesizer", "improve", "sdv_models", "pretrain", "sklearn")
+LONG = (
+    "faith",
+    "membership",
+    "risk",
+    "score",
+    "coverage",
+    "cli",
+    "embedded",
+    "synthesizer",
+    "improve",
+    "sdv_models",
+    "pretrain",
+    "sklearn",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
