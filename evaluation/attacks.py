@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.edits import Letters, edit_distance, written
 from nearward.evaluation.space import Points, Space, nearest, sampled
-from nearward.tabular.grown import grow, share
+from nearward.tabular.grown import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,7 +121,7 @@ def _classified(asked: Points, synthetic: Points, reference: Points, seed: int) 
     """Chance of being synthetic, by deep trees that know both tables by heart (q,)."""
     synthetic = synthetic[sampled(len(synthetic), _MOST_MODELLED, seed + 2)]
     made = np.repeat([1, 0], [len(synthetic), len(reference)])
-    return share(grow(np.concatenate([synthetic, reference]), made, seed, _TREES, balanced=True), asked)
+    return shares(grow(np.concatenate([synthetic, reference]), made, seed, _TREES, balanced=True), asked)[:, 1]
 
 
 def _edits(asked: Rows, synthetic: Rows, reference: Rows, made: Ints, real: Ints) -> Floats:

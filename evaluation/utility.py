@@ -26,7 +26,7 @@ from nearward.evaluation.ranking import Ranking
 from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.evaluation.space import Space, sampled
 from nearward.evaluation.tables import Tables
-from nearward.tabular.grown import grow, share
+from nearward.tabular.grown import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -115,7 +115,7 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
     x, asked = space.points(train), space.points(test)
     risks = [np.asarray(model.fit(x, outcome).predict_proba(asked)[:, 1], dtype=np.float64) for model in _models(seed)]
     trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)
-    return dict(zip(LEARNERS, [*risks, share(trees, asked)], strict=True))
+    return dict(zip(LEARNERS, [*risks, shares(trees, asked)[:, 1]], strict=True))
 
 
 def _models(seed: int) -> tuple[Any, Any]:
