@@ -19,21 +19,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-# Files that take half a minute or more, the longest first: one that begins last is waited for by all other workers.
-LONG = (
-    "faith",
-    "membership",
-    "risk",
-    "score",
-    "coverage",
-    "cli",
-    "embedded",
-    "synthesizer",
-    "improve",
-    "sdv_models",
-    "pretrain",
-    "sklearn",
-)
+# The files that take longest, in about that order: one that begins last is waited for by all other workers.
+LONG = [
+    *("faith", "membership", "score", "risk", "coverage", "cli", "embedded", "synthesizer"),
+    *("sdv_models", "pretrain", "pretext", "batch_kill", "context", "sklearn", "improve"),
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
