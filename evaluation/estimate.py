@@ -79,7 +79,8 @@ def framed(rows: Sequence[Mapping[str, object]], columns: Mapping[str, type[pl.D
 
     Examples
     --------
-    >>> framed([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object}).schema
-    Schema({'table': String, 'share': Object})
+    >>> frame = framed([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object})
+    >>> print(*frame.row(0))
+    train 0.100 (0.018 to 0.404)
     """
     return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in columns.items()})
