@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.edits import Letters, edit_distance, written
 from nearward.evaluation.space import Points, Space, nearest, sampled
+from nearward.tabular.grown import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -118,12 +119,9 @@ def _log_density(asked: Floats, among: Floats) -> Floats:
 
 def _classified(asked: Points, synthetic: Points, reference: Points, seed: int) -> Floats:
     """Chance of being synthetic, by deep trees that know both tables by heart (q,)."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
     synthetic = synthetic[sampled(len(synthetic), _MOST_MODELLED, seed + 2)]
-    trees = ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=seed)
-    trees.fit(np.concatenate([synthetic, reference]), np.repeat([1, 0], [len(synthetic), len(reference)]))
-    return np.asarray(trees.predict_proba(asked)[:, 1])
+    made = np.repeat([1, 0], [len(synthetic), len(reference)])
+    return shares(grow(np.concatenate([synthetic, reference]), made, seed, _TREES, balanced=True), asked)[:, 1]
 
 
 def _edits(asked: Rows, synthetic: Rows, reference: Rows, made: Ints, real: Ints) -> Floats:

@@ -13,8 +13,10 @@ Article 29 Working Party: Opinion 05/2014 on anonymisation techniques. Giomi et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import eq, ge, le
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +32,7 @@ _GUESSES = 400
 _TRIES = 4  # descriptions drawn for each that is wanted; not each fits one row alone
 _COLUMNS = 4  # in a multivariate description
 _MOST_ROWS = 20_000
+_SIGNS: dict[str, Callable[[Any, Any], Any]] = {"=": eq, "<=": le, ">=": ge}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Condition:
         column = frame.get_column(self.column)
         if self.sign == "missing":
             return column.is_null().to_numpy()
-        fit = {"=": column == self.value, "<=": column <= self.value, ">=": column >= self.value}[self.sign]
-        return fit.fill_null(value=False).to_numpy()
+        fit: pl.Series = _SIGNS[self.sign](column, self.value)
+        return (fit.fill_null(value=False) if fit.null_count() else fit).to_numpy()
 
 
 Description = tuple[Condition, ...]

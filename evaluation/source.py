@@ -26,6 +26,7 @@ from nearward.evaluation.withhold import WITHHELD, withheld
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import InputError
 from nearward.tabular.folds import assign_folds
+from nearward.tabular.grown import grow, importances, shares
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
@@ -193,8 +194,6 @@ def _places(level: pl.Series, patient: Ints, chosen: Ints) -> tuple[Ints, list[s
 
 def _told(features: pl.DataFrame, schema: Schema, place: Ints, fold: Ints, seed: int) -> tuple[Floats, Floats, list[str]]:
     """Probability of each site, out of fold (n, s); the weight of each feature in it, and their names."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
     rows = schema.conform(features)
     encoding = Encoding.fit(schema, rows)  # reads no site and no outcome
     x = encoding.dense(encoding.numbers(rows)).astype(np.float32)
@@ -205,12 +204,13 @@ def _told(features: pl.DataFrame, schema: Schema, place: Ints, fold: Ints, seed:
     with one_thread():
         for f in range(_FOLDS):
             left = fold != f
-            trees = ExtraTreesClassifier(_TREES, min_samples_leaf=5, max_features="sqrt", random_state=seed).fit(x[left], place[left])
-            score[np.ix_(~left, trees.classes_)] = trees.predict_proba(x[~left])
-            weight += trees.feature_importances_
+            there, number = np.unique(place[left], return_inverse=True)
+            trees = grow(x[left], number, seed, _TREES, min_samples_leaf=5)
+            score[np.ix_(~left, there)] = shares(trees, x[~left])
+            weight += importances(trees)
     sources = list(dict.fromkeys(source for _, source in encoding.outputs))
-    number = np.array([sources.index(source) for _, source in encoding.outputs])
-    return score, np.bincount(number, weight).astype(np.float64), sources
+    source = np.array([sources.index(source) for _, source in encoding.outputs])
+    return score, np.bincount(source, weight).astype(np.float64), sources
 
 
 def _area(events: list[Floats], scores: list[Floats], patient: Ints, seed: int) -> Estimate:

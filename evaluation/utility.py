@@ -21,11 +21,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.blocks import RESAMPLES, between
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.estimate import Estimate, framed
 from nearward.evaluation.ranking import Ranking
 from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.evaluation.space import Space, sampled
 from nearward.evaluation.tables import Tables
+from nearward.tabular.grown import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -112,19 +113,21 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
         return dict.fromkeys(LEARNERS, np.full(test.height, events / len(outcome)))
     space = Space.fit(train)
     x, asked = space.points(train), space.points(test)
-    return {name: np.asarray(model.fit(x, outcome).predict_proba(asked)[:, 1], dtype=np.float64) for name, model in _models(seed).items()}
+    risks = [np.asarray(model.fit(x, outcome).predict_proba(asked)[:, 1], dtype=np.float64) for model in _models(seed)]
+    trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)
+    return dict(zip(LEARNERS, [*risks, shares(trees, asked)[:, 1]], strict=True))
 
 
-def _models(seed: int) -> dict[str, Any]:
-    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+def _models(seed: int) -> tuple[Any, Any]:
+    """Return all learners but the trees."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     boosting = HistGradientBoostingClassifier(max_iter=80, learning_rate=0.08, max_leaf_nodes=15, early_stopping=False, random_state=seed)
-    trees = ExtraTreesClassifier(100, min_samples_leaf=3, max_features=0.3, random_state=seed)
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    return dict(zip(LEARNERS, (regression, boosting, trees), strict=True))
+    return regression, boosting
 
 
 def _judge(outcome: Floats, risk: Floats, weight: Floats, threshold: float) -> _Figures:
@@ -152,7 +155,7 @@ def _told(figures: dict[tuple[str, str], _Figures], n: int) -> pl.DataFrame:
                 "net benefit, synthetic": _of(made.benefit, n),
             }
         )
-    return pl.DataFrame({key: pl.Series([row[key] for row in rows], dtype=pl.Object if key != "learner" else None) for key in rows[0]})
+    return framed(rows, dict.fromkeys(rows[0], pl.Object) | {"learner": pl.String})
 
 
 def _of(figure: Floats, n: int) -> Estimate | None:

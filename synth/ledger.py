@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     return max(0.0, float((a * rho + (a * np.log1p(-1 / a) - np.log(a - 1) - math.log(delta)) / (a - 1)).min()))
 
 
+@cache  # every charge asks for the budget
 def rho_within(epsilon: float, delta: float) -> float:
     """Return the largest rho that stays within (epsilon, delta), found by halving."""
     low, high = 0.0, 1.0

@@ -18,6 +18,7 @@ from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_Pool = tuple[float, float, Any]  # events, rows, the next pool further away or None
 
 _HUGE = 1e150  # squares of numbers up to here are still numbers
 _BINS = 400  # of the band's step functions
@@ -168,15 +169,13 @@ class Band:
         place = np.searchsorted(cut, score, side="right")
         rows = np.bincount(place, minlength=len(cut) + 1).astype(float)
         events = np.bincount(place, weights=outcome, minlength=len(cut) + 1)
-        ends = []
-        for imagined in (0.0, 1.0):
-            end = np.empty(len(rows))
-            for b in range(len(rows)):
-                more = np.zeros(len(rows))
-                more[b] = 1.0
-                end[b] = _rising(events + imagined * more, rows + more)[b]
-            ends.append(np.maximum.accumulate(end))
-        return cls(cut, ends[0], ends[1])
+        bins = list(zip(events.tolist(), rows.tolist(), strict=True))
+        below, above = _pooled(bins, 1), _pooled(bins[::-1], -1)[::-1]
+        ends = [
+            [_rising_at((e + imagined, r + 1), left, right) for (e, r), left, right in zip(bins, below, above, strict=True)]
+            for imagined in (0, 1)
+        ]
+        return cls(cut, np.maximum.accumulate(ends[0]), np.maximum.accumulate(ends[1]))
 
     def around(self, score: Floats, risk: Floats) -> tuple[Floats, Floats]:
         """Return the band (q,), (q,) for scores and their calibrated risks; it always holds the risk."""
@@ -184,16 +183,31 @@ class Band:
         return np.minimum(self.low[place], risk), np.maximum(self.high[place], risk)
 
 
-def _rising(events: Floats, rows: Floats) -> Floats:
-    """Event rate per bin, made non-decreasing (pool adjacent violators)."""
-    pooled: list[list[Any]] = []
-    for e, r in zip(events.tolist(), rows.tolist(), strict=True):
-        pooled.append([e, r, 1])
-        while len(pooled) > 1 and pooled[-2][0] * pooled[-1][1] >= pooled[-1][0] * pooled[-2][1]:
-            last = pooled.pop()
-            pooled[-1] = [a + b for a, b in zip(pooled[-1], last, strict=True)]
-    rates = [e / r if r else 0.0 for e, r, _ in pooled]
-    return np.repeat(rates, [bins for _, _, bins in pooled])
+def _pooled(bins: list[tuple[float, float]], sign: int) -> list[_Pool | None]:
+    """Pool the (events, rows) of the bins before each bin until rates rise (sign 1) or fall (-1); of each the pool nearest to the bin.
+
+    A pool knows the next one, so that all bins share their pools with those before them.
+    """
+    last: _Pool | None = None
+    before = []
+    for e, r in bins:
+        before.append(last)
+        while last is not None and sign * (last[0] * r - e * last[1]) >= 0:
+            e, r, last = e + last[0], r + last[1], last[2]  # noqa: PLW2901
+        last = (e, r, last)
+    return before
+
+
+def _rising_at(one: tuple[float, float], below: _Pool | None, above: _Pool | None) -> float:
+    """Event rate of one bin, with rows, between pools that rise: it is pooled with those that it does not rise from or to."""
+    e, r = one
+    while True:
+        if below is not None and below[0] * r >= e * below[1]:
+            e, r, below = e + below[0], r + below[1], below[2]
+        elif above is not None and e * above[1] >= above[0] * r:
+            e, r, above = e + above[0], r + above[1], above[2]
+        else:
+            return e / r
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.grown import grow
 from nearward.tabular.workers import cores
 
 Floats = NDArray[np.float64]
@@ -147,8 +148,13 @@ def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
     )
 
 
-def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
-    """Grow extremely randomised trees; the scores are shares of events.
+def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, min_samples_leaf: int = 1, max_features: float | None = None) -> Forest:
+    """Grow extremely randomised trees, see ``grown.grow``; the scores are shares of events."""
+    return _shares(grow(x, outcome, seed, trees, min_samples_leaf=min_samples_leaf, max_features=max_features), x.shape[1])
+
+
+def random_forest(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
+    """Grow a random forest by scikit-learn's RandomForestClassifier, which gets **how**; the scores are shares of events.
 
     Parameters
     ----------
@@ -156,26 +162,18 @@ def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) ->
     outcome : (n,), 0 or 1, both present
     seed : int
     trees : int
-    **how
-        Passed to scikit-learn's ExtraTreesClassifier.
     """
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    return _shares(ExtraTreesClassifier(trees, random_state=seed, **how).fit(x, outcome), x.shape[1])
-
-
-def random_forest(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
-    """Grow a random forest; as ``extra_trees``, by scikit-learn's RandomForestClassifier."""
     from sklearn.ensemble import RandomForestClassifier
 
-    return _shares(RandomForestClassifier(trees, random_state=seed, **how).fit(x, outcome), x.shape[1])
+    grown = RandomForestClassifier(trees, random_state=seed, **how).fit(x, outcome).estimators_
+    return _shares([one.tree_ for one in grown], x.shape[1])
 
 
-def _shares(model: Any, columns: int) -> Forest:
+def _shares(trees: list[Any], columns: int) -> Forest:
     parts = []
-    for tree in (estimator.tree_ for estimator in model.estimators_):
+    for tree in trees:
         node = tree.__getstate__()["nodes"]
-        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / len(model.estimators_)
+        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / len(trees)
         feature = np.where(tree.children_left == -1, _LEAF, tree.feature)
         parts.append((feature, tree.threshold, tree.children_left, tree.children_right, node["missing_go_to_left"], event_share))
     return _pack(parts, base=0.0, columns=columns)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
 
 from nearward.tabular import calibrate
 from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
@@ -169,6 +170,18 @@ def test_band_by_hand() -> None:
     # joining row 2 without: bins 0/1, 1/2, 0/1, 1/1 -> rows 2 and 3 pool to 1/3; with: 0/1, 2/2, 0/1, 1/1 -> 2/3
     assert low == pytest.approx([0, 1 / 3, 1 / 3, 1 / 2])
     assert high == pytest.approx([1 / 2, 2 / 3, 2 / 3, 1])
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
+def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int, bool]]) -> None:
+    """Each end by its definition: scikit-learn's regression on the calibration rows and the new one."""
+    score, outcome = np.array([float(s) for s, _ in rows]), np.array([int(y) for _, y in rows])
+    seen = np.unique(score)
+    band = Band.fit(score, outcome)
+    for imagined, end in ((0, band.low), (1, band.high)):
+        fits = [IsotonicRegression().fit(np.append(score, s), np.append(outcome, imagined)).predict([s])[0] for s in seen]
+        assert end[np.searchsorted(band.edge, seen, side="right")] == pytest.approx(fits)
 
 
 @settings(deadline=None, max_examples=20, derandomize=True)
