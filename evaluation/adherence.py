@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.blocks import Blocks, between
-from nearward.evaluation.estimate import Estimate, wilson
+from nearward.evaluation.estimate import Estimate, estimates, wilson
 from nearward.evaluation.fidelity import independent_columns
 from nearward.evaluation.tables import Tables
 from nearward.tabular.mine import mine
@@ -52,7 +52,7 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
     broken = [rules.violations(frame) for frame in frames]
     names = ("holdout", "synthetic", "independent columns")
     rates = {
-        name: pl.Series([wilson(int(b[:, j].sum()), len(b)) for j in range(len(rules))], dtype=pl.Object)
+        name: estimates(name, [wilson(int(b[:, j].sum()), len(b)) for j in range(len(rules))])
         for name, b in zip(names, broken, strict=True)
     }
     listed = pl.DataFrame(

@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.blocks import RESAMPLES, between
-from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.space import Floats, Space, nearest, sampled
+from nearward.evaluation.estimate import Estimate, framed
+from nearward.evaluation.space import Floats, nearest, sampled
 from nearward.evaluation.tables import Tables, share_in
 
 _MOST_ROWS = 2_000
@@ -49,14 +49,14 @@ class Copies:
 
 def copies(tables: Tables, seed: int) -> Copies:
     """Compare synthetic rows, and holdout rows beside them, with train."""
-    space = Space.of(tables)
+    space = tables.space
     record = space.points(tables.train[sampled(tables.train.height, _MOST_RECORDS, seed)])
     rows: list[dict[str, object]] = []
     for name, frame in (("synthetic", tables.synthetic), ("holdout", tables.holdout)):
         points = space.points(frame[sampled(frame.height, _MOST_ROWS, seed + 1)])
         far = nearest(points, record, 1)[0][:, 0]
         rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(far, q, seed) for q in _QUANTILES}})
-    table = pl.DataFrame({key: pl.Series([row[key] for row in rows], dtype=None if key == "rows of" else pl.Object) for key in rows[0]})
+    table = framed(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
     return Copies(share_in(tables.synthetic, tables.train), tables.repeated, table)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
 from scipy import stats
 
 LEVEL = 0.95
@@ -59,3 +61,25 @@ def exact(successes: int, n: int) -> Estimate:
     """
     low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, "exact")
     return Estimate(successes / n, float(low), float(high), n)
+
+
+def estimates(name: str, values: Sequence[Estimate | None]) -> pl.Series:
+    """Return a column of estimates, some of them None: Polars would take the dataclass apart, and fails where one is missing."""
+    return pl.Series(name, list(values), dtype=pl.Object)
+
+
+def framed(rows: Sequence[Mapping[str, object]], columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Put rows of measurements into a frame.
+
+    Parameters
+    ----------
+    rows : mappings with a value for each column; there may be none
+    columns : column -> Polars type, in order
+        ``pl.Object`` where estimates stand, see ``estimates``.
+
+    Examples
+    --------
+    >>> framed([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object}).schema
+    Schema({'table': String, 'share': Object})
+    """
+    return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in columns.items()})

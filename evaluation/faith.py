@@ -214,6 +214,7 @@ def faith_card(
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
     everybody, aside = (tables, None) if steered is None else _steering(train, holdout, synthetic, steered, outcome, positive, group)
     kept = adherence(tables, own, seed)  # first: a rule that cannot be read should not wait for the attacks
+    _ = tables.space  # before the pieces, which would each fit it
     pieces: dict[str, Callable[[], Any]] = {
         "useful": partial(utility, tables, seed),
         "told": partial(membership, tables, seed),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.estimate import Estimate, estimates
 from nearward.evaluation.faith import FaithCard
 from nearward.evaluation.membership import EVERYONE, Membership
-from nearward.evaluation.page import BLUE, GREY, VERMILION, Page, estimates, figure, notice, paragraph, table
+from nearward.evaluation.page import BLUE, GREY, VERMILION, Page, figure, notice, paragraph, table
 from nearward.evaluation.residual import Guesses, listed
 
 if TYPE_CHECKING:

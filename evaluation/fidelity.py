@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.blocks import PART_SCALE, Blocks, between
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.estimate import Estimate, framed
 from nearward.evaluation.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.placements import part
 from nearward.evaluation.space import sampled
@@ -88,12 +88,8 @@ def _compared(tables: Tables, seed: int) -> Fidelity:
             row |= {name: between(float(value), _rescaled(float(value), drawn), rows)}  # type: ignore[dict-item]
         told.append(row)
     score = _anchored(np.mean(values, axis=0), np.mean(draws, axis=0), rows)
-    table = pl.DataFrame({key: pl.Series([row[key] for row in told], dtype=None if ints else pl.Object) for key, ints in _columns(told)})
+    table = framed(told, dict.fromkeys(told[0], pl.Object) | {"columns at a time": pl.Int64, "sets": pl.Int64})
     return Fidelity(score, table, _two_sample(tables, seed), rows)
-
-
-def _columns(told: list[dict[str, int]]) -> list[tuple[str, bool]]:
-    return [(key, isinstance(value, int)) for key, value in told[0].items()]
 
 
 def _anchored(value: Floats, draws: Floats, rows: int) -> Estimate:

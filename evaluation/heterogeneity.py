@@ -23,9 +23,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.blocks import Blocks, between
-from nearward.evaluation.estimate import Estimate, wilson
+from nearward.evaluation.estimate import Estimate, estimates, framed, wilson
 from nearward.evaluation.marginals import Coding, cell_numbers, chosen_sets
-from nearward.evaluation.space import Points, Space, nearest, sampled
+from nearward.evaluation.space import Points, nearest, sampled
 from nearward.evaluation.tables import Tables
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,11 @@ _FEWEST = 40  # train rows of a stratum: fewer are not judged apart
 _MOST_ROWS = 4_000
 _RARE, _KEPT = 0.01, 5  # a rare pattern: at most 1 % of the rows, at least five of them
 _PAIRS = 100
+_STRATA: dict[str, type[pl.DataType]] = {
+    "stratum": pl.String,
+    "train rows": pl.Int64,
+    **dict.fromkeys(("by holdout", "by synthetic", "ratio"), pl.Object),
+}
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,9 @@ class _Table:
 
 def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
     """Reckon coverage, event shares and rare patterns."""
-    space = Space.of(tables)
     rows = min(tables.holdout.height, tables.synthetic.height, _MOST_ROWS)
-    train = _drawn(tables, "train", space, _MOST_ROWS, seed)
-    real, made = _drawn(tables, "holdout", space, rows, seed + 1), _drawn(tables, "synthetic", space, rows, seed + 2)
+    train = _drawn(tables, "train", _MOST_ROWS, seed)
+    real, made = _drawn(tables, "holdout", rows, seed + 1), _drawn(tables, "synthetic", rows, seed + 2)
     listed: list[dict[str, object]] = []
     values, draws = [], []
     for name, chosen, among_whom in _strata(train, tables.outcome, seed):
@@ -128,15 +132,15 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
         draws.append(drawn + (value - drawn.mean()))
     score = between(min(values), np.min(draws, axis=0), train.frame.height) if values else None
     shift, shares_told = _shares(tables)
-    return Heterogeneity(score, _framed(listed), shift, shares_told, _patterns(tables, train, real, made, seed))
+    return Heterogeneity(score, framed(listed, _STRATA), shift, shares_told, _patterns(tables, train, real, made, seed))
 
 
-def _drawn(tables: Tables, name: str, space: Space, most: int, seed: int) -> _Table:
+def _drawn(tables: Tables, name: str, most: int, seed: int) -> _Table:
     whole: pl.DataFrame = getattr(tables, name)
     rows = sampled(whole.height, most, seed)
     patient = {"train": tables.train_patient, "holdout": tables.holdout_patient}.get(name, np.arange(whole.height))[rows]
     frame = whole[rows]
-    return _Table(frame, space.points(frame), tables.events(frame), Blocks.deal(patient, seed + 7))
+    return _Table(frame, tables.space.points(frame), tables.events(frame), Blocks.deal(patient, seed + 7))
 
 
 def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Callable[[_Table], Bools] | None]]:
@@ -175,11 +179,6 @@ def _having(table: _Table, column: str, level: str) -> Bools:
     return np.asarray((table.frame.get_column(column) == level).fill_null(value=False).to_numpy())
 
 
-def _framed(listed: list[dict[str, object]]) -> pl.DataFrame:
-    keys = {"stratum": pl.String, "train rows": pl.Int64, "by holdout": pl.Object, "by synthetic": pl.Object, "ratio": pl.Object}
-    return pl.DataFrame({key: pl.Series([row[key] for row in listed], dtype=dtype()) for key, dtype in keys.items()})
-
-
 def _shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
     events = {name: tables.events(getattr(tables, name)) for name in ("train", "holdout", "synthetic")}
     share = {name: wilson(int(y.sum()), len(y)) for name, y in events.items()}
@@ -188,7 +187,7 @@ def _shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
     low = gap - sqrt((q.value - q.low) ** 2 + (p.high - p.value) ** 2)
     high = gap + sqrt((q.high - q.value) ** 2 + (p.value - p.low) ** 2)
     shift = Estimate(abs(gap), 0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)), q.n)
-    return shift, pl.DataFrame({"table": list(share), "event share": pl.Series(list(share.values()), dtype=pl.Object)})
+    return shift, pl.DataFrame([pl.Series("table", list(share)), estimates("event share", list(share.values()))])
 
 
 def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: int) -> pl.DataFrame:
@@ -209,4 +208,4 @@ def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: i
     for name, table in (("holdout", real), ("synthetic", made)):
         once, again = table.covers(np.concatenate(inside[name])) if count else (None, None)
         kept.append(between(float(once.mean()), again.mean(axis=1), count) if once is not None and again is not None else None)
-    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [count] * 2, "kept": pl.Series(kept, dtype=pl.Object)})
+    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [count] * 2, "kept": estimates("kept", kept)})

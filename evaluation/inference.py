@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.residual import Guesses, guesses
-from nearward.evaluation.space import Space, nearest, sampled
+from nearward.evaluation.space import nearest, sampled
 from nearward.evaluation.tables import Tables
 
 Bools = NDArray[np.bool_]
@@ -28,7 +28,7 @@ _WITHIN = 0.05  # of a number's size
 
 def inference(tables: Tables, seed: int) -> list[Guesses]:
     """Attack every column, the outcome first, up to 30; intervals hold for all of them together."""
-    space, draw = Space.of(tables), np.random.default_rng(seed)
+    space, draw = tables.space, np.random.default_rng(seed)
     made = tables.synthetic[sampled(tables.synthetic.height, _MOST_ROWS, seed)]
     count = min(_GUESSES, tables.train.height, tables.holdout.height)
     asked = [frame[sampled(frame.height, count, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout))]

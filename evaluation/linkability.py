@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.residual import Guesses, guesses
-from nearward.evaluation.space import Ints, Space, nearest, sampled
+from nearward.evaluation.space import Ints, nearest, sampled
 from nearward.evaluation.tables import Tables
 
 _GUESSES = 1_000
@@ -24,7 +24,7 @@ _MOST_ROWS = 20_000
 
 def linkability(tables: Tables, seed: int) -> list[Guesses]:
     """Attack with several random halvings of the columns; an empty list where there are fewer than two columns."""
-    space, draw = Space.of(tables), np.random.default_rng(seed)
+    space, draw = tables.space, np.random.default_rng(seed)
     names = np.array(tables.train.columns)
     if len(names) < 2:
         return []

@@ -16,9 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.attacks import ATTACKS, NEAR_COPY, Rows, attack
-from nearward.evaluation.estimate import Estimate, exact
+from nearward.evaluation.estimate import Estimate, exact, framed
 from nearward.evaluation.placements import Parted, part, pooled
-from nearward.evaluation.space import Space, sampled
+from nearward.evaluation.space import sampled
 from nearward.evaluation.tables import Tables, split_rows
 
 Floats = NDArray[np.float64]
@@ -29,6 +29,11 @@ EVERYONE, OUTLIERS, EVENTS = "everyone", "outliers", "the event"
 _MOST_JUDGED = 1_000  # members, and as many non-members, in each half
 _FEWEST = 10  # of a group on either side, to be judged apart
 _ALARMS = 0.01
+_LISTED: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("attack", "rows"), pl.String),
+    **dict.fromkeys(("AUC", "baseline", "control", "true at 1 % false"), pl.Object),
+    "verdict": pl.String,
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,8 @@ class _Half:
 
 def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
     """Run every attack on the synthetic table and, unless told not to, on real rows in its place."""
-    space = Space.of(tables)
     frames = {"train": tables.train, "holdout": tables.holdout, "synthetic": tables.synthetic}
-    rows = {name: Rows.of(frame, space) for name, frame in frames.items()}
+    rows = {name: Rows.of(frame, tables.space) for name, frame in frames.items()}
     halves = list(split_rows(tables.holdout_patient, 2, seed))
     members = list(split_rows(tables.train_patient, 2, seed + 1))
     found, controls = [], []
@@ -97,7 +101,7 @@ def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
     top = [max(getattr(area, end) for area in counted) for end in ("value", "high", "low")]
     kept = [1 - 2 * max(end - 0.5, 0.0) for end in top]
     judged = sum(len(half.members) + len(half.others) for half in found)
-    return Membership(Estimate(kept[0], kept[1], kept[2], judged), top[2] > 0.5, _framed(listed), judged)
+    return Membership(Estimate(kept[0], kept[1], kept[2], judged), top[2] > 0.5, framed(listed, _LISTED), judged)
 
 
 def _same_size(inside: Ints, outside: Ints, seed: int) -> tuple[Ints, Ints]:
@@ -202,9 +206,3 @@ def _caught(halves: list[_Half], group: str, j: int) -> Estimate | None:
         caught += int((members > threshold).sum())
         asked += len(members)
     return exact(caught, asked)
-
-
-def _framed(listed: list[dict[str, object]]) -> pl.DataFrame:
-    objects = ("AUC", "baseline", "control", "true at 1 % false")
-    keys = ("attack", "rows", *objects, "verdict")
-    return pl.DataFrame({key: pl.Series([row[key] for row in listed], dtype=pl.Object if key in objects else pl.String) for key in keys})

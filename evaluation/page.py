@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -195,11 +195,6 @@ def table(frame: pl.DataFrame, caption: str) -> str:
         f'<div class="scroll" tabindex="0">\n<table{many} aria-label="{_text(caption)}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n</div>"
     )
-
-
-def estimates(name: str, values: Sequence[Estimate | None]) -> pl.Series:
-    """Return a column of estimates, some of them None: Polars would take the dataclass apart, and fails where one is missing."""
-    return pl.Series(name, list(values), dtype=pl.Object)
 
 
 def figure(figure: Figure, caption: str) -> str:

@@ -15,7 +15,7 @@ from math import sqrt
 import polars as pl
 from scipy import stats
 
-from nearward.evaluation.estimate import LEVEL, Estimate
+from nearward.evaluation.estimate import LEVEL, Estimate, estimates
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _wilson(successes: int, n: int, level: float) -> Estimate:
 
 def listed(found: list[Guesses]) -> pl.DataFrame:
     """Put attacks into a table of estimates; those no better than their baseline are said not to be trusted."""
-    columns = {key: pl.Series([getattr(one, key) for one in found], dtype=pl.Object) for key in ("attack", "baseline", "control", "risk")}
+    columns = {key: estimates(key, [getattr(one, key) for one in found]) for key in ("attack", "baseline", "control", "risk")}
     words = ["" if one.trusted else "cannot be trusted" for one in found]
     return pl.DataFrame(
         {"guess": pl.Series([one.name for one in found], dtype=pl.String), **columns, "verdict": pl.Series(words, dtype=pl.String)}

@@ -10,10 +10,10 @@ import polars as pl
 from nearward.evaluation import pictures
 from nearward.evaluation.bootstrap import Undefined
 from nearward.evaluation.curves import Curves
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.estimate import Estimate, estimates
 from nearward.evaluation.measured import Result
 from nearward.evaluation.metrics import BY_KEY
-from nearward.evaluation.page import Page, estimates, figure, notice, paragraph, table, tell
+from nearward.evaluation.page import Page, figure, notice, paragraph, table, tell
 from nearward.evaluation.subgroups import Part
 from nearward.evaluation.withhold import WHY_WITHHELD, WITHHELD
 

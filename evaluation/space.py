@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.evaluation.tables import Tables
 from nearward.tabular.encode import Encoding
 from nearward.tabular.schema import Column, Schema
 
@@ -27,16 +26,9 @@ class Space:
     Parameters
     ----------
     encoding : Encoding
-        Fitted on train and holdout together: members and non-members are scaled alike, so that no distance tells them apart by
-        its scale. An attacker would know the scales from the literature.
     """
 
     encoding: Encoding
-
-    @classmethod
-    def of(cls, tables: Tables) -> Space:
-        """Fit on the real rows of the tables."""
-        return cls.fit(pl.concat([tables.train, tables.holdout]))
 
     @classmethod
     def fit(cls, frame: pl.DataFrame) -> Space:

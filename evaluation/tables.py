@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.estimate import Estimate, wilson
+from nearward.evaluation.space import Space
 from nearward.tabular.cells import as_number, as_text
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 from nearward.tabular.frame import to_frame
@@ -61,6 +63,15 @@ class Tables:
     def numbers(self) -> list[str]:
         """Names of the number columns."""
         return [name for name, dtype in self.train.schema.items() if dtype == pl.Float64]
+
+    @cached_property
+    def space(self) -> Space:
+        """Where rows lie, fitted once, on train and holdout together.
+
+        Members and non-members are scaled alike, so that no distance tells them apart by its scale. An attacker would know the scales
+        from the literature.
+        """
+        return Space.fit(pl.concat([self.train, self.holdout]))
 
     def events(self, frame: pl.DataFrame) -> Ints:
         """Return the outcome of one of the tables as 0 and 1 (n,)."""

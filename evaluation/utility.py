@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.blocks import RESAMPLES, between
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.estimate import Estimate, framed
 from nearward.evaluation.ranking import Ranking
 from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.evaluation.space import Space, sampled
@@ -152,7 +152,7 @@ def _told(figures: dict[tuple[str, str], _Figures], n: int) -> pl.DataFrame:
                 "net benefit, synthetic": _of(made.benefit, n),
             }
         )
-    return pl.DataFrame({key: pl.Series([row[key] for row in rows], dtype=pl.Object if key != "learner" else None) for key in rows[0]})
+    return framed(rows, dict.fromkeys(rows[0], pl.Object) | {"learner": pl.String})
 
 
 def _of(figure: Floats, n: int) -> Estimate | None:

@@ -251,6 +251,7 @@ def _linear(frame: pl.DataFrame, numbers: list[str]) -> list[Rule]:
         if tolerance <= 0.02 * z.std():
             rules.append(Linear(numbers[j], ((numbers[i], weight),), constant, tolerance))
             tied.add((i, j))
+    near = {z: 1e-6 * max(float(np.nanstd(values[:, z])), 1e-12) for z in several}
     for i, j in combinations(several, 2):
         if (i, j) in tied:
             continue
@@ -259,8 +260,7 @@ def _linear(frame: pl.DataFrame, numbers: list[str]) -> list[Rule]:
             if z in (i, j):
                 continue
             there = ~(np.isnan(total) | np.isnan(values[:, z]))
-            few = np.flatnonzero(there)[:20]  # most candidates are out after these
-            scale = 1e-6 * max(float(np.nanstd(values[:, z])), 1e-12)
+            few, scale = np.flatnonzero(there)[:20], near[z]  # most candidates are out after these
             if len(few) == 0 or (np.abs(total[few] - values[few, z]) > scale).sum() > 1 or there.sum() < 30:
                 continue
             if (np.abs(total - values[:, z])[there] > scale).mean() <= 0.01:

@@ -10,9 +10,41 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# One thread a process: threads that share two cores with another worker's wait for each other, at work, most of the time. The limit
+# leaves the numbers of threads that libraries report as they are, and so what tests find when they ask for them. Before numpy is loaded.
+os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import polars as pl
 import pytest
+
+# Files that take half a minute or more, the longest first: one that begins last is waited for by all other workers.
+LONG = (
+    "faith",
+    "membership",
+    "risk",
+    "score",
+    "coverage",
+    "cli",
+    "embedded",
+    "synthesizer",
+    "improve",
+    "sdv_models",
+    "pretrain",
+    "sklearn",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist, where it is there, hand out files in the order of ``LONG``, not by how many tests they have."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nearward.tabular.workers import side_by_side
 
@@ -13,7 +13,8 @@ from nearward.tabular.workers import side_by_side
 def three_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    yield
+    with threadpool_limits(3, "blas"):
+        yield
     torch.set_num_threads(before)
 
 
