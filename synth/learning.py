@@ -154,7 +154,7 @@ def learn(
     trees = None
     if improving is None or improving.outcome:
         share = declared(rows[outcome], rare, target) if target is not None else rows[outcome] / rows[outcome].sum()
-        made = drawn_by_share(better, outcome, share, seed)
+        made = drawn_half_rare(better, outcome, rare, share, seed)
         trees = OutcomeTrees.fit(coded, made, outcome, rare, float(share[rare]), seed)
     tick("trees of the outcome")
     return Learned(tokens, better, rows, rules, trees, None, account)
@@ -193,10 +193,12 @@ def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: S
     return Learned(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
 
 
-def drawn_by_share(policy: Policy | Tilted, outcome: int, share: Floats, seed: int) -> Ints:
-    """Draw rows (n, d) of the policy, their outcomes by the shares of its tokens (size,)."""
+def drawn_half_rare(policy: Policy | Tilted, outcome: int, rare: int, share: Floats, seed: int) -> Ints:
+    """Draw rows (n, d) of the policy: half with the rare outcome, the others by the shares of its tokens (size,)."""
     given = np.full((_SHIFTING, len(policy.sizes)), FREE)
-    given[:, outcome] = np.random.default_rng(seed).choice(len(share), len(given), p=share)
+    others = np.where(np.arange(len(share)) == rare, 0, share)
+    given[:, outcome] = np.random.default_rng(seed).choice(len(share), len(given), p=others / others.sum())
+    given[::2, outcome] = rare
     return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
 
 

@@ -2,7 +2,8 @@
 
 The policy writes the outcome, and everything else given it. What that says of the outcome given everything else is thirty columns'
 errors multiplied; a model of the outcome alone makes one. Rows stay as they are, and the rare outcome's share too, learned or declared: the
-trees' log-odds are shifted until rows of the policy with that share have it.
+trees' log-odds are shifted until the policy's rows have it, by rows of which half have the rare outcome, weighed: few events would tell the
+shift badly.
 
 Letters: n rows, d columns.
 """
@@ -51,10 +52,10 @@ class OutcomeTrees:
         Parameters
         ----------
         tokens : (n, d), learned rows
-        made : (m, d), rows of the policy
+        made : (m, d), rows of the policy, of which any share has the rare outcome
         place, rare : int
         share : float
-            Of the rare outcome among the policy's rows: learned, or declared.
+            Of the rare outcome that shall be drawn: learned, or declared.
         seed : int
 
         Returns
@@ -69,7 +70,9 @@ class OutcomeTrees:
         forests = tuple(boosted_trees(x, event.astype(np.int64), seed + i, **_TREES) for i in range(_FORESTS))
         other = int(values[values != rare][0])
         plain = cls(forests, place, rare, other)
-        return replace(plain, shift=shift_to(plain.log_odds(made), share))
+        of_made = made[:, place] == rare
+        weight = np.where(of_made, share / of_made.mean(), (1 - share) / (1 - of_made.mean()))
+        return replace(plain, shift=shift_to(plain.log_odds(made), share, weight))
 
     def log_odds(self, tokens: Ints) -> Floats:
         """Return the log-odds of the rare outcome (n,)."""
@@ -90,16 +93,17 @@ class OutcomeTrees:
         return np.where(free, np.where(chance < risk, self.rare, self.other), tokens[:, self.place])
 
 
-def shift_to(log_odds: Floats, share: float) -> float:
-    """Return what must be added to log-odds (n,) for their mean risk to be a share, found by halving.
+def shift_to(log_odds: Floats, share: float, weight: Floats) -> float:
+    """Return what must be added to log-odds (n,) for their mean risk, rows weighed (n,), to be a share, found by halving.
 
     Examples
     --------
-    >>> abs(round(shift_to(np.array([-1.0, 1.0]), 0.5), 6))
+    >>> abs(round(shift_to(np.array([-1.0, 1.0]), 0.5, np.ones(2)), 6))
     0.0
     """
     low, high = -_REACH, _REACH
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if (1 / (1 + np.exp(-(log_odds + middle)))).mean() < share else (low, middle)
+        drawn = np.average(1 / (1 + np.exp(-(log_odds + middle))), weights=weight)
+        low, high = (middle, high) if drawn < share else (low, middle)
     return (low + high) / 2

@@ -49,12 +49,12 @@ class TrainConfig:
         Decay of the running mean of weights, which is what is kept.
     """
 
-    cells: int = 4_000_000
+    cells: int = 6_000_000
     fewest: int = 12
     most: int = 300
     batch: int = 256
     rate: float = 2e-3
-    decay: float = 0.1
+    decay: float = 1.0
     conditioned: float = 0.4
     patience: int = 2
     falls: int = 3

@@ -246,8 +246,10 @@ def _linear(frame: pl.DataFrame, numbers: list[str]) -> list[Rule]:
         x, z = values[both, i], values[both, j]
         if len(x) < 30 or x.std() == 0 or z.std() == 0 or abs(np.corrcoef(x, z)[0, 1]) < 0.9999:
             continue
-        weight, constant = (float(f"{c:.6g}") for c in np.polyfit(x, z, 1))
-        tolerance = float(f"{np.quantile(np.abs(z - weight * x - constant), 0.999) * 1.01:.3g}")
+        fine = 1e-6 * float(z.std())  # nothing finer is meant by a rule: two equal columns fit with a constant of 1e-16
+        weight, constant = np.polyfit(x, z, 1)
+        weight, constant = float(f"{weight:.6g}"), float(f"{np.round(constant / fine) * fine:.6g}")
+        tolerance = float(f"{max(fine, np.quantile(np.abs(z - weight * x - constant), 0.999) * 1.01):.3g}")
         if tolerance <= 0.02 * z.std():
             rules.append(Linear(numbers[j], ((numbers[i], weight),), constant, tolerance))
             tied.add((i, j))

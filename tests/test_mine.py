@@ -94,6 +94,15 @@ def test_seed_and_units():
     assert line.tolerance < 0.02
 
 
+def test_a_column_and_its_copy_are_equal_and_no_dust_is_added():
+    draw = np.random.default_rng(0)
+    activities = draw.integers(0, 8, 3000).astype(float)
+    frame = pl.DataFrame({"adls": activities, "adlsc": activities})
+    (line,) = [rule for rule in mine(frame, seed=0) if isinstance(rule, Linear)]
+    assert (line.terms, line.constant) == (((line.terms[0][0], 1.0),), 0.0)
+    assert 1e-7 < line.tolerance < 1e-5
+
+
 def test_upper_bound_is_clopper_pearsons():
     for broken, rows in ((0, 400), (3, 500), (7, 7)):
         expected = stats.binomtest(broken, rows, alternative="less").proportion_ci(0.95, "exact").high

@@ -58,4 +58,16 @@ def test_outcomes_of_three_values_or_of_few_rows_are_left_alone() -> None:
 
 
 def test_the_shift_by_hand() -> None:
-    assert shift_to(np.zeros(10), 0.2) == pytest.approx(np.log(0.25))
+    assert shift_to(np.zeros(10), 0.2, np.ones(10)) == pytest.approx(np.log(0.25))
+    far = np.array([0.0, 50.0])
+    assert shift_to(far, 0.5, np.array([3.0, 1.0])) == pytest.approx(np.log(0.5))  # a quarter is sure: a third of the rest is wanted
+
+
+def test_rows_of_which_half_have_the_event_tell_the_shift_too() -> None:
+    real = rows(60_000, 8)
+    events, others = (real[real[:, 0] == y] for y in (2, 1))
+    half = np.concatenate([events[:4000], others[:4000]])
+    trees = OutcomeTrees.fit(rows(3000, 0), half, 0, 2, 0.1, seed=0)
+    made = rows(20_000, 9)
+    again = trees.redrawn(made, np.ones((20_000, 3), dtype=bool), np.random.default_rng(3).random(20_000))
+    assert (again == 2).mean() == pytest.approx(0.1, abs=0.01)
