@@ -130,7 +130,7 @@ def _fit(task: Task) -> Fitted:
     group = np.unique(task.group, return_inverse=True)[1]
     fold = split_patients(known, group, 5, 0)
     encoding = Encoding.fit(schema, frame)
-    rows, new = (whole._columns(encoding, part, ()) for part in (frame, schema.conform(task.asked)))
+    rows, new = (whole.columns(encoding, part, ()) for part in (frame, schema.conform(task.asked)))
     panel, scores, _ = fit_panel(rows, encoding, known, group, fold, (), 0, quiet)
     retriever, context, head, _ = fit_retriever(rows.dense, known, group, fold, EncoderConfig(), 0, quiet)
     members = whole._members(scores, context.vote, head, retriever.has_head)
@@ -207,7 +207,7 @@ def _code() -> str:
     """Eight letters that change with the code behind a fit."""
     paths = [ROOT / folder / f"{name}.py" for folder, names in _MAKERS.items() for name in names]
     code = [path.read_text(encoding="utf-8") for path in paths]
-    code += [inspect.getsource(part) for part in (whole._columns, whole._members, _fit, _slim)]
+    code += [inspect.getsource(part) for part in (whole.columns, whole._members, _fit, _slim)]
     code.append(repr(list(Fitted.__annotations__)))
     return hashlib.sha256("".join(code).encode()).hexdigest()[:8]
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
 
 @pytest.fixture(scope="module")
 def scoring():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "scoring.py"
+    path = BENCHMARKS / "scoring.py"
     spec = importlib.util.spec_from_file_location("benchmark_scoring", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -50,3 +55,28 @@ def test_paired_interval_of_a_model_with_itself_is_zero_and_of_a_better_one_posi
     found = scoring.paired_intervals([outcome], [group], [good], {"itself": [good], "worse": [bad]})
     assert found["itself"] == (0.0, 0.0, 0.0)
     assert 0 < found["worse"][1] < found["worse"][0] < found["worse"][2]
+
+
+def named_of_the_package(source: str) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of what a script takes from nearward, by import or as an attribute of an imported module."""
+    tree, alias = ast.parse(source), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nearward":
+            for one in node.names:
+                yield node.module, one.name
+                alias[one.asname or one.name] = f"{node.module}.{one.name}"
+        elif isinstance(node, ast.Import):
+            alias |= {one.asname: one.name for one in node.names if one.asname and one.name.split(".")[0] == "nearward"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in alias:
+            yield alias[node.value.id], node.attr
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_take_from_the_package_is_there(path):
+    for module, name in named_of_the_package(path.read_text(encoding="utf-8")):
+        try:
+            held = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue  # the attribute of a class or function, not of a module
+        assert hasattr(held, name) or importlib.util.find_spec(f"{module}.{name}"), f"{module}.{name}"
