@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ import polars as pl
 from protocol import DATA, cohorts
 from rare_cell import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
 from rare_page import UNTOUCHED, Said, differences, publish, summary
+from rare_shared import clock, forget
 
 from nearward.tabular.frame import replacing
 
@@ -58,6 +58,7 @@ def main() -> None:
     rates = [float(rate) for rate in told.rates.split(",")]
     found = []
     for cell in cells(told.data, told.only.split(","), rates, told.seeds):
+        forget()
         here = [method for method in methods if not told.kept or kept_at(cell, method).exists()]
         for method in here if UNTOUCHED in here else []:
             scored = ask(cell, method, again=method in told.again.split(";"))
@@ -93,9 +94,9 @@ def ask(cell: Cell, method: str, again: bool = False) -> Scored | None:
     path = kept_at(cell, method)
     if again or not path.exists():
         _ = cell.plain  # fitted outside the clock
-        began = time.process_time()
+        began = clock()
         scored = METHODS[method](cell)
-        spent = time.process_time() - began
+        spent = clock() - began
         held: dict[str, Any] = {}
         if scored is not None:
             held = {name: value for name, value in vars(scored).items() if value is not None}
