@@ -1,4 +1,4 @@
-"""The command line: demo, schema, fit, score, watch, similar, inspect, evaluate.
+"""The command line: demo, schema, fit, screen, score, watch, similar, inspect, evaluate, synth.
 
 Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic
 table did not pass, or a scoring job left rows unscored.
@@ -15,6 +15,7 @@ import typer
 
 from nearward.evaluate import app as evaluate_app
 from nearward.score import score, watch
+from nearward.screening_command import screen
 from nearward.synthesize import app as synth_app
 from nearward.terminal import as_value, show, split_names
 
@@ -120,6 +121,7 @@ def fit(
     )
 
 
+app.command()(screen)
 app.command()(score)
 app.command()(watch)
 
