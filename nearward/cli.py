@@ -168,6 +168,9 @@ def inspect(model: Model) -> None:
     manifest = read_manifest(model)
     size = sum(file["size"] for file in manifest["files"].values())
     typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    if "kind" in manifest:
+        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
+        return
     told, found = manifest["summary"], manifest["summary"]["out_of_fold"]
     counted = f"{len(found['classes'])} classes" if "classes" in found else f"{told['events']} events"
     typer.echo(
