@@ -127,8 +127,7 @@ def _interval(name: str, result: object) -> dict[str, float | None]:
 def summary(table: pl.DataFrame) -> pl.DataFrame:
     """One row for each rate and method: the mean over the tasks, and on how many tasks the interval of the AUPRC's gain leaves 0 out."""
     rows = []
-    means = table.filter(pl.col("task") == MEAN)
-    for row in (means if means.height else table).iter_rows(named=True):
+    for row in _means(table).iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
         alone = row["method"] == UNTOUCHED
         better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
@@ -151,11 +150,15 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def _means(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the means over tasks; the task itself at a rate that has one only."""
+    return table.filter((pl.col("task") == MEAN) | (pl.col("task").n_unique().over("rate") == 1))
+
+
 def twins(table: pl.DataFrame) -> pl.DataFrame:
     """Resampling less the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
     rows = []
-    means = table.filter((pl.col("task") == MEAN) & pl.col("auprc_less_twin").is_not_null())
-    for row in means.iter_rows(named=True):
+    for row in _means(table).drop_nulls("auprc_less_twin").iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
         better, worse = (tasks["auprc_less_twin_low"] > 0).sum(), (tasks["auprc_less_twin_high"] < 0).sum()
         rows.append(
@@ -207,7 +210,7 @@ def draw(table: pl.DataFrame, path: Path) -> None:
     for axis, rate in zip(axes[0], rates, strict=True):
         for at, method in enumerate(methods):
             here = table.filter((pl.col("rate") == rate) & (pl.col("method") == method))
-            tasks, mean = here.filter(pl.col("task") != MEAN), here.filter(pl.col("task") == MEAN)
+            tasks, mean = here.filter(pl.col("task") != MEAN), _means(table).filter((pl.col("rate") == rate) & (pl.col("method") == method))
             axis.scatter(tasks["auprc_less_untouched"], [at] * tasks.height, color="#9aa5b1", s=9)
             for row in mean.drop_nulls("auprc_less_untouched").iter_rows(named=True):
                 axis.plot([row["auprc_less_untouched_low"], row["auprc_less_untouched_high"]], [at, at], color="#1f5fa8", linewidth=2)
