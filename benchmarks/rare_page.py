@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 from page import DOCS, markdown, replace_part
-from rare_cell import Rows, Scored
+from rare_cell import KEPT, Rows, Scored
 
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.measured import Measured, Result, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
+from nearward.tabular.frame import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"
@@ -64,7 +65,7 @@ def differences(found: list[Said]) -> pl.DataFrame:
 
 
 def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
-    """Measure everything that was said of a cell on the same draws of its patients."""
+    """Measure everything that was said of a cell on the same draws of its patients; what was measured lies in out/rare."""
     risks = {}
     for said in here:
         risks[said.method] = said.scored.risk
@@ -72,9 +73,19 @@ def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
             risks[said.method + _ALERTS] = said.scored.alert.astype(float)
         if said.scored.uncorrected is not None:
             risks[said.method + _BEFORE] = said.scored.uncorrected
-    patient = np.unique(here[0].groups, return_inverse=True)[1]
-    rate, _, seed = place
-    return measure([Sample(here[0].outcome.astype(float), risks, patient)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+    sample = Sample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
+    rate, task, seed = place
+    path = KEPT / f"{task}.{rate:g}.{seed}.draws.npz"
+    held = dict(np.load(path)) if path.exists() else {}
+    new = {name: risk for name, risk in risks.items() if not np.array_equal(held.get(f"{name}|risk"), risk)}
+    if new:  # every risk meets the same draws of patients, whichever others are asked beside it
+        found = measure([replace(sample, risks=new)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+        for name, risk in new.items():
+            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.draws[name]}
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **held)
+    point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
+    return Measured(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
 
 
 def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:

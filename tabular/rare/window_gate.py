@@ -173,8 +173,9 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         settings, learned = read_estimator(folder, "WindowGate", [Encoding, NumberColumn, CategoryColumn, Calibration])
         gate = cls(**settings)
-        gate._schema, gate.classes_ = Schema.from_json(learned.pop("schema")), classes_from_json(learned.pop("classes"))
-        vars(gate).update(learned)
+        gate._schema, gate.classes_ = Schema.from_json(learned["schema"]), classes_from_json(learned["classes"])
+        for name in _LEARNED:
+            setattr(gate, name, learned[name])
         return gate
 
     def _read(self, frame: pl.DataFrame) -> tuple[Floats, Bools, Floats]:
