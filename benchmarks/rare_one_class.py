@@ -14,6 +14,7 @@ import argparse
 import json
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -65,7 +66,8 @@ def main() -> None:
 def judged(cohort: Cohort, seed: int, cheap: bool, kept: bool) -> list[dict[str, object]]:
     """Figures of every ranker at every count of events, kept in out/rare."""
     rows: list[dict[str, object]] = []
-    for part, judge in [("blind", _blind), ("linear", _linear), *([] if cheap else [("risk", _risk)])]:
+    enough = [] if cheap else [count for count in EVENTS if FEWEST <= count <= cohort.outcome.sum()]
+    for part, judge in [("blind", _blind), ("linear", _linear), *((f"risk.{count}", partial(_risk, events=count)) for count in enough)]:
         path = KEPT / f"one-class.{cohort.name}.{seed}.{part}.json"
         if kept and not path.exists():
             continue
@@ -130,17 +132,14 @@ def _linear(split: Split) -> list[dict[str, object]]:
     return rows
 
 
-def _risk(split: Split) -> list[dict[str, object]]:
-    """RiskClassifier from 10 events up."""
-    features, rows = split.cohort.features, []
+def _risk(split: Split, events: int) -> list[dict[str, object]]:
+    """RiskClassifier at a count of events; nothing where there are fewer."""
+    if events > len(split.ill):
+        return []
+    features, taken = split.cohort.features, split.train(events)
     group = np.arange(len(split.cohort.outcome)) if split.cohort.group is None else split.cohort.group
-    for events in [count for count in EVENTS if FEWEST <= count <= len(split.ill)]:
-        taken = split.train(events)
-        model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(
-            features[taken], split.cohort.outcome[taken], groups=group[taken]
-        )
-        rows.append(split.row(RISK, events, model.predict_proba(features[split.test])[:, 1]))
-    return rows
+    model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(features[taken], split.cohort.outcome[taken], groups=group[taken])
+    return [split.row(RISK, events, model.predict_proba(features[split.test])[:, 1])]
 
 
 def summary(raw: pl.DataFrame) -> pl.DataFrame:
