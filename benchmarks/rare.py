@@ -70,7 +70,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(summary(table))
     if told.publish:
-        publish(table)
+        publish(table, list(METHODS), TASKS)
 
 
 def cells(data: Path, only: list[str], rates: list[float], seeds: int) -> Iterator[Cell]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -185,6 +185,21 @@ def twins(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> pl.DataFrame:
+    """What was run: one row for each rate and task, and what was not asked of it."""
+    each, rows = table.filter(pl.col("task") != MEAN), []
+    for rate in dict.fromkeys(table["rate"]):
+        here = each.filter(pl.col("rate") == rate)
+        for task in dict.fromkeys(here["task"]):
+            asked = here.filter(pl.col("task") == task)
+            missing = [method for method in methods if method not in asked["method"].to_list()]
+            facts = {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": str(round(asked["events"][0]))}
+            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked": "; ".join(missing)})
+        for task in (task for task in tasks if task not in here["task"].to_list()):
+            rows.append({"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked": "all"})
+    return pl.DataFrame(rows)
+
+
 def _gain(row: dict[str, object], name: str, times: float = 1.0, digits: int = 3) -> str:
     ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
     if any(end is None for end in ends):
@@ -197,13 +212,14 @@ def _told(values: Iterable[float], between: str) -> str:
     return between.join(f"{value:.3f}" for value in values)
 
 
-def publish(table: pl.DataFrame) -> None:
+def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
     """Write the CSV, the picture, the mean over tasks in docs/rare.md, and every task's AUPRC in docs/benchmarks.md."""
     table.write_csv(Path(__file__).with_name("rare.csv"), float_precision=5)
     picture = DOCS / "pictures" / "rare.svg"
     draw(table, picture)
     replace_part("rare.md", "rare", f"![AUPRC gained over the untouched model](pictures/rare.svg)\n\n{markdown(summary(table))}")
     replace_part("rare.md", "rare resampling", markdown(twins(table)))
+    replace_part("rare.md", "rare run", markdown(coverage(table, methods, tasks)))
     each = table.filter(pl.col("task") != MEAN)
     tasks = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
         "rate", descending=True, maintain_order=True
