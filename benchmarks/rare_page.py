@@ -221,10 +221,10 @@ def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -
     replace_part("rare.md", "rare resampling", markdown(twins(table)))
     replace_part("rare.md", "rare run", markdown(coverage(table, methods, tasks)))
     each = table.filter(pl.col("task") != MEAN)
-    tasks = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
+    wide = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
         "rate", descending=True, maintain_order=True
     )
-    replace_part("benchmarks.md", "rare", markdown(tasks))
+    replace_part("benchmarks.md", "rare", markdown(wide))
 
 
 def draw(table: pl.DataFrame, path: Path) -> None:
