@@ -4,8 +4,8 @@
                                         [--again "NAME;NAME"] [--kept] [--publish]
 
 Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
-seed has test patients of its own. What a method said of a cell lies in out/rare, with what was measured of it, and is not asked again unless
-named with --again.
+seed has test patients of its own. What a method said of a cell lies in out/rare, with what was measured of it, and is not asked again,
+unless named with --again.
 --publish writes benchmarks/rare.csv, the table of docs/rare.md, the tables of docs/benchmarks.md and the pictures.
 """
 
