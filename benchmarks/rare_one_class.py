@@ -151,23 +151,36 @@ def summary(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw(raw: pl.DataFrame, path: Path) -> None:
-    """One panel a task: recall by the number of events learned from; seeds as dots, their mean as a line."""
+    """One panel a task: recall by the number of events learned from; draws as dots, their mean as a line.
+
+    Where RiskClassifier was asked on some draws only, all lines are means over those: lines of different draws are no comparison.
+    """
     tasks = list(dict.fromkeys(raw["task"]))
-    shown, axes = plt.subplots(1, len(tasks), figsize=(3.1 * len(tasks), 3.2), layout="constrained", squeeze=False)
+    shown, axes = plt.subplots(1, len(tasks), figsize=(3.3 * len(tasks), 3.2), layout="constrained", squeeze=False)
     for axis, task in zip(axes[0], tasks, strict=True):
         here = raw.filter(pl.col("task") == task)
+        with_risk = here.filter(pl.col("method") == RISK)["seed"].unique()
+        common = here.filter(pl.col("seed").is_in(with_risk.implode())) if len(with_risk) else here
         for method, colour in COLOURS.items():
             part = here.filter(pl.col("method") == method)
             if part.is_empty():
                 continue
-            mean = part.group_by("events").agg(pl.col("recall").mean()).sort("events")
+            mean = common.filter(pl.col("method") == method).group_by("events").agg(pl.col("recall").mean()).sort("events")
             axis.plot(mean["events"], mean["recall"], color=colour, linewidth=2, label=method)
             axis.scatter(part["events"], part["recall"], color=colour, s=8, alpha=0.6)
         axis.axhline(ALERTS, color="black", linewidth=0.8, linestyle=":")
-        axis.set(title=task, xscale="log", xticks=EVENTS, xticklabels=EVENTS, ylabel="recall at 5 % alerts", ylim=(0, 1))
+        axis.set(
+            title=task + (f" (lines: {len(with_risk)} of {here['seed'].n_unique()} draws)" if len(common) < len(here) else ""),
+            xscale="log",
+            xticks=EVENTS,
+            xticklabels=EVENTS,
+            ylabel="recall at 5 % alerts",
+            ylim=(0, 1),
+        )
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, fontsize=7)
+    fullest = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    axes[0][0].legend(*fullest.get_legend_handles_labels(), frameon=False, fontsize=7)
     shown.supxlabel("events among 3,000 training rows; dotted: alerts by lot", fontsize=9)
     plt.rcParams["svg.hashsalt"] = "nearward"
     shown.savefig(path, metadata={"Date": None})
