@@ -1,15 +1,16 @@
 """Options of the AWARE encoder, measured on the encoder alone: block dropout where blocks are missing, pretexts where labels are few.
 
-    .venv/bin/python benchmarks/encoder_options.py blocks|pretexts [--data DIR] [--only NAME,NAME] [--seeds 3] [--publish]
+    .venv/bin/python benchmarks/encoder_options.py blocks|pretexts|costs [--data DIR] [--only NAME,NAME] [--seeds 3] [--publish]
 
 One encoder learns from two thirds of the training patients and finds neighbours among the third (cross-fitted, as in RiskClassifier); its
-vote of the nearest 60 and its head are judged on other patients. Figures lie in out/encoder and are not made again. --publish writes
-docs/benchmarks.md.
+vote of the nearest 60 and its head are judged on other patients. costs: what each option adds to the training. Figures lie in out/encoder
+and are not made again. --publish writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,12 +27,14 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.retrieval.encoder import embed, train_encoder
+from nearward.retrieval.encoder import AwareEncoder, embed, train_encoder
 from nearward.retrieval.index import Shard
+from nearward.retrieval.pretext import STEPS, warm_up
 from nearward.tabular.encode import Encoding
 from nearward.tabular.folds import assign_folds
 from nearward.tabular.layout import Layout
 from nearward.tabular.schema import Schema
+from nearward.tabular.workers import one_thread
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "encoder"
 BLOCKS = {
@@ -56,12 +59,13 @@ RATES = (0.0, 0.3)
 LABELLED = (300, 1000, 4000)
 _STORED, _ASKED, _UNLABELLED = 6000, 5000, 6000
 _NEIGHBOURS = 60
+_PRICED = 60  # steps that say what a step takes
 Rows = NDArray[Any]
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("part", choices=["blocks", "pretexts"])
+    asked.add_argument("part", choices=["blocks", "pretexts", "costs"])
     asked.add_argument("--data", type=Path, default=DATA)
     asked.add_argument("--only", default=",".join(BLOCKS))
     asked.add_argument("--seeds", type=int, default=3)
@@ -70,7 +74,8 @@ def main() -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     tasks = [cohort for cohort in cohorts(told.data) if cohort.name in told.only.split(",")]
-    table = pl.DataFrame([row for cohort in tasks for row in {"blocks": blocks, "pretexts": pretexts}[told.part](cohort, told.seeds)])
+    part = {"blocks": blocks, "pretexts": pretexts, "costs": costs}[told.part]
+    table = pl.DataFrame([row for cohort in tasks for row in part(cohort, told.seeds)])
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
     if told.publish:
@@ -177,6 +182,40 @@ def pretexts(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
         ]
         for kind, name in (("v", "vote"), ("h", "head")):
             yield {"cohort": cohort.name, "labelled": labelled, "by": name} | _beside(runs, "", kind, list(ways))
+
+
+def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
+    """Processor time of a step, plain and with each option, and what an encoder's whole training then takes beside the plain one."""
+    block_of = {column: block for block, columns in BLOCKS[cohort.name].items() for column in columns}
+
+    def make(seed: int) -> dict[str, Rows]:
+        split = Split(cohort, seed, block_of)
+        seen = ~split.found
+        rows = split.x[seen], split.y[seen], split.group[seen]
+
+        def train(**how: Any) -> float:
+            return _spent(lambda: train_encoder(*rows, nw.EncoderConfig(steps=_PRICED, **how), seed, split.layout))
+
+        def warm(pretext: str) -> float:
+            config = nw.EncoderConfig(pretext=pretext)
+            return _spent(lambda: warm_up(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
+
+        with one_thread():
+            train()  # torch's first steps are dearer
+            price = [[train(), train(block_dropout=RATES[-1]), warm("masked"), warm("views")] for _ in range(2)]
+        return {"step": np.min(price, axis=0) / _PRICED}
+
+    step = np.mean([kept(f"costs.{cohort.name}.{seed}", lambda seed=seed: make(seed))["step"] for seed in range(seeds)], axis=0)
+    steps = nw.EncoderConfig().steps
+    plain = steps * step[0]
+    whole = {"block dropout": steps * step[1], "masked cells": plain + STEPS * step[2], "unequal views": plain + STEPS * step[3]}
+    yield {"cohort": cohort.name, "plain encoder": f"{plain:.1f} s"} | {name: f"{spent / plain:.2f} x" for name, spent in whole.items()}
+
+
+def _spent(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
 
 
 def _beside(runs: list[dict[str, Rows]], place: str, kind: str, ways: list[str]) -> dict[str, object]:

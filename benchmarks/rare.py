@@ -4,7 +4,8 @@
                                         [--again "NAME;NAME"] [--kept] [--publish]
 
 Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
-seed has test patients of its own. What a method said of a cell lies in out/rare and is not asked again, unless named with --again.
+seed has test patients of its own. What a method said of a cell lies in out/rare, with what was measured of it, and is not asked again,
+unless named with --again.
 --publish writes benchmarks/rare.csv, the table of docs/rare.md, the tables of docs/benchmarks.md and the pictures.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ import polars as pl
 from protocol import DATA, cohorts
 from rare_cell import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
 from rare_page import UNTOUCHED, Said, differences, publish, summary
+from rare_shared import clock, forget
 
 from nearward.tabular.frame import replacing
 
@@ -58,6 +59,7 @@ def main() -> None:
     rates = [float(rate) for rate in told.rates.split(",")]
     found = []
     for cell in cells(told.data, told.only.split(","), rates, told.seeds):
+        forget()
         here = [method for method in methods if not told.kept or kept_at(cell, method).exists()]
         for method in here if UNTOUCHED in here else []:
             scored = ask(cell, method, again=method in told.again.split(";"))
@@ -69,7 +71,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(summary(table))
     if told.publish:
-        publish(table)
+        publish(table, list(METHODS), TASKS)
 
 
 def cells(data: Path, only: list[str], rates: list[float], seeds: int) -> Iterator[Cell]:
@@ -93,9 +95,9 @@ def ask(cell: Cell, method: str, again: bool = False) -> Scored | None:
     path = kept_at(cell, method)
     if again or not path.exists():
         _ = cell.plain  # fitted outside the clock
-        began = time.process_time()
+        began = clock()
         scored = METHODS[method](cell)
-        spent = time.process_time() - began
+        spent = clock() - began
         held: dict[str, Any] = {}
         if scored is not None:
             held = {name: value for name, value in vars(scored).items() if value is not None}

@@ -6,7 +6,6 @@ Letters: n training rows, q test rows.
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rare_shared import clock, shared
 
 import nearward as nw
 from nearward.cohort import Cohort
@@ -71,9 +71,9 @@ class Cell:
     def plain(self) -> nw.RiskClassifier:
         """The untouched RiskClassifier, fitted once and kept on disk."""
         if not (self._folder / MANIFEST).exists():
-            began = time.process_time()
+            began = clock()
             model = self.fit()
-            spent = time.process_time() - began
+            spent = clock() - began
             model.summary_["processor_seconds"] = spent
             model.save(self._folder)
         return nw.load(self._folder)
@@ -85,7 +85,7 @@ class Cell:
 
     def fit(self, **how: Any) -> nw.RiskClassifier:
         """Fit a RiskClassifier with options on the training rows."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), shared():
             warnings.simplefilter("ignore")
             return nw.RiskClassifier(**{"seed": self.seed, "schema": self.schema, **how}).fit(self.train, self.outcome, groups=self.groups)
 
@@ -94,6 +94,13 @@ class Cell:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(model.predict_proba(self.test)[:, 1])
+
+    def judged(self, **how: Any) -> Scored:
+        """Fit a RiskClassifier with options, and take its risks of the test rows and what the fit alone took."""
+        began = clock()
+        model = self.fit(**how)
+        spent = clock() - began
+        return Scored(self.risk(model), seconds=spent)
 
     @property
     def _folder(self) -> Path:

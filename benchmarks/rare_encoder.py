@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 from encoder_options import BLOCKS
@@ -19,14 +18,12 @@ def _blocks(cell: Cell) -> Scored | None:
         return None
     block_of = {column: block for block, columns in named.items() for column in columns}
     schema = Schema(tuple(replace(column, block=block_of.get(column.name)) for column in cell.schema.columns))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Scored(cell.risk(cell.fit(schema=schema, encoder=nw.EncoderConfig(block_dropout=0.3))))
+    return cell.judged(schema=schema, encoder=nw.EncoderConfig(block_dropout=0.3))
 
 
 def _pretext(name: str) -> Method:
     def fit(cell: Cell) -> Scored:
-        return Scored(cell.risk(cell.fit(encoder=nw.EncoderConfig(pretext=name))))
+        return cell.judged(encoder=nw.EncoderConfig(pretext=name))
 
     return fit
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from functools import partial
 from typing import Any
@@ -31,10 +30,7 @@ def _resampled(cell: Cell, **how: Any) -> Scored:
 
 
 def _one_class(cell: Cell, method: Any) -> Scored:
-    began = time.process_time()
-    model = cell.fit(experts=[nw.OneClass(method=method, seed=cell.seed)])
-    spent = time.process_time() - began
-    return Scored(cell.risk(model), seconds=spent)
+    return cell.judged(experts=[nw.OneClass(method=method, seed=cell.seed)])
 
 
 METHODS: dict[str, Method] = {

@@ -1,10 +1,11 @@
 """At how many events does a supervised model overtake one-class? Both on the same rows without the event.
 
-    .venv/bin/python benchmarks/rare_one_class.py [--data DIR] [--only TASK,TASK] [--seeds 3] [--cheap] [--publish]
+    .venv/bin/python benchmarks/rare_one_class.py [--data DIR] [--only TASK,TASK] [--seeds 3] [--cheap] [--kept] [--publish]
 
-3,000 training rows without the event, and 1 to 100 with it; test rows of other patients, thinned to 2 % events (up to 10,000). One-class is
+3,000 training rows without the event, and 1 to 80 with it; test rows of other patients, thinned to 2 % events (up to 10,000). One-class is
 blind to the events, so it is the same at every count. RiskClassifier refuses fewer than 10 events; logistic regression does not. What was
-found lies in out/rare. --publish writes benchmarks/rare_one_class.csv, the table of docs/rare.md and the picture.
+found lies in out/rare; --cheap leaves RiskClassifier out, --kept asks nothing more. --publish writes benchmarks/rare_one_class.csv, the
+table of docs/rare.md and the picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,10 +34,10 @@ from nearward.tabular.frame import replacing
 from nearward.tabular.schema import Schema
 
 TASKS = ("brfss2015_diabetes@Stroke", "thyroid0387", "mammography", "polish_bankruptcy_y1")
-EVENTS, FREE, RATE, ASKED, ALERTS = (1, 2, 5, 10, 20, 50, 100), 3_000, 0.02, 10_000, 0.05
+EVENTS, FREE, RATE, ASKED, ALERTS = (1, 2, 5, 10, 20, 40, 80), 3_000, 0.02, 10_000, 0.05
 DSVDD, DROC, LOGISTIC, RISK = "one-class, DSVDD", "one-class, DROC", "logistic regression", "RiskClassifier"
 COLOURS = {DSVDD: "#c98b2b", DROC: "#8a5a00", LOGISTIC: "#9aa5b1", RISK: "#1f5fa8"}
-FEWEST, MOST = 10, 50  # events that RiskClassifier is given
+FEWEST = 10  # events that RiskClassifier must be given
 
 
 def main() -> None:
@@ -44,12 +46,13 @@ def main() -> None:
     asked.add_argument("--only", default=",".join(TASKS))
     asked.add_argument("--seeds", type=int, default=SEEDS)
     asked.add_argument("--cheap", action="store_true", help="leave RiskClassifier out")
+    asked.add_argument("--kept", action="store_true", help="take what lies in out/rare, ask nothing")
     asked.add_argument("--publish", action="store_true")
     told = asked.parse_args()
     warnings.simplefilter("ignore")
     KEPT.mkdir(parents=True, exist_ok=True)
     tasks = [cohort for cohort in cohorts(told.data) if cohort.name in told.only.split(",")]
-    raw = pl.DataFrame([row for seed in range(told.seeds) for cohort in tasks for row in judged(cohort, seed, told.cheap)])
+    raw = pl.DataFrame([row for seed in range(told.seeds) for cohort in tasks for row in judged(cohort, seed, told.cheap, told.kept)])
     table = summary(raw)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200):
         print(table)
@@ -60,16 +63,20 @@ def main() -> None:
         replace_part("rare.md", "rare one-class", body)
 
 
-def judged(cohort: Cohort, seed: int, cheap: bool) -> list[dict[str, object]]:
+def judged(cohort: Cohort, seed: int, cheap: bool, kept: bool) -> list[dict[str, object]]:
     """Figures of every ranker at every count of events, kept in out/rare."""
     rows: list[dict[str, object]] = []
-    for part, judge in [("cheap", _cheap), *([] if cheap else [("risk", _risk)])]:
+    enough = [] if cheap else [count for count in EVENTS if FEWEST <= count <= cohort.outcome.sum()]
+    for part, judge in [("blind", _blind), ("linear", _linear), *((f"risk.{count}", partial(_risk, events=count)) for count in enough)]:
         path = KEPT / f"one-class.{cohort.name}.{seed}.{part}.json"
+        if kept and not path.exists():
+            continue
         if not path.exists():
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(judge(_split(cohort, seed))))
             print(f"{cohort.name} {seed} {part}", flush=True)
-        rows += json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        rows += [row | {"events": events} for row in found for events in (EVENTS if row["events"] is None else [row["events"]])]
     return rows
 
 
@@ -88,8 +95,8 @@ class Split:
         """Training rows with so many events."""
         return np.sort(np.concatenate([self.free, self.ill[:events]]))
 
-    def row(self, method: str, events: int, score: np.ndarray) -> dict[str, object]:
-        """Figures of a score of the test rows."""
+    def row(self, method: str, events: int | None, score: np.ndarray) -> dict[str, object]:
+        """Figures of a score of the test rows; events None: at any count."""
         truth = self.cohort.outcome[self.test]
         recall = Ranking(truth.astype(float), score).count(np.ones((1, len(truth)))).at_budget(ALERTS)[0][0]
         figures = {"recall": float(recall), "auprc": float(average_precision_score(truth, score)), "prevalence": float(truth.mean())}
@@ -107,58 +114,73 @@ def _split(cohort: Cohort, seed: int) -> Split:
     return Split(cohort, seed, test, learn[y[learn] == 0][:FREE], learn[y[learn] == 1], schema)
 
 
-def _cheap(split: Split) -> list[dict[str, object]]:
-    """Both one-class rankers, and logistic regression at every count."""
-    features, asked = split.cohort.features, split.cohort.features[split.test]
-    rows = []
+def _blind(split: Split) -> list[dict[str, object]]:
+    """Both one-class rankers, which see no event."""
+    features, asked, rows = split.cohort.features, split.cohort.features[split.test], []
     for name, method in ((DSVDD, "dsvdd"), (DROC, "droc")):
         ranker = nw.OneClass(method=method, seed=split.seed, schema=split.schema).fit(features[split.free])
-        score = ranker.decision_function(asked)
-        rows += [split.row(name, events, score) for events in EVENTS]
+        rows.append(split.row(name, None, ranker.decision_function(asked)))
+    return rows
+
+
+def _linear(split: Split) -> list[dict[str, object]]:
+    """Logistic regression at every count."""
+    features, asked, rows = split.cohort.features, split.cohort.features[split.test], []
     for events in [count for count in EVENTS if count <= len(split.ill)]:
         taken = split.train(events)
         rows.append(split.row(LOGISTIC, events, baselines()["LogisticRegression"](features[taken], split.cohort.outcome[taken], asked)))
     return rows
 
 
-def _risk(split: Split) -> list[dict[str, object]]:
-    """RiskClassifier from 10 events up."""
-    features, rows = split.cohort.features, []
+def _risk(split: Split, events: int) -> list[dict[str, object]]:
+    """RiskClassifier at a count of events; nothing where there are fewer."""
+    if events > len(split.ill):
+        return []
+    features, taken = split.cohort.features, split.train(events)
     group = np.arange(len(split.cohort.outcome)) if split.cohort.group is None else split.cohort.group
-    for events in [count for count in EVENTS if FEWEST <= count <= min(len(split.ill), MOST)]:
-        taken = split.train(events)
-        model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(
-            features[taken], split.cohort.outcome[taken], groups=group[taken]
-        )
-        rows.append(split.row(RISK, events, model.predict_proba(features[split.test])[:, 1]))
-    return rows
+    model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(features[taken], split.cohort.outcome[taken], groups=group[taken])
+    return [split.row(RISK, events, model.predict_proba(features[split.test])[:, 1])]
 
 
 def summary(raw: pl.DataFrame) -> pl.DataFrame:
-    """Recall at the budget, mean over seeds, one row a task and ranker."""
-    mean = raw.group_by("task", "method", "events", maintain_order=True).agg(pl.col("recall").mean())
-    table = mean.pivot(on="events", index=["task", "method"], values="recall", aggregate_function="first")
+    """Recall at the budget, mean over the seeds that were asked, one row a task and ranker."""
+    raw = raw.join(raw.group_by("task", "method").agg(pl.col("seed").n_unique().alias("seeds")), ["task", "method"], maintain_order="left")
+    mean = raw.group_by("task", "method", "seeds", "events", maintain_order=True).agg(pl.col("recall").mean())
+    table = mean.pivot(on="events", index=["task", "method", "seeds"], values="recall", aggregate_function="first")
     return table.rename({str(e): f"{e} events" for e in EVENTS}).with_columns(pl.col(pl.Float64).round(3).cast(pl.String).fill_null(""))
 
 
 def draw(raw: pl.DataFrame, path: Path) -> None:
-    """One panel a task: recall by the number of events learned from; seeds as dots, their mean as a line."""
+    """One panel a task: recall by the number of events learned from; draws as dots, their mean as a line.
+
+    Where RiskClassifier was asked on some draws only, all lines are means over those: lines of different draws are no comparison.
+    """
     tasks = list(dict.fromkeys(raw["task"]))
-    shown, axes = plt.subplots(1, len(tasks), figsize=(3.1 * len(tasks), 3.2), layout="constrained", squeeze=False)
+    shown, axes = plt.subplots(1, len(tasks), figsize=(3.3 * len(tasks), 3.2), layout="constrained", squeeze=False)
     for axis, task in zip(axes[0], tasks, strict=True):
         here = raw.filter(pl.col("task") == task)
+        with_risk = here.filter(pl.col("method") == RISK)["seed"].unique()
+        common = here.filter(pl.col("seed").is_in(with_risk.implode())) if len(with_risk) else here
         for method, colour in COLOURS.items():
             part = here.filter(pl.col("method") == method)
             if part.is_empty():
                 continue
-            mean = part.group_by("events").agg(pl.col("recall").mean()).sort("events")
+            mean = common.filter(pl.col("method") == method).group_by("events").agg(pl.col("recall").mean()).sort("events")
             axis.plot(mean["events"], mean["recall"], color=colour, linewidth=2, label=method)
             axis.scatter(part["events"], part["recall"], color=colour, s=8, alpha=0.6)
         axis.axhline(ALERTS, color="black", linewidth=0.8, linestyle=":")
-        axis.set(title=task, xscale="log", xticks=EVENTS, xticklabels=EVENTS, ylabel="recall at 5 % alerts", ylim=(0, 1))
+        axis.set(
+            title=task + (f" (lines: {len(with_risk)} of {here['seed'].n_unique()} draws)" if len(common) < len(here) else ""),
+            xscale="log",
+            xticks=EVENTS,
+            xticklabels=EVENTS,
+            ylabel="recall at 5 % alerts",
+            ylim=(0, 1),
+        )
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, fontsize=7)
+    fullest = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    axes[0][0].legend(*fullest.get_legend_handles_labels(), frameon=False, fontsize=7)
     shown.supxlabel("events among 3,000 training rows; dotted: alerts by lot", fontsize=9)
     plt.rcParams["svg.hashsalt"] = "nearward"
     shown.savefig(path, metadata={"Date": None})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 from page import DOCS, markdown, replace_part
-from rare_cell import Rows, Scored
+from rare_cell import KEPT, Rows, Scored
 
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.measured import Measured, Result, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
+from nearward.tabular.frame import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"
@@ -64,7 +65,7 @@ def differences(found: list[Said]) -> pl.DataFrame:
 
 
 def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
-    """Measure everything that was said of a cell on the same draws of its patients."""
+    """Measure everything that was said of a cell on the same draws of its patients; what was measured lies in out/rare."""
     risks = {}
     for said in here:
         risks[said.method] = said.scored.risk
@@ -72,9 +73,19 @@ def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
             risks[said.method + _ALERTS] = said.scored.alert.astype(float)
         if said.scored.uncorrected is not None:
             risks[said.method + _BEFORE] = said.scored.uncorrected
-    patient = np.unique(here[0].groups, return_inverse=True)[1]
-    rate, _, seed = place
-    return measure([Sample(here[0].outcome.astype(float), risks, patient)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+    sample = Sample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
+    rate, task, seed = place
+    path = KEPT / f"{task}.{rate:g}.{seed}.draws.npz"
+    held = dict(np.load(path)) if path.exists() else {}
+    new = {name: risk for name, risk in risks.items() if not np.array_equal(held.get(f"{name}|risk"), risk)}
+    if new:  # every risk meets the same draws of patients, whichever others are asked beside it
+        found = measure([replace(sample, risks=new)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+        for name, risk in new.items():
+            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.draws[name]}
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **held)
+    point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
+    return Measured(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
 
 
 def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
@@ -127,8 +138,7 @@ def _interval(name: str, result: object) -> dict[str, float | None]:
 def summary(table: pl.DataFrame) -> pl.DataFrame:
     """One row for each rate and method: the mean over the tasks, and on how many tasks the interval of the AUPRC's gain leaves 0 out."""
     rows = []
-    means = table.filter(pl.col("task") == MEAN)
-    for row in (means if means.height else table).iter_rows(named=True):
+    for row in _means(table).iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
         alone = row["method"] == UNTOUCHED
         better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
@@ -151,11 +161,15 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def _means(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the means over tasks; the task itself at a rate that has one only."""
+    return table.filter((pl.col("task") == MEAN) | (pl.col("task").n_unique().over("rate") == 1))
+
+
 def twins(table: pl.DataFrame) -> pl.DataFrame:
     """Resampling less the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
     rows = []
-    means = table.filter((pl.col("task") == MEAN) & pl.col("auprc_less_twin").is_not_null())
-    for row in means.iter_rows(named=True):
+    for row in _means(table).drop_nulls("auprc_less_twin").iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
         better, worse = (tasks["auprc_less_twin_low"] > 0).sum(), (tasks["auprc_less_twin_high"] < 0).sum()
         rows.append(
@@ -171,6 +185,21 @@ def twins(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> pl.DataFrame:
+    """What was run: one row for each rate and task, and what was not asked of it."""
+    each, rows = table.filter(pl.col("task") != MEAN), []
+    for rate in dict.fromkeys(table["rate"]):
+        here = each.filter(pl.col("rate") == rate)
+        for task in dict.fromkeys(here["task"]):
+            asked = here.filter(pl.col("task") == task)
+            missing = [method for method in methods if method not in asked["method"].to_list()]
+            facts = {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": str(round(asked["events"][0]))}
+            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked": "; ".join(missing)})
+        for task in (task for task in tasks if task not in here["task"].to_list()):
+            rows.append({"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked": "all"})
+    return pl.DataFrame(rows)
+
+
 def _gain(row: dict[str, object], name: str, times: float = 1.0, digits: int = 3) -> str:
     ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
     if any(end is None for end in ends):
@@ -183,18 +212,19 @@ def _told(values: Iterable[float], between: str) -> str:
     return between.join(f"{value:.3f}" for value in values)
 
 
-def publish(table: pl.DataFrame) -> None:
+def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
     """Write the CSV, the picture, the mean over tasks in docs/rare.md, and every task's AUPRC in docs/benchmarks.md."""
     table.write_csv(Path(__file__).with_name("rare.csv"), float_precision=5)
     picture = DOCS / "pictures" / "rare.svg"
     draw(table, picture)
     replace_part("rare.md", "rare", f"![AUPRC gained over the untouched model](pictures/rare.svg)\n\n{markdown(summary(table))}")
     replace_part("rare.md", "rare resampling", markdown(twins(table)))
+    replace_part("rare.md", "rare run", markdown(coverage(table, methods, tasks)))
     each = table.filter(pl.col("task") != MEAN)
-    tasks = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
+    wide = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
         "rate", descending=True, maintain_order=True
     )
-    replace_part("benchmarks.md", "rare", markdown(tasks))
+    replace_part("benchmarks.md", "rare", markdown(wide))
 
 
 def draw(table: pl.DataFrame, path: Path) -> None:
@@ -207,7 +237,7 @@ def draw(table: pl.DataFrame, path: Path) -> None:
     for axis, rate in zip(axes[0], rates, strict=True):
         for at, method in enumerate(methods):
             here = table.filter((pl.col("rate") == rate) & (pl.col("method") == method))
-            tasks, mean = here.filter(pl.col("task") != MEAN), here.filter(pl.col("task") == MEAN)
+            tasks, mean = here.filter(pl.col("task") != MEAN), _means(table).filter((pl.col("rate") == rate) & (pl.col("method") == method))
             axis.scatter(tasks["auprc_less_untouched"], [at] * tasks.height, color="#9aa5b1", s=9)
             for row in mean.drop_nulls("auprc_less_untouched").iter_rows(named=True):
                 axis.plot([row["auprc_less_untouched_low"], row["auprc_less_untouched_high"]], [at, at], color="#1f5fa8", linewidth=2)

@@ -1,4 +1,4 @@
-"""The command line: demo, schema, fit, score, watch, similar, inspect, evaluate.
+"""The command line: demo, schema, fit, screen, score, watch, similar, inspect, evaluate, synth.
 
 Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic
 table did not pass, or a scoring job left rows unscored.
@@ -15,6 +15,7 @@ import typer
 
 from nearward.evaluate import app as evaluate_app
 from nearward.score import score, watch
+from nearward.screening_command import screen
 from nearward.synthesize import app as synth_app
 from nearward.terminal import as_value, show, split_names
 
@@ -120,6 +121,7 @@ def fit(
     )
 
 
+app.command()(screen)
 app.command()(score)
 app.command()(watch)
 
@@ -166,6 +168,9 @@ def inspect(model: Model) -> None:
     manifest = read_manifest(model)
     size = sum(file["size"] for file in manifest["files"].values())
     typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    if "kind" in manifest:
+        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
+        return
     told, found = manifest["summary"], manifest["summary"]["out_of_fold"]
     counted = f"{len(found['classes'])} classes" if "classes" in found else f"{told['events']} events"
     typer.echo(

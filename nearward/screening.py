@@ -38,6 +38,9 @@ class Screening:
         The same of a logistic regression that learns from the other folds' events; None where one fold holds all events.
     budget : float, share of rows alerted
     events : int
+    left_out : pl.DataFrame
+        The n rows, the most unusual first, each judged by a model that saw none of its patient's rows: ``row``, ``share`` of the fold's
+        rows that are less unusual, ``alert`` for the budget's share of each fold. The recall is that of these alerts.
     """
 
     ranker: OneClass
@@ -45,6 +48,7 @@ class Screening:
     linear: Estimate | None
     budget: float
     events: int
+    left_out: pl.DataFrame
 
     def rank(self, X: Any) -> pl.DataFrame:
         """Return q rows, the most unusual first: ``row``, ``score``, ``share``, and ``alert`` for the budget's share of these rows."""
@@ -101,14 +105,16 @@ def screen(
     events = int(outcome.sum())
     fold = assign_folds(outcome, group, folds, seed)
     several = len(np.unique(fold[outcome == 1])) > 1
-    found = linear = 0
-    for f in np.unique(fold[outcome == 1]):
+    linear, parts = 0, []
+    for f in np.unique(fold):
         inside = fold == f
         train, label, asked_now = frame.filter(~inside), outcome[~inside], frame.filter(inside)
         alone = clone(asked).set_params(positive=None).fit(train, label, groups=group[~inside])
-        found += _hits(alone.decision_function(asked_now), outcome[inside], budget)
-        if several:
+        parts.append(_placed(np.flatnonzero(inside), alone.decision_function(asked_now), budget))
+        if several and outcome[inside].any():
             linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget)
+    left_out = pl.concat(parts).sort(["share", "row"], descending=[True, False])
+    found = int(outcome[left_out.filter("alert")["row"].to_numpy()].sum())
     if events >= ENOUGH:
         told = f"{events} events: from {ENOUGH} up fit a RiskClassifier, which ranks better and whose risks are calibrated"
         warnings.warn(told, DataWarning, stacklevel=2)
@@ -116,7 +122,15 @@ def screen(
         told = f"a logistic regression on the same few events finds {linear} of {events}, this ranker {found}: consider it instead"
         warnings.warn(told, DataWarning, stacklevel=2)
     ranker = clone(asked).set_params(positive=None).fit(frame, outcome, groups=group)
-    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events)
+    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, left_out)
+
+
+def _placed(rows: NDArray[np.int64], score: NDArray[np.float64], budget: float) -> pl.DataFrame:
+    """Return where each of a fold's rows stands among them, and the budget's share of them as alerts."""
+    order = np.argsort(-score, kind="stable")
+    alert = np.arange(len(rows)) < round(budget * len(rows))
+    share = np.searchsorted(np.sort(score), score[order]) / len(rows)  # equal scores stand level
+    return pl.DataFrame({"row": rows[order], "share": share, "alert": alert})
 
 
 def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float) -> int:

@@ -40,7 +40,7 @@ def fit(
 ) -> None:
     """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
     from nearward.progress import progress
-    from nearward.synth.kept import RULES_FILE
+    from nearward.synth.kept import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.artefact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
@@ -48,7 +48,7 @@ def fit(
     from nearward.tabular.rules_file import read_rules
     from nearward.terminal import split_names
 
-    refuse_foreign(out)
+    refuse_foreign(out, KIND)
     frame = read_table(cohort)
     left_out = split_names(drop)
     if missing := [name for name in (outcome, *left_out) if name not in frame.columns]:

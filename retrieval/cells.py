@@ -8,6 +8,7 @@ Letters: n stored rows, q query rows, p encoded columns, d number columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, first_weights
+from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, first_weights, network_from_state, network_state
 from nearward.retrieval.pretext import BATCH, CellDecoder, masked_loss
-from nearward.tabular.encode import UNSEEN, Encoding
+from nearward.tabular.encode import UNSEEN, CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import InputError
 from nearward.tabular.frame import to_frame
+from nearward.tabular.kept import read_estimator, write_estimator
 from nearward.tabular.layout import Layout
 from nearward.tabular.schema import Schema
 
@@ -159,6 +161,48 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             rare = -np.maximum(told_share, np.log(_LEAST)) / np.log(10)
             out[column.name] = pl.Series(column.name, np.where(level == -1, np.nan, rare)).fill_nan(None)
         return pl.DataFrame(list(out.values()))
+
+    # ---- on disk -----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, made where it is missing; what was there before stays until all is written.
+
+        Raises
+        ------
+        InputError
+            The folder holds something else.
+        """
+        check_is_fitted(self, "_network")
+        learned = {
+            "schema": self.schema_.to_json(),
+            "columns": self.n_features_in_,
+            "encoding": self._encoding,
+            "stretch": self._stretch,
+            "network": network_state(self._network),
+            "decoder": {name: value.numpy() for name, value in self._decoder.state_dict().items()},
+        }
+        write_estimator(folder, "CellModel", self.get_params(deep=False), learned)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CellModel:
+        """Read what ``save`` wrote, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not a model of cells; corrupt; saved by a later version.
+        """
+        settings, learned = read_estimator(folder, "CellModel", [Encoding, NumberColumn, CategoryColumn, EncoderConfig])
+        model = cls(**settings)
+        model.schema_, model.n_features_in_ = Schema.from_json(learned["schema"]), learned["columns"]
+        model._encoding, model._stretch = learned["encoding"], learned["stretch"]
+        model._layout = Layout.of(model._encoding)
+        with first_weights(0):  # drawn and written over; the user's random numbers stay as they are
+            network: Any = network_from_state(learned["network"])
+            model._decoder = CellDecoder(network.config.hidden, model._layout)
+        model._network = network.float()  # as it was trained: singles, from doubles of singles
+        model._decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in learned["decoder"].items()})
+        return model
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 

@@ -68,8 +68,8 @@ class CellDecoder(nn.Module):
         return out
 
 
-def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int) -> None:
-    """Train the encoder in place on rows (n, p) by the pretext that its configuration names.
+def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int, steps: int = STEPS) -> None:
+    """Train the encoder in place on rows (n, p) by the pretext that its configuration names, for so many steps.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int) 
     with first_weights(seed):
         helper = CellDecoder(encoder.config.hidden, layout) if masked else _predictor(encoder.config.width)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *helper.parameters()], lr=encoder.config.learning_rate, weight_decay=1e-2)
-    for step in range(STEPS):
+    for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = encoder.config.learning_rate * min(1.0, (step + 1) / 30)
         batch = rows[torch.as_tensor(draw.integers(0, len(rows), min(BATCH, len(rows))))]

@@ -38,7 +38,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     ----------
     folder : path
     about : JSON-able mapping
-        Everything that is neither a tensor nor a record: schema, configuration, training summary.
+        Everything that is neither a tensor nor a record: schema, configuration, training summary; ``kind``, where it is no risk model.
     tensors : arrays by name
     records : pl.DataFrame
         The stored patients.
@@ -46,12 +46,12 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     Raises
     ------
     InputError
-        The folder exists and holds something that is not a model.
+        The folder exists and holds something that is not a model, or a model of another kind.
     OSError
         The disk is full or the folder can't be written; what was there before is still there.
     """
     folder = Path(folder)
-    refuse_foreign(folder)
+    refuse_foreign(folder, about.get("kind"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     table = io.BytesIO()
     records.write_parquet(table, compression="zstd", statistics=False)
@@ -73,8 +73,8 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
             stale.unlink()
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse to write a model where something else lives.
+def refuse_foreign(folder: Path, kind: str | None = None) -> None:
+    """Refuse to write a model where something else lives: a file, other people's files, a model of another kind than ``kind``.
 
     Raises
     ------
@@ -82,17 +82,22 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file: a model is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_model(folder):
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    held = _held(folder)
+    if held is None:
         raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
+    if held and held.get("kind") != kind:  # empty: corrupt, and to be replaced
+        raise InputError(f"{folder} holds a {held.get('kind', 'risk model')}: choose another folder")
 
 
-def _is_model(folder: Path) -> bool:
-    """Whether a folder is a model's, a corrupt one's included."""
+def _held(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder that is a model's, empty for a corrupt one; None where it is somebody else's."""
     try:
         body = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir())
-    return isinstance(body, dict) and "nearward_model" in body
+        return {} if any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir()) else None
+    return body if isinstance(body, dict) and "nearward_model" in body else None
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

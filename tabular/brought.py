@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.calibrate import log_odds
 from nearward.tabular.errors import InputError
+from nearward.tabular.kept import settings_as_json, settings_from_json
 from nearward.tabular.rare.learners import Shares, XGBoosted
 from nearward.tabular.rare.one_class import FittedOneClass, OneClass
 from nearward.tabular.rare.reading import Reading
@@ -122,25 +123,12 @@ def describe(estimators: Sequence[Any]) -> list[dict[str, Any]]:
                 f"the expert {name} is an estimator of your own, and nearward writes no pickle: the model works in this process, but "
                 f"can't be saved. Give its score as a column instead (experts=['column']), or use one of ours: {sorted(OWN)}."
             )
-    return [
-        {"kind": type(e).__name__, "params": {name: _plain(value) for name, value in e.get_params(deep=False).items()}} for e in estimators
-    ]
+    return [{"kind": type(e).__name__, "params": settings_as_json(e.get_params(deep=False))} for e in estimators]
 
 
 def restored(told: Sequence[dict[str, Any]]) -> list[Any]:
     """Make the estimators that ``describe`` told of, unfitted."""
-    made = []
-    for one in told:
-        schema = one["params"].get("schema")
-        made.append(OWN[one["kind"]](**one["params"] | ({"schema": Schema.from_json(schema)} if schema else {})))
-    return made
-
-
-def _plain(value: Any) -> Any:
-    """Return a parameter as JSON knows it."""
-    if isinstance(value, Schema):
-        return value.to_json()
-    return value.item() if isinstance(value, np.generic) else value
+    return [OWN[one["kind"]](**settings_from_json(one["params"])) for one in told]
 
 
 def _names(estimators: Sequence[Any]) -> list[str]:

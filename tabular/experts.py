@@ -119,18 +119,34 @@ class Kernel:
         for begin in range(0, len(x), _CHUNK):
             rows = slice(begin, begin + _CHUNK)
             place = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
-            squared = (place**2).sum(axis=1)[:, None] + size - 2 * place @ self.reference.T  # (chunk, r)
+            squared = (place**2).sum(axis=1)[:, None] + size  # (chunk, r); in place from here on: this is where scoring spends its time
+            squared -= 2 * place @ self.reference.T
             np.maximum(squared, 0, out=squared)
-            if group is not None:
-                squared[group[rows][:, None] == self.owner] = np.inf
+            own = None if group is None else _pairs(group[rows], self.owner)
+            if own is not None:
+                squared[own] = np.inf
             nearest = np.partition(squared, near - 1, axis=1)[:, :near]
             there = np.isfinite(nearest)
             width = np.maximum(nearest.max(axis=1, where=there, initial=0, keepdims=True), 1e-12)
             # weight e^-2 at the last of the neighbourhood; never quite 0 but for the row's own patient
-            mass = np.exp(np.maximum(-2 * squared / width, -60)) * np.isfinite(squared) * self.weight
+            mass = np.multiply(squared, -2, out=squared)
+            mass /= width
+            np.exp(np.maximum(mass, -60, out=mass), out=mass)
+            if own is not None:
+                mass[own] = 0.0
+            mass *= self.weight
             share[rows] = (mass @ self.outcome) / mass.sum(axis=1)
             far[rows] = nearest.sum(axis=1, where=there) / there.sum(axis=1)
         return share, far
+
+
+def _pairs(group: Ints, owner: Ints) -> tuple[Ints, Ints]:
+    """Return the places (i, j) where ``group[i] == owner[j]``."""
+    order = np.argsort(owner, kind="stable")
+    first, last = (np.searchsorted(owner[order], group, side=side) for side in ("left", "right"))
+    count = last - first
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(np.arange(len(group)), count), order[np.repeat(first, count) + within]
 
 
 def plain_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:

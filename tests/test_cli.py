@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import nearward as nw
 from nearward.terminal import as_value
 
 
@@ -60,6 +61,13 @@ def test_inspect_begins_with_the_records(nearward, place):
     assert "AWARE vote" in told
     assert "own: sofa" in told
     assert re.search(r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", told)
+
+
+def test_inspect_names_what_is_no_risk_model(nearward, tmp_path):
+    nw.ThresholdController(0.05).save(tmp_path / "controller")
+    told = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
+    assert told[0] == "contains patient records: no"
+    assert told[1].startswith("a ThresholdController, format 1")
 
 
 def test_schema_is_written_edited_and_used(nearward, place):

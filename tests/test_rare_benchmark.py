@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+import nearward as nw
 from nearward.cohort import Cohort
 
 
 @pytest.fixture(scope="module")
-def cells() -> Any:
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "rare_cell.py"
-    spec = importlib.util.spec_from_file_location("benchmark_rare_cell", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def cells() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+        yield importlib.import_module("rare_cell")
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +56,30 @@ def test_a_cell_is_the_same_every_time(cells: Any, cohort: Cohort) -> None:
     first, second = (cells.draw_cell(cohort, 0.01, 1) for _ in range(2))
     assert first.train.equals(second.train)
     assert not first.train.equals(cells.draw_cell(cohort, 0.01, 2).train)
+
+
+@pytest.mark.slow
+def test_shared_parts_are_those_of_a_fit_alone_and_cost_what_they_cost(cells: Any, clinic: Any) -> None:
+    """The parts of an earlier fit change nothing in what an option's model says, other rows are fitted anew, and no time is lost."""
+    shares = importlib.import_module("rare_shared")
+    frame, died, patient = (part[:340] for part in clinic)
+
+    def fit(rows: slice = slice(None), **how: Any) -> nw.RiskClassifier:
+        config = nw.EncoderConfig(steps=5)
+        return nw.RiskClassifier(backbone=None, encoder=config, **how).fit(frame[rows], died[rows], groups=patient[rows])
+
+    expert = [nw.OneClass(steps=5)]
+    alone = fit(experts=expert).predict_proba(frame)
+    shares.forget()
+    with shares.shared():
+        fit()
+        before, made = shares.clock(), len(shares._known)
+        with_it = fit(experts=expert).predict_proba(frame)
+        spent, saved = shares.clock() - before, shares._saved[0]
+        assert len(shares._known) == made == 15  # five folds' members, metrics and encoders, none fitted again
+        np.testing.assert_array_equal(with_it, alone)
+        assert spent > saved > 0
+        fit(slice(0, 320))
+        assert len(shares._known) == 2 * made
+    shares.forget()
+    assert not shares._known

@@ -44,6 +44,36 @@ def test_the_budget_is_kept_on_new_rows() -> None:
     assert set(ranked["row"][:5]) <= set(range(10))
 
 
+class Strict(nw.OneClass):
+    """A ranker that scores by a column, and breaks when it is asked about a patient that it learned from."""
+
+    def fit(self, X, y=None, groups=None):
+        self.seen_ = set(X["patient"])
+        return self
+
+    def decision_function(self, X):
+        assert not self.seen_ & set(X["patient"])
+        return X["a"].to_numpy()
+
+
+def test_rows_are_ranked_by_models_without_their_patient_and_the_recall_is_that_of_the_alerts() -> None:
+    draw = np.random.default_rng(0)
+    patient = draw.integers(0, 90, 300)
+    frame = pl.DataFrame({"a": draw.normal(size=300), "patient": patient})
+    outcome = (np.arange(300) % 25 == 0).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        found = screen(frame, outcome, groups=patient, budget=0.2, ranker=Strict())
+    told = found.left_out
+    assert sorted(told["row"]) == list(range(300))
+    assert told["share"].is_sorted(descending=True)
+    assert told["share"].is_between(0, 1, closed="left").all()
+    assert abs(told["alert"].sum() - 60) <= 5  # rounded in each of five folds
+    assert told.filter("alert")["share"].min() >= told.filter(~pl.col("alert"))["share"].max() - 0.05
+    hits = outcome[told.filter("alert")["row"].to_numpy()].sum()
+    assert found.recall.value == pytest.approx(hits / 12)
+
+
 def test_events_change_nothing_in_the_ranker() -> None:
     """Labels decide which rows teach; swapping which of two far rows is the event does not move the others' order."""
     frame, outcome = made(5, 5.0)

@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from nearward.tabular.calibrate import log_odds, logistic
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.frame import to_frame
+from nearward.tabular.kept import read_estimator, write_estimator
 from nearward.tabular.rare.pid import PID
 
 Bools = NDArray[np.bool_]
@@ -163,6 +165,31 @@ class ThresholdController:
             if len(kept) > self._wait:
                 self.learn(*kept.pop(0))
         return pl.DataFrame(rows, infer_schema_length=None)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the controller into a folder with what it remembers, so that next week's goes on where this week's stopped.
+
+        Raises
+        ------
+        InputError
+            The folder holds something else.
+        """
+        settings = {name: getattr(self, name) for name in ("target_alert_rate", "target_recall", "delay", "lowest", "highest")}
+        write_estimator(folder, "ThresholdController", settings, {"pid": self._pid, "threshold": self.threshold})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ThresholdController:
+        """Read what ``save`` wrote, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not a controller; corrupt; saved by a later version.
+        """
+        settings, learned = read_estimator(folder, "ThresholdController", [PID])
+        controller = cls(**settings)
+        controller._pid, controller.threshold = learned["pid"], learned["threshold"]
+        return controller
 
     @property
     def _wait(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import InputError
+from nearward.tabular.kept import classes_as_json, classes_from_json, read_estimator, write_estimator
 from nearward.tabular.rare.reading import Reading, read_rows
 from nearward.tabular.rare.reciprocal import Points, learn_points
 from nearward.tabular.schema import Schema
@@ -41,6 +44,9 @@ class FittedGate:
     reading: Reading
     points: Points
     usual: Floats
+
+
+_PARTS = (FittedGate, Reading, Encoding, NumberColumn, CategoryColumn, Points)
 
 
 class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -163,6 +169,38 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 "unknown": score < self.offset_,
             }
         )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the gate into a folder, made where it is missing; what was there before stays until all is written.
+
+        Raises
+        ------
+        InputError
+            The folder holds something else; classes that are neither text nor numbers.
+        """
+        check_is_fitted(self, "fitted_")
+        learned = {
+            "fitted": self.fitted_,
+            "offset": self.offset_,
+            "columns": self.n_features_in_,
+            "classes": classes_as_json(self.classes_),
+        }
+        write_estimator(folder, "UnknownGate", self.get_params(deep=False), learned)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> UnknownGate:
+        """Read what ``save`` wrote, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not a gate; corrupt; saved by a later version.
+        """
+        settings, learned = read_estimator(folder, "UnknownGate", _PARTS)
+        gate = cls(**settings)
+        gate.fitted_, gate.offset_, gate.n_features_in_ = learned["fitted"], learned["offset"], learned["columns"]
+        gate.classes_ = classes_from_json(learned["classes"])
+        return gate
 
     def _distances(self, X: Any) -> Floats:
         check_is_fitted(self, "fitted_")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.calibrate import Calibration, log_odds, logistic
-from nearward.tabular.encode import Encoding
+from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.folds import split_patients
 from nearward.tabular.frame import to_frame
+from nearward.tabular.kept import classes_as_json, classes_from_json, read_estimator, write_estimator
 from nearward.tabular.schema import Column, Schema
 
 Floats = NDArray[np.float64]
@@ -38,6 +40,7 @@ Ints = NDArray[np.int64]
 
 PULLS = (1.0, 10.0, 100.0, 1000.0)  # rows' worth of squared distance from equal weights
 _FOLDS, _FEWEST_EVENTS = 5, 10
+_LEARNED = ("pull_", "_gate", "_calibration", "_prevalence", "_encoding")
 _FLOOR = 1e-4  # a risk is kept this far from 0 and 1
 
 
@@ -145,6 +148,35 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "_gate")
         _, there, features = self._read(to_frame(X))
         return pl.DataFrame(_weights(self._gate, there, features), schema=[str(name) for name in self.windows])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the gate into a folder, made where it is missing; what was there before stays until all is written.
+
+        Raises
+        ------
+        InputError
+            The folder holds something else; an outcome that is neither text nor numbers.
+        """
+        check_is_fitted(self, "_gate")
+        learned = {name: getattr(self, name) for name in _LEARNED}
+        told = {"schema": self._schema.to_json(), "classes": classes_as_json(self.classes_)}
+        write_estimator(folder, "WindowGate", self.get_params(deep=False), learned | told)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> WindowGate:
+        """Read what ``save`` wrote, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not a gate over windows; corrupt; saved by a later version.
+        """
+        settings, learned = read_estimator(folder, "WindowGate", [Encoding, NumberColumn, CategoryColumn, Calibration])
+        gate = cls(**settings)
+        gate._schema, gate.classes_ = Schema.from_json(learned["schema"]), classes_from_json(learned["classes"])
+        for name in _LEARNED:
+            setattr(gate, name, learned[name])
+        return gate
 
     def _read(self, frame: pl.DataFrame) -> tuple[Floats, Bools, Floats]:
         """Return risks (0 where there is none), where they are, and the gate's features with a constant: (n, w), (n, w), (n, f)."""
