@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# One thread a process: threads that share two cores with another worker's wait for each other, at work, most of the time. The limit
-# leaves the numbers of threads that libraries report as they are, and so what tests find when they ask for them. Before numpy is loaded.
-os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+# One thread a process: threads that share two cores with another worker's wait for each other, at work, most of the time. Not by
+# OMP_THREAD_LIMIT: FAISS's OpenBLAS then waits for a second thread for ever. Before numpy is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
