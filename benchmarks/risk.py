@@ -168,11 +168,11 @@ def summarise(raw: pl.DataFrame, tasks: list[Cohort], kept: Path) -> tuple[pl.Da
                 "best baseline": best,
                 "its AUPRC": here[best],
                 "nearward": here[OURS],
-                "less best (95 %)": _told(found[best]),
-                "less logistic (95 %)": _told(found["LogisticRegression"]),
+                "less best (95 %)": paired(found[best]),
+                "less logistic (95 %)": paired(found["LogisticRegression"]),
                 "ECE": ece,
                 "ECE by chance": by_chance,
-                "vote less raw kNN (95 %)": _told(over_raw),
+                "vote less raw kNN (95 %)": paired(over_raw),
                 "vote / raw kNN": here[VOTE] / here[RAW],
                 "vote / encoded kNN": here[VOTE] / here[ENCODED],
             }
@@ -180,7 +180,7 @@ def summarise(raw: pl.DataFrame, tasks: list[Cohort], kept: Path) -> tuple[pl.Da
     return table, pl.DataFrame(gains)
 
 
-def _told(interval: tuple[float, float, float]) -> str:
+def paired(interval: tuple[float, float, float]) -> str:
     value, low, high = interval
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 

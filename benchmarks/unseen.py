@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from page import markdown, replace_part
 from protocol import cohorts, splits
-from risk import ENCODED, OURS, RAW, VOTE, kept_at
+from risk import ENCODED, OURS, RAW, VOTE, kept_at, paired
 from scoring import figures, paired_intervals
 from sklearn.metrics import log_loss
 
@@ -159,7 +159,7 @@ def publish() -> None:
                 loss = log_loss(y, risk.clip(1e-6, 1 - 1e-6))
                 raw.append({"task": cohort.name, "fold": f, "model": model, **figures(y, risk), "log_loss": loss})
         found = paired_intervals(outcomes, groups, risks[OURS], {model: risks[model] for model in RIVALS})
-        rows.append({"cohort": cohort.name, "events": int(cohort.outcome.sum()), **{m: _told(found[m]) for m in RIVALS}})
+        rows.append({"cohort": cohort.name, "events": int(cohort.outcome.sum()), **{m: paired(found[m]) for m in RIVALS}})
     table = pl.DataFrame(raw)
     table.write_csv(ROOT / "benchmarks" / "unseen.csv", float_precision=5)
     mean = table.group_by("task", "model", maintain_order=True).agg(pl.col("auprc", "log_loss").mean())
@@ -179,11 +179,6 @@ def _against(wide: pl.DataFrame, name: str, sign: int) -> pl.DataFrame:
     gain = {rival: f"{(wide[OURS] / wide[rival] - 1).mean():+.1%}" for rival in RIVALS}
     rows = [{"figure": name, **ahead}, *([{"figure": "mean gain", **gain}] if sign > 0 else [])]
     return pl.DataFrame(rows)
-
-
-def _told(interval: tuple[float, float, float]) -> str:
-    value, low, high = interval
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 if __name__ == "__main__":
