@@ -174,7 +174,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
         schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
-        self.n_features_in_ = frame.width
+        self._columns, self.n_features_in_ = frame.columns, frame.width  # an array's columns are the training frame's, in its order
         self.__dict__.pop("feature_names_in_", None)
         if names_in(X):
             self.feature_names_in_ = np.array(names_in(X), dtype=object)
@@ -293,7 +293,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "_model"):
             raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
-        frame = to_frame(X, self.schema_names)
+        frame = to_frame(X, self._columns)
         if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
