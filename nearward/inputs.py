@@ -14,7 +14,7 @@ from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
 from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.frame import to_frame
+from nearward.tabular.frame import to_array, to_frame, to_series
 from nearward.tabular.schema import Schema, unit_slips
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
     Raises
     ------
     InputError
-        Missing values; one value, or more than ``most``; lengths that differ; an event value that does not occur.
+        Missing values; text beside numbers; one value, or more than ``most``; lengths that differ; an event value that does not occur.
     TooFewEvents
         Fewer than 10 events, or than 5 rows of a class.
     """
     if y is None:
         raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
-    values = y.to_numpy() if isinstance(y, pl.Series) else np.asarray(y)
+    values = to_array(y)
     if values.ndim == 2 and values.shape[1] == 1:
         from sklearn.exceptions import DataConversionWarning
 
@@ -71,7 +71,7 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
         raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
-    classes = _classes(pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values), values, most)
+    classes = _classes(to_series("the outcome", y if isinstance(y, pl.Series) else values), values, most)
     if len(classes) > 2:
         return classes, _class_numbers(classes, values, positive)
     if positive is not None:
@@ -117,9 +117,7 @@ def read_groups(groups: Any, rows: int) -> Ints:
     """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
     if groups is None:
         return np.arange(rows)
-    series = groups if isinstance(groups, pl.Series) else _series(np.asarray(groups))
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
+    series = to_series("groups", groups)
     if len(series) != rows:
         raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
     if series.null_count():
@@ -213,7 +211,7 @@ def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -
 def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]:
     """Return the different values, sorted; fewer than two or more than ``most`` are an error."""
     floats = series.dtype.is_float()
-    missing = int(series.null_count()) + (int(series.is_nan().sum()) if floats else 0)
+    missing = series.null_count()
     if missing:
         raise InputError(f"the outcome is missing (null or NaN) in {missing} of {len(series)} rows: drop them, or find out what happened")
     if floats and bool(series.is_infinite().any()):
@@ -233,12 +231,6 @@ def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]
             f"Only binary classification is supported. The type of the target is {kind}"
         )
     return classes
-
-
-def _series(values: NDArray[Any]) -> pl.Series:
-    if values.dtype == object:
-        return pl.Series("outcome", values.tolist(), strict=False)
-    return pl.Series("outcome", values)
 
 
 def names_in(X: Any) -> list[str]:

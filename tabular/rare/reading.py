@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.encode import Encoding, Numbers
 from nearward.tabular.errors import InputError
-from nearward.tabular.frame import to_frame
+from nearward.tabular.frame import to_frame, to_series
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
@@ -112,7 +112,7 @@ def read_rows(X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, NDArray[Any], 
     Raises
     ------
     InputError
-        Lengths that differ; an outcome or a patient that is missing.
+        Lengths that differ; an outcome or a patient that is missing; text beside numbers.
     """
     frame = to_frame(X)
     outcome = _column("the outcome", y, frame.height)
@@ -135,9 +135,7 @@ def read_event(values: NDArray[Any], positive: Any = None) -> tuple[NDArray[Any]
 
 
 def _column(what: str, values: Any, rows: int) -> pl.Series:
-    series = values if isinstance(values, pl.Series) else pl.Series(np.asarray(values).tolist(), strict=False)
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
+    series = to_series(what, values)
     if len(series) != rows:
         raise InputError(f"{what} has {len(series)} values and the frame {rows} rows")
     if series.null_count():

@@ -1,0 +1,62 @@
+"""Outcomes and patients as users hand them over: what is missing stays missing, and nothing is taken for something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward.inputs import read_groups, read_outcome
+from nearward.tabular.errors import InputError
+from nearward.tabular.rare.reading import read_rows
+
+NAN = float("nan")
+
+
+class NAType:
+    """As pandas' own missing value: compared with anything it is neither equal nor unequal."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __ne__ = __eq__
+    __hash__ = None
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("gone", [None, NAN, np.float64("nan"), NAType()])
+@pytest.mark.parametrize("kind", [list, lambda values: np.array(values, dtype=object)])
+def test_what_is_missing_among_text_is_no_patient_and_no_class(gone: Any, kind: Any) -> None:
+    names = [f"p{i}" for i in range(40)]
+    names[1:4] = [gone] * 3
+    died = ["died", "alive"] * 20
+    died[5] = gone
+    frame = pl.DataFrame({"a": range(40)})
+    with pytest.raises(InputError, match="groups is missing in 3 of 40 rows"):
+        read_groups(kind(names), 40)
+    with pytest.raises(InputError, match=r"outcome is missing \(null or NaN\) in 1 of 40"):
+        read_outcome(kind(died), 40, most=10)
+    with pytest.raises(InputError, match=r"groups is missing .* in 3 of 40"):
+        read_rows(frame, [0, 1] * 20, kind(names))
+    with pytest.raises(InputError, match=r"outcome is missing .* in 1 of 40"):
+        read_rows(frame, kind(died), None)
+
+
+@pytest.mark.parametrize("mixed", [[1, "1"] * 20, np.array([0, "1"] * 20, dtype=object), [0.5, "a", None, "b"] * 10])
+def test_text_beside_numbers_is_refused(mixed: Any) -> None:
+    for read in (read_groups, read_outcome, lambda values, n: read_rows(pl.DataFrame({"a": range(n)}), values, None)):
+        with pytest.raises(InputError, match=r"mixes \['(int|float)', 'str'\]: make it one kind first"):
+            read(mixed, 40)
+
+
+def test_one_kind_is_read_as_before() -> None:
+    np.testing.assert_array_equal(read_groups(["b", "a", "b"], 3), [1, 0, 1])
+    np.testing.assert_array_equal(read_groups(np.array([np.int64(3), 2.5, np.float64(3)], dtype=object), 3), [1, 0, 1])
+    classes, outcome = read_outcome(["no", "yes"] * 20, 40)
+    assert (classes.tolist(), outcome.sum()) == (["no", "yes"], 20)
+    with pytest.raises(InputError, match=r"groups must be one column, however: shape=\(3, 1\)"):
+        read_groups(np.zeros((3, 1)), 3)
