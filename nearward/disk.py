@@ -36,7 +36,7 @@ def save(model: Any, folder: str | Path) -> None:
         "config": {
             "seed": int(model.seed),
             "folds": int(model.folds),
-            "prevalence": model.prevalence,
+            "prevalence": None if model.prevalence is None else float(model.prevalence),
             "encoder": encoder,
             "backbone": model.backbone if named else describe(model.backbone),
             "members": int(model.members),

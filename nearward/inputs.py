@@ -55,7 +55,8 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
     Raises
     ------
     InputError
-        Missing values; text beside numbers; one value, or more than ``most``; lengths that differ; an event value that does not occur.
+        Missing values; dates or bytes; text beside numbers; one value, or more than ``most``;
+        lengths that differ; an event value that does not occur.
     TooFewEvents
         Fewer than 10 events, or than 5 rows of a class.
     """
@@ -71,7 +72,12 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
         raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
-    classes = _classes(to_series("the outcome", y if isinstance(y, pl.Series) else values), values, most)
+    series = to_series("the outcome", y if isinstance(y, pl.Series) else values)
+    if series.dtype.is_decimal():
+        series = _plain_numbers(series)
+    if values.dtype == object and series.dtype.is_numeric():
+        values = series.to_numpy()
+    classes = _classes(series, values, most)
     if len(classes) > 2:
         return classes, _class_numbers(classes, values, positive)
     if positive is not None:
@@ -190,6 +196,12 @@ def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, out
             warnings.warn(found.verdict(), DataWarning, stacklevel=5)
 
 
+def _plain_numbers(decimals: pl.Series) -> pl.Series:
+    """Return decimals as whole numbers, or as floats where one of them is not whole."""
+    floats = decimals.cast(pl.Float64)
+    return decimals.cast(pl.Int64) if bool((floats == floats.round()).all()) else floats
+
+
 def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
     """Return the place of each value among more than two classes (n,)."""
     if positive is not None:
@@ -210,7 +222,12 @@ def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -
 
 def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]:
     """Return the different values, sorted; fewer than two or more than ``most`` are an error."""
-    floats = series.dtype.is_float()
+    floats, dtype = series.dtype.is_float(), series.dtype
+    if not (dtype in (pl.Null, pl.Boolean) or dtype.is_numeric() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)):
+        raise InputError(
+            f"the outcome has dtype {dtype.base_type()}: only text, numbers and true or false name what happened. "
+            "Make a column of them first (Unknown label type)"
+        )
     missing = series.null_count()
     if missing:
         raise InputError(f"the outcome is missing (null or NaN) in {missing} of {len(series)} rows: drop them, or find out what happened")

@@ -179,7 +179,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if names_in(X):
             self.feature_names_in_ = np.array(names_in(X), dtype=object)
         asked = (self.backbone, self.members, self.adapter)
-        recipe = Recipe(self.folds, encoder, *asked, self.prevalence, self.seed, more, brought)
+        prevalence = None if self.prevalence is None else float(self.prevalence)
+        recipe = Recipe(self.folds, encoder, *asked, prevalence, self.seed, more, brought)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import polars as pl
@@ -51,3 +52,14 @@ def test_a_folder_written_before_columns_were_still_loads(tmp_path, named: bool)
     del manifest["sha256"], manifest["columns"]
     (tmp_path / "m" / "manifest.json").write_bytes(_sealed(manifest))
     np.testing.assert_array_equal(nw.load(tmp_path / "m").predict_proba(x), model.predict_proba(frame if named else x))
+
+
+def test_decimals_and_single_precision_can_be_saved(tmp_path) -> None:
+    frame, outcome = made()
+    model = nw.RiskClassifier(seed=0, folds=2, backbone=None, prevalence=np.float32(0.05))
+    model.fit(frame, pl.Series([Decimal(int(happened)) for happened in outcome]))
+    model.save(tmp_path / "m")
+    loaded = nw.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))
+    np.testing.assert_array_equal(loaded.predict(frame), model.predict(frame))
+    assert loaded.prevalence == pytest.approx(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,29 @@ def test_one_kind_is_read_as_before() -> None:
     assert (classes.tolist(), outcome.sum()) == (["no", "yes"], 20)
     with pytest.raises(InputError, match=r"groups must be one column, however: shape=\(3, 1\)"):
         read_groups(np.zeros((3, 1)), 3)
+
+
+@pytest.mark.parametrize("kind", [pl.Series, lambda values: np.array(values, dtype=object)])
+def test_decimal_outcomes_become_plain_numbers(kind: Any) -> None:
+    classes, outcome = read_outcome(kind([Decimal("0.00"), Decimal("1.00")] * 20), 40, positive=Decimal(0))
+    assert (classes.tolist(), classes.dtype.kind) == ([1, 0], "i")
+    np.testing.assert_array_equal(outcome, [1, 0] * 20)
+    classes, _ = read_outcome(kind([Decimal("0.5"), Decimal("1.0")] * 20), 40)
+    assert (classes.tolist(), classes.dtype.kind) == ([0.5, 1.0], "f")
+    with pytest.raises(InputError, match=r"missing .* in 1 of 40"):
+        read_outcome(kind([Decimal(0), Decimal(1)] * 19 + [None, Decimal(1)]), 40)
+
+
+@pytest.mark.parametrize(
+    ("strange", "dtype"),
+    [
+        (pl.Series([date(2020, 1, 1), date(2020, 1, 2)] * 20), "Date"),
+        (np.array(["2020-01-01", "2020-01-02"] * 20, dtype="datetime64[s]"), "Datetime"),
+        ([b"no", b"yes"] * 20, "Binary"),
+        (pl.Series([timedelta(1), timedelta(2)] * 20), "Duration"),
+    ],
+)
+def test_outcomes_that_name_nothing_are_refused(strange: Any, dtype: str) -> None:
+    with pytest.raises(InputError, match=f"the outcome has dtype {dtype}: only text") as caught:
+        read_outcome(strange, 40)
+    assert "2020" not in str(caught.value)
