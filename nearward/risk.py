@@ -44,7 +44,7 @@ _BATCH = 8192
 _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
 _ID = "(id)"
 SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
-_OUTPUTS = (*SCORES, "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
+_OUTPUTS = (*SCORES, "class", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -158,7 +158,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
-        twice = patient_columns(frame.select(schema.features), group)
+        twice = patient_columns(frame.select(name for name in schema.features if name in frame.columns), group)
         if twice:
             warnings.warn(f"columns that name the patients are no features: {twice}", DataWarning, stacklevel=2)
             schema = schema.with_roles(group=twice)

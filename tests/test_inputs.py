@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from nearward.inputs import read_groups, read_outcome
-from nearward.tabular.errors import InputError
+from nearward.risk import RiskClassifier
+from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.rare.reading import read_rows
+from nearward.tabular.schema import Column, Schema
 
 NAN = float("nan")
 
@@ -88,3 +90,9 @@ def test_outcomes_that_name_nothing_are_refused(strange: Any, dtype: str) -> Non
     with pytest.raises(InputError, match=f"the outcome has dtype {dtype}: only text") as caught:
         read_outcome(strange, 40)
     assert "2020" not in str(caught.value)
+
+
+def test_a_column_that_the_schema_names_and_the_frame_lacks_is_told_of() -> None:
+    frame = pl.DataFrame({"a": range(40), "lactat": range(40)})
+    with pytest.raises(MissingColumns, match="did you mean 'lactat'"):
+        RiskClassifier(schema=Schema((Column("a"), Column("lactate")))).fit(frame, [0, 1] * 20)
