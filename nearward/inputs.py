@@ -136,9 +136,16 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     patients = len(np.unique(group))
     if patients == frame.height:
         return []
-    names = [c for c in frame.iter_columns() if c.dtype.is_integer() or isinstance(c.dtype, pl.String | pl.Categorical | pl.Enum)]
-    candidates = [column for column in names if column.n_unique() == patients]
+    candidates = [c for c in frame.iter_columns() if _may_name(c) and c.n_unique() == patients]
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
+
+
+def _may_name(column: pl.Series) -> bool:
+    """Whether a column is text or whole numbers, in whatever dtype they are stored."""
+    dtype = column.dtype
+    if dtype.is_float() or dtype.is_decimal():
+        return bool((column == column.round()).all())
+    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.inputs import read_groups, read_outcome
+from nearward.inputs import patient_columns, read_groups, read_outcome
 from nearward.risk import RiskClassifier
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.rare.reading import read_rows
@@ -96,3 +96,11 @@ def test_a_column_that_the_schema_names_and_the_frame_lacks_is_told_of() -> None
     frame = pl.DataFrame({"a": range(40), "lactat": range(40)})
     with pytest.raises(MissingColumns, match="did you mean 'lactat'"):
         RiskClassifier(schema=Schema((Column("a"), Column("lactate")))).fit(frame, [0, 1] * 20)
+
+
+@pytest.mark.parametrize("dtype", [pl.Int32, pl.Float64, pl.Float32, pl.Decimal(10, 2), pl.String])
+def test_another_name_of_the_patient_is_found_in_whatever_dtype(dtype: Any) -> None:
+    patient = np.repeat(np.arange(50), 3)
+    named = pl.Series("pid", patient).cast(dtype)
+    frame = pl.DataFrame([named, pl.Series("dose", patient / 2), pl.Series("visit", np.arange(150.0))])
+    assert patient_columns(frame, patient) == ["pid"]
