@@ -36,13 +36,14 @@ def save(model: Any, folder: str | Path) -> None:
         "config": {
             "seed": int(model.seed),
             "folds": int(model.folds),
-            "prevalence": model.prevalence,
+            "prevalence": None if model.prevalence is None else float(model.prevalence),
             "encoder": encoder,
             "backbone": model.backbone if named else describe(model.backbone),
             "members": int(model.members),
             "adapter": bool(model.adapter),
         },
         "experts": describe_experts(split_experts(model.experts)[1]),
+        "columns": model._columns,
         "n_features_in": model.n_features_in_,
         "feature_names_in": getattr(model, "feature_names_in_", np.array([])).tolist(),
         "summary": model.summary_,
@@ -69,7 +70,15 @@ def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
     model = kind(**config, positive=None if many else about["classes"][1], schema=schema, experts=experts)
     model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]
     model.n_features_in_ = about["n_features_in"]
+    model._columns = about.get("columns") or _columns_before(about, schema)
     if about["feature_names_in"]:
         model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     model._model, model._records = fitted, records
     return model
+
+
+def _columns_before(about: dict[str, Any], schema: Schema) -> list[str]:
+    """Return the training frame's columns for a folder that does not tell them: its names, an array's, or else the schema's order."""
+    unnamed = [f"x{j}" for j in range(about["n_features_in"])]
+    known = [column.name for column in schema.columns]
+    return list(about["feature_names_in"]) or (unnamed if set(schema.named("feature", "expert")) <= set(unnamed) else known)

@@ -14,7 +14,7 @@ from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
 from nearward.tabular.brought import check_experts
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.frame import to_frame
+from nearward.tabular.frame import to_array, to_frame, to_series
 from nearward.tabular.schema import Schema, unit_slips
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
     Raises
     ------
     InputError
-        Missing values; one value, or more than ``most``; lengths that differ; an event value that does not occur.
+        Missing values; dates or bytes; text beside numbers; one value, or more than ``most``;
+        lengths that differ; an event value that does not occur.
     TooFewEvents
         Fewer than 10 events, or than 5 rows of a class.
     """
     if y is None:
         raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
-    values = y.to_numpy() if isinstance(y, pl.Series) else np.asarray(y)
+    values = to_array(y)
     if values.ndim == 2 and values.shape[1] == 1:
         from sklearn.exceptions import DataConversionWarning
 
@@ -71,7 +72,12 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
         raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
-    classes = _classes(pl.Series("outcome", y) if isinstance(y, pl.Series) else _series(values), values, most)
+    series = to_series("the outcome", y if isinstance(y, pl.Series) else values)
+    if series.dtype.is_decimal():
+        series = _plain_numbers(series)
+    if values.dtype == object and series.dtype.is_numeric():
+        values = series.to_numpy()
+    classes = _classes(series, values, most)
     if len(classes) > 2:
         return classes, _class_numbers(classes, values, positive)
     if positive is not None:
@@ -117,9 +123,7 @@ def read_groups(groups: Any, rows: int) -> Ints:
     """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
     if groups is None:
         return np.arange(rows)
-    series = groups if isinstance(groups, pl.Series) else _series(np.asarray(groups))
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
+    series = to_series("groups", groups)
     if len(series) != rows:
         raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
     if series.null_count():
@@ -132,9 +136,16 @@ def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
     patients = len(np.unique(group))
     if patients == frame.height:
         return []
-    names = [c for c in frame.iter_columns() if c.dtype.is_integer() or isinstance(c.dtype, pl.String | pl.Categorical | pl.Enum)]
-    candidates = [column for column in names if column.n_unique() == patients]
+    candidates = [c for c in frame.iter_columns() if _may_name(c) and c.n_unique() == patients]
     return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
+
+
+def _may_name(column: pl.Series) -> bool:
+    """Whether a column is text or whole numbers, in whatever dtype they are stored."""
+    dtype = column.dtype
+    if dtype.is_float() or dtype.is_decimal():
+        return bool((column == column.round()).all())
+    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
@@ -192,6 +203,12 @@ def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, out
             warnings.warn(found.verdict(), DataWarning, stacklevel=5)
 
 
+def _plain_numbers(decimals: pl.Series) -> pl.Series:
+    """Return decimals as whole numbers, or as floats where one of them is not whole."""
+    floats = decimals.cast(pl.Float64)
+    return decimals.cast(pl.Int64) if bool((floats == floats.round()).all()) else floats
+
+
 def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
     """Return the place of each value among more than two classes (n,)."""
     if positive is not None:
@@ -212,8 +229,13 @@ def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -
 
 def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]:
     """Return the different values, sorted; fewer than two or more than ``most`` are an error."""
-    floats = series.dtype.is_float()
-    missing = int(series.null_count()) + (int(series.is_nan().sum()) if floats else 0)
+    floats, dtype = series.dtype.is_float(), series.dtype
+    if not (dtype in (pl.Null, pl.Boolean) or dtype.is_numeric() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)):
+        raise InputError(
+            f"the outcome has dtype {dtype.base_type()}: only text, numbers and true or false name what happened. "
+            "Make a column of them first (Unknown label type)"
+        )
+    missing = series.null_count()
     if missing:
         raise InputError(f"the outcome is missing (null or NaN) in {missing} of {len(series)} rows: drop them, or find out what happened")
     if floats and bool(series.is_infinite().any()):
@@ -233,12 +255,6 @@ def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]
             f"Only binary classification is supported. The type of the target is {kind}"
         )
     return classes
-
-
-def _series(values: NDArray[Any]) -> pl.Series:
-    if values.dtype == object:
-        return pl.Series("outcome", values.tolist(), strict=False)
-    return pl.Series("outcome", values)
 
 
 def names_in(X: Any) -> list[str]:

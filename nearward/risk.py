@@ -44,7 +44,7 @@ _BATCH = 8192
 _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
 _ID = "(id)"
 SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
-_OUTPUTS = (*SCORES, "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
+_OUTPUTS = (*SCORES, "class", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -158,7 +158,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
-        twice = patient_columns(frame.select(schema.features), group)
+        twice = patient_columns(frame.select(name for name in schema.features if name in frame.columns), group)
         if twice:
             warnings.warn(f"columns that name the patients are no features: {twice}", DataWarning, stacklevel=2)
             schema = schema.with_roles(group=twice)
@@ -174,12 +174,13 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
         schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
-        self.n_features_in_ = frame.width
+        self._columns, self.n_features_in_ = frame.columns, frame.width  # an array's columns are the training frame's, in its order
         self.__dict__.pop("feature_names_in_", None)
         if names_in(X):
             self.feature_names_in_ = np.array(names_in(X), dtype=object)
         asked = (self.backbone, self.members, self.adapter)
-        recipe = Recipe(self.folds, encoder, *asked, self.prevalence, self.seed, more, brought)
+        prevalence = None if self.prevalence is None else float(self.prevalence)
+        recipe = Recipe(self.folds, encoder, *asked, prevalence, self.seed, more, brought)
         tick = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
@@ -293,7 +294,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "_model"):
             raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
-        frame = to_frame(X, self.schema_names)
+        frame = to_frame(X, self._columns)
         if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame

@@ -55,8 +55,8 @@ def score(
     from nearward.tabular.errors import InputError
 
     if out.suffix.lower() in _FILES and not out.is_dir():
-        options = (workers, max_memory, address, labels, threshold, shard_rows)
-        if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, schema) != ("local", "plain") or any(options):
+        given = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows))  # 0 is a value too
+        if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, schema) != ("local", "plain") or given:
             raise InputError(f"--out {out} is one file, for one table and without options. Name a folder for a job over many tables")
         _one_table(model, tables[0], out)
         return

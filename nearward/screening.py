@@ -68,7 +68,7 @@ def screen(
     y : (n,), the outcome
     groups : (n,), optional, patients
     budget : float
-        Share of rows that can be looked at.
+        Share of rows that can be looked at; among rows with equal scores the seed's lot decides.
     ranker : OneClass, optional
         By default ``OneClass(seed=seed)``.
     folds, seed : int
@@ -110,9 +110,9 @@ def screen(
         inside = fold == f
         train, label, asked_now = frame.filter(~inside), outcome[~inside], frame.filter(inside)
         alone = clone(asked).set_params(positive=None).fit(train, label, groups=group[~inside])
-        parts.append(_placed(np.flatnonzero(inside), alone.decision_function(asked_now), budget))
+        parts.append(_placed(np.flatnonzero(inside), alone.decision_function(asked_now), budget, (seed, int(f))))
         if several and outcome[inside].any():
-            linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget)
+            linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget, (seed, int(f)))
     left_out = pl.concat(parts).sort(["share", "row"], descending=[True, False])
     found = int(outcome[left_out.filter("alert")["row"].to_numpy()].sum())
     if events >= ENOUGH:
@@ -125,17 +125,22 @@ def screen(
     return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, left_out)
 
 
-def _placed(rows: NDArray[np.int64], score: NDArray[np.float64], budget: float) -> pl.DataFrame:
+def _order(score: NDArray[np.float64], seed: tuple[int, int]) -> NDArray[np.int64]:
+    """Return places from the highest score down; equal scores fall by lot, lest how a table is sorted decides what is found."""
+    return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
+
+
+def _placed(rows: NDArray[np.int64], score: NDArray[np.float64], budget: float, seed: tuple[int, int]) -> pl.DataFrame:
     """Return where each of a fold's rows stands among them, and the budget's share of them as alerts."""
-    order = np.argsort(-score, kind="stable")
+    order = _order(score, seed)
     alert = np.arange(len(rows)) < round(budget * len(rows))
     share = np.searchsorted(np.sort(score), score[order]) / len(rows)  # equal scores stand level
     return pl.DataFrame({"row": rows[order], "share": share, "alert": alert})
 
 
-def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float) -> int:
+def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float, seed: tuple[int, int]) -> int:
     """Events among the budget's share of rows with the highest scores."""
-    return int(outcome[np.argsort(-score, kind="stable")[: round(budget * len(score))]].sum())
+    return int(outcome[_order(score, seed)[: round(budget * len(score))]].sum())
 
 
 def _linear(train: pl.DataFrame, outcome: NDArray[np.int64], asked: pl.DataFrame, schema: Schema | None) -> NDArray[np.float64]:

@@ -104,7 +104,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"steps must be at least 1, however: steps={self.steps}")
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
-        self.n_features_in_ = frame.width
+        self._columns, self.n_features_in_ = frame.columns, frame.width
         self._encoding = Encoding.fit(self.schema_, rows)
         self._layout = Layout.of(self._encoding)
         if not self._layout.value and not self._layout.levels:
@@ -176,6 +176,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         learned = {
             "schema": self.schema_.to_json(),
             "columns": self.n_features_in_,
+            "names": self._columns,
             "encoding": self._encoding,
             "stretch": self._stretch,
             "network": network_state(self._network),
@@ -195,6 +196,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         settings, learned = read_estimator(folder, "CellModel", [Encoding, NumberColumn, CategoryColumn, EncoderConfig])
         model = cls(**settings)
         model.schema_, model.n_features_in_ = Schema.from_json(learned["schema"]), learned["columns"]
+        model._columns = list(learned.get("names", ())) or [column.name for column in model.schema_.columns]
         model._encoding, model._stretch = learned["encoding"], learned["stretch"]
         model._layout = Layout.of(model._encoding)
         with first_weights(0):  # drawn and written over; the user's random numbers stay as they are
@@ -208,7 +210,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _ask(self, X: Any) -> tuple[pl.DataFrame, pl.DataFrame, _Told]:
         check_is_fitted(self, "_network")
-        frame = to_frame(X, [column.name for column in self.schema_.columns])
+        frame = to_frame(X, self._columns)
         rows = self.schema_.conform(frame)
         return frame, rows, self._told(self._encoding.dense(self._encoding.numbers(rows)))
 

@@ -68,15 +68,15 @@ class Calibration:
 
     @classmethod
     def fit(cls, score: Floats, outcome: Ints, slopes: int = 2) -> Calibration:
-        """Fit by penalised maximum likelihood; ``slopes`` is 1 (sigmoid) or 2 (beta)."""
+        """Fit by penalised maximum likelihood; ``slopes`` is 1 (sigmoid) or 2 (beta), and 0 where the score is constant."""
         score = score.clip(-_HUGE, _HUGE)
         centre, scale = float(score.mean()), float(score.std())
-        if scale <= 1e-9 * float(np.abs(score).max()):  # a constant score says nothing, rounding apart
-            scale = max(1.0, abs(centre))
-        up, down = _halves((score - centre) / scale)
         events = float(outcome.sum())
         target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (len(outcome) - events + 2))  # Platt's: no slope runs off
         prevalence = float(target.mean())
+        if scale <= 1e-9 * float(np.abs(score).max()):  # a constant score says nothing, rounding apart, wherever a new one lies
+            return cls(centre, max(1.0, abs(centre)), 0.0, 0.0, float(np.log(prevalence / (1 - prevalence))))
+        up, down = _halves((score - centre) / scale)
         pull = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
 
         def objective(free: Floats) -> tuple[float, Floats]:

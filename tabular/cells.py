@@ -51,8 +51,8 @@ def as_text(series: pl.Series, name: str) -> pl.Series:
         whole = (values == values.round()) & (values.abs() < 2**63)
         texts = pl.when(whole).then(values.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(values.cast(pl.String))
         return pl.select(texts.alias(name)).to_series()
-    if dtype.is_decimal():
-        return series.cast(pl.String)
+    if dtype.is_decimal():  # 3.00 is 3 too, and 1.50 the 1.5 of floats
+        return series.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}").str.strip_suffix(".")
     raise _no_meaning(name, dtype)
 
 

@@ -1,11 +1,13 @@
-"""Tables in and out: Parquet, CSV, Arrow/Feather; frames, lazy frames, arrays. The only place that touches table files."""
+"""Tables in and out: Parquet, CSV, Arrow/Feather; frames, lazy frames, arrays; and one column. The only place that touches table files."""
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,61 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
         array = _objects_to_numbers(array)
     columns = list(names) if names is not None and len(names) == array.shape[1] else [f"x{j}" for j in range(array.shape[1])]
     return pl.DataFrame({name: np.ascontiguousarray(array[:, j]) for j, name in enumerate(columns)})
+
+
+def to_array(values: Any) -> np.ndarray[Any, Any]:
+    """Return values as NumPy reads them, save that a number beside text stays one: NumPy would spell 1 and "1", or NaN and "nan", alike."""
+    if isinstance(values, pl.Series):
+        return values.to_numpy()
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
+        exact = np.asarray(values, dtype=object)
+        return exact if any(not isinstance(value, str | bytes) for value in exact.flat) else array
+    return array
+
+
+def to_series(what: str, values: Any) -> pl.Series:
+    """Turn one column, such as an outcome, into a Series that is null where a value is missing.
+
+    Parameters
+    ----------
+    what : str, what errors call it
+    values : pl.Series or array-like of n values; None, NaN, and what pandas has for missing are missing, among text too
+
+    Raises
+    ------
+    InputError
+        More than one column; text beside something else.
+
+    Examples
+    --------
+    >>> to_series("the outcome", ["dead", float("nan")]).to_list()
+    ['dead', None]
+    """
+    series: pl.Series = values
+    if not isinstance(values, pl.Series) or values.dtype == pl.Object:
+        array = to_array(values)
+        if array.ndim != 1:
+            raise InputError(f"{what} must be one column, however: shape={array.shape}")
+        if array.dtype.kind in "mM":
+            array = array.astype(f"{array.dtype.kind}8[us]")  # a resolution that Polars has
+        series = pl.Series(_one_kind(what, array), strict=False) if array.dtype == object else pl.Series(array)
+    return series.fill_nan(None) if series.dtype.is_float() else series
+
+
+def _one_kind(what: str, array: np.ndarray[Any, Any]) -> list[Any]:
+    items = [value.item() if isinstance(value, np.generic) else value for value in array]
+    items = [None if _is_missing(value) else value for value in items]
+    kinds = sorted({type(value).__name__ for value in items if value is not None})
+    if "str" in kinds and len(kinds) > 1:
+        raise InputError(f"{what} mixes {kinds}: make it one kind first")
+    return items
+
+
+def _is_missing(value: Any) -> bool:
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' own, which needn't be installed
+        return True
+    return isinstance(value, float | Decimal) and math.isnan(value)
 
 
 def _from_foreign_frame(X: Any) -> pl.DataFrame:

@@ -117,7 +117,7 @@ def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
 
     Parameters
     ----------
-    x : (n, t), NaN for missing
+    x : (n, t), NaN for missing; a column without a value is never asked
     outcome : (n,), 0 or 1
     seed : int
     **how
@@ -129,6 +129,9 @@ def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    empty = np.isnan(x).all(axis=0)
+    if empty.any():  # scikit-learn can't cut it into bins; a constant is never split on
+        x = np.where(empty, np.float32(0), x)
     model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **how).fit(x, outcome)
     grown = [stage[0].nodes for stage in model._predictors]
     return _pack(

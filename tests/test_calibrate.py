@@ -119,6 +119,16 @@ def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) 
     assert logistic(calibration.log_odds(np.array([near]))) == pytest.approx([prevalence], abs=1e-3)
 
 
+@pytest.mark.parametrize("slopes", [1, 2])
+@pytest.mark.parametrize("constant", [0.0, 7.3, -1e6])
+def test_a_constant_score_taught_nothing_and_moves_nothing(constant: float, slopes: int) -> None:
+    outcome = (np.arange(30) < 6).astype(np.int64)
+    calibration = Calibration.fit(np.full(30, constant), outcome, slopes)
+    told = calibration.log_odds(np.array([constant, constant + 20, -1e300, 1e300]))
+    prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
+    np.testing.assert_allclose(told, np.full(4, math.log(prevalence / (1 - prevalence))), rtol=1e-12)
+
+
 def test_scores_that_separate_perfectly_stay_finite() -> None:
     score = np.arange(40.0)
     out = Calibration.fit(score, (score > 30).astype(np.int64)).log_odds(np.array([0.0, 30.4, 39.0]))

@@ -9,6 +9,7 @@ import pytest
 import nearward as nw
 from nearward.retrieval.cells import CellModel
 from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.schema import Column
 
 
 def people(n: int, seed: int) -> pl.DataFrame:
@@ -103,3 +104,11 @@ def test_what_it_refuses(model: CellModel) -> None:
         CellModel().fit(pl.DataFrame({"code": [f"c{j % 40}" for j in range(200)]}))
     with pytest.raises(InputError, match="steps must be at least 1"):
         CellModel(steps=0).fit(people(60, 0))
+
+
+def test_an_array_has_the_fitted_frames_columns_whatever_the_schemas_order(tmp_path) -> None:
+    frame = people(200, 0).select("cm", "age")
+    model = CellModel(steps=2, schema=nw.Schema((Column("age"), Column("cm")))).fit(frame)
+    assert model.surprise(frame.to_numpy()).equals(model.surprise(frame))
+    model.save(tmp_path / "m")
+    assert CellModel.load(tmp_path / "m").surprise(frame.to_numpy()).equals(model.surprise(frame))

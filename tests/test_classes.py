@@ -165,6 +165,16 @@ def test_the_frame_has_a_column_a_class(model, fresh) -> None:
         assert ((told[f"low: {name}"] <= told[f"risk: {name}"]) & (told[f"risk: {name}"] <= told[f"high: {name}"])).all()
 
 
+def test_an_id_may_be_called_class() -> None:
+    frame, diagnosis, _ = ward(160, 0)
+    named = frame.with_columns(pl.int_range(pl.len()).alias("class"))
+    schema = nw.Schema.infer(named).with_roles(id="class")
+    model = nw.RiskClassifier(seed=0, folds=2, backbone=None, schema=schema).fit(named, np.where(diagnosis == "mixed", "hypo", diagnosis))
+    told = model.predict_frame(named[:3])
+    assert told["row_id"].to_list() == [0, 1, 2]
+    assert set(told["class"]) <= {"healthy", "hypo", "hyper"}
+
+
 def test_similar_patients_sum_to_the_vote_over_classes(model, fresh) -> None:
     new, diagnosis = fresh[0][:40], ward(700, 0)[1]
     found = model.similar(new, k=None)

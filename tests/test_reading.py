@@ -71,3 +71,12 @@ def test_the_event_is_the_greater_value_or_the_one_that_is_named() -> None:
         read_event(np.array([2, 1, 2]), positive=3)
     with pytest.raises(InputError, match="3 different values"):
         read_event(np.array([0, 1, 2]))
+
+
+def test_an_array_has_the_fitted_frames_columns_whatever_the_schemas_order() -> None:
+    frame = made().drop("ward")
+    reading = Reading.fit(frame, Schema((Column("sofa"), Column("age"))))
+    np.testing.assert_array_equal(reading.dense(frame.to_numpy()), reading.dense(frame))
+    plain = Reading.fit(frame, None)
+    before = Reading(plain.schema, plain.encoding, plain.centre, plain.scale)  # as models saved earlier hold it
+    np.testing.assert_array_equal(before.dense(frame.to_numpy()), plain.dense(frame))

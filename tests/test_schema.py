@@ -185,6 +185,8 @@ def test_a_huge_number_is_not_a_missing_category() -> None:
         (pl.Series([2.5, None]), ["2.5", None]),
         (pl.Series([True, None]), ["true", None]),
         (pl.Series([Decimal("1.5"), None]), ["1.5", None]),
+        (pl.Series([Decimal("3.00"), Decimal("100.00"), Decimal("0.00"), Decimal("1.50"), None]), ["3", "100", "0", "1.5", None]),
+        (pl.Series([Decimal(100), None]), ["100", None]),
         (pl.Series([None, None]), [None, None]),
     ],
 )

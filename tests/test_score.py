@@ -206,6 +206,8 @@ def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
     assert "is one file" in nearward("score", "model", "archive", "--out", "x.parquet", cwd=place, code=2).stderr
     assert "not a size" in nearward("score", "model", "archive", "--out", "x", "--max-memory", "much", cwd=place, code=2).stderr
     assert "plain or meds" in nearward("score", "model", "archive", "--out", "x", "--schema", "omop", cwd=place, code=2).stderr
+    for option in ("--threshold", "--workers", "--shard-rows"):  # 0 is a value too
+        assert "is one file" in nearward("score", "model", "archive/0.parquet", "--out", "x.csv", option, 0, cwd=place, code=2).stderr
     nearward("score", "archive", "archive", "--out", "x", cwd=place, code=3)
     assert not (place / "x").exists()
 

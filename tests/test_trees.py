@@ -58,6 +58,15 @@ def test_boosted_scores_are_scikit_learns_log_odds(missing: float, max_features:
     assert np.ptp(raw) > 1
 
 
+def test_a_column_without_a_value_is_never_asked() -> None:
+    x, outcome = table(2)
+    forest = boosted_trees(np.insert(x, 2, np.nan, axis=1), outcome, seed=5, **BOOSTED)
+    assert 2 not in forest.feature
+    alone = boosted_trees(x, outcome, seed=5, **BOOSTED)
+    filled = np.insert(x, 2, np.random.default_rng(0).normal(size=len(x)), axis=1)  # new rows may have it
+    np.testing.assert_array_equal(forest.scores(filled.astype(np.float32)), alone.scores(x))
+
+
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_extra_trees_scores_are_scikit_learns_shares(missing: float) -> None:
     x, outcome = table(2, missing=missing)

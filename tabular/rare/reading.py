@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.encode import Encoding, Numbers
 from nearward.tabular.errors import InputError
-from nearward.tabular.frame import to_frame
+from nearward.tabular.frame import to_frame, to_series
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
@@ -34,12 +34,14 @@ class Reading:
     schema : str, as JSON
     encoding : Encoding
     centre, scale : (p,), of the encoded columns of the rows it was fitted on
+    columns : names of the fitted frame's columns, which an array's are; of a reading saved without them, the schema's
     """
 
     schema: str
     encoding: Encoding
     centre: Floats
     scale: Floats
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def fit(cls, frame: pl.DataFrame, schema: Schema | None) -> Reading:
@@ -56,12 +58,12 @@ class Reading:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
         encoding = Encoding.fit(schema, rows)
         x = encoding.dense(encoding.numbers(rows))
-        return cls(schema.to_json(), encoding, x.mean(axis=0), np.maximum(x.std(axis=0), _SMALLEST))
+        return cls(schema.to_json(), encoding, x.mean(axis=0), np.maximum(x.std(axis=0), _SMALLEST), tuple(frame.columns))
 
     def conform(self, X: Any) -> pl.DataFrame:
         """Return a frame's (or array's) features as the schema knows them; errors as ``Schema.conform``."""
         schema = Schema.from_json(self.schema)
-        return schema.conform(to_frame(X, [column.name for column in schema.columns]))
+        return schema.conform(to_frame(X, self.columns or [column.name for column in schema.columns]))
 
     def numbers(self, X: Any) -> Numbers:
         """Return values, ranks and codes of n rows."""
@@ -110,7 +112,7 @@ def read_rows(X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, NDArray[Any], 
     Raises
     ------
     InputError
-        Lengths that differ; an outcome or a patient that is missing.
+        Lengths that differ; an outcome or a patient that is missing; text beside numbers.
     """
     frame = to_frame(X)
     outcome = _column("the outcome", y, frame.height)
@@ -133,9 +135,7 @@ def read_event(values: NDArray[Any], positive: Any = None) -> tuple[NDArray[Any]
 
 
 def _column(what: str, values: Any, rows: int) -> pl.Series:
-    series = values if isinstance(values, pl.Series) else pl.Series(np.asarray(values).tolist(), strict=False)
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
+    series = to_series(what, values)
     if len(series) != rows:
         raise InputError(f"{what} has {len(series)} values and the frame {rows} rows")
     if series.null_count():
