@@ -28,6 +28,8 @@ MOST_CELLS = 100
 _MOST_LEVELS = 400
 _ROWS_A_CELL = 15  # fewer, and a cell tells more of its rows than of the column
 _POINTS = 9  # inside a cell: its quantile function, so that skewed cells stay skewed
+_ROWS_A_PIECE = 50  # of that function; with five each, members of a table of 47 columns were told by where exactly in a cell they lie
+_ROWS_A_PIECE_AT_AN_END = 10  # where a straight line would put a long tail's values far out
 _PHYSICAL = (pl.Date, pl.Datetime, pl.Time, pl.Duration)
 
 
@@ -121,9 +123,9 @@ class NumberTokens:
         for gap in np.unique(between):
             inside = rest[between == gap]
             inside = inside[~np.isin(inside, spikes)]
-            points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
+            points += [_quantiles(rows, rows[0] == rest[0] or rows[-1] == rest[-1]) for rows in _parts(inside, share) if len(rows) >= FEWEST]
         if not points:  # so few rows that no five of them lie together
-            points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values)]
+            points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values, True)]
         cells_ = np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))]
         needed = decimals(values)
         most = finest(needed, FEWEST)
@@ -285,8 +287,8 @@ def _parts(rows: Floats, share: float) -> list[Floats]:
     return np.split(rows, np.unique(at[at > 0]))
 
 
-def _quantiles(rows: Floats) -> Floats:
-    """Return nine quantiles of a cell; where rows are few, straight lines between those that five rows each support."""
-    pieces = int(np.clip(len(rows) // FEWEST, 1, _POINTS - 1))
+def _quantiles(rows: Floats, at_an_end: bool) -> Floats:
+    """Return nine quantiles of a cell; straight lines between those that enough rows support."""
+    pieces = int(np.clip(len(rows) // (_ROWS_A_PIECE_AT_AN_END if at_an_end else _ROWS_A_PIECE), 1, _POINTS - 1))
     supported = np.linspace(0, 1, pieces + 1)
     return np.interp(np.linspace(0, 1, _POINTS), supported, np.quantile(rows, supported, method="inverted_cdf"))

@@ -140,7 +140,7 @@ class Synthesizer:
         rules : Rules, optional
             In the place of those that would be mined.
         holdout : pl.DataFrame, optional
-            Rows of other patients to judge by. Without it an eighth of the patients is set aside for that, and not learned from.
+            Rows of other patients to judge by. Without it a fifth of the patients is set aside for that, and not learned from.
         public : Schema, optional
             With ``epsilon``: ranges and levels from a codebook, which cost nothing. A schema inferred from these rows is not public.
 

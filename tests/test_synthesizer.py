@@ -193,7 +193,7 @@ def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     event = train["died"].to_numpy().astype(np.int64)
     without = deal_roles(event, who, 0, critics=False)
     assert len(without["discriminator"]) == 0
-    assert len(without["generator"]) > 0.72 * train.height
+    assert len(without["generator"]) > 0.66 * train.height
     part = deal_roles(event, who, 0)
     assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
     patients = [set(who[part[role]].tolist()) for role in ROLES]
@@ -243,7 +243,7 @@ def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fit
     with pytest.raises(MissingColumns, match="died"):
         fitted.sample(5, where={"dieed": 1})
     with pytest.raises(InputError, match="no learned row"):
-        fitted.sample(5, where={"age": 18, "died": 1, "lactate": 6.0, "ward": "surgical"})
+        fitted.sample(5, where={"age": 18, "died": 1, "lactate": 5.5, "ward": "surgical"})
     with pytest.raises(InputError, match="at least 1"):
         fitted.sample(0)
 
