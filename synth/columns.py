@@ -123,7 +123,8 @@ class NumberTokens:
         for gap in np.unique(between):
             inside = rest[between == gap]
             inside = inside[~np.isin(inside, spikes)]
-            points += [_quantiles(rows, rows[0] == rest[0] or rows[-1] == rest[-1]) for rows in _parts(inside, share) if len(rows) >= FEWEST]
+            parts = [rows for rows in _parts(inside, share) if len(rows) >= FEWEST]
+            points += [_quantiles(rows, rows[0] == rest[0] or rows[-1] == rest[-1]) for rows in parts]
         if not points:  # so few rows that no five of them lie together
             points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values, True)]
         cells_ = np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))]
