@@ -190,13 +190,14 @@ class NumberTokens:
         left = place.astype(np.int64).clip(0, _POINTS - 2)
         start, end = self.points[cell, left], self.points[cell, left + 1]
         value = start + (end - start) * (place - left)
-        spread = self.points[cell, 0] < self.points[cell, -1]
+        low, high = self.points[cell, 0], self.points[cell, -1]
+        spread = low < high
         if self.grid is not None:
-            value = np.where(spread, self.grid.snap(value), self.points[cell, 0])
+            value = np.where(spread, self.grid.snap(value), low)
         if self.precision is not None:
-            coarser = self.precision.rounded(value, cell, inside)
-            value = np.where(spread & (coarser >= self.points[cell, 0]) & (coarser <= self.points[cell, -1]), coarser, value)
-        return np.where(tokens == 0, np.nan, value.clip(self.points[cell, 0], self.points[cell, -1]))
+            coarser = self.precision.rounded(value, cell, inside, low, high)
+            value = np.where(spread & (coarser >= low) & (coarser <= high), coarser, value)
+        return np.where(tokens == 0, np.nan, value.clip(low, high))
 
     def write(self, values: Floats, dtype: pl.DataType) -> pl.Series:
         """Return numbers as a column of the dtype that was read."""
