@@ -117,7 +117,7 @@ def learn(
         Called with a few words after each piece of work.
     """
     seen = dealt.rows("generator")
-    tokens = Tokens.fit(seen, protect=dealt.outcome)
+    tokens = Tokens.fit(seen, dealt.outcome, dealt.patients("generator"))
     coded, place = tokens.encode(seen), tokens.place
     tick("tokens")
     if rules is None:

@@ -165,3 +165,12 @@ def test_a_patient_more_changes_nobody_elses_part() -> None:
     assert 0.77 < len(alone["generator"]) / 5000 < 0.83
     assert not np.array_equal(alone["generator"], deal_alone(None, 5000, 0)["generator"])  # by lot, not by the row's number
     assert len(deal_alone(names, 1000, 0, judged=False)["generator"]) == 1000
+
+
+def test_decimals_under_a_budget_keep_their_fractions() -> None:
+    frame = visits(4000, 5).drop("dbp", "sbp")
+    value = np.random.default_rng(0).gamma(9, 0.13, 4000).round(2)
+    frame = frame.with_columns(creatinine=pl.Series(value).cast(pl.Decimal(6, 2)))
+    made = nw.Synthesizer(epsilon=8.0).fit(frame, outcome="died", groups="patient").sample(2000)
+    assert made["creatinine"].dtype == pl.Decimal(6, 2)
+    assert (made["creatinine"].cast(pl.Float64) % 1 != 0).mean() > 0.9
