@@ -51,9 +51,9 @@ class NetworkConfig:
         Examples
         --------
         >>> [NetworkConfig.for_rows(rows).width for rows in (200, 5_500, 14_000, 100_000)]
-        [32, 64, 104, 128]
+        [32, 64, 128, 128]
         """
-        width = int(np.clip(8 * round(0.11 * rows**0.5), 32, 128))
+        width = int(np.clip(8 * round(0.0125 * rows**0.75), 32, 128))
         return cls(width=width, hidden=2 * width)
 
 
