@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_MANY = 10_000  # rows learned from, which hide each other
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -54,7 +56,7 @@ class NetworkConfig:
         [32, 64, 128, 128]
         """
         width = int(np.clip(8 * round(0.0125 * rows**0.75), 32, 128))
-        return cls(width=width, hidden=2 * width)
+        return cls(width=width, hidden=2 * width, forgotten=0.1 if rows < _MANY else 0.0)
 
 
 class Network(nn.Module):
