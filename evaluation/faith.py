@@ -22,6 +22,7 @@ from nearward.evaluation.heterogeneity import Heterogeneity, heterogeneity
 from nearward.evaluation.inference import inference
 from nearward.evaluation.linkability import linkability
 from nearward.evaluation.membership import Membership, membership
+from nearward.evaluation.overlap import Overlap, overlap
 from nearward.evaluation.residual import Guesses
 from nearward.evaluation.singling_out import singling_out
 from nearward.evaluation.tables import Frame, Tables, read_tables
@@ -232,7 +233,7 @@ def faith_card(
     components = {
         "F": _gated("F", "Fidelity", like.score, gates.fidelity, gates),
         "A": _gated("A", "Adherence", kept.score, gates.adherence, gates, "no rule holds in train: give rules="),
-        "I": _worse(_inference(told, gates), found.get("steered"), everybody is not tables, gates),
+        "I": _unseen(_worse(_inference(told, gates), found.get("steered"), everybody is not tables, gates), overlap(everybody)),
         "T": _gated("T", "Task utility", useful.score, gates.utility, gates, "real rows teach nothing certain about the outcome"),
         "H": _gated("H", "Heterogeneity", various.score, gates.heterogeneity, gates, "no class or stratum is large enough"),
     }
@@ -297,6 +298,14 @@ def _worse(learned: Component, steered: Membership | None, asked: bool, gates: G
     if rank[other.status] <= rank[learned.status]:
         return learned
     return replace(other, why=f"patients that steered the generator: {other.why}")
+
+
+def _unseen(found: Component, shared: Overlap) -> Component:
+    """Let nobody pass by a holdout that was not unseen: attackers cannot tell members from themselves. A leak found even so stays one."""
+    if found.status == "failed" or not shared.proven:
+        return found
+    why = f"the holdout repeats rows of train: {shared.found} different rows are in both, {shared.expected:.0f} would be by chance"
+    return replace(found, estimate=None, status="not measurable", why=why)
 
 
 def _shown(estimate: Estimate | None) -> str:

@@ -67,6 +67,14 @@ def as_json(card: FaithCard) -> dict[str, Any]:
     }
 
 
+def for_readers(card: FaithCard) -> dict[str, Any]:
+    """Return the card as ``as_json`` does, for those who may not see real rows: of each rule its kind, its source and its numbers.
+
+    Bounds and levels of mined rules are values of patients.
+    """
+    return as_json(card) | {"adherence": {"rules": _rows(card.adherence.rates.drop("rule"))}}
+
+
 def _told(found: Membership) -> dict[str, Any]:
     return {"flagged": found.flagged, "judged": found.judged, "attacks": _rows(found.attacks)}
 

@@ -14,7 +14,7 @@ import polars as pl
 from nearward import __version__
 from nearward.audit import Audit, AuditRows, audit
 from nearward.evaluation.faith import Gates
-from nearward.evaluation.faith_page import as_json
+from nearward.evaluation.faith_page import for_readers
 from nearward.synth.stamp import check_ending, table_hash, write_stamped
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules import Rules
@@ -103,7 +103,7 @@ def export_table(
         "schema": json.loads(_shareable(schema).to_json()),
         "sampled_prior": None if verdict is None else {name: dataclasses.asdict(share) for name, share in verdict.prior.items()},
         "rules": _rules(rules, verdict) | {"share of rows drawn again": (about or {}).get("drawn_again")},
-        "audit": None if verdict is None else as_json(verdict.card),
+        "audit": None if verdict is None else for_readers(verdict.card),
         "passed": not missed,
         "missed": missed,
         "accepted_risk": {"reason": accept_risk.strip(), "missed": missed} if accept_risk is not None and missed else None,
@@ -131,7 +131,8 @@ def sample_and_audit(
     seed : int, optional
         Of the sample and the audit; the generator's own by default.
     rows : AuditRows, optional
-        Real rows to judge by, in the place of those that the generator keeps.
+        Real rows to judge by. Where the generator keeps rows, only the holdout of these is taken: what it learned from and was steered
+        by is not the caller's to say.
     gates : Gates, optional
     progress : callable, optional
         Called twice, with a word.
@@ -139,7 +140,8 @@ def sample_and_audit(
     seed = generator.seed if seed is None else seed
     table = generator.sample(n, seed=seed)
     progress("sampled")
-    by = rows if rows is not None else generator.audit_rows
+    held = generator.audit_rows
+    by = rows if held is None else held if rows is None else dataclasses.replace(held, holdout=rows.holdout)
     verdict = None if by is None else audit(table, by, generator.rules, gates, seed)
     progress("audited")
     return table, verdict
@@ -211,10 +213,11 @@ def describe(generator: Generator, seed: int | None) -> dict[str, Any]:
 
 
 def _rules(rules: Rules | None, verdict: Audit | None) -> dict[str, Any]:
-    if rules is None or not len(rules):
+    hard = Rules() if rules is None else rules.enforced
+    if not len(hard):
         return {"hard": 0, "listed": None, "rows that break one": None}
     broken = None if verdict is None or verdict.broken is None else dataclasses.asdict(verdict.broken)
-    return {"hard": len(rules), "listed": to_yaml(rules), "rows that break one": broken}
+    return {"hard": len(hard), "listed": to_yaml(hard), "rows that break one": broken}
 
 
 def _shareable(schema: Schema) -> Schema:

@@ -21,7 +21,9 @@ def export(
     train: Annotated[
         Path | None, typer.Option(help="What the generator learned from, where its folder holds no rows.", show_default=False)
     ] = None,
-    holdout: Annotated[Path | None, typer.Option(help="Real rows that it never saw.", show_default=False)] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that it never saw, in the place of those in its folder.", show_default=False)
+    ] = None,
     accept_risk: Annotated[
         str | None, typer.Option(help="Why the table may leave although it did not pass; kept in the file.", show_default=False)
     ] = None,
@@ -87,12 +89,19 @@ def _load(folder: Path) -> Generator:
 
 
 def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:
+    from dataclasses import replace
+
     from nearward.audit import AuditRows
     from nearward.tabular.errors import InputError
     from nearward.tabular.frame import read_table
 
     if train is None and holdout is None:
         return None
+    held: AuditRows | None = model.audit_rows
+    if held is not None:
+        if train is not None or holdout is None:
+            raise InputError("--train: the generator's folder holds the rows that it learned from, and no others count; leave it out")
+        return replace(held, holdout=read_table(holdout))
     if train is None or holdout is None:
         raise InputError("--train and --holdout come together: what the generator learned from, and real rows that it never saw")
     return AuditRows(read_table(train), read_table(holdout), model.outcome, model.positive, model.groups)

@@ -27,7 +27,7 @@ def fit(
     positive: Annotated[str | None, typer.Option(help="The rare outcome.", show_default="the rarer value")] = None,
     rules: Annotated[Path | None, typer.Option(help="Rules file in the place of mined rules.", show_default=False)] = None,
     holdout: Annotated[
-        Path | None, typer.Option(help="Table of other patients to judge by; by default an eighth is set aside.", show_default=False)
+        Path | None, typer.Option(help="Table of other patients to judge by; by default a fifth is set aside.", show_default=False)
     ] = None,
     optimiser: Annotated[str, typer.Option(help="What listens to the critics: none, tilt, awr or ppo.")] = "none",
     target: Annotated[

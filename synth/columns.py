@@ -1,8 +1,8 @@
-"""One column as tokens and back: cells of numbers and levels of categories, each of them shared by five rows or more.
+"""One column as tokens and back: cells of numbers and levels of categories, each of them shared by five patients or more.
 
 Token 0 is a missing value in every column. A number's other tokens are cells in the order of their values: single values that many rows
 have (0, a detection limit) and ranges between them. A value is drawn back inside its cell and put onto the column's own grid, so that
-whole numbers stay whole. A category's other tokens are its levels, commonest first, and RARE for all that fewer than five rows have.
+whole numbers stay whole. A category's other tokens are its levels, commonest first, and RARE for all that fewer than five patients have.
 
 Letters: n rows, k cells, p points inside a cell.
 """
@@ -22,13 +22,15 @@ from nearward.tabular.errors import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEWEST = 5  # rows behind every published value, bound and level
+FEWEST = 5  # patients behind every published value, bound and level
 RARE = "RARE"
 MOST_CELLS = 100
 _MOST_LEVELS = 400
 _ROWS_A_CELL = 15  # fewer, and a cell tells more of its rows than of the column
 _POINTS = 9  # inside a cell: its quantile function, so that skewed cells stay skewed
-_PHYSICAL = (pl.Date, pl.Datetime, pl.Time, pl.Duration)
+_ROWS_A_PIECE = 50  # of that function; with five each, members of a table of 47 columns were told by where exactly in a cell they lie
+_ROWS_A_PIECE_AT_AN_END = 10  # where a straight line would put a long tail's values far out
+_PHYSICAL = (pl.Date, pl.Datetime, pl.Duration)
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,20 @@ class NumberTokens:
     precision: Precision | None = None
 
     @classmethod
-    def fit(cls, series: pl.Series, protect: bool = False) -> NumberTokens:
+    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> NumberTokens:
         """Cut a column's values into cells.
 
         Parameters
         ----------
         series : n values
+            Where fewer than ten patients have any, none is published: all cells are written as missing.
         protect : bool
             Each value is a cell of its own however few rows have it: for outcomes, which no protection may delete.
+        patient : (n,), optional
+            Patient numbers: one value of each, drawn by lot, is looked at, so that nobody counts five times.
         """
-        values = np.sort(_physical(series).drop_nulls().to_numpy())
-        if len(values) == 0:
+        values = np.sort(physical(series if patient is None or protect else _one_each(series, patient)).drop_nulls().to_numpy())
+        if len(values) < (1 if protect else 2 * FEWEST):
             return cls(series.name, np.zeros((0, _POINTS)), None)
         different, count = np.unique(values, return_counts=True)
         cells = int(np.clip(len(values) // _ROWS_A_CELL, 8, MOST_CELLS))
@@ -121,9 +126,10 @@ class NumberTokens:
         for gap in np.unique(between):
             inside = rest[between == gap]
             inside = inside[~np.isin(inside, spikes)]
-            points += [_quantiles(rows) for rows in _parts(inside, share) if len(rows) >= FEWEST]
+            parts = [rows for rows in _parts(inside, share) if len(rows) >= FEWEST]
+            points += [_quantiles(rows, rows[0] == rest[0] or rows[-1] == rest[-1]) for rows in parts]
         if not points:  # so few rows that no five of them lie together
-            points = [_quantiles(values[edge : len(values) - edge] if len(values) > 2 * edge else values)]
+            points = [_quantiles(values[edge : len(values) - edge], True)]
         cells_ = np.stack(points)[np.lexsort((np.stack(points)[:, -1], np.stack(points)[:, 0]))]
         needed = decimals(values)
         most = finest(needed, FEWEST)
@@ -156,7 +162,7 @@ class NumberTokens:
 
     def numbers(self, series: pl.Series) -> Floats:
         """Read a column as numbers (n,), NaN for missing."""
-        return np.asarray(_physical(series).to_numpy(), dtype=np.float64)
+        return np.asarray(physical(series).to_numpy(), dtype=np.float64)
 
     def encode(self, series: pl.Series) -> Ints:
         """Return the token of each value (n,): its cell, or the nearest where it lies between two."""
@@ -187,19 +193,21 @@ class NumberTokens:
         left = place.astype(np.int64).clip(0, _POINTS - 2)
         start, end = self.points[cell, left], self.points[cell, left + 1]
         value = start + (end - start) * (place - left)
-        spread = self.points[cell, 0] < self.points[cell, -1]
+        low, high = self.points[cell, 0], self.points[cell, -1]
+        spread = low < high
         if self.grid is not None:
-            value = np.where(spread, self.grid.snap(value), self.points[cell, 0])
+            value = np.where(spread, self.grid.snap(value), low)
         if self.precision is not None:
-            coarser = self.precision.rounded(value, cell, inside)
-            value = np.where(spread & (coarser >= self.points[cell, 0]) & (coarser <= self.points[cell, -1]), coarser, value)
-        return np.where(tokens == 0, np.nan, value.clip(self.points[cell, 0], self.points[cell, -1]))
+            coarser = self.precision.rounded(value, cell, inside, low, high)
+            value = np.where(spread & (coarser >= low) & (coarser <= high), coarser, value)
+        return np.where(tokens == 0, np.nan, value.clip(low, high))
 
     def write(self, values: Floats, dtype: pl.DataType) -> pl.Series:
         """Return numbers as a column of the dtype that was read."""
         series = pl.Series(self.name, values).fill_nan(None)
         if isinstance(dtype, _PHYSICAL):
-            return series.round().cast(pl.Int64).cast(pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype)
+            whole = series.round().cast(pl.Int64)
+            return whole.cast(pl.Int32 if dtype == pl.Date else _as_read(dtype)).cast(dtype)
         return (series.round() if dtype.is_integer() else series).cast(dtype)
 
 
@@ -211,7 +219,7 @@ class LevelTokens:
     ----------
     name : str
     levels : tuple of str
-        Those that five rows have, commonest first, 400 at most.
+        Those that five patients have, commonest first, 400 at most.
     rare : int
         How many rows had another.
     """
@@ -221,11 +229,13 @@ class LevelTokens:
     rare: int
 
     @classmethod
-    def fit(cls, series: pl.Series, protect: bool = False) -> LevelTokens:
-        """Count a column's levels; ``protect`` keeps each, however few rows have it."""
-        counted = as_text(series, series.name).drop_nulls().alias("level").value_counts(name="rows")
+    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> LevelTokens:
+        """Count a column's levels; ``protect`` keeps each, however few patients (numbers, (n,); else each row is one) have it."""
+        who = pl.Series("patient", np.arange(len(series)) if patient is None else patient)
+        cells = pl.DataFrame([as_text(series, series.name).alias("level"), who]).drop_nulls()
+        counted = cells.group_by("level").agg(rows=pl.len(), patients=pl.col("patient").n_unique())
         counted = counted.sort(["rows", "level"], descending=[True, False])
-        kept = counted if protect else counted.filter(pl.col("rows") >= FEWEST).head(_MOST_LEVELS)
+        kept = counted if protect else counted.filter(pl.col("patients") >= FEWEST).head(_MOST_LEVELS)
         return cls(series.name, tuple(kept.get_column("level").to_list()), int(counted["rows"].sum()) - int(kept["rows"].sum()))
 
     @property
@@ -244,20 +254,25 @@ class LevelTokens:
         return np.where(text.is_null().to_numpy(), 0, coded).astype(np.int64)
 
     def write(self, tokens: Ints, dtype: pl.DataType) -> pl.Series:
-        """Return tokens as a column of the dtype that was read; an Enum that has no level RARE holds a missing value there."""
+        """Return tokens as a column of the dtype that was read.
+
+        An Enum keeps the categories that are published, since it travels with all of its own: a category that one patient has is one of
+        them. Where RARE is none of them, such a value is missing.
+        """
         names = [None, *self.levels, RARE]
         if dtype == pl.Boolean:
             return pl.Series(self.name, [None, *(level == "true" for level in self.levels), None], dtype=pl.Boolean).gather(tokens)
-        if isinstance(dtype, pl.Enum) and RARE not in dtype.categories:
-            names[-1] = None
+        if isinstance(dtype, pl.Enum):
+            dtype = pl.Enum([level for level in dtype.categories if level == RARE or level in self.levels])
+            names[-1] = RARE if RARE in dtype.categories else None
         return pl.Series(self.name, names, dtype=pl.String).cast(dtype).gather(tokens)
 
 
 ColumnTokens = NumberTokens | LevelTokens
 
 
-def fit_column(series: pl.Series, protect: bool = False) -> ColumnTokens:
-    """Choose the tokens of a column by its dtype.
+def fit_column(series: pl.Series, protect: bool = False, patient: Ints | None = None) -> ColumnTokens:
+    """Choose the tokens of a column by its dtype; ``patient`` (n,) are patient numbers, each row is one without them.
 
     Raises
     ------
@@ -266,16 +281,37 @@ def fit_column(series: pl.Series, protect: bool = False) -> ColumnTokens:
     """
     dtype = series.dtype
     if dtype.is_numeric() or isinstance(dtype, _PHYSICAL) or dtype == pl.Null:
-        return NumberTokens.fit(series, protect)
-    return LevelTokens.fit(series, protect)
+        return NumberTokens.fit(series, protect, patient)
+    return LevelTokens.fit(series, protect, patient)
 
 
-def _physical(series: pl.Series) -> pl.Series:
+def physical(series: pl.Series) -> pl.Series:
+    """Return numbers, dates and times as numbers; nanoseconds as microseconds, since whole floating-point numbers end at 2^53.
+
+    Raises
+    ------
+    InputError
+        Whole numbers above that; infinite values.
+    """
     if isinstance(series.dtype, _PHYSICAL):
-        return series.to_physical().cast(pl.Float64)
+        return series.cast(_as_read(series.dtype)).to_physical().cast(pl.Float64)
     if series.dtype.is_integer() and len(series) and abs(int(series.drop_nulls().abs().max() or 0)) > 2**53:  # type: ignore[arg-type]
         raise InputError(f"column {series.name!r} holds whole numbers above 2^53: if they name rows or patients, drop the column")
     return as_number(series, series.name)
+
+
+def _as_read(dtype: pl.DataType) -> pl.DataType:
+    """Return the dtype in whose units a date or time is read."""
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        return pl.Datetime("us", dtype.time_zone)
+    return pl.Duration("us") if isinstance(dtype, pl.Duration) and dtype.time_unit == "ns" else dtype
+
+
+def _one_each(series: pl.Series, patient: Ints) -> pl.Series:
+    """Return one value of each patient, drawn by lot."""
+    cells = pl.DataFrame([series.alias("value"), pl.Series("patient", patient)]).drop_nulls()
+    drawn = cells[np.random.default_rng(0).permutation(cells.height)]
+    return drawn.unique("patient", keep="first", maintain_order=True).get_column("value").alias(series.name)
 
 
 def _parts(rows: Floats, share: float) -> list[Floats]:
@@ -285,8 +321,8 @@ def _parts(rows: Floats, share: float) -> list[Floats]:
     return np.split(rows, np.unique(at[at > 0]))
 
 
-def _quantiles(rows: Floats) -> Floats:
-    """Return nine quantiles of a cell; where rows are few, straight lines between those that five rows each support."""
-    pieces = int(np.clip(len(rows) // FEWEST, 1, _POINTS - 1))
+def _quantiles(rows: Floats, at_an_end: bool) -> Floats:
+    """Return nine quantiles of a cell; straight lines between those that enough rows support."""
+    pieces = int(np.clip(len(rows) // (_ROWS_A_PIECE_AT_AN_END if at_an_end else _ROWS_A_PIECE), 1, _POINTS - 1))
     supported = np.linspace(0, 1, pieces + 1)
     return np.interp(np.linspace(0, 1, _POINTS), supported, np.quantile(rows, supported, method="inverted_cdf"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from nearward.tabular.errors import RuleError
+from nearward.tabular.errors import RuleError, did_you_mean
 from nearward.tabular.rules import Depends, Domain, Implies, Linear, Order, Range, Rule, Rules
 
 _Bound = tuple[float, tuple[Rule, ...]]
@@ -28,6 +28,17 @@ def refuse_contradictions(rules: Rules) -> None:
     """
     for found in _contradictions(rules):
         raise RuleError(f"rules contradict each other: {' / '.join(dict.fromkeys(map(str, found)))}")
+
+
+def refuse_strangers(rules: Rules, columns: Sequence[str]) -> None:
+    """Refuse rules that speak of other columns.
+
+    Raises
+    ------
+    RuleError
+    """
+    if unknown := sorted({name for rule in rules for name in rule.columns} - set(columns)):
+        raise RuleError(f"rules speak of columns that the table does not have: {unknown}. {did_you_mean(unknown, columns)}")
 
 
 def _contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:

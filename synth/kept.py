@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.columns import Grid, LevelTokens, NumberTokens
-from nearward.synth.contradictions import refuse_contradictions
+from nearward.synth.contradictions import refuse_contradictions, refuse_strangers
 from nearward.synth.ledger import Ledger
 from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.policy import Policy
@@ -19,7 +19,7 @@ from nearward.synth.roles import AuditRows
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens
 from nearward.tabular.artefact import Arrays, pack, read_model, unpack, write_model
-from nearward.tabular.errors import ArtefactError, RuleError, did_you_mean
+from nearward.tabular.errors import ArtefactError
 from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
 from nearward.tabular.trees import Forest
 
@@ -76,9 +76,6 @@ def restored(kind: type, folder: str | Path) -> Any:
     train, holdout, steered = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1, 2))
     model._schema = train.schema
     model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups, steered if steered.height else None)
-    names = list(model._tokens.place)
-    unknown = sorted({name for rule in model.rules for name in rule.columns} - set(names))
-    if unknown:
-        raise RuleError(f"rules speak of columns that the table does not have: {unknown}. {did_you_mean(unknown, names)}")
+    refuse_strangers(model.rules, list(model._tokens.place))
     refuse_contradictions(model.rules)
     return model

@@ -19,6 +19,7 @@ from nearward.synth.columns import NumberTokens
 from nearward.synth.discover import discover
 from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.ledger import Ledger
+from nearward.synth.network import NetworkConfig
 from nearward.synth.outcome_trees import OutcomeTrees
 from nearward.synth.outcomes import counts, declared
 from nearward.synth.policy import FREE, OnlySeen, Policy
@@ -116,7 +117,7 @@ def learn(
         Called with a few words after each piece of work.
     """
     seen = dealt.rows("generator")
-    tokens = Tokens.fit(seen, protect=dealt.outcome)
+    tokens = Tokens.fit(seen, dealt.outcome, dealt.patients("generator"))
     coded, place = tokens.encode(seen), tokens.place
     tick("tokens")
     if rules is None:
@@ -127,7 +128,8 @@ def learn(
     outcome = place[dealt.outcome]
     order = after_terms(writing_order(told, outcome), rules.enforced, place)
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-    policy = Policy(tokens.sizes, [isinstance(column, NumberTokens) for column in tokens.columns], order, rows)
+    ordered = [isinstance(column, NumberTokens) for column in tokens.columns]
+    policy = Policy(tokens.sizes, ordered, order, rows, NetworkConfig.for_rows(len(coded)))
     held, judges = (tokens.encode(dealt.rows(role)) for role in ("discriminator", "rules"))
     account: dict[str, Any] = {"policy": policy.fit(coded, held if len(held) else judges, seed, tick=tick)}
     rare = rare_token(tokens, dealt.outcome, dealt.positive, dealt.body.schema)

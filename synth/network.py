@@ -16,8 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+_MANY = 10_000  # rows learned from, which hide each other
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,27 @@ class NetworkConfig:
     blocks : int
     dropout : float
         Of a block's hidden units: rows are thousands, not millions.
+    forgotten : float
+        Of the cells that are summed up, in training: what only many cells together tell is who the row is.
     """
 
     width: int = 128
     hidden: int = 256
     blocks: int = 2
     dropout: float = 0.2
+    forgotten: float = 0.1
+
+    @classmethod
+    def for_rows(cls, rows: int) -> NetworkConfig:
+        """Choose the size by how many rows there are to learn from: what is wider than they bear remembers them.
+
+        Examples
+        --------
+        >>> [NetworkConfig.for_rows(rows).width for rows in (200, 5_500, 14_000, 100_000)]
+        [32, 64, 128, 128]
+        """
+        width = int(np.clip(8 * round(0.0125 * rows**0.75), 32, 128))
+        return cls(width=width, hidden=2 * width, forgotten=0.1 if rows < _MANY else 0.0)
 
 
 class Network(nn.Module):
@@ -54,7 +72,7 @@ class Network(nn.Module):
     def __init__(self, sizes: Sequence[int], smooth: Sequence[Tensor], config: NetworkConfig) -> None:
         super().__init__()
         w = config.width
-        self.sizes = list(sizes)
+        self.sizes, self.forgotten = list(sizes), config.forgotten
         parts = list(zip(sizes, smooth, strict=True))
         self.enter = nn.ModuleList(nn.Linear(s.shape[1], w, bias=False) if s.shape[1] else nn.Embedding(n, w) for n, s in parts)
         self.scale = nn.Embedding(len(sizes), w)
@@ -111,6 +129,8 @@ class Network(nn.Module):
         (b, d, w)
         """
         embedded = torch.stack([self.embed(j, tokens[:, j]) for j in range(len(self.sizes))], dim=1)  # (b, d, w)
+        if self.training:
+            embedded = embedded * (torch.rand(tokens.shape, device=tokens.device) >= self.forgotten).unsqueeze(-1)
         before = embedded.cumsum(dim=1) - embedded
         conditions = embedded * given.unsqueeze(-1)
         after = conditions.sum(dim=1, keepdim=True) - conditions.cumsum(dim=1)

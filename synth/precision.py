@@ -73,14 +73,18 @@ class Precision:
         some = rows + _PRIOR * column / column.sum()
         return cls(_chances(some.cumsum(axis=1) / some.sum(axis=1, keepdims=True), step))
 
-    def rounded(self, values: Floats, cell: Ints, inside: Floats) -> Floats:
-        """Round values of these cells (n,); the far digits of ``inside`` (n,), which says where in the cell they lie, choose how."""
+    def rounded(self, values: Floats, cell: Ints, inside: Floats, low: Floats, high: Floats) -> Floats:
+        """Round values of these cells (n,) to what lies nearest between ``low`` and ``high`` (n,), and outside where nothing does.
+
+        The far digits of ``inside`` (n,), which says where in the cell they lie, choose how many decimals.
+        """
         lot = (inside * 99_991) % 1
         places = (lot[:, None] >= self.chance.cumsum(axis=1)[cell, :-1]).sum(axis=1)
         result = values.copy()
         for one in range(self.chance.shape[1] - 1):
             at = places == one
-            result[at] = np.round(values[at], one)
+            least, most = np.ceil(low[at] * 10.0**one - 1e-9), np.floor(high[at] * 10.0**one + 1e-9)
+            result[at] = np.round(np.round(values[at] * 10.0**one).clip(least, most) / 10.0**one, one)
         return result
 
 

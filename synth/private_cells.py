@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import ColumnTokens, Grid, LevelTokens, NumberTokens
+from nearward.synth.columns import ColumnTokens, Grid, LevelTokens, NumberTokens, physical
 from nearward.synth.ledger import FEWEST_ROWS
 from nearward.synth.mechanisms import Mechanisms
 from nearward.synth.tokens import Tokens
@@ -93,8 +93,9 @@ def private_cells(
         raise _too_few(rows, frame.width, len(numbers))
     for name in numbers:
         column = frame.get_column(name)
-        x = (column.to_physical() if column.dtype.is_temporal() else as_number(column, name)).cast(pl.Float64).to_numpy()
-        whole = not column.dtype.is_float() or _is_whole(x, tell, rho * _SPLIT["whole"] / len(numbers), name)
+        x = (physical(column) if column.dtype.is_temporal() else as_number(column, name)).cast(pl.Float64).to_numpy()
+        counted = column.dtype.is_integer() or column.dtype.is_temporal()
+        whole = counted or _is_whole(x, tell, rho * _SPLIT["whole"] / len(numbers), name)
         if name in open_ranges:
             ranges = _ranges(x, whole, tell, rho * _SPLIT["ranges"] / len(open_ranges), name)
         else:

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
 JUDGES = ("utility", "privacy")  # what an audit calls holdout
 STEERING = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
-_FIFTIETHS = {"generator": 35, "discriminator": 6, "rules": 3, "utility": 3, "privacy": 3}
+_FIFTIETHS = {"generator": 31, "discriminator": 6, "rules": 3, "utility": 5, "privacy": 5}
 _JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
 
 
@@ -51,7 +51,7 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     --------
     >>> parts = deal_roles(np.tile([0, 0, 0, 1], 100), None, seed=0)
     >>> {role: len(rows) for role, rows in parts.items()}
-    {'generator': 280, 'discriminator': 48, 'rules': 24, 'utility': 24, 'privacy': 24}
+    {'generator': 248, 'discriminator': 48, 'rules': 24, 'utility': 40, 'privacy': 40}
     """
     shares = dict(_FIFTIETHS if judged else _JUDGED_ELSEWHERE)
     if not critics:

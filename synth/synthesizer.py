@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nearward.synth.columns import NumberTokens
 from nearward.synth.conditions import Conditions, read_conditions
-from nearward.synth.contradictions import refuse_contradictions
+from nearward.synth.contradictions import refuse_contradictions, refuse_strangers
 from nearward.synth.enforce import Keeper
 from nearward.synth.improve import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.kept import restored, save
@@ -37,7 +37,7 @@ from nearward.synth.roles import JUDGES, STEERING, AuditRows, deal_alone, deal_r
 from nearward.synth.rulebook import RuleBook
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens, warn_of_names
-from nearward.tabular.errors import InputError, MissingColumns, RuleError
+from nearward.tabular.errors import InputError, MissingColumns, RuleError, SharedPatients
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
 from nearward.tabular.schema import Schema
@@ -47,6 +47,7 @@ Ints = NDArray[np.int64]
 
 _TURNS = 60  # in which rows that break a rule all the same are drawn again
 _IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
+_FIRST_PATIENT = 10**15  # synthetic patients' whole numbers come after it: nobody's own
 
 
 class Synthesizer:
@@ -134,13 +135,13 @@ class Synthesizer:
         train : n rows
         outcome : str
         groups : str, optional
-            Column that names patients: it is not learned, and synthetic rows get fresh ones.
+            Column that names patients: it is not learned, and synthetic rows get fresh ones, as text or as whole numbers (Int64).
         positive : value, optional
             The rare outcome; by default the rarer value.
         rules : Rules, optional
             In the place of those that would be mined.
         holdout : pl.DataFrame, optional
-            Rows of other patients to judge by. Without it an eighth of the patients is set aside for that, and not learned from.
+            Rows of other patients to judge by. Without it a fifth of the patients is set aside for that, and not learned from.
         public : Schema, optional
             With ``epsilon``: ranges and levels from a codebook, which cost nothing. A schema inferred from these rows is not public.
 
@@ -158,13 +159,16 @@ class Synthesizer:
         if public is not None and self.epsilon is None:
             raise InputError("public= declares what need not be paid for: it goes with epsilon")
         refuse_contradictions(rules or Rules())
+        refuse_strangers(rules or Rules(), [name for name in frame.columns if name != groups])
+        _refuse_unusable(frame, groups)
+        judges = None if holdout is None else _alike(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
-        self.positive, event = rare_event(frame.get_column(outcome), positive)
+        self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
         with one_thread():  # sums come out the same whatever the number of cores
-            return self._fitted(frame, event, rules, None if holdout is None else _alike(to_frame(holdout), frame), public)
+            return self._fitted(frame, event, rules, judges, public)
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
-        """Draw rows with the columns, dtypes and order of the table that was learned.
+        """Draw rows with the columns, dtypes and order of the table that was learned; an Enum has its published categories only.
 
         Parameters
         ----------
@@ -301,16 +305,15 @@ class Synthesizer:
                 values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)
-        return made.with_columns(pl.repeat(one[0], n, dtype=one.dtype, eager=True).alias(one.name) for one in asked.values)
+        return made.with_columns(pl.lit(one[0], one.dtype).cast(made.schema[one.name]).alias(one.name) for one in asked.values)
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
-        """Give each row a patient of its own, in the patients' column and dtype."""
+        """Give each row a patient of its own: names that no real one has, whole numbers where they had these, else text."""
         if self.groups is None:
             return made
         number = pl.int_range(1, made.height + 1, eager=True)
-        dtype = self._schema[self.groups]
-        fresh = number if dtype.is_numeric() else "synthetic-" + number.cast(pl.String)
-        return made.with_columns(fresh.cast(dtype).alias(self.groups)).select(self._schema.names())
+        fresh = _FIRST_PATIENT + number if self._schema[self.groups].is_integer() else "synthetic-" + number.cast(pl.String)
+        return made.with_columns(fresh.alias(self.groups)).select(self._schema.names())
 
     @staticmethod
     def _unkept(rules: Rules, broken: NDArray[np.bool_]) -> RuleError:
@@ -326,10 +329,21 @@ def _joined(part: Mapping[str, Ints], roles: Sequence[str]) -> Ints:
     return np.sort(np.concatenate([part[role] for role in roles]))
 
 
-def _alike(holdout: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+def _alike(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
     if missing := [name for name in train.columns if name not in holdout.columns]:
         raise MissingColumns(missing, holdout.columns)
-    return holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
+    judges = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
+    if groups and (shared := len(set(judges.get_column(groups)) & set(train.get_column(groups)))):
+        raise SharedPatients(shared, groups)
+    return judges
+
+
+def _refuse_unusable(frame: pl.DataFrame, groups: str | None) -> None:
+    """Refuse at once what would be refused after the long fit, or could not be written."""
+    if times := [name for name, dtype in frame.schema.items() if dtype == pl.Time]:
+        raise InputError(f"columns {times}: a time of day has no obvious meaning; make it a number, hours since midnight say")
+    if groups and (holes := frame.get_column(groups).null_count()):
+        raise InputError(f"patients' column {groups!r} is missing in {holes} of {frame.height} rows: name these patients, or drop the rows")
 
 
 def _put(made: pl.DataFrame, rows: Ints, fresh: pl.DataFrame) -> pl.DataFrame:

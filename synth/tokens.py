@@ -37,9 +37,18 @@ class Tokens:
     columns: tuple[ColumnTokens, ...]
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, protect: str | None = None) -> Tokens:
-        """Cut all columns of a frame into tokens; every value of the column ``protect``, the outcome, keeps a token of its own."""
-        return cls(tuple(fit_column(column, column.name == protect) for column in frame.iter_columns()))
+    def fit(cls, frame: pl.DataFrame, protect: str | None = None, patient: Ints | None = None) -> Tokens:
+        """Cut all columns of a frame into tokens.
+
+        Parameters
+        ----------
+        frame : n rows
+        protect : str, optional
+            The outcome: every value of it keeps a token of its own.
+        patient : (n,), optional
+            Patient numbers; without them each row is a patient.
+        """
+        return cls(tuple(fit_column(column, column.name == protect, patient) for column in frame.iter_columns()))
 
     @property
     def sizes(self) -> list[int]:

@@ -49,7 +49,7 @@ class TrainConfig:
         Decay of the running mean of weights, which is what is kept.
     """
 
-    cells: int = 6_000_000
+    cells: int = 9_000_000
     fewest: int = 12
     most: int = 300
     batch: int = 256

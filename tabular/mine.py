@@ -2,7 +2,7 @@
 
 A rule is *hard* when at most 1 % of the rows it speaks of break it, with 95 % confidence (Clopper–Pearson) on rows that it was not
 mined on, and when it says something: a rule on several columns must be broken by at least 2 % of rows whose columns were shuffled.
-No bound and no level is published that fewer than five rows have.
+No bound and no level is published that fewer than five patients have.
 
 Letters: n rows, d columns.
 
@@ -39,7 +39,7 @@ class MineConfig:
     least_said : float
         Least share of shuffled rows that break a rule on several columns; below it the rule only repeats what the columns say alone.
     fewest : int
-        A bound is the value of the fifth most extreme row, a level is named if five rows have it: nobody is singled out by a rule.
+        A bound is the value of the fifth most extreme patient, a level is named if five patients have it: nobody is singled out by a rule.
     most_levels : int
         Categories, and whole numbers, with more different values are not searched for dependencies.
     most_rows : int
@@ -89,7 +89,7 @@ def mine(frame: pl.DataFrame, seed: int, patient: Ints | None = None, config: Mi
     mined_on, confirmed_on = table[rows[side == 0]], table[rows[side == 1]]
     shuffled = pl.DataFrame([column.gather(draw.permutation(len(column))) for column in mined_on.iter_columns()])
     kept: list[Rule] = []
-    for candidates in _families(mined_on, config):
+    for candidates in _families(mined_on, who[rows[side == 0]], config):
         hard = [(said, rule) for rule in candidates if (said := _confirmed(rule, confirmed_on, shuffled, config)) is not None]
         hard.sort(key=lambda pair: -pair[0][0])
         kept += [_with(rule, evidence) for (_, evidence), rule in hard[: config.most_each]]
@@ -111,14 +111,14 @@ def _canonical(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _families(frame: pl.DataFrame, config: MineConfig) -> Iterator[list[Rule]]:
+def _families(frame: pl.DataFrame, who: Ints, config: MineConfig) -> Iterator[list[Rule]]:
     numbers = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
-    coded = {name: found for name in frame.columns if (found := _levels(frame.get_column(name), config)) is not None}
-    yield _ranges(frame, numbers, coded, config)
-    yield _domains(frame, config)
+    coded = {name: found for name in frame.columns if (found := _levels(frame.get_column(name), who, config)) is not None}
+    yield _ranges(frame, numbers, coded, who, config)
+    yield _domains(frame, coded)
     yield _missing(frame)
     yield _orders(frame, numbers)
-    dependencies = list(_dependencies(coded, config))
+    dependencies = list(_dependencies(coded, who, config))
     yield dependencies
     told = {rule.columns for rule in dependencies}
     yield list(_implications({pair for pair in permutations(coded, 2) if pair not in told}, coded, config))
@@ -141,38 +141,36 @@ def _with(rule: Rule, evidence: Evidence) -> Rule:
     return replace(rule, evidence=evidence)
 
 
-def _levels(column: pl.Series, config: MineConfig) -> tuple[Ints, list[str]] | None:
-    """Code a category, or a number with few values: levels that five rows have; -1 for rarer ones, -2 for missing."""
+def _levels(column: pl.Series, who: Ints, config: MineConfig) -> tuple[Ints, list[str]] | None:
+    """Code a category, or a number with few values: levels that five patients have; -1 for rarer ones, -2 for missing."""
     if column.dtype == pl.Float64:
         seen = column.drop_nulls()
         if seen.n_unique() > config.most_levels or bool((seen != seen.round()).any()):
             return None
     text = as_text(column, column.name)
-    counted = text.drop_nulls().alias("level").value_counts(name="rows").filter(pl.col("rows") >= config.fewest).sort("level")
-    levels = counted.get_column("level").to_list()
+    counted = pl.DataFrame([text.alias("level"), pl.Series("who", who)]).drop_nulls().group_by("level").agg(pl.col("who").n_unique())
+    levels = counted.filter(pl.col("who") >= config.fewest).get_column("level").sort().to_list()
     if not 2 <= len(levels) <= config.most_levels:
         return None
     code = text.replace_strict(levels, list(range(len(levels))), default=-1, return_dtype=pl.Int64)
     return np.where(text.is_null().to_numpy(), -2, code.to_numpy()), levels
 
 
-def _ranges(frame: pl.DataFrame, numbers: list[str], coded: dict[str, tuple[Ints, list[str]]], config: MineConfig) -> list[Rule]:
+def _ranges(frame: pl.DataFrame, numbers: list[str], coded: dict[str, tuple[Ints, list[str]]], who: Ints, config: MineConfig) -> list[Rule]:
     rules: list[Rule] = []
     for name in numbers:
-        x = np.sort(frame.get_column(name).drop_nulls().to_numpy())
+        there = pl.DataFrame([frame.get_column(name).alias("x"), pl.Series("who", who)]).drop_nulls()
+        own = there.group_by("who").agg(least=pl.col("x").min(), greatest=pl.col("x").max())  # of each patient
         if name in coded and len(coded[name][1]) == 2:
             rules.append(Domain(name, tuple(coded[name][1])))
-        elif len(x) >= 2 * config.fewest:
-            rules.append(Range(name, float(x[config.fewest - 1]), float(x[-config.fewest])))
+        elif own.height >= 2 * config.fewest:
+            low, high = own["least"].sort()[config.fewest - 1], own["greatest"].sort()[-config.fewest]
+            rules.append(Range(name, float(low), float(high)))
     return rules
 
 
-def _domains(frame: pl.DataFrame, config: MineConfig) -> list[Rule]:
-    rules: list[Rule] = []
-    for column in frame.iter_columns():
-        if column.dtype == pl.String and (found := _levels(column, config)):
-            rules.append(Domain(column.name, tuple(found[1])))
-    return rules
+def _domains(frame: pl.DataFrame, coded: dict[str, tuple[Ints, list[str]]]) -> list[Rule]:
+    return [Domain(name, tuple(levels)) for name, (_, levels) in coded.items() if frame.schema[name] == pl.String]
 
 
 def _missing(frame: pl.DataFrame) -> list[Rule]:
@@ -200,7 +198,7 @@ def _orders(frame: pl.DataFrame, numbers: list[str]) -> list[Rule]:
     return rules
 
 
-def _dependencies(coded: dict[str, tuple[Ints, list[str]]], config: MineConfig) -> Iterator[Rule]:
+def _dependencies(coded: dict[str, tuple[Ints, list[str]]], who: Ints, config: MineConfig) -> Iterator[Rule]:
     """Yield dependencies whose g3 error, the share of rows to leave out until it holds, is small."""
     for on, column in permutations(coded, 2):
         (cause, causes), (effect, effects) = coded[on], coded[column]
@@ -210,7 +208,9 @@ def _dependencies(coded: dict[str, tuple[Ints, list[str]]], config: MineConfig) 
         rows = table.sum()
         if rows == 0 or 1 - table.max(axis=1).sum() / rows > config.most_broken or 1 - table.sum(axis=0).max() / rows < config.least_said:
             continue
-        common = [a for a in range(len(causes)) if table[a].max() >= config.fewest]
+        each = np.unique(np.stack([who, cause, effect]), axis=1)  # a patient's rows that say the same count once
+        patients = _crossed(each[1], len(causes), each[2], len(effects))
+        common = [a for a in range(len(causes)) if patients[a, table[a].argmax()] >= config.fewest]
         yield Depends(column, on, tuple((causes[a], effects[int(table[a].argmax())]) for a in common))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field, replace
 
@@ -10,11 +11,11 @@ import pytest
 from nearward import correct_prior
 from nearward.audit import AuditRows, audit
 from nearward.evaluation.faith import Gates
-from nearward.export import export_synthetic, export_table
+from nearward.export import export_synthetic, export_table, sample_and_audit
 from nearward.synth.ledger import Ledger
 from nearward.synth.stamp import read_stamp, verify
 from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules import Order, Range, Rules
+from nearward.tabular.rules import Evidence, Order, Range, Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
 REASON = "reviewed by the data board"
@@ -136,6 +137,54 @@ def audit_broken(table, rules):
     from nearward.evaluation.estimate import wilson
 
     return wilson(int(rules.violations(table).any(axis=1).sum()), table.height)
+
+
+def test_the_stamp_tells_no_bounds_of_the_judges_rules(tmp_path, fresh):
+    table, verdict = fresh
+    kept = verdict.card.adherence
+    rates = kept.rates.with_columns(rule=pl.format("{} and age is from 18.25 to 97.75", "rule"))
+    verdict = replace(verdict, card=replace(verdict.card, adherence=replace(kept, rates=rates)))
+    stamp = export_table(table, tmp_path / "synth.parquet", verdict)
+    told = json.dumps(stamp, ensure_ascii=False)
+    assert "97.75" not in told
+    assert [rule for rule in kept.rules if str(rule) in told] == []
+    told_of = stamp["audit"]["adherence"]["rules"]
+    assert len(told_of) == len(kept.rules) > 3
+    assert all(set(one) == {"kind", "source", "holdout", "synthetic", "independent columns"} for one in told_of)
+
+
+def test_rules_that_are_not_enforced_are_not_called_hard(tmp_path, fresh):
+    table, verdict = fresh
+    shown = Range("age", 0, 50, evidence=Evidence("mined", 100, 0, 0.01, events=3, enforced=False))
+    only = export_table(table, tmp_path / "a.parquet", verdict, rules=Rules((shown,)))["rules"]
+    assert (only["hard"], only["listed"]) == (0, None)
+    both = export_table(table, tmp_path / "b.parquet", verdict, rules=Rules((Order("dbp", "sbp"), shown)))["rules"]
+    assert both["hard"] == 1
+    assert "dbp" in both["listed"]
+    assert "age" not in both["listed"]
+
+
+def test_what_a_generator_learned_from_is_not_the_callers_to_say(monkeypatch, ward):
+    held = AuditRows(ward(100, 1), ward(100, 2), "died", 1, steered=ward(60, 3))
+    seen = []
+    monkeypatch.setattr("nearward.export.audit", lambda table, by, *_: seen.append(by))
+    given = AuditRows(ward(100, 4), ward(100, 5), "died", 1)
+    sample_and_audit(StandIn(ward, held), 100, rows=given)
+    sample_and_audit(StandIn(ward, held), 100)
+    sample_and_audit(StandIn(ward, None), 100, rows=given)
+    assert seen[0].train is held.train
+    assert seen[0].steered is held.steered
+    assert seen[0].holdout is given.holdout
+    assert seen[1:] == [held, given]
+
+
+def test_a_copy_does_not_leave_by_a_holdout_that_repeats_train(tmp_path, ward):
+    train = ward(600, 1)
+    rows = AuditRows(train, train.sample(fraction=1, shuffle=True, seed=1), "died", 1)
+    verdict = audit(train, rows, gates=LENIENT)
+    with pytest.raises(ExportRefused, match=r"Inference resistance not measurable \(the holdout repeats rows of train"):
+        export_table(train, tmp_path / "synth.parquet", verdict)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ledger_travels(tmp_path, fresh):

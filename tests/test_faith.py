@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nearward.cohort import read_cohort
 from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.faith import Gates, _gated, _inference, _worse, faith_card
-from nearward.evaluation.faith_page import as_json
+from nearward.evaluation.faith_page import as_json, for_readers
 from nearward.evaluation.fidelity import independent_columns
 from nearward.evaluation.membership import Membership
 from nearward.tabular.errors import InputError
@@ -195,6 +195,43 @@ def test_too_few_who_steered_are_not_taken_for_safe(fresh_card):
     found = _worse(fresh_card.components["I"], None, asked=True, gates=Gates())
     assert found.status == "not measurable"
     assert _worse(fresh_card.components["I"], None, asked=False, gates=Gates()).status == "passed"
+
+
+@pytest.mark.parametrize("repeated", [400, 130])
+def test_no_table_passes_by_a_holdout_that_repeats_train(three, repeated, tmp_path):
+    """Attackers cannot tell train from itself: a verbatim copy of it must not pass for that."""
+    train, other = three["train"][:400], three["holdout"][:400]
+    holdout = pl.concat([train[:repeated], other[repeated:]]).sample(fraction=1, shuffle=True, seed=1)
+    with pytest.warns(match="identical to a row of train"):
+        card = faith_card(train=train, holdout=holdout, synthetic=train, outcome="died")
+    assert not card.passed
+    if repeated == 400:
+        assert not card.membership.flagged
+        assert card.components["I"].status == "not measurable"
+        assert card.components["I"].estimate is None
+        assert "the holdout repeats rows of train: 400 different rows are in both, 200 would be" in card.components["I"].why
+        card.to_html(tmp_path / "card.html")
+    else:
+        assert card.components["I"].status == "failed"  # found even so
+
+
+def test_a_holdout_that_repeats_those_who_steered_is_no_holdout(three, ward):
+    steered = ward(400, 41)
+    with pytest.warns(match="identical to a row of train"):
+        card = faith_card(train=three["train"][:400], holdout=steered[::-1], synthetic=steered, outcome="died", steered=steered)
+    assert not card.membership.flagged
+    assert card.components["I"].status == "not measurable"
+
+
+def test_readers_see_numbers_of_rules_and_no_values(fresh_card):
+    told = for_readers(fresh_card)
+    owners = as_json(fresh_card)
+    assert [set(rule) for rule in told["adherence"]["rules"]] == [set(rule) - {"rule"} for rule in owners["adherence"]["rules"]]
+    assert len(told["adherence"]["rules"]) > 5
+    assert {key for key in owners if told[key] != owners[key]} == {"adherence"}
+    text = json.dumps(told)
+    for rule in fresh_card.rules:
+        assert str(rule) not in text
 
 
 @pytest.fixture(scope="module")

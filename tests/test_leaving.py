@@ -9,6 +9,7 @@ import pytest
 from nearward import cli, leaving
 from nearward.audit import AuditRows
 from nearward.synth.stamp import read_stamp
+from nearward.tabular.errors import InputError
 from nearward.tabular.rules import Rules
 
 REASON = "reviewed by the data board"
@@ -56,3 +57,37 @@ def test_what_the_user_can_mend_is_exit_code_2(nearward, tmp_path):
     assert nearward("synth", "export", tmp_path, "--out", tmp_path / "a.xlsx") == 2
     assert nearward("synth", "export", tmp_path, "--out", tmp_path / "a.csv", "--accept-risk", "ok") == 2
     assert nearward("synth", "export", tmp_path, "--out", tmp_path / "a.csv", "--train", tmp_path / "t.csv") == 2
+
+
+def given(folder, model, train=None, holdout=None):
+    """What the export would judge by, of tables written to files."""
+    paths = []
+    for name, frame in (("train", train), ("holdout", holdout)):
+        path = None if frame is None else folder / f"{name}.parquet"
+        if path is not None:
+            frame.write_parquet(path)
+        paths.append(path)
+    return leaving._rows(model, *paths)
+
+
+def test_a_holdout_alone_leaves_the_generators_own_members_in(tmp_path, ward):
+    held = AuditRows(ward(60, 1), ward(60, 2), "died", 1, steered=ward(60, 3))
+    model = SimpleNamespace(audit_rows=held, outcome="died", positive=1, groups=None)
+    rows = given(tmp_path, model, holdout=ward(80, 4))
+    assert rows.train.equals(held.train)
+    assert rows.steered.equals(held.steered)
+    assert rows.holdout.equals(ward(80, 4))
+    assert given(tmp_path, model) is None
+    for more in ({}, {"holdout": ward(80, 4)}):
+        with pytest.raises(InputError, match="--train: the generator's folder holds the rows"):
+            given(tmp_path, model, train=ward(80, 5), **more)
+
+
+def test_a_folder_without_rows_needs_both(tmp_path, ward):
+    model = SimpleNamespace(audit_rows=None, outcome="died", positive=1, groups=None)
+    rows = given(tmp_path, model, ward(80, 5), ward(80, 4))
+    assert rows.train.equals(ward(80, 5))
+    assert rows.steered is None
+    for alone in ({"train": ward(80, 5)}, {"holdout": ward(80, 4)}):
+        with pytest.raises(InputError, match="come together"):
+            given(tmp_path, model, **alone)

@@ -115,3 +115,14 @@ def test_rules_are_capped():
     base = draw.normal(0, 1, 3000)
     frame = pl.DataFrame({f"x{i}": base + i * 0.5 for i in range(5)})
     assert sum(rule.kind == "order" for rule in mine(frame, seed=0, config=config)) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_patient_with_many_rows_is_one_patient(seed):
+    """Whichever half he falls into, his height is no bound and his trade no level."""
+    draw = np.random.default_rng(0)
+    height = pl.Series([*draw.normal(170, 8, 8000).round(1), *[211.3] * 12])
+    trade = pl.Series([*draw.choice(["clerk", "cook"], 8000), *["bishop"] * 12])
+    rules = mine(pl.DataFrame({"height": height, "trade": trade}), seed, patient=np.array([*range(8000), *[8000] * 12]))
+    assert max(rule.high for rule in rules if isinstance(rule, Range)) < 211
+    assert all("bishop" not in rule.levels for rule in rules if isinstance(rule, Domain))

@@ -75,7 +75,7 @@ def test_all_who_are_not_judges_are_learned_from_and_are_members(train, fitted) 
     assert rows.steered is None
     assert rows.train.height + rows.holdout.height == train.height
     assert not set(rows.train["patient"]) & set(rows.holdout["patient"])
-    assert 0.08 < rows.holdout.height / train.height < 0.17
+    assert 0.13 < rows.holdout.height / train.height < 0.27
 
 
 def test_saved_and_loaded_keeps_the_ledger_and_the_rows(fitted, tmp_path) -> None:
@@ -162,6 +162,15 @@ def test_a_patient_more_changes_nobody_elses_part() -> None:
     for role, rows in before.items():
         assert set(names.gather(rows)) == {pl.concat([pl.Series(["a"]), names])[int(i)] for i in after[role]} - {"a"}
     alone = deal_alone(None, 5000, 0)
-    assert 0.84 < len(alone["generator"]) / 5000 < 0.92
+    assert 0.77 < len(alone["generator"]) / 5000 < 0.83
     assert not np.array_equal(alone["generator"], deal_alone(None, 5000, 0)["generator"])  # by lot, not by the row's number
     assert len(deal_alone(names, 1000, 0, judged=False)["generator"]) == 1000
+
+
+def test_decimals_under_a_budget_keep_their_fractions() -> None:
+    frame = visits(4000, 5).drop("dbp", "sbp")
+    value = np.random.default_rng(0).gamma(9, 0.13, 4000).round(2)
+    frame = frame.with_columns(creatinine=pl.Series(value).cast(pl.Decimal(6, 2)))
+    made = nw.Synthesizer(epsilon=8.0).fit(frame, outcome="died", groups="patient").sample(2000)
+    assert made["creatinine"].dtype == pl.Decimal(6, 2)
+    assert (made["creatinine"].cast(pl.Float64) % 1 != 0).mean() > 0.9

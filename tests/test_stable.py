@@ -81,6 +81,9 @@ def test_costs_of_columns() -> None:
 
 
 def test_refusals() -> None:
+    frame, ill = planted()
+    with pytest.raises(InputError, match="cannot be promised of 3 columns"):
+        StableColumns(wrong=0.1).fit(frame.select("dose", "ward", "lab"), ill)
     frame, ill = planted(100)
     with pytest.raises(InputError, match="share must"):
         StableColumns(share=0.5).fit(frame, ill)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from nearward.synth.kept import RULES_FILE
 from nearward.synth.roles import ROLES, deal_roles
 from nearward.synth.synthesizer import Synthesizer
-from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError
+from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
 from nearward.tabular.rules import Order, Range, Rules
 from nearward.tabular.rules_file import read_rules, write_rules
 
@@ -193,7 +193,7 @@ def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     event = train["died"].to_numpy().astype(np.int64)
     without = deal_roles(event, who, 0, critics=False)
     assert len(without["discriminator"]) == 0
-    assert len(without["generator"]) > 0.72 * train.height
+    assert len(without["generator"]) > 0.66 * train.height
     part = deal_roles(event, who, 0)
     assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
     patients = [set(who[part[role]].tolist()) for role in ROLES]
@@ -242,8 +242,9 @@ def test_conditions_that_were_not_learned_are_refused(fitted, where, words) -> N
 def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fitted) -> None:
     with pytest.raises(MissingColumns, match="died"):
         fitted.sample(5, where={"dieed": 1})
+    age, lactate = (fitted._tokens.columns[fitted._tokens.place[name]] for name in ("age", "lactate"))
     with pytest.raises(InputError, match="no learned row"):
-        fitted.sample(5, where={"age": 18, "died": 1, "lactate": 6.0, "ward": "surgical"})
+        fitted.sample(5, where={"age": int(age.low[1]), "died": 1, "lactate": float(lactate.high[-1]), "ward": "surgical"})
     with pytest.raises(InputError, match="at least 1"):
         fitted.sample(0)
 
@@ -262,6 +263,38 @@ def test_bad_tables_are_refused_or_warned_of(train) -> None:
     few = pl.concat([train.filter(pl.col("died") == 1)[:12], train.filter(pl.col("died") == 0)[:300]])
     with pytest.warns(DataWarning, match="under 20"):
         Synthesizer().fit(few, outcome="died", groups="patient")
+
+
+def test_what_would_fail_after_the_fit_is_refused_before_it(train) -> None:
+    fit = Synthesizer(seed=3).fit
+    with pytest.raises(RuleError, match=r"\['aeg'\]"):
+        fit(train, outcome="died", rules=Rules((Range("aeg", 0, 120),)))
+    with pytest.raises(InputError, match="time of day"):
+        fit(train.with_columns(at=pl.lit(time(8, 30))), outcome="died")
+    with pytest.raises(InputError, match="is missing in 1 of 1600 rows"):
+        fit(train.with_columns(pl.when(pl.int_range(1600) > 0).then("patient")), outcome="died", groups="patient")
+    with pytest.raises(SharedPatients):
+        fit(train[:1200], outcome="died", groups="patient", holdout=train[1199:])
+
+
+@pytest.mark.parametrize("dtype", [pl.Int8, pl.Int64, pl.Enum, pl.Date])
+def test_patients_of_any_dtype_get_names_that_no_real_one_has(fitted, dtype) -> None:
+    made = fitted.sample(300)
+    own = copy.copy(fitted)
+    own._schema = pl.Schema({**fitted._schema, "patient": pl.Enum(["p0", "p1"]) if dtype is pl.Enum else dtype})
+    named = own.sample(300)["patient"]
+    assert named.n_unique() == 300
+    assert named.dtype == (pl.Int64 if dtype.is_integer() else pl.String)
+    assert dtype is not pl.Int64 or named.min() > 10**15
+    assert own.sample(300).drop("patient").equals(made.drop("patient"))
+
+
+def test_the_rare_value_may_be_numpys(train, tmp_path) -> None:
+    model = Synthesizer(seed=3, epsilon=8.0).fit(
+        train.select("patient", "ward", "diabetic", "died"), outcome="died", groups="patient", positive=np.int64(1)
+    )
+    model.save(tmp_path / "g")
+    assert Synthesizer.load(tmp_path / "g").positive == 1
 
 
 def test_masks_and_repairs_leave_no_row_to_be_drawn_again(fitted) -> None:

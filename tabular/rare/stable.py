@@ -105,6 +105,8 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names = list(dict.fromkeys(sources))
         if not names:
             raise InputError("no feature is left to choose from")
+        if self.wrong < min(len(names), 1 / ((2 * self.share - 1) * len(names))):
+            raise InputError(f"wrong={self.wrong!r} cannot be promised of {len(names)} columns: raise it, or the share")
         self.most_ = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
         place = np.array([names.index(source) for source in sources])
         chosen = _chosen(encoding.dense(encoding.numbers(rows)), event, group, place, self.most_, self.seed)  # (b, d)
