@@ -199,8 +199,8 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         model._columns = list(learned.get("names", ())) or [column.name for column in model.schema_.columns]
         model._encoding, model._stretch = learned["encoding"], learned["stretch"]
         model._layout = Layout.of(model._encoding)
-        with first_weights(0):  # drawn and written over; the user's random numbers stay as they are
-            network: Any = network_from_state(learned["network"])
+        network: Any = network_from_state(learned["network"])
+        with first_weights(0):  # drawn and written over
             model._decoder = CellDecoder(network.config.hidden, model._layout)
         model._network = network.float()  # as it was trained: singles, from doubles of singles
         model._decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in learned["decoder"].items()})

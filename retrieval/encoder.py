@@ -321,6 +321,7 @@ def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     """Rebuild what ``network_state`` took apart."""
     if isinstance(state, LinearMetric):
         return state
-    encoder = AwareEncoder(state["columns"], state["config"], state.get("classes", 2))
+    with first_weights(0):  # drawn and written over; the user's random numbers stay as they are
+        encoder = AwareEncoder(state["columns"], state["config"], state.get("classes", 2))
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})
     return encoder.double().eval()

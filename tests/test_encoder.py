@@ -15,6 +15,8 @@ from nearward.retrieval.encoder import (
     AwareEncoder,
     EncoderConfig,
     embed,
+    network_from_state,
+    network_state,
     soft_nearest_neighbour_loss,
     train_encoder,
 )
@@ -192,3 +194,11 @@ def test_fewer_rows_than_a_batch_train_too() -> None:
     place, head = embed(train_encoder(x, outcome, group, EncoderConfig(steps=3, batch=512, width=4, hidden=8), 0), x)
     assert np.isfinite(place).all()
     assert np.isfinite(head).all()
+
+
+def test_a_network_that_is_read_leaves_the_users_random_numbers_alone(trained) -> None:
+    before = torch.get_rng_state()
+    again = network_from_state(network_state(trained))
+    assert torch.equal(torch.get_rng_state(), before)
+    x = cohort(1)[0]
+    assert np.array_equal(embed(again, x)[0], embed(trained, x)[0])
