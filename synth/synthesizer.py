@@ -33,11 +33,12 @@ from nearward.synth.outcomes import declared, numbered, rare_event
 from nearward.synth.policy import FREE, Policy
 from nearward.synth.private import DELTA
 from nearward.synth.private_marginals import Marginals
+from nearward.synth.reading import alike, refuse_unusable
 from nearward.synth.roles import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
 from nearward.synth.rulebook import RuleBook
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens, warn_of_names
-from nearward.tabular.errors import InputError, MissingColumns, RuleError, SharedPatients
+from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rules import Rules
 from nearward.tabular.schema import Schema
@@ -160,8 +161,8 @@ class Synthesizer:
             raise InputError("public= declares what need not be paid for: it goes with epsilon")
         refuse_contradictions(rules or Rules())
         refuse_strangers(rules or Rules(), [name for name in frame.columns if name != groups])
-        _refuse_unusable(frame, groups)
-        judges = None if holdout is None else _alike(to_frame(holdout), frame, groups)
+        refuse_unusable(frame, groups)
+        judges = None if holdout is None else alike(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
         with one_thread():  # sums come out the same whatever the number of cores
@@ -327,23 +328,6 @@ class Synthesizer:
 def _joined(part: Mapping[str, Ints], roles: Sequence[str]) -> Ints:
     """Return the rows of some roles, increasing."""
     return np.sort(np.concatenate([part[role] for role in roles]))
-
-
-def _alike(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
-    if missing := [name for name in train.columns if name not in holdout.columns]:
-        raise MissingColumns(missing, holdout.columns)
-    judges = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
-    if groups and (shared := len(set(judges.get_column(groups)) & set(train.get_column(groups)))):
-        raise SharedPatients(shared, groups)
-    return judges
-
-
-def _refuse_unusable(frame: pl.DataFrame, groups: str | None) -> None:
-    """Refuse at once what would be refused after the long fit, or could not be written."""
-    if times := [name for name, dtype in frame.schema.items() if dtype == pl.Time]:
-        raise InputError(f"columns {times}: a time of day has no obvious meaning; make it a number, hours since midnight say")
-    if groups and (holes := frame.get_column(groups).null_count()):
-        raise InputError(f"patients' column {groups!r} is missing in {holes} of {frame.height} rows: name these patients, or drop the rows")
 
 
 def _put(made: pl.DataFrame, rows: Ints, fresh: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,36 @@
+"""Looks at a table before it is learned: what could not be judged or written is refused now, not after the long fit."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from nearward.tabular.errors import InputError, MissingColumns, SharedPatients
+
+
+def refuse_unusable(frame: pl.DataFrame, groups: str | None) -> None:
+    """Refuse at once what would be refused after the long fit, or could not be written.
+
+    Raises
+    ------
+    InputError
+        Times of day; rows whose patient has no name.
+    """
+    if times := [name for name, dtype in frame.schema.items() if dtype == pl.Time]:
+        raise InputError(f"columns {times}: a time of day has no obvious meaning; make it a number, hours since midnight say")
+    if groups and (holes := frame.get_column(groups).null_count()):
+        raise InputError(f"patients' column {groups!r} is missing in {holes} of {frame.height} rows: name these patients, or drop the rows")
+
+
+def alike(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
+    """Return the holdout with the columns and dtypes of train.
+
+    Raises
+    ------
+    MissingColumns, SharedPatients
+    """
+    if missing := [name for name in train.columns if name not in holdout.columns]:
+        raise MissingColumns(missing, holdout.columns)
+    judges = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
+    if groups and (shared := len(set(judges.get_column(groups)) & set(train.get_column(groups)))):
+        raise SharedPatients(shared, groups)
+    return judges
