@@ -57,9 +57,8 @@ def rare_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
 
 
 def numbered(patients: pl.Series) -> Ints:
-    """Number the patients (n,) from 0; rows without a name are one patient."""
-    ranks = patients.rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    return np.asarray(np.unique(ranks, return_inverse=True)[1], dtype=np.int64)
+    """Number the patients (n,), all of them named, from 0."""
+    return patients.rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def declared(rows: Ints, rare: int, target: float) -> Floats:

@@ -92,7 +92,7 @@ def deal_alone(names: pl.Series | None, rows: int, seed: int, judged: bool = Tru
     if names is None:
         slot = np.random.default_rng().integers(total, size=rows)
     else:
-        text = names.cast(pl.String).fill_null("")
+        text = names.cast(pl.String)
         place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in text.unique()}
         slot = text.replace_strict(place, return_dtype=pl.Int64).to_numpy()
     ends = np.cumsum([_FIFTIETHS[role] for role in reversed(JUDGES)])
