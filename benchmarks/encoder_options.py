@@ -22,6 +22,7 @@ from encoder_page import draw
 from numpy.typing import NDArray
 from page import DOCS, markdown, replace_part
 from protocol import DATA, cohorts
+from rare_cell import thinned
 from scoring import paired_intervals
 from sklearn.metrics import average_precision_score
 
@@ -60,6 +61,8 @@ LABELLED = (300, 1000, 4000)
 _STORED, _ASKED, _UNLABELLED = 6000, 5000, 6000
 _NEIGHBOURS = 60
 _PRICED = 60  # steps that say what a step takes
+_SMALL = 400  # rows of a whole fit
+PRETEXTS = ("none", "masked", "views")
 Rows = NDArray[Any]
 
 
@@ -185,7 +188,7 @@ def pretexts(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
 
 
 def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
-    """Processor time of a step, plain and with each option, and what an encoder's whole training then takes beside the plain one."""
+    """Processor time of a step, plain and with each option, what a training then takes beside the plain one; whole fits of few rows."""
     block_of = {column: block for block, columns in BLOCKS[cohort.name].items() for column in columns}
 
     def make(seed: int) -> dict[str, Rows]:
@@ -203,13 +206,27 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
         with one_thread():
             train()  # torch's first steps are dearer
             price = [[train(), train(block_dropout=RATES[-1]), warm("masked"), warm("views")] for _ in range(2)]
-        return {"step": np.min(price, axis=0) / _PRICED}
+        return {"step": np.min(price, axis=0) / _PRICED, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}
 
-    step = np.mean([kept(f"costs.{cohort.name}.{seed}", lambda seed=seed: make(seed))["step"] for seed in range(seeds)], axis=0)
+    runs = [kept(f"costs.{cohort.name}.{seed}", lambda seed=seed: make(seed)) for seed in range(seeds)]
+    step, fit = (np.mean([run[name] for run in runs], axis=0) for name in ("step", "fit"))
     steps = nw.EncoderConfig().steps
     plain = steps * step[0]
     whole = {"block dropout": steps * step[1], "masked cells": plain + STEPS * step[2], "unequal views": plain + STEPS * step[3]}
-    yield {"cohort": cohort.name, "plain encoder": f"{plain:.1f} s"} | {name: f"{spent / plain:.2f} x" for name, spent in whole.items()}
+    told = {"cohort": cohort.name, "plain encoder": f"{plain:.1f} s"} | {name: f"{spent / plain:.2f} x" for name, spent in whole.items()}
+    told |= {f"fit of {_SMALL} rows": f"{fit[0]:.1f} s"}
+    yield told | {f"with {name}": f"{spent / fit[0]:.2f} x" for name, spent in zip(("masked cells", "views"), fit[1:], strict=True)}
+
+
+def _small_fit(cohort: Cohort, seed: int, pretext: str) -> float:
+    """Processor seconds of a whole RiskClassifier on a few hundred rows, a tenth of them events at the least."""
+    group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+    rate = max(0.1, float(cohort.outcome.mean()))
+    rows = thinned(np.random.default_rng(seed), np.arange(len(group)), cohort.outcome, rate, _SMALL)
+    model = nw.RiskClassifier(seed=seed, encoder=nw.EncoderConfig(pretext=pretext))
+    began = time.process_time()
+    model.fit(cohort.features[rows], cohort.outcome[rows], groups=group[rows])
+    return time.process_time() - began
 
 
 def _spent(work: Callable[[], object]) -> float:

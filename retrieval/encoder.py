@@ -221,18 +221,19 @@ def train_encoder(
     draw, dropped = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     classes = max(2, int(outcome.max()) + 1)
     encoder = _new_encoder(x.shape[1], config, seed, classes)
+    pools = [np.flatnonzero(outcome == k) for k in range(classes)]
+    batch = min(config.batch, 2 * max(len(pool) for pool in pools))
+    steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
     if config.pretext != "none":
-        from nearward.retrieval.pretext import warm_up
+        from nearward.retrieval.pretext import STEPS, warm_up
 
-        warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed)
+        # a step of views costs two of the training proper: a few hundred rows get fewer
+        warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 2 * steps))
     lose_blocks = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
     optimiser, loss_of_two = _optimiser(encoder, config), HeadLoss(config.loss, classes)
     rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
     label = torch.as_tensor(outcome, dtype=torch.float32)
-    pools = [np.flatnonzero(outcome == k) for k in range(classes)]
-    batch = min(config.batch, 2 * max(len(pool) for pool in pools))
     counts = _rows_a_class(pools, batch, config.event_share)
-    steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
     for step in range(steps):
         for parameters in optimiser.param_groups:
             parameters["lr"] = parameters["peak"] * _schedule(step, steps)

@@ -147,6 +147,16 @@ def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds
     assert not np.allclose(first, embed(train_encoder(x[:300], outcome[:300], group[:300], SMALL, 0), x)[0])
 
 
+def test_a_small_table_gets_fewer_steps(kinds: tuple[Layout, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, x, kind = kinds
+    taken: list[int] = []
+    monkeypatch.setattr("nearward.retrieval.pretext.warm_up", lambda *given: taken.append(given[-1]))
+    for rows, steps in ((100, 600), (800, 600), (800, 5)):
+        config = EncoderConfig(hidden=8, width=4, steps=steps, pretext="views")
+        train_encoder(x[:rows], (kind[:rows] == 0).astype(np.int64), np.arange(rows), config, 0, layout)
+    assert taken == [200, 300, 10]  # twice the training's own, 300 at the most
+
+
 def test_what_it_refuses(clinic) -> None:
     with pytest.raises(InputError, match=r"pretext must be one of .*'masked'"):
         EncoderConfig(pretext="mask")
