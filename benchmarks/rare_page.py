@@ -148,6 +148,7 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
             {
                 "events": f"{100 * row['rate']:g} %",
                 "method": row["method"],
+                "cells": str(tasks["seeds"].sum()),
                 "AUPRC": f"{row['auprc']:.3f}",
                 "less untouched (95 %)": "" if alone else _gain(row, "auprc_less_untouched"),
                 "better / worse / of": "" if alone else f"{better} / {worse} / {tasks.height}",
@@ -186,7 +187,7 @@ def twins(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> pl.DataFrame:
-    """What was run: one row for each rate and task, and what was not asked of it."""
+    """What was run: one row for each rate and task, and what was not asked of it or had nothing to do there."""
     each, rows = table.filter(pl.col("task") != MEAN), []
     for rate in dict.fromkeys(table["rate"]):
         here = each.filter(pl.col("rate") == rate)
@@ -194,9 +195,11 @@ def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) 
             asked = here.filter(pl.col("task") == task)
             missing = [method for method in methods if method not in asked["method"].to_list()]
             facts = {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": str(round(asked["events"][0]))}
-            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked": "; ".join(missing)})
+            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked, or nothing to do": "; ".join(missing)})
         for task in (task for task in tasks if task not in here["task"].to_list()):
-            rows.append({"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked": "all"})
+            rows.append(
+                {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked, or nothing to do": "all"}
+            )
     return pl.DataFrame(rows)
 
 
