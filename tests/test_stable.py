@@ -89,6 +89,9 @@ def test_refusals() -> None:
         StableColumns(share=0.5).fit(frame, ill)
     with pytest.raises(TooFewEvents):
         StableColumns().fit(frame, np.arange(100) < 12)
+    for patient in (np.zeros(100), np.where(ill, 0, np.arange(100))):
+        with pytest.raises(InputError, match="can't be halved"):
+            StableColumns().fit(frame, ill, groups=patient)
     with pytest.raises(InputError, match="100 different values"):
         StableColumns().fit(frame, np.arange(100))
     fitted = StableColumns(wrong=5).fit(*planted())
@@ -96,5 +99,9 @@ def test_refusals() -> None:
         fitted.transform(frame.drop("dose"))
     with pytest.raises(InputError, match="at least two"):
         column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose"])
+    with pytest.raises(InputError, match="each once"):
+        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "dose"])
+    with pytest.raises(InputError, match="must be features"):
+        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "ill"])
     with pytest.raises(MissingColumns):
         column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "doze"])
