@@ -19,6 +19,7 @@ from nearward.evaluation.sample import Floats, Ints, Sample, read_sample
 from nearward.evaluation.threads import one_thread
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.folds import split_patients
+from nearward.tabular.frame import to_frame
 
 _FOLDS, _TIMED_ROWS, _TIMES = 5, 1000, 9
 _ALL, _KEPT = "all columns", "kept columns"
@@ -87,10 +88,13 @@ def column_costs(
     from nearward.tabular.rare.members import Encoded
 
     kept = list(columns)
-    if isinstance(columns, str) or len(kept) < 2:
-        raise InputError(f"columns must be at least two names, however: columns={columns!r}")
-    names = [name for name in frame.collect_schema().names() if name not in (outcome, group)]
-    sample, features = read_sample(frame, outcome, [], group, positive, list(dict.fromkeys([*names, *kept])))
+    if isinstance(columns, str) or len(kept) < 2 or len(set(kept)) < len(kept):
+        raise InputError(f"columns must be at least two names, each once, however: columns={columns!r}")
+    if {outcome, group} & set(kept):
+        raise InputError(f"columns must be features, however the outcome or the patients are among them: {kept}")
+    table = to_frame(frame)
+    names = [name for name in table.columns if name not in (outcome, group)]
+    sample, features = read_sample(table, outcome, [], group, positive, list(dict.fromkeys([*names, *kept])))
     asked = {_ALL: names, _KEPT: kept} | {f"without {name}": [other for other in kept if other != name] for name in kept}
     chosen = Encoded(HistGradientBoostingClassifier(random_state=seed)) if model is None else model
     event = sample.outcome.astype(np.int64)
