@@ -26,6 +26,23 @@ def planted(n: int = 800, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     ), ill.astype(int)
 
 
+class Asked(LogisticRegression):
+    """Wants to be told of patients, two rows each, and knows the event by a name."""
+
+    def __init__(self, positive: str | None = "ill") -> None:
+        super().__init__()
+        self.positive = positive
+
+    def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> Asked:
+        assert self.positive is None
+        assert groups is not None
+        assert (np.unique(groups, return_counts=True)[1] == 2).all()
+        return super().fit(X.select("^dose|noise.*$"), y)
+
+    def predict_proba(self, X: pl.DataFrame) -> np.ndarray:
+        return super().predict_proba(X.select("^dose|noise.*$"))
+
+
 def test_planted_columns_are_kept_and_noise_is_not() -> None:
     frame, ill = planted()
     chosen = StableColumns(wrong=1.2).fit(frame, ill)
@@ -78,6 +95,13 @@ def test_costs_of_columns() -> None:
     assert told.every.value > told.kept.value  # lab is missing among the kept
     assert told.seconds_kept.value < told.seconds_every.value
     assert told.seconds_kept.low <= told.seconds_kept.value <= told.seconds_kept.high
+
+
+def test_costs_tell_a_model_whose_rows_they_are_and_that_the_outcome_is_0_or_1() -> None:
+    frame, ill = planted(300, 1)
+    patient = np.arange(300) // 2
+    table = frame.with_columns(ill=pl.Series(np.where(ill, "ill", "well")), patient=pl.Series(patient))
+    column_costs(table, "ill", ["dose", "noise 1"], "patient", model=Asked(), positive="ill", resamples=20)
 
 
 def test_refusals() -> None:

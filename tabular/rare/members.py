@@ -102,8 +102,8 @@ class Members:
         for f in range(int(fold.max()) + 1):
             seen, left = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
             for m, model in enumerate(models.values()):
-                score[left, m] = _score(_fit(model, frame[seen], outcome[seen], group[seen]), frame[left])
-        fitted = {name: _fit(model, frame, outcome, group) for name, model in models.items()}
+                score[left, m] = _score(fit_copy(model, frame[seen], outcome[seen], group[seen]), frame[left])
+        fitted = {name: fit_copy(model, frame, outcome, group) for name, model in models.items()}
         calibrations = tuple(Calibration.fit(column, outcome) for column in score.T)
         return cls(fitted, calibrations), _calibrated(calibrations, score)
 
@@ -113,7 +113,7 @@ class Members:
         return _calibrated(self.calibrations, score)
 
 
-def _fit(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
+def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
     """Fit a copy; a model that splits rows itself is told whose they are."""
     told = {"groups": group} if "groups" in inspect.signature(model.fit).parameters else {}
     copy = clone(model)
