@@ -19,6 +19,7 @@ from nearward.evaluation.sample import Floats, Ints, Sample, read_sample
 from nearward.evaluation.threads import one_thread
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.folds import split_patients
+from nearward.tabular.frame import to_frame
 
 _FOLDS, _TIMED_ROWS, _TIMES = 5, 1000, 9
 _ALL, _KEPT = "all columns", "kept columns"
@@ -81,16 +82,18 @@ def column_costs(
     MissingColumns, InputError, TooFewEvents
         As ``evaluate_risk``; fewer than two columns kept.
     """
-    from sklearn.base import clone
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from nearward.tabular.rare.members import Encoded
 
     kept = list(columns)
-    if isinstance(columns, str) or len(kept) < 2:
-        raise InputError(f"columns must be at least two names, however: columns={columns!r}")
-    names = [name for name in frame.collect_schema().names() if name not in (outcome, group)]
-    sample, features = read_sample(frame, outcome, [], group, positive, list(dict.fromkeys([*names, *kept])))
+    if isinstance(columns, str) or len(kept) < 2 or len(set(kept)) < len(kept):
+        raise InputError(f"columns must be at least two names, each once, however: columns={columns!r}")
+    if {outcome, group} & set(kept):
+        raise InputError(f"columns must be features, however the outcome or the patients are among them: {kept}")
+    table = to_frame(frame)
+    names = [name for name in table.columns if name not in (outcome, group)]
+    sample, features = read_sample(table, outcome, [], group, positive, list(dict.fromkeys([*names, *kept])))
     asked = {_ALL: names, _KEPT: kept} | {f"without {name}": [other for other in kept if other != name] for name in kept}
     chosen = Encoded(HistGradientBoostingClassifier(random_state=seed)) if model is None else model
     event = sample.outcome.astype(np.int64)
@@ -99,7 +102,7 @@ def column_costs(
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said of the same columns again and again
         for name, of in asked.items():
-            risks[name], seconds[name] = _scored(clone(chosen), features.select(of), event, fold)
+            risks[name], seconds[name] = _scored(chosen, features.select(of), event, sample.patient, fold)
     told = measure([Sample(sample.outcome, risks, sample.patient)], Use(0.05, sample.events / sample.rows), resamples, seed)
     rows = []
     for name in kept:
@@ -116,12 +119,14 @@ def column_costs(
     )
 
 
-def _scored(model: Any, features: pl.DataFrame, event: Ints, fold: Ints) -> tuple[Floats, Estimate]:
+def _scored(model: Any, features: pl.DataFrame, event: Ints, patient: Ints, fold: Ints) -> tuple[Floats, Estimate]:
     """Risks out of fold (n,), and the time that 1,000 rows take."""
+    from nearward.tabular.rare.members import fit_copy
+
     risk = np.empty(len(event))
     for f in range(int(fold.max()) + 1):
-        left = np.flatnonzero(fold == f)
-        fitted = model.fit(features[np.flatnonzero(fold != f)], event[fold != f])
+        left, seen = np.flatnonzero(fold == f), np.flatnonzero(fold != f)
+        fitted = fit_copy(model, features[seen], event[seen], patient[seen])
         risk[left] = fitted.predict_proba(features[left])[:, 1]
     rows = features[np.arange(_TIMED_ROWS) % features.height]
     times = []

@@ -127,6 +127,8 @@ def _read_outcome(column: pl.Series, positive: Any) -> Floats:
             f"outcome {column.name!r} is missing (null or NaN) in {column.null_count()} of {len(column)} rows: drop them, "
             "or find out what happened"
         )
+    if isinstance(column.dtype, pl.Enum | pl.Categorical):
+        column = column.cast(pl.String)  # the greater by its text, as in a fit
     values = column.unique().sort()
     if len(values) < 2:
         raise InputError(f"outcome {column.name!r} is the same in every row: there is nothing to tell apart")

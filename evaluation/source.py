@@ -26,6 +26,7 @@ from nearward.evaluation.withhold import WITHHELD, withheld
 from nearward.tabular.encode import Encoding
 from nearward.tabular.errors import InputError
 from nearward.tabular.folds import assign_folds
+from nearward.tabular.frame import to_frame
 from nearward.tabular.grown import grow, importances, shares
 from nearward.tabular.schema import Schema
 
@@ -145,9 +146,9 @@ def source_leak(
     >>> found.leaks, found.columns[0]
     (True, 'unit')
     """
-    table = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+    table = to_frame(frame)
     taken = {outcome, site, *([group] if group is not None else [])}
-    names = [name for name in table.columns if name not in taken] if features is None else list(features)
+    names = [name for name in table.columns if name not in taken] if features is None else list(dict.fromkeys(features))
     if not names or set(names) & taken:
         raise InputError(f"features must be columns beside the outcome, the site and the patients, however: features={names}")
     sample, _ = read_sample(table, outcome, [], group, positive, [site, *names])

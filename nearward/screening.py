@@ -100,6 +100,8 @@ def screen(
     if not isinstance(folds, int | np.integer) or folds < 2:
         raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
     asked = OneClass(seed=seed) if ranker is None else ranker
+    if not isinstance(asked, OneClass):
+        raise InputError(f"ranker must be a OneClass(), however: {asked!r}")
     frame, values, group = read_rows(X, y, groups)
     _, outcome = read_event(values, asked.positive)
     events = int(outcome.sum())

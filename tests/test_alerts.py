@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.rare.alerts import STAGES, Alerts, _believed_from
 from nearward.tabular.rare.members import Encoded
+from nearward.tabular.rare.one_class import OneClass
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -145,6 +146,13 @@ def test_refusals() -> None:
     frame, event = specialist(200, 0, 0.5)
     with pytest.raises(InputError, match="at least two"):
         Alerts(["one"]).fit(frame, event)
+    for members in (None, ["one", "one", "two"]):
+        with pytest.raises(InputError, match="each once"):
+            Alerts(members).fit(frame, event)
+    with pytest.raises(InputError, match=r"\['silent'\] say no risk"):
+        Alerts({"loud": Encoded(LogisticRegression()), "silent": OneClass()}).fit(frame, event)
+    with pytest.raises(InputError, match="text that is not one"):
+        Alerts(["one", "two"]).fit(frame.with_columns(two=pl.lit("high")), event)
     with pytest.raises(MissingColumns, match="'two'"):
         Alerts(["one", "twoo"]).fit(frame, event)
     with pytest.raises(InputError, match=r"\['lone'\].*missing or outside"):

@@ -121,3 +121,18 @@ def test_refusals() -> None:
         controller.start([0.1, 0.2], [0, 0])
     with pytest.raises(InputError, match="2 values of 0 or 1"):
         controller.learn([True, False])
+    for told in ([[True], [False]], [0.3, 0.1], pl.Series([True, None])):
+        with pytest.raises(InputError, match="alerts must be"):
+            ThresholdController(target_alert_rate=0.1).learn(told)
+    with pytest.raises(InputError, match="risks must be one column of numbers"):
+        controller.alert(["high"])
+    with pytest.raises(InputError, match=r"missing .* in 1 of 50 rows"):
+        controller.run(frame.with_columns(week=pl.when(pl.int_range(pl.len()) > 0).then("week")), "risk", "week", "event")
+    with pytest.raises(InputError, match="written over"):
+        controller.run(frame.rename({"week": "rows"}), "risk", "rows", "event")
+
+
+def test_a_day_without_patients_teaches_nothing() -> None:
+    for target in ({"target_alert_rate": 0.05}, {"target_recall": 0.5}):
+        controller = ThresholdController(**target)
+        assert controller.learn([], []) == controller.threshold == ThresholdController(**target).threshold

@@ -87,6 +87,14 @@ def test_outcomes_of_every_kind(outcome, positive) -> None:
     assert found["auroc"].value == pytest.approx(roc_auc_score(scored(400)["died"], frame["risk"]))
 
 
+def test_the_order_of_an_enum_does_not_turn_the_event_round() -> None:
+    """A fit reads its values as text, so the report must too."""
+    name = pl.when(pl.col("died") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    plain, enum = (scored(400).with_columns(died=name.cast(kind)) for kind in (pl.String, pl.Enum(["yes", "no"])))
+    found = [nw.evaluate_risk(frame, "died", "risk", resamples=100)["auroc"].value for frame in (plain, enum)]
+    assert found[0] == found[1]
+
+
 def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_path) -> None:
     path = tmp_path / "report.json"
     report.to_json(path)

@@ -54,3 +54,25 @@ def test_encoded_reads_what_the_model_cannot(clinic) -> None:
     assert model.predict_proba(frame[500:]).shape == (200, 2)
     assert model.predict_proba(frame[500:])[died[500:] == 1, 1].mean() > 1.5 * died.mean()
     assert set(model.predict(frame[500:]).tolist()) <= {0, 1}
+
+
+class Named(LogisticRegression):
+    """Knows the event by a name, as ``RiskClassifier`` does."""
+
+    def __init__(self, positive: Any = None) -> None:
+        super().__init__()
+        self.positive = positive
+
+    def fit(self, X: Any, y: Any) -> Named:
+        assert self.positive is None or self.positive in y
+        return super().fit(X, y)
+
+
+def test_a_member_that_knows_the_event_by_name_reads_0_and_1() -> None:
+    frame = pl.DataFrame({"x": np.arange(60.0)})
+    Members.fit({"named": Named("died")}, frame, np.arange(60) % 2, np.arange(60), 0)
+
+
+def test_no_rows_have_no_risks(clinic) -> None:
+    frame, died, _ = clinic
+    assert Encoded(LogisticRegression()).fit(frame, died).predict_proba(frame[:0]).shape == (0, 2)

@@ -165,6 +165,8 @@ def test_bad_rows() -> None:
     frame, outcome = made(n=100)
     with pytest.raises(InputError, match="too few for one-class"):
         OneClass().fit(frame[:30], np.zeros(30))
+    with pytest.raises(InputError, match="of one patient"):
+        OneClass().fit(frame, outcome, groups=outcome)
     with pytest.raises(InputError, match="99 values and the frame"):
         OneClass().fit(frame, outcome[:99])
     with pytest.raises(InputError, match="3 different values"):

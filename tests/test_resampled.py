@@ -83,6 +83,15 @@ def test_only_numbers_and_only_categories_can_be_made(imblearn: Any) -> None:
         assert resampled._resample("smote", x, outcome, as_category, 0)[1].mean() == 0.5
 
 
+def test_one_event_beside_a_fold_is_refused(imblearn: Any) -> None:
+    frame, outcome = made(300)
+    held = np.where(np.cumsum(outcome) <= 10, outcome, 0)
+    patient = np.arange(300)
+    patient[(held == 1) & (np.cumsum(held) > 1)] = 300  # nine of ten events are one patient's
+    with pytest.raises(InputError, match="one event only"):
+        Resampled(sampler="smote", folds=2).fit(frame, held, groups=patient)
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imblearn.over_sampling", None)
     with pytest.raises(InputError, match=r"pip install 'nearward\[imbalanced\]'"):

@@ -109,6 +109,8 @@ def test_bad_input() -> None:
         screen(frame, outcome, budget=1.0)
     with pytest.raises(InputError, match="folds must be"):
         screen(frame, outcome, folds=1)
+    with pytest.raises(InputError, match="ranker must be"):
+        screen(frame, outcome, ranker=nw.Resampled())
     with pytest.raises(InputError, match="1 different values"):
         screen(frame, np.zeros(400))
     with pytest.raises(InputError, match="too few for one-class"):

@@ -100,10 +100,17 @@ def test_array_columns_are_read_as_lists_are(trained) -> None:
     assert encoder.transform(arrays).equals(encoder.transform(frame))
 
 
+def test_no_rows_are_no_error(trained) -> None:
+    encoder, _, frame, _ = trained
+    assert encoder.transform(frame[:0]).schema == encoder.transform(frame[:1]).schema
+
+
 def test_refusals(trained) -> None:
     encoder, _, frame, ill = trained
     with pytest.raises(InputError, match="trained on 12"):
         encoder.transform(frame.with_columns(pl.col("pulse").list.head(5)))
+    with pytest.raises(InputError, match="hold String, not numbers"):
+        encoder.transform(frame.with_columns(pl.col("pulse").cast(pl.List(pl.String))))
     with pytest.raises(MissingColumns):
         encoder.transform(frame.drop("pulse"))
     with pytest.raises(InputError, match="regular_series"):

@@ -26,6 +26,23 @@ def planted(n: int = 800, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     ), ill.astype(int)
 
 
+class Asked(LogisticRegression):
+    """Wants to be told of patients, two rows each, and knows the event by a name."""
+
+    def __init__(self, positive: str | None = "ill") -> None:
+        super().__init__()
+        self.positive = positive
+
+    def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> Asked:
+        assert self.positive is None
+        assert groups is not None
+        assert (np.unique(groups, return_counts=True)[1] == 2).all()
+        return super().fit(X.select("^dose|noise.*$"), y)
+
+    def predict_proba(self, X: pl.DataFrame) -> np.ndarray:
+        return super().predict_proba(X.select("^dose|noise.*$"))
+
+
 def test_planted_columns_are_kept_and_noise_is_not() -> None:
     frame, ill = planted()
     chosen = StableColumns(wrong=1.2).fit(frame, ill)
@@ -80,6 +97,13 @@ def test_costs_of_columns() -> None:
     assert told.seconds_kept.low <= told.seconds_kept.value <= told.seconds_kept.high
 
 
+def test_costs_tell_a_model_whose_rows_they_are_and_that_the_outcome_is_0_or_1() -> None:
+    frame, ill = planted(300, 1)
+    patient = np.arange(300) // 2
+    table = frame.with_columns(ill=pl.Series(np.where(ill, "ill", "well")), patient=pl.Series(patient))
+    column_costs(table, "ill", ["dose", "noise 1"], "patient", model=Asked(), positive="ill", resamples=20)
+
+
 def test_refusals() -> None:
     frame, ill = planted()
     with pytest.raises(InputError, match="cannot be promised of 3 columns"):
@@ -89,6 +113,9 @@ def test_refusals() -> None:
         StableColumns(share=0.5).fit(frame, ill)
     with pytest.raises(TooFewEvents):
         StableColumns().fit(frame, np.arange(100) < 12)
+    for patient in (np.zeros(100), np.where(ill, 0, np.arange(100))):
+        with pytest.raises(InputError, match="can't be halved"):
+            StableColumns().fit(frame, ill, groups=patient)
     with pytest.raises(InputError, match="100 different values"):
         StableColumns().fit(frame, np.arange(100))
     fitted = StableColumns(wrong=5).fit(*planted())
@@ -96,5 +123,9 @@ def test_refusals() -> None:
         fitted.transform(frame.drop("dose"))
     with pytest.raises(InputError, match="at least two"):
         column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose"])
+    with pytest.raises(InputError, match="each once"):
+        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "dose"])
+    with pytest.raises(InputError, match="must be features"):
+        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "ill"])
     with pytest.raises(MissingColumns):
         column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "doze"])

@@ -103,6 +103,9 @@ def test_bad_input() -> None:
     frame, kind = made(n=300)
     with pytest.raises(InputError, match="false_alarms must lie"):
         UnknownGate(false_alarms=0).fit(frame, kind)
+    for how in ({"width": 0}, {"steps": 0}, {"steps": 2.5}):
+        with pytest.raises(InputError, match="must be a whole number from 1"):
+            UnknownGate(**how).fit(frame, kind)
     with pytest.raises(InputError, match="one class only"):
         UnknownGate().fit(frame, np.zeros(300))
     with pytest.raises(InputError, match="1 classes have fewer than 10 rows"):

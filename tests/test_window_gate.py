@@ -111,9 +111,27 @@ def test_what_it_refuses(gate: WindowGate) -> None:
         WindowGate(["6h", "7d"]).fit(
             frame.with_columns(pl.when(pl.int_range(200) == 3).then(1.5).otherwise(pl.col("6h")).alias("6h")), died
         )
-    with pytest.raises(InputError, match="two of them different"):
+    with pytest.raises(InputError, match="1 different values"):
         WindowGate(["6h", "7d"]).fit(frame, np.zeros(200))
+    holes = pl.Series([None, *died[1:].tolist()])
+    with pytest.raises(InputError, match="the outcome is missing"):
+        WindowGate(["6h", "7d"]).fit(frame, holes)
+    with pytest.raises(InputError, match="the outcome is missing"):
+        WindowGate(["6h", "7d"]).fit(frame, np.where(died, 1.0, np.nan))
+    with pytest.raises(InputError, match="groups is missing"):
+        WindowGate(["6h", "7d"]).fit(frame, died, groups=pl.Series([None, *range(199)]))
+    with pytest.raises(InputError, match="groups has 5 values"):
+        WindowGate(["6h", "7d"]).fit(frame, died, groups=np.arange(5))
     with pytest.raises(TooFewEvents, match="3 events"):
         WindowGate(["6h", "7d"]).fit(frame, np.arange(200) < 3)
     with pytest.raises(MissingColumns, match="acute"):
         gate.predict_proba(frame.drop("acute"))
+
+
+def test_columns_that_are_no_features_leave_windows_alone() -> None:
+    frame, died = stays(200, 5)
+    day = pl.date_range(pl.date(2020, 1, 1), pl.date(2020, 7, 18), eager=True)  # 200 of them
+    bare = WindowGate(["6h", "7d"]).fit(frame["6h", "7d"], died)
+    with pytest.warns(DataWarning, match="dates"):
+        dated = WindowGate(["6h", "7d"]).fit(frame["6h", "7d"].with_columns(day=day), died)
+    assert (dated.predict_proba(frame["6h", "7d"]) == bare.predict_proba(frame["6h", "7d"])).all()

@@ -136,6 +136,8 @@ def test_missing_times_and_values() -> None:
         ({"spans": [0]}, "from 1"),
         ({"spans": []}, "spans must be"),
         ({"values": ["who"]}, "number columns"),
+        ({"values": ["hour", "lactate"]}, "number columns"),
+        ({"values": ["lactate", "lactate"]}, "each once"),
         ({"time": "lactate"}, "times must be"),
     ],
 )
@@ -149,6 +151,8 @@ def test_refusals_of_columns() -> None:
         windows(LABS, LABS, patient="who", time="hours")
     with pytest.raises(InputError, match="written over"):
         windows(LABS.with_columns(pl.lit(1).alias("lactate: last")), LABS, patient="who", time="hour")
+    with pytest.raises(InputError, match="Polars frames"):
+        windows(LABS.to_numpy(), LABS, patient="who", time="hour")
     with pytest.raises(InputError, match="alike"):
         windows(LABS.with_columns(pl.lit(1).alias("who")), LABS, patient="who", time="hour")
     clock = LABS.with_columns(hour=pl.lit(datetime(2020, 1, 1, 9)))

@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.calibrate import log_odds
+from nearward.tabular.cells import as_number
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.frame import to_frame
 from nearward.tabular.rare.members import Members
@@ -165,8 +166,13 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.decide(X).get_column("alert").fill_null(True).to_numpy())
 
     def _check(self) -> None:
-        if isinstance(self.members, str) or len(self.members) < 2:
-            raise InputError(f"members must be at least two columns or classifiers, however: members={self.members!r}")
+        members = [] if isinstance(self.members, str) or self.members is None else list(self.members)
+        if len(members) < 2 or len(set(members)) < len(members):
+            raise InputError(f"members must be at least two columns or classifiers, each once, however: members={self.members!r}")
+        if isinstance(self.members, Mapping):
+            silent = [name for name, one in self.members.items() if not (hasattr(one, "fit") and hasattr(one, "predict_proba"))]
+            if silent:
+                raise InputError(f"members {silent} say no risk: classifiers with fit and predict_proba are needed")
         limits = {"threshold": self.threshold, "ppv_floor": self.ppv_floor, "consensus": self.consensus}
         for name, value in limits.items():
             if value is not None and not 0 < value < 1:
@@ -178,7 +184,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         missing = [name for name in self.members if name not in frame.columns]
         if missing:
             raise MissingColumns(missing, frame.columns)
-        risk = frame.select(pl.col(list(self.members)).cast(pl.Float64)).to_numpy()
+        risk = pl.DataFrame([as_number(frame.get_column(name), name) for name in self.members]).to_numpy()
         bad = [name for name, column in zip(self.members, risk.T, strict=True) if not ((column >= 0) & (column <= 1)).all()]
         if bad:
             raise InputError(f"members {bad} hold values that are missing or outside [0, 1]: calibrated risks are needed")

@@ -31,6 +31,7 @@ Bools = NDArray[np.bool_]
 _PROPORTIONAL, _INTEGRAL, _DERIVATIVE = 0.1, 0.25, 0.05
 _EDGE = 1e-9
 _MOST = 2.0  # an error beyond is no worse: one odd batch must not turn everything over
+_TOLD = ("rows", "threshold", "alerts", "alert_rate", "at_limit", "events", "recall")
 _DOUBT = 4.0  # a batch where so many alerts (or events) are expected is believed by half
 
 
@@ -112,10 +113,12 @@ class ThresholdController:
 
         Parameters
         ----------
-        alerted : (n,), bool, as they were raised
+        alerted : (n,), bool, as they were raised; a batch without rows teaches nothing
         outcome : (n,), 0 or 1, where the recall is held; a batch without events teaches nothing
         """
-        raised = np.asarray(alerted, dtype=bool)
+        raised = _events(alerted, np.size(alerted), "alerts")
+        if not len(raised):
+            return self.threshold
         if self.target_alert_rate is not None:
             expected = self.target_alert_rate * len(raised)
             off = (float(raised.sum()) - expected) / expected
@@ -151,6 +154,11 @@ class ThresholdController:
             raise MissingColumns(missing, table.columns)
         if self.target_recall is not None and outcome is None:
             raise InputError("to hold the recall, name the column of the outcome (outcome=)")
+        if time in _TOLD:
+            raise InputError(f"column {time!r} would be written over: rename it")
+        timeless = int((table.get_column(time).is_null() | (table.get_column(time) != table.get_column(time))).sum())
+        if timeless:
+            raise InputError(f"column {time!r} is missing (null or NaN) in {timeless} of {table.height} rows: nobody knows their batch")
         kept: list[tuple[Bools, NDArray[np.bool_] | None]] = []
         rows = []
         for (when,), batch in table.sort(time, maintain_order=True).group_by(time, maintain_order=True):
@@ -204,14 +212,21 @@ class ThresholdController:
 
 
 def _risks(risk: Any) -> NDArray[np.float64]:
-    values = np.asarray(risk, dtype=np.float64)
+    values = _numbers("risks", risk)
     if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
         raise InputError(f"risks must be one column of probabilities in [0, 1], none missing, however: shape {values.shape}")
     return values
 
 
-def _events(outcome: Any, rows: int) -> Bools:
-    values = np.asarray(outcome if outcome is not None else [], dtype=np.float64)
+def _events(outcome: Any, rows: int, what: str = "outcomes") -> Bools:
+    values = _numbers(what, outcome if outcome is not None else [])
     if values.shape != (rows,) or not np.isin(values, (0, 1)).all():
-        raise InputError(f"outcomes must be {rows} values of 0 or 1, none missing: the recall is held by them")
+        raise InputError(f"{what} must be {rows} values of 0 or 1, none missing: the target is held by them")
     return np.asarray(values == 1)
+
+
+def _numbers(what: str, values: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be one column of numbers, however: {type(values).__name__}") from None

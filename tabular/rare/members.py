@@ -60,7 +60,8 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class: (q, classes)."""
-        return np.asarray(self.model_.predict_proba(self._dense(self.schema_.conform(to_frame(X)))))
+        x = self._dense(self.schema_.conform(to_frame(X)))
+        return np.asarray(self.model_.predict_proba(x)) if len(x) else np.empty((0, len(self.classes_)))  # most models refuse no rows
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,)."""
@@ -101,8 +102,8 @@ class Members:
         for f in range(int(fold.max()) + 1):
             seen, left = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
             for m, model in enumerate(models.values()):
-                score[left, m] = _score(_fit(model, frame[seen], outcome[seen], group[seen]), frame[left])
-        fitted = {name: _fit(model, frame, outcome, group) for name, model in models.items()}
+                score[left, m] = _score(fit_copy(model, frame[seen], outcome[seen], group[seen]), frame[left])
+        fitted = {name: fit_copy(model, frame, outcome, group) for name, model in models.items()}
         calibrations = tuple(Calibration.fit(column, outcome) for column in score.T)
         return cls(fitted, calibrations), _calibrated(calibrations, score)
 
@@ -112,10 +113,13 @@ class Members:
         return _calibrated(self.calibrations, score)
 
 
-def _fit(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
+def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
     """Fit a copy; a model that splits rows itself is told whose they are."""
     told = {"groups": group} if "groups" in inspect.signature(model.fit).parameters else {}
-    return clone(model).fit(frame, outcome, **told)
+    copy = clone(model)
+    if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever the user calls it
+        copy.set_params(positive=None)
+    return copy.fit(frame, outcome, **told)
 
 
 def _score(model: Any, frame: pl.DataFrame) -> Floats:

@@ -142,6 +142,8 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"refused: {(~ill).sum()} rows of patients without the event are too few for one-class; {_FEWEST} are needed")
         usual, group = frame.filter(~ill), np.unique(group[~ill], return_inverse=True)[1]
         held = np.random.default_rng(self.seed).permutation(group.max() + 1)[group] % _HELD_OUT == 0
+        if held.all():
+            raise InputError("refused: all rows without the event are of one patient; two are needed, as one is left out for the threshold")
         reading = Reading.fit(usual.filter(~held), self.schema)
         x = reading.dense(usual)
         self.fitted_ = self._train(reading, x[~held], x[held])

@@ -192,6 +192,10 @@ def _resample(sampler: str | None, x: Singles, outcome: Ints, as_category: NDArr
             f"sampler={sampler!r} needs imbalanced-learn: pip install 'nearward[imbalanced]'; sampler=None needs nothing"
         ) from error
     near = min(_NEIGHBOURS, int(outcome.sum()) - 1)
+    if sampler == "smote" and near < 1:
+        raise InputError(
+            "one event only is left beside a fold, and SMOTE makes rows between two: sampler='under', or more patients with it"
+        )
     if sampler == "under":
         how: Any = RandomUnderSampler(random_state=seed)
     elif as_category.all():

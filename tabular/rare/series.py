@@ -109,7 +109,10 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         check_is_fitted(self, "_network")
         frame = to_frame(X)
-        return self._joined(frame, *embed_series(self._network, self._read(frame)))
+        x = self._read(frame)
+        if not len(x):
+            return self._joined(frame, np.empty((0, self.width)), np.empty(0))
+        return self._joined(frame, *embed_series(self._network, x))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the columns that stand for the series."""
@@ -158,11 +161,16 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         missing = [name for name in self.columns_ if name not in frame.columns]
         if missing:
             raise MissingColumns(missing, frame.columns)
+        if not frame.height:
+            return np.empty((0, len(self.columns_), self.steps_))
         channels = []
         for name in self.columns_:
             column = frame.get_column(name)
             if not isinstance(column.dtype, pl.List | pl.Array):
                 raise InputError(f"column {name!r} holds {column.dtype}, no lists")
+            inner = column.dtype.inner
+            if not (inner.is_numeric() or inner in (pl.Boolean, pl.Null)):
+                raise InputError(f"the lists of column {name!r} hold {inner}, not numbers")
             lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
             length = lists.list.len()
             if length.null_count() or length.n_unique() != 1 or not length[0]:

@@ -87,7 +87,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            Settings outside their range, an outcome without two values.
+            Settings outside their range, an outcome without two values, or one that a few patients hold, so that they can't be halved.
         TooFewEvents
             Fewer than 20 events.
         """
@@ -142,9 +142,14 @@ def _chosen(x: Floats, event: Ints, group: Ints, place: Ints, most: int, seed: i
     for pair in range(_PAIRS):
         half = assign_folds(event, group, 2, seed * _PAIRS + pair)
         for side in (0, 1):
+            own = event[half == side]
+            if not 0 < own.sum() < len(own):
+                raise InputError(
+                    f"the rows can't be halved: {group.max() + 1} patients, {len(np.unique(group[event == 1]))} of them with the event, "
+                    "and either half needs both outcomes"
+                )
             rows = z[half == side]
             rows = rows - rows.mean(axis=0)
-            own = event[half == side]
             gram.append(rows.T @ rows / len(rows))
             towards.append(rows.T @ (own - own.mean()) / len(rows))  # the log-likelihood's slope where nothing has an effect
     return _paths(np.stack(gram), np.stack(towards), place, most)

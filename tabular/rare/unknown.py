@@ -116,6 +116,9 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, however: false_alarms={self.false_alarms!r}")
+        for name in ("width", "steps"):
+            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < 1:
+                raise InputError(f"{name} must be a whole number from 1, however: {name}={getattr(self, name)!r}")
         frame, values, group = read_rows(X, y, groups)
         self.classes_, code, rows = np.unique(values, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:

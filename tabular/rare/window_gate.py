@@ -32,6 +32,7 @@ from nearward.tabular.errors import DataWarning, InputError, MissingColumns, Too
 from nearward.tabular.folds import split_patients
 from nearward.tabular.frame import to_frame
 from nearward.tabular.kept import classes_as_json, classes_from_json, read_estimator, write_estimator
+from nearward.tabular.rare.reading import read_event, read_rows
 from nearward.tabular.schema import Column, Schema
 
 Floats = NDArray[np.float64]
@@ -90,29 +91,24 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            Fewer than two windows, risks outside 0 to 1, an outcome that has not two values.
+            Fewer than two windows, risks outside 0 to 1, an outcome that has not two values, a patient that is missing.
         TooFewEvents
             Fewer than 10 events among the rows that have a risk.
         """
-        frame = to_frame(X)
+        frame, values, group = read_rows(X, y, groups)
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
             raise InputError(f"windows must name at least two columns of risks, each once, however: windows={self.windows!r}")
         if set(names) - set(frame.columns):
             raise MissingColumns(sorted(set(names) - set(frame.columns)), frame.columns)
-        values = np.asarray(y)
-        self.classes_ = np.unique(values)
-        if values.shape != (frame.height,) or len(self.classes_) != 2:
-            raise InputError(f"the outcome must be {frame.height} values, two of them different, however: shape {values.shape}")
-        outcome = (values == self.classes_[1]).astype(np.int64)
+        self.classes_, outcome = read_event(values)
         rest = frame.drop(names)
         self._schema = Schema.infer(rest) if rest.width else Schema(())
-        self._encoding = Encoding.fit(self._schema, self._schema.conform(rest)) if rest.width else None
+        self._encoding = Encoding.fit(self._schema, self._schema.conform(rest)) if self._schema.features else None
         risk, there, features = self._read(frame)
         known = there.any(axis=1)
         if outcome[known].sum() < _FEWEST_EVENTS:
             raise TooFewEvents(int(outcome[known].sum()), _FEWEST_EVENTS, "weigh windows")
-        group = np.arange(frame.height) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
         patient = np.unique(group[known], return_inverse=True)[1]
         risk, there, features, outcome = risk[known], there[known], features[known], outcome[known]
         fold = split_patients(outcome, patient, _FOLDS, self.seed)

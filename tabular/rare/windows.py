@@ -72,7 +72,7 @@ def windows(
     >>> windows(stays, labs, patient="patient", time="hour")["lactate: last", "lactate: since", "lactate: slope", "lactate: count"].rows()
     [(2.0, 2.0, 0.5, 2), (2.0, 6.0, 0.5, 2)]
     """
-    asked, known = moments.lazy(), measurements.lazy()
+    asked, known = _lazy(moments), _lazy(measurements)
     names = _checked(asked, known, patient, time, values, spans)
     whole = asked.collect_schema()[time].is_integer()
     unit = 1.0 if whole else _HOUR
@@ -132,7 +132,7 @@ def regular_series(
     """
     if not isinstance(steps, int) or steps < 2:
         raise InputError(f"steps must be a whole number from 2, however: steps={steps!r}")
-    asked, known = moments.lazy(), measurements.lazy()
+    asked, known = _lazy(moments), _lazy(measurements)
     names = _checked(asked, known, patient, time, values, [every])
     taken = sorted(set(names) & set(asked.collect_schema()))
     if taken:
@@ -211,6 +211,12 @@ def _slope(at: pl.Expr, level: pl.Expr, product: pl.Expr, square: pl.Expr) -> pl
     return (product - at * level) / pl.when(spread > 1e-9 * square).then(spread)
 
 
+def _lazy(frame: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
+    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        raise InputError(f"moments and measurements must be Polars frames, however: {type(frame).__name__}. pl.DataFrame(…) makes one")
+    return frame.lazy()
+
+
 def _named(name: str, what: str, span: Span = None) -> str:
     return f"{name}: {what}" if span is None else f"{name}: {what}, {span}"
 
@@ -242,9 +248,9 @@ def _checked(
         if missing:
             raise MissingColumns(missing, list(schema))
     names = list(values) if values is not None else [n for n, kind in there.items() if kind.is_numeric() and n not in (patient, time)]
-    text = [name for name in names if not (there[name].is_numeric() or there[name] == pl.Boolean)]
-    if not names or text:
-        raise InputError(f"values must be number columns of the measurements, however: {text or names}")
+    numbers = [name for name in names if name not in (patient, time) and (there[name].is_numeric() or there[name] == pl.Boolean)]
+    if not names or len(set(numbers)) < len(names):
+        raise InputError(f"values must be number columns of the measurements, beside {patient!r} and {time!r}, each once, however: {names}")
     if given[patient] != there[patient]:
         raise InputError(f"column {patient!r} is {given[patient]} in the moments and {there[patient]} in the measurements: make them alike")
     kinds = [given[time], there[time]]
