@@ -117,11 +117,9 @@ class ThresholdController:
         outcome : (n,), 0 or 1, where the recall is held; a batch without events teaches nothing
         """
         raised = _events(alerted, np.size(alerted), "alerts")
-        if not len(raised):
-            return self.threshold
         if self.target_alert_rate is not None:
             expected = self.target_alert_rate * len(raised)
-            off = (float(raised.sum()) - expected) / expected
+            off = (float(raised.sum()) - expected) / expected if expected else 0.0
         else:
             event = _events(outcome, len(raised))
             expected, target = float(event.sum()), float(self.target_recall or 0)
