@@ -100,6 +100,14 @@ def test_array_columns_are_read_as_lists_are(trained) -> None:
     assert encoder.transform(arrays).equals(encoder.transform(frame))
 
 
+def test_what_was_saved_sees_the_same(trained, tmp_path) -> None:
+    encoder, _, frame, _ = trained
+    encoder.save(tmp_path / "series")
+    again = SeriesEncoder.load(tmp_path / "series")
+    assert again.get_params() == encoder.get_params()
+    assert again.transform(frame).equals(encoder.transform(frame))
+
+
 def test_no_rows_are_no_error(trained) -> None:
     encoder, _, frame, _ = trained
     assert encoder.transform(frame[:0]).schema == encoder.transform(frame[:1]).schema

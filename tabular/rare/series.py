@@ -13,6 +13,7 @@ Schönemann: A generalized solution of the orthogonal Procrustes problem (1966).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.folds import split_patients
 from nearward.tabular.frame import to_frame
+from nearward.tabular.kept import read_estimator, write_estimator
 from nearward.tabular.rare.reading import read_event, read_rows
 
 Floats = NDArray[np.float64]
@@ -117,6 +119,37 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the columns that stand for the series."""
         return np.array(["series: score", *(f"series: {j + 1}" for j in range(self.width))], dtype=object)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the encoder into a folder, made where it is missing; what was there before stays until all is written.
+
+        Raises
+        ------
+        InputError
+            The folder holds something else.
+        """
+        check_is_fitted(self, "_network")
+        weights = {name: value.numpy() for name, value in self._network.state_dict().items()}
+        learned = {"columns": self.columns_, "steps": self.steps_, "centre": self._centre, "scale": self._scale, "weights": weights}
+        write_estimator(folder, "SeriesEncoder", self.get_params(deep=False), learned)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SeriesEncoder:
+        """Read what ``save`` wrote, every hash checked first.
+
+        Raises
+        ------
+        ArtefactError
+            Not an encoder of series; corrupt; saved by a later version.
+        """
+        from nearward.tabular.rare.series_net import restored
+
+        settings, learned = read_estimator(folder, "SeriesEncoder")
+        encoder = cls(**settings)
+        encoder.columns_, encoder.steps_ = learned["columns"], learned["steps"]
+        encoder._centre, encoder._scale = learned["centre"], learned["scale"]
+        encoder._network = restored(learned["weights"], len(encoder.columns_), encoder.width)
+        return encoder
 
     def _train(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
         from nearward.tabular.rare.series_net import train_network

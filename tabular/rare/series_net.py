@@ -10,6 +10,8 @@ The sizes and the training are ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,6 +77,14 @@ def train_network(x: Floats, outcome: NDArray[np.int64], width: int, seed: int) 
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
+    return network.eval()
+
+
+def restored(weights: Mapping[str, NDArray[np.float32]], channels: int, width: int) -> SeriesNetwork:
+    """Return the network whose ``state_dict`` these weights are, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        network = SeriesNetwork(channels, width)
+    network.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
     return network.eval()
 
 
