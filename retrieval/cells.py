@@ -27,9 +27,11 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.frame import to_frame
 from nearward.tabular.kept import read_estimator, write_estimator
 from nearward.tabular.layout import Layout
+from nearward.tabular.rare.reading import read_patients
 from nearward.tabular.schema import Schema
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _SIZES = EncoderConfig(hidden=128, dropout=0.0)
 _STEPS = 1500
@@ -89,13 +91,20 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.schema = schema
         self.steps = steps
 
-    def fit(self, X: Any, y: Any = None) -> CellModel:
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> CellModel:
         """Learn from rows (n); an outcome is not read.
+
+        Parameters
+        ----------
+        X : frame of n rows
+        y : not read
+        groups : (n,), optional
+            Patients: whoever teaches does not say how far the model is off.
 
         Raises
         ------
         InputError
-            Fewer than 50 rows, or no column that can be told.
+            Fewer than 50 rows, too few patients to leave some out, or no column that can be told.
         """
         frame = to_frame(X)
         if frame.height < _FEWEST_ROWS:
@@ -109,12 +118,11 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._layout = Layout.of(self._encoding)
         if not self._layout.value and not self._layout.levels:
             raise InputError("no column can be told: there must be a number, or a category of at most 16 levels")
-        order = np.random.default_rng(self.seed).permutation(frame.height)
-        held = order[: max(20, round(_LEFT_OUT * frame.height))]
+        held = self._left_out(read_patients(groups, frame.height))
         x = self._encoding.dense(self._encoding.numbers(rows))
-        self._train(x[np.setdiff1d(order, held)])
+        self._train(x[~held])
         self._stretch = np.ones(len(self._layout.value))
-        away = np.abs(self._away(rows[held], self._told(x[held])))
+        away = np.abs(self._away(rows.filter(held), self._told(x[held])))
         known = np.isfinite(away).sum(axis=0) > 10
         spread = np.nanquantile(away[:, known], _SHARES, axis=0) / _USUAL[:, None]  # (shares, columns)
         self._stretch[known] = np.maximum(spread.mean(axis=0), 1e-3)
@@ -207,6 +215,15 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return model
 
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _left_out(self, group: Ints) -> NDArray[np.bool_]:
+        """Return the rows of patients (n,) who do not teach: a tenth of the rows, 20 at the least."""
+        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
+        rows = np.bincount(group)[order].cumsum()
+        held = np.isin(group, order[: np.searchsorted(rows, max(20, round(_LEFT_OUT * len(group)))) + 1])
+        if held.all():
+            raise InputError(f"the rows are of {len(order)} patient(s), too few to leave some out")
+        return held
 
     def _ask(self, X: Any) -> tuple[pl.DataFrame, pl.DataFrame, _Told]:
         check_is_fitted(self, "_network")

@@ -95,6 +95,18 @@ def test_same_seed_same_model_and_rows_alone_as_together(model: CellModel) -> No
     assert nw.CellModel is CellModel
 
 
+def test_who_taught_does_not_say_how_far_it_is_off() -> None:
+    """Forty patients with twenty rows each, all alike: a network knows them by heart, and none of it helps with the next patient."""
+    whose = np.repeat(np.arange(40), 20)
+
+    def surprising(groups: np.ndarray | None) -> float:
+        rows = people(40, 1).drop("ward")[whose]
+        told = CellModel(steps=400).fit(rows, groups=groups).surprise(people(400, 2).drop("ward"))
+        return float((told.to_numpy() > 2).mean())  # one cell in a hundred
+
+    assert surprising(whose) < 0.6 * surprising(None)
+
+
 def test_what_it_refuses(model: CellModel) -> None:
     with pytest.raises(InputError, match="49 rows are too few"):
         CellModel().fit(people(49, 0))
@@ -104,6 +116,8 @@ def test_what_it_refuses(model: CellModel) -> None:
         CellModel().fit(pl.DataFrame({"code": [f"c{j % 40}" for j in range(200)]}))
     with pytest.raises(InputError, match="steps must be at least 1"):
         CellModel(steps=0).fit(people(60, 0))
+    with pytest.raises(InputError, match="too few to leave some out"):
+        CellModel(steps=2).fit(people(60, 0), groups=np.zeros(60))
 
 
 def test_an_array_has_the_fitted_frames_columns_whatever_the_schemas_order(tmp_path) -> None:

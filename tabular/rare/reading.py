@@ -116,10 +116,14 @@ def read_rows(X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, NDArray[Any], 
     """
     frame = to_frame(X)
     outcome = _column("the outcome", y, frame.height)
-    values = np.asarray(outcome.to_numpy())
+    return frame, np.asarray(outcome.to_numpy()), read_patients(groups, frame.height)
+
+
+def read_patients(groups: Any, rows: int) -> Ints:
+    """Return patient numbers (n,): each row's own where there are no groups; errors as ``read_rows``."""
     if groups is None:
-        return frame, values, np.arange(frame.height)
-    return frame, values, _column("groups", groups, frame.height).rank("dense").to_numpy().astype(np.int64) - 1
+        return np.arange(rows)
+    return _column("groups", groups, rows).rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def read_event(values: NDArray[Any], positive: Any = None) -> tuple[NDArray[Any], Ints]:

@@ -60,7 +60,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     false_alarms : float
-        Share of patients of the known classes who may be called unknown.
+        Share of rows of the known classes that may be called unknown.
     width : int
         Of the embedding.
     steps : int
