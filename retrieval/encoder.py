@@ -228,7 +228,7 @@ def train_encoder(
         from nearward.retrieval.pretext import STEPS, warm_up
 
         # a step of views costs two of the training proper: a few hundred rows get fewer
-        warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 2 * steps))
+        warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 3 * steps // 2))
     lose_blocks = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
     optimiser, loss_of_two = _optimiser(encoder, config), HeadLoss(config.loss, classes)
     rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
