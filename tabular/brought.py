@@ -8,7 +8,6 @@ Letters: n stored rows, q query rows, s brought estimators.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from nearward.tabular.calibrate import log_odds
 from nearward.tabular.errors import InputError
 from nearward.tabular.kept import settings_as_json, settings_from_json
 from nearward.tabular.rare.learners import Shares, XGBoosted
+from nearward.tabular.rare.members import fit_told
 from nearward.tabular.rare.one_class import FittedOneClass, OneClass
 from nearward.tabular.rare.reading import Reading
 from nearward.tabular.rare.resampled import Copy, FittedResampled, Resampled
@@ -142,8 +142,7 @@ def _fit_copy(estimator: Any, schema: Schema, frame: pl.DataFrame, outcome: Ints
     copy = clone(estimator)
     if type(copy) in OWN.values():  # the outcome is 0 and 1 here, whatever the user calls it
         copy.set_params(positive=None, schema=copy.schema or schema)
-    takes_groups = "groups" in inspect.signature(copy.fit).parameters
-    copy.fit(frame, outcome, **({"groups": group} if takes_groups else {}))
+    fit_told(copy, frame, outcome, group)
     return getattr(copy, "fitted_", copy) if is_dataclass(getattr(copy, "fitted_", None)) else copy
 
 

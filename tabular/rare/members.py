@@ -114,12 +114,17 @@ class Members:
 
 
 def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
-    """Fit a copy; a model that splits rows itself is told whose they are."""
-    told = {"groups": group} if "groups" in inspect.signature(model.fit).parameters else {}
+    """Fit a copy as ``fit_told`` does."""
     copy = clone(model)
     if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever the user calls it
         copy.set_params(positive=None)
-    return copy.fit(frame, outcome, **told)
+    return fit_told(copy, frame, outcome, group)
+
+
+def fit_told(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
+    """Fit a model; one that splits rows itself is told whose they are."""
+    told = {"groups": group} if "groups" in inspect.signature(model.fit).parameters else {}
+    return model.fit(frame, outcome, **told)
 
 
 def _score(model: Any, frame: pl.DataFrame) -> Floats:
