@@ -23,6 +23,7 @@ from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.frame import to_frame
 from nearward.tabular.kept import read_estimator, write_estimator
 from nearward.tabular.rare.pid import PID
+from nearward.tabular.rare.reading import read_column
 
 Bools = NDArray[np.bool_]
 
@@ -154,9 +155,7 @@ class ThresholdController:
             raise InputError("to hold the recall, name the column of the outcome (outcome=)")
         if time in _TOLD:
             raise InputError(f"column {time!r} would be written over: rename it")
-        timeless = int((table.get_column(time).is_null() | (table.get_column(time) != table.get_column(time))).sum())
-        if timeless:
-            raise InputError(f"column {time!r} is missing (null or NaN) in {timeless} of {table.height} rows: nobody knows their batch")
+        read_column(f"column {time!r}", table.get_column(time), table.height)  # who has no time has no batch
         kept: list[tuple[Bools, NDArray[np.bool_] | None]] = []
         rows = []
         for (when,), batch in table.sort(time, maintain_order=True).group_by(time, maintain_order=True):

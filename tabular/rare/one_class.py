@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.errors import InputError
 from nearward.tabular.frame import to_frame
-from nearward.tabular.rare.reading import Reading, read_event, read_rows
+from nearward.tabular.rare.reading import Reading, check_counts, read_event, read_rows
 from nearward.tabular.rare.unbiased import Layers, place, train_by_contrast, train_to_a_centre
 from nearward.tabular.schema import Schema
 
@@ -180,9 +180,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"method must be one of {list(METHODS)}, however: method={self.method!r}")
         if not 0 < self.budget < 1:
             raise InputError(f"budget must lie between 0 and 1, however: budget={self.budget!r}")
-        for name in ("width", "steps"):
-            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < 1:
-                raise InputError(f"{name} must be a whole number from 1, however: {name}={getattr(self, name)!r}")
+        check_counts(width=self.width, steps=self.steps)
 
 
 def _far(z: Floats, reference: Floats) -> Floats:

@@ -115,7 +115,7 @@ def read_rows(X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, NDArray[Any], 
         Lengths that differ; an outcome or a patient that is missing; text beside numbers.
     """
     frame = to_frame(X)
-    outcome = _column("the outcome", y, frame.height)
+    outcome = read_column("the outcome", y, frame.height)
     return frame, np.asarray(outcome.to_numpy()), read_patients(groups, frame.height)
 
 
@@ -123,7 +123,7 @@ def read_patients(groups: Any, rows: int) -> Ints:
     """Return patient numbers (n,): each row's own where there are no groups; errors as ``read_rows``."""
     if groups is None:
         return np.arange(rows)
-    return _column("groups", groups, rows).rank("dense").to_numpy().astype(np.int64) - 1
+    return read_column("groups", groups, rows).rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def read_event(values: NDArray[Any], positive: Any = None) -> tuple[NDArray[Any], Ints]:
@@ -138,7 +138,15 @@ def read_event(values: NDArray[Any], positive: Any = None) -> tuple[NDArray[Any]
     return classes, (values == classes[1]).astype(np.int64)
 
 
-def _column(what: str, values: Any, rows: int) -> pl.Series:
+def check_counts(**settings: Any) -> None:
+    """Refuse settings that are no whole numbers from 1."""
+    for name, value in settings.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise InputError(f"{name} must be a whole number from 1, however: {name}={value!r}")
+
+
+def read_column(what: str, values: Any, rows: int) -> pl.Series:
+    """Return one column without holes (n,); errors as ``read_rows``."""
     series = to_series(what, values)
     if len(series) != rows:
         raise InputError(f"{what} has {len(series)} values and the frame {rows} rows")

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import InputError
 from nearward.tabular.kept import classes_as_json, classes_from_json, read_estimator, write_estimator
-from nearward.tabular.rare.reading import Reading, read_rows
+from nearward.tabular.rare.reading import Reading, check_counts, read_rows
 from nearward.tabular.rare.reciprocal import Points, learn_points
 from nearward.tabular.schema import Schema
 
@@ -116,9 +116,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, however: false_alarms={self.false_alarms!r}")
-        for name in ("width", "steps"):
-            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < 1:
-                raise InputError(f"{name} must be a whole number from 1, however: {name}={getattr(self, name)!r}")
+        check_counts(width=self.width, steps=self.steps)
         frame, values, group = read_rows(X, y, groups)
         self.classes_, code, rows = np.unique(values, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
