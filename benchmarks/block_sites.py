@@ -23,8 +23,8 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.schema import Schema
 
 _ROWS = 5000
 

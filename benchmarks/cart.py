@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from nearward.tabular.cells import as_number, as_text
+from nearward.tabular.data.conversion import as_number, as_text
 
 _LEAF = 5  # donors at least, synthpop's default
 _MANY = 30  # levels; more are put in the order of their event rate and split as numbers

@@ -26,8 +26,8 @@ from sklearn.impute import KNNImputer
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.tabular.encode import Encoding
-from nearward.tabular.schema import Schema
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.schema import Schema
 
 _ROWS = 5000
 _HIDDEN, _SLIPPED = 0.1, 0.01

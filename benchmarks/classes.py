@@ -36,9 +36,9 @@ from nearward.cohort import read_cohort
 from nearward.retrieval.classes import log_shares
 from nearward.retrieval.encoder import embed, train_encoder
 from nearward.retrieval.index import Shard
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import split_classes
-from nearward.tabular.schema import Schema
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import split_classes
+from nearward.tabular.data.schema import Schema
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "classes"
 GROUPS = {

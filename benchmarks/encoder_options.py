@@ -31,11 +31,11 @@ from nearward.cohort import Cohort
 from nearward.retrieval.encoder import AwareEncoder, embed, train_encoder
 from nearward.retrieval.index import Shard
 from nearward.retrieval.pretext import STEPS, warm_up
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.layout import Layout
-from nearward.tabular.schema import Schema
-from nearward.tabular.workers import one_thread
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.parallel import one_thread
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "encoder"
 BLOCKS = {

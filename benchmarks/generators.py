@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from cart import Cart
 
-from nearward.tabular.rules import Rules
+from nearward.tabular.rules.rules import Rules
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, AGAIN = "nearward", "nearward (second seed)"

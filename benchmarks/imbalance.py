@@ -40,11 +40,11 @@ from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
 from nearward.retrieval.context import Retriever, fit_retriever
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.retrieval.vote import Context, Rule
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import split_patients
-from nearward.tabular.levels import LevelRates
-from nearward.tabular.schema import Schema
-from nearward.tabular.shipped import load_net
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.preprocessing.target_encoder import LevelRates
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.in_context.checkpoint import load_net
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "out" / "imbalance"

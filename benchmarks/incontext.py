@@ -40,14 +40,14 @@ from sturdy import dirt, sameness
 
 from nearward.embedded import Embedded, Way
 from nearward.retrieval.vote import per_shard
-from nearward.tabular.consult import Questions, answers
-from nearward.tabular.incontext import InContextNet, NetConfig, Vote
-from nearward.tabular.pretrain import held_out_ratios
-from nearward.tabular.prior import FAMILIES, Dice, Tables, draw_tables
-from nearward.tabular.rehearsal import Lesson, prepare
-from nearward.tabular.shipped import SHIPPED, export, load_net
-from nearward.tabular.slots import EXPERTS, FEATURES, INPUTS
-from nearward.tabular.slots import Rows as SlotRows
+from nearward.tabular.in_context.inference import Questions, answers
+from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote
+from nearward.tabular.in_context.pretrain import held_out_ratios
+from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.episodes import Lesson, prepare
+from nearward.tabular.in_context.checkpoint import SHIPPED, export, load_net
+from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS
+from nearward.tabular.in_context.row_features import Rows as SlotRows
 
 HERE = Path(__file__).resolve().parent
 NETWORK, MEAN = "in-context", "mean of experts"
@@ -217,7 +217,7 @@ def judge_dirt(net: InContextNet, path: Path, book: Book) -> None:
 
 def judge_time(net: InContextNet, path: Path, book: Book) -> None:
     """Rows a second, seconds a fit, seconds to the first question, bytes."""
-    code = "import sys; from pathlib import Path; from nearward.tabular.shipped import load_net; load_net(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from nearward.tabular.in_context.checkpoint import load_net; load_net(Path(sys.argv[1]))"
     loads = [_seconds(lambda: subprocess.run([sys.executable, "-c", code, str(path.resolve())], check=True)) for _ in range(3)]
     rates: dict[str, dict[str, Any]] = {}
     draw = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from page import markdown_rows, replace_part
 
-from nearward.tabular.shipped import load_net
+from nearward.tabular.in_context.checkpoint import load_net
 
 _DIGITS = {"time": 0, "calibration": 4}
 

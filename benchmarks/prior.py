@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nearward.tabular.prior import FAMILIES, Dice, Tables, draw_tables
-from nearward.tabular.rehearsal import prepare
-from nearward.tabular.slots import EXPERTS, FEATURES
+from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.episodes import prepare
+from nearward.tabular.in_context.row_features import EXPERTS, FEATURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

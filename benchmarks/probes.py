@@ -31,15 +31,15 @@ from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
 from nearward.retrieval.context import fit_retriever
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.retrieval.vote import Context, Rule
-from nearward.tabular.calibrate import log_odds
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import split_patients
-from nearward.tabular.incontext import InContextNet
-from nearward.tabular.panel import fit_panel
-from nearward.tabular.schema import Schema
-from nearward.tabular.slots import Rows as SlotRows
-from nearward.tabular.slots import Slots, fit_slots
-from nearward.tabular.stack import fit_stack
+from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.in_context.model import InContextNet
+from nearward.tabular.ensemble.base_learners import fit_panel
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.in_context.row_features import Rows as SlotRows
+from nearward.tabular.in_context.row_features import Slots, fit_slots
+from nearward.tabular.ensemble.stacking import fit_stack
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 

@@ -26,7 +26,7 @@ from rare_cell import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
 from rare_page import UNTOUCHED, Said, differences, publish, summary
 from rare_shared import clock, forget
 
-from nearward.tabular.frame import replacing
+from nearward.tabular.data.table_io import replacing
 
 TASKS = (
     "brfss2015_diabetes",

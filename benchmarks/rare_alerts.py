@@ -30,12 +30,12 @@ from nearward.evaluation.measured import Measured, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
 from nearward.retrieval.encoder import embed, train_encoder
-from nearward.tabular.calibrate import Calibration, logistic
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.frame import replacing
-from nearward.tabular.rare.alerts import STAGES
-from nearward.tabular.rare.members import Encoded
+from nearward.tabular.calibration.calibrator import Calibration, logistic
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.table_io import replacing
+from nearward.tabular.alerting.voting import STAGES
+from nearward.tabular.ensemble.cross_fitting import Encoded
 
 _FOLDS, _STEPS = 3, 300  # of the encoders whose heads are judged alone
 VOTE, MEAN = "class-aware alerts", "mean of the same three"

@@ -20,9 +20,9 @@ from rare_shared import clock, shared
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.tabular.artefact import MANIFEST
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.schema import Schema
+from nearward.tabular.persistence.artifact import MANIFEST
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]

@@ -22,7 +22,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 import nearward as nw
 from nearward.cohort import read_cohort
-from nearward.tabular.rare.members import Encoded
+from nearward.tabular.ensemble.cross_fitting import Encoded
 
 _LEARNED, _PAST, _WEEKS, _ROWS, _DELAY = 10_000, 4_000, 120, 400, 4
 _RATES = np.concatenate([np.full(30, 0.14), np.linspace(0.14, 0.30, 25), np.full(30, 0.30), np.full(35, 0.08)])

@@ -8,7 +8,7 @@ from encoder_options import BLOCKS
 from rare_cell import Cell, Method, Scored
 
 import nearward as nw
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 
 def _blocks(cell: Cell) -> Scored | None:

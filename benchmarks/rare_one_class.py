@@ -29,9 +29,9 @@ from sklearn.metrics import average_precision_score
 import nearward as nw
 from nearward.cohort import Cohort
 from nearward.evaluation.ranking import Ranking
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.frame import replacing
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.schema import Schema
 
 TASKS = ("brfss2015_diabetes@Stroke", "thyroid0387", "mammography", "polish_bankruptcy_y1")
 EVENTS, FREE, RATE, ASKED, ALERTS = (1, 2, 5, 10, 20, 40, 80), 3_000, 0.02, 10_000, 0.05

@@ -17,7 +17,7 @@ from nearward.evaluation.estimate import Estimate
 from nearward.evaluation.measured import Measured, Result, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
-from nearward.tabular.frame import replacing
+from nearward.tabular.data.table_io import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 _PARTS = (
-    ("nearward.tabular.panel", "_fit_fold"),
+    ("nearward.tabular.ensemble.base_learners", "_fit_fold"),
     ("nearward.retrieval.context", "train_encoder"),
     ("nearward.retrieval.context", "fit_linear_metric"),
 )
@@ -60,7 +60,7 @@ def _remembering(fit: Callable[..., Any]) -> Callable[..., Any]:
             part, spent = _known[key]
             _saved[0] += spent
             return part
-        began = time.thread_time()  # every part is fitted by one thread (tabular/workers.py)
+        began = time.thread_time()  # every part is fitted by one thread (tabular/parallel.py)
         part = fit(*given)
         _known[key] = part, time.thread_time() - began
         return part

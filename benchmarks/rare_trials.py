@@ -25,8 +25,8 @@ from nearward.evaluation.bootstrap import Undefined
 from nearward.evaluation.measured import measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.rare.members import Encoded
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.ensemble.cross_fitting import Encoded
 
 _PATIENTS, _FOLDS = 15_000, 5
 _VISITS = ["time_in_hospital", "num_lab_procedures", "num_procedures", "num_medications", "number_diagnoses", "number_inpatient"]

@@ -27,8 +27,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from nearward.evaluation.estimate import wilson
-from nearward.tabular.frame import replacing
-from nearward.tabular.rare.unknown import UnknownGate
+from nearward.tabular.data.table_io import replacing
+from nearward.tabular.novelty.open_set import UnknownGate
 
 ALARMS, _MOST, _ROWS = 0.05, 6, 6_000
 # cohort -> column of kinds; for thyroid0387 the diagnoses' first letter, as they are written in the source

@@ -27,9 +27,9 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.tabular.encode import Encoding
-from nearward.tabular.schema import Schema
-from nearward.tabular.shipped import SHIPPED
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.in_context.checkpoint import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, VOTE = "nearward", "vote"  # of the similar patients, as the in-context model weighs them where it is in use

@@ -28,7 +28,7 @@ import nearward as nw
 from nearward.batch.memory import resident
 from nearward.batch.run import Task, run_job
 from nearward.cohort import read_cohort
-from nearward.tabular.workers import cores
+from nearward.tabular.parallel import cores
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "scoring"
 _COLUMNS, _FILES, _IN_MEMORY = 30, 4, 20_000

@@ -14,9 +14,9 @@ import torch
 from probes import Fitted, Rows, context, embed, slots_of
 
 from nearward.retrieval.vote import Context
-from nearward.tabular.consult import Questions
-from nearward.tabular.incontext import InContextNet
-from nearward.tabular.slots import Rows as SlotRows
+from nearward.tabular.in_context.inference import Questions
+from nearward.tabular.in_context.model import InContextNet
+from nearward.tabular.in_context.row_features import Rows as SlotRows
 
 Finding = tuple[str, float, float]  # case, value, greatest that is wanted
 Table = tuple[Rows, Rows, Rows, Rows]  # columns and scores of the stored rows, columns and scores of the asked ones

@@ -32,8 +32,8 @@ from nearward.cohort import read_cohort
 from nearward.evaluation.estimate import Estimate, wilson
 from nearward.evaluation.membership import EVERYONE, OUTLIERS, membership
 from nearward.evaluation.tables import read_tables
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.frame import read_table, write_table
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.table_io import read_table, write_table
 
 COHORTS = ("heart_failure", "cervical_cancer", "thyroid0387", "support2", "diabetes130")
 ABLATED = ("heart_failure", "thyroid0387", "support2")

@@ -12,8 +12,8 @@ from nearward.evaluation.blocks import Blocks, between
 from nearward.evaluation.estimate import Estimate, estimates, wilson
 from nearward.evaluation.fidelity import independent_columns
 from nearward.evaluation.tables import Tables
-from nearward.tabular.mine import mine
-from nearward.tabular.rules import Rules
+from nearward.tabular.rules.mining import mine
+from nearward.tabular.rules.rules import Rules
 
 Floats = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.edits import Letters, edit_distance, written
 from nearward.evaluation.space import Points, Space, nearest, sampled
-from nearward.tabular.grown import grow, shares
+from nearward.tabular.ensemble.extra_trees import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from nearward.evaluation.estimate import LEVEL, Estimate
-from nearward.tabular.workers import cores
+from nearward.tabular.parallel import cores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,8 +18,8 @@ from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Floats, Ints, Sample, read_sample
 from nearward.evaluation.threads import one_thread
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.folds import split_patients
-from nearward.tabular.frame import to_frame
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.table_io import to_frame
 
 _FOLDS, _TIMED_ROWS, _TIMES = 5, 1000, 9
 _ALL, _KEPT = "all columns", "kept columns"
@@ -84,7 +84,7 @@ def column_costs(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from nearward.tabular.rare.members import Encoded
+    from nearward.tabular.ensemble.cross_fitting import Encoded
 
     kept = list(columns)
     if isinstance(columns, str) or len(kept) < 2 or len(set(kept)) < len(kept):
@@ -121,7 +121,7 @@ def column_costs(
 
 def _scored(model: Any, features: pl.DataFrame, event: Ints, patient: Ints, fold: Ints) -> tuple[Floats, Estimate]:
     """Risks out of fold (n,), and the time that 1,000 rows take."""
-    from nearward.tabular.rare.members import fit_copy
+    from nearward.tabular.ensemble.cross_fitting import fit_copy
 
     risk = np.empty(len(event))
     for f in range(int(fold.max()) + 1):

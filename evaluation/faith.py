@@ -29,9 +29,9 @@ from nearward.evaluation.tables import Frame, Tables, read_tables
 from nearward.evaluation.threads import side_by_side
 from nearward.evaluation.utility import Utility, utility
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.frame import to_frame
-from nearward.tabular.rules import Rules
-from nearward.tabular.rules_file import read_rules
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.rules.rules import Rules
+from nearward.tabular.rules.yaml_io import read_rules
 
 Status = Literal["passed", "failed", "not measurable"]
 
@@ -139,7 +139,7 @@ class FaithCard:
 
     @property
     def rules(self) -> Rules:
-        """The rules that were judged; ``nearward.tabular.rules_file.write_rules`` writes them to be edited."""
+        """The rules that were judged; ``nearward.tabular.rules.yaml_io.write_rules`` writes them to be edited."""
         return self.adherence.rules
 
     def to_html(self, path: str | Path) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.frame import to_frame
+from nearward.tabular.data.table_io import to_frame
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

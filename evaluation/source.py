@@ -23,12 +23,12 @@ from nearward.evaluation.ranking import Ranking
 from nearward.evaluation.sample import FEWEST, Sample, read_sample
 from nearward.evaluation.threads import one_thread
 from nearward.evaluation.withhold import WITHHELD, withheld
-from nearward.tabular.encode import Encoding
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.frame import to_frame
-from nearward.tabular.grown import grow, importances, shares
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.ensemble.extra_trees import grow, importances, shares
+from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.estimate import Estimate, wilson
 from nearward.evaluation.space import Space
-from nearward.tabular.cells import as_number, as_text
+from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
-from nearward.tabular.frame import to_frame
+from nearward.tabular.data.table_io import to_frame
 
 Frame = pl.DataFrame | pl.LazyFrame
 Ints = NDArray[np.int64]

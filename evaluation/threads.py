@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from nearward.tabular.workers import cores
+from nearward.tabular.parallel import cores
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from nearward.evaluation.ranking import Ranking
 from nearward.evaluation.recalibrate import Recalibration, log_odds
 from nearward.evaluation.space import Space, sampled
 from nearward.evaluation.tables import Tables
-from nearward.tabular.grown import grow, shares
+from nearward.tabular.ensemble.extra_trees import grow, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

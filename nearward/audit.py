@@ -15,8 +15,8 @@ from nearward.evaluation.faith import FaithCard, Gates, faith_card
 from nearward.synth.roles import AuditRows
 from nearward.synth.stamp import table_hash
 from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns
-from nearward.tabular.frame import to_frame
-from nearward.tabular.rules import Rules
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.rules.rules import Rules
 
 __all__ = ["Audit", "AuditRows", "audit"]
 

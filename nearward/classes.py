@@ -23,15 +23,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from nearward.fitted import PARTS, PLACES, Recipe, columns, share_by_source
 from nearward.retrieval.classes import ClassRetriever, fit_class_retriever, vote
 from nearward.retrieval.vote import Context
-from nearward.tabular.artefact import Arrays, pack, unpack
-from nearward.tabular.calibrate import Band, Calibration, Novelty, log_odds
-from nearward.tabular.coupling import Coupling
-from nearward.tabular.encode import Encoding
+from nearward.tabular.persistence.artifact import Arrays, pack, unpack
+from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, log_odds
+from nearward.tabular.calibration.multiclass import Coupling
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
-from nearward.tabular.folds import split_classes
-from nearward.tabular.panel import Panel, fit_panel
-from nearward.tabular.schema import Schema
-from nearward.tabular.stack import Stack, fit_stack
+from nearward.tabular.data.splits import split_classes
+from nearward.tabular.ensemble.base_learners import Panel, fit_panel
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.ensemble.stacking import Stack, fit_stack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

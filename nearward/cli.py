@@ -49,8 +49,8 @@ def demo(
 @app.command()
 def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
     """Infer what each column is, show it, and write it down to be edited and handed to fit --schema."""
-    from nearward.tabular.frame import read_table, replacing
-    from nearward.tabular.schema import Schema
+    from nearward.tabular.data.table_io import read_table, replacing
+    from nearward.tabular.data.schema import Schema
 
     inferred = Schema.infer(read_table(cohort))
     show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
@@ -84,10 +84,10 @@ def fit(
     """Fit a risk model on a cohort and keep it in a folder."""
     from nearward.progress import progress
     from nearward.risk import RiskClassifier
-    from nearward.tabular.artefact import refuse_foreign
+    from nearward.tabular.persistence.artifact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
-    from nearward.tabular.frame import read_table
-    from nearward.tabular.schema import Column, Schema
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.data.schema import Column, Schema
 
     frame = read_table(cohort)
     named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
@@ -136,7 +136,7 @@ def similar(
     """Show the patients whose vote a row's is: weights, outcomes, what makes them similar, and the features that differ."""
     from nearward.risk import load
     from nearward.tabular.errors import InputError
-    from nearward.tabular.frame import read_table
+    from nearward.tabular.data.table_io import read_table
 
     fitted, frame = load(model), read_table(table)
     if not 0 <= row < frame.height:
@@ -163,7 +163,7 @@ def inspect(model: Model) -> None:
     import polars as pl
 
     from nearward.risk import load
-    from nearward.tabular.artefact import read_manifest
+    from nearward.tabular.persistence.artifact import read_manifest
 
     manifest = read_manifest(model)
     size = sum(file["size"] for file in manifest["files"].values())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nearward.inputs import read_groups
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.frame import read_table
+from nearward.tabular.data.table_io import read_table
 
 
 @dataclass(frozen=True)

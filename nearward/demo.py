@@ -25,9 +25,9 @@ from nearward.export import describe, export_table, sample_and_audit
 from nearward.progress import progress
 from nearward.risk import RiskClassifier, load
 from nearward.synth.synthesizer import Synthesizer
-from nearward.tabular.encode import Encoding
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.schema import Schema
+from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

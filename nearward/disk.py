@@ -15,13 +15,13 @@ from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.fitted import FittedRisk
 from nearward.foreign import Foreign, describe
 from nearward.retrieval.encoder import EncoderConfig
-from nearward.tabular.artefact import Arrays, read_model, write_model
-from nearward.tabular.backbones import Backbone
-from nearward.tabular.brought import describe as describe_experts
-from nearward.tabular.brought import restored as restored_experts
-from nearward.tabular.brought import split_experts
+from nearward.tabular.persistence.artifact import Arrays, read_model, write_model
+from nearward.tabular.backbones.pretrained import Backbone
+from nearward.risk_model.user_experts import describe as describe_experts
+from nearward.risk_model.user_experts import restored as restored_experts
+from nearward.risk_model.user_experts import split_experts
 from nearward.tabular.errors import ArtefactError
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 
 def save(model: Any, folder: str | Path) -> None:

@@ -16,12 +16,12 @@ from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.context import Retriever
 from nearward.retrieval.vote import Context, Rule, merge
-from nearward.tabular.adapter import FEWEST_EVENTS, fit_adapter
-from nearward.tabular.consult import Questions, answers, scaled_distances
-from nearward.tabular.incontext import InContextNet
-from nearward.tabular.shipped import from_halves, halves, load_net
-from nearward.tabular.slots import Slots, fit_slots
-from nearward.tabular.workers import side_by_side
+from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
+from nearward.tabular.in_context.inference import Questions, answers, scaled_distances
+from nearward.tabular.in_context.model import InContextNet
+from nearward.tabular.in_context.checkpoint import from_halves, halves, load_net
+from nearward.tabular.in_context.row_features import Slots, fit_slots
+from nearward.tabular.parallel import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

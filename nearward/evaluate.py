@@ -49,7 +49,7 @@ def risk(
     from nearward.evaluation.compare import compare_risks
     from nearward.evaluation.risk import evaluate_risk
     from nearward.tabular.errors import InputError
-    from nearward.tabular.frame import read_table
+    from nearward.tabular.data.table_io import read_table
 
     frame, names = read_table(scored), split_names([risk])
     column = frame.get_column(outcome) if outcome in frame.columns else None
@@ -102,7 +102,7 @@ def synth(
 
     from nearward.evaluation.faith import faith_card
     from nearward.tabular import rules_file
-    from nearward.tabular.frame import read_table
+    from nearward.tabular.data.table_io import read_table
 
     card = faith_card(
         train=read_table(train),

@@ -17,9 +17,9 @@ from nearward.evaluation.faith import Gates
 from nearward.evaluation.faith_page import for_readers
 from nearward.synth.stamp import check_ending, table_hash, write_stamped
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules import Rules
-from nearward.tabular.rules_file import to_yaml
-from nearward.tabular.schema import Schema
+from nearward.tabular.rules.rules import Rules
+from nearward.tabular.rules.yaml_io import to_yaml
+from nearward.tabular.data.schema import Schema
 
 if TYPE_CHECKING:
     from nearward.synth.ledger import Ledger

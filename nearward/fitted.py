@@ -22,20 +22,20 @@ from nearward.retrieval.context import Retriever, RuleTrial, fit_retriever
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Context, Rule
-from nearward.tabular.artefact import Arrays, pack, unpack
-from nearward.tabular.backbones import Backbone, find_backbone
-from nearward.tabular.brought import PARTS as BROUGHT_PARTS
-from nearward.tabular.brought import Brought, cross_fit
-from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_odds, logistic
-from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn, Numbers
-from nearward.tabular.experts import Kernel, Ridge
-from nearward.tabular.folds import split_patients
-from nearward.tabular.layout import Layout
-from nearward.tabular.levels import LevelRates
-from nearward.tabular.panel import Columns, FoldMembers, Panel, fit_panel
-from nearward.tabular.schema import Schema
-from nearward.tabular.stack import Stack, fit_stack
-from nearward.tabular.trees import Forest
+from nearward.tabular.persistence.artifact import Arrays, pack, unpack
+from nearward.tabular.backbones.pretrained import Backbone, find_backbone
+from nearward.risk_model.user_experts import PARTS as BROUGHT_PARTS
+from nearward.risk_model.user_experts import Brought, cross_fit
+from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, correct_prior, log_odds, logistic
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn, Numbers
+from nearward.tabular.ensemble.closed_form import Kernel, Ridge
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.preprocessing.target_encoder import LevelRates
+from nearward.tabular.ensemble.base_learners import Columns, FoldMembers, Panel, fit_panel
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.ensemble.stacking import Stack, fit_stack
+from nearward.tabular.ensemble.trees import Forest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

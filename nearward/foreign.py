@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from nearward.retrieval.context import Retriever
 from nearward.retrieval.vote import Context, Rule
-from nearward.tabular.backbones import Backbone, Pretrained, find_backbone
-from nearward.tabular.calibrate import log_odds, logistic
-from nearward.tabular.encode import Encoding, Numbers
+from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
+from nearward.tabular.calibration.calibrator import log_odds, logistic
+from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
 from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.shared_context import ask
+from nearward.tabular.backbones.context_batching import ask
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.backbones import find_backbone
-from nearward.tabular.blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
-from nearward.tabular.brought import check_experts
-from nearward.tabular.encode import Encoding
+from nearward.tabular.backbones.pretrained import find_backbone
+from nearward.tabular.data.feature_blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
+from nearward.risk_model.user_experts import check_experts
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.frame import to_array, to_frame, to_series
-from nearward.tabular.schema import Schema, unit_slips
+from nearward.tabular.data.table_io import to_array, to_frame, to_series
+from nearward.tabular.data.schema import Schema, unit_slips
 
 if TYPE_CHECKING:
     from nearward.retrieval.encoder import EncoderConfig

@@ -93,7 +93,7 @@ def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRo
 
     from nearward.audit import AuditRows
     from nearward.tabular.errors import InputError
-    from nearward.tabular.frame import read_table
+    from nearward.tabular.data.table_io import read_table
 
     if train is None and holdout is None:
         return None

@@ -33,12 +33,12 @@ from nearward.inputs import (
     warn_of_shortcuts,
 )
 from nearward.retrieval.encoder import EncoderConfig
-from nearward.tabular.backbones import Backbone
-from nearward.tabular.blocks import fill_lacking
-from nearward.tabular.brought import split_experts
+from nearward.tabular.backbones.pretrained import Backbone
+from nearward.tabular.data.feature_blocks import fill_lacking
+from nearward.risk_model.user_experts import split_experts
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.frame import to_frame
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.schema import Schema
 
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
@@ -66,7 +66,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Sizes and training of the AWARE encoders.
     backbone : "embedded", "tabpfn", "tabicl", Backbone or None
         The in-context model that judges by the similar patients: ours; one of two published ones, whose weights you provide; an
-        object as ``nearward.tabular.backbones.Backbone`` describes; None for the panel alone. A backbone is in use only where the
+        object as ``nearward.tabular.backbones.pretrained.Backbone`` describes; None for the panel alone. A backbone is in use only where the
         out-of-fold AUPRC rises with it: ``summary_["backbone"]`` tells.
     members : int
         Ways of asking the embedded model, averaged: the first reads everything, further ones subsets of the columns and experts in

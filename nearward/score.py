@@ -85,7 +85,7 @@ def watch(
 def _one_table(model: Path, table: Path, out: Path) -> None:
     from nearward.progress import progress
     from nearward.risk import load
-    from nearward.tabular.frame import read_table, write_table
+    from nearward.tabular.data.table_io import read_table, write_table
 
     fitted, frame = load(model), read_table(table)
     with progress("score", frame.height) as tick:

@@ -16,10 +16,10 @@ from sklearn.base import clone
 
 from nearward.evaluation.estimate import Estimate, exact
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.rare.one_class import OneClass
-from nearward.tabular.rare.reading import Reading, read_event, read_rows
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.novelty.one_class import OneClass
+from nearward.tabular.data.validation import Reading, read_event, read_rows
+from nearward.tabular.data.schema import Schema
 
 ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
 

@@ -32,8 +32,8 @@ def screen(
     """Rank rows by how unlike those without the event they are, and tell how many of the few known events that finds. From one event up."""
     from nearward.screening import screen as screen_rows
     from nearward.tabular.errors import InputError, MissingColumns
-    from nearward.tabular.frame import read_table, write_table
-    from nearward.tabular.rare.one_class import OneClass
+    from nearward.tabular.data.table_io import read_table, write_table
+    from nearward.tabular.novelty.one_class import OneClass
 
     frame = read_table(table)
     left_out = [name for name in [outcome, group, id, *split_names(drop)] if name]

@@ -42,10 +42,10 @@ def fit(
     from nearward.progress import progress
     from nearward.synth.kept import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
-    from nearward.tabular.artefact import refuse_foreign
+    from nearward.tabular.persistence.artifact import refuse_foreign
     from nearward.tabular.errors import MissingColumns
-    from nearward.tabular.frame import read_table
-    from nearward.tabular.rules_file import read_rules
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.rules.yaml_io import read_rules
     from nearward.terminal import split_names
 
     refuse_foreign(out, KIND)
@@ -88,7 +88,7 @@ def sample(
     """Draw rows for your own use: neither audited nor stamped. What leaves the building goes through export."""
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.errors import InputError
-    from nearward.tabular.frame import write_table
+    from nearward.tabular.data.table_io import write_table
 
     model = Synthesizer.load(generator)
     asked = {}

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nearward.tabular.blocks import NO_BLOCKS
+from nearward.tabular.data.feature_blocks import NO_BLOCKS
 from nearward.tabular.errors import InputError
-from nearward.tabular.layout import Layout
+from nearward.tabular.preprocessing.feature_layout import Layout
 
 _WHOLE = 0.2  # of the training goes by before the first block is dropped
 _RISEN = 0.7  # of the training: from here on the probability is the full one

@@ -21,8 +21,8 @@ from nearward.retrieval.index import Shard
 from nearward.retrieval.metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.places import Places
 from nearward.retrieval.vote import RULES, Context, Found, Rule, join, look, narrow, per_shard, weigh
-from nearward.tabular.layout import Layout
-from nearward.tabular.workers import side_by_side
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.parallel import side_by_side
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

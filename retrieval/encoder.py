@@ -26,7 +26,7 @@ from nearward.retrieval.losses import LOSSES, HeadLoss
 from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.simplex import SimplexHead
 from nearward.tabular.errors import InputError
-from nearward.tabular.layout import Layout
+from nearward.tabular.preprocessing.feature_layout import Layout
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.rare.pid import PID
+from nearward.tabular.alerting.pid import PID
 
 LOSSES = ("cross-entropy", "focal", "tversky")
 _FOCUS = 2.0

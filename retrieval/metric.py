@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from nearward.tabular.experts import STRENGTHS, ridge_discriminant
+from nearward.tabular.ensemble.closed_form import STRENGTHS, ridge_discriminant
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from nearward.retrieval.encoder import AwareEncoder, first_weights
 from nearward.tabular.errors import InputError
-from nearward.tabular.layout import Layout
+from nearward.tabular.preprocessing.feature_layout import Layout
 
 Floats = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nearward.synth.columns import NumberTokens
 from nearward.synth.rulebook import RuleBook
 from nearward.synth.tokens import Tokens
-from nearward.tabular.rules import Linear, Rules
+from nearward.tabular.rules.rules import Linear, Rules
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

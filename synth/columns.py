@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.synth.precision import FREE, MOST_DECIMALS, Precision, decimals, finest
-from nearward.tabular.cells import as_number, as_text
+from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]

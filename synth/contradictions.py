@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from nearward.tabular.errors import RuleError, did_you_mean
-from nearward.tabular.rules import Depends, Domain, Implies, Linear, Order, Range, Rule, Rules
+from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, Order, Range, Rule, Rules
 
 _Bound = tuple[float, tuple[Rule, ...]]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from nearward.synth.columns import LevelTokens
 from nearward.synth.tokens import Tokens
-from nearward.tabular.mine import mine
-from nearward.tabular.rules import Evidence, Rule, Rules
+from nearward.tabular.rules.mining import mine
+from nearward.tabular.rules.rules import Evidence, Rule, Rules
 
 Ints = NDArray[np.int64]
 

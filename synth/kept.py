@@ -18,10 +18,10 @@ from nearward.synth.private_marginals import Marginals
 from nearward.synth.roles import AuditRows
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens
-from nearward.tabular.artefact import Arrays, pack, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import Arrays, pack, read_model, unpack, write_model
 from nearward.tabular.errors import ArtefactError
-from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
-from nearward.tabular.trees import Forest
+from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
+from nearward.tabular.ensemble.trees import Forest
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"

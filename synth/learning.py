@@ -29,10 +29,10 @@ from nearward.synth.relations import mutual_information, strongest_pairs, writin
 from nearward.synth.rulebook import after_terms
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens
-from nearward.tabular.cells import as_text
+from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import DataWarning
-from nearward.tabular.rules import Rules
-from nearward.tabular.schema import Schema
+from nearward.tabular.rules.rules import Rules
+from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nearward.synth.breaches import Breach
 from nearward.synth.relations import coarse_table, dependence_tree, mutual_information
-from nearward.tabular.trees import Forest, boosted_trees
+from nearward.tabular.ensemble.trees import Forest, boosted_trees
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.trees import Forest, boosted_trees
+from nearward.tabular.ensemble.trees import Forest, boosted_trees
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.cells import as_text
+from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import DataWarning, InputError
 
 Floats = NDArray[np.float64]

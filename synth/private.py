@@ -17,7 +17,7 @@ from nearward.synth.mechanisms import Mechanisms
 from nearward.synth.private_cells import private_cells
 from nearward.synth.private_marginals import Marginals
 from nearward.synth.tokens import Tokens
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 Ints = NDArray[np.int64]
 

@@ -21,9 +21,9 @@ from nearward.synth.columns import ColumnTokens, Grid, LevelTokens, NumberTokens
 from nearward.synth.ledger import FEWEST_ROWS
 from nearward.synth.mechanisms import Mechanisms
 from nearward.synth.tokens import Tokens
-from nearward.tabular.cells import as_number, as_text
+from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import InputError
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

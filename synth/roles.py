@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.folds import assign_folds
+from nearward.tabular.data.splits import assign_folds
 
 Ints = NDArray[np.int64]
 

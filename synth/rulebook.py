@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from nearward.synth.columns import LevelTokens, NumberTokens
 from nearward.synth.tokens import Tokens
-from nearward.tabular.cells import as_text
-from nearward.tabular.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.data.conversion import as_text
+from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.tabular.cells import as_text
+from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import InputError
 
 CATEGORICAL, NUMERICAL, DATETIME = "categorical", "numerical", "datetime"

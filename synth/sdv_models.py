@@ -18,7 +18,7 @@ import polars as pl
 
 from nearward.synth.sdv_frames import Bridge
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.frame import to_frame
+from nearward.tabular.data.table_io import to_frame
 
 MODELS = {"gaussian_copula": "GaussianCopulaSynthesizer", "ctgan": "CTGANSynthesizer", "tvae": "TVAESynthesizer"}
 _TABLE = "table"

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
-from nearward.tabular.frame import read_table, replacing
+from nearward.tabular.data.table_io import read_table, replacing
 
 FORMAT = 1
 KEY = "nearward"  # of the Parquet file's metadata

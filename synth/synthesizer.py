@@ -39,10 +39,10 @@ from nearward.synth.rulebook import RuleBook
 from nearward.synth.tilted import Tilted
 from nearward.synth.tokens import Tokens, warn_of_names
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.frame import to_frame
-from nearward.tabular.rules import Rules
-from nearward.tabular.schema import Schema
-from nearward.tabular.workers import one_thread
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.rules.rules import Rules
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.parallel import one_thread
 
 Ints = NDArray[np.int64]
 

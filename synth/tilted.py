@@ -22,8 +22,8 @@ from nearward.synth.discriminators import Discriminators, Separation
 from nearward.synth.levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.synth.policy import Limits, Policy
 from nearward.synth.tilt import chosen
-from nearward.tabular.artefact import Arrays, pack, unpack
-from nearward.tabular.trees import Forest
+from nearward.tabular.persistence.artifact import Arrays, pack, unpack
+from nearward.tabular.ensemble.trees import Forest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,9 +11,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
-from nearward.tabular.rare.alerts import STAGES, Alerts, _believed_from
-from nearward.tabular.rare.members import Encoded
-from nearward.tabular.rare.one_class import OneClass
+from nearward.tabular.alerting.voting import STAGES, Alerts, _believed_from
+from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.novelty.one_class import OneClass
 
 NAMES = ["a", "b", "c", "d"]
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from nearward.tabular import artefact
-from nearward.tabular.artefact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
 from nearward.tabular.errors import ArtefactError, InputError
 
 RECORDS = pl.DataFrame({"age": [61.0, None], "(outcome)": [0, 1]})

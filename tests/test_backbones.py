@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 
 import nearward as nw
 from nearward import fitted
-from nearward.tabular.backbones import TabICLBackbone, TabPFNBackbone, answer_without, find_backbone
+from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, answer_without, find_backbone
 from nearward.tabular.errors import ArtefactError, InputError, MissingWeights, NearwardError
-from nearward.tabular.shared_context import ask
+from nearward.tabular.backbones.context_batching import ask
 
 pytestmark = pytest.mark.usefixtures("opened")
 

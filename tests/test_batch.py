@@ -321,7 +321,7 @@ def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fit
     manifest = json.loads((swapped / "manifest.json").read_text())
     del manifest["sha256"]
     manifest["note"] = "another"
-    from nearward.tabular.artefact import _sealed
+    from nearward.tabular.persistence.artifact import _sealed
 
     (swapped / "manifest.json").write_bytes(_sealed(manifest))
     with pytest.raises(InputError, match="another model"):
@@ -402,7 +402,7 @@ def test_a_hostile_manifest_does_not_lead_out_of_the_models_folder(model, place)
     manifest = json.loads((hostile / "manifest.json").read_text())
     del manifest["sha256"]
     manifest["files"]["../secret.parquet"] = {"sha256": hashlib.sha256(b"secret").hexdigest(), "size": 6}
-    from nearward.tabular.artefact import _sealed
+    from nearward.tabular.persistence.artifact import _sealed
 
     (hostile / "manifest.json").write_bytes(_sealed(manifest))
     with pytest.raises(ArtefactError):

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from nearward.retrieval.block_dropout import BlockDropout, risen
 from nearward.retrieval.encoder import EncoderConfig, embed, train_encoder
-from nearward.tabular.encode import Encoding
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
-from nearward.tabular.layout import Layout
-from nearward.tabular.schema import Schema
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.data.schema import Schema
 
 
 def ill(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:

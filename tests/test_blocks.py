@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.blocks import availability, blocks_of, fill_lacking, lacking, with_blocks
-from nearward.tabular.encode import Encoding
+from nearward.tabular.data.feature_blocks import availability, blocks_of, fill_lacking, lacking, with_blocks
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import DataWarning, MissingColumns
-from nearward.tabular.layout import Layout
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.data.schema import Column, Schema
 
 
 @pytest.fixture

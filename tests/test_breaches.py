@@ -9,7 +9,7 @@ import pytest
 from nearward.synth.breaches import breaches
 from nearward.synth.levels import CLIP, FeatureLevel, SentenceLevel, Shape
 from nearward.synth.tokens import Tokens
-from nearward.tabular.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 
 @pytest.fixture(scope="module")

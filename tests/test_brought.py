@@ -18,12 +18,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 import nearward as nw
 from nearward.retrieval.encoder import EncoderConfig
-from nearward.tabular.brought import check_experts, cross_fit, describe, restored, split_experts
-from nearward.tabular.calibrate import log_odds
+from nearward.risk_model.user_experts import check_experts, cross_fit, describe, restored, split_experts
+from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.errors import InputError
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.rare.one_class import OneClass
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.novelty.one_class import OneClass
+from nearward.tabular.data.schema import Schema
 
 
 class Remembers(BaseEstimator):

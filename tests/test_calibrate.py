@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from nearward.tabular import calibrate
-from nearward.tabular.calibrate import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
 from nearward.tabular.errors import InputError
 
 probability = st.floats(1e-4, 1 - 1e-4)

@@ -9,7 +9,7 @@ import pytest
 import nearward as nw
 from nearward.retrieval.cells import CellModel
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.schema import Column
+from nearward.tabular.data.schema import Column
 
 
 def people(n: int, seed: int) -> pl.DataFrame:

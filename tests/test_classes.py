@@ -16,7 +16,7 @@ from nearward.retrieval.classes import class_metric, fit_class_retriever, log_sh
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.retrieval.metric import fit_linear_metric
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.folds import split_classes
+from nearward.tabular.data.splits import split_classes
 
 FEW = EncoderConfig(steps=40, hidden=32, width=8)
 

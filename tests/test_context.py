@@ -20,7 +20,7 @@ from nearward.retrieval.index import Shard
 from nearward.retrieval.metric import LinearMetric
 from nearward.retrieval.vote import Found, weigh
 from nearward.tabular.errors import NearwardError
-from nearward.tabular.folds import assign_folds
+from nearward.tabular.data.splits import assign_folds
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
 Fitted = tuple[Retriever, Context, np.ndarray, list[module.RuleTrial]]

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.rare.controller import ThresholdController
-from nearward.tabular.rare.pid import PID
+from nearward.tabular.alerting.threshold_controller import ThresholdController
+from nearward.tabular.alerting.pid import PID
 
 
 def weeks(rates: list[float], rows: int, seed: int) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.tabular.coupling import Coupling
+from nearward.tabular.calibration.multiclass import Coupling
 
 
 def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.artefact import _sealed
+from nearward.tabular.persistence.artifact import _sealed
 from nearward.tabular.errors import InputError
-from nearward.tabular.schema import Column
+from nearward.tabular.data.schema import Column
 
 TURNED = nw.Schema((Column("b"), Column("a")))
 

@@ -15,10 +15,10 @@ from nearward.embedded import Embedded, StoredRows, fit_embedded
 from nearward.retrieval.context import Retriever, fit_retriever
 from nearward.retrieval.encoder import EncoderConfig
 from nearward.retrieval.vote import Rule
-from nearward.tabular.adapter import FEWEST_EVENTS, fit_adapter
+from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.folds import split_patients
-from nearward.tabular.shipped import load_net
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.in_context.checkpoint import load_net
 
 FEW = EncoderConfig(steps=30)
 
@@ -188,7 +188,7 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[Stored
     monkeypatch.setattr(embedded, "fit_adapter", remember)
     fit_embedded(rows, retriever, 1, True, 0, silent)
     before = {name: value.clone() for name, value in kept["net"].named_parameters()}
-    monkeypatch.setattr("nearward.tabular.adapter._EPOCHS", 30)
+    monkeypatch.setattr("nearward.tabular.in_context.lora._EPOCHS", 30)
     adapted = fit_adapter(kept["net"], kept["questions"], kept["outcomes"], 1)
     assert all((value == before[name]).all() for name, value in kept["net"].named_parameters())
     assert any((value != before[name]).any() for name, value in adapted.named_parameters())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.tabular.encode import MISSING, UNSEEN, Encoding, NumberColumn
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.preprocessing.table_encoder import MISSING, UNSEEN, Encoding, NumberColumn
+from nearward.tabular.data.schema import Column, Schema
 
 HUGE = 1.7976931348623157e308
 

@@ -13,7 +13,7 @@ from nearward.synth.policy import FREE, Policy
 from nearward.synth.rulebook import RuleBook, after_terms
 from nearward.synth.tokens import Tokens
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 
 def table(n: int, seed: int) -> pl.DataFrame:

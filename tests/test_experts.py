@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular import experts
-from nearward.tabular.experts import STRENGTHS, Kernel, plain_kernel, ridge_discriminant, whitened_kernel
+from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, plain_kernel, ridge_discriminant, whitened_kernel
 
 
 def cohort(seed: int, n: int = 90, p: int = 4, patients: int = 50) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

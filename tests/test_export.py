@@ -15,7 +15,7 @@ from nearward.export import export_synthetic, export_table, sample_and_audit
 from nearward.synth.ledger import Ledger
 from nearward.synth.stamp import read_stamp, verify
 from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules import Evidence, Order, Range, Rules
+from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
 REASON = "reviewed by the data board"

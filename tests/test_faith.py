@@ -18,8 +18,8 @@ from nearward.evaluation.faith_page import as_json, for_readers
 from nearward.evaluation.fidelity import independent_columns
 from nearward.evaluation.membership import Membership
 from nearward.tabular.errors import InputError
-from nearward.tabular.rules import Order, Range, Rules
-from nearward.tabular.rules_file import read_rules, write_rules
+from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
 COHORTS = {"support2": 3000, "thyroid0387": 3000, "diabetes130": 15_000}  # rows of each table; the weaker the signal, the more T needs
 

@@ -9,7 +9,7 @@ from nearward.evaluation.blocks import PART_SCALE, Blocks
 from nearward.evaluation.fidelity import fidelity, independent_columns
 from nearward.evaluation.tables import read_tables
 from nearward.tabular.errors import MissingColumns
-from nearward.tabular.rules import Order, Range, Rules
+from nearward.tabular.rules.rules import Order, Range, Rules
 
 
 @pytest.fixture(scope="module")

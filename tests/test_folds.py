@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.folds import assign_folds, split_patients
+from nearward.tabular.data.splits import assign_folds, split_patients
 
 
 @st.composite

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.frame import read_table, replacing, to_frame, write_table
+from nearward.tabular.data.table_io import read_table, replacing, to_frame, write_table
 
 ENDINGS = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
 SECRET = "Zanzibar"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 
-from nearward.tabular.grown import grow, importances, shares
+from nearward.tabular.ensemble.extra_trees import grow, importances, shares
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nearward.tabular.incontext import InContextNet, NetConfig, Vote, vote
-from nearward.tabular.slots import EXPERTS, INPUTS, Rows, fit_slots
+from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote, vote
+from nearward.tabular.in_context.row_features import EXPERTS, INPUTS, Rows, fit_slots
 
 TINY = NetConfig(width=32, heads=2, blocks=2, hidden=48)
 B, Q, K = 2, 5, 24

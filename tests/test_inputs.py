@@ -13,8 +13,8 @@ import pytest
 from nearward.inputs import patient_columns, read_groups, read_outcome
 from nearward.risk import RiskClassifier
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.rare.reading import read_rows
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.data.validation import read_rows
+from nearward.tabular.data.schema import Column, Schema
 
 NAN = float("nan")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import nearward as nw
-from nearward.tabular.artefact import MANIFEST, read_manifest
+from nearward.tabular.persistence.artifact import MANIFEST, read_manifest
 from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 KINDS = ["UnknownGate", "ThresholdController", "CellModel", "WindowGate"]
 

@@ -10,7 +10,7 @@ from nearward import cli, leaving
 from nearward.audit import AuditRows
 from nearward.synth.stamp import read_stamp
 from nearward.tabular.errors import InputError
-from nearward.tabular.rules import Rules
+from nearward.tabular.rules.rules import Rules
 
 REASON = "reviewed by the data board"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular import levels
-from nearward.tabular.levels import LevelRates, cross_fitted_rates
+from nearward.tabular.preprocessing.target_encoder import LevelRates, cross_fitted_rates
 
 
 def odds(rate: float) -> float:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nearward.retrieval.encoder import EncoderConfig, embed, train_encoder
 from nearward.retrieval.losses import HeadLoss, focal_loss, tversky_loss
-from nearward.tabular.calibrate import Calibration, log_loss, logistic
+from nearward.tabular.calibration.calibrator import Calibration, log_loss, logistic
 from nearward.tabular.errors import InputError
 
 LOGIT, LABEL = torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0])

@@ -9,7 +9,7 @@ import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from nearward.tabular.rare.members import Encoded, Members
+from nearward.tabular.ensemble.cross_fitting import Encoded, Members
 
 
 class ByHeart(ClassifierMixin, BaseEstimator):

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from nearward.tabular.mine import MineConfig, mine, upper_bound
-from nearward.tabular.rules import Domain, Implies, Linear, MissingTogether, Order, Range
+from nearward.tabular.rules.mining import MineConfig, mine, upper_bound
+from nearward.tabular.rules.rules import Domain, Implies, Linear, MissingTogether, Order, Range
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from nearward.tabular.errors import InputError
 from nearward.tabular.rare import unbiased
-from nearward.tabular.rare.one_class import METHODS, OneClass, _far
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.novelty.one_class import METHODS, OneClass, _far
+from nearward.tabular.data.schema import Column, Schema
 
 
 def made(n: int = 600, strange: int = 40, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:

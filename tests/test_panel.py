@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from nearward.tabular import panel as module
-from nearward.tabular.calibrate import log_odds
-from nearward.tabular.encode import Encoding, Numbers
+from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
 from nearward.tabular.errors import InputError
-from nearward.tabular.experts import STRENGTHS
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.panel import FOLD_MEMBERS, Columns, Panel, fit_panel, tree_columns
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.ensemble.closed_form import STRENGTHS
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.ensemble.base_learners import FOLD_MEMBERS, Columns, Panel, fit_panel, tree_columns
+from nearward.tabular.data.schema import Column, Schema
 
 OWN = 3 + 2 + len(FOLD_MEMBERS)  # where the user's scores begin
 

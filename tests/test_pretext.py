@@ -12,10 +12,10 @@ import torch
 import nearward as nw
 from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, train_encoder
 from nearward.retrieval.pretext import CellDecoder, hide, masked_loss, present, resample, warm_up
-from nearward.tabular.encode import Encoding
+from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
-from nearward.tabular.layout import Layout
-from nearward.tabular.schema import Schema
+from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.data.schema import Schema
 
 SMALL = EncoderConfig(hidden=32, width=8, steps=30)
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from nearward.tabular import pretrain
-from nearward.tabular.incontext import InContextNet, NetConfig
-from nearward.tabular.pretrain import (
+from nearward.tabular.in_context.model import InContextNet, NetConfig
+from nearward.tabular.in_context.pretrain import (
     CHECKPOINT,
     RunConfig,
     Trainer,
@@ -31,9 +31,9 @@ from nearward.tabular.pretrain import (
     task_losses,
     train,
 )
-from nearward.tabular.prior import FAMILIES
-from nearward.tabular.rehearsal import Lesson
-from nearward.tabular.shipped import load_net
+from nearward.tabular.in_context.prior import FAMILIES
+from nearward.tabular.in_context.episodes import Lesson
+from nearward.tabular.in_context.checkpoint import load_net
 
 TINY = NetConfig(width=32, heads=2, blocks=1, hidden=32)
 RATIOS = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
@@ -404,7 +404,7 @@ def test_an_export_that_its_card_would_overwrite_is_refused(
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    asked = [sys.executable, "-m", "nearward.tabular.pretrain", "--rows", "512", "--threads", "1", "--device", "cpu", *words]
+    asked = [sys.executable, "-m", "nearward.tabular.in_context.pretrain", "--rows", "512", "--threads", "1", "--device", "cpu", *words]
     return subprocess.run(asked, capture_output=True, text=True, check=False)
 
 

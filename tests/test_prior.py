@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nearward.tabular import prior
-from nearward.tabular.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
 
 
 def drawn(rows: int, columns: int, tasks: int = 40, seed: int = 0) -> dict[str, Tables]:

@@ -8,7 +8,7 @@ import pytest
 
 from nearward.synth.private import _bounded, fit_private
 from nearward.tabular.errors import InputError
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.data.schema import Column, Schema
 
 
 def clinic(n: int = 6000, seed: int = 0) -> pl.DataFrame:

@@ -17,9 +17,9 @@ from nearward.synth.ledger import Ledger
 from nearward.synth.private_marginals import Marginals
 from nearward.synth.roles import deal_alone
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.rules import Order, Range, Rules
-from nearward.tabular.rules_file import write_rules
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.yaml_io import write_rules
+from nearward.tabular.data.schema import Column, Schema
 
 REASON = "plumbing test of the pipeline"
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.rare.reading import Reading, read_event, read_rows
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.data.validation import Reading, read_event, read_rows
+from nearward.tabular.data.schema import Column, Schema
 
 
 def made(n: int = 200) -> pl.DataFrame:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from nearward.tabular import rehearsal
-from nearward.tabular.prior import FAMILIES, Dice, Tables, draw_tables
-from nearward.tabular.rehearsal import Lesson, Near, find, prepare
-from nearward.tabular.slots import EXPERTS, FEATURES, INPUTS, Rows
+from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.episodes import Lesson, Near, find, prepare
+from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, Rows
 
 
 @pytest.fixture(autouse=True)

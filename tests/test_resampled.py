@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.artefact import pack, unpack
-from nearward.tabular.brought import PARTS
-from nearward.tabular.calibrate import Calibration, logistic
-from nearward.tabular.encode import CategoryColumn, Encoding, NumberColumn
+from nearward.tabular.persistence.artifact import pack, unpack
+from nearward.risk_model.user_experts import PARTS
+from nearward.tabular.calibration.calibrator import Calibration, logistic
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import InputError, TooFewEvents
-from nearward.tabular.folds import split_patients
+from nearward.tabular.data.splits import split_patients
 from nearward.tabular.rare import learners, resampled
-from nearward.tabular.rare.resampled import Resampled
-from nearward.tabular.trees import Forest, random_forest
+from nearward.tabular.ensemble.resampling import Resampled
+from nearward.tabular.ensemble.trees import Forest, random_forest
 
 
 def made(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.rules import KINDS, Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rules
-from nearward.tabular.rules_file import from_yaml, read_rules, to_yaml, write_rules
+from nearward.tabular.rules.rules import KINDS, Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rules
+from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
 
 FRAME = pl.DataFrame(
     {

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, NearwardError
-from nearward.tabular.schema import Column, Schema, unit_slips
+from nearward.tabular.data.schema import Column, Schema, unit_slips
 
 SECRET = "Zanzibar"
 

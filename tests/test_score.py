@@ -184,7 +184,7 @@ def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -
 
 @pytest.mark.slow
 def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(nearward, place, clinic) -> None:
-    from nearward.tabular.artefact import _sealed
+    from nearward.tabular.persistence.artifact import _sealed
 
     clinic[0].with_columns(pl.col("age") + 30, lactate=pl.col("lactate") * 1000).write_parquet(place / "moved.parquet")
     told = nearward("score", "model", "moved.parquet", "--out", "moved", "--workers", 1, cwd=place).stdout

@@ -6,7 +6,7 @@ import pytest
 
 from nearward.synth.sdv_metadata import Link, Tables, from_sdv, to_sdv, write_sdv
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.schema import Column, Schema
+from nearward.tabular.data.schema import Column, Schema
 
 VISITS = Schema(
     (

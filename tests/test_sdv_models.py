@@ -87,7 +87,7 @@ def test_ours_behind_sdvs_interface(ward):
 
     from nearward.synth.sdv_metadata import Tables, to_sdv
     from nearward.synth.sdv_single_table import _table, sdv_synthesizer
-    from nearward.tabular.schema import Schema
+    from nearward.tabular.data.schema import Schema
 
     train = ward(400, 1)
     metadata = Metadata.load_from_dict(to_sdv(Tables({"ward": Schema.infer(train)})))

@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 from sklearn.metrics import roc_auc_score
 
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.rare.series import SeriesEncoder, _turned
-from nearward.tabular.rare.windows import regular_series
+from nearward.tabular.temporal.series_encoder import SeriesEncoder, _turned
+from nearward.tabular.temporal.windows import regular_series
 
 VITALS = pl.DataFrame({"who": [1, 1, 1, 1, 2], "hour": [1, 5, 5, 6, 4], "pulse": [80.0, 90.0, 100.0, 200.0, 70.0]})
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from nearward.tabular import shared_context
 from nearward.tabular.errors import InputError
-from nearward.tabular.shared_context import ask, share_contexts
+from nearward.tabular.backbones.context_batching import ask, share_contexts
 
 
 class Linear:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from nearward.tabular.errors import ArtefactError
-from nearward.tabular.incontext import InContextNet, NetConfig
-from nearward.tabular.shipped import SHIPPED, export, from_halves, halves, load_net
+from nearward.tabular.in_context.model import InContextNet, NetConfig
+from nearward.tabular.in_context.checkpoint import SHIPPED, export, from_halves, halves, load_net
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from nearward.tabular.slots import CONSTANTS, EXPERTS, FEATURES, INPUTS, Rows, Slots, fit_slots
+from nearward.tabular.in_context.row_features import CONSTANTS, EXPERTS, FEATURES, INPUTS, Rows, Slots, fit_slots
 
 F, E = FEATURES, EXPERTS
 LOG_ODDS, RANK = slice(2 * F, 2 * F + E), slice(2 * F + E, 2 * F + 2 * E)  # of the inputs, as ABOUT and COHORT

@@ -16,7 +16,7 @@ from nearward.evaluation.risk import evaluate_risk
 from nearward.evaluation.source import source_leak
 from nearward.inputs import warn_of_shortcuts
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 
 def cohort(told: float, tracked: float, n: int = 900, seed: int = 0) -> pl.DataFrame:

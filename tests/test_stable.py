@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from nearward.evaluation.columns import column_costs
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.rare.members import Encoded
-from nearward.tabular.rare.stable import StableColumns, _paths
+from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.preprocessing.stability_selection import StableColumns, _paths
 
 
 def planted(n: int = 800, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:

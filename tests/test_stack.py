@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.tabular.calibrate import log_loss, log_odds, logistic
-from nearward.tabular.stack import PULLS, fit_stack
+from nearward.tabular.calibration.calibrator import log_loss, log_odds, logistic
+from nearward.tabular.ensemble.stacking import PULLS, fit_stack
 
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

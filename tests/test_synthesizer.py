@@ -14,8 +14,8 @@ from nearward.synth.kept import RULES_FILE
 from nearward.synth.roles import ROLES, deal_roles
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
-from nearward.tabular.rules import Order, Range, Rules
-from nearward.tabular.rules_file import read_rules, write_rules
+from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
 
 def hospital(n: int, seed: int) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 
 from nearward.tabular import trees
 from nearward.tabular.errors import ArtefactError, NearwardError
-from nearward.tabular.trees import Forest, boosted_trees, extra_trees
+from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
 
 BOOSTED: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "min_samples_leaf": 5, "learning_rate": 0.2}
 

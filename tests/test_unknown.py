@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.rare.reciprocal import Points, learn_points
-from nearward.tabular.rare.unknown import UnknownGate
+from nearward.tabular.novelty.reciprocal_points import Points, learn_points
+from nearward.tabular.novelty.open_set import UnknownGate
 
 MIDDLES = {"flu": (4.0, 0.0, 0.0), "copd": (-4.0, 0.0, 0.0), "chf": (0.0, 4.0, 0.0), "mi": (0.0, 0.0, 4.0)}
 STRANGE = (0.5, 0.5, 0.5)  # between the known, each of whose columns it shares
@@ -83,7 +83,7 @@ def test_a_patient_never_both_teaches_and_calibrates(monkeypatch: pytest.MonkeyP
         seen["rows"] = x
         return learn_points(x, *rest)
 
-    monkeypatch.setattr("nearward.tabular.rare.unknown.learn_points", spy)
+    monkeypatch.setattr("nearward.tabular.novelty.open_set.learn_points", spy)
     gate = UnknownGate(steps=2).fit(frame, kind, groups=patient)
     x = gate.fitted_.reading.dense(frame)
     taught = (x[:, None] == seen["rows"][None]).all(axis=2).any(axis=1)

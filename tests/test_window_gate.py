@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 import nearward as nw
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.rare import window_gate
-from nearward.tabular.rare.window_gate import WindowGate, _weights
+from nearward.tabular.temporal.window_mixture import WindowGate, _weights
 
 
 def stays(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:

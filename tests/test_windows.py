@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.rare.windows import windows
+from nearward.tabular.temporal.windows import windows
 
 LABS = pl.DataFrame(
     {"who": ["a", "a", "a", "a", "b"], "hour": [4, 1, 3, 9, 2], "lactate": [5.0, 1.0, 2.0, 9.0, 7.0], "sodium": [None, 140, 142, 1, 139]}

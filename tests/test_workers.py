@@ -6,7 +6,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nearward.tabular.workers import side_by_side
+from nearward.tabular.parallel import side_by_side
 
 
 @pytest.fixture

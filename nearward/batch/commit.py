@@ -13,7 +13,7 @@ import socket
 import time
 from pathlib import Path
 
-from nearward.tabular.frame import sync_folder
+from nearward.tabular.data.table_io import sync_folder
 
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9A-Za-z_-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
 _STALE = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.workers import cores
+from nearward.tabular.parallel import cores
 
 SHARD_ROWS = 16_384
 _FEWEST_ROWS = 1_024

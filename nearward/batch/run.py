@@ -17,9 +17,9 @@ from nearward.batch.meds import MOMENT, SUBJECT
 from nearward.batch.memory import Budget, plan_memory, resident
 from nearward.batch.plan import Shard, Source, find_tables, fingerprint, header
 from nearward.batch.summary import write_summary
-from nearward.tabular.artefact import model_hash, read_manifest
+from nearward.tabular.persistence.artifact import model_hash, read_manifest
 from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.schema import Schema
+from nearward.tabular.data.schema import Schema
 
 _TRIES = 2  # of a shard whose worker dies
 _HOPELESS = 6  # deaths before anything was scored: it is not the shard

@@ -16,7 +16,7 @@ import polars as pl
 from nearward.batch.commit import commit
 from nearward.batch.ledger import Ledger
 from nearward.batch.work import STRANGE
-from nearward.tabular.artefact import read_manifest
+from nearward.tabular.persistence.artifact import read_manifest
 from nearward.tabular.errors import InputError
 
 FORMAT = 1

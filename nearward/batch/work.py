@@ -63,7 +63,7 @@ class LoadedModel:
     def __init__(self, folder: str | Path) -> None:
         from nearward.evaluation.drift import bins_from_json
         from nearward.risk import load
-        from nearward.tabular.artefact import model_hash, read_manifest
+        from nearward.tabular.persistence.artifact import model_hash, read_manifest
 
         self.model = model_hash(folder)
         held = read_manifest(folder).get("bins")
@@ -81,7 +81,7 @@ class LoadedModel:
         """Score q rows of raw columns."""
         from nearward.inputs import oddities
         from nearward.risk import score_columns
-        from nearward.tabular.blocks import fill_lacking
+        from nearward.tabular.data.feature_blocks import fill_lacking
 
         fitted = self._fitted
         rows = fitted.schema_.conform(fill_lacking(frame, fitted.schema_))

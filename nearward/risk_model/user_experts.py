@@ -1,0 +1,156 @@
+"""Estimators that the user brings into the panel: fitted once a fold, so that no stored row is scored by a copy that saw its patient.
+
+Our own (``OneClass``, ``Resampled``) leave a frozen dataclass of arrays behind, which is what the model keeps and writes. Any other
+estimator works as long as the model stays in memory: it could be written by pickle alone, and nothing here is.
+
+Letters: n stored rows, q query rows, s brought estimators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.errors import InputError
+from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
+from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
+from nearward.tabular.ensemble.cross_fitting import fit_told
+from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
+from nearward.tabular.data.validation import Reading
+from nearward.tabular.ensemble.resampling import Copy, FittedResampled, Resampled
+from nearward.tabular.data.schema import Schema
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+OWN: dict[str, type] = {kind.__name__: kind for kind in (OneClass, Resampled)}
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A brought estimator, fitted.
+
+    Parameters
+    ----------
+    name : str
+    folds : tuple, one fitted copy a fold
+    """
+
+    name: str
+    folds: tuple[Any, ...]
+
+    def scores(self, frame: pl.DataFrame) -> Floats:
+        """Return the copies' mean score of a conformed frame's q rows (q,)."""
+        return np.asarray(np.mean([_ask(copy, frame, self.name) for copy in self.folds], axis=0))
+
+
+PARTS: tuple[type, ...] = (Brought, Reading, FittedOneClass, FittedResampled, Copy, Shares, XGBoosted)
+
+
+def check_experts(experts: Any) -> None:
+    """Refuse what is neither a column's name nor an estimator."""
+    for expert in experts:
+        asked = hasattr(expert, "fit") and (hasattr(expert, "decision_function") or hasattr(expert, "predict_proba"))
+        if not isinstance(expert, str) and (isinstance(expert, type) or not asked):
+            what = (
+                f"the class {expert.__name__}: give an instance, {expert.__name__}()" if isinstance(expert, type) else type(expert).__name__
+            )
+            raise InputError(
+                f"experts may hold names of columns, and estimators with fit and decision_function or predict_proba, however: {what}"
+            )
+
+
+def split_experts(experts: Sequence[Any]) -> tuple[list[str], tuple[Any, ...]]:
+    """Return the names of score columns, and the estimators."""
+    return [e for e in experts if isinstance(e, str)], tuple(e for e in experts if not isinstance(e, str))
+
+
+def cross_fit(
+    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, fold: Ints, tick: Callable[[str], None]
+) -> tuple[tuple[Brought, ...], Floats]:
+    """Fit each estimator once a fold, on the rows of the other folds.
+
+    Parameters
+    ----------
+    estimators : of s kinds, unfitted; they are cloned
+    schema : Schema
+    frame : conformed, n rows
+    outcome : (n,), 0 or 1
+    group : (n,), patient numbers
+    fold : (n,)
+    tick : called with a few words after each piece of work
+
+    Returns
+    -------
+    brought : s of them
+    left_out : (n, s), scores of rows that the copy had not seen
+
+    Raises
+    ------
+    InputError
+        Scores that are no numbers, or not one a row.
+    """
+    brought, left_out = [], np.empty((len(outcome), len(estimators)))
+    for s, (name, estimator) in enumerate(zip(_names(estimators), estimators, strict=True)):
+        copies = []
+        for f in range(int(fold.max()) + 1):
+            inside = fold == f
+            copy = _fit_copy(estimator, schema, frame.filter(~inside), outcome[~inside], group[~inside])
+            left_out[inside, s] = _ask(copy, frame.filter(inside), name)
+            copies.append(copy)
+        brought.append(Brought(name, tuple(copies)))
+        tick(f"expert {name}")
+    return tuple(brought), left_out
+
+
+def describe(estimators: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return our own estimators as JSON.
+
+    Raises
+    ------
+    InputError
+        An estimator that could be written by pickle alone.
+    """
+    for name, estimator in zip(_names(estimators), estimators, strict=True):
+        if type(estimator) not in OWN.values():
+            raise InputError(
+                f"the expert {name} is an estimator of your own, and nearward writes no pickle: the model works in this process, but "
+                f"can't be saved. Give its score as a column instead (experts=['column']), or use one of ours: {sorted(OWN)}."
+            )
+    return [{"kind": type(e).__name__, "params": settings_as_json(e.get_params(deep=False))} for e in estimators]
+
+
+def restored(told: Sequence[dict[str, Any]]) -> list[Any]:
+    """Make the estimators that ``describe`` told of, unfitted."""
+    return [OWN[one["kind"]](**settings_from_json(one["params"])) for one in told]
+
+
+def _names(estimators: Sequence[Any]) -> list[str]:
+    kinds = [type(e).__name__ for e in estimators]
+    return [kind if kinds.count(kind) == 1 else f"{kind} {kinds[: at + 1].count(kind)}" for at, kind in enumerate(kinds)]
+
+
+def _fit_copy(estimator: Any, schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
+    from sklearn.base import clone
+
+    copy = clone(estimator)
+    if type(copy) in OWN.values():  # the outcome is 0 and 1 here, whatever the user calls it
+        copy.set_params(positive=None, schema=copy.schema or schema)
+    fit_told(copy, frame, outcome, group)
+    return getattr(copy, "fitted_", copy) if is_dataclass(getattr(copy, "fitted_", None)) else copy
+
+
+def _ask(copy: Any, frame: pl.DataFrame, name: str) -> Floats:
+    """Return a fitted copy's scores (q,), higher meaning more risk."""
+    if is_dataclass(type(copy)):
+        return np.asarray(copy.scores(frame))
+    told = np.asarray(copy.decision_function(frame) if hasattr(copy, "decision_function") else log_odds(copy.predict_proba(frame)[:, -1]))
+    if told.shape != (frame.height,) or not np.isfinite(told).all():
+        raise InputError(f"the expert {name} must give one finite score a row: shape {told.shape} for {frame.height} rows")
+    return told.astype(np.float64)

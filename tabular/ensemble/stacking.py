@@ -1,0 +1,117 @@
+"""One log-odds from many opinions: each member calibrated on its own, then a non-negative stack, drawn towards the plain mean
+the more the fewer the events.
+
+Letters: n rows, q query rows, m members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from nearward.tabular.calibration.calibrator import Calibration, log_loss, logistic
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PULLS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
+_TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Members' calibrations and weights.
+
+    Parameters
+    ----------
+    member : tuple of Calibration, m of them
+    weight : (m,), not negative
+    shift : float
+    """
+
+    member: tuple[Calibration, ...]
+    weight: Floats
+    shift: float
+
+    def log_odds(self, scores: Floats) -> Floats:
+        """Return the stacked log-odds of members' scores (q, m) -> (q,)."""
+        out: Floats = _calibrated(self.member, scores) @ self.weight + self.shift
+        return out
+
+
+def fit_stack(
+    scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None, pulls: tuple[float, ...] = PULLS
+) -> tuple[Stack, Floats, float]:
+    """Fit a stack on all rows, and score each row by a stack that did not see its fold.
+
+    How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
+    rule: the strongest pull whose loss is not clearly above the least.
+
+    Parameters
+    ----------
+    scores : (n, m), each by a model that had not seen the row
+    outcome : (n,), 0 or 1
+    fold : (n,)
+    group : (n,), optional
+        Patient numbers from 0: the standard error is over patients.
+    pulls : tuple of float, rising
+        Penalties to choose among: how strongly weights are drawn to the plain mean.
+
+    Returns
+    -------
+    stack : Stack
+    left_out : (n,), log-odds
+    pull : float, the chosen penalty
+    """
+    parts = []
+    for f in np.unique(fold):
+        inside = fold == f
+        member = _calibrations(scores[~inside], outcome[~inside])
+        parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
+    scored = []
+    for pull in pulls:
+        left_out = np.empty(len(outcome))
+        for inside, seen, known, asked in parts:
+            weight, shift = _weights(seen, known, pull)
+            left_out[inside] = asked @ weight + shift
+        scored.append(left_out)
+    loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (pulls, n)
+    excess = loss - loss[loss.mean(axis=1).argmin()]
+    owner = np.arange(len(outcome)) if group is None else group
+    patients = np.stack([np.bincount(owner, weights=row) for row in excess])  # (pulls, patients)
+    near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
+    chosen = int(np.flatnonzero(near)[-1])
+    pull, left_out = pulls[chosen], scored[chosen]
+    member = _calibrations(scores, outcome)
+    weight, shift = _weights(_calibrated(member, scores), outcome, pull)
+    return Stack(member, weight, shift), left_out, pull
+
+
+def _calibrations(scores: Floats, outcome: Ints) -> tuple[Calibration, ...]:
+    slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
+    return tuple(Calibration.fit(column, outcome, slopes) for column in scores.T)
+
+
+def _calibrated(member: tuple[Calibration, ...], scores: Floats) -> Floats:
+    return np.column_stack([calibration.log_odds(column) for calibration, column in zip(member, scores.T, strict=True)])
+
+
+def _weights(members: Floats, outcome: Ints, pull: float) -> tuple[Floats, float]:
+    """Minimise log-loss + pull / n * variance * |weight - 1/m|² over weight >= 0; members are calibrated log-odds (n, m)."""
+    n, m = members.shape
+    even = np.full(m, 1 / m)
+    strength = pull * float(np.mean(members.var(axis=0))) / n
+
+    def objective(free: Floats) -> tuple[float, Floats]:
+        weight, shift = free[:-1], free[-1]
+        z = members @ weight + shift
+        error = (logistic(z) - outcome) / n
+        away = weight - even
+        return log_loss(z, outcome) + strength * float(away @ away), np.append(error @ members + 2 * strength * away, error.sum())
+
+    bounds = [(0.0, None)] * m + [(None, None)]
+    best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
+    return best[:-1], float(best[-1])

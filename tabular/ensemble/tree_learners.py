@@ -1,0 +1,97 @@
+"""Tree learners by name, each fitted into a frozen dataclass of arrays: XGBoost where it is installed, a random forest, or boosting.
+
+Letters: n rows, q query rows, t columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.errors import InputError
+from nearward.tabular.ensemble.trees import Forest, boosted_trees, random_forest
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
+
+LEARNERS = ("auto", "xgboost", "forest", "boosting")
+_ROUNDS, _TREES = 200, 200
+
+
+@dataclass(frozen=True)
+class XGBoosted:
+    """XGBoost's trees in its own binary format, which executes nothing.
+
+    Parameters
+    ----------
+    written : bytes as (…,) uint8
+    """
+
+    written: NDArray[np.uint8]
+
+    @cached_property
+    def _booster(self) -> Any:
+        import xgboost
+
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(self.written.tobytes()))
+        return booster
+
+    def scores(self, x: Singles) -> Floats:
+        """Return log-odds (q,)."""
+        import xgboost
+
+        return np.asarray(self._booster.predict(xgboost.DMatrix(x), output_margin=True), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A forest whose scores are shares of events.
+
+    Parameters
+    ----------
+    forest : Forest
+    """
+
+    forest: Forest
+
+    def scores(self, x: Singles) -> Floats:
+        """Return log-odds (q,)."""
+        return log_odds(self.forest.scores(x), 1e-3)
+
+
+Learned = XGBoosted | Shares | Forest
+
+
+def check_learner(name: str) -> None:
+    """Refuse an unknown learner, and XGBoost where it is not installed."""
+    if name not in LEARNERS:
+        raise InputError(f"learner must be one of {list(LEARNERS)}, however: learner={name!r}")
+    if name == "xgboost" and find_spec("xgboost") is None:
+        raise InputError("learner='xgboost' needs XGBoost: pip install xgboost (or xgboost-cpu); learner='boosting' needs nothing")
+
+
+def learn(name: str, x: Singles, outcome: Ints, seed: int) -> Learned:
+    """Fit a learner on rows (n, t) with outcome (n,); ``auto`` is XGBoost where it is installed, else boosting."""
+    if name == "xgboost" or (name == "auto" and find_spec("xgboost") is not None):
+        return _xgboost(x, outcome, seed)
+    if name == "forest":
+        return Shares(random_forest(x, outcome, seed, _TREES, min_samples_leaf=2, max_features="sqrt"))
+    return boosted_trees(x, outcome, seed, learning_rate=0.05, max_iter=_ROUNDS, max_leaf_nodes=31)
+
+
+def _xgboost(x: Singles, outcome: Ints, seed: int) -> XGBoosted:
+    import xgboost
+
+    from nearward.tabular.parallel import cores
+
+    how = {"objective": "binary:logistic", "eta": 0.05, "max_depth": 6, "subsample": 0.8, "seed": seed, "nthread": cores(), "verbosity": 0}
+    booster = xgboost.train(how, xgboost.DMatrix(x, label=outcome), num_boost_round=_ROUNDS)
+    return XGBoosted(np.frombuffer(bytes(booster.save_raw("ubj")), dtype=np.uint8))

@@ -1,0 +1,230 @@
+"""A model on disk: a directory of hashed files under one manifest, no pickle, nothing executed on loading.
+
+``manifest.json`` names every other file with its size and sha256 and carries a digest of itself, so that one flipped byte anywhere is
+refused before a tensor is used. Data files carry their content's hash in their name and the manifest is replaced last, in one
+rename: a save that fails leaves the previous model whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.data.table_io import replacing, sync_folder
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame) -> None:
+    """Write a model into a folder, made where it is missing; the previous model there stays until the new one is complete.
+
+    Parameters
+    ----------
+    folder : path
+    about : JSON-able mapping
+        Everything that is neither a tensor nor a record: schema, configuration, training summary; ``kind``, where it is no risk model.
+    tensors : arrays by name
+    records : pl.DataFrame
+        The stored patients.
+
+    Raises
+    ------
+    InputError
+        The folder exists and holds something that is not a model, or a model of another kind.
+    OSError
+        The disk is full or the folder can't be written; what was there before is still there.
+    """
+    folder = Path(folder)
+    refuse_foreign(folder, about.get("kind"))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    table = io.BytesIO()
+    records.write_parquet(table, compression="zstd", statistics=False)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
+    contents = {"tensors.safetensors": safetensors.numpy.save(contiguous), "records.parquet": table.getvalue()}
+    files = {}
+    for plain, content in contents.items():
+        digest = hashlib.sha256(content).hexdigest()
+        name = plain.replace(".", f"-{digest[:16]}.", 1)
+        files[name] = {"sha256": digest, "size": len(content)}
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_bytes(_sealed(body))
+    sync_folder(folder)
+    for stale in folder.iterdir():
+        if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
+            stale.unlink()
+
+
+def refuse_foreign(folder: Path, kind: str | None = None) -> None:
+    """Refuse to write a model where something else lives: a file, other people's files, a model of another kind than ``kind``.
+
+    Raises
+    ------
+    InputError
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: a model is a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    held = _held(folder)
+    if held is None:
+        raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
+    if held and held.get("kind") != kind:  # empty: corrupt, and to be replaced
+        raise InputError(f"{folder} holds a {held.get('kind', 'risk model')}: choose another folder")
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder that is a model's, empty for a corrupt one; None where it is somebody else's."""
+    try:
+        body = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {} if any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir()) else None
+    return body if isinstance(body, dict) and "nearward_model" in body else None
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Read and check the manifest alone.
+
+    Raises
+    ------
+    ArtefactError
+        Not a model, a corrupt or later manifest, or one that names files it must not.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtefactError(f"{folder} holds no nearward model ({MANIFEST} is missing)")
+    raw = path.read_bytes()
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise ArtefactError(f"{path} is corrupt: restore the model from a copy, or fit it again") from error
+    if not isinstance(body, dict) or "nearward_model" not in body:
+        raise ArtefactError(f"{path} is not a nearward model's manifest")
+    if isinstance(body["nearward_model"], int) and body["nearward_model"] > FORMAT:
+        raise ArtefactError(
+            f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward"
+        )
+    body.pop("sha256", None)
+    if raw != _sealed(body):
+        raise ArtefactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
+    strange = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
+    if strange:
+        raise ArtefactError(f"{path} names {len(strange)} files that a model does not have, or that leave its folder")
+    return body
+
+
+def model_hash(folder: str | Path) -> str:
+    """Return what tells a model from every other: the sha256 of its manifest, which holds the hashes of all its files.
+
+    Raises
+    ------
+    ArtefactError
+        As ``read_manifest``.
+    """
+    return hashlib.sha256(_sealed(read_manifest(folder))).hexdigest()
+
+
+def read_model(folder: str | Path) -> tuple[dict[str, Any], Arrays, pl.DataFrame]:
+    """Read what ``write_model`` wrote, every hash checked before anything is used.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing, changed, truncated, or a link.
+    """
+    folder = Path(folder)
+    body = read_manifest(folder)
+    tensors: Arrays | None = None
+    records: pl.DataFrame | None = None
+    for name, facts in body["files"].items():
+        content = _checked(folder / name, facts)
+        if name.endswith(".safetensors"):
+            tensors = safetensors.numpy.load(content)
+        else:
+            records = pl.read_parquet(io.BytesIO(content))
+    if tensors is None or records is None:
+        raise ArtefactError(f"{folder}: the manifest names no tensors or no records")
+    return body, tensors, records
+
+
+def _checked(path: Path, facts: Mapping[str, Any]) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise ArtefactError(f"{path}: missing, or not a plain file")
+    content = path.read_bytes()
+    if len(content) != facts["size"] or hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise ArtefactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
+    return content
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    """Serialise with a digest of the rest inside; only these very bytes are accepted again."""
+    plain = json.dumps(body, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+    return json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1).encode() + b"\n"
+
+
+# ---- frozen dataclasses to JSON and tensors, and back ---------------------------------------------------------------------------
+
+
+def pack(value: Any, tensors: Arrays) -> Any:
+    """Return ``value`` as JSON; arrays go to ``tensors`` and are named there.
+
+    Parameters
+    ----------
+    value : frozen dataclasses, tuples, lists, dicts by text, arrays, numbers, text, None, nested as you like
+    tensors : filled in place
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray):
+        name = f"{len(tensors):05d}"
+        tensors[name] = value
+        return {"array": name}
+    if isinstance(value, tuple | list):
+        return [pack(item, tensors) for item in value]
+    if isinstance(value, dict):
+        return {"dict": {key: pack(item, tensors) for key, item in value.items()}}
+    fields = {field.name: pack(getattr(value, field.name), tensors) for field in dataclasses.fields(value)}
+    return {"type": type(value).__name__, "fields": fields}
+
+
+def unpack(packed: Any, tensors: Arrays, types: Mapping[str, type]) -> Any:
+    """Rebuild what ``pack`` took apart; only classes in ``types`` are made, and lists come back as tuples.
+
+    Raises
+    ------
+    ArtefactError
+        A class, field or tensor that is not known.
+    """
+    if isinstance(packed, list):
+        return tuple(unpack(item, tensors, types) for item in packed)
+    if not isinstance(packed, dict):
+        return packed
+    try:
+        if "array" in packed:
+            return tensors[packed["array"]]
+        if "dict" in packed:
+            return {key: unpack(item, tensors, types) for key, item in packed["dict"].items()}
+        kind: Any = types[packed["type"]]
+        return kind(**{name: unpack(item, tensors, types) for name, item in packed["fields"].items()})
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"the model holds a part that this nearward does not know: {error}") from error
