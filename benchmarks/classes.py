@@ -33,9 +33,9 @@ from sklearn.preprocessing import OrdinalEncoder
 
 import nearward as nw
 from nearward.cohort import read_cohort
-from nearward.retrieval.classes import log_shares
-from nearward.retrieval.encoder import embed, train_encoder
-from nearward.retrieval.index import Shard
+from nearward.retrieval.neighbors.multiclass import log_shares
+from nearward.retrieval.encoders.aware import embed, train_encoder
+from nearward.retrieval.neighbors.index import Shard
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.schema import Schema

@@ -28,9 +28,9 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.retrieval.encoder import AwareEncoder, embed, train_encoder
-from nearward.retrieval.index import Shard
-from nearward.retrieval.pretext import STEPS, warm_up
+from nearward.retrieval.encoders.aware import AwareEncoder, embed, train_encoder
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.encoders.self_supervised import STEPS, warm_up
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.preprocessing.feature_layout import Layout

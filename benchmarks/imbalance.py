@@ -37,9 +37,9 @@ from sklearn.metrics import average_precision_score
 
 from nearward.cohort import Cohort
 from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
-from nearward.retrieval.context import Retriever, fit_retriever
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.vote import Context, Rule
+from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.preprocessing.target_encoder import LevelRates

@@ -39,7 +39,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sturdy import dirt, sameness
 
 from nearward.embedded import Embedded, Way
-from nearward.retrieval.vote import per_shard
+from nearward.retrieval.neighbors.voting import per_shard
 from nearward.tabular.in_context.inference import Questions, answers
 from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote
 from nearward.tabular.in_context.pretrain import held_out_ratios

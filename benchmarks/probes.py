@@ -28,9 +28,9 @@ from protocol import cohorts, splits
 
 from nearward import fitted as whole
 from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
-from nearward.retrieval.context import fit_retriever
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.vote import Context, Rule
+from nearward.retrieval.neighbors.binary import fit_retriever
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.splits import split_patients

@@ -29,7 +29,7 @@ from nearward.evaluation.bootstrap import Undefined
 from nearward.evaluation.measured import Measured, measure
 from nearward.evaluation.metrics import Use
 from nearward.evaluation.sample import Sample
-from nearward.retrieval.encoder import embed, train_encoder
+from nearward.retrieval.encoders.aware import embed, train_encoder
 from nearward.tabular.calibration.calibrator import Calibration, logistic
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.splits import assign_folds

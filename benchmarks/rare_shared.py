@@ -20,8 +20,8 @@ import numpy as np
 
 _PARTS = (
     ("nearward.tabular.ensemble.base_learners", "_fit_fold"),
-    ("nearward.retrieval.context", "train_encoder"),
-    ("nearward.retrieval.context", "fit_linear_metric"),
+    ("nearward.retrieval.neighbors.binary", "train_encoder"),
+    ("nearward.retrieval.neighbors.binary", "fit_linear_metric"),
 )
 _known: dict[bytes, tuple[Any, float]] = {}  # of one cell: what a part is, and what it took
 _saved = [0.0]

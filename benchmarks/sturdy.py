@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from probes import Fitted, Rows, context, embed, slots_of
 
-from nearward.retrieval.vote import Context
+from nearward.retrieval.neighbors.voting import Context
 from nearward.tabular.in_context.inference import Questions
 from nearward.tabular.in_context.model import InContextNet
 from nearward.tabular.in_context.row_features import Rows as SlotRows

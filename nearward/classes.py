@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.fitted import PARTS, PLACES, Recipe, columns, share_by_source
-from nearward.retrieval.classes import ClassRetriever, fit_class_retriever, vote
-from nearward.retrieval.vote import Context
+from nearward.retrieval.neighbors.multiclass import ClassRetriever, fit_class_retriever, vote
+from nearward.retrieval.neighbors.voting import Context
 from nearward.tabular.persistence.artifact import Arrays, pack, unpack
 from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, log_odds
 from nearward.tabular.calibration.multiclass import Coupling

@@ -14,7 +14,7 @@ from nearward.classes import FittedClasses
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.fitted import FittedRisk
 from nearward.foreign import Foreign, describe
-from nearward.retrieval.encoder import EncoderConfig
+from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.tabular.persistence.artifact import Arrays, read_model, write_model
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.risk_model.user_experts import describe as describe_experts

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.context import Retriever
-from nearward.retrieval.vote import Context, Rule, merge
+from nearward.retrieval.neighbors.binary import Retriever
+from nearward.retrieval.neighbors.voting import Context, Rule, merge
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.in_context.inference import Questions, answers, scaled_distances
 from nearward.tabular.in_context.model import InContextNet

@@ -18,10 +18,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.embedded import Embedded, StoredRows, Way, fit_embedded
 from nearward.foreign import Foreign, fit_foreign, level_columns, raw_rows
-from nearward.retrieval.context import Retriever, RuleTrial, fit_retriever
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.metric import LinearMetric
-from nearward.retrieval.vote import Context, Rule
+from nearward.retrieval.neighbors.binary import Retriever, RuleTrial, fit_retriever
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.persistence.artifact import Arrays, pack, unpack
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
 from nearward.risk_model.user_experts import PARTS as BROUGHT_PARTS

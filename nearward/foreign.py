@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.context import Retriever
-from nearward.retrieval.vote import Context, Rule
+from nearward.retrieval.neighbors.binary import Retriever
+from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
 from nearward.tabular.calibration.calibrator import log_odds, logistic
 from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers

@@ -18,7 +18,7 @@ from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.data.schema import Schema, unit_slips
 
 if TYPE_CHECKING:
-    from nearward.retrieval.encoder import EncoderConfig
+    from nearward.retrieval.encoders.aware import EncoderConfig
 
 Ints = NDArray[np.int64]
 
@@ -281,7 +281,7 @@ def settle_encoder(
     schema : Schema, with blocks where block dropout needs them
     unlabelled : conformed rows without an outcome, or None
     """
-    from nearward.retrieval.simplex import FEWEST_CLASSES
+    from nearward.retrieval.encoders.simplex_head import FEWEST_CLASSES
 
     if encoder.head == "simplex" and classes < FEWEST_CLASSES:
         raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')

@@ -32,7 +32,7 @@ from nearward.inputs import (
     warn_of_oddities,
     warn_of_shortcuts,
 )
-from nearward.retrieval.encoder import EncoderConfig
+from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import fill_lacking
 from nearward.risk_model.user_experts import split_experts

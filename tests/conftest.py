@@ -87,7 +87,7 @@ def clinic() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def fitted(clinic):
     """A model of the made-up clinic, its encoders trained briefly."""
-    from nearward.retrieval.encoder import EncoderConfig
+    from nearward.retrieval.encoders.aware import EncoderConfig
     from nearward.risk import RiskClassifier
 
     frame, died, patient = clinic

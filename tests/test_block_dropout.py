@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from nearward.retrieval.block_dropout import BlockDropout, risen
-from nearward.retrieval.encoder import EncoderConfig, embed, train_encoder
+from nearward.retrieval.encoders.block_dropout import BlockDropout, risen
+from nearward.retrieval.encoders.aware import EncoderConfig, embed, train_encoder
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import Layout

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import nearward as nw
-from nearward.retrieval.encoder import EncoderConfig
+from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.user_experts import check_experts, cross_fit, describe, restored, split_experts
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.errors import InputError

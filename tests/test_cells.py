@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.retrieval.cells import CellModel
+from nearward.retrieval.cell_model import CellModel
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.data.schema import Column
 

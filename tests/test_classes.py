@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 import nearward as nw
-from nearward.retrieval.classes import class_metric, fit_class_retriever, log_shares, vote, vote_loss
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.metric import fit_linear_metric
+from nearward.retrieval.neighbors.multiclass import class_metric, fit_class_retriever, log_shares, vote, vote_loss
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.data.splits import split_classes
 
@@ -107,8 +107,8 @@ def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -
 
 def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Left-out votes of rows 0 and 1, their fold's metric fitted without them anyway."""
-    from nearward.retrieval.classes import CLASS_RULES, _weighed
-    from nearward.retrieval.index import Shard
+    from nearward.retrieval.neighbors.multiclass import CLASS_RULES, _weighed
+    from nearward.retrieval.neighbors.index import Shard
 
     seen, inside = fold != fold[0], np.flatnonzero(fold == fold[0])
     metric = class_metric(x[seen], code[seen], group[seen], 0)
@@ -124,8 +124,8 @@ def test_twins_vote_as_all_of_them_would() -> None:
     x = np.concatenate([np.zeros((100, 3)), 5 + draw.normal(size=(60, 3))])
     order = draw.permutation(160)
     code, x = code[order], x[order]
-    from nearward.retrieval.classes import CLASS_RULES, _weighed
-    from nearward.retrieval.index import Shard
+    from nearward.retrieval.neighbors.multiclass import CLASS_RULES, _weighed
+    from nearward.retrieval.neighbors.index import Shard
 
     shard = Shard(x.astype(np.float32), np.arange(160))
     found = _weighed(shard, np.zeros((1, 3)), code, CLASS_RULES[0], 5, 1.0)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval import context as module
-from nearward.retrieval.context import RULES, Context, Retriever, Rule, fit_retriever
-from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, train_encoder
-from nearward.retrieval.index import Shard
-from nearward.retrieval.metric import LinearMetric
-from nearward.retrieval.vote import Found, weigh
+from nearward.retrieval.neighbors.binary import RULES, Context, Retriever, Rule, fit_retriever
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.voting import Found, weigh
 from nearward.tabular.errors import NearwardError
 from nearward.tabular.data.splits import assign_folds
 

@@ -12,9 +12,9 @@ import pytest
 import nearward as nw
 from nearward import embedded, fitted
 from nearward.embedded import Embedded, StoredRows, fit_embedded
-from nearward.retrieval.context import Retriever, fit_retriever
-from nearward.retrieval.encoder import EncoderConfig
-from nearward.retrieval.vote import Rule
+from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.neighbors.voting import Rule
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.data.splits import split_patients
@@ -342,7 +342,7 @@ def _better_each_time() -> Any:
 
 def test_the_class_floor_is_taken_out_of_a_foreign_answer() -> None:
     from nearward.foreign import _floor_log_odds
-    from nearward.retrieval.vote import Context
+    from nearward.retrieval.neighbors.voting import Context
 
     row = np.array([[0, 1, 2, 3, -1], [0, 1, 2, 3, 4]])
     outcome = np.array([[1.0, 0, 0, 1, 0], [1, 1, 0, 0, 0]])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nearward.retrieval.encoder import (
+from nearward.retrieval.encoders.aware import (
     AwareEncoder,
     EncoderConfig,
     embed,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.retrieval.index import EXACT_UP_TO, Shard
+from nearward.retrieval.neighbors.index import EXACT_UP_TO, Shard
 
 
 def unit(seed: int, m: int, e: int = 8) -> np.ndarray:

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from nearward.retrieval.encoder import EncoderConfig, embed, train_encoder
-from nearward.retrieval.losses import HeadLoss, focal_loss, tversky_loss
+from nearward.retrieval.encoders.aware import EncoderConfig, embed, train_encoder
+from nearward.retrieval.encoders.losses import HeadLoss, focal_loss, tversky_loss
 from nearward.tabular.calibration.calibrator import Calibration, log_loss, logistic
 from nearward.tabular.errors import InputError
 

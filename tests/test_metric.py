@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nearward.retrieval import metric as module
-from nearward.retrieval.encoder import embed
-from nearward.retrieval.metric import LinearMetric, fit_linear_metric
+from nearward.retrieval.encoders.aware import embed
+from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric
 
 
 def cohort(seed: int, n: int = 400, p: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import nearward as nw
-from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, embed, train_encoder
-from nearward.retrieval.pretext import CellDecoder, hide, masked_loss, present, resample, warm_up
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
+from nearward.retrieval.encoders.self_supervised import CellDecoder, hide, masked_loss, present, resample, warm_up
 from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import Layout
@@ -158,7 +158,7 @@ def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds
 def test_a_small_table_gets_fewer_steps(kinds: tuple[Layout, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     layout, x, kind = kinds
     taken: list[int] = []
-    monkeypatch.setattr("nearward.retrieval.pretext.warm_up", lambda *given: taken.append(given[-1]))
+    monkeypatch.setattr("nearward.retrieval.encoders.self_supervised.warm_up", lambda *given: taken.append(given[-1]))
     for rows, steps in ((100, 600), (800, 600), (800, 5)):
         config = EncoderConfig(hidden=8, width=4, steps=steps, pretext="views")
         train_encoder(x[:rows], (kind[:rows] == 0).astype(np.int64), np.arange(rows), config, 0, layout)

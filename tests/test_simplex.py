@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nearward.retrieval.encoder import EncoderConfig, embed, network_from_state, network_state, train_encoder
-from nearward.retrieval.simplex import SimplexHead, dot_regression, simplex_frame
+from nearward.retrieval.encoders.aware import EncoderConfig, embed, network_from_state, network_state, train_encoder
+from nearward.retrieval.encoders.simplex_head import SimplexHead, dot_regression, simplex_frame
 from nearward.tabular.errors import InputError
 
 

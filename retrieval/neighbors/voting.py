@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.index import Shard
+from nearward.retrieval.neighbors.index import Shard
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -20,8 +20,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from nearward.retrieval.encoder import AwareEncoder, EncoderConfig, first_weights, network_from_state, network_state
-from nearward.retrieval.pretext import BATCH, CellDecoder, masked_loss
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, first_weights, network_from_state, network_state
+from nearward.retrieval.encoders.self_supervised import BATCH, CellDecoder, masked_loss
 from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, Encoding, NumberColumn
 from nearward.tabular.errors import InputError
 from nearward.tabular.data.table_io import to_frame

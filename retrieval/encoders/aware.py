@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nearward.retrieval.block_dropout import BlockDropout
-from nearward.retrieval.losses import LOSSES, HeadLoss
-from nearward.retrieval.metric import LinearMetric
-from nearward.retrieval.simplex import SimplexHead
+from nearward.retrieval.encoders.block_dropout import BlockDropout
+from nearward.retrieval.encoders.losses import LOSSES, HeadLoss
+from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import Layout
 
@@ -60,14 +60,14 @@ class EncoderConfig:
     head_weight : float
         Weight of the classification head's loss beside the neighbour loss.
     block_dropout : float
-        Probability, at the end of the training, that a row loses a block of columns (``retrieval/block_dropout.py``). For
+        Probability, at the end of the training, that a row loses a block of columns (``retrieval/encoders/block_dropout.py``). For
         votes at sites which lack a block; docs/rare.md has what it buys, and that the whole model's risk gains nothing.
     pretext : "none", "masked" or "views"
-        What the encoder learns from rows without their outcomes before the training proper (``retrieval/pretext.py``).
+        What the encoder learns from rows without their outcomes before the training proper (``retrieval/encoders/self_supervised.py``).
     loss : "cross-entropy", "focal" or "tversky"
-        Of the plain head, for an outcome of two values (``retrieval/losses.py``).
+        Of the plain head, for an outcome of two values (``retrieval/encoders/losses.py``).
     head : "plain" or "simplex"
-        A learned head; or fixed corners of a simplex with the dot-regression loss, from four classes up (``retrieval/simplex.py``).
+        A learned head; or fixed corners of a simplex with the dot-regression loss, from four classes up (``retrieval/encoders/simplex_head.py``).
     """
 
     gate_hidden: int = 64
@@ -225,7 +225,7 @@ def train_encoder(
     batch = min(config.batch, 2 * max(len(pool) for pool in pools))
     steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
     if config.pretext != "none":
-        from nearward.retrieval.pretext import STEPS, warm_up
+        from nearward.retrieval.encoders.self_supervised import STEPS, warm_up
 
         # a step of views costs two of the training proper: a few hundred rows get fewer
         warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 3 * steps // 2))

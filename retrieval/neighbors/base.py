@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.retrieval.encoder import AwareEncoder, network_from_state, network_state
-from nearward.retrieval.index import Shard
-from nearward.retrieval.metric import LinearMetric
-from nearward.retrieval.vote import Context, Rule
+from nearward.retrieval.encoders.aware import AwareEncoder, network_from_state, network_state
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.voting import Context, Rule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nearward.retrieval.encoder import AwareEncoder, first_weights
+from nearward.retrieval.encoders.aware import AwareEncoder, first_weights
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import Layout
 

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.encoder import (
+from nearward.retrieval.encoders.aware import (
     AwareEncoder,
     EncoderConfig,
     embed,
     train_encoder,
 )
-from nearward.retrieval.index import Shard
-from nearward.retrieval.metric import LinearMetric, fit_linear_metric
-from nearward.retrieval.places import Places
-from nearward.retrieval.vote import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric
+from nearward.retrieval.neighbors.base import Places
+from nearward.retrieval.neighbors.voting import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
 from nearward.tabular.preprocessing.feature_layout import Layout
 from nearward.tabular.parallel import side_by_side
 

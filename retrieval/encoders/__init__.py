@@ -1,0 +1,1 @@
+"""Encoders that make patients with like outcomes near."""
