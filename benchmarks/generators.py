@@ -45,7 +45,7 @@ class Ours:
     """
 
     def __init__(self, ruled: bool = True, shaping: bool = True, outcome: bool = True, **how: Any) -> None:
-        from nearward.synth.improve import ImproveConfig
+        from nearward.synth.optimization.improvement import ImproveConfig
         from nearward.synth.synthesizer import Synthesizer
 
         self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping, outcome=outcome), **how), ruled
@@ -64,7 +64,7 @@ class Ours:
 def _sdv(model: str) -> Any:
     import sdv.single_table  # noqa: F401  not on the clock: it takes seconds, and is paid once
 
-    from nearward.synth.sdv_models import SdvSynthesizer
+    from nearward.synth.sdv.sdv_models import SdvSynthesizer
 
     return SdvSynthesizer(model)
 

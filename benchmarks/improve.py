@@ -19,12 +19,12 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from nearward.synth.breaches import breaches
-from nearward.synth.discriminators import separation
-from nearward.synth.gain import paired
-from nearward.synth.improve import Ground, ImproveConfig, improve
-from nearward.synth.policy import FREE, OnlySeen
-from nearward.synth.roles import deal_roles
+from nearward.synth.constraints.violations import breaches
+from nearward.synth.optimization.discriminators import separation
+from nearward.synth.optimization.gain import paired
+from nearward.synth.optimization.improvement import Ground, ImproveConfig, improve
+from nearward.synth.policy.autoregressive import FREE, OnlySeen
+from nearward.synth.inputs.splits import deal_roles
 from nearward.synth.synthesizer import Synthesizer
 from synth import OUTCOME, PATIENT, split
 

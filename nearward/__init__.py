@@ -37,7 +37,7 @@ _HOMES = {
     "evaluate_risk": "nearward.evaluation.risk",
     "faith_card": "nearward.evaluation.faith",
     "export_synthetic": "nearward.export",
-    "read_stamp": "nearward.synth.stamp",
+    "read_stamp": "nearward.synth.provenance",
     "screen": "nearward.screening",
 }
 

@@ -12,8 +12,8 @@ import polars as pl
 
 from nearward.evaluation.estimate import Estimate, wilson
 from nearward.evaluation.faith import FaithCard, Gates, faith_card
-from nearward.synth.roles import AuditRows
-from nearward.synth.stamp import table_hash
+from nearward.synth.inputs.splits import AuditRows
+from nearward.synth.provenance import table_hash
 from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.rules.rules import Rules

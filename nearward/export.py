@@ -15,14 +15,14 @@ from nearward import __version__
 from nearward.audit import Audit, AuditRows, audit
 from nearward.evaluation.faith import Gates
 from nearward.evaluation.faith_page import for_readers
-from nearward.synth.stamp import check_ending, table_hash, write_stamped
+from nearward.synth.provenance import check_ending, table_hash, write_stamped
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import to_yaml
 from nearward.tabular.data.schema import Schema
 
 if TYPE_CHECKING:
-    from nearward.synth.ledger import Ledger
+    from nearward.synth.differential_privacy.accountant import Ledger
 
 AUDITED = "empirically audited, not guaranteed: attacks were tried, and what was not tried is not bounded"
 NOT_COVERED = "the audit's figures, the prior and the schema were read off the real rows, and the budget does not cover them"

@@ -57,7 +57,7 @@ def export(
 
 def check(table: Stamped) -> None:
     """Look at a table's stamp, and whether the table is still the one that was audited. Exit code 3 where it is not, or has none."""
-    from nearward.synth.stamp import verify
+    from nearward.synth.provenance import verify
 
     stamp = verify(table)
     typer.echo(

@@ -40,7 +40,7 @@ def fit(
 ) -> None:
     """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
     from nearward.progress import progress
-    from nearward.synth.kept import KIND, RULES_FILE
+    from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.persistence.artifact import refuse_foreign
     from nearward.tabular.errors import MissingColumns

@@ -20,24 +20,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import NumberTokens
-from nearward.synth.conditions import Conditions, read_conditions
-from nearward.synth.contradictions import refuse_contradictions, refuse_strangers
-from nearward.synth.enforce import Keeper
-from nearward.synth.improve import OPTIMISERS, ImproveConfig, Optimiser
-from nearward.synth.kept import restored, save
-from nearward.synth.learning import Dealt, learn, learn_privately, rare_token
-from nearward.synth.ledger import Ledger
-from nearward.synth.outcome_trees import OutcomeTrees
-from nearward.synth.outcomes import declared, numbered, rare_event
-from nearward.synth.policy import FREE, Policy
-from nearward.synth.private import DELTA
-from nearward.synth.private_marginals import Marginals
-from nearward.synth.reading import alike, refuse_unusable
-from nearward.synth.roles import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
-from nearward.synth.rulebook import RuleBook
-from nearward.synth.tilted import Tilted
-from nearward.synth.tokens import Tokens, warn_of_names
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.inputs.conditions import Conditions, read_conditions
+from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
+from nearward.synth.constraints.constrained_sampling import Keeper
+from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
+from nearward.synth.persistence import restored, save
+from nearward.synth.fitting import Dealt, learn, learn_privately, rare_token
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.inputs.outcome import declared, numbered, rare_event
+from nearward.synth.policy.autoregressive import FREE, Policy
+from nearward.synth.differential_privacy.model import DELTA
+from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.inputs.validation import alike, refuse_unusable
+from nearward.synth.inputs.splits import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
+from nearward.synth.constraints.compiled_rules import RuleBook
+from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.tokenizer.table_tokenizer import Tokens, warn_of_names
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.rules.rules import Rules
@@ -64,7 +64,7 @@ class Synthesizer:
         Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
         mined then, and nothing improved: rules must be given. Its noise hangs on no seed.
     improving : ImproveConfig, optional
-        How the optimiser works; see ``nearward.synth.improve``.
+        How the optimiser works; see ``nearward.synth.optimization.improvement``.
     target : float, optional
         Share of the rare outcome that samples shall have; by default that of the rows learned. The stamp of an exported table tells both,
         so that a model trained on it can be carried back (``correct_prior``).

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.breaches import breaches
-from nearward.synth.levels import CLIP, FeatureLevel, SentenceLevel, Shape
-from nearward.synth.tokens import Tokens
+from nearward.synth.constraints.violations import breaches
+from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, SentenceLevel, Shape
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.discriminators import Discriminators, separation
-from nearward.synth.levels import CLIP, FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
+from nearward.synth.optimization.discriminators import Discriminators, separation
+from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.tabular.errors import InputError
 
 ORDER = (0, 1, 2, 3)

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.columns import NumberTokens
-from nearward.synth.contradictions import refuse_contradictions
-from nearward.synth.enforce import Keeper
-from nearward.synth.policy import FREE, Policy
-from nearward.synth.rulebook import RuleBook, after_terms
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.constraints.consistency import refuse_contradictions
+from nearward.synth.constraints.constrained_sampling import Keeper
+from nearward.synth.policy.autoregressive import FREE, Policy
+from nearward.synth.constraints.compiled_rules import RuleBook, after_terms
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 

@@ -12,8 +12,8 @@ from nearward import correct_prior
 from nearward.audit import AuditRows, audit
 from nearward.evaluation.faith import Gates
 from nearward.export import export_synthetic, export_table, sample_and_audit
-from nearward.synth.ledger import Ledger
-from nearward.synth.stamp import read_stamp, verify
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.provenance import read_stamp, verify
 from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.gain import paired
+from nearward.synth.optimization.gain import paired
 
 
 def test_gain_by_hand() -> None:

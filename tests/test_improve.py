@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nearward.synth.awr import AwrConfig
-from nearward.synth.improve import OPTIMISERS, Ground, ImproveConfig, improve
-from nearward.synth.policy import FREE, OnlySeen, Policy
-from nearward.synth.ppo import PpoConfig
-from nearward.synth.tilted import Tilted
+from nearward.synth.optimization.awr import AwrConfig
+from nearward.synth.optimization.improvement import OPTIMISERS, Ground, ImproveConfig, improve
+from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.optimization.ppo import PpoConfig
+from nearward.synth.optimization.tilted import Tilted
 from nearward.tabular.errors import InputError
 
 CONFIG = ImproveConfig(rounds=2, rows=3000, ppo=PpoConfig(rounds=6, rows=1024, rate=1e-3, kl_target=0.05, penalty=0.1))

@@ -8,7 +8,7 @@ import pytest
 
 from nearward import cli, leaving
 from nearward.audit import AuditRows
-from nearward.synth.stamp import read_stamp
+from nearward.synth.provenance import read_stamp
 from nearward.tabular.errors import InputError
 from nearward.tabular.rules.rules import Rules
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nearward.synth.ledger import Ledger, delta_of, epsilon_of, rho_within
+from nearward.synth.differential_privacy.accountant import Ledger, delta_of, epsilon_of, rho_within
 from nearward.tabular.errors import BudgetSpent, InputError
 
 

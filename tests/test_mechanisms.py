@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nearward.synth.ledger import Ledger
-from nearward.synth.mechanisms import Mechanisms
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.mechanisms import Mechanisms
 
 
 def mechanisms(epsilon: float = 1.0, rows: int = 1, seed: int | None = 0) -> Mechanisms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.outcome_trees import OutcomeTrees, shift_to
+from nearward.synth.policy.outcome_model import OutcomeTrees, shift_to
 
 
 def rows(n: int, seed: int, linked: bool = True) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from nearward.synth.network import NetworkConfig, smooth_functions
-from nearward.synth.policy import FREE, Policy, choose
-from nearward.synth.training import TrainConfig, conditions
+from nearward.synth.policy.network import NetworkConfig, smooth_functions
+from nearward.synth.policy.autoregressive import FREE, Policy, choose
+from nearward.synth.policy.training import TrainConfig, conditions
 
 SMALL = NetworkConfig(width=16, hidden=32, blocks=1, dropout=0.0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from nearward.synth.network import Network, NetworkConfig
-from nearward.synth.policy import choose
-from nearward.synth.ppo import PpoConfig, explained_variance, gae, improve_by_ppo, ppo_loss
+from nearward.synth.policy.network import Network, NetworkConfig
+from nearward.synth.policy.autoregressive import choose
+from nearward.synth.optimization.ppo import PpoConfig, explained_variance, gae, improve_by_ppo, ppo_loss
 
 
 def slow_gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.columns import NumberTokens
-from nearward.synth.precision import FREE, Precision, decimals, finest
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.tokenizer.decimal_precision import FREE, Precision, decimals, finest
 
 
 def drawn(values: np.ndarray, n: int = 20_000) -> np.ndarray:

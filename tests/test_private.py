@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.private import _bounded, fit_private
+from nearward.synth.differential_privacy.model import _bounded, fit_private
 from nearward.tabular.errors import InputError
 from nearward.tabular.data.schema import Column, Schema
 
@@ -64,7 +64,7 @@ def test_the_whole_budget_and_no_more_is_charged_whatever_the_table(patients):
 
 def test_every_answer_goes_through_the_mechanisms(monkeypatch):
     """With the mechanisms' answers fixed, one row more changes nothing that comes out."""
-    from nearward.synth.mechanisms import Mechanisms
+    from nearward.synth.differential_privacy.mechanisms import Mechanisms
 
     def fit(frame: pl.DataFrame):
         kept = iter(answers) if answers else None

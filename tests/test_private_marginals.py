@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nearward.synth.ledger import Ledger
-from nearward.synth.mechanisms import Mechanisms
-from nearward.synth.private_marginals import Marginals, _agreeing, _gap, _on_simplex
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.mechanisms import Mechanisms
+from nearward.synth.differential_privacy.tree_marginals import Marginals, _agreeing, _gap, _on_simplex
 
 FREE = -1
 # A small tree by hand: column 1 is the root, 0 and 2 hang from it.

@@ -13,9 +13,9 @@ import pytest
 import nearward as nw
 from nearward import cli
 from nearward.audit import AuditRows
-from nearward.synth.ledger import Ledger
-from nearward.synth.private_marginals import Marginals
-from nearward.synth.roles import deal_alone
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.inputs.splits import deal_alone
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.rules.rules import Order, Range, Rules
 from nearward.tabular.rules.yaml_io import write_rules

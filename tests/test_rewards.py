@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped, shaped_steps, shares, within_class
+from nearward.synth.optimization.reward_shaping import class_weights, coverage_bonus, density_bonus, shaped, shaped_steps, shares, within_class
 
 
 def test_advantages_by_hand() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nearward.synth.sdv_metadata import Link, Tables, from_sdv, to_sdv, write_sdv
+from nearward.synth.sdv.metadata import Link, Tables, from_sdv, to_sdv, write_sdv
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.data.schema import Column, Schema
 

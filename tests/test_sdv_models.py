@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.sdv_frames import Bridge
-from nearward.synth.sdv_models import SdvSynthesizer
+from nearward.synth.sdv.frames import Bridge
+from nearward.synth.sdv.sdv_models import SdvSynthesizer
 from nearward.tabular.errors import InputError, MissingColumns
 
 TABLE = pl.DataFrame(
@@ -40,7 +40,7 @@ def test_dtypes_without_an_sdtype_are_refused():
 
 
 def test_without_sdv_one_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr("nearward.synth.sdv_models.find_spec", lambda name: None)
+    monkeypatch.setattr("nearward.synth.sdv.sdv_models.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"nearward\[sdv\]"):
         SdvSynthesizer("tvae")
 
@@ -85,8 +85,8 @@ def test_ours_behind_sdvs_interface(ward):
     from sdv.sampling import Condition
     from sdv.single_table.base import BaseSingleTableSynthesizer
 
-    from nearward.synth.sdv_metadata import Tables, to_sdv
-    from nearward.synth.sdv_single_table import _table, sdv_synthesizer
+    from nearward.synth.sdv.metadata import Tables, to_sdv
+    from nearward.synth.sdv.single_table import _table, sdv_synthesizer
     from nearward.tabular.data.schema import Schema
 
     train = ward(400, 1)

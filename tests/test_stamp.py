@@ -6,7 +6,7 @@ import os
 import polars as pl
 import pytest
 
-from nearward.synth.stamp import beside, read_stamp, table_hash, verify, write_stamped
+from nearward.synth.provenance import beside, read_stamp, table_hash, verify, write_stamped
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 TABLE = pl.DataFrame({"age": [61, None, 70], "word": ["x", "", "é"], "lab": [0.1, None, 1e300], "flag": [True, None, False]})

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.kept import RULES_FILE
-from nearward.synth.roles import ROLES, deal_roles
+from nearward.synth.persistence import RULES_FILE
+from nearward.synth.inputs.splits import ROLES, deal_roles
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
 from nearward.tabular.rules.rules import Order, Range, Rules

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.synth.tilt import chosen, class_tilted, effective_share, refuse_thin, temperature, tilt_divergence, tilt_weights
+from nearward.synth.optimization.tilt import chosen, class_tilted, effective_share, refuse_thin, temperature, tilt_divergence, tilt_weights
 from nearward.tabular.errors import InputError
 
 

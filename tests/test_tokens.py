@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.synth.columns import FEWEST, RARE, Grid, LevelTokens, NumberTokens
-from nearward.synth.tokens import Tokens, warn_of_names
+from nearward.synth.tokenizer.column_tokenizers import FEWEST, RARE, Grid, LevelTokens, NumberTokens
+from nearward.synth.tokenizer.table_tokenizer import Tokens, warn_of_names
 from nearward.tabular.errors import DataWarning, InputError
 
 N = 600

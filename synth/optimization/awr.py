@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nearward.synth.network import Network
-from nearward.synth.training import conditions
+from nearward.synth.policy.network import Network
+from nearward.synth.policy.training import conditions
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

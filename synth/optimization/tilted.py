@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.breaches import Forbidden, Unbalanced
-from nearward.synth.discriminators import Discriminators, Separation
-from nearward.synth.levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
-from nearward.synth.policy import Limits, Policy
-from nearward.synth.tilt import chosen
+from nearward.synth.constraints.violations import Forbidden, Unbalanced
+from nearward.synth.optimization.discriminators import Discriminators, Separation
+from nearward.synth.optimization.discriminator_levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
+from nearward.synth.policy.autoregressive import Limits, Policy
+from nearward.synth.optimization.tilt import chosen
 from nearward.tabular.persistence.artifact import Arrays, pack, unpack
 from nearward.tabular.ensemble.trees import Forest
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from nearward.synth.sdv_models import need_sdv
+from nearward.synth.sdv.sdv_models import need_sdv
 from nearward.tabular.errors import InputError
 
 

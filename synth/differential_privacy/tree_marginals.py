@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.mechanisms import Mechanisms
-from nearward.synth.policy import FREE, Limits
+from nearward.synth.differential_privacy.mechanisms import Mechanisms
+from nearward.synth.policy.autoregressive import FREE, Limits
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nearward.synth.network import Network
+from nearward.synth.policy.network import Network
 
 Ints = NDArray[np.int64]
 

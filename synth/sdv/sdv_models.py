@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.sdv_frames import Bridge
+from nearward.synth.sdv.frames import Bridge
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.data.table_io import to_frame
 

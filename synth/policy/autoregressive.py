@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearward.synth.network import Network, NetworkConfig, smooth_functions
-from nearward.synth.training import TrainConfig, train
+from nearward.synth.policy.network import Network, NetworkConfig, smooth_functions
+from nearward.synth.policy.training import TrainConfig, train
 
 Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -109,7 +109,7 @@ class Policy:
     def fit(
         self, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig | None = None, tick: Callable[..., None] | None = None
     ) -> dict[str, float]:
-        """Learn from rows (n, d), as long as it helps on held-out rows; see ``nearward.synth.training.train``."""
+        """Learn from rows (n, d), as long as it helps on held-out rows; see ``nearward.synth.policy.training.train``."""
         return train(self.network, tokens[:, self.order], held_out[:, self.order], seed, config or TrainConfig(), tick)
 
     def log_prob(self, tokens: Ints, given: Bools | None = None) -> Floats:

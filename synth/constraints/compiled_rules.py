@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import LevelTokens, NumberTokens
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.breaches import Breach
-from nearward.synth.relations import coarse_table, dependence_tree, mutual_information
+from nearward.synth.constraints.violations import Breach
+from nearward.synth.tokenizer.dependence import coarse_table, dependence_tree, mutual_information
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
 
 Floats = NDArray[np.float64]

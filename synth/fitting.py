@@ -14,21 +14,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.breaches import breaches
-from nearward.synth.columns import NumberTokens
-from nearward.synth.discover import discover
-from nearward.synth.improve import Ground, ImproveConfig, Optimiser, improve
-from nearward.synth.ledger import Ledger
-from nearward.synth.network import NetworkConfig
-from nearward.synth.outcome_trees import OutcomeTrees
-from nearward.synth.outcomes import counts, declared
-from nearward.synth.policy import FREE, OnlySeen, Policy
-from nearward.synth.private import fit_private
-from nearward.synth.private_marginals import Marginals
-from nearward.synth.relations import mutual_information, strongest_pairs, writing_order
-from nearward.synth.rulebook import after_terms
-from nearward.synth.tilted import Tilted
-from nearward.synth.tokens import Tokens
+from nearward.synth.constraints.violations import breaches
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.constraints.discovery import discover
+from nearward.synth.optimization.improvement import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.policy.network import NetworkConfig
+from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.inputs.outcome import counts, declared
+from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.differential_privacy.model import fit_private
+from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.tokenizer.dependence import mutual_information, strongest_pairs, writing_order
+from nearward.synth.constraints.compiled_rules import after_terms
+from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.rules.rules import Rules

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.ledger import Ledger
-from nearward.synth.mechanisms import Mechanisms
-from nearward.synth.private_cells import private_cells
-from nearward.synth.private_marginals import Marginals
-from nearward.synth.tokens import Tokens
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.mechanisms import Mechanisms
+from nearward.synth.differential_privacy.tokenizer import private_cells
+from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.data.schema import Schema
 
 Ints = NDArray[np.int64]
@@ -59,7 +59,7 @@ def fit_private(
     outcome : str
     patient : (n,), patient numbers from 0, or None where every row is a patient of its own
     epsilon, delta : float
-        What one patient's presence may change; see ``nearward.synth.ledger``.
+        What one patient's presence may change; see ``nearward.synth.differential_privacy.accountant``.
     rows_per_patient : int, optional
         Rows used of each patient, the table's first: noise grows with it. By default 1 where every row is a patient, else 2.
     public : Schema, optional

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import ColumnTokens, LevelTokens, NumberTokens, fit_column
+from nearward.synth.tokenizer.column_tokenizers import ColumnTokens, LevelTokens, NumberTokens, fit_column
 from nearward.tabular.errors import DataWarning
 
 Floats = NDArray[np.float64]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.columns import LevelTokens, NumberTokens
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.errors import InputError, MissingColumns
 
 _LISTED = 20

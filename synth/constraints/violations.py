@@ -1,7 +1,7 @@
 """Which rows of tokens certainly break a rule: no values inside their cells could keep it. What only may break is no breach.
 
 Rules about one or two columns become tables of tokens that cannot be; a linear identity is judged by the least and greatest sum that
-its cells allow. Critics punish these rows (``nearward.synth.levels``): what the optimiser learns to avoid need not be masked later.
+its cells allow. Critics punish these rows (``nearward.synth.optimization.discriminator_levels``): what the optimiser learns to avoid need not be masked later.
 
 Letters: n rows.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.columns import NumberTokens
-from nearward.synth.rulebook import RuleBook
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.constraints.compiled_rules import RuleBook
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.rules.rules import Linear, Rules
 
 Bools = NDArray[np.bool_]

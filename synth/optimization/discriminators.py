@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.levels import FeatureLevel, Level, RowLevel, SentenceLevel, Shape, TokenLevel
+from nearward.synth.optimization.discriminator_levels import FeatureLevel, Level, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]

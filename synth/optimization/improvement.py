@@ -17,16 +17,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.awr import AwrConfig, fit_again
-from nearward.synth.breaches import Breach
-from nearward.synth.discriminators import FEWEST, Discriminators
-from nearward.synth.gain import paired
-from nearward.synth.levels import Shape
-from nearward.synth.policy import FREE, OnlySeen, Policy
-from nearward.synth.ppo import PpoConfig, improve_by_ppo
-from nearward.synth.rewards import class_weights, coverage_bonus, density_bonus, shaped_steps, shares, within_class
-from nearward.synth.tilt import class_tilted, effective_share, refuse_thin, temperature, tilt_divergence
-from nearward.synth.tilted import Tilted
+from nearward.synth.optimization.awr import AwrConfig, fit_again
+from nearward.synth.constraints.violations import Breach
+from nearward.synth.optimization.discriminators import FEWEST, Discriminators
+from nearward.synth.optimization.gain import paired
+from nearward.synth.optimization.discriminator_levels import Shape
+from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.optimization.ppo import PpoConfig, improve_by_ppo
+from nearward.synth.optimization.reward_shaping import class_weights, coverage_bonus, density_bonus, shaped_steps, shares, within_class
+from nearward.synth.optimization.tilt import class_tilted, effective_share, refuse_thin, temperature, tilt_divergence
+from nearward.synth.optimization.tilted import Tilted
 from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,7 @@ class ImproveConfig:
     shaping : bool
         Inverse-frequency reward shaping and the density bonus; off for ablations.
     outcome : bool
-        Whether the outcome is drawn once more given the rest of the row (``nearward.synth.outcome_trees``); off for ablations.
+        Whether the outcome is drawn once more given the rest of the row (``nearward.synth.policy.outcome_model``); off for ablations.
     awr, ppo
         Settings of two of the optimisers.
     """

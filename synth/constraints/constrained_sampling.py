@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.columns import LevelTokens, NumberTokens
-from nearward.synth.policy import FREE
-from nearward.synth.rulebook import RuleBook, Sum
+from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
+from nearward.synth.policy.autoregressive import FREE
+from nearward.synth.constraints.compiled_rules import RuleBook, Sum
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 
 class Keeper:
-    """Writes a batch of rows by the book (``nearward.synth.policy.Limits``), and holds their numbers.
+    """Writes a batch of rows by the book (``nearward.synth.policy.autoregressive.Limits``), and holds their numbers.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.ledger import Ledger
+from nearward.synth.differential_privacy.accountant import Ledger
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float64]

@@ -1,7 +1,7 @@
 """The third optimiser: proximal policy optimisation, a column a step, with a critic, a clip, and a penalty towards where it began.
 
 Rewards are dense: tokens and sentences where they are written, a feature group at its last column, the row at the end. Advantages are
-shaped within each outcome (``nearward.synth.rewards``), so that the rare one is heard and the sampled prior stays.
+shaped within each outcome (``nearward.synth.optimization.reward_shaping``), so that the rare one is heard and the sampled prior stays.
 
 Letters: n rows, d columns (steps), b rows of a minibatch, w width.
 
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearward.synth.network import Network
+from nearward.synth.policy.network import Network
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

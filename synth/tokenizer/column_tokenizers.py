@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.precision import FREE, MOST_DECIMALS, Precision, decimals, finest
+from nearward.synth.tokenizer.decimal_precision import FREE, MOST_DECIMALS, Precision, decimals, finest
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import InputError
 

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.columns import LevelTokens
-from nearward.synth.tokens import Tokens
+from nearward.synth.tokenizer.column_tokenizers import LevelTokens
+from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.rules.mining import mine
 from nearward.tabular.rules.rules import Evidence, Rule, Rules
 

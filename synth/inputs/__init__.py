@@ -1,0 +1,1 @@
+"""What the synthesizer is given, checked."""

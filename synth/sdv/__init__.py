@@ -1,0 +1,1 @@
+"""SDV's synthesizers behind our interface."""

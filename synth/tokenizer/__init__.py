@@ -1,0 +1,1 @@
+"""Tables as tokens, and back."""
