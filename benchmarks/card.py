@@ -17,8 +17,8 @@ from protocol import DATA
 import nearward as nw
 from nearward.batch.memory import resident
 from nearward.cohort import read_cohort
-from nearward.evaluation.fidelity import fidelity
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.synthetic.fidelity import fidelity
+from nearward.evaluation.tables.inputs import read_tables
 
 FIDELITY, QUALITY, CARD = "fidelity part, 100,000 x 30", "SDMetrics QualityReport, 100,000 x 30", "whole card, 20,000 x 30"
 CASES = (FIDELITY, QUALITY, CARD)

@@ -25,10 +25,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import nearward as nw
-from nearward.evaluation.bootstrap import Undefined
-from nearward.evaluation.measured import Measured, measure
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.risk.resampled_metrics import Measured, measure
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
 from nearward.retrieval.encoders.aware import embed, train_encoder
 from nearward.tabular.calibration.calibrator import Calibration, logistic
 from nearward.tabular.preprocessing.table_encoder import Encoding

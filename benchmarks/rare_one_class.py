@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.cohort import Cohort
-from nearward.evaluation.ranking import Ranking
+from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import replacing
 from nearward.tabular.data.schema import Schema

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from page import DOCS, markdown, replace_part
 from rare_cell import KEPT, Rows, Scored
 
-from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.measured import Measured, Result, measure
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.risk.resampled_metrics import Measured, Result, measure
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
 from nearward.tabular.data.table_io import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"

@@ -21,10 +21,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 import nearward as nw
 from nearward.cohort import read_cohort
-from nearward.evaluation.bootstrap import Undefined
-from nearward.evaluation.measured import measure
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.risk.resampled_metrics import measure
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble.cross_fitting import Encoded
 

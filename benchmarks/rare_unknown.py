@@ -26,7 +26,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from nearward.evaluation.estimate import wilson
+from nearward.evaluation.stats.confidence import wilson
 from nearward.tabular.data.table_io import replacing
 from nearward.tabular.novelty.open_set import UnknownGate
 

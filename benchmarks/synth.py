@@ -29,9 +29,9 @@ from synth_page import publish
 
 import nearward as nw
 from nearward.cohort import read_cohort
-from nearward.evaluation.estimate import Estimate, wilson
-from nearward.evaluation.membership import EVERYONE, OUTLIERS, membership
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.stats.confidence import Estimate, wilson
+from nearward.evaluation.privacy_attacks.membership import EVERYONE, OUTLIERS, membership
+from nearward.evaluation.tables.inputs import read_tables
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import read_table, write_table
 

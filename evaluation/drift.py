@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.evaluation.estimate import Estimate
+from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.errors import ArtefactError
 
 Counts = NDArray[np.int64]

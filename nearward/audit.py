@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from nearward.evaluation.estimate import Estimate, wilson
-from nearward.evaluation.faith import FaithCard, Gates, faith_card
+from nearward.evaluation.stats.confidence import Estimate, wilson
+from nearward.evaluation.synthetic.card import FaithCard, Gates, faith_card
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.provenance import table_hash
 from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns

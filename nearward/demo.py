@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from nearward.cohort import Cohort, read_cohort
 from nearward.evaluate import show_card
-from nearward.evaluation.compare import compare_risks
-from nearward.evaluation.risk import evaluate_risk
-from nearward.evaluation.sample import FEWEST
+from nearward.evaluation.risk.comparison import compare_risks
+from nearward.evaluation.risk.report import evaluate_risk
+from nearward.evaluation.risk.inputs import FEWEST
 from nearward.export import describe, export_table, sample_and_audit
 from nearward.progress import progress
 from nearward.risk import RiskClassifier, load

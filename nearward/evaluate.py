@@ -11,9 +11,9 @@ import typer
 from nearward.terminal import as_value, show, split_names
 
 if TYPE_CHECKING:
-    from nearward.evaluation.faith import FaithCard
-    from nearward.evaluation.measured import Result
-    from nearward.evaluation.subgroups import Part
+    from nearward.evaluation.synthetic.card import FaithCard
+    from nearward.evaluation.risk.resampled_metrics import Result
+    from nearward.evaluation.risk.subgroups import Part
 
 app = typer.Typer(help="Judge risks, or synthetic tables.", no_args_is_help=True)
 
@@ -46,8 +46,8 @@ def risk(
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
     """Judge a risk on patients that it was not fitted on, or compare risks on the same patients."""
-    from nearward.evaluation.compare import compare_risks
-    from nearward.evaluation.risk import evaluate_risk
+    from nearward.evaluation.risk.comparison import compare_risks
+    from nearward.evaluation.risk.report import evaluate_risk
     from nearward.tabular.errors import InputError
     from nearward.tabular.data.table_io import read_table
 
@@ -100,7 +100,7 @@ def synth(
 ) -> None:
     """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
 
-    from nearward.evaluation.faith import faith_card
+    from nearward.evaluation.synthetic.card import faith_card
     from nearward.tabular import rules_file
     from nearward.tabular.data.table_io import read_table
 
@@ -150,7 +150,7 @@ def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> No
     """Print one column for each of the results."""
     import polars as pl
 
-    from nearward.evaluation.metrics import BY_KEY
+    from nearward.evaluation.risk.metrics import BY_KEY
 
     keys = list(next(iter(results.values())))
     columns = {"metric": [BY_KEY[key].title for key in keys]}
@@ -161,8 +161,8 @@ def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> No
 def _show_parts(parts: Sequence[Part], title: str) -> None:
     import polars as pl
 
-    from nearward.evaluation.risk_page import part_summary
-    from nearward.evaluation.withhold import WHY_WITHHELD
+    from nearward.evaluation.risk.html_report import part_summary
+    from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
 
     table = part_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
     told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}

@@ -13,8 +13,8 @@ import polars as pl
 
 from nearward import __version__
 from nearward.audit import Audit, AuditRows, audit
-from nearward.evaluation.faith import Gates
-from nearward.evaluation.faith_page import for_readers
+from nearward.evaluation.synthetic.card import Gates
+from nearward.evaluation.synthetic.html_report import for_readers
 from nearward.synth.provenance import check_ending, table_hash, write_stamped
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Rules

@@ -188,8 +188,8 @@ def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
 
 def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
     """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
-    from nearward.evaluation.sample import Sample
-    from nearward.evaluation.source import leak_of
+    from nearward.evaluation.risk.inputs import Sample
+    from nearward.evaluation.risk.site_leakage import leak_of
 
     for name in schema.named("site"):
         if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:

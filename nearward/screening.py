@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from nearward.evaluation.estimate import Estimate, exact
+from nearward.evaluation.stats.confidence import Estimate, exact
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.novelty.one_class import OneClass

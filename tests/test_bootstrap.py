@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from nearward.evaluation import bootstrap
-from nearward.evaluation.bootstrap import Undefined, interval, resample
-from nearward.evaluation.estimate import Estimate, exact
-from nearward.evaluation.measured import Measured, error_by_chance, measure
-from nearward.evaluation.metrics import METRICS, Use
-from nearward.evaluation.sample import Sample
+from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
+from nearward.evaluation.stats.confidence import Estimate, exact
+from nearward.evaluation.risk.resampled_metrics import Measured, error_by_chance, measure
+from nearward.evaluation.risk.metrics import METRICS, Use
+from nearward.evaluation.risk.inputs import Sample
 
 
 def study(seed: int, rows: int = 800) -> Sample:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.measured import measure
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.risk.resampled_metrics import measure
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
 
 STUDIES, RESAMPLES, GRID = 500, 100, 400_000
 SHIFT, SLOPE, SPREAD = 0.2, 1.2, 1.2  # the risk is too extreme, and a little too low or high

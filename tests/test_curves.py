@@ -8,10 +8,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from nearward.evaluation.curves import draw_curves
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
-from nearward.evaluation.spline import Spline
+from nearward.evaluation.risk.curves import draw_curves
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
+from nearward.evaluation.risk.calibration_spline import Spline
 
 
 def sample(rows: int = 4000, bend: float = 1.0) -> Sample:

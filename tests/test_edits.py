@@ -4,7 +4,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.evaluation.edits import edit_distance, written
+from nearward.evaluation.privacy_attacks.edit_distance import edit_distance, written
 
 WORDS = st.lists(st.text("abcé|", max_size=9), min_size=1, max_size=6)
 

@@ -13,9 +13,9 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import nearward as nw
-from nearward.evaluation.bootstrap import Undefined
-from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.tripod import ITEMS, tripod
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.risk.tripod_json import ITEMS, tripod
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 
 NASTY = "<script>alert(1)</script>"

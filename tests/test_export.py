@@ -10,7 +10,7 @@ import pytest
 
 from nearward import correct_prior
 from nearward.audit import AuditRows, audit
-from nearward.evaluation.faith import Gates
+from nearward.evaluation.synthetic.card import Gates
 from nearward.export import export_synthetic, export_table, sample_and_audit
 from nearward.synth.differential_privacy.accountant import Ledger
 from nearward.synth.provenance import read_stamp, verify
@@ -134,7 +134,7 @@ def test_a_broken_hard_rule_is_refused(tmp_path, fresh, rows):
 
 
 def audit_broken(table, rules):
-    from nearward.evaluation.estimate import wilson
+    from nearward.evaluation.stats.confidence import wilson
 
     return wilson(int(rules.violations(table).any(axis=1).sum()), table.height)
 

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from nearward.cohort import read_cohort
-from nearward.evaluation.estimate import Estimate
-from nearward.evaluation.faith import Gates, _gated, _inference, _worse, faith_card
-from nearward.evaluation.faith_page import as_json, for_readers
-from nearward.evaluation.fidelity import independent_columns
-from nearward.evaluation.membership import Membership
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.synthetic.card import Gates, _gated, _inference, _worse, faith_card
+from nearward.evaluation.synthetic.html_report import as_json, for_readers
+from nearward.evaluation.synthetic.fidelity import independent_columns
+from nearward.evaluation.privacy_attacks.membership import Membership
 from nearward.tabular.errors import InputError
 from nearward.tabular.rules.rules import Order, Range, Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
@@ -259,7 +259,7 @@ def test_command_line_says_loudly_that_a_card_failed(files):
 
 
 def test_command_line_on_a_card_that_passed(files, fresh_card, monkeypatch):
-    monkeypatch.setattr("nearward.evaluation.faith.faith_card", lambda **given: fresh_card)
+    monkeypatch.setattr("nearward.evaluation.synthetic.card.faith_card", lambda **given: fresh_card)
     done = call(files, "fresh", "--write-rules", files / "found.yaml")
     assert done.exit_code == 0, done.output
     assert "no proof of anonymity" in done.output

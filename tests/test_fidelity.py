@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.adherence import adherence
-from nearward.evaluation.blocks import PART_SCALE, Blocks
-from nearward.evaluation.fidelity import fidelity, independent_columns
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.synthetic.adherence import adherence
+from nearward.evaluation.stats.block_bootstrap import PART_SCALE, Blocks
+from nearward.evaluation.synthetic.fidelity import fidelity, independent_columns
+from nearward.evaluation.tables.inputs import read_tables
 from nearward.tabular.errors import MissingColumns
 from nearward.tabular.rules.rules import Order, Range, Rules
 

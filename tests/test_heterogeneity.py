@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.blocks import Blocks
-from nearward.evaluation.copies import copies
-from nearward.evaluation.heterogeneity import _Table, heterogeneity
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.stats.block_bootstrap import Blocks
+from nearward.evaluation.privacy_attacks.exact_copies import copies
+from nearward.evaluation.synthetic.heterogeneity import _Table, heterogeneity
+from nearward.evaluation.tables.inputs import read_tables
 
 
 @pytest.fixture(scope="module")

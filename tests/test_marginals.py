@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.blocks import Blocks, between
-from nearward.evaluation.marginals import Coding, chosen_sets, distances
+from nearward.evaluation.stats.block_bootstrap import Blocks, between
+from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
 
 
 def apart(one: pl.DataFrame, other: pl.DataFrame, real: pl.DataFrame, ways: int, bins: int = 10) -> float:

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.attacks import ATTACKS, Rows, attack
-from nearward.evaluation.membership import EVENTS, EVERYONE, OUTLIERS, membership
-from nearward.evaluation.space import nearest
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, Rows, attack
+from nearward.evaluation.privacy_attacks.membership import EVENTS, EVERYONE, OUTLIERS, membership
+from nearward.evaluation.tables.neighbors import nearest
+from nearward.evaluation.tables.inputs import read_tables
 
 
 def jittered(frame: pl.DataFrame, seed: int, by: float = 0.02) -> pl.DataFrame:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from nearward.evaluation.metrics import METRICS, Measure, Use
-from nearward.evaluation.recalibrate import Recalibration, log_odds
+from nearward.evaluation.risk.metrics import METRICS, Measure, Use
+from nearward.evaluation.stats.logistic_recalibration import Recalibration, log_odds
 from nearward.tabular.errors import InputError
 
 KEYS = [metric.key for metric in METRICS]

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.estimate import wilson
-from nearward.evaluation.overlap import overlap
-from nearward.evaluation.tables import Tables
+from nearward.evaluation.stats.confidence import wilson
+from nearward.evaluation.privacy_attacks.holdout_overlap import overlap
+from nearward.evaluation.tables.inputs import Tables
 
 
 def tables(train, holdout, of_train=None, of_holdout=None):

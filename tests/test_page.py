@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import nearward as nw
-from nearward.evaluation.estimate import Estimate, estimates
-from nearward.evaluation.page import BLUE, Page, figure, notice, paragraph, table, tell
+from nearward.evaluation.stats.confidence import Estimate, estimates
+from nearward.evaluation.html_page import BLUE, Page, figure, notice, paragraph, table, tell
 
 NASTY = "<script>alert('x')</script> & \"so\""
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]

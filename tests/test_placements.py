@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nearward.evaluation.placements import part, pooled
+from nearward.evaluation.stats.auc import part, pooled
 
 
 def test_areas_are_scikit_learns_with_ties():

@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.estimate import Estimate, wilson
-from nearward.evaluation.inference import _same, inference
-from nearward.evaluation.linkability import linkability
-from nearward.evaluation.residual import guesses, listed, residual
-from nearward.evaluation.singling_out import Condition, _count, singling_out
-from nearward.evaluation.tables import read_tables
+from nearward.evaluation.stats.confidence import Estimate, wilson
+from nearward.evaluation.privacy_attacks.attribute_inference import _same, inference
+from nearward.evaluation.privacy_attacks.linkability import linkability
+from nearward.evaluation.privacy_attacks.residual_risk import guesses, listed, residual
+from nearward.evaluation.privacy_attacks.singling_out import Condition, _count, singling_out
+from nearward.evaluation.tables.inputs import read_tables
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nearward.cli import app
-from nearward.evaluation.risk import evaluate_risk
-from nearward.evaluation.source import source_leak
+from nearward.evaluation.risk.report import evaluate_risk
+from nearward.evaluation.risk.site_leakage import source_leak
 from nearward.inputs import warn_of_shortcuts
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 from nearward.tabular.data.schema import Schema

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nearward.evaluation.columns import column_costs
+from nearward.evaluation.risk.feature_costs import column_costs
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.ensemble.cross_fitting import Encoded
 from nearward.tabular.preprocessing.stability_selection import StableColumns, _paths

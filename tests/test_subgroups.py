@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.measured import measure
-from nearward.evaluation.metrics import Use
-from nearward.evaluation.sample import Sample
-from nearward.evaluation.subgroups import MISSING, REST, event_strata, judge_parts
+from nearward.evaluation.risk.resampled_metrics import measure
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.inputs import Sample
+from nearward.evaluation.risk.subgroups import MISSING, REST, event_strata, judge_parts
 from nearward.tabular.errors import InputError
 
 USE = Use(0.1, 0.2)

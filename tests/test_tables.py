@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.tables import read_tables, share_in, split_rows
+from nearward.evaluation.tables.inputs import read_tables, share_in, split_rows
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 
 

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from nearward.evaluation.recalibrate import log_odds
-from nearward.evaluation.tables import read_tables
-from nearward.evaluation.utility import LEARNERS, _judge, _weights, utility
+from nearward.evaluation.stats.logistic_recalibration import log_odds
+from nearward.evaluation.tables.inputs import read_tables
+from nearward.evaluation.synthetic.utility import LEARNERS, _judge, _weights, utility
 
 
 @pytest.fixture(scope="module")

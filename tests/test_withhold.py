@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearward.evaluation.withhold import withheld
+from nearward.evaluation.risk.disclosure_control import withheld
 
 
 def test_by_hand_which_are_withheld() -> None:

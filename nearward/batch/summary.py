@@ -44,7 +44,7 @@ def write_summary(
     OSError
         It cannot be written.
     """
-    from nearward.evaluation.estimate import wilson
+    from nearward.evaluation.stats.confidence import wilson
 
     scored = sum(one["scored"] for one in sidecars)
     told: dict[str, Any] = {

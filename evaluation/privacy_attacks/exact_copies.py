@@ -1,0 +1,66 @@
+"""A copy check: how many synthetic rows repeat a row of train, and how near the rest come. It is not a privacy figure.
+
+Distances to the closest record find careless copying and nothing else: a table can pass and leak, or fail because the columns are few.
+What the same figures are between holdout and train says what is usual.
+
+References
+----------
+Ganev and De Cristofaro: On the inadequacy of similarity-based privacy metrics (2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
+from nearward.evaluation.stats.confidence import Estimate, framed
+from nearward.evaluation.tables.neighbors import Floats, nearest, sampled
+from nearward.evaluation.tables.inputs import Tables, share_in
+
+_MOST_ROWS = 2_000
+_MOST_RECORDS = 50_000
+_QUANTILES = (0.05, 0.5)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows that repeat train.
+
+    Parameters
+    ----------
+    identical, usual : Estimate
+        Share of synthetic rows, and of holdout rows, that are in train, cell by cell.
+    distances : pl.DataFrame
+        Quantiles of the distance to the closest train row, of synthetic and of holdout rows.
+    """
+
+    identical: Estimate
+    usual: Estimate
+    distances: pl.DataFrame
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether more synthetic rows are in train than holdout rows are, beyond chance."""
+        return self.identical.low > self.usual.high
+
+
+def copies(tables: Tables, seed: int) -> Copies:
+    """Compare synthetic rows, and holdout rows beside them, with train."""
+    space = tables.space
+    record = space.points(tables.train[sampled(tables.train.height, _MOST_RECORDS, seed)])
+    rows: list[dict[str, object]] = []
+    for name, frame in (("synthetic", tables.synthetic), ("holdout", tables.holdout)):
+        points = space.points(frame[sampled(frame.height, _MOST_ROWS, seed + 1)])
+        far = nearest(points, record, 1)[0][:, 0]
+        rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(far, q, seed) for q in _QUANTILES}})
+    table = framed(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
+    return Copies(share_in(tables.synthetic, tables.train), tables.repeated, table)
+
+
+def _quantile(values: Floats, q: float, seed: int) -> Estimate:
+    draw = np.random.default_rng(seed)
+    drawn = np.quantile(values[draw.integers(0, len(values), (RESAMPLES, len(values)))], q, axis=1)
+    return between(float(np.quantile(values, q)), drawn, len(values), high=float("inf"))
