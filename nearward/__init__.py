@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 
 # public name -> the module it lives in; imported on first use, so that `import nearward` stays light
 _HOMES = {
-    "RiskClassifier": "nearward.risk",
-    "load": "nearward.risk",
+    "RiskClassifier": "nearward.risk_model.classifier",
+    "load": "nearward.risk_model.classifier",
     "Resampled": "nearward.tabular.ensemble.resampling",
     "Schema": "nearward.tabular.data.schema",
     "Synthesizer": "nearward.synth.synthesizer",
@@ -36,7 +36,7 @@ _HOMES = {
     "compare_risks": "nearward.evaluation.risk.comparison",
     "evaluate_risk": "nearward.evaluation.risk.report",
     "faith_card": "nearward.evaluation.synthetic.card",
-    "export_synthetic": "nearward.export",
+    "export_synthetic": "nearward.release.export",
     "read_stamp": "nearward.synth.provenance",
     "screen": "nearward.screening",
 }

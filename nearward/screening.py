@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from nearward.evaluation.stats.confidence import Estimate, exact
-from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.novelty.one_class import OneClass
-from nearward.tabular.data.validation import Reading, read_event, read_rows
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.novelty.one_class import OneClass
+from nearward.tabular.preprocessing.frame_encoder import Reading
 
 ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
 

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, first_weights, network_from_state, network_state
 from nearward.retrieval.encoders.self_supervised import BATCH, CellDecoder, masked_loss
-from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, Encoding, NumberColumn
-from nearward.tabular.errors import InputError
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import read_patients
+from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.data.validation import read_patients
-from nearward.tabular.data.schema import Schema
+from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, Encoding, NumberColumn
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,25 +14,25 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.constraints.violations import breaches
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.constraints.compiled_rules import after_terms
 from nearward.synth.constraints.discovery import discover
-from nearward.synth.optimization.improvement import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.constraints.violations import breaches
 from nearward.synth.differential_privacy.accountant import Ledger
-from nearward.synth.policy.network import NetworkConfig
-from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.inputs.outcome import counts, declared
-from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
 from nearward.synth.differential_privacy.model import fit_private
 from nearward.synth.differential_privacy.tree_marginals import Marginals
-from nearward.synth.tokenizer.dependence import mutual_information, strongest_pairs, writing_order
-from nearward.synth.constraints.compiled_rules import after_terms
+from nearward.synth.inputs.outcome import counts, declared
+from nearward.synth.optimization.improvement import Ground, ImproveConfig, Optimiser, improve
 from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.policy.network import NetworkConfig
+from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.tokenizer.dependence import mutual_information, strongest_pairs, writing_order
 from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.data.conversion import as_text
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.rules.rules import Rules
-from nearward.tabular.data.schema import Schema
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.tokenizer.column_tokenizers import Grid, LevelTokens, NumberTokens
 from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
 from nearward.synth.differential_privacy.accountant import Ledger
-from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.policy.autoregressive import Policy
-from nearward.synth.tokenizer.decimal_precision import Precision
 from nearward.synth.differential_privacy.tree_marginals import Marginals
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.policy.autoregressive import Policy
+from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.tokenizer.column_tokenizers import Grid, LevelTokens, NumberTokens
+from nearward.synth.tokenizer.decimal_precision import Precision
 from nearward.synth.tokenizer.table_tokenizer import Tokens
-from nearward.tabular.persistence.artifact import Arrays, pack, read_model, unpack, write_model
-from nearward.tabular.errors import ArtefactError
-from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
 from nearward.tabular.ensemble.trees import Forest
+from nearward.tabular.errors import ArtefactError
+from nearward.tabular.persistence.artifact import Arrays, pack, read_model, unpack, write_model
+from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"

@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 from nearward.tabular.data.table_io import read_table, replacing
+from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1
 KEY = "nearward"  # of the Parquet file's metadata

@@ -20,29 +20,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
-from nearward.synth.inputs.conditions import Conditions, read_conditions
+from nearward.synth.constraints.compiled_rules import RuleBook
 from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
 from nearward.synth.constraints.constrained_sampling import Keeper
-from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
-from nearward.synth.persistence import restored, save
-from nearward.synth.fitting import Dealt, learn, learn_privately, rare_token
 from nearward.synth.differential_privacy.accountant import Ledger
-from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.inputs.outcome import declared, numbered, rare_event
-from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.differential_privacy.model import DELTA
 from nearward.synth.differential_privacy.tree_marginals import Marginals
-from nearward.synth.inputs.validation import alike, refuse_unusable
+from nearward.synth.fitting import Dealt, learn, learn_privately, rare_token
+from nearward.synth.inputs.conditions import Conditions, read_conditions
+from nearward.synth.inputs.outcome import declared, numbered, rare_event
 from nearward.synth.inputs.splits import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
-from nearward.synth.constraints.compiled_rules import RuleBook
+from nearward.synth.inputs.validation import alike, refuse_unusable
+from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.persistence import restored, save
+from nearward.synth.policy.autoregressive import FREE, Policy
+from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
 from nearward.synth.tokenizer.table_tokenizer import Tokens, warn_of_names
-from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.rules.rules import Rules
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.parallel import one_thread
+from nearward.tabular.rules.rules import Rules
 
 Ints = NDArray[np.int64]
 

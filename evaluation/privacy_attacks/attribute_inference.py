@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
-from nearward.evaluation.tables.neighbors import nearest, sampled
 from nearward.evaluation.tables.inputs import Tables
+from nearward.evaluation.tables.neighbors import nearest, sampled
 
 Bools = NDArray[np.bool_]
 

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
-from nearward.evaluation.tables.neighbors import Ints, nearest, sampled
 from nearward.evaluation.tables.inputs import Tables
+from nearward.evaluation.tables.neighbors import Ints, nearest, sampled
 
 _GUESSES = 1_000
 _SPLITS = 3  # ways of parting the columns; guesses are shared out among them

@@ -16,10 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, NEAR_COPY, Rows, attack
-from nearward.evaluation.stats.confidence import Estimate, exact, framed
 from nearward.evaluation.stats.auc import Parted, part, pooled
-from nearward.evaluation.tables.neighbors import sampled
+from nearward.evaluation.stats.confidence import Estimate, exact, framed
 from nearward.evaluation.tables.inputs import Tables, split_rows
+from nearward.evaluation.tables.neighbors import sampled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

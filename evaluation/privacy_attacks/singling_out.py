@@ -23,8 +23,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
-from nearward.evaluation.tables.neighbors import sampled
 from nearward.evaluation.tables.inputs import Tables
+from nearward.evaluation.tables.neighbors import sampled
 
 Bools = NDArray[np.bool_]
 

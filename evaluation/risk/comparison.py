@@ -14,10 +14,10 @@ from typing import Any
 import polars as pl
 
 from nearward.evaluation.risk.curves import Curves, draw_curves
-from nearward.evaluation.risk.resampled_metrics import Result, as_dict, measure
+from nearward.evaluation.risk.inputs import read_sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.risk.report import RESAMPLES, check_numbers, facts, result_table
-from nearward.evaluation.risk.inputs import read_sample
+from nearward.evaluation.risk.resampled_metrics import Result, as_dict, measure
 from nearward.tabular.errors import InputError
 
 

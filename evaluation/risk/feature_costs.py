@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from nearward.evaluation.risk.inputs import Floats, Ints, Sample, read_sample
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.resampled_metrics import Result, measure
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.evaluation.risk.resampled_metrics import Result, measure
-from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.inputs import Floats, Ints, Sample, read_sample
 from nearward.evaluation.threads import one_thread
-from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import DataWarning, InputError
 
 _FOLDS, _TIMED_ROWS, _TIMES = 5, 1000, 9
 _ALL, _KEPT = "all columns", "kept columns"

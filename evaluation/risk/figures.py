@@ -10,10 +10,10 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
-from nearward.evaluation.risk.curves import Curves
-from nearward.evaluation.stats.confidence import Estimate
 from nearward.evaluation.html_page import COLOURS, GREY, INK
+from nearward.evaluation.risk.curves import Curves
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.stats.confidence import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nearward.evaluation import pictures
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
-from nearward.evaluation.risk.curves import Curves
-from nearward.evaluation.stats.confidence import Estimate, estimates
-from nearward.evaluation.risk.resampled_metrics import Result
-from nearward.evaluation.risk.metrics import BY_KEY
 from nearward.evaluation.html_page import Page, figure, notice, paragraph, table, tell
-from nearward.evaluation.risk.subgroups import Part
+from nearward.evaluation.risk import figures as pictures
+from nearward.evaluation.risk.curves import Curves
 from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD, WITHHELD
+from nearward.evaluation.risk.metrics import BY_KEY
+from nearward.evaluation.risk.resampled_metrics import Result
+from nearward.evaluation.risk.subgroups import Part
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.stats.confidence import Estimate, estimates
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.comparison import Comparison

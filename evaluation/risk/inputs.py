@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.evaluation.stats.cluster_bootstrap import Scale
-from nearward.evaluation.stats.ranking_metrics import Ranking
-from nearward.evaluation.stats.logistic_recalibration import NEAR, Recalibration, log_odds
 from nearward.evaluation.risk.inputs import Floats
+from nearward.evaluation.stats.cluster_bootstrap import Scale
+from nearward.evaluation.stats.logistic_recalibration import NEAR, Recalibration, log_odds
+from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.errors import InputError
 
 _BINS = 10

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.evaluation.risk.curves import Curves, draw_curves
-from nearward.evaluation.stats.confidence import Estimate
-from nearward.evaluation.risk.resampled_metrics import Result, as_dict, error_by_chance, measure
-from nearward.evaluation.risk.metrics import BY_KEY, Use
-from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.evaluation.risk.inputs import Sample, read_sample
+from nearward.evaluation.risk.metrics import BY_KEY, Use
+from nearward.evaluation.risk.resampled_metrics import Result, as_dict, error_by_chance, measure
 from nearward.evaluation.risk.site_leakage import SourceLeak, source_leak
 from nearward.evaluation.risk.subgroups import Part, event_strata, judge_parts
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.tabular.errors import InputError
 
 RESAMPLES = 1000

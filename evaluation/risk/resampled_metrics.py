@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearward.evaluation.risk.inputs import Floats, Sample
+from nearward.evaluation.risk.metrics import BY_KEY, COMPARED, METRICS, Measure, Use, bin_starts
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
 from nearward.evaluation.stats.confidence import LEVEL, Estimate
-from nearward.evaluation.risk.metrics import BY_KEY, COMPARED, METRICS, Measure, Use, bin_starts
-from nearward.evaluation.risk.inputs import Floats, Sample
 
 Result = Estimate | Undefined
 

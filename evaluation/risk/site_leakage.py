@@ -17,18 +17,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.evaluation.risk.disclosure_control import WITHHELD, withheld
+from nearward.evaluation.risk.inputs import FEWEST, Sample, read_sample
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
-from nearward.evaluation.risk.inputs import FEWEST, Sample, read_sample
 from nearward.evaluation.threads import one_thread
-from nearward.evaluation.risk.disclosure_control import WITHHELD, withheld
-from nearward.tabular.preprocessing.table_encoder import Encoding
-from nearward.tabular.errors import InputError
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.ensemble.extra_trees import grow, importances, shares
-from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import InputError
+from nearward.tabular.preprocessing.table_encoder import Encoding
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
+from nearward.evaluation.risk.metrics import METRICS
+from nearward.evaluation.risk.resampled_metrics import as_dict
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.evaluation.stats.confidence import LEVEL
-from nearward.evaluation.risk.resampled_metrics import as_dict
-from nearward.evaluation.risk.metrics import METRICS
-from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,22 +14,22 @@ from typing import Any, Literal
 
 import polars as pl
 
-from nearward.evaluation.synthetic.adherence import Adherence, adherence
-from nearward.evaluation.privacy_attacks.exact_copies import Copies, copies
-from nearward.evaluation.stats.confidence import Estimate
-from nearward.evaluation.synthetic.fidelity import Fidelity, fidelity
-from nearward.evaluation.synthetic.heterogeneity import Heterogeneity, heterogeneity
 from nearward.evaluation.privacy_attacks.attribute_inference import inference
+from nearward.evaluation.privacy_attacks.exact_copies import Copies, copies
+from nearward.evaluation.privacy_attacks.holdout_overlap import Overlap, overlap
 from nearward.evaluation.privacy_attacks.linkability import linkability
 from nearward.evaluation.privacy_attacks.membership import Membership, membership
-from nearward.evaluation.privacy_attacks.holdout_overlap import Overlap, overlap
 from nearward.evaluation.privacy_attacks.residual_risk import Guesses
 from nearward.evaluation.privacy_attacks.singling_out import singling_out
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.synthetic.adherence import Adherence, adherence
+from nearward.evaluation.synthetic.fidelity import Fidelity, fidelity
+from nearward.evaluation.synthetic.heterogeneity import Heterogeneity, heterogeneity
+from nearward.evaluation.synthetic.utility import Utility, utility
 from nearward.evaluation.tables.inputs import Frame, Tables, read_tables
 from nearward.evaluation.threads import side_by_side
-from nearward.evaluation.synthetic.utility import Utility, utility
-from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules
 
@@ -144,15 +144,15 @@ class FaithCard:
 
     def to_html(self, path: str | Path) -> None:
         """Write the card as one self-contained page."""
-        from nearward.evaluation.synthetic.html_report import faith_page
         from nearward.evaluation.html_page import write
+        from nearward.evaluation.synthetic.html_report import faith_page
 
         write(faith_page(self), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write the card as JSON."""
-        from nearward.evaluation.synthetic.html_report import as_json
         from nearward.evaluation.html_page import write_json
+        from nearward.evaluation.synthetic.html_report import as_json
 
         write_json(as_json(self), path)
 

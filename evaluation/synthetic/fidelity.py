@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.evaluation.stats.auc import part
 from nearward.evaluation.stats.block_bootstrap import PART_SCALE, Blocks, between
 from nearward.evaluation.stats.confidence import Estimate, framed
-from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
-from nearward.evaluation.stats.auc import part
-from nearward.evaluation.tables.neighbors import sampled
 from nearward.evaluation.tables.inputs import Tables
+from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
+from nearward.evaluation.tables.neighbors import sampled
 from nearward.evaluation.threads import one_thread
 
 Floats = NDArray[np.float64]

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import Blocks, between
 from nearward.evaluation.stats.confidence import Estimate, estimates, framed, wilson
+from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, cell_numbers, chosen_sets
 from nearward.evaluation.tables.neighbors import Points, nearest, sampled
-from nearward.evaluation.tables.inputs import Tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

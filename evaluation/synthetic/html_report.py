@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from nearward.evaluation.html_page import BLUE, GREY, VERMILION, Page, figure, notice, paragraph, table
+from nearward.evaluation.privacy_attacks.membership import EVERYONE, Membership
+from nearward.evaluation.privacy_attacks.residual_risk import Guesses, listed
 from nearward.evaluation.stats.confidence import Estimate, estimates
 from nearward.evaluation.synthetic.card import FaithCard
-from nearward.evaluation.privacy_attacks.membership import EVERYONE, Membership
-from nearward.evaluation.html_page import BLUE, GREY, VERMILION, Page, figure, notice, paragraph, table
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses, listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
 from nearward.evaluation.stats.confidence import Estimate, framed
-from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.evaluation.stats.logistic_recalibration import Recalibration, log_odds
-from nearward.evaluation.tables.neighbors import Space, sampled
+from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.evaluation.tables.inputs import Tables
+from nearward.evaluation.tables.neighbors import Space, sampled
 from nearward.tabular.ensemble.extra_trees import grow, shares
 
 Floats = NDArray[np.float64]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.neighbors import Space
 from nearward.tabular.data.conversion import as_number, as_text
-from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 
 Frame = pl.DataFrame | pl.LazyFrame
 Ints = NDArray[np.int64]

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.preprocessing.table_encoder import Encoding
 from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.preprocessing.table_encoder import Encoding
 
 Points = NDArray[np.float32]
 Floats = NDArray[np.float64]

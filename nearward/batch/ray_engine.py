@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.local import Outcome, surroundings
-from nearward.batch.plan import Shard
+from nearward.batch.local_engine import Outcome, surroundings
+from nearward.batch.sharding import Shard
 from nearward.batch.worker import Station
 from nearward.tabular.errors import InputError
 

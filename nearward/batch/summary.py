@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.batch.commit import commit
-from nearward.batch.ledger import Ledger
-from nearward.batch.work import STRANGE
-from nearward.tabular.persistence.artifact import read_manifest
+from nearward.batch.atomic_files import commit
+from nearward.batch.job_store import Ledger
+from nearward.batch.scoring import STRANGE
 from nearward.tabular.errors import InputError
+from nearward.tabular.persistence.artifact import read_manifest
 
 FORMAT = 1
 SUMMARY = "summary.json"

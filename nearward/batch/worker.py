@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.ledger import Ledger
+from nearward.batch.job_store import Ledger
 from nearward.batch.memory import resident
-from nearward.batch.plan import Shard
-from nearward.batch.work import LoadedModel, score_shard
+from nearward.batch.scoring import LoadedModel, score_shard
+from nearward.batch.sharding import Shard
 from nearward.tabular.errors import ArtefactError, InputError
 
 

@@ -17,14 +17,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.calibration.calibrator import log_odds
-from nearward.tabular.errors import InputError
-from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
-from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
-from nearward.tabular.ensemble.cross_fitting import fit_told
-from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
-from nearward.tabular.data.validation import Reading
-from nearward.tabular.ensemble.resampling import Copy, FittedResampled, Resampled
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.ensemble.cross_fitting import fit_told
+from nearward.tabular.ensemble.resampling import Copy, FittedResampled, Resampled
+from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
+from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
+from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
+from nearward.tabular.preprocessing.frame_encoder import Reading
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

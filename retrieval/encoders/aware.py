@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearward.retrieval.encoders.block_dropout import BlockDropout
-from nearward.retrieval.encoders.losses import LOSSES, HeadLoss
 from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.encoders.losses import LOSSES, HeadLoss
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import Layout

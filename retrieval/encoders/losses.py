@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearward.tabular.errors import InputError
 from nearward.tabular.alerting.pid import PID
+from nearward.tabular.errors import InputError
 
 LOSSES = ("cross-entropy", "focal", "tversky")
 _FOCUS = 2.0

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.retrieval.encoders.aware import AwareEncoder, network_from_state, network_state
-from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, Rule
 
 Floats = NDArray[np.float64]

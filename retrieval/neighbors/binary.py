@@ -25,12 +25,12 @@ from nearward.retrieval.encoders.aware import (
     embed,
     train_encoder,
 )
-from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric
 from nearward.retrieval.neighbors.base import Places
+from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
-from nearward.tabular.preprocessing.feature_layout import Layout
 from nearward.tabular.parallel import side_by_side
+from nearward.tabular.preprocessing.feature_layout import Layout
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
-from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.neighbors.base import Places
+from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, join, look, narrow, per_shard, weigh
-from nearward.tabular.preprocessing.feature_layout import Layout
 from nearward.tabular.parallel import side_by_side
+from nearward.tabular.preprocessing.feature_layout import Layout
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
-from nearward.synth.policy.autoregressive import FREE
 from nearward.synth.constraints.compiled_rules import RuleBook, Sum
+from nearward.synth.policy.autoregressive import FREE
+from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
 from nearward.synth.constraints.compiled_rules import RuleBook
+from nearward.synth.tokenizer.column_tokenizers import NumberTokens
 from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.rules.rules import Linear, Rules
 

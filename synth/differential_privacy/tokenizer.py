@@ -17,13 +17,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import ColumnTokens, Grid, LevelTokens, NumberTokens, physical
 from nearward.synth.differential_privacy.accountant import FEWEST_ROWS
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
+from nearward.synth.tokenizer.column_tokenizers import ColumnTokens, Grid, LevelTokens, NumberTokens, physical
 from nearward.synth.tokenizer.table_tokenizer import Tokens
 from nearward.tabular.data.conversion import as_number, as_text
-from nearward.tabular.errors import InputError
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import InputError
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.errors import InputError
 
 Ints = NDArray[np.int64]
 

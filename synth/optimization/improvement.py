@@ -17,16 +17,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.optimization.awr import AwrConfig, fit_again
 from nearward.synth.constraints.violations import Breach
+from nearward.synth.optimization.awr import AwrConfig, fit_again
+from nearward.synth.optimization.discriminator_levels import Shape
 from nearward.synth.optimization.discriminators import FEWEST, Discriminators
 from nearward.synth.optimization.gain import paired
-from nearward.synth.optimization.discriminator_levels import Shape
-from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
 from nearward.synth.optimization.ppo import PpoConfig, improve_by_ppo
 from nearward.synth.optimization.reward_shaping import class_weights, coverage_bonus, density_bonus, shaped_steps, shares, within_class
 from nearward.synth.optimization.tilt import class_tilted, effective_share, refuse_thin, temperature, tilt_divergence
 from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
 from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.synth.constraints.violations import Forbidden, Unbalanced
-from nearward.synth.optimization.discriminators import Discriminators, Separation
 from nearward.synth.optimization.discriminator_levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
-from nearward.synth.policy.autoregressive import Limits, Policy
+from nearward.synth.optimization.discriminators import Discriminators, Separation
 from nearward.synth.optimization.tilt import chosen
-from nearward.tabular.persistence.artifact import Arrays, pack, unpack
+from nearward.synth.policy.autoregressive import Limits, Policy
 from nearward.tabular.ensemble.trees import Forest
+from nearward.tabular.persistence.artifact import Arrays, pack, unpack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

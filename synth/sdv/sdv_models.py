@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.sdv.frames import Bridge
-from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.errors import InputError, MissingColumns
 
 MODELS = {"gaussian_copula": "GaussianCopulaSynthesizer", "ctgan": "CTGANSynthesizer", "tvae": "TVAESynthesizer"}
 _TABLE = "table"

@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.calibration.calibrator import log_odds, logistic
-from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.alerting.pid import PID
+from nearward.tabular.calibration.calibrator import log_odds, logistic
+from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_column
+from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 
 Bools = NDArray[np.bool_]
 

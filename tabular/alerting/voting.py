@@ -25,10 +25,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.data.conversion import as_number
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.ensemble.cross_fitting import Members
 from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.ensemble.cross_fitting import Members
+from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

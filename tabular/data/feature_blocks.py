@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
 
 ALL = "all blocks"
 NO_BLOCKS = (

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.calibration.calibrator import log_odds
-from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
 from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
-from nearward.tabular.preprocessing.target_encoder import LevelRates, cross_fitted_rates
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
 from nearward.tabular.parallel import side_by_side
+from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
+from nearward.tabular.preprocessing.target_encoder import LevelRates, cross_fitted_rates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from nearward.tabular.calibration.calibrator import Calibration, log_odds, logistic
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.schema import Schema
+from nearward.tabular.preprocessing.table_encoder import Encoding
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

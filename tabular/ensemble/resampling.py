@@ -17,11 +17,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.calibration.calibrator import Calibration, logistic
-from nearward.tabular.errors import InputError, TooFewEvents
-from nearward.tabular.data.splits import split_patients
-from nearward.tabular.ensemble.tree_learners import Learned, check_learner, learn
-from nearward.tabular.data.validation import Reading, read_event, read_rows
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.ensemble.tree_learners import Learned, check_learner, learn
+from nearward.tabular.errors import InputError, TooFewEvents
+from nearward.tabular.preprocessing.frame_encoder import Reading
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.calibration.calibrator import log_odds
-from nearward.tabular.errors import InputError
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, random_forest
+from nearward.tabular.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

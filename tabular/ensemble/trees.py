@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.ensemble.extra_trees import grow
+from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.parallel import cores
 
 Floats = NDArray[np.float64]

@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nearward.tabular.in_context.episodes import Lesson, prepare
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 from nearward.tabular.in_context.prior import FAMILIES, Dice, draw_tables
-from nearward.tabular.in_context.episodes import Lesson, prepare
 
 CHECKPOINT = "checkpoint.npz"
 _HELD_OUT = 1 << 40  # seeds from here on are never trained on

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.errors import InputError
-from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import Reading, check_counts, read_event, read_rows
-from nearward.tabular.novelty.one_class_networks import Layers, place, train_by_contrast, train_to_a_centre
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import check_counts, read_event, read_rows
+from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.one_class_networks import Layers, place, train_by_contrast, train_to_a_centre
+from nearward.tabular.preprocessing.frame_encoder import Reading
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

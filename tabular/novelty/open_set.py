@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
-from nearward.tabular.errors import InputError
-from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
-from nearward.tabular.data.validation import Reading, check_counts, read_rows
-from nearward.tabular.novelty.reciprocal_points import Points, learn_points
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.validation import check_counts, read_rows
+from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.reciprocal_points import Points, learn_points
+from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
+from nearward.tabular.preprocessing.frame_encoder import Reading
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -21,8 +21,8 @@ import polars as pl
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.data.table_io import replacing, sync_folder
+from nearward.tabular.errors import ArtefactError, InputError
 
 FORMAT = 1
 MANIFEST = "manifest.json"

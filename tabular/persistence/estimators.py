@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.tabular.persistence.artifact import Arrays, pack, read_model, refuse_foreign, unpack, write_model
-from nearward.tabular.errors import ArtefactError, InputError
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.persistence.artifact import Arrays, pack, read_model, refuse_foreign, unpack, write_model
 
 
 def write_estimator(folder: str | Path, kind: str, settings: Mapping[str, Any], learned: Mapping[str, Any]) -> None:

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.preprocessing.table_encoder import Encoding
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
-from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.preprocessing.table_encoder import Encoding
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

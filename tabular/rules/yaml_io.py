@@ -9,8 +9,8 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from nearward.tabular.errors import RuleError
 from nearward.tabular.data.table_io import replacing
+from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import KINDS, Evidence, Rule, Rules
 
 FORMAT = "nearward-rules/1"

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

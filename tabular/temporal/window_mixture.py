@@ -27,13 +27,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.calibration.calibrator import Calibration, log_odds, logistic
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
+from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
 from nearward.tabular.data.validation import read_event, read_rows
-from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
+from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

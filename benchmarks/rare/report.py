@@ -1,0 +1,257 @@
+"""The rare-outcome benchmark's tables and picture: every method less the untouched model, paired on the same draws of patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from matplotlib.ticker import MaxNLocator
+
+from benchmarks.common.markdown import DOCS, markdown, replace_part
+from benchmarks.rare.training_set import KEPT, Rows, Scored
+from nearward.evaluation.risk.inputs import Sample
+from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.resampled_metrics import Measured, Result, measure
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.tabular.data.table_io import replacing
+
+UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
+MEAN = "(mean)"
+TWINS = {  # a method -> the same learner without it
+    "trees, SMOTE": "trees, no correction",
+    "trees, under-sampling": "trees, no correction",
+    "forest, SMOTE": "forest, no correction",
+}
+_ALERTS, _BEFORE = " | alerts", " | before"
+_ALERT_RATE, _RESAMPLES = 0.05, 500
+_GAPS = ("auprc", "recall_at_budget", "net_benefit")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a method said of one cell, and the truth: outcome and patients (q,), events learned from, time beside the untouched fit."""
+
+    task: str
+    rate: float
+    seed: int
+    method: str
+    scored: Scored
+    outcome: Rows
+    groups: Rows
+    events: int
+    times: float
+
+
+def differences(found: list[Said]) -> pl.DataFrame:
+    """One row for each rate, task (and the mean over tasks) and method: figures, and differences with 95 % intervals."""
+    cells: dict[tuple[float, str, int], list[Said]] = {}
+    for said in found:
+        cells.setdefault((said.rate, said.task, said.seed), []).append(said)
+    measured = {place: _measured(here, place) for place, here in cells.items()}
+    rows = []
+    for rate in dict.fromkeys(rate for rate, _, _ in cells):
+        tasks = list(dict.fromkeys(task for r, task, _ in cells if r == rate))
+        for task in [*tasks, *([MEAN] if len(tasks) > 1 else [])]:
+            places = [place for place in cells if place[0] == rate and task in (place[1], MEAN)]
+            for method in dict.fromkeys(said.method for place in places for said in cells[place]):
+                there = [place for place in places if method in measured[place].point]
+                said = [s for place in there for s in cells[place] if s.method == method]
+                rows.append({"rate": rate, "task": task, "method": method} | _figures(method, said, [measured[place] for place in there]))
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
+    """Measure everything that was said of a cell on the same draws of its patients; what was measured lies in out/rare."""
+    risks = {}
+    for said in here:
+        risks[said.method] = said.scored.risk
+        if said.scored.alert is not None:  # as a risk of 0 or 1, whose net benefit is the alerts'
+            risks[said.method + _ALERTS] = said.scored.alert.astype(float)
+        if said.scored.uncorrected is not None:
+            risks[said.method + _BEFORE] = said.scored.uncorrected
+    sample = Sample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
+    rate, task, seed = place
+    path = KEPT / f"{task}.{rate:g}.{seed}.draws.npz"
+    held = dict(np.load(path)) if path.exists() else {}
+    new = {name: risk for name, risk in risks.items() if not np.array_equal(held.get(f"{name}|risk"), risk)}
+    if new:  # every risk meets the same draws of patients, whichever others are asked beside it
+        found = measure([replace(sample, risks=new)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+        for name, risk in new.items():
+            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.draws[name]}
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **held)
+    point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
+    return Measured(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
+
+
+def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
+    """One risk's figures, mean over cells, and how far they are from another's."""
+    names = (name, other)
+    both = Measured(
+        {n: np.mean([part.point[n] for part in parts], axis=0) for n in names},
+        {n: np.mean([part.draws[n] for part in parts], axis=0) for n in names},
+        dict.fromkeys(names, ""),
+        sum(part.independent for part in parts),
+        sum(part.rows for part in parts),
+    )
+    return both.results(name), both.gap(name, other)
+
+
+def _figures(method: str, said: list[Said], parts: list[Measured]) -> dict[str, object]:
+    own, gap = _beside(method, parts)
+    row: dict[str, object] = {"seeds": len({s.seed for s in said}), "events": float(np.mean([s.events for s in said]))}
+    row |= {key: _value(own[key]) for key in ("auprc", "recall_at_budget", "ece", "net_benefit")}
+    row |= {"ece_before": None, "alerts": None}
+    if _has(parts, method + _BEFORE):
+        row["ece_before"] = _value(_beside(method + _BEFORE, parts)[0]["ece"])
+    if _has(parts, method + _ALERTS):
+        told, alerts_gap = _beside(method + _ALERTS, parts)
+        row["net_benefit"], gap["net_benefit"] = _value(told["net_benefit"]), alerts_gap["net_benefit"]
+        row["alerts"] = float(np.mean([s.scored.alert.mean() for s in said if s.scored.alert is not None]))
+    for key in _GAPS:
+        row |= _interval(f"{key}_less_untouched", gap[key])
+    row |= _interval("auprc_less_logistic", _beside(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
+    twin = TWINS.get(method)
+    told = _beside(method, parts, twin)[1] if twin and _has(parts, twin) else {}
+    for key in _GAPS:
+        row |= _interval(f"{key}_less_twin", told.get(key))
+    return row | {"times": float(np.mean([s.times for s in said]))}
+
+
+def _has(parts: list[Measured], name: str) -> bool:
+    return all(name in part.point for part in parts)
+
+
+def _value(result: object) -> float | None:
+    return result.value if isinstance(result, Estimate) else None
+
+
+def _interval(name: str, result: object) -> dict[str, float | None]:
+    there = isinstance(result, Estimate)
+    return {name if end == "value" else f"{name}_{end}": getattr(result, end) if there else None for end in ("value", "low", "high")}
+
+
+def summary(table: pl.DataFrame) -> pl.DataFrame:
+    """One row for each rate and method: the mean over the tasks, and on how many tasks the interval of the AUPRC's gain leaves 0 out."""
+    rows = []
+    for row in _means(table).iter_rows(named=True):
+        tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
+        alone = row["method"] == UNTOUCHED
+        better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
+        benefit = f"{1000 * row['net_benefit']:.2f}" if alone else _gain(row, "net_benefit_less_untouched", 1000, 2)
+        ece = _told([row["ece_before"], row["ece"]], " → ") if row["ece_before"] is not None else f"{row['ece']:.3f}"
+        rows.append(
+            {
+                "events": f"{100 * row['rate']:g} %",
+                "method": row["method"],
+                "cells": str(tasks["seeds"].sum()),
+                "AUPRC": f"{row['auprc']:.3f}",
+                "less untouched (95 %)": "" if alone else _gain(row, "auprc_less_untouched"),
+                "better / worse / of": "" if alone else f"{better} / {worse} / {tasks.height}",
+                "less logistic (95 %)": "" if row["method"] == LOGISTIC else _gain(row, "auprc_less_logistic"),
+                "recall at 5 % alerts, less": f"{row['recall_at_budget']:.3f}" if alone else _gain(row, "recall_at_budget_less_untouched"),
+                "ECE before → after": ece,
+                "net benefit per 1,000, less": benefit,
+                "time": f"{row['times']:.2f} x",
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _means(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the means over tasks; the task itself at a rate that has one only."""
+    return table.filter((pl.col("task") == MEAN) | (pl.col("task").n_unique().over("rate") == 1))
+
+
+def twins(table: pl.DataFrame) -> pl.DataFrame:
+    """Resampling less the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
+    rows = []
+    for row in _means(table).drop_nulls("auprc_less_twin").iter_rows(named=True):
+        tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
+        better, worse = (tasks["auprc_less_twin_low"] > 0).sum(), (tasks["auprc_less_twin_high"] < 0).sum()
+        rows.append(
+            {
+                "events": f"{100 * row['rate']:g} %",
+                "method": row["method"],
+                "AUPRC, less no correction": _gain(row, "auprc_less_twin"),
+                "better / worse / of": f"{better} / {worse} / {tasks.height}",
+                "recall at 5 % alerts, less no correction": _gain(row, "recall_at_budget_less_twin"),
+                "net benefit per 1,000, less no correction": _gain(row, "net_benefit_less_twin", 1000, 2),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> pl.DataFrame:
+    """What was run: one row for each rate and task, and what was not asked of it or had nothing to do there."""
+    each, rows = table.filter(pl.col("task") != MEAN), []
+    for rate in dict.fromkeys(table["rate"]):
+        here = each.filter(pl.col("rate") == rate)
+        for task in dict.fromkeys(here["task"]):
+            asked = here.filter(pl.col("task") == task)
+            missing = [method for method in methods if method not in asked["method"].to_list()]
+            facts = {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": str(round(asked["events"][0]))}
+            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked, or nothing to do": "; ".join(missing)})
+        for task in (task for task in tasks if task not in here["task"].to_list()):
+            rows.append(
+                {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked, or nothing to do": "all"}
+            )
+    return pl.DataFrame(rows)
+
+
+def _gain(row: dict[str, object], name: str, times: float = 1.0, digits: int = 3) -> str:
+    ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+    if any(end is None for end in ends):
+        return "not known"
+    value, low, high = (float(str(end)) * times for end in ends)
+    return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _told(values: Iterable[float], between: str) -> str:
+    return between.join(f"{value:.3f}" for value in values)
+
+
+def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
+    """Write the CSV, the picture, the mean over tasks in docs/rare.md, and every task's AUPRC in docs/benchmarks.md."""
+    table.write_csv(Path(__file__).with_name("rare.csv"), float_precision=5)
+    picture = DOCS / "pictures" / "rare.svg"
+    draw(table, picture)
+    replace_part("rare.md", "rare", f"![AUPRC gained over the untouched model](pictures/rare.svg)\n\n{markdown(summary(table))}")
+    replace_part("rare.md", "rare resampling", markdown(twins(table)))
+    replace_part("rare.md", "rare run", markdown(coverage(table, methods, tasks)))
+    each = table.filter(pl.col("task") != MEAN)
+    wide = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
+        "rate", descending=True, maintain_order=True
+    )
+    replace_part("benchmarks.md", "rare", markdown(wide))
+
+
+def draw(table: pl.DataFrame, path: Path) -> None:
+    """One panel a rate: the AUPRC gained over the untouched model, mean over the tasks, with its interval; single tasks as dots."""
+    rates = list(dict.fromkeys(table["rate"]))
+    methods = [name for name in dict.fromkeys(table["method"]) if name != UNTOUCHED]
+    shown, axes = plt.subplots(
+        1, len(rates), figsize=(2.2 + 2.6 * len(rates), 1.2 + 0.28 * len(methods)), layout="constrained", squeeze=False
+    )
+    for axis, rate in zip(axes[0], rates, strict=True):
+        for at, method in enumerate(methods):
+            here = table.filter((pl.col("rate") == rate) & (pl.col("method") == method))
+            tasks, mean = here.filter(pl.col("task") != MEAN), _means(table).filter((pl.col("rate") == rate) & (pl.col("method") == method))
+            axis.scatter(tasks["auprc_less_untouched"], [at] * tasks.height, color="#9aa5b1", s=9)
+            for row in mean.drop_nulls("auprc_less_untouched").iter_rows(named=True):
+                axis.plot([row["auprc_less_untouched_low"], row["auprc_less_untouched_high"]], [at, at], color="#1f5fa8", linewidth=2)
+                axis.plot([row["auprc_less_untouched"]], [at], marker="s", color="#1f5fa8", markersize=5)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set(title=f"{100 * rate:g} % events", yticks=range(len(methods)), yticklabels=methods if axis is axes[0][0] else [])
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.spines[["top", "right"]].set_visible(False)
+    shown.supxlabel("AUPRC less the untouched model's", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plt.rcParams["svg.hashsalt"] = "nearward"
+    shown.savefig(path, metadata={"Date": None})
+    plt.close(shown)

@@ -1,0 +1,183 @@
+"""``nearward evaluate``: verdicts on what others made, a table of risks or a synthetic table; no model of ours is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearward.cli.console import as_value, show, split_names
+
+if TYPE_CHECKING:
+    from nearward.evaluation.risk.resampled_metrics import Result
+    from nearward.evaluation.risk.subgroups import Part
+    from nearward.evaluation.synthetic.card import FaithCard
+
+app = typer.Typer(help="Judge risks, or synthetic tables.", no_args_is_help=True)
+
+Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
+Columns = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
+Report = Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=False)]
+Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.", show_default=False)]
+
+
+@app.command()
+def risk(
+    scored: Scored,
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    risk: Annotated[str, typer.Option(help="Column of the risk; several with commas are compared, the others with the first.")] = "risk",
+    group: Annotated[str | None, typer.Option(help="Column that names the patients, where they repeat.", show_default=False)] = None,
+    subgroups: Columns = None,
+    strata: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of sites or diagnoses: judged apart by how many events each has.", show_default=False),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Column of the site or source file: is it told by the other columns?", show_default=False)
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    report: Report = None,
+    json: Json = None,
+    alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
+    threshold: Annotated[float | None, typer.Option(help="Risk from which on one acts.", show_default="the event rate")] = None,
+    resamples: Annotated[int, typer.Option(help="Resamples of patients behind each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+) -> None:
+    """Judge a risk on patients that it was not fitted on, or compare risks on the same patients."""
+    from nearward.evaluation.risk.comparison import compare_risks
+    from nearward.evaluation.risk.report import evaluate_risk
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import InputError
+
+    frame, names = read_table(scored), split_names([risk])
+    column = frame.get_column(outcome) if outcome in frame.columns else None
+    event = None if column is None else as_value(positive, column)
+    use: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
+    if not names:
+        raise InputError("--risk names no column")
+    if len(names) > 1:
+        if subgroups or strata or site:
+            raise InputError("--subgroups, --strata and --site are for one risk at a time: name one in --risk")
+        found = compare_risks(frame, outcome, names, group, **use)
+        _show_results(found.metrics, _counts(scored, found.facts))
+        _show_results(
+            {f"less {name}": gap for name, gap in found.differences.items()}, f"{found.first} less each other, on the same resamples"
+        )
+        _write({report: found.to_html, json: found.to_json})
+        return
+    alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **use)
+    _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
+    chance = alone.ece_by_chance
+    typer.echo(f"calibration error that faultless risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
+    for what, parts in (("subgroups", alone.subgroups), ("event-count strata", alone.strata)):
+        if parts:
+            _show_parts(parts, what)
+    if alone.source is not None:
+        show(alone.source.shown(), f"event rate by {site}")
+        typer.echo(f"source leak: {alone.source.verdict()}")
+    for note in alone.notes:
+        typer.echo(f"note: {note}", err=True)
+    _write({report: alone.to_html, json: alone.to_json})
+
+
+@app.command()
+def synth(
+    train: Annotated[Path, typer.Option(help="Table that the synthesizer was given.", show_default=False)],
+    holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
+    synthetic: Annotated[Path, typer.Option(help="Table that it made.", show_default=False)],
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of train and holdout that names the patients.", show_default=False)] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
+    write_rules: Annotated[
+        Path | None, typer.Option(help="YAML file to write all judged rules to, to be edited.", show_default=False)
+    ] = None,
+    report: Report = None,
+    json: Json = None,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
+) -> None:
+    """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
+
+    from nearward.evaluation.synthetic.card import faith_card
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.rules import yaml_io as rules_file
+
+    card = faith_card(
+        train=read_table(train),
+        holdout=read_table(holdout),
+        synthetic=read_table(synthetic),
+        outcome=outcome,
+        positive=positive,
+        group=group,
+        rules=rules,
+        seed=seed,
+    )
+    show_card(card, synthetic.name)
+    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
+    if not card.passed:
+        missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
+        typer.echo(f"NOT PASSED: {missed}", err=True)
+        raise typer.Exit(4)
+    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/faith.md)")
+
+
+def show_card(card: FaithCard, name: str) -> None:
+    """Print the five components of a card."""
+    import polars as pl
+
+    parts = list(card.components.values())
+    shown = {
+        "": [part.letter for part in parts],
+        "component": [part.name for part in parts],
+        "estimate (95 %)": ["" if part.estimate is None else str(part.estimate) for part in parts],
+        "gate": [part.gate for part in parts],
+        "status": [part.status for part in parts],
+        "why": [part.why for part in parts],
+    }
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
+
+
+def _counts(scored: Path, facts: Mapping[str, Any]) -> str:
+    return (
+        f"{scored.name}: {facts['rows']} rows of {facts['patients']} patients, {facts['events']} events; "
+        f"{100 * facts['alert_rate']:.3g} alerts per 100 patients; threshold {facts['threshold']:.3g}"
+    )
+
+
+def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> None:
+    """Print one column for each of the results."""
+    import polars as pl
+
+    from nearward.evaluation.risk.metrics import BY_KEY
+
+    keys = list(next(iter(results.values())))
+    columns = {"metric": [BY_KEY[key].title for key in keys]}
+    columns |= {f"{name} (95 %)": [_told(found[key]) for key in keys] for name, found in results.items()}
+    show(pl.DataFrame(columns), title)
+
+
+def _show_parts(parts: Sequence[Part], title: str) -> None:
+    import polars as pl
+
+    from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
+    from nearward.evaluation.risk.html_report import part_summary
+
+    table = part_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
+    told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}
+    show(pl.DataFrame(told), title)
+    if any(part.events is None for part in parts):
+        typer.echo(WHY_WITHHELD)
+
+
+def _told(result: Result) -> str:
+    """Write a result in words, or why there is none."""
+    return str(result) if hasattr(result, "value") else f"none: {result.why}"
+
+
+def _write(wanted: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    for path, write in wanted.items():
+        if path is not None:
+            write(path)
+            typer.echo(f"written to {path}")

@@ -1,0 +1,82 @@
+"""Cohorts kept as a Parquet file with a JSON sidecar: what is predicted, what may be used, who is the same patient."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.risk_model.validation import read_groups
+from nearward.tabular.data.table_io import read_table
+from nearward.tabular.errors import InputError, MissingColumns
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A prediction task on real patients.
+
+    Parameters
+    ----------
+    name : str
+        The file's stem; ``stem@task`` for another target of the same file.
+    features : pl.DataFrame, n rows
+        Without target, ids, groups and columns that leak the outcome.
+    outcome : (n,), 0 or 1
+    group : (n,), patient numbers from 0, or None where every row is a patient of its own
+    title : str
+    """
+
+    name: str
+    features: pl.DataFrame
+    outcome: NDArray[np.int64]
+    group: NDArray[np.int64] | None
+    title: str
+
+
+def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str | None = None) -> Cohort:
+    """Read a cohort from its table and its sidecar.
+
+    The sidecar is JSON with ``target`` and ``positive``, and may have ``id_columns``, ``group_column``, ``leak_columns``,
+    ``title``, and ``extra_targets``: ``{name: {"column": …, "positive": …, "leak_columns": […]}}``.
+
+    Parameters
+    ----------
+    table : path
+    sidecar : path, optional
+        By default the table's path with the ending ``.json``.
+    task : str, optional
+        One of the sidecar's ``extra_targets``; its ``target`` by default.
+
+    Raises
+    ------
+    InputError, MissingColumns
+        A sidecar that cannot be read, or that names columns or tasks which are not there.
+    """
+    table = Path(table)
+    sidecar = table.with_suffix(".json") if sidecar is None else Path(sidecar)
+    try:
+        about = json.loads(sidecar.read_text(encoding="utf-8"))
+        aim = {"column": about["target"], "positive": about["positive"]} if task is None else about["extra_targets"][task]
+        column, positive = aim["column"], aim["positive"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{sidecar} is not a cohort's sidecar: {type(error).__name__} ({error})") from error
+    frame = read_table(table)
+    group_column = about.get("group_column")
+    leaks = aim.get("leak_columns", about.get("leak_columns", []))
+    named = [column, *about.get("id_columns", []), *leaks, *([group_column] if group_column else [])]
+    missing = [name for name in named if name not in frame.columns]
+    if missing:
+        raise MissingColumns(missing, frame.columns)
+    frame = frame.filter(pl.col(column).is_not_null())
+    group = None if group_column is None else read_groups(frame.get_column(group_column), frame.height)
+    return Cohort(
+        name=table.stem if task is None else f"{table.stem}@{task}",
+        features=frame.drop(set(named)),
+        outcome=(frame.get_column(column) == positive).cast(pl.Int64).to_numpy(),
+        group=group,
+        title=str(about.get("title", table.stem)),
+    )

@@ -1,0 +1,143 @@
+"""A backbone from elsewhere at work on a cohort: AWARE finds the context; TabPFN, TabICL or a network of your own judges by its raw rows.
+
+Such a network answers with a risk, not with a vote; the vote that explains stays AWARE's.
+
+Letters: n stored rows, q query rows, d raw columns, c context rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.retrieval.neighbors.binary import Retriever
+from nearward.retrieval.neighbors.voting import Context, Rule
+from nearward.tabular.backbones.context_batching import ask
+from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
+from nearward.tabular.calibration.calibrator import log_odds, logistic
+from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RULE = Rule(128, True, 1.0)
+_CERTAIN = 1e-4  # a network's 0 or 1 is no certainty
+
+
+class Foreign:
+    """Stored rows as a backbone reads them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    stored : (n, d), as ``raw_rows`` gives them
+    outcome : (n,), 0 or 1
+    """
+
+    def __init__(self, backbone: Backbone, stored: Floats, outcome: Ints) -> None:
+        self.backbone, self.stored, self.outcome = backbone, stored, outcome
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The context that it wants."""
+        return (RULE,)
+
+    def ask(self, raw: Floats, context: Context, owner: Ints | None = None, asker: Ints | None = None) -> Floats:
+        """Return the risk of rows (q, d), the class floor taken out again: (q,).
+
+        ``owner`` (n,) and ``asker`` (q,) name the patients where stored rows are judged themselves.
+        """
+        risk = ask(self.backbone, self.stored, self.outcome, context.row, raw, owner=owner, asker=asker)
+        return logistic(log_odds(risk, _CERTAIN) - _floor_log_odds(context))
+
+    def state(self) -> dict[str, Any]:
+        """Return what it is made of, for the artefact; the backbone's weights stay where they are."""
+        return {"backbone": describe(self.backbone), "stored": self.stored, "outcome": self.outcome}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], backbone: Backbone | None = None) -> Foreign:
+        """Rebuild what ``state`` took apart; see ``restore``."""
+        return cls(restore(state["backbone"], backbone), state["stored"], state["outcome"])
+
+
+def fit_foreign(backbone: Backbone, raw: Floats, dense: Floats, outcome: Ints, group: Ints, retriever: Retriever) -> tuple[Foreign, Floats]:
+    """Let a backbone judge each stored row by others, its own patient left out.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    raw : (n, d), as ``raw_rows`` gives them
+    dense : (n, p), the encoding that the retriever reads
+    outcome, group : (n,)
+    retriever : Retriever
+
+    Returns
+    -------
+    foreign : Foreign
+    left_out : (n,), risk
+    """
+    foreign = Foreign(backbone, raw, outcome)
+    (context,) = retriever.left_out(dense, group, foreign.rules)
+    return foreign, foreign.ask(raw, context, owner=group, asker=group)
+
+
+def raw_rows(encoding: Encoding, numbers: Numbers) -> Floats:
+    """Return numeric columns in their own units, then each category's level number, NaN where missing or unseen: (n, d)."""
+    scale, centre = np.array([c.scale for c in encoding.number]), np.array([c.centre for c in encoding.number])
+    return np.column_stack([np.sinh(numbers.value) * scale + centre, np.where(numbers.code < 0, np.nan, numbers.code)])
+
+
+def level_columns(encoding: Encoding) -> range:
+    """Return which columns of ``raw_rows`` hold level numbers."""
+    return range(len(encoding.number), len(encoding.number) + len(encoding.category))
+
+
+def describe(backbone: Backbone) -> dict[str, Any]:
+    """Tell a backbone as JSON: TabPFN and TabICL with their settings and the hash of their weights, other objects by name."""
+    if not isinstance(backbone, Pretrained):
+        return {"name": backbone.name}
+    settings = {field.name: getattr(backbone, field.name) for field in dataclasses.fields(backbone)}
+    path = None if backbone.model_path is None else str(backbone.model_path)
+    return {**settings, "name": backbone.name, "model_path": path, "categorical": list(backbone.categorical), "sha256": _digest(backbone)}
+
+
+def restore(told: dict[str, Any], given: Backbone | None) -> Backbone:
+    """Rebuild what ``describe`` told, or check that the ``given`` one is the same.
+
+    Raises
+    ------
+    InputError
+        An object that only the user has, and did not give; or one of another name.
+    MissingWeights
+        The weights of TabPFN or TabICL are not on this machine.
+    ArtefactError
+        They are other weights than the model was fitted with.
+    """
+    name, settings = told["name"], {key: value for key, value in told.items() if key not in ("name", "sha256")}
+    if given is None and not settings:
+        raise InputError(f"this model asks a backbone of your own, {name!r}: give it again, load(folder, backbone=…)")
+    made = next(kind for kind in Pretrained.__subclasses__() if kind.name == name)(**settings) if given is None else given
+    backbone = find_backbone(made, settings.get("categorical", ()))
+    if backbone.name != name:
+        raise InputError(f"this model asks the backbone {name!r}, however: {backbone.name!r} was given")
+    if isinstance(backbone, Pretrained) and _digest(backbone) != told["sha256"]:
+        raise ArtefactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
+    return backbone
+
+
+def _digest(backbone: Pretrained) -> str:
+    return hashlib.sha256(Path(backbone.weights()).read_bytes()).hexdigest()
+
+
+def _floor_log_odds(context: Context) -> Floats:
+    """By how much the floored rows raise the log-odds of the events in each context (q,); half a patient smooths."""
+    there = context.row >= 0
+    events = (there & (context.outcome > 0) & ~context.floored).sum(axis=1)
+    out: Floats = np.log((events + context.floored.sum(axis=1) + 0.5) / (events + 0.5))
+    return out

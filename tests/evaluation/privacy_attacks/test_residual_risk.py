@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward.evaluation.privacy_attacks.attribute_inference import _same, inference
+from nearward.evaluation.privacy_attacks.linkability import linkability
+from nearward.evaluation.privacy_attacks.residual_risk import guesses, listed, residual
+from nearward.evaluation.privacy_attacks.singling_out import Condition, _count, singling_out
+from nearward.evaluation.stats.confidence import Estimate, wilson
+from nearward.evaluation.tables.inputs import read_tables
+
+
+@pytest.fixture(scope="module")
+def tables(ward):
+    return read_tables(ward(600, 1), ward(600, 2), ward(600, 3), "died")
+
+
+def test_residual_risk_by_hand():
+    found = guesses("x", (60, 100), (10, 100), (20, 100))
+    assert found.risk.value == pytest.approx((0.6 - 0.2) / (1 - 0.2))
+    assert found.risk.low < found.risk.value < found.risk.high
+    assert found.trusted
+    assert not guesses("x", (10, 100), (10, 100), (0, 100)).trusted
+
+
+def test_residual_risk_at_its_ends():
+    assert residual(wilson(10, 100), wilson(30, 100)).value == 0.0
+    assert residual(wilson(100, 100), wilson(0, 100)).value == 1.0
+    assert residual(wilson(100, 100), wilson(100, 100)) == Estimate(0.0, 0.0, 1.0, 100)
+
+
+def test_the_interval_covers():
+    draw = np.random.default_rng(0)
+    truth = (0.3 - 0.1) / 0.9
+    held = 0
+    for _ in range(1000):
+        found = residual(wilson(int(draw.binomial(300, 0.3)), 300), wilson(int(draw.binomial(300, 0.1)), 300))
+        held += found.low <= truth <= found.high
+    assert 930 <= held <= 970
+
+
+def test_several_attacks_have_wider_intervals():
+    one, many = (guesses("x", (60, 100), (0, 100), (20, 100), tests=tests).risk for tests in (1, 20))
+    assert many.low < one.low < one.high < many.high
+
+
+def test_descriptions():
+    frame = pl.DataFrame({"age": [50.0, 60.0, None], "sex": ["f", "m", "m"]})
+    assert _count((Condition("age", ">=", 55.0),), frame) == 1
+    assert _count((Condition("sex", "=", "m"),), frame) == 2
+    assert _count((Condition("sex", "=", "m"), Condition("age", "missing")), frame) == 1
+
+
+def test_right_values():
+    guess, truth = pl.Series([100.0, 94.0, None, None]), pl.Series([104.0, 100.0, None, 1.0])
+    assert _same(guess, truth).tolist() == [True, False, True, False]
+    assert _same(pl.Series(["a", "b", None]), pl.Series(["a", "a", None])).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("attack", [singling_out, linkability, inference])
+def test_a_copy_is_found_and_fresh_rows_are_not(attack, tables):
+    fresh = attack(tables, 0)
+    copied = attack(tables.with_synthetic(tables.train), 0)
+    assert len(fresh) == len(copied) == {"singling_out": 2, "linkability": 1, "inference": 14}[attack.__name__]
+    assert all(one.risk.low > 0.9 and one.trusted for one in copied)
+    assert all(one.risk.low == 0 for one in fresh)
+    shown = listed(copied)
+    assert shown.height == len(copied)
+    assert shown["verdict"].to_list() == [""] * len(copied)
+
+
+def test_same_seed_same_result(tables):
+    assert singling_out(tables, 3) == singling_out(tables, 3)
+    assert singling_out(tables, 3) != singling_out(tables, 4)
+
+
+def test_the_outcome_is_the_first_secret(tables):
+    assert inference(tables, 0)[0].name == "value of died"

@@ -1,0 +1,236 @@
+"""``evaluate_risk`` and ``compare_risks``: what they report, what they refuse, and that no NaN leaves the house."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import nearward as nw
+from nearward.evaluation.risk.tripod_json import ITEMS, tripod
+from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.stats.confidence import Estimate
+from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+
+NASTY = "<script>alert(1)</script>"
+FORMULA = "=cmd|' /C calc'!A0"
+
+
+def scored(rows: int = 1500, seed: int = 0) -> pl.DataFrame:
+    draw = np.random.default_rng(seed)
+    logit = draw.normal(-2, 1.2, rows)
+    return pl.DataFrame(
+        {
+            "died": (draw.random(rows) < 1 / (1 + np.exp(-logit))),
+            "risk": 1 / (1 + np.exp(-logit)),
+            "apache": 1 / (1 + np.exp(-(logit + draw.normal(0, 1.5, rows)))),
+            "patient": draw.integers(0, 900, rows),
+            "sex": draw.choice(["F", "M"], rows).tolist(),
+            "ward": draw.choice([NASTY, FORMULA, "ICU"], rows, p=[0.5, 0.475, 0.025]).tolist(),
+            "site": [f"s{i}" for i in draw.integers(0, 12, rows)],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def report() -> nw.RiskReport:
+    return nw.evaluate_risk(scored(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], resamples=200)
+
+
+def only_finite(told: Any) -> None:
+    """Every number in something that came from JSON is finite."""
+    if isinstance(told, dict | list):
+        for one in told.values() if isinstance(told, dict) else told:
+            only_finite(one)
+    elif isinstance(told, float):
+        assert math.isfinite(told)
+
+
+def test_report_holds_what_it_says(report: nw.RiskReport) -> None:
+    frame = scored()
+    assert (report.facts["rows"], report.facts["events"]) == (1500, frame["died"].sum())
+    assert report.facts["patients"] == frame["patient"].n_unique()
+    assert report["auroc"].value == pytest.approx(roc_auc_score(frame["died"], frame["risk"]))
+    assert report["auprc"].value == pytest.approx(average_precision_score(frame["died"], frame["risk"]))
+    assert report["calibration_slope"].low < 1 < report["calibration_slope"].high
+    assert report.facts["threshold"] == pytest.approx(frame["died"].mean())
+    assert report["net_benefit_all"].value == pytest.approx(0, abs=1e-12)
+    assert report.table().height == len(report.metrics)
+    assert report.table()["value"].is_finite().all()
+    assert {part.column for part in report.subgroups} == {"sex", "ward"}
+    assert report.strata_table()["level"].unique().len() >= 1
+
+
+def test_same_seed_same_report(report: nw.RiskReport) -> None:
+    again = nw.evaluate_risk(scored().lazy(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], resamples=200)
+    assert again.metrics == report.metrics
+    assert again.subgroups == report.subgroups
+    assert again.curves.roc.equals(report.curves.roc)
+    other = nw.evaluate_risk(scored(), "died", "risk", "patient", resamples=200, seed=1)
+    assert other["auroc"].value == report["auroc"].value
+    assert other["auroc"].low != report["auroc"].low
+
+
+@pytest.mark.parametrize(
+    ("outcome", "positive"),
+    [([1, 0], None), ([True, False], None), (["yes", "no"], None), (["alive", "dead"], "alive"), ([1.0, 0.0], 1), ([2, 9], 2)],
+)
+def test_outcomes_of_every_kind(outcome, positive) -> None:
+    frame = scored(400).with_columns(died=pl.Series([outcome[0] if died else outcome[1] for died in scored(400)["died"]]))
+    found = nw.evaluate_risk(frame, "died", "risk", positive=positive, resamples=100)
+    assert found["auroc"].value == pytest.approx(roc_auc_score(scored(400)["died"], frame["risk"]))
+
+
+def test_the_order_of_an_enum_does_not_turn_the_event_round() -> None:
+    """A fit reads its values as text, so the report must too."""
+    name = pl.when(pl.col("died") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    plain, enum = (scored(400).with_columns(died=name.cast(kind)) for kind in (pl.String, pl.Enum(["yes", "no"])))
+    found = [nw.evaluate_risk(frame, "died", "risk", resamples=100)["auroc"].value for frame in (plain, enum)]
+    assert found[0] == found[1]
+
+
+def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_path) -> None:
+    path = tmp_path / "report.json"
+    report.to_json(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    told = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    only_finite(told)
+    items = told["items"]
+    assert list(items) == list(ITEMS)
+    assert items["17"] == {"title": "Ethical approval", "content": None}
+    performance = items["23a"]["content"]
+    assert performance["metrics"]["auprc"]["low"] < performance["metrics"]["auprc"]["value"] < performance["metrics"]["auprc"]["high"]
+    assert len(performance["curves"]["roc"]["recall"]) == len(performance["curves"]["roc"]["low"]) == 101
+    assert items["21"]["content"]["events"] == report.facts["events"]
+    assert items["23b"]["content"][0]["column"] == "site"
+
+
+def test_withheld_in_every_output(report: nw.RiskReport, tmp_path) -> None:
+    frame = scored().filter(pl.col("ward") == "ICU")
+    assert 0 < frame["died"].sum() < 10  # the case is what it should be
+    hidden = [part for part in report.subgroups if part.column == "ward" and part.events is None]
+    assert len(hidden) == 2
+    report.to_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("&lt;10*") >= 2
+    told = [part for part in tripod(report)["items"]["23a"]["content"]["subgroups"] if part["column"] == "ward"]
+    assert [part["metrics"] for part in told if part["level"] == "ICU"] == [None]
+    withheld = report.subgroup_table().filter((pl.col("column") == "ward") & (pl.col("level") == "ICU"))
+    assert withheld["value"].to_list() == [None]
+    assert withheld["why"].to_list() == ["withheld"]
+
+
+def test_names_are_escaped_in_the_page(report: nw.RiskReport, tmp_path) -> None:
+    similar = pl.DataFrame({"patient": [1], "differs": [NASTY], "=1+1": [FORMULA]})
+    report.to_html(tmp_path / "report.html", similar, f"of {NASTY}")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&#x27;=cmd" in page
+    assert "guard the page" in page
+    assert page.count("<svg") == 4 + 3 + 3  # curves, three forests of subgroups and three of strata
+    assert "nan" not in page.lower().replace("finance", "")
+
+
+def test_equal_risks_are_told_in_words(tmp_path) -> None:
+    found = nw.evaluate_risk(scored(500).with_columns(risk=pl.lit(0.2)), "died", "risk", resamples=100)
+    assert (found["auroc"].value, found["auroc"].low, found["auroc"].high) == (0.5, 0.5, 0.5)
+    assert found["auprc"].value == pytest.approx(scored(500)["died"].mean())
+    assert found["auprc"].low < found["auprc"].value < found["auprc"].high
+    assert found["calibration_slope"] is None
+    assert found.metrics["calibration_slope"].why.startswith("the risks are all equal")
+    assert isinstance(found.curves.calibration, Undefined)
+    assert any("all equal" in note for note in found.notes)
+    found.to_html(tmp_path / "equal.html")
+    found.to_json(tmp_path / "equal.json")
+    only_finite(json.loads((tmp_path / "equal.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
+    assert "No value where a dash stands" in (tmp_path / "equal.html").read_text()
+
+
+def test_a_faultless_ranking_has_an_honest_interval(tmp_path) -> None:
+    frame = pl.DataFrame({"died": [1] * 12 + [0] * 100, "risk": np.linspace(1, 0, 112)})
+    found = nw.evaluate_risk(frame, "died", "risk", resamples=100)
+    assert found["auroc"].value == 1
+    assert found["auroc"].low == pytest.approx(0.025 ** (1 / 12))
+    assert found["calibration_slope"] is None
+    assert isinstance(found.curves.calibration, Undefined)
+    assert any("within 1e-06" in note for note in found.notes)  # risks of exactly 0 and 1
+    found.to_json(tmp_path / "report.json")
+
+
+def test_the_rarest_case_that_is_judged_has_no_nan(tmp_path) -> None:
+    draw = np.random.default_rng(0)
+    frame = pl.DataFrame({"died": [1] * 10 + [0] * 10, "risk": draw.random(20).round(1)})
+    found = nw.evaluate_risk(frame, "died", "risk", resamples=100)
+    found.to_html(tmp_path / "report.html")
+    found.to_json(tmp_path / "report.json")
+    only_finite(json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
+
+
+BAD = [
+    ({"risk": pl.col("risk") * 100}, {}, InputError, r"risk 'risk' lies outside \[0, 1\] in \d+ of 1500 rows.*Divide by 100"),
+    ({"risk": pl.when(pl.int_range(pl.len()) == 3).then(float("nan")).otherwise("risk")}, {}, InputError, "missing .* in 1 of 1500 rows"),
+    ({"risk": pl.when(pl.int_range(pl.len()) < 2).then(None).otherwise("risk")}, {}, InputError, "missing .* in 2 of 1500 rows"),
+    ({"risk": pl.col("sex")}, {}, InputError, "'risk' holds String, not numbers"),
+    ({"died": pl.lit(1)}, {}, InputError, "same in every row"),
+    ({"died": pl.lit(None, dtype=pl.Int8)}, {}, InputError, "missing .* in 1500 of 1500 rows"),
+    ({"died": pl.int_range(pl.len()) % 3}, {}, InputError, "has 3 different values"),
+    ({"died": pl.int_range(pl.len()) < 9}, {}, TooFewEvents, "9 events are too few to judge a risk"),
+    ({"died": pl.int_range(pl.len()) >= 9}, {}, InputError, "9 rows without the event are too few"),
+    ({}, {"outcome": "dead"}, MissingColumns, "'dead': did you mean 'died'"),
+    ({}, {"risk": "risks"}, MissingColumns, "did you mean 'risk'"),
+    ({}, {"group": "patients"}, MissingColumns, "did you mean 'patient'"),
+    ({}, {"subgroups": ["sec"]}, MissingColumns, "did you mean 'sex'"),
+    ({}, {"subgroups": "sex"}, InputError, r'Write \["sex"\]'),
+    ({}, {"subgroups": ["risk"]}, InputError, "the outcome or the risk itself"),
+    ({}, {"subgroups": ["patient"]}, InputError, "cut it into bands"),
+    ({"patient": pl.lit(None, dtype=pl.Int64)}, {"group": "patient"}, InputError, "group 'patient' is missing in 1500"),
+    ({}, {"positive": "yes"}, InputError, "no row of 'died' has the outcome value named as positive"),
+    ({}, {"risk": "died"}, InputError, "both as the outcome and as a risk"),
+    ({}, {"alert_rate": 5.0}, InputError, "alert_rate must lie between 0 and 1"),
+    ({}, {"resamples": 10}, InputError, "whole number from 100"),
+    ({}, {"seed": -1}, InputError, "whole number from 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "given", "error", "words"), BAD, ids=[case[3] for case in BAD])
+def test_bad_input_is_refused_in_words(change, given, error, words) -> None:
+    frame = scored().with_columns(**change)
+    with pytest.raises(error, match=words):
+        nw.evaluate_risk(frame, **{"outcome": "died", "risk": "risk", **given})
+
+
+def test_no_patients_value_in_an_error() -> None:
+    with pytest.raises(InputError) as refused:
+        nw.evaluate_risk(scored().with_columns(risk=pl.col("risk") + 41.7), "died", "risk")
+    assert "41" not in str(refused.value)
+
+
+def test_comparison_is_paired_and_first_less_other(tmp_path) -> None:
+    frame = scored()
+    found = nw.compare_risks(frame, "died", ["risk", "apache"], "patient", resamples=200)
+    gap = found.differences["apache"]["auroc"]
+    assert isinstance(gap, Estimate)
+    assert gap.value == pytest.approx(roc_auc_score(frame["died"], frame["risk"]) - roc_auc_score(frame["died"], frame["apache"]))
+    back = nw.compare_risks(frame, "died", ["apache", "risk"], "patient", resamples=200).differences["risk"]["auroc"]
+    assert (back.value, back.low, back.high) == pytest.approx((-gap.value, -gap.high, -gap.low))
+    alone = nw.evaluate_risk(frame, "died", "apache", "patient", resamples=200)
+    assert found.metrics["apache"] == alone.metrics  # the same draws
+    found.to_html(tmp_path / "comparison.html")
+    found.to_json(tmp_path / "comparison.json")
+    only_finite(json.loads((tmp_path / "comparison.json").read_text()))
+    assert (tmp_path / "comparison.html").read_text().count("<svg") == 4
+    assert found.difference_table()["less"].unique().to_list() == ["apache"]
+    assert found.table()["risk"].n_unique() == 2
+
+
+@pytest.mark.parametrize("risks", ["risk", ["risk"], ["risk", "risk"]])
+def test_two_risks_are_needed_to_compare(risks) -> None:
+    with pytest.raises(InputError, match="two different columns"):
+        nw.compare_risks(scored(), "died", risks)

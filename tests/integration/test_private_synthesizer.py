@@ -1,0 +1,176 @@
+"""``epsilon=`` from end to end: fitted, sampled, saved, loaded, exported with its ledger; nobody's part hangs on anybody else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import numpy as np
+import polars as pl
+import pytest
+
+import nearward as nw
+from nearward.cli import main as cli
+from nearward.release.audit import AuditRows
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.inputs.splits import deal_alone
+from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.yaml_io import write_rules
+
+REASON = "plumbing test of the pipeline"
+
+
+def visits(n: int, seed: int) -> pl.DataFrame:
+    """Two visits a patient, few columns: enough rows for every encoded dimension."""
+    draw = np.random.default_rng(seed)
+    ill = draw.random(n) < 0.3
+    low = draw.integers(50, 90, n)
+    return pl.DataFrame(
+        {
+            "patient": [f"p{i // 2}" for i in range(n)],
+            "ward": np.where(ill, "ICU", "medical").tolist(),
+            "dbp": low,
+            "sbp": low + draw.integers(5, 60, n),
+            "died": (draw.random(n) < np.where(ill, 0.4, 0.05)).astype(int),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def train() -> pl.DataFrame:
+    return visits(8000, 0)
+
+
+@pytest.fixture(scope="module")
+def fitted(train) -> nw.Synthesizer:
+    return nw.Synthesizer(epsilon=3.0, seed=1).fit(train, outcome="died", groups="patient", rules=Rules((Order("dbp", "sbp"),)))
+
+
+def test_a_private_generator_samples_by_rules_and_conditions(train, fitted) -> None:
+    made = fitted.sample(4000, seed=2)
+    assert made.schema == train.schema
+    assert (made["dbp"] <= made["sbp"]).all()
+    rates = [frame.group_by("ward").agg(pl.col("died").mean()).sort("ward")["died"].to_list() for frame in (made, train)]
+    assert rates[0] == pytest.approx(rates[1], abs=0.1)
+    assert fitted.sample(300, where={"died": 1, "ward": "ICU"}).select("died", "ward").unique().rows() == [(1, "ICU")]
+    assert fitted.sample(50, seed=2).equals(fitted.sample(50, seed=2))  # sampling hangs on the seed, the noise of fitting does not
+    assert set(fitted.summary_["outcomes"]["noisy"]) == {"0", "1"}
+
+
+def test_nothing_but_the_ledgers_releases_makes_the_generator(fitted) -> None:
+    assert isinstance(fitted._policy, Marginals)
+    epsilon, delta = fitted.privacy.spent()
+    assert 2.5 < epsilon <= 3
+    assert delta <= 1e-6
+    assert fitted.privacy.rows_per_patient == 2
+    assert [str(rule) for rule in fitted.rules] == ["dbp is at most sbp"]  # given; none is mined
+
+
+def test_all_who_are_not_judges_are_learned_from_and_are_members(train, fitted) -> None:
+    rows = fitted.audit_rows
+    assert rows.steered is None
+    assert rows.train.height + rows.holdout.height == train.height
+    assert not set(rows.train["patient"]) & set(rows.holdout["patient"])
+    assert 0.13 < rows.holdout.height / train.height < 0.27
+
+
+def test_saved_and_loaded_keeps_the_ledger_and_the_rows(fitted, tmp_path) -> None:
+    fitted.save(tmp_path / "g")
+    again = nw.Synthesizer.load(tmp_path / "g")
+    assert again.privacy == fitted.privacy
+    assert again.epsilon == 3.0
+    assert again.sample(100).equals(fitted.sample(100))
+
+
+def test_an_exported_table_carries_the_ledger(fitted, tmp_path) -> None:
+    few = AuditRows(fitted.audit_rows.train[:150], fitted.audit_rows.holdout[:150], "died", 1, "patient")
+    nw.export_synthetic(fitted, 150, tmp_path / "synth.parquet", rows=few, accept_risk=REASON)
+    stamp = nw.read_stamp(tmp_path / "synth.parquet")
+    assert Ledger.from_json(stamp["privacy"]["ledger"]) == fitted.privacy
+    assert "not covered" in stamp["privacy"]
+    assert stamp["generator"]["epsilon"] == 3.0
+    assert 0 <= stamp["rules"]["share of rows drawn again"] < 1
+
+
+def no_space(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def call(monkeypatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["nearward", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_line_fits_samples_and_refuses(train, tmp_path, monkeypatch, capsys) -> None:
+    train.write_parquet(tmp_path / "cohort.parquet")
+    fit = ("synth", "fit", tmp_path / "cohort.parquet", "--outcome", "died", "--group", "patient", "--out", tmp_path / "g")
+    assert call(monkeypatch, *fit, "--epsilon", 2) == 0
+    told = capsys.readouterr().out
+    assert "epsilon" in told
+    assert "of 2" in told
+    assert "with the noise" in told
+    assert call(monkeypatch, "synth", "sample", tmp_path / "g", "-n", 100, "--where", "died=1", "--out", tmp_path / "s.parquet") == 0
+    assert pl.read_parquet(tmp_path / "s.parquet")["died"].to_list() == [1] * 100
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        assert call(full, "synth", "sample", tmp_path / "g", "-n", 100, "--out", tmp_path / "t.parquet") != 0
+        assert call(full, *fit[:-1], tmp_path / "h", "--epsilon", 2) != 0
+    assert not (tmp_path / "t.parquet").exists()
+    assert list((tmp_path / "h").iterdir()) == []  # no part of a generator
+    write_rules(Rules((Order("dbp", "sbp"), Range("dbp", 90, 99), Range("sbp", 0, 50))), tmp_path / "rules.yaml")
+    assert call(monkeypatch, *fit, "--rules", tmp_path / "rules.yaml") == 2
+    assert "dbp is from 90 to 99" in capsys.readouterr().err
+    for epsilon in (0, -1):
+        assert call(monkeypatch, *fit, f"--epsilon={epsilon}") == 2
+        assert "above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_epsilon_without_meaning_is_refused_before_any_row_is_read(epsilon) -> None:
+    with pytest.raises(InputError, match="above 0"):
+        nw.Synthesizer(epsilon=epsilon)
+
+
+def test_what_would_look_at_patients_unpaid_is_refused(train) -> None:
+    with pytest.raises(InputError, match="unpaid"):
+        nw.Synthesizer(epsilon=1.0, optimiser="ppo")
+    with pytest.raises(InputError, match="goes with epsilon"):
+        nw.Synthesizer().fit(train, outcome="died", public=Schema((Column("dbp", low=0, high=100),)))
+    with pytest.raises(InputError, match="at least 50 rows"):
+        nw.Synthesizer(epsilon=8.0).fit(train[:300], outcome="died", groups="patient")
+
+
+def test_a_rare_outcome_that_noise_swallows_is_said(train) -> None:
+    rare = train.with_columns(died=pl.Series(np.arange(train.height) < 30, dtype=pl.Int64))
+    with pytest.warns(DataWarning, match="lost in the noise"):
+        nw.Synthesizer(epsilon=0.5).fit(rare.select("patient", "ward", "died"), outcome="died", groups="patient")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        nw.Synthesizer(epsilon=8.0).fit(train, outcome="died", groups="patient")
+
+
+def test_a_patient_more_changes_nobody_elses_part() -> None:
+    names = pl.Series([f"p{i}" for i in range(1000)])
+    before = deal_alone(names, 1000, 0)
+    after = deal_alone(pl.concat([pl.Series(["a"]), names]), 1001, 0)
+    for role, rows in before.items():
+        assert set(names.gather(rows)) == {pl.concat([pl.Series(["a"]), names])[int(i)] for i in after[role]} - {"a"}
+    alone = deal_alone(None, 5000, 0)
+    assert 0.77 < len(alone["generator"]) / 5000 < 0.83
+    assert not np.array_equal(alone["generator"], deal_alone(None, 5000, 0)["generator"])  # by lot, not by the row's number
+    assert len(deal_alone(names, 1000, 0, judged=False)["generator"]) == 1000
+
+
+def test_decimals_under_a_budget_keep_their_fractions() -> None:
+    frame = visits(4000, 5).drop("dbp", "sbp")
+    value = np.random.default_rng(0).gamma(9, 0.13, 4000).round(2)
+    frame = frame.with_columns(creatinine=pl.Series(value).cast(pl.Decimal(6, 2)))
+    made = nw.Synthesizer(epsilon=8.0).fit(frame, outcome="died", groups="patient").sample(2000)
+    assert made["creatinine"].dtype == pl.Decimal(6, 2)
+    assert (made["creatinine"].cast(pl.Float64) % 1 != 0).mean() > 0.9

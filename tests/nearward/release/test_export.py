@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward import correct_prior
+from nearward.evaluation.synthetic.card import Gates
+from nearward.release.audit import AuditRows, audit
+from nearward.release.export import export_synthetic, export_table, sample_and_audit
+from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.provenance import read_stamp, verify
+from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
+from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
+
+LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
+REASON = "reviewed by the data board"
+
+
+@dataclass
+class StandIn:
+    """A generator that draws from what it is given."""
+
+    make: object
+    audit_rows: AuditRows | None
+    rules: Rules = field(default_factory=Rules)
+    seed: int = 0
+
+    def sample(self, n, where=None, seed=None):
+        return self.make(n, 11 + (seed or 0))
+
+
+@pytest.fixture(scope="module")
+def rows(ward):
+    return AuditRows(ward(1200, 1), ward(1200, 2), "died", 1)
+
+
+@pytest.fixture(scope="module")
+def fresh(ward, rows):
+    """A table of the same ward, and its audit by lenient gates."""
+    table = ward(1200, 3)
+    return table, audit(table, rows, Rules((Order("dbp", "sbp"),)), LENIENT)
+
+
+@pytest.fixture(scope="module")
+def copied(rows):
+    """Train itself, and its audit."""
+    return rows.train, audit(rows.train, rows)
+
+
+def test_a_table_that_passes_leaves_with_its_stamp(tmp_path, fresh):
+    table, verdict = fresh
+    assert verdict.missed == []
+    path = tmp_path / "synth.parquet"
+    written = export_table(table, path, verdict, about={"seed": 7}, rules=Rules((Order("dbp", "sbp"),)))
+    stamp = verify(path)
+    assert stamp == written
+    assert stamp["passed"] is True
+    assert stamp["accepted_risk"] is None
+    assert stamp["generator"] == {"seed": 7}
+    assert stamp["rules"]["rows that break one"]["value"] == 0
+    assert "dbp" in stamp["rules"]["listed"]
+    attacks = stamp["audit"]["membership"]["attacks"]
+    assert {"value", "low", "high", "n"} == set(attacks[0]["AUC"])
+    assert "not guaranteed" in stamp["privacy"]["statement"]
+    assert stamp["sampled_prior"]["sampled"]["value"] == pytest.approx(table["died"].mean())
+    assert [column["name"] for column in stamp["schema"]["columns"]] == table.columns
+    assert pl.read_parquet(path).equals(table)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_verbatim_copy_of_train_is_refused_and_nothing_is_left(tmp_path, copied):
+    table, verdict = copied
+    with pytest.raises(ExportRefused, match="Inference resistance failed") as refusal:
+        export_table(table, tmp_path / "synth.parquet", verdict)
+    assert "repeat a row of train" in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+    assert issubclass(ExportRefused, ArtefactError)  # exit code 3
+
+
+def test_an_accepted_risk_is_written_into_the_file(tmp_path, copied):
+    table, verdict = copied
+    path = tmp_path / "synth.csv"
+    export_table(table, path, verdict, accept_risk=REASON)
+    stamp = verify(path)
+    assert stamp["passed"] is False
+    assert stamp["accepted_risk"]["reason"] == REASON
+    assert any("Inference" in missed for missed in stamp["accepted_risk"]["missed"])
+    with pytest.raises(InputError, match="reason"):
+        export_table(table, path, verdict, accept_risk=" ok ")
+
+
+def test_what_cannot_be_measured_is_refused_with_its_reason(tmp_path, ward):
+    small = AuditRows(ward(150, 1), ward(150, 2), "died", 1)
+    generator = StandIn(ward, small)
+    with pytest.raises(ExportRefused, match="not measurable") as refusal:
+        export_synthetic(generator, 150, tmp_path / "synth.parquet")
+    assert "n too small" in str(refusal.value) or "no rule holds" in str(refusal.value)
+    stamp = export_synthetic(generator, 150, tmp_path / "synth.parquet", accept_risk=REASON)
+    assert any("not measurable" in missed for missed in stamp["missed"])
+
+
+def test_without_an_audit_there_is_no_export(tmp_path, ward):
+    generator = StandIn(ward, None)
+    with pytest.raises(ExportRefused, match="no audit"):
+        export_synthetic(generator, 200, tmp_path / "synth.parquet")
+    assert list(tmp_path.iterdir()) == []
+    stamp = export_synthetic(generator, 200, tmp_path / "synth.parquet", accept_risk=REASON)
+    assert stamp["audit"] is None
+    assert stamp["passed"] is False
+    with pytest.raises(ExportRefused, match="no audit"):
+        audit(ward(200, 1), None)
+
+
+def test_an_audit_of_another_table_is_stale_and_no_reason_helps(tmp_path, fresh):
+    table, verdict = fresh
+    other = table.with_columns(pl.col("age") + 1)
+    for reason in (None, REASON):
+        with pytest.raises(StaleAudit):
+            export_table(other, tmp_path / "synth.parquet", verdict, accept_risk=reason)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_hard_rule_is_refused(tmp_path, fresh, rows):
+    table, verdict = fresh
+    never = Rules((Range("age", 0, 1),))
+    broken = replace(verdict, broken=audit_broken(table, never))
+    with pytest.raises(ExportRefused, match="break a hard rule"):
+        export_table(table, tmp_path / "synth.parquet", broken, rules=never)
+
+
+def audit_broken(table, rules):
+    from nearward.evaluation.stats.confidence import wilson
+
+    return wilson(int(rules.violations(table).any(axis=1).sum()), table.height)
+
+
+def test_the_stamp_tells_no_bounds_of_the_judges_rules(tmp_path, fresh):
+    table, verdict = fresh
+    kept = verdict.card.adherence
+    rates = kept.rates.with_columns(rule=pl.format("{} and age is from 18.25 to 97.75", "rule"))
+    verdict = replace(verdict, card=replace(verdict.card, adherence=replace(kept, rates=rates)))
+    stamp = export_table(table, tmp_path / "synth.parquet", verdict)
+    told = json.dumps(stamp, ensure_ascii=False)
+    assert "97.75" not in told
+    assert [rule for rule in kept.rules if str(rule) in told] == []
+    told_of = stamp["audit"]["adherence"]["rules"]
+    assert len(told_of) == len(kept.rules) > 3
+    assert all(set(one) == {"kind", "source", "holdout", "synthetic", "independent columns"} for one in told_of)
+
+
+def test_rules_that_are_not_enforced_are_not_called_hard(tmp_path, fresh):
+    table, verdict = fresh
+    shown = Range("age", 0, 50, evidence=Evidence("mined", 100, 0, 0.01, events=3, enforced=False))
+    only = export_table(table, tmp_path / "a.parquet", verdict, rules=Rules((shown,)))["rules"]
+    assert (only["hard"], only["listed"]) == (0, None)
+    both = export_table(table, tmp_path / "b.parquet", verdict, rules=Rules((Order("dbp", "sbp"), shown)))["rules"]
+    assert both["hard"] == 1
+    assert "dbp" in both["listed"]
+    assert "age" not in both["listed"]
+
+
+def test_what_a_generator_learned_from_is_not_the_callers_to_say(monkeypatch, ward):
+    held = AuditRows(ward(100, 1), ward(100, 2), "died", 1, steered=ward(60, 3))
+    seen = []
+    monkeypatch.setattr("nearward.release.export.audit", lambda table, by, *_: seen.append(by))
+    given = AuditRows(ward(100, 4), ward(100, 5), "died", 1)
+    sample_and_audit(StandIn(ward, held), 100, rows=given)
+    sample_and_audit(StandIn(ward, held), 100)
+    sample_and_audit(StandIn(ward, None), 100, rows=given)
+    assert seen[0].train is held.train
+    assert seen[0].steered is held.steered
+    assert seen[0].holdout is given.holdout
+    assert seen[1:] == [held, given]
+
+
+def test_a_copy_does_not_leave_by_a_holdout_that_repeats_train(tmp_path, ward):
+    train = ward(600, 1)
+    rows = AuditRows(train, train.sample(fraction=1, shuffle=True, seed=1), "died", 1)
+    verdict = audit(train, rows, gates=LENIENT)
+    with pytest.raises(ExportRefused, match=r"Inference resistance not measurable \(the holdout repeats rows of train"):
+        export_table(train, tmp_path / "synth.parquet", verdict)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ledger_travels(tmp_path, fresh):
+    table, verdict = fresh
+    ledger = Ledger(3.0, 1e-6).charge("counts", 0.05)
+    export_table(table, tmp_path / "synth.parquet", verdict, ledger=ledger)
+    told = read_stamp(tmp_path / "synth.parquet")["privacy"]
+    assert Ledger.from_json(told["ledger"]) == ledger
+    assert "does not cover" in told["not covered"]
+
+
+def test_a_model_of_an_enriched_table_is_shifted_back(ward, rows):
+    """Half of the events' complement dropped: the stamp's prior carries the risks back to train's share."""
+    enriched = pl.concat(
+        [part if event else part[: part.height // 3] for (event,), part in ward(30_000, 5).group_by("died", maintain_order=True)]
+    )
+    from sklearn.linear_model import LogisticRegression
+
+    names = ["age", "creatinine", "sbp"]
+    model = LogisticRegression(max_iter=500).fit(enriched.select(names).to_numpy(), enriched["died"].to_numpy())
+    asked = ward(20_000, 6)
+    risk = model.predict_proba(asked.select(names).to_numpy())[:, 1]
+    share, train = enriched["died"].mean(), ward(30_000, 5)["died"].mean()
+    back = correct_prior(risk, trained=share, deployed=train)
+    assert abs(risk.mean() - asked["died"].mean()) > 0.05
+    assert abs(back.mean() - asked["died"].mean()) < 0.01
+
+
+def test_a_full_disk_leaves_no_file(tmp_path, fresh, monkeypatch):
+    table, verdict = fresh
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        export_table(table, tmp_path / "synth.parquet", verdict)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_endings_and_folders_are_checked_before_the_work(tmp_path):
+    def never(*_):
+        raise AssertionError("sampled before the path was checked")
+
+    for path, message in ((tmp_path / "a.xlsx", "leaves as"), (tmp_path / "no" / "a.csv", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            export_synthetic(StandIn(never, None), 10, path)
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path, ward):
+    for name in ("a.parquet", "b.parquet"):
+        export_synthetic(StandIn(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert np.array_equal(pl.read_parquet(tmp_path / "a.parquet")["age"], ward(100, 15)["age"])
