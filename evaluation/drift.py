@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.tabular.errors import ArtefactError
+from nearward.tabular.errors import ArtifactError
 
 Counts = NDArray[np.int64]
 
@@ -172,7 +172,7 @@ def bins_from_json(held: Mapping[str, Any]) -> tuple[Bins, ...]:
         Another version, or bins whose counts do not fit.
     """
     if held.get("nearward_bins") != FORMAT:
-        raise ArtefactError("the model's bins are of another version: update nearward, or save the model again")
+        raise ArtifactError("the model's bins are of another version: update nearward, or save the model again")
     out = []
     for one in held["columns"]:
         edges, levels = one.get("edges"), one.get("levels")
@@ -180,5 +180,5 @@ def bins_from_json(held: Mapping[str, Any]) -> tuple[Bins, ...]:
             Bins(one["column"], None if edges is None else tuple(edges), None if levels is None else tuple(levels), tuple(one["count"]))
         )
         if len(out[-1].count) != len(edges if edges is not None else levels) + 2:
-            raise ArtefactError(f"the model's bins of column {one['column']!r} do not fit their counts: save the model again")
+            raise ArtifactError(f"the model's bins of column {one['column']!r} do not fit their counts: save the model again")
     return tuple(out)

@@ -11,7 +11,7 @@ from nearward.tabular.parallel import cores
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Hold OpenMP and BLAS to one thread within the block.
 
     Two threads on two busy cores took 221 s for what one does in 9: each waits, at work, for the other at every small step.
@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def side_by_side(pieces: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+def parallel_map(pieces: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """Do independent pieces of work, each with one thread, the longest of them best named first; return what each gave."""
     from threadpoolctl import threadpool_limits
 
@@ -32,6 +32,6 @@ def side_by_side(pieces: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         with threadpool_limits(limits=1, user_api="openmp"):  # this limit holds for the calling thread alone
             return piece()
 
-    with one_thread(), ThreadPoolExecutor(min(cores(), len(pieces))) as pool:
+    with single_threaded(), ThreadPoolExecutor(min(cores(), len(pieces))) as pool:
         begun = {name: pool.submit(alone, piece) for name, piece in pieces.items()}
         return {name: piece.result() for name, piece in begun.items()}

@@ -20,7 +20,7 @@ from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
-from nearward.tabular.preprocessing.frame_encoder import Reading
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 
 ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
 
@@ -39,7 +39,7 @@ class Screening:
         The same of a logistic regression that learns from the other folds' events; None where one fold holds all events.
     budget : float, share of rows alerted
     events : int
-    left_out : pl.DataFrame
+    out_of_fold : pl.DataFrame
         The n rows, the most unusual first, each judged by a model that saw none of its patient's rows: ``row``, ``share`` of the fold's
         rows that are less unusual, ``alert`` for the budget's share of each fold. The recall is that of these alerts.
     """
@@ -49,7 +49,7 @@ class Screening:
     linear: Estimate | None
     budget: float
     events: int
-    left_out: pl.DataFrame
+    out_of_fold: pl.DataFrame
 
     def rank(self, X: Any) -> pl.DataFrame:
         """Return q rows, the most unusual first: ``row``, ``score``, ``share``, and ``alert`` for the budget's share of these rows."""
@@ -97,12 +97,12 @@ def screen(
     1.000 (0.541 to 1.000)
     """
     if not 0 < budget < 1:
-        raise InputError(f"budget must lie between 0 and 1, however: budget={budget!r}")
+        raise InputError(f"budget must lie between 0 and 1, got budget={budget!r}")
     if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
+        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
     asked = OneClass(seed=seed) if ranker is None else ranker
     if not isinstance(asked, OneClass):
-        raise InputError(f"ranker must be a OneClass(), however: {asked!r}")
+        raise InputError(f"ranker must be a OneClass(), got {asked!r}")
     frame, values, group = read_rows(X, y, groups)
     _, outcome = read_event(values, asked.positive)
     events = int(outcome.sum())
@@ -116,8 +116,8 @@ def screen(
         parts.append(_placed(np.flatnonzero(inside), alone.decision_function(asked_now), budget, (seed, int(f))))
         if several and outcome[inside].any():
             linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget, (seed, int(f)))
-    left_out = pl.concat(parts).sort(["share", "row"], descending=[True, False])
-    found = int(outcome[left_out.filter("alert")["row"].to_numpy()].sum())
+    out_of_fold = pl.concat(parts).sort(["share", "row"], descending=[True, False])
+    found = int(outcome[out_of_fold.filter("alert")["row"].to_numpy()].sum())
     if events >= ENOUGH:
         told = f"{events} events: from {ENOUGH} up fit a RiskClassifier, which ranks better and whose risks are calibrated"
         warnings.warn(told, DataWarning, stacklevel=2)
@@ -125,7 +125,7 @@ def screen(
         told = f"a logistic regression on the same few events finds {linear} of {events}, this ranker {found}: consider it instead"
         warnings.warn(told, DataWarning, stacklevel=2)
     ranker = clone(asked).set_params(positive=None).fit(frame, outcome, groups=group)
-    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, left_out)
+    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, out_of_fold)
 
 
 def _order(score: NDArray[np.float64], seed: tuple[int, int]) -> NDArray[np.int64]:
@@ -149,6 +149,6 @@ def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float,
 def _linear(train: pl.DataFrame, outcome: NDArray[np.int64], asked: pl.DataFrame, schema: Schema | None) -> NDArray[np.float64]:
     from sklearn.linear_model import LogisticRegression
 
-    reading = Reading.fit(train, schema)
+    reading = FrameEncoder.fit(train, schema)
     model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(reading.dense(train), outcome)
     return np.asarray(model.decision_function(reading.dense(asked)))

@@ -27,11 +27,9 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_patients
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, Encoding, NumberColumn
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 _SIZES = EncoderConfig(hidden=128, dropout=0.0)
 _STEPS = 1500
@@ -110,12 +108,12 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height < _FEWEST_ROWS:
             raise InputError(f"{frame.height} rows are too few to learn what goes with what: at least {_FEWEST_ROWS} are needed")
         if self.steps < 1:
-            raise InputError(f"steps must be at least 1, however: steps={self.steps}")
+            raise InputError(f"steps must be at least 1, got steps={self.steps}")
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
         self._columns, self.n_features_in_ = frame.columns, frame.width
-        self._encoding = Encoding.fit(self.schema_, rows)
-        self._layout = Layout.of(self._encoding)
+        self._encoding = TableEncoder.fit(self.schema_, rows)
+        self._layout = FeatureLayout.of(self._encoding)
         if not self._layout.value and not self._layout.levels:
             raise InputError("no column can be told: there must be a number, or a category of at most 16 levels")
         held = self._left_out(read_patients(groups, frame.height))
@@ -201,12 +199,12 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ArtefactError
             Not a model of cells; corrupt; saved by a later version.
         """
-        settings, learned = read_estimator(folder, "CellModel", [Encoding, NumberColumn, CategoryColumn, EncoderConfig])
+        settings, learned = read_estimator(folder, "CellModel", [TableEncoder, NumberColumn, CategoryColumn, EncoderConfig])
         model = cls(**settings)
         model.schema_, model.n_features_in_ = Schema.from_json(learned["schema"]), learned["columns"]
         model._columns = list(learned.get("names", ())) or [column.name for column in model.schema_.columns]
         model._encoding, model._stretch = learned["encoding"], learned["stretch"]
-        model._layout = Layout.of(model._encoding)
+        model._layout = FeatureLayout.of(model._encoding)
         network: Any = network_from_state(learned["network"])
         with first_weights(0):  # drawn and written over
             model._decoder = CellDecoder(network.config.hidden, model._layout)
@@ -235,7 +233,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [column for column in self._encoding.category if column.one_hot]
 
     def _train(self, x: Floats) -> None:
-        dice, draw = torch.Generator().manual_seed(self.seed), np.random.default_rng(self.seed)
+        rng, draw = torch.Generator().manual_seed(self.seed), np.random.default_rng(self.seed)
         with first_weights(self.seed):
             self._network = AwareEncoder(x.shape[1], _SIZES)
             self._decoder = CellDecoder(_SIZES.hidden, self._layout)
@@ -245,7 +243,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=self.steps)
         for _ in range(self.steps):
             batch = rows[torch.as_tensor(draw.integers(0, len(rows), min(BATCH, len(rows))))]
-            loss = masked_loss(self._network, self._decoder, batch, self._layout, dice)
+            loss = masked_loss(self._network, self._decoder, batch, self._layout, rng)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(learned, 1.0)

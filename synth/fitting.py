@@ -12,30 +12,27 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.synth.constraints.compiled_rules import after_terms
 from nearward.synth.constraints.discovery import discover
 from nearward.synth.constraints.violations import breaches
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.model import fit_private
-from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.outcome import counts, declared
-from nearward.synth.optimization.improvement import Ground, ImproveConfig, Optimiser, improve
+from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, Optimiser, improve
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
 from nearward.synth.policy.network import NetworkConfig
 from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.dependence import mutual_information, strongest_pairs, writing_order
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.rules.rules import Rules
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _PAIRS = 8  # strong associations that critics look at, beside the columns of mined rules
 _MOST_GROUPS = 24
@@ -43,7 +40,7 @@ _SHIFTING = 8000  # rows of the policy by which the trees of the outcome are shi
 
 
 @dataclass(frozen=True)
-class Dealt:
+class RoleSplits:
     """A table, and whose part each row has.
 
     Parameters
@@ -71,7 +68,7 @@ class Dealt:
 
 
 @dataclass(frozen=True)
-class Learned:
+class FittedGenerator:
     """What a synthesizer samples by.
 
     Parameters
@@ -82,28 +79,28 @@ class Learned:
     rules : Rules
     trees : OutcomeTrees or None
         By which the outcome is drawn once more.
-    privacy : Ledger or None
+    privacy : PrivacyAccountant or None
     told : dict, JSON-able, an account of how it went
     """
 
-    tokens: Tokens
-    policy: Policy | Tilted | Marginals
+    tokens: TableTokenizer
+    policy: Policy | Tilted | TreeMarginals
     rows: list[Ints]
     rules: Rules
     trees: OutcomeTrees | None
-    privacy: Ledger | None
+    privacy: PrivacyAccountant | None
     told: dict[str, Any]
 
 
-def learn(
-    dealt: Dealt,
+def fit_generator(
+    dealt: RoleSplits,
     rules: Rules | None,
     optimiser: Optimiser,
     improving: ImproveConfig | None,
     target: float | None,
     seed: int,
-    tick: Callable[[str], None],
-) -> Learned:
+    progress: Callable[[str], None],
+) -> FittedGenerator:
     """Fit tokens and a policy, find rules, and let an optimiser improve the policy.
 
     Parameters
@@ -113,32 +110,32 @@ def learn(
         In the place of mined ones.
     optimiser, improving, target, seed
         As ``Synthesizer``.
-    tick : callable
+    progress : callable
         Called with a few words after each piece of work.
     """
     seen = dealt.rows("generator")
-    tokens = Tokens.fit(seen, dealt.outcome, dealt.patients("generator"))
+    tokens = TableTokenizer.fit(seen, dealt.outcome, dealt.patients("generator"))
     coded, place = tokens.encode(seen), tokens.place
-    tick("tokens")
+    progress("tokens")
     if rules is None:
         rare_value = (dealt.outcome, dealt.positive)
         rules = discover(seen, dealt.rows("rules"), tokens, rare_value, dealt.patients("generator"), seed)
-    tick("rules")
+    progress("rules")
     told = mutual_information(coded, tokens.sizes)
     outcome = place[dealt.outcome]
     order = after_terms(writing_order(told, outcome), rules.enforced, place)
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-    ordered = [isinstance(column, NumberTokens) for column in tokens.columns]
+    ordered = [isinstance(column, NumberTokenizer) for column in tokens.columns]
     policy = Policy(tokens.sizes, ordered, order, rows, NetworkConfig.for_rows(len(coded)))
     held, judges = (tokens.encode(dealt.rows(role)) for role in ("discriminator", "rules"))
-    account: dict[str, Any] = {"policy": policy.fit(coded, held if len(held) else judges, seed, tick=tick)}
+    account: dict[str, Any] = {"policy": policy.fit(coded, held if len(held) else judges, seed, progress=progress)}
     rare = rare_token(tokens, dealt.outcome, dealt.positive, dealt.body.schema)
     wanted = None
     if target is not None and optimiser != "tilt":
         wanted = {token: float(share) for token, share in enumerate(declared(rows[outcome], rare, target))}
     of_rules = {tuple(place[name] for name in rule.columns) for rule in rules if 1 < len(rule.columns) <= 4}
     groups = [*sorted(of_rules)[: _MOST_GROUPS - _PAIRS], *strongest_pairs(told, _PAIRS)]
-    ground = Ground(
+    ground = ImprovementData(
         learned=coded,
         real=held,
         patient=dealt.patients("discriminator"),
@@ -150,7 +147,7 @@ def learn(
         breaches=breaches(rules.enforced, tokens),
         target=wanted,
     )
-    better, account["improved"] = improve(policy, ground, optimiser, seed, improving, tick)
+    better, account["improved"] = improve(policy, ground, optimiser, seed, improving, progress)
     shown = tokens.decode(coded, np.full(coded.shape, 0.5), dealt.body.schema)
     account["outcomes"] = {"table": counts(seen[dealt.outcome]), "tokens": counts(shown[dealt.outcome])}
     trees = None
@@ -158,11 +155,13 @@ def learn(
         share = declared(rows[outcome], rare, target) if target is not None else rows[outcome] / rows[outcome].sum()
         made = drawn_half_rare(better, outcome, rare, share, seed)
         trees = OutcomeTrees.fit(coded, made, outcome, rare, float(share[rare]), seed)
-    tick("trees of the outcome")
-    return Learned(tokens, better, rows, rules, trees, None, account)
+    progress("trees of the outcome")
+    return FittedGenerator(tokens, better, rows, rules, trees, None, account)
 
 
-def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: Schema | None, tick: Callable[[str], None]) -> Learned:
+def fit_private_generator(
+    dealt: RoleSplits, rules: Rules | None, epsilon: float, public: Schema | None, progress: Callable[[str], None]
+) -> FittedGenerator:
     """Fit cells and marginals under a privacy budget; nothing is mined, and nothing improved.
 
     Parameters
@@ -172,17 +171,17 @@ def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: S
     epsilon : float
     public : Schema, optional
         Ranges and levels from a codebook.
-    tick : callable
+    progress : callable
     """
     seen = dealt.rows("generator")
     private = fit_private(seen, dealt.outcome, dealt.patients("generator"), epsilon, public=public)
-    tick("cells and marginals under the budget")
+    progress("cells and marginals under the budget")
     tokens, policy = private.tokens, private.policy
     rows = [np.ones(size, dtype=np.int64) for size in tokens.sizes]
     place, dtype = tokens.place[dealt.outcome], dealt.body.schema[dealt.outcome]
     rows[place][0] = 0  # an outcome is never missing
     own = tokens.columns[place]
-    values = own.write(own.low, dtype) if isinstance(own, NumberTokens) else own.write(np.arange(own.size), dtype)
+    values = own.write(own.low, dtype) if isinstance(own, NumberTokenizer) else own.write(np.arange(own.size), dtype)
     noisy = dict(zip(as_text(values, dealt.outcome).to_list(), policy.tables[0][0].tolist(), strict=True))
     shares = {name: share for name, share in noisy.items() if name is not None and share > 0}
     if as_text(pl.Series([dealt.positive], dtype=dtype), dealt.outcome)[0] not in shares:
@@ -192,7 +191,7 @@ def learn_privately(dealt: Dealt, rules: Rules | None, epsilon: float, public: S
             DataWarning,
             stacklevel=5,
         )
-    return Learned(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
+    return FittedGenerator(tokens, policy, rows, rules or Rules(), None, private.ledger, {"outcomes": {"noisy": shares}})
 
 
 def drawn_half_rare(policy: Policy | Tilted, outcome: int, rare: int, share: Floats, seed: int) -> Ints:
@@ -204,7 +203,7 @@ def drawn_half_rare(policy: Policy | Tilted, outcome: int, rare: int, share: Flo
     return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
 
 
-def rare_token(tokens: Tokens, outcome: str, positive: Any, schema: Mapping[str, pl.DataType]) -> int:
+def rare_token(tokens: TableTokenizer, outcome: str, positive: Any, schema: Mapping[str, pl.DataType]) -> int:
     """Return the token of the rare outcome."""
     own = tokens.columns[tokens.place[outcome]]
     return int(own.encode(pl.Series(outcome, [positive], dtype=schema[outcome]))[0])

@@ -9,25 +9,26 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
-from nearward.synth.differential_privacy.accountant import Ledger
-from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import Policy
 from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.tokenizer.column_tokenizers import Grid, LevelTokens, NumberTokens
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, Grid, NumberTokenizer
 from nearward.synth.tokenizer.decimal_precision import Precision
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.ensemble.trees import Forest
-from nearward.tabular.errors import ArtefactError
-from nearward.tabular.persistence.artifact import Arrays, pack, read_model, unpack, write_model
+from nearward.tabular.errors import ArtifactError
+from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
 from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
+from nearward.tabular.typing import Arrays
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
-_PARTS: tuple[type, ...] = (Tokens, NumberTokens, LevelTokens, Grid, Precision)
-_POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": Marginals}
-_ROLE = "(role)"  # the artefact's own column beside the records' columns
+_PARTS: tuple[type, ...] = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, Precision)
+_POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": TreeMarginals}
+_ROLE = "(role)"  # the artifact's own column beside the records' columns
 
 
 def save(model: Any, folder: str | Path) -> None:
@@ -62,13 +63,13 @@ def restored(kind: type, folder: str | Path) -> Any:
     """Rebuild the synthesizer (of class ``kind``) that ``save`` wrote; errors as its ``load``."""
     about, tensors, records = read_model(folder)
     if about.get("kind") != KIND:
-        raise ArtefactError(f"{folder} holds no synthesizer")
+        raise ArtifactError(f"{folder} holds no synthesizer")
     model = kind(seed=about["seed"], optimiser=about["optimiser"], epsilon=about["epsilon"], target=about["target"])
     model.outcome, model.groups, model.positive = about["outcome"], about["groups"], about["positive"]
     edited = Path(folder) / RULES_FILE
     model.rules = read_rules(edited) if edited.is_file() else from_yaml(about["rules"])
     model.summary_ = about["summary"]
-    model.privacy = None if about["privacy"] is None else Ledger.from_json(about["privacy"])
+    model.privacy = None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"])
     model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
     model._policy = _POLICIES[about["policy"]["kind"]].restored(about["policy"], tensors)
     model._trees = unpack(about.get("trees"), tensors, {part.__name__: part for part in (OutcomeTrees, Forest)})

@@ -20,13 +20,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.constraints.compiled_rules import RuleBook
+from nearward.synth.constraints.compiled_rules import CompiledRules
 from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
-from nearward.synth.constraints.constrained_sampling import Keeper
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.model import DELTA
-from nearward.synth.differential_privacy.tree_marginals import Marginals
-from nearward.synth.fitting import Dealt, learn, learn_privately, rare_token
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
+from nearward.synth.fitting import RoleSplits, fit_generator, fit_private_generator, rare_token
 from nearward.synth.inputs.conditions import Conditions, read_conditions
 from nearward.synth.inputs.outcome import declared, numbered, rare_event
 from nearward.synth.inputs.splits import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
@@ -36,15 +36,14 @@ from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.persistence import restored, save
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens, warn_of_names
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_names
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.parallel import one_thread
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.rules.rules import Rules
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 _TURNS = 60  # in which rows that break a rule all the same are drawn again
 _IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
@@ -75,7 +74,7 @@ class Synthesizer:
     ----------
     rules : Rules
         Mined or given; those that are ``enforced`` hold in every row.
-    privacy : Ledger or None
+    privacy : PrivacyAccountant or None
         What differential privacy cost.
     audit_rows : AuditRows
         What was learned from, and patients that were not, for the audit.
@@ -102,11 +101,11 @@ class Synthesizer:
         progress: Callable[[str], None] | None = None,
     ) -> None:
         if optimiser not in OPTIMISERS:
-            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
+            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, got {optimiser!r}")
         if target is not None and not 0 < target < 1:
-            raise InputError(f"target must lie between 0 and 1, however: {target}")
+            raise InputError(f"target must lie between 0 and 1, got {target}")
         if epsilon is not None:
-            Ledger(epsilon, DELTA)  # an epsilon without meaning is refused here
+            PrivacyAccountant(epsilon, DELTA)  # an epsilon without meaning is refused here
             if target is not None:
                 raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what learns from it")
             if optimiser != "none":
@@ -114,7 +113,7 @@ class Synthesizer:
         self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
         self.target = target
         self.rules = Rules()
-        self.privacy: Ledger | None = None
+        self.privacy: PrivacyAccountant | None = None
         self.outcome, self.positive = "", None
         self.groups: str | None = None
         self.summary_: dict[str, Any] = {}
@@ -165,7 +164,7 @@ class Synthesizer:
         judges = None if holdout is None else alike(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
-        with one_thread():  # sums come out the same whatever the number of cores
+        with single_threaded():  # sums come out the same whatever the number of cores
             return self._fitted(frame, event, rules, judges, public)
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
@@ -187,16 +186,16 @@ class Synthesizer:
             Rules that rows cannot keep.
         """
         if n < 1:
-            raise InputError(f"n must be at least 1, however: {n}")
+            raise InputError(f"n must be at least 1, got {n}")
         seen = None if self.privacy else self.audit_rows.train
         asked = read_conditions(where or {}, self._tokens, self._schema, seen)
         rules = self.rules.enforced
-        book = RuleBook.of(rules, self._tokens, self._policy.order, self._rows)
+        book = CompiledRules.of(rules, self._tokens, self._policy.order, self._rows)
         draw = np.random.default_rng(self.seed if seed is None else seed)
         open_ = np.arange(n)
         made: pl.DataFrame | None = None
         again = in_vain = 0
-        with one_thread():
+        with single_threaded():
             for _ in range(_TURNS):
                 fresh = self._drawn(len(open_), book, asked, draw)
                 broken = rules.violations(fresh)
@@ -247,7 +246,7 @@ class Synthesizer:
     def _fitted(
         self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None, public: Schema | None
     ) -> Synthesizer:
-        tick = self.progress or (lambda words: None)
+        progress = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
         warn_of_names(body)
         patient = None if self.groups is None else numbered(frame.get_column(self.groups))
@@ -259,24 +258,24 @@ class Synthesizer:
             judges = frame[_joined(part, JUDGES)]
         steered = frame[_joined(part, STEERING)] if self.epsilon is None else None
         self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups, steered)
-        dealt = Dealt(body, part, patient, self.outcome, self.positive)
+        dealt = RoleSplits(body, part, patient, self.outcome, self.positive)
         if self.epsilon is None:
-            found = learn(dealt, rules, self.optimiser, self.improving, self.target, self.seed, tick)
+            found = fit_generator(dealt, rules, self.optimiser, self.improving, self.target, self.seed, progress)
         else:
-            found = learn_privately(dealt, rules, self.epsilon, public, tick)
+            found = fit_private_generator(dealt, rules, self.epsilon, public, progress)
         self._tokens, self._policy, self._rows = found.tokens, found.policy, found.rows
         self.rules, self._trees, self.privacy = found.rules, found.trees, found.privacy
         self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser, **found.told}
         return self
 
-    _tokens: Tokens
-    _policy: Policy | Tilted | Marginals
+    _tokens: TableTokenizer
+    _policy: Policy | Tilted | TreeMarginals
     _rows: list[Ints]
     _trees: OutcomeTrees | None
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
-    def _drawn(self, n: int, book: RuleBook, asked: Conditions, draw: np.random.Generator) -> pl.DataFrame:
+    def _drawn(self, n: int, book: CompiledRules, asked: Conditions, draw: np.random.Generator) -> pl.DataFrame:
         """Draw rows by the book, without the patients' column."""
         given = np.full((n, len(self._tokens.columns)), FREE)
         for j, token in asked.tokens.items():
@@ -287,22 +286,22 @@ class Synthesizer:
             wanted = declared(self._rows[place], rare, self.target)
             given[:, place] = draw.choice(len(wanted), n, p=wanted)
         seed = int(draw.integers(2**31))
-        keepers: list[Keeper] = []
+        keepers: list[ConstrainedDecoder] = []
 
-        def limits(first: int) -> Keeper:
-            keepers.append(Keeper(book, seed + first, asked.numbers))
+        def limits(first: int) -> ConstrainedDecoder:
+            keepers.append(ConstrainedDecoder(book, seed + first, asked.numbers))
             return keepers[-1]
 
         tokens = self._policy.sample(given, seed, limits)
         if sum(len(keeper.values) for keeper in keepers) != n:  # a tilted policy has chosen among more: its numbers are drawn anew
-            keepers = [Keeper(book, seed, asked.numbers)]
+            keepers = [ConstrainedDecoder(book, seed, asked.numbers)]
             for j in book.order:
                 tokens[:, j] = keepers[0].written(j, tokens[:, j])
         values = np.concatenate([keeper.values for keeper in keepers])
         if self._trees is not None and place not in asked.tokens:
-            may = Keeper.of_written(book, values).allowed(place, tokens)
+            may = ConstrainedDecoder.of_written(book, values).allowed(place, tokens)
             tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n))
-            if isinstance(own := self._tokens.columns[place], NumberTokens):
+            if isinstance(own := self._tokens.columns[place], NumberTokenizer):
                 values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
         made = self._tokens.write(tokens, values, schema)

@@ -71,11 +71,11 @@ class BudgetSpent(InputError):
     """A release would cost more than what is left of the privacy budget."""
 
 
-class ArtefactError(NearwardError):
+class ArtifactError(NearwardError):
     """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
 
 
-class ExportRefused(ArtefactError):
+class ExportRefused(ArtifactError):
     """A synthetic table may not leave."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
@@ -85,11 +85,11 @@ class ExportRefused(ArtefactError):
         )
 
 
-class NoStamp(ArtefactError):
+class NoStamp(ArtifactError):
     """A table carries no stamp that can be read."""
 
 
-class StaleAudit(ArtefactError):
+class StaleAudit(ArtifactError):
     """A table is not the one that was audited."""
 
     def __init__(self, what: str) -> None:

@@ -21,7 +21,7 @@ def cores() -> int:
     return min(there, int(asked)) if asked.isdecimal() and int(asked) > 0 else there
 
 
-def side_by_side(work: Callable[[int], Result], pieces: int) -> Iterator[Result]:
+def parallel_map(work: Callable[[int], Result], pieces: int) -> Iterator[Result]:
     """Yield ``work(0)``, ``work(1)``, … in order, several running at a time, each with one thread of its own."""
     from threadpoolctl import threadpool_limits
 
@@ -34,7 +34,7 @@ def side_by_side(work: Callable[[int], Result], pieces: int) -> Iterator[Result]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Let numpy, scikit-learn and torch use one thread inside the block: many small pieces, and sums that no number of cores changes."""
     from threadpoolctl import threadpool_limits
 

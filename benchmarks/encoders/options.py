@@ -33,9 +33,9 @@ from nearward.retrieval.encoders.self_supervised import STEPS, warm_up
 from nearward.retrieval.neighbors.index import Shard
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.parallel import one_thread
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.parallel import single_threaded
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "encoder"
 BLOCKS = {
@@ -98,8 +98,8 @@ class Split:
         self.asked, kept = np.sort(draw.permutation(np.flatnonzero(test))[:_ASKED]), np.sort(past[:stored])
         self.schema = Schema.infer(cohort.features[kept])
         rows = self.schema.conform(cohort.features[kept])
-        self.encoding = Encoding.fit(self.schema, rows)
-        self.layout = Layout.of(self.encoding, block_of)
+        self.encoding = TableEncoder.fit(self.schema, rows)
+        self.layout = FeatureLayout.of(self.encoding, block_of)
         self.x = self.dense(cohort.features[kept])
         self.more = self.dense(cohort.features[np.sort(past[stored : stored + _UNLABELLED])])
         self.y, self.group = cohort.outcome[kept], np.unique(group[kept], return_inverse=True)[1]
@@ -203,7 +203,7 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
             config = nw.EncoderConfig(pretext=pretext)
             return _spent(lambda: warm_up(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
 
-        with one_thread():
+        with single_threaded():
             train()  # torch's first steps are dearer
             price = [[train(), train(block_dropout=RATES[-1]), warm("masked"), warm("views")] for _ in range(2)]
         return {"step": np.min(price, axis=0) / _PRICED, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}

@@ -39,12 +39,12 @@ from nearward.datasets import Cohort
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
-from nearward.risk_model.in_context import Embedded, StoredRows, Way, fit_embedded
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.in_context.checkpoint import load_net
-from nearward.tabular.preprocessing.table_encoder import Encoding
-from nearward.tabular.preprocessing.target_encoder import LevelRates
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "out" / "imbalance"
@@ -147,11 +147,11 @@ def _keep(cell: Cell) -> None:
     group = np.unique(group, return_inverse=True)[1]
     fold = split_patients(y, group, 5, cell.seed)
     schema = Schema.infer(seen)
-    encoding = Encoding.fit(schema, schema.conform(seen))
+    encoding = TableEncoder.fit(schema, schema.conform(seen))
     numbers, numbers_new = (encoding.numbers(schema.conform(frame)) for frame in (seen, new))
     dense, dense_new = encoding.dense(numbers), encoding.dense(numbers_new)
     levels = [len(c.levels) for c in encoding.category]
-    rates = [LevelRates.fit(numbers.code[fold != f], levels, y[fold != f]) for f in range(fold.max() + 1)]
+    rates = [TargetEncoder.fit(numbers.code[fold != f], levels, y[fold != f]) for f in range(fold.max() + 1)]
     rate = np.stack([r.apply(numbers.code) for r in rates])[fold, np.arange(len(fold))]
     rate_new = np.mean([r.apply(numbers_new.code) for r in rates], axis=0)
     retriever, *_ = fit_retriever(dense, y, group, fold, EncoderConfig(), cell.seed, lambda words: None)
@@ -214,11 +214,11 @@ def _judge(cell: Cell, adapted: bool) -> dict[str, Any]:
     """Return the risks under every context, and what judging them needs."""
     kept = pickle.loads(cell.path.read_bytes())
     rows, retriever = kept["rows"], Retriever.from_state(kept["retriever"])
-    way = Way(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
-    plain = Embedded(load_net(), (way,), rows.value, rows.score, rows.outcome)
+    way = EnsembleView(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
+    plain = InContextModel(load_net(), (way,), rows.value, rows.score, rows.outcome)
     score_new = np.zeros((len(kept["value_new"]), 0))
 
-    def risk(model: Embedded, context: Context) -> np.ndarray:
+    def risk(model: InContextModel, context: Context) -> np.ndarray:
         return model.ask(kept["value_new"], score_new, [context])[0]
 
     (near, event, drawn), known = kept["raw"], rows.outcome.astype(float)
@@ -231,7 +231,7 @@ def _judge(cell: Cell, adapted: bool) -> dict[str, Any]:
         AWARE: risk(plain, found),
     }
     if adapted:
-        changed, _, told = fit_embedded(rows, retriever, 1, True, cell.seed, lambda words: None)
+        changed, _, told = fit_in_context_model(rows, retriever, 1, True, cell.seed, lambda words: None)
         adapter = told["adapter"]
         risks[ADAPTED] = risk(changed, found) if adapter["kept"] else risks[AWARE]
     y = kept["outcome_new"]

@@ -30,16 +30,16 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import fit_retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.risk_model import binary as whole
-from nearward.risk_model.in_context import Embedded, StoredRows, Way, fit_embedded
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.ensemble.base_learners import fit_panel
+from nearward.tabular.ensemble.base_learners import fit_base_learners
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.in_context.model import InContextNet
+from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
 from nearward.tabular.in_context.row_features import Rows as SlotRows
-from nearward.tabular.in_context.row_features import Slots, fit_slots
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 
@@ -129,16 +129,16 @@ def _fit(task: Task) -> Fitted:
     frame = schema.conform(task.stored)
     group = np.unique(task.group, return_inverse=True)[1]
     fold = split_patients(known, group, 5, 0)
-    encoding = Encoding.fit(schema, frame)
+    encoding = TableEncoder.fit(schema, frame)
     rows, new = (whole.columns(encoding, part, ()) for part in (frame, schema.conform(task.asked)))
-    panel, scores, _ = fit_panel(rows, encoding, known, group, fold, (), 0, quiet)
+    panel, scores, _ = fit_base_learners(rows, encoding, known, group, fold, (), 0, quiet)
     retriever, context, head, _ = fit_retriever(rows.dense, known, group, fold, EncoderConfig(), 0, quiet)
     members = whole._members(scores, context.vote, head, retriever.has_head)
     (found, near), head = retriever.contexts(new.dense, (retriever.rule, RULE))
     asked = whole._members(panel.scores(new)[0], found.vote, head, retriever.has_head)
-    stack, left_out, pull = fit_stack(members, known, fold, group)
+    stack, out_of_fold, pull = fit_stack(members, known, fold, group)
     stored = StoredRows(panel.values(rows, fold), members, rows.dense, known, group, fold)
-    (near_stored,) = retriever.left_out(rows.dense, group, (RULE,))
+    (near_stored,) = retriever.out_of_fold(rows.dense, group, (RULE,))
     models = baselines()
     return Fitted(
         stored,
@@ -148,7 +148,7 @@ def _fit(task: Task) -> Fitted:
         asked,
         [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])],
         stack.log_odds(asked),
-        left_out,
+        out_of_fold,
         pull,
         {n: models[n](task.stored, known, task.asked) for n in ("LogisticRegression", "LightGBM") if n in models},
         task.outcome,
@@ -161,19 +161,19 @@ def context(fitted: Fitted) -> Context:
     return _context(fitted.near, fitted.rows.outcome)
 
 
-def left_out(net: InContextNet, fitted: Fitted) -> tuple[Embedded, Rows]:
+def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows]:
     """Make the in-context model of one member ready, as a fit does: it, and its risk of the stored rows out of fold (n,)."""
-    found = SimpleNamespace(left_out=lambda *_: [_context(fitted.near_stored, fitted.rows.outcome)])
+    found = SimpleNamespace(out_of_fold=lambda *_: [_context(fitted.near_stored, fitted.rows.outcome)])
     with patch("nearward.risk_model.in_context.load_net", lambda: net):
-        embedded, risk, _ = fit_embedded(fitted.rows, found, 1, False, 0, lambda words: None)
+        embedded, risk, _ = fit_in_context_model(fitted.rows, found, 1, False, 0, lambda words: None)
     assert embedded.rules == (RULE,)
     return embedded, risk
 
 
-def embed(net: InContextNet, fitted: Fitted) -> Embedded:
+def embed(net: InContextNet, fitted: Fitted) -> InContextModel:
     """Make the in-context model of one member ready, without the out-of-fold risks."""
-    way = Way(RULE, np.arange(fitted.value.shape[1]), np.arange(fitted.score.shape[1]))
-    return Embedded(net, (way,), fitted.rows.value, fitted.rows.score, fitted.rows.outcome)
+    way = EnsembleView(RULE, np.arange(fitted.value.shape[1]), np.arange(fitted.score.shape[1]))
+    return InContextModel(net, (way,), fitted.rows.value, fitted.rows.score, fitted.rows.outcome)
 
 
 def stacked_with(fitted: Fitted, stored: Rows, asked: Rows) -> Rows:
@@ -183,10 +183,10 @@ def stacked_with(fitted: Fitted, stored: Rows, asked: Rows) -> Rows:
     return stack.log_odds(np.column_stack([fitted.score, log_odds(asked)]))
 
 
-def slots_of(fitted: Fitted) -> Slots:
+def slots_of(fitted: Fitted) -> RowFeaturizer:
     """Return the slots as the first member has them."""
     value, score = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (fitted.rows.value, fitted.rows.score))
-    return fit_slots(value, score, torch.ones(1, score.shape[2], dtype=torch.bool), torch.as_tensor(fitted.rows.outcome)[None])
+    return fit_row_featurizer(value, score, torch.ones(1, score.shape[2], dtype=torch.bool), torch.as_tensor(fitted.rows.outcome)[None])
 
 
 def expert_mean(query: SlotRows) -> torch.Tensor:

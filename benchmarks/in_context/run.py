@@ -45,20 +45,20 @@ from benchmarks.in_context.probes import (
     embed,
     expert_mean,
     fit,
-    left_out,
     mean_of_experts,
+    out_of_fold,
     probes,
     real,
     stacked_with,
 )
 from nearward.retrieval.neighbors.voting import per_shard
-from nearward.risk_model.in_context import Embedded, Way
+from nearward.risk_model.in_context import EnsembleView, InContextModel
 from nearward.tabular.in_context.checkpoint import SHIPPED, export, load_net
-from nearward.tabular.in_context.episodes import Lesson, prepare
+from nearward.tabular.in_context.episodes import Episode, prepare
 from nearward.tabular.in_context.inference import Questions, answers
 from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote
 from nearward.tabular.in_context.pretrain import held_out_ratios
-from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
 from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS
 from nearward.tabular.in_context.row_features import Rows as SlotRows
 
@@ -158,16 +158,16 @@ def rare_queries(net: InContextNet, tasks: int = 48, stored: int = 2048, asked: 
     risks: dict[str, list[torch.Tensor]] = {NETWORK: [], MEAN: [], "base rate": []}
     step = 0
     while len(outcomes) < tasks:
-        dice = Dice(UNSEEN + step)
-        family, columns = FAMILIES[step % len(FAMILIES)], round(float(dice.log_uniform(1, low=2, high=48)))
+        rng = TaskRng(UNSEEN + step)
+        family, columns = FAMILIES[step % len(FAMILIES)], round(float(rng.log_uniform(1, low=2, high=48)))
         step += 1
-        tables = draw_tables(family, 4, stored + asked, columns, dice)
+        tables = draw_tables(family, 4, stored + asked, columns, rng)
         rate = tables.risk.mean(dim=1)
         chosen = (rate >= RARE[0]) & (rate <= RARE[1])
         if not chosen.any():
             continue
         parts = (tables.value, tables.category, tables.outcome, tables.signal, tables.risk)
-        lesson = prepare(Tables(family, *(part[chosen] for part in parts)), stored, 128, dice)
+        lesson = prepare(Tables(family, *(part[chosen] for part in parts)), stored, 128, rng)
         outcomes += lesson.outcome
         risks[NETWORK] += _vote(net, lesson).log_odds.sigmoid()
         risks[MEAN] += expert_mean(lesson.query).sigmoid()
@@ -175,7 +175,7 @@ def rare_queries(net: InContextNet, tasks: int = 48, stored: int = 2048, asked: 
     return torch.cat(outcomes).numpy(), {name: torch.cat(parts).double().numpy() for name, parts in risks.items()}
 
 
-def _vote(net: InContextNet, lesson: Lesson) -> Vote:
+def _vote(net: InContextNet, lesson: Episode) -> Vote:
     near = lesson.near
     with torch.inference_mode():
         told: Vote = net(lesson.query, net.tokens(lesson.stored, lesson.known), lesson.known, near.apart, near.inside, near.floored)
@@ -244,10 +244,10 @@ def judge_time(net: InContextNet, path: Path, book: Book) -> None:
             rates.setdefault(f"k = {neighbours} ({asked.row.shape[1]} places): rows/s", {})[_threads(threads)] = rate
     for n in (2_000, 10_000, 50_000):
         value, score, y = draw.normal(size=(n, 32)), draw.normal(size=(n, 12)), (draw.random(n) < 0.1).astype(np.int64)
-        way = (Way(RULE, np.arange(32), np.arange(12)),)
+        way = (EnsembleView(RULE, np.arange(32), np.arange(12)),)
         for threads in counts:
             with _cores(threads):
-                took = _seconds(lambda v=value, s=score, y=y, way=way: Embedded(net, way, v, s, y))
+                took = _seconds(lambda v=value, s=score, y=y, way=way: InContextModel(net, way, v, s, y))
             rates.setdefault(f"slots and tokens of {n} stored rows: rows/s", {})[_threads(threads)] = n / took
     book.table("time", rates, 0)
     if counts[-1] == 2:
@@ -329,7 +329,7 @@ def judge_cohorts(net: InContextNet, folder: Path, book: Book) -> None:
 
 
 def _risks(net: InContextNet, fitted: Fitted) -> dict[str, Rows]:
-    embedded, stored = left_out(net, fitted)
+    embedded, stored = out_of_fold(net, fitted)
     risk = embedded.ask(fitted.value, fitted.score, [context(fitted)])[0]
     together = stacked_with(fitted, stored, risk)
     return {NETWORK: risk, MEAN: mean_of_experts(fitted), "stack": fitted.stacked, "stack with it": together, **fitted.rivals}

@@ -24,18 +24,19 @@ import nearward as nw
 from benchmarks.common.cohorts import DATA, cohorts
 from benchmarks.common.markdown import markdown_rows, replace_part
 from benchmarks.rare.report import _beside as beside
-from benchmarks.rare.training_set import KEPT, RATES, SEEDS, Cell, Floats, Method, Scored, draw_cell
+from benchmarks.rare.training_set import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
 from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import Measured, measure
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, measure
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.retrieval.encoders.aware import embed, train_encoder
 from nearward.tabular.alerting.voting import STAGES
-from nearward.tabular.calibration.calibrator import Calibration, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, logistic
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import replacing
 from nearward.tabular.ensemble.cross_fitting import Encoded
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats
 
 _FOLDS, _STEPS = 3, 300  # of the encoders whose heads are judged alone
 VOTE, MEAN = "class-aware alerts", "mean of the same three"
@@ -85,19 +86,19 @@ def _head(loss: str) -> Method:
 
     def ask(cell: Cell) -> Scored:
         seen, asked = cell.schema.conform(cell.train), cell.schema.conform(cell.test)
-        encoding = Encoding.fit(cell.schema, seen)
+        encoding = TableEncoder.fit(cell.schema, seen)
         x, q = (encoding.dense(encoding.numbers(frame)) for frame in (seen, asked))
         group = np.unique(cell.groups, return_inverse=True)[1]
         fold = assign_folds(cell.outcome, group, _FOLDS, cell.seed)
-        left_out, told = np.empty(len(x)), []
+        out_of_fold, told = np.empty(len(x)), []
         for f in range(_FOLDS):
             rows = fold != f
             config = nw.EncoderConfig(loss=loss, steps=_STEPS)
             encoder = train_encoder(x[rows], cell.outcome[rows], group[rows], config, cell.seed + f)
-            left_out[~rows] = embed(encoder, x[~rows])[1]
+            out_of_fold[~rows] = embed(encoder, x[~rows])[1]
             told.append(embed(encoder, q)[1])
         score: Floats = np.mean(told, axis=0)
-        calibration = Calibration.fit(left_out, cell.outcome)
+        calibration = Calibrator.fit(out_of_fold, cell.outcome)
         return Scored(logistic(calibration.log_odds(score)), uncorrected=logistic(score))
 
     return ask
@@ -127,7 +128,7 @@ METHODS: dict[str, Method] = {
 def main() -> None:
     """Compare alerts pair by pair on the cells that were asked, and say which stage decided how often."""
     tasks = {cohort.name: cohort for cohort in cohorts(DATA)}
-    parts: dict[float, list[Measured]] = {}
+    parts: dict[float, list[BootstrapMetrics]] = {}
     stages = []
     for seed, rate, task in product(range(SEEDS), RATES, tasks):
         held = {name: KEPT / f"{task}.{rate:g}.{seed}.{kept}.npz" for name, kept in _KEPT_AS.items()}

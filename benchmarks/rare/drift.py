@@ -20,9 +20,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import nearward as nw
 from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import DOCS, markdown_rows, replace_part
-from benchmarks.rare.training_set import Floats, Rows
+from benchmarks.rare.training_set import Rows
 from nearward.datasets import read_cohort
 from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.typing import Floats
 
 _LEARNED, _PAST, _WEEKS, _ROWS, _DELAY = 10_000, 4_000, 120, 400, 4
 _RATES = np.concatenate([np.full(30, 0.14), np.linspace(0.14, 0.30, 25), np.full(30, 0.30), np.full(35, 0.08)])

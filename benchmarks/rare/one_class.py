@@ -107,9 +107,9 @@ def _split(cohort: Cohort, seed: int) -> Split:
     y = cohort.outcome
     group = np.arange(len(y)) if cohort.group is None else cohort.group
     side = assign_folds(y, group, SEEDS, 0) == seed
-    dice = np.random.default_rng(seed)
-    test = thinned(dice, np.flatnonzero(side), y, RATE, ASKED)
-    learn = dice.permutation(np.flatnonzero(~side))
+    rng = np.random.default_rng(seed)
+    test = thinned(rng, np.flatnonzero(side), y, RATE, ASKED)
+    learn = rng.permutation(np.flatnonzero(~side))
     schema = Schema.infer(cohort.features[np.sort(learn)])
     return Split(cohort, seed, test, learn[y[learn] == 0][:FREE], learn[y[learn] == 1], schema)
 

@@ -62,7 +62,7 @@ def judged(data: Path, name: str, seed: int) -> list[dict[str, object]]:
     path = KEPT / f"unknown.{name}.{seed}.json"
     if not path.exists():
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(list(left_out(data, name, seed))))
+            temporary.write_text(json.dumps(list(out_of_fold(data, name, seed))))
     told: list[dict[str, object]] = json.loads(path.read_text())
     return told
 
@@ -80,7 +80,7 @@ def read(data: Path, name: str) -> tuple[pl.DataFrame, pl.Series, np.ndarray]:
     return frame.drop(given), kind, patient
 
 
-def left_out(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]:
+def out_of_fold(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]:
     frame, kind, patient = read(data, name)
     count = kind.drop_nulls().value_counts(sort=True)
     kinds = count.filter(pl.col("count") >= 100)[:_MOST][kind.name].to_list()

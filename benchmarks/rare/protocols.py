@@ -19,7 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import nearward as nw
 from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import markdown_rows, replace_part
-from benchmarks.rare.training_set import Floats, Rows
+from benchmarks.rare.training_set import Rows
 from nearward.datasets import read_cohort
 from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
@@ -27,6 +27,7 @@ from nearward.evaluation.risk.resampled_metrics import measure
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.typing import Floats
 
 _PATIENTS, _FOLDS = 15_000, 5
 _VISITS = ["time_in_hospital", "num_lab_procedures", "num_procedures", "num_medications", "number_diagnoses", "number_inpatient"]
@@ -57,7 +58,10 @@ def windows(data: Path) -> str:
     features = table.drop("patient_nbr", "stay", "readmitted", "derived_died_in_hospital")
     outcome = (table["readmitted"] == "<30").to_numpy().astype(np.int64)
     group = table["patient_nbr"].rank("dense").to_numpy().astype(np.int64) - 1
-    risks = {"row": left_out(features, outcome, group), "with": left_out(pl.concat([features, made], how="horizontal"), outcome, group)}
+    risks = {
+        "row": out_of_fold(features, outcome, group),
+        "with": out_of_fold(pl.concat([features, made], how="horizontal"), outcome, group),
+    }
     again = (made[f"{_VISITS[0]}: count"] > 0).to_numpy()
     rows = []
     for what, chosen in (("all stays", np.ones(len(outcome), dtype=bool)), ("stays after another", again)):
@@ -74,7 +78,7 @@ def windows(data: Path) -> str:
     return f"{shown}\n\nMade-up vitals: windows of three spans at {moments:,} moments over {size:,} measurements in {spent:.1f} s."
 
 
-def left_out(features: pl.DataFrame, outcome: Rows, group: Rows) -> Floats:
+def out_of_fold(features: pl.DataFrame, outcome: Rows, group: Rows) -> Floats:
     """Risks of gradient boosting, each from patients that it had not seen."""
     fold = assign_folds(outcome, group, _FOLDS, 0)
     risk = np.empty(len(outcome))

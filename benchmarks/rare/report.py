@@ -15,7 +15,7 @@ from benchmarks.common.markdown import DOCS, markdown, replace_part
 from benchmarks.rare.training_set import KEPT, Rows, Scored
 from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import Measured, Result, measure
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, measure
 from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.data.table_io import replacing
 
@@ -64,7 +64,7 @@ def differences(found: list[Said]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
+def _measured(here: list[Said], place: tuple[float, str, int]) -> BootstrapMetrics:
     """Measure everything that was said of a cell on the same draws of its patients; what was measured lies in out/rare."""
     risks = {}
     for said in here:
@@ -85,13 +85,13 @@ def _measured(here: list[Said], place: tuple[float, str, int]) -> Measured:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **held)
     point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
-    return Measured(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
+    return BootstrapMetrics(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
 
 
-def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
+def _beside(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
     """One risk's figures, mean over cells, and how far they are from another's."""
     names = (name, other)
-    both = Measured(
+    both = BootstrapMetrics(
         {n: np.mean([part.point[n] for part in parts], axis=0) for n in names},
         {n: np.mean([part.draws[n] for part in parts], axis=0) for n in names},
         dict.fromkeys(names, ""),
@@ -101,7 +101,7 @@ def _beside(name: str, parts: list[Measured], other: str = UNTOUCHED) -> tuple[d
     return both.results(name), both.gap(name, other)
 
 
-def _figures(method: str, said: list[Said], parts: list[Measured]) -> dict[str, object]:
+def _figures(method: str, said: list[Said], parts: list[BootstrapMetrics]) -> dict[str, object]:
     own, gap = _beside(method, parts)
     row: dict[str, object] = {"seeds": len({s.seed for s in said}), "events": float(np.mean([s.events for s in said]))}
     row |= {key: _value(own[key]) for key in ("auprc", "recall_at_budget", "ece", "net_benefit")}
@@ -122,7 +122,7 @@ def _figures(method: str, said: list[Said], parts: list[Measured]) -> dict[str, 
     return row | {"times": float(np.mean([s.times for s in said]))}
 
 
-def _has(parts: list[Measured], name: str) -> bool:
+def _has(parts: list[BootstrapMetrics], name: str) -> bool:
     return all(name in part.point for part in parts)
 
 

@@ -23,8 +23,8 @@ from nearward.datasets import Cohort
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.persistence.artifact import MANIFEST
+from nearward.tabular.typing import Floats
 
-Floats = NDArray[np.float64]
 Rows = NDArray[Any]
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "rare"

@@ -27,11 +27,11 @@ from benchmarks.common.cohorts import DATA, cohorts
 from benchmarks.common.markdown import markdown, replace_part
 from nearward.datasets import Cohort
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Bools
 
 _ROWS = 5000
 _HIDDEN, _SLIPPED = 0.1, 0.01
-Bools = NDArray[np.bool_]
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     train, test = (cohort.features[np.sort(part[:_ROWS])] for part in np.array_split(order, 2))
     schema = Schema.infer(train)
     known, rows = schema.conform(train), schema.conform(test)
-    encoding = Encoding.fit(schema, known)
+    encoding = TableEncoder.fit(schema, known)
     began = time.process_time()
     model = nw.CellModel(seed=seed, schema=schema).fit(train)
     seconds = time.process_time() - began
@@ -85,7 +85,7 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     return out
 
 
-def _nearest(encoding: Encoding, known: pl.DataFrame, holes: pl.DataFrame) -> pl.DataFrame:
+def _nearest(encoding: TableEncoder, known: pl.DataFrame, holes: pl.DataFrame) -> pl.DataFrame:
     """Fill numbers by the mean of the five nearest stored rows."""
     names = [column.name for column in encoding.number]
     fitted = KNNImputer().fit(encoding.numbers(known[:2000]).value)
@@ -96,7 +96,7 @@ def _nearest(encoding: Encoding, known: pl.DataFrame, holes: pl.DataFrame) -> pl
     return holes.with_columns(pl.coalesce(pl.col(series.name), pl.lit(series)).alias(series.name) for series in back)
 
 
-def _rank_error(encoding: Encoding, rows: pl.DataFrame, filled: pl.DataFrame, gone: dict[str, Bools]) -> float:
+def _rank_error(encoding: TableEncoder, rows: pl.DataFrame, filled: pl.DataFrame, gone: dict[str, Bools]) -> float:
     """Mean over columns of the mean |difference in mid-rank| over hidden cells; .25 is what the median of an even column gives."""
     truth, told = encoding.numbers(rows).rank, encoding.numbers(filled).rank
     errors = [np.abs(truth[:, j] - told[:, j])[gone[c.name]].mean() for j, c in enumerate(encoding.number) if gone[c.name].sum() > 20]

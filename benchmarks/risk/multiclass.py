@@ -38,7 +38,7 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.multiclass import log_shares
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_classes
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "classes"
 GROUPS = {
@@ -226,7 +226,7 @@ def heads(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int) -> pl.D
 def _head(frame: pl.DataFrame, code: Rows, option: str, seed: int) -> dict[str, Rows]:
     train, test = split(code, seed)
     schema = Schema.infer(frame[train])
-    encoding = Encoding.fit(schema, schema.conform(frame[train]))
+    encoding = TableEncoder.fit(schema, schema.conform(frame[train]))
     x, x_test = (encoding.dense(encoding.numbers(schema.conform(frame[rows]))) for rows in (train, test))
     found = split_classes(code[train], np.arange(len(train)), 3, seed) == 0
     encoder = train_encoder(x[~found], code[train][~found], np.flatnonzero(~found), nw.EncoderConfig(head=option), seed)

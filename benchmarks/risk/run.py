@@ -29,7 +29,7 @@ from benchmarks.common.paired_metrics import expected_error, figures, paired_int
 from nearward.datasets import Cohort
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.in_context.checkpoint import SHIPPED
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, VOTE = "nearward", "vote"  # of the similar patients, as the in-context model weighs them where it is in use
@@ -117,7 +117,7 @@ def _raw(train: pl.DataFrame, test: pl.DataFrame) -> tuple[np.ndarray, np.ndarra
 def _encoded(train: pl.DataFrame, test: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     schema = Schema.infer(train)
     seen, asked = schema.conform(train), schema.conform(test)
-    encoding = Encoding.fit(schema, seen)
+    encoding = TableEncoder.fit(schema, seen)
     return encoding.dense(encoding.numbers(seen)), encoding.dense(encoding.numbers(asked))
 
 

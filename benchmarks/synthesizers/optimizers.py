@@ -24,11 +24,10 @@ from nearward.synth.constraints.violations import breaches
 from nearward.synth.inputs.splits import deal_roles
 from nearward.synth.optimization.discriminators import separation
 from nearward.synth.optimization.gain import paired
-from nearward.synth.optimization.improvement import Ground, ImproveConfig, improve
+from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, improve
 from nearward.synth.policy.autoregressive import FREE, OnlySeen
 from nearward.synth.synthesizer import Synthesizer
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
     coded = {role: tokens.encode(train[rows]) for role, rows in part.items()}
     critics, judges = ((coded[role], patient[part[role]]) for role in ("discriminator", "rules"))
     forbidden = breaches(fitted.rules.enforced, tokens)
-    ground = Ground(coded["generator"], *critics, *judges, outcome=place, rare=rare, groups=groups, breaches=forbidden)
+    ground = ImprovementData(coded["generator"], *critics, *judges, outcome=place, rare=rare, groups=groups, breaches=forbidden)
     judged, who = tokens.encode(test), test[PATIENT].to_numpy()
     print(f"{told.cohort}: share of the rare outcome {(judged[:, place] == rare).mean():.4f} held out")
     print("none:", *judgements(policy, judged, who, place, rare))

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.neighbors import nearest, sampled
-
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools
 
 _GUESSES = 1_000
 _MOST_ROWS = 20_000
@@ -26,7 +24,7 @@ _MOST_SECRETS = 30
 _WITHIN = 0.05  # of a number's size
 
 
-def inference(tables: Tables, seed: int) -> list[Guesses]:
+def inference(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack every column, the outcome first, up to 30; intervals hold for all of them together."""
     space, draw = tables.space, np.random.default_rng(seed)
     made = tables.synthetic[sampled(tables.synthetic.height, _MOST_ROWS, seed)]

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.tabular.typing import Ints
+
 Letters = NDArray[np.uint16]
-Ints = NDArray[np.int64]
 
 _CELL, _ROW = 12, 320  # letters kept of a cell and of a row: what follows adds time, not sense
 _DIGITS = 4  # significant digits of a number

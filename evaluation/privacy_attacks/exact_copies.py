@@ -18,7 +18,8 @@ import polars as pl
 from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
 from nearward.evaluation.stats.confidence import Estimate, framed
 from nearward.evaluation.tables.inputs import Tables, share_in
-from nearward.evaluation.tables.neighbors import Floats, nearest, sampled
+from nearward.evaluation.tables.neighbors import nearest, sampled
+from nearward.tabular.typing import Floats
 
 _MOST_ROWS = 2_000
 _MOST_RECORDS = 50_000

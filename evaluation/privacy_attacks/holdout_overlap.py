@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
-from nearward.evaluation.tables.inputs import Ints, Tables
-
-Floats = NDArray[np.float64]
+from nearward.evaluation.tables.inputs import Tables
+from nearward.tabular.typing import Floats, Ints
 
 _LEVEL = 0.001  # of honest splits, at most one in a thousand is accused
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.neighbors import Ints, nearest, sampled
+from nearward.evaluation.tables.neighbors import nearest, sampled
+from nearward.tabular.typing import Ints
 
 _GUESSES = 1_000
 _SPLITS = 3  # ways of parting the columns; guesses are shared out among them
 _MOST_ROWS = 20_000
 
 
-def linkability(tables: Tables, seed: int) -> list[Guesses]:
+def linkability(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack with several random halvings of the columns; an empty list where there are fewer than two columns."""
     space, draw = tables.space, np.random.default_rng(seed)
     names = np.array(tables.train.columns)

@@ -13,17 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, NEAR_COPY, Rows, attack
 from nearward.evaluation.stats.auc import Parted, part, pooled
 from nearward.evaluation.stats.confidence import Estimate, exact, framed
 from nearward.evaluation.tables.inputs import Tables, split_rows
 from nearward.evaluation.tables.neighbors import sampled
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 EVERYONE, OUTLIERS, EVENTS = "everyone", "outliers", "the event"
 _MOST_JUDGED = 1_000  # members, and as many non-members, in each half

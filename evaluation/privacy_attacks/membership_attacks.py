@@ -18,14 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.privacy_attacks.edit_distance import Letters, edit_distance, written
-from nearward.evaluation.tables.neighbors import Points, Space, nearest, sampled
+from nearward.evaluation.tables.neighbors import Points, TableEmbedding, nearest, sampled
 from nearward.tabular.ensemble.extra_trees import grow, shares
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 NEAR_COPY = "near copy"
 ATTACKS = ("density ratio", "nearest neighbour", "local density", "classifier", "edit distance", NEAR_COPY)
@@ -47,7 +44,7 @@ class Rows:
     letters: Letters
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, space: Space) -> Rows:
+    def of(cls, frame: pl.DataFrame, space: TableEmbedding) -> Rows:
         """Read a frame."""
         return cls(space.points(frame), written(frame))
 

@@ -19,7 +19,7 @@ from nearward.evaluation.stats.confidence import LEVEL, Estimate, estimates
 
 
 @dataclass(frozen=True)
-class Guesses:
+class AttackResult:
     """How often an attacker was right.
 
     Parameters
@@ -47,7 +47,7 @@ class Guesses:
         return self.attack.value > self.baseline.value
 
 
-def guesses(name: str, right: tuple[int, int], base: tuple[int, int], control: tuple[int, int], tests: int = 1) -> Guesses:
+def guesses(name: str, right: tuple[int, int], base: tuple[int, int], control: tuple[int, int], tests: int = 1) -> AttackResult:
     """Make estimates of counts.
 
     Parameters
@@ -58,7 +58,7 @@ def guesses(name: str, right: tuple[int, int], base: tuple[int, int], control: t
     """
     level = 1 - (1 - LEVEL) / tests
     attack, baseline, without = (_wilson(*counts, level) for counts in (right, base, control))
-    return Guesses(name, attack, baseline, without, residual(attack, without))
+    return AttackResult(name, attack, baseline, without, residual(attack, without))
 
 
 def residual(attack: Estimate, control: Estimate) -> Estimate:
@@ -95,7 +95,7 @@ def _wilson(successes: int, n: int, level: float) -> Estimate:
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def listed(found: list[Guesses]) -> pl.DataFrame:
+def listed(found: list[AttackResult]) -> pl.DataFrame:
     """Put attacks into a table of estimates; those no better than their baseline are said not to be trusted."""
     columns = {key: estimates(key, [getattr(one, key) for one in found]) for key in ("attack", "baseline", "control", "risk")}
     words = ["" if one.trusted else "cannot be trusted" for one in found]

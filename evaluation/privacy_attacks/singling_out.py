@@ -20,13 +20,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses, guesses
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.neighbors import sampled
-
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools
 
 _GUESSES = 400
 _TRIES = 4  # descriptions drawn for each that is wanted; not each fits one row alone
@@ -55,7 +53,7 @@ class Condition:
 Description = tuple[Condition, ...]
 
 
-def singling_out(tables: Tables, seed: int) -> list[Guesses]:
+def singling_out(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack with both kinds of description."""
     rows = min(tables.train.height, tables.holdout.height, _MOST_ROWS)
     train, control = (frame[sampled(frame.height, rows, seed + i)] for i, frame in enumerate((tables.train, tables.holdout)))

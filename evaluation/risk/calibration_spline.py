@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nearward.tabular.typing import Floats
 
 _KNOTS = (0.05, 0.35, 0.65, 0.95)  # Harrell's places for four
 _RIDGE = 1e-3  # keeps a fit finite where events and rows without are parted; beside tens of events it moves nothing

@@ -122,7 +122,7 @@ def compare_risks(
     True
     """
     if isinstance(risks, str) or len(risks) < 2 or len(set(risks)) < len(risks):
-        raise InputError(f"risks must name two different columns or more, however: risks={risks!r}. evaluate_risk judges one alone")
+        raise InputError(f"risks must name two different columns or more, got risks={risks!r}. evaluate_risk judges one alone")
     check_numbers(resamples, seed)
     sample, _ = read_sample(frame, outcome, risks, group, positive)
     use = Use(alert_rate, sample.events / sample.rows if threshold is None else threshold)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.risk.calibration_spline import Spline
 from nearward.evaluation.risk.disclosure_control import covered
-from nearward.evaluation.risk.inputs import FEWEST, Floats, Ints, Sample
+from nearward.evaluation.risk.inputs import FEWEST, Sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, resample
 from nearward.evaluation.stats.confidence import LEVEL
 from nearward.evaluation.stats.logistic_recalibration import log_odds
 from nearward.evaluation.stats.ranking_metrics import Counts, Ranking
+from nearward.tabular.typing import Floats, Ints
 
 _PLACES = 101
 _CELLS = 200  # more would not change a curve with three bends

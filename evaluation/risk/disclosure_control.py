@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.evaluation.risk.inputs import FEWEST, Ints
+from nearward.evaluation.risk.inputs import FEWEST
+from nearward.tabular.typing import Ints
 
 WITHHELD = "<10*"
 WHY_WITHHELD = (

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.risk.inputs import Floats, Ints, Sample, read_sample
+from nearward.evaluation.risk.inputs import Sample, read_sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.risk.resampled_metrics import Result, measure
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.evaluation.threads import one_thread
+from nearward.evaluation.threads import single_threaded
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.typing import Floats, Ints
 
 _FOLDS, _TIMED_ROWS, _TIMES = 5, 1000, 9
 _ALL, _KEPT = "all columns", "kept columns"
@@ -88,7 +89,7 @@ def column_costs(
 
     kept = list(columns)
     if isinstance(columns, str) or len(kept) < 2 or len(set(kept)) < len(kept):
-        raise InputError(f"columns must be at least two names, each once, however: columns={columns!r}")
+        raise InputError(f"columns must be at least two names, each once, got columns={columns!r}")
     if {outcome, group} & set(kept):
         raise InputError(f"columns must be features, however the outcome or the patients are among them: {kept}")
     table = to_frame(frame)
@@ -99,7 +100,7 @@ def column_costs(
     event = sample.outcome.astype(np.int64)
     fold = split_patients(event, sample.patient, _FOLDS, seed)
     risks, seconds = {}, {}
-    with one_thread(), warnings.catch_warnings():
+    with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said of the same columns again and again
         for name, of in asked.items():
             risks[name], seconds[name] = _scored(chosen, features.select(of), event, sample.patient, fold)

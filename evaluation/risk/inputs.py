@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 FEWEST = 10  # events, and rows without: below this an interval says nothing, and a count may name a patient
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.evaluation.risk.inputs import Floats
 from nearward.evaluation.stats.cluster_bootstrap import Scale
 from nearward.evaluation.stats.logistic_recalibration import NEAR, Recalibration, log_odds
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.errors import InputError
+from nearward.tabular.typing import Floats
 
 _BINS = 10
 
@@ -70,7 +70,7 @@ class Use:
     def __post_init__(self) -> None:
         for name, value in (("alert_rate", self.alert_rate), ("threshold", self.threshold)):
             if not 0 < value < 1:
-                raise InputError(f"{name} must lie between 0 and 1, however: {name}={value!r}")
+                raise InputError(f"{name} must lie between 0 and 1, got {name}={value!r}")
 
 
 class Measure:

@@ -165,7 +165,7 @@ def evaluate_risk(
     names = [name for name in (outcome, risk, group) if name is not None]
     for what, columns in (("subgroups", subgroups), ("strata", strata)):
         if isinstance(columns, str):
-            raise InputError(f'{what} must be a list of columns, however: {what}={columns!r}. Write ["{columns}"]')
+            raise InputError(f'{what} must be a list of columns, got {what}={columns!r}. Write ["{columns}"]')
         if set(columns) & {outcome, risk}:
             raise InputError(f"{what} {sorted(set(columns) & set(names))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
@@ -197,9 +197,9 @@ def _features(frame: pl.DataFrame | pl.LazyFrame, named: Sequence[str], site: st
 def check_numbers(resamples: int, seed: int) -> None:
     """Refuse numbers that resampling cannot work with."""
     if not isinstance(resamples, int | np.integer) or resamples < _FEWEST_RESAMPLES:
-        raise InputError(f"resamples must be a whole number from {_FEWEST_RESAMPLES}, however: resamples={resamples!r}")
+        raise InputError(f"resamples must be a whole number from {_FEWEST_RESAMPLES}, got resamples={resamples!r}")
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, however: seed={seed!r}")
+        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
 
 
 def facts(sample: Sample, outcome: str, group: str | None, use: Use, resamples: int, seed: int) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.evaluation.risk.inputs import Floats, Sample
+from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import BY_KEY, COMPARED, METRICS, Measure, Use, bin_starts
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
 from nearward.evaluation.stats.confidence import LEVEL, Estimate
+from nearward.tabular.typing import Floats
 
 Result = Estimate | Undefined
 
@@ -25,7 +26,7 @@ _LINE = ("calibration_slope", "calibration_intercept")
 
 
 @dataclass(frozen=True)
-class Measured:
+class BootstrapMetrics:
     """Metrics of several risks, on the rows as they are and over resamples, the same ones for all risks.
 
     Parameters
@@ -72,7 +73,7 @@ class Measured:
         return found
 
 
-def measure(samples: Sequence[Sample], use: Use, resamples: int, seed: int) -> Measured:
+def measure(samples: Sequence[Sample], use: Use, resamples: int, seed: int) -> BootstrapMetrics:
     """Measure every risk on one sample or, as a mean, on several test folds, with patients drawn within each fold.
 
     Parameters
@@ -90,7 +91,7 @@ def measure(samples: Sequence[Sample], use: Use, resamples: int, seed: int) -> M
         points.append(np.stack([one.point for one in measures]))
         drawn.append(_draw(sample, measures, resamples, seed + at))
     point, draws = np.mean(points, axis=0), np.mean(drawn, axis=0)
-    return Measured(
+    return BootstrapMetrics(
         {name: point[at] for at, name in enumerate(names)},
         {name: draws[:, at] for at, name in enumerate(names)},
         lacking,

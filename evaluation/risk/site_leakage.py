@@ -22,16 +22,14 @@ from nearward.evaluation.risk.inputs import FEWEST, Sample, read_sample
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
-from nearward.evaluation.threads import one_thread
+from nearward.evaluation.threads import single_threaded
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.ensemble.extra_trees import grow, importances, shares
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.table_encoder import Encoding
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 NOTEWORTHY = 0.55  # area that the whole interval must exceed: in a large cohort the least difference is significant
 _MOST_ROWS = 5_000  # that the check looks at: what makes a site stand out shows in fewer
@@ -150,7 +148,7 @@ def source_leak(
     taken = {outcome, site, *([group] if group is not None else [])}
     names = [name for name in table.columns if name not in taken] if features is None else list(dict.fromkeys(features))
     if not names or set(names) & taken:
-        raise InputError(f"features must be columns beside the outcome, the site and the patients, however: features={names}")
+        raise InputError(f"features must be columns beside the outcome, the site and the patients, got features={names}")
     sample, _ = read_sample(table, outcome, [], group, positive, [site, *names])
     return leak_of(sample, table.get_column(site), table.select(names), Schema.infer(table.select(names)), seed)
 
@@ -196,13 +194,13 @@ def _places(level: pl.Series, patient: Ints, chosen: Ints) -> tuple[Ints, list[s
 def _told(features: pl.DataFrame, schema: Schema, place: Ints, fold: Ints, seed: int) -> tuple[Floats, Floats, list[str]]:
     """Probability of each site, out of fold (n, s); the weight of each feature in it, and their names."""
     rows = schema.conform(features)
-    encoding = Encoding.fit(schema, rows)  # reads no site and no outcome
+    encoding = TableEncoder.fit(schema, rows)  # reads no site and no outcome
     x = encoding.dense(encoding.numbers(rows)).astype(np.float32)
     if not x.shape[1]:
         raise InputError("no feature is left to tell the sites by")
     sites = int(place.max()) + 1
     score, weight = np.zeros((len(place), sites)), np.zeros(x.shape[1])
-    with one_thread():
+    with single_threaded():
         for f in range(_FOLDS):
             left = fold != f
             there, number = np.unique(place[left], return_inverse=True)

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.risk.disclosure_control import withheld
-from nearward.evaluation.risk.inputs import Ints, Sample
+from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.risk.resampled_metrics import Result, measure
 from nearward.tabular.errors import InputError
+from nearward.tabular.typing import Ints
 
 MISSING = "(missing)"
 REST = "few events, together"

@@ -15,12 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.confidence import LEVEL, Estimate
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 BLOCKS = 60  # enough for a spread known to about 10 %
 RESAMPLES = 300

@@ -19,9 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from nearward.evaluation.stats.confidence import LEVEL, Estimate
 from nearward.tabular.parallel import cores
+from nearward.tabular.typing import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Scale = Literal["share", "odds", "skewed", "positive", "plain"]
 
 _CELLS = 100_000  # weights held at a time by a worker: what stays in a core's cache is fast

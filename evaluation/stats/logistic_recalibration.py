@@ -11,9 +11,8 @@ analytics (2019).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nearward.tabular.typing import Floats
 
 EDGE = 1e-6  # risks of 0 and 1 have no log-odds: they count as this far from the edge
 NEAR = 2e-3  # a Newton step this short leaves an error of about its square: near enough for a resample

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import Blocks, between
 from nearward.evaluation.stats.confidence import Estimate, estimates, wilson
@@ -14,8 +13,6 @@ from nearward.evaluation.synthetic.fidelity import independent_columns
 from nearward.evaluation.tables.inputs import Tables
 from nearward.tabular.rules.mining import mine
 from nearward.tabular.rules.rules import Rules
-
-Floats = NDArray[np.float64]
 
 _LEAST = 0.01  # a mean violation rate of 1 %, what the rules themselves are allowed
 

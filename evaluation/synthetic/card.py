@@ -19,7 +19,7 @@ from nearward.evaluation.privacy_attacks.exact_copies import Copies, copies
 from nearward.evaluation.privacy_attacks.holdout_overlap import Overlap, overlap
 from nearward.evaluation.privacy_attacks.linkability import linkability
 from nearward.evaluation.privacy_attacks.membership import Membership, membership
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult
 from nearward.evaluation.privacy_attacks.singling_out import singling_out
 from nearward.evaluation.stats.confidence import Estimate
 from nearward.evaluation.synthetic.adherence import Adherence, adherence
@@ -27,7 +27,7 @@ from nearward.evaluation.synthetic.fidelity import Fidelity, fidelity
 from nearward.evaluation.synthetic.heterogeneity import Heterogeneity, heterogeneity
 from nearward.evaluation.synthetic.utility import Utility, utility
 from nearward.evaluation.tables.inputs import Frame, Tables, read_tables
-from nearward.evaluation.threads import side_by_side
+from nearward.evaluation.threads import parallel_map
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.rules.rules import Rules
@@ -121,7 +121,7 @@ class FaithCard:
     fidelity: Fidelity
     adherence: Adherence
     membership: Membership
-    guesses: tuple[Guesses, ...]
+    guesses: tuple[AttackResult, ...]
     utility: Utility
     heterogeneity: Heterogeneity
     copies: Copies
@@ -209,7 +209,7 @@ def faith_card(
     >>> card.passed, card.components["I"].estimate  # doctest: +SKIP
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, however: seed={seed!r}")
+        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
     gates = gates or Gates()
     own = rules if isinstance(rules, Rules) or rules is None else read_rules(rules)
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
@@ -228,7 +228,7 @@ def faith_card(
     }
     if aside is not None:
         pieces["steered"] = partial(membership, aside, seed, control=False)
-    found = side_by_side(pieces)
+    found = parallel_map(pieces)
     like, told, useful, various = found["like"], found["told"], found["useful"], found["various"]
     components = {
         "F": _gated("F", "Fidelity", like.score, gates.fidelity, gates),

@@ -18,9 +18,8 @@ from nearward.evaluation.stats.confidence import Estimate, framed
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.tables.neighbors import sampled
-from nearward.evaluation.threads import one_thread
-
-Floats = NDArray[np.float64]
+from nearward.evaluation.threads import single_threaded
+from nearward.tabular.typing import Floats
 
 WAYS = ((1, 10, 10_000), (2, 10, 435), (3, 5, 300))  # columns at a time, bins a column, most sets of columns
 _LEAST = 0.02  # where columns are nearly independent there is nothing to lose, and a quotient of two noises says nothing
@@ -57,7 +56,7 @@ def independent_columns(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def fidelity(tables: Tables, seed: int) -> Fidelity:
     """Compare marginals of one, two and three columns."""
-    with one_thread():
+    with single_threaded():
         return _compared(tables, seed)
 
 

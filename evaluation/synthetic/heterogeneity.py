@@ -20,17 +20,13 @@ from math import sqrt
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import Blocks, between
 from nearward.evaluation.stats.confidence import Estimate, estimates, framed, wilson
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, cell_numbers, chosen_sets
 from nearward.evaluation.tables.neighbors import Points, nearest, sampled
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 NEIGHBOURS = 5
 _CLUSTERS = 4

@@ -9,7 +9,7 @@ import polars as pl
 
 from nearward.evaluation.html_page import BLUE, GREY, VERMILION, Page, figure, notice, paragraph, table
 from nearward.evaluation.privacy_attacks.membership import EVERYONE, Membership
-from nearward.evaluation.privacy_attacks.residual_risk import Guesses, listed
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, listed
 from nearward.evaluation.stats.confidence import Estimate, estimates
 from nearward.evaluation.synthetic.card import FaithCard
 
@@ -227,7 +227,7 @@ def _residual(card: FaithCard) -> list[str]:
     return parts
 
 
-def weak_attacks(guesses: tuple[Guesses, ...]) -> list[str]:
+def weak_attacks(guesses: tuple[AttackResult, ...]) -> list[str]:
     """Name the attacks that did no better than their baseline."""
     return [one.name for one in guesses if not one.trusted]
 

@@ -18,18 +18,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
 from nearward.evaluation.stats.confidence import Estimate, framed
 from nearward.evaluation.stats.logistic_recalibration import Recalibration, log_odds
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.neighbors import Space, sampled
+from nearward.evaluation.tables.neighbors import TableEmbedding, sampled
 from nearward.tabular.ensemble.extra_trees import grow, shares
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 LEARNERS = ("logistic regression", "gradient boosting", "extra-trees")
 _MOST_ROWS = 20_000
@@ -111,7 +108,7 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
     events = int(outcome.sum())
     if min(events, len(outcome) - events) < _FEWEST_EVENTS:
         return dict.fromkeys(LEARNERS, np.full(test.height, events / len(outcome)))
-    space = Space.fit(train)
+    space = TableEmbedding.fit(train)
     x, asked = space.points(train), space.points(test)
     risks = [np.asarray(model.fit(x, outcome).predict_proba(asked)[:, 1], dtype=np.float64) for model in _models(seed)]
     trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)

@@ -18,13 +18,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.evaluation.stats.confidence import Estimate, wilson
-from nearward.evaluation.tables.neighbors import Space
+from nearward.evaluation.tables.neighbors import TableEmbedding
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
+from nearward.tabular.typing import Ints
 
 Frame = pl.DataFrame | pl.LazyFrame
-Ints = NDArray[np.int64]
 
 NAMES = ("train", "holdout", "synthetic")
 FEWEST_EVENTS = 10
@@ -65,13 +65,13 @@ class Tables:
         return [name for name, dtype in self.train.schema.items() if dtype == pl.Float64]
 
     @cached_property
-    def space(self) -> Space:
+    def space(self) -> TableEmbedding:
         """Where rows lie, fitted once, on train and holdout together.
 
         Members and non-members are scaled alike, so that no distance tells them apart by its scale. An attacker would know the scales
         from the literature.
         """
-        return Space.fit(pl.concat([self.train, self.holdout]))
+        return TableEmbedding.fit(pl.concat([self.train, self.holdout]))
 
     def events(self, frame: pl.DataFrame) -> Ints:
         """Return the outcome of one of the tables as 0 and 1 (n,)."""

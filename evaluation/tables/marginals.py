@@ -15,12 +15,9 @@ from math import comb
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.block_bootstrap import Blocks
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _FEW = 12  # a number with at most so many values has a bin for each
 
@@ -71,14 +68,14 @@ class NumberBins:
 
 
 @dataclass(frozen=True)
-class LevelBins:
+class CategoryBins:
     """Bins of a category column: its commonest levels, all rarer ones together, all never seen, missing."""
 
     common: tuple[str, ...]
     rare: tuple[str, ...]
 
     @classmethod
-    def fit(cls, values: pl.Series, levels: int) -> LevelBins:
+    def fit(cls, values: pl.Series, levels: int) -> CategoryBins:
         """Keep the commonest levels of a String column."""
         counted = values.drop_nulls().alias("level").value_counts(name="rows").sort(["rows", "level"], descending=[True, False])
         order = counted.get_column("level").to_list()
@@ -108,13 +105,13 @@ class Coding:
     [[0, 0], [1, 1], [4, 2]]
     """
 
-    bins: tuple[NumberBins | LevelBins, ...]
+    bins: tuple[NumberBins | CategoryBins, ...]
 
     @classmethod
     def fit(cls, real: pl.DataFrame, bins: int) -> Coding:
         """Cut the columns of a frame of Float64 and String columns."""
         columns = real.iter_columns()
-        return cls(tuple(NumberBins.fit(c, bins) if c.dtype == pl.Float64 else LevelBins.fit(c, bins) for c in columns))
+        return cls(tuple(NumberBins.fit(c, bins) if c.dtype == pl.Float64 else CategoryBins.fit(c, bins) for c in columns))
 
     @property
     def sizes(self) -> list[int]:

@@ -12,15 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 Points = NDArray[np.float32]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Space:
+class TableEmbedding:
     """Where a row lies.
 
     Parameters
@@ -28,13 +27,13 @@ class Space:
     encoding : Encoding
     """
 
-    encoding: Encoding
+    encoding: TableEncoder
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame) -> Space:
+    def fit(cls, frame: pl.DataFrame) -> TableEmbedding:
         """Fit on a frame of Float64 and String columns."""
         kept = [Column(name, kind="number" if dtype == pl.Float64 else "category") for name, dtype in frame.schema.items()]
-        return cls(Encoding.fit(Schema(tuple(kept)), frame))
+        return cls(TableEncoder.fit(Schema(tuple(kept)), frame))
 
     def points(self, frame: pl.DataFrame) -> Points:
         """Place the rows of a frame (n, p)."""

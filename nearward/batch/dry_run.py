@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.job import Task, budget_of, options_of
-from nearward.batch.job_store import Ledger, open_ledger
+from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import Local
 from nearward.batch.sharding import Shard, cut
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 
 _WARM, _PROBE = 64, 2_048  # rows: the first wake the libraries, the second are timed
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What a job would come to.
 
     Parameters
@@ -31,7 +31,7 @@ class Rehearsal:
     unreadable: list[tuple[str, str]]
 
 
-def rehearse(task: Task) -> Rehearsal:
+def dry_run(task: Task) -> DryRun:
     """Plan a job in a folder of its own, score a few rows there, and tell what the whole would take.
 
     Raises
@@ -40,10 +40,10 @@ def rehearse(task: Task) -> Rehearsal:
         As the job itself would.
     """
     options, sources = options_of(task)
-    held = Ledger(task.out) if (task.out / "ledger" / "job.json").is_file() and not task.restart else None
+    held = JobStore(task.out) if (task.out / "ledger" / "job.json").is_file() and not task.restart else None
     budget = budget_of(task, options, held.shard_rows if held else None)
     with tempfile.TemporaryDirectory(prefix="nearward-") as place:
-        ledger = open_ledger(Path(place), options, budget.shard_rows)
+        ledger = open_job_store(Path(place), options, budget.shard_rows)
         ledger.enter(sources)
         tables = ledger.tables()
         readable = [(file, table["rows"]) for file, table in enumerate(tables) if "error" not in table and table["rows"]]
@@ -65,10 +65,10 @@ def rehearse(task: Task) -> Rehearsal:
         told.append(
             ("time", _words((rows - done) / (rate * budget.workers)) + f" at {rate:.0f} rows/s a worker, if each has a core to itself")
         )
-    return Rehearsal(told, [(table["name"], table["error"]) for table in tables if "error" in table])
+    return DryRun(told, [(table["name"], table["error"]) for table in tables if "error" in table])
 
 
-def _probe(task: Task, ledger: Ledger, threads: int, file: int, rows: int) -> tuple[float, float]:
+def _probe(task: Task, ledger: JobStore, threads: int, file: int, rows: int) -> tuple[float, float]:
     """Return rows/s of one worker, and the bytes it held at most."""
     warm, timed = Shard(file, 0, 0, min(_WARM, rows)), cut(file, min(_PROBE, rows), _PROBE)[0]
     engine = Local(task.model, ledger.out, 1, threads)
@@ -90,7 +90,7 @@ def _tried(engine: Local, shard: Shard) -> dict[str, Any]:
     if told is None:
         raise InputError("a worker died while a few rows were tried: too little memory?")
     if told.get("kind") == "model":
-        raise ArtefactError(told["error"])
+        raise ArtifactError(told["error"])
     if "kind" in told:
         raise InputError(f"a few rows were tried, and cannot be scored: {told['error']}")
     return told

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.job_store import Ledger, Options, open_ledger
+from nearward.batch.job_store import JobStore, Options, open_job_store
 from nearward.batch.local_engine import Engine, Local, Outcome
 from nearward.batch.meds import MOMENT, SUBJECT
 from nearward.batch.memory import Budget, plan_memory, resident
 from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, header
 from nearward.batch.summary import write_summary
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.persistence.artifact import model_hash, read_manifest
 
 _TRIES = 2  # of a shard whose worker dies
@@ -116,13 +116,13 @@ def options_of(task: Task) -> tuple[Options, list[Source]]:
         Arguments that do not go together, or nothing to score.
     """
     if task.schema not in ("plain", "meds"):
-        raise InputError(f"--schema must be plain or meds, however: {task.schema}")
+        raise InputError(f"--schema must be plain or meds, got {task.schema}")
     if task.engine not in ("local", "ray"):
-        raise InputError(f"--engine must be local or ray, however: {task.engine}")
+        raise InputError(f"--engine must be local or ray, got {task.engine}")
     if task.labels and task.schema != "meds":
         raise InputError("--labels are MEDS labels: add --schema meds")
     if task.threshold is not None and not 0 <= task.threshold <= 1:
-        raise InputError(f"--threshold is a risk from 0 to 1, however: {task.threshold}")
+        raise InputError(f"--threshold is a risk from 0 to 1, got {task.threshold}")
     digest, manifest = model_hash(task.model), read_manifest(task.model)
     _refuse_own_output(task)
     tables = find_tables(task.tables)
@@ -163,7 +163,7 @@ def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
     """
     began = time.monotonic()
     options, sources = options_of(task)
-    ledger = open_ledger(task.out, options, budget_of(task, options).shard_rows, task.restart)
+    ledger = open_job_store(task.out, options, budget_of(task, options).shard_rows, task.restart)
     budget = budget_of(task, options, ledger.shard_rows)
     ledger.tidy()
     ledger.enter(sources)
@@ -191,7 +191,7 @@ def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
     return report
 
 
-def _work(task: Task, ledger: Ledger, pending: list[Shard], budget: Budget, report: Report, tick: Tick) -> dict[Shard, str]:
+def _work(task: Task, ledger: JobStore, pending: list[Shard], budget: Budget, report: Report, tick: Tick) -> dict[Shard, str]:
     """Work through shards; return why some failed."""
     engine: Engine
     if task.engine == "ray":
@@ -223,7 +223,7 @@ class Crew:
     tick : callable
     """
 
-    def __init__(self, ledger: Ledger, engine: Engine, report: Report, tick: Tick) -> None:
+    def __init__(self, ledger: JobStore, engine: Engine, report: Report, tick: Tick) -> None:
         self._ledger, self._engine, self._report, self._tick = ledger, engine, report, tick
         self._deaths: Counter[Shard] = Counter()
         self.failed: dict[Shard, str] = {}
@@ -267,7 +267,7 @@ class Crew:
             self.held[told["pid"]] = told["resident"]
         kind = told.get("kind")
         if kind == "model":
-            raise ArtefactError(told["error"])
+            raise ArtifactError(told["error"])
         if kind == "setup":
             raise InputError(told["error"])
         if kind == "disk":

@@ -23,7 +23,7 @@ from typing import Any
 
 from nearward.batch.atomic_files import commit, commit_first, sweep
 from nearward.batch.sharding import Shard, Source, cut, fingerprint, header
-from nearward.tabular.errors import ArtefactError, InputError, MissingColumns
+from nearward.tabular.errors import ArtifactError, InputError, MissingColumns
 
 FORMAT = 1
 
@@ -58,7 +58,7 @@ class Options:
     features: tuple[tuple[str, int, int], ...] = ()
 
 
-class Ledger:
+class JobStore:
     """A job's folder, opened.
 
     Parameters
@@ -71,7 +71,7 @@ class Ledger:
         self.out, self.folder = out, out / "ledger"
         held = _read(self.folder / "job.json")
         if held is None or held.get("nearward_scores") != FORMAT:
-            raise ArtefactError(f"{self.folder} is not the ledger of a scoring job of this version: choose another folder, or --restart")
+            raise ArtifactError(f"{self.folder} is not the ledger of a scoring job of this version: choose another folder, or --restart")
         self.job, self.shard_rows = str(held["job"]), int(held["shard_rows"])
         told = held["options"]
         features = tuple((str(path), int(size), int(changed)) for path, size, changed in told["features"])
@@ -216,7 +216,7 @@ class Ledger:
         return self.folder / f"{shard.name}.claim"
 
 
-def open_ledger(out: Path, options: Options, shard_rows: int, restart: bool = False) -> Ledger:
+def open_job_store(out: Path, options: Options, shard_rows: int, restart: bool = False) -> JobStore:
     """Open a job's ledger, made where there is none.
 
     Parameters
@@ -247,7 +247,7 @@ def open_ledger(out: Path, options: Options, shard_rows: int, restart: bool = Fa
         commit(path, fresh)
     else:
         commit_first(path, fresh)
-    ledger = Ledger(out)
+    ledger = JobStore(out)
     for what, held, asked in _differences(ledger.options, options):
         raise InputError(
             f"{out} was begun with another {what} ({held}, now {asked}): choose another folder, or --restart to score all anew"

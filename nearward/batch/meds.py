@@ -103,14 +103,14 @@ def _moment(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if not isinstance(column.dtype, pl.Date | pl.Datetime):
-        raise InputError(f"column {column.name!r} must hold times, however: {column.dtype.base_type()}")
+        raise InputError(f"column {column.name!r} must hold times, got {column.dtype.base_type()}")
     return column.cast(pl.Datetime("us"))
 
 
 def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     fits = column.dtype in (dtype, pl.Null) or (dtype == pl.Int64 and column.dtype.is_integer())
     if not fits:
-        raise InputError(f"column {column.name!r} must be {dtype}, as MEDS has it, however: {column.dtype.base_type()}")
+        raise InputError(f"column {column.name!r} must be {dtype}, as MEDS has it, got {column.dtype.base_type()}")
     return column.cast(dtype)
 
 

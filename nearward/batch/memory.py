@@ -81,9 +81,9 @@ def plan_memory(model: str | Path, columns: int, workers: int | None, limit: flo
         Not even one worker fits, or a number that makes no sense.
     """
     if workers is not None and workers < 1:
-        raise InputError(f"--workers must be at least 1, however: {workers}")
+        raise InputError(f"--workers must be at least 1, got {workers}")
     if shard_rows is not None and shard_rows < 1:
-        raise InputError(f"--shard-rows must be at least 1, however: {shard_rows}")
+        raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
     wanted = workers or cores()
     standing = _LIBRARIES + _BATCH + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
     row = _CELL * max(columns, 1)

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from nearward.batch.job_store import Ledger, Options
+from nearward.batch.job_store import JobStore, Options
 from nearward.batch.meds import KNOWN, features_as_of, key_columns, predictions
 from nearward.batch.sharding import Shard, fingerprint, header, read_range
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 
 STRANGE = 0.99  # novelty from which on a row lies outside the training population
 
@@ -75,7 +75,7 @@ class LoadedModel:
                 "(--out shares.parquet), one table at a time"
             )
         if model_hash(folder) != self.model:
-            raise ArtefactError(f"{folder} was replaced while it was being read: run again")
+            raise ArtifactError(f"{folder} was replaced while it was being read: run again")
 
     def score(self, frame: pl.DataFrame) -> Scored:
         """Score q rows of raw columns."""
@@ -90,7 +90,7 @@ class LoadedModel:
         return Scored(pl.DataFrame(score_columns(fitted._score(rows), fitted.classes_)), odd, bins)
 
 
-def score_shard(ledger: Ledger, shard: Shard, scorer: Scorer) -> int:
+def score_shard(ledger: JobStore, shard: Shard, scorer: Scorer) -> int:
     """Score a shard and commit it; return its rows. A shard that is done already is left as it is.
 
     Raises
@@ -105,7 +105,7 @@ def score_shard(ledger: Ledger, shard: Shard, scorer: Scorer) -> int:
     if ledger.done(shard):
         return shard.rows
     if scorer.model != ledger.options.model:
-        raise ArtefactError("the model was replaced while the job ran: put the old one back, or --restart")
+        raise ArtifactError("the model was replaced while the job ran: put the old one back, or --restart")
     table = ledger.tables()[shard.file]
     try:
         frame, counted = _scores(ledger, table, shard, scorer)
@@ -119,7 +119,7 @@ def score_shard(ledger: Ledger, shard: Shard, scorer: Scorer) -> int:
     return shard.rows
 
 
-def _scores(ledger: Ledger, table: dict[str, Any], shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _scores(ledger: JobStore, table: dict[str, Any], shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return a shard's output and what was counted on the way."""
     path, options = Path(table["path"]), ledger.options
     if list(fingerprint(path)) != [table["size"], table["changed"]]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from nearward.batch.atomic_files import commit
-from nearward.batch.job_store import Ledger
+from nearward.batch.job_store import JobStore
 from nearward.batch.scoring import STRANGE
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import read_manifest
@@ -26,7 +26,7 @@ _MOST_IDS = 5_000_000  # rows whose ids are compared: 8 bytes each
 
 
 def write_summary(
-    ledger: Ledger, sidecars: Sequence[Mapping[str, Any]], model: Path, failed: Sequence[tuple[str, str]], keep: bool = True
+    ledger: JobStore, sidecars: Sequence[Mapping[str, Any]], model: Path, failed: Sequence[tuple[str, str]], keep: bool = True
 ) -> dict[str, Any]:
     """Sum up the shards that are done, and put it beside the scores.
 
@@ -198,7 +198,7 @@ def _drift(model: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     return {"columns": sorted(columns, key=lambda one: (-one["psi"], one["column"]))}
 
 
-def _repeated_ids(ledger: Ledger, sidecars: Sequence[Mapping[str, Any]]) -> int | None:
+def _repeated_ids(ledger: JobStore, sidecars: Sequence[Mapping[str, Any]]) -> int | None:
     """Count rows whose id another row has already; None where there are no ids, or too many rows to compare."""
     if ledger.options.id is None or sum(one["rows"] for one in sidecars) > _MOST_IDS:
         return None

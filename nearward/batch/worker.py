@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.job_store import Ledger
+from nearward.batch.job_store import JobStore
 from nearward.batch.memory import resident
 from nearward.batch.scoring import LoadedModel, score_shard
 from nearward.batch.sharding import Shard
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 
 
 class Station:
@@ -32,7 +32,7 @@ class Station:
 
     def __init__(self, model: str | Path, out: str | Path) -> None:
         self._model, self._out = model, Path(out)
-        self._at_hand: tuple[LoadedModel, Ledger] | None = None
+        self._at_hand: tuple[LoadedModel, JobStore] | None = None
 
     def answer(self, shard: Shard) -> dict[str, Any]:
         """Score a shard and say what became of it; where it went wrong, ``error`` and its ``kind``: input, setup, model or disk."""
@@ -40,12 +40,12 @@ class Station:
         kind = "setup"
         try:
             if self._at_hand is None:
-                self._at_hand = LoadedModel(self._model), Ledger(self._out)
+                self._at_hand = LoadedModel(self._model), JobStore(self._out)
             kind = "input"
             score_shard(self._at_hand[1], shard, self._at_hand[0])
         except InputError as error:
             told |= {"error": str(error), "kind": kind}
-        except ArtefactError as error:
+        except ArtifactError as error:
             told |= {"error": str(error), "kind": "model"}
         except OSError as error:
             told |= {"error": error.strerror or type(error).__name__, "kind": "disk"}

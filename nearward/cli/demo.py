@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nearward.cli.evaluate import show_card
-from nearward.cli.progress import progress
+from nearward.cli.progress import show_progress
 from nearward.datasets import Cohort, read_cohort
 from nearward.evaluation.risk.comparison import compare_risks
 from nearward.evaluation.risk.inputs import FEWEST
@@ -27,9 +27,9 @@ from nearward.risk_model.classifier import RiskClassifier, load
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _MALIGNANT_SHARE = 0.2
@@ -49,8 +49,8 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     group = None if cohort.group is None else cohort.group[train]
     typer.echo(f"{cohort.title}: {len(train)} rows to learn from ({y.sum()} events), {len(test)} held out ({y_test.sum()} events)")
 
-    with progress("fit", 15) as tick:
-        model = RiskClassifier(seed=seed, progress=tick).fit(cohort.features[train], y, groups=group)
+    with show_progress("fit", 15) as progress:
+        model = RiskClassifier(seed=seed, progress=progress).fit(cohort.features[train], y, groups=group)
     scored = model.predict_frame(cohort.features[test])
     risks = {"nearward": scored.get_column("risk").to_numpy(), **_others(cohort.features, train, test, y)}
     judged = pl.DataFrame({"event": y_test, **risks})
@@ -98,9 +98,9 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
     if group is not None:
         frame = frame.with_columns(pl.Series(group, cohort.group))
     train, test = train[:_SYNTHESIZED], test[:_SYNTHESIZED]
-    with progress("synthesize", 15) as tick:
-        model = Synthesizer(seed=seed, progress=tick).fit(frame[train], outcome=name, groups=group, holdout=frame[test])
-        table, verdict = sample_and_audit(model, len(train), seed=seed, progress=tick)
+    with show_progress("synthesize", 15) as progress:
+        model = Synthesizer(seed=seed, progress=progress).fit(frame[train], outcome=name, groups=group, holdout=frame[test])
+        table, verdict = sample_and_audit(model, len(train), seed=seed, progress=progress)
     if verdict is None:
         raise AssertionError("a synthesizer keeps the rows that it is judged by")
     share = cohort.outcome[train].mean()
@@ -142,7 +142,7 @@ def _others(features: pl.DataFrame, train: Rows, test: Rows, outcome: Rows) -> d
     """Fit logistic regression and gradient boosting on the same rows, in the same encoding."""
     schema = Schema.infer(features[train])
     seen, asked = schema.conform(features[train]), schema.conform(features[test])
-    encoding = Encoding.fit(schema, seen)
+    encoding = TableEncoder.fit(schema, seen)
     x, x_test = (encoding.dense(encoding.numbers(frame)) for frame in (seen, asked))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, outcome)
     boosting = HistGradientBoostingClassifier(random_state=0).fit(x, outcome)

@@ -82,7 +82,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
 ) -> None:
     """Fit a risk model on a cohort and keep it in a folder."""
-    from nearward.cli.progress import progress
+    from nearward.cli.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
@@ -104,9 +104,9 @@ def fit(
     show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
-    with progress("fit", 5 + 2 * folds) as tick:
+    with show_progress("fit", 5 + 2 * folds) as progress:
         asked = None if backbone == "none" else backbone
-        model = RiskClassifier(seed=seed, positive=event, schema=known, backbone=asked, prevalence=prevalence, progress=tick)
+        model = RiskClassifier(seed=seed, positive=event, schema=known, backbone=asked, prevalence=prevalence, progress=progress)
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
     model.save(out)
     told = model.summary_["out_of_fold"]
@@ -189,7 +189,7 @@ def inspect(model: Model) -> None:
 
 def main() -> None:
     """Run the command line; an error that nearward raises on purpose becomes one line and an exit code."""
-    from nearward.tabular.errors import ArtefactError, DataWarning, NearwardError
+    from nearward.tabular.errors import ArtifactError, DataWarning, NearwardError
 
     def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         typer.echo(f"{'note' if issubclass(category, DataWarning) else category.__name__}: {message}", err=True)
@@ -197,7 +197,7 @@ def main() -> None:
     warnings.showwarning = tell
     try:
         app()
-    except ArtefactError as error:
+    except ArtifactError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(3)
     except (NearwardError, OSError) as error:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 @contextmanager
-def progress(what: str, total: int, stream: TextIO | None = None) -> Iterator[Callable[..., None]]:
+def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterator[Callable[..., None]]:
     """Yield a function to call after each piece of work, with a few words and how many pieces were done (1).
 
     Parameters

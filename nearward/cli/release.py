@@ -32,14 +32,14 @@ def export(
 ) -> None:
     """Sample, audit, stamp and write a table. Exit code 3 where the audit is missing or did not pass: nothing is written then."""
     from nearward.cli.evaluate import show_card
-    from nearward.cli.progress import progress
+    from nearward.cli.progress import show_progress
     from nearward.release.export import check_place, describe, export_table, sample_and_audit
 
     check_place(out, accept_risk)
     model = _load(generator)
     rows = _rows(model, train, holdout)
-    with progress("export", 2) as tick:
-        table, verdict = sample_and_audit(model, n, seed=seed, rows=rows, progress=tick)
+    with show_progress("export", 2) as progress:
+        table, verdict = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
     if verdict is not None:
         show_card(verdict.card, out.name)
         if report is not None:

@@ -83,13 +83,13 @@ def watch(
 
 
 def _one_table(model: Path, table: Path, out: Path) -> None:
-    from nearward.cli.progress import progress
+    from nearward.cli.progress import show_progress
     from nearward.risk_model.classifier import load
     from nearward.tabular.data.table_io import read_table, write_table
 
     fitted, frame = load(model), read_table(table)
-    with progress("score", frame.height) as tick:
-        scores = fitted.predict_frame(frame, progress=lambda rows: tick(done=rows))
+    with show_progress("score", frame.height) as progress:
+        scores = fitted.predict_frame(frame, progress=lambda rows: progress(done=rows))
     write_table(scores, out)
     strange = int((scores.get_column("novelty") > 0.99).sum())
     typer.echo(
@@ -101,9 +101,8 @@ def _one_table(model: Path, table: Path, out: Path) -> None:
 def _job(task: Task) -> None:
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
-    from nearward.cli.progress import progress
 
-    report = run_job(task, lambda rows: progress("score", rows))
+    report = run_job(task, lambda rows: show_progress("score", rows))
     show(summary_table(report.summary), f"{task.out}: {report.done} of {report.shards} shards done")
     drifts = drift_table(report.summary)
     if drifts is None:
@@ -135,9 +134,9 @@ def _tell_run(report: Report) -> None:
 def _show_plan(task: Task) -> None:
     import polars as pl
 
-    from nearward.batch.dry_run import rehearse
+    from nearward.batch.dry_run import dry_run
 
-    told = rehearse(task)
+    told = dry_run(task)
     show(pl.DataFrame(told.rows, schema=["what", "expected"], orient="row"), f"{task.out}: nothing was written")
     for name, why in told.unreadable:
         typer.echo(f"cannot be scored: {name}: {why}", err=True)

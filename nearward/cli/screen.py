@@ -36,8 +36,8 @@ def screen(
     from nearward.tabular.novelty.one_class import OneClass
 
     frame = read_table(table)
-    left_out = [name for name in [outcome, group, id, *split_names(drop)] if name]
-    missing = [name for name in left_out if name not in frame.columns]
+    out_of_fold = [name for name in [outcome, group, id, *split_names(drop)] if name]
+    missing = [name for name in out_of_fold if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
     taken = sorted({outcome, id or ""} & {"row", "score", "share", "alert"})
@@ -49,11 +49,11 @@ def screen(
     column = frame.get_column(outcome)
     ranker = OneClass(seed=seed, positive=as_value(positive, column))
     groups = frame.get_column(group) if group else None
-    found = screen_rows(frame.drop(left_out), column, groups, budget=budget, ranker=ranker, seed=seed)
+    found = screen_rows(frame.drop(out_of_fold), column, groups, budget=budget, ranker=ranker, seed=seed)
     if asked is None:
-        ranked = _named(found.left_out, frame, id).with_columns(column.gather(found.left_out["row"]))
+        ranked = _named(found.out_of_fold, frame, id).with_columns(column.gather(found.out_of_fold["row"]))
     else:
-        ranked = _named(found.rank(asked.drop(left_out, strict=False)), asked, id)
+        ranked = _named(found.rank(asked.drop(out_of_fold, strict=False)), asked, id)
     write_table(ranked, out)
     _tell(found)
     typer.echo(f"{ranked.height} rows ranked in {out}, {int(ranked.get_column('alert').sum())} of them to look at")

@@ -40,7 +40,7 @@ def fit(
 ) -> None:
     """Learn a cohort, mine its rules, and keep both in a folder; rules.yaml in it is to be reviewed, and may be edited."""
     from nearward.cli.console import split_names
-    from nearward.cli.progress import progress
+    from nearward.cli.progress import show_progress
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.data.table_io import read_table
@@ -50,15 +50,15 @@ def fit(
 
     refuse_foreign(out, KIND)
     frame = read_table(cohort)
-    left_out = split_names(drop)
-    if missing := [name for name in (outcome, *left_out) if name not in frame.columns]:
+    out_of_fold = split_names(drop)
+    if missing := [name for name in (outcome, *out_of_fold) if name not in frame.columns]:
         raise MissingColumns(missing, frame.columns)
     event = None if positive is None else as_value(positive, frame.get_column(outcome))
     given = None if rules is None else read_rules(rules)
     judges = None if holdout is None else read_table(holdout)
-    with progress("fit", _TICKS if epsilon is None else 1) as tick:
-        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=tick)  # type: ignore[arg-type]
-        model.fit(frame.drop(left_out), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
+    with show_progress("fit", _TICKS if epsilon is None else 1) as progress:
+        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=progress)  # type: ignore[arg-type]
+        model.fit(frame.drop(out_of_fold), outcome=outcome, groups=group, positive=event, rules=given, holdout=judges)
     model.save(out)
     told = model.summary_
     typer.echo(f"rows by role: {told['rows']}")

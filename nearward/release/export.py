@@ -22,7 +22,7 @@ from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import to_yaml
 
 if TYPE_CHECKING:
-    from nearward.synth.differential_privacy.accountant import Ledger
+    from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 
 AUDITED = "empirically audited, not guaranteed: attacks were tried, and what was not tried is not bounded"
 NOT_COVERED = "the audit's figures, the prior and the schema were read off the real rows, and the budget does not cover them"
@@ -52,7 +52,7 @@ def export_table(
     *,
     about: Mapping[str, Any] | None = None,
     rules: Rules | None = None,
-    ledger: Ledger | None = None,
+    ledger: PrivacyAccountant | None = None,
     accept_risk: str | None = None,
 ) -> dict[str, Any]:
     """Write a table with its stamp if its audit lets it pass, or if somebody answers for it.
@@ -65,7 +65,7 @@ def export_table(
     about : mapping, optional
         Of the generator: what it is, its seed, its configuration.
     rules : Rules, optional
-    ledger : Ledger, optional
+    ledger : PrivacyAccountant, optional
         What differential privacy cost; without it the stamp says that nothing is guaranteed.
     accept_risk : str, optional
         Why the table may leave although its audit is missing or did not pass. A stale audit is never let pass: it is another table's.

@@ -13,38 +13,35 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.binary import Retriever, RuleTrial, fit_retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
-from nearward.risk_model.external_backbone import Foreign, fit_foreign, level_columns, raw_rows
-from nearward.risk_model.in_context import Embedded, StoredRows, Way, fit_embedded
+from nearward.risk_model.external_backbone import ExternalBackboneModel, fit_external_backbone, level_columns, raw_rows
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.risk_model.user_experts import PARTS as BROUGHT_PARTS
-from nearward.risk_model.user_experts import Brought, cross_fit
+from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
-from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, correct_prior, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, correct_prior, log_odds, logistic
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.ensemble.base_learners import Columns, FoldMembers, Panel, fit_panel
+from nearward.tabular.ensemble.base_learners import BaseLearners, Columns, FoldLearners, fit_base_learners
 from nearward.tabular.ensemble.closed_form import Kernel, Ridge
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.ensemble.trees import Forest
-from nearward.tabular.persistence.artifact import Arrays, pack, unpack
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn, Numbers
-from nearward.tabular.preprocessing.target_encoder import LevelRates
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.persistence.artifact import pack, unpack
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, Numbers, TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder
+from nearward.tabular.typing import Arrays, Floats, Ints
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
 PLACES = {True: "AWARE encoders", False: "linear metric"}
 PARTS: tuple[type, ...] = (
-    Encoding, NumberColumn, CategoryColumn, Panel, Ridge, Kernel, FoldMembers, LevelRates, Forest, LinearMetric, EncoderConfig, Rule,
-    Stack, Calibration, Band, Novelty, Way, *BROUGHT_PARTS,
+    TableEncoder, NumberColumn, CategoryColumn, BaseLearners, Ridge, Kernel, FoldLearners, TargetEncoder, Forest, LinearMetric, EncoderConfig, Rule,
+    Stack, Calibrator, Band, DistanceQuantiles, EnsembleView, *BROUGHT_PARTS,
 )  # fmt: skip
 
 
@@ -92,7 +89,7 @@ class FittedRisk:
     encoding : Encoding
     panel : Panel
     retriever : Retriever
-    backbone : Embedded, Foreign or None
+    backbone : InContextModel, Foreign or None
         The in-context model; None where the panel alone ranked better, or none was asked for.
     stack : Stack
     calibration : Calibration
@@ -101,21 +98,21 @@ class FittedRisk:
     trained_prevalence : float
     prevalence : float or None
         Where the model is used, if it differs from where it was trained.
-    brought : tuple of Brought
+    user_estimators : tuple of Brought
         The user's own estimators in the panel.
     """
 
-    encoding: Encoding
-    panel: Panel
+    encoding: TableEncoder
+    panel: BaseLearners
     retriever: Retriever
-    backbone: Embedded | Foreign | None
+    backbone: InContextModel | ExternalBackboneModel | None
     stack: Stack
-    calibration: Calibration
+    calibration: Calibrator
     band: Band
-    novelty: Novelty
+    novelty: DistanceQuantiles
     trained_prevalence: float
     prevalence: float | None
-    brought: tuple[Brought, ...] = ()
+    user_estimators: tuple[CrossFittedEstimator, ...] = ()
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
@@ -136,8 +133,8 @@ class FittedRisk:
         return self._consult(self._rows(frame)).voted
 
     def _rows(self, frame: pl.DataFrame) -> Columns:
-        own = self.panel.own[: len(self.panel.own) - len(self.brought)]
-        return columns(self.encoding, frame, own, [one.scores(frame) for one in self.brought])
+        own = self.panel.own[: len(self.panel.own) - len(self.user_estimators)]
+        return columns(self.encoding, frame, own, [one.scores(frame) for one in self.user_estimators])
 
     def _consult(self, rows: Columns) -> _Consulted:
         """Ask panel, neighbours and in-context model about q rows."""
@@ -147,7 +144,7 @@ class FittedRisk:
         members = _members(panel, found.vote, head, self.retriever.has_head)
         if self.backbone is None:
             return _Consulted(members, found, found, distance)
-        if isinstance(self.backbone, Embedded):
+        if isinstance(self.backbone, InContextModel):
             risk, voted = self.backbone.ask(self.panel.values(rows), members, contexts)
         else:
             voted, risk = found, self.backbone.ask(raw_rows(self.encoding, rows.numbers), contexts[0])
@@ -169,12 +166,12 @@ class FittedRisk:
         parts = unpack(packed, tensors, {part.__name__: part for part in PARTS})
         state, backbone = parts["backbone"], None
         if state is not None:
-            backbone = Foreign.from_state(state, given) if "backbone" in state else Embedded.from_state(state)
+            backbone = ExternalBackboneModel.from_state(state, given) if "backbone" in state else InContextModel.from_state(state)
         return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"]), "backbone": backbone})
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitConfig:
     """What fitting may be told; see ``RiskClassifier``.
 
     Parameters
@@ -188,7 +185,7 @@ class Recipe:
     seed : int
     unlabelled : pl.DataFrame or None
         Conformed rows without an outcome, for the encoder's pretext.
-    brought : tuple of estimators
+    user_estimators : tuple of estimators
     """
 
     folds: int
@@ -199,19 +196,19 @@ class Recipe:
     prevalence: float | None
     seed: int
     unlabelled: pl.DataFrame | None = None
-    brought: tuple[Any, ...] = ()
+    user_estimators: tuple[Any, ...] = ()
 
-    def beside(self, schema: Schema, encoding: Encoding) -> tuple[Layout | None, Floats | None]:
+    def beside(self, schema: Schema, encoding: TableEncoder) -> tuple[FeatureLayout | None, Floats | None]:
         """Return what the encoder's options need beside the rows: the layout of the columns, and unlabelled rows (u, p)."""
         if not self.encoder.block_dropout and self.encoder.pretext == "none":
             return None, None
         block_of = {column.name: column.block for column in schema.columns if column.block is not None}
         rows = None if self.unlabelled is None else encoding.dense(encoding.numbers(self.unlabelled))
-        return Layout.of(encoding, block_of), rows
+        return FeatureLayout.of(encoding, block_of), rows
 
 
 def fit_risk(
-    schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, recipe: Recipe, tick: Callable[[str], None]
+    schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, config: FitConfig, progress: Callable[[str], None]
 ) -> tuple[FittedRisk, dict[str, Any]]:
     """Fit on conformed rows; every score that something is fitted on comes from a model that had not seen the row's patient.
 
@@ -221,57 +218,57 @@ def fit_risk(
     frame : conformed, n rows
     outcome : (n,), 0 or 1
     group : (n,), patient numbers from 0
-    recipe : Recipe
-    tick : called with a few words after each piece of work
+    config : Recipe
+    progress : called with a few words after each piece of work
 
     Returns
     -------
     model : FittedRisk
     summary : JSON-able account of the training, its figures out of fold
     """
-    fold = split_patients(outcome, group, recipe.folds, recipe.seed)
-    encoding = Encoding.fit(schema, frame)
-    brought, said = cross_fit(recipe.brought, schema, frame, outcome, group, fold, tick)
+    fold = split_patients(outcome, group, config.folds, config.seed)
+    encoding = TableEncoder.fit(schema, frame)
+    user_estimators, said = cross_fit(config.user_estimators, schema, frame, outcome, group, fold, progress)
     rows = columns(encoding, frame, schema.experts, list(said.T))
-    own = (*schema.experts, *(one.name for one in brought))
-    panel, scores, distance = fit_panel(rows, encoding, outcome, group, fold, own, recipe.seed, tick)
-    layout, unlabelled = recipe.beside(schema, encoding)
+    own = (*schema.experts, *(one.name for one in user_estimators))
+    panel, scores, distance = fit_base_learners(rows, encoding, outcome, group, fold, own, config.seed, progress)
+    layout, unlabelled = config.beside(schema, encoding)
     retriever, context, head, trials = fit_retriever(
-        rows.dense, outcome, group, fold, recipe.encoder, recipe.seed, tick, layout=layout, unlabelled=unlabelled
+        rows.dense, outcome, group, fold, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
     )
     trained = retriever.has_head
     members = _members(scores, context.vote, head, trained)
     names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
-    stack, left_out, pull = fit_stack(members, outcome, fold, group)
+    stack, out_of_fold, shrinkage = fit_stack(members, outcome, fold, group)
     backbone, told = None, {"in_use": False, "why": "none was asked for"}
-    if recipe.backbone is not None:
+    if config.backbone is not None:
         asked = StoredRows(panel.values(rows, fold), members, rows.dense, outcome, group, fold)
-        backbone, risk, told = _fit_backbone(recipe, encoding, rows.numbers, asked, retriever, tick)
+        backbone, risk, told = _fit_backbone(config, encoding, rows.numbers, asked, retriever, progress)
         with_it = np.column_stack([members, log_odds(risk)])
-        wider = fit_stack(with_it, outcome, fold, group, (pull,))  # as freely as without it: else the freedom is judged, not the model
-        alone, together = (float(average_precision_score(outcome, z)) for z in (left_out, wider[1]))
+        wider = fit_stack(with_it, outcome, fold, group, (shrinkage,))  # as freely as without it: else the freedom is judged, not the model
+        alone, together = (float(average_precision_score(outcome, z)) for z in (out_of_fold, wider[1]))
         told |= {"auprc": float(average_precision_score(outcome, risk)), "auprc_panel_alone": alone, "auprc_together": together}
         told["in_use"] = together > alone
         if told["in_use"]:
-            members, names, (stack, left_out, pull) = with_it, [*names, "in-context model"], wider
+            members, names, (stack, out_of_fold, shrinkage) = with_it, [*names, "in-context model"], wider
             told["why"] = "out of fold the stack ranks better with it"
         else:
             backbone, told["why"] = None, "out of fold the panel alone ranks as well or better"
-    tick("stack")
+    progress("stack")
     model = FittedRisk(
         encoding,
         panel,
         retriever,
         backbone,
         stack,
-        Calibration.fit(left_out, outcome),
-        Band.fit(left_out, outcome),
-        Novelty.fit(distance),
+        Calibrator.fit(out_of_fold, outcome),
+        Band.fit(out_of_fold, outcome),
+        DistanceQuantiles.fit(distance),
         float(outcome.mean()),
-        recipe.prevalence,
-        brought,
+        config.prevalence,
+        user_estimators,
     )
-    tick("calibration")
+    progress("calibration")
     summary = {
         "rows": len(outcome),
         "events": int(outcome.sum()),
@@ -279,10 +276,10 @@ def fit_risk(
         "folds": int(fold.max()) + 1,
         "retrieval": _retrieval(retriever.learned, trials),
         "backbone": told,
-        "stack_pull": pull,
+        "stack_pull": shrinkage,
         "out_of_fold": {
-            "auprc": float(average_precision_score(outcome, left_out)),
-            "auroc": float(roc_auc_score(outcome, left_out)),
+            "auprc": float(average_precision_score(outcome, out_of_fold)),
+            "auroc": float(roc_auc_score(outcome, out_of_fold)),
             "members": {
                 name: {"auprc": float(average_precision_score(outcome, column)), "weight": float(weight)}
                 for name, column, weight in zip(names, members.T, stack.weight, strict=True)
@@ -303,19 +300,19 @@ def _retrieval(learned: bool, trials: list[RuleTrial]) -> str:
 
 
 def _fit_backbone(
-    recipe: Recipe, encoding: Encoding, numbers: Numbers, rows: StoredRows, retriever: Retriever, tick: Callable[[str], None]
-) -> tuple[Embedded | Foreign, Floats, dict[str, Any]]:
+    config: FitConfig, encoding: TableEncoder, numbers: Numbers, rows: StoredRows, retriever: Retriever, progress: Callable[[str], None]
+) -> tuple[InContextModel | ExternalBackboneModel, Floats, dict[str, Any]]:
     """Make the asked-for backbone ready, and let it judge the stored rows: (n,) risks, and an account of it."""
-    if recipe.backbone == "embedded":
-        return fit_embedded(rows, retriever, recipe.members, recipe.adapter, recipe.seed, tick)
-    assert recipe.backbone is not None
-    found = find_backbone(recipe.backbone, level_columns(encoding))
-    foreign, risk = fit_foreign(found, raw_rows(encoding, numbers), rows.dense, rows.outcome, rows.group, retriever)
-    tick("in-context model")
+    if config.backbone == "embedded":
+        return fit_in_context_model(rows, retriever, config.members, config.adapter, config.seed, progress)
+    assert config.backbone is not None
+    found = find_backbone(config.backbone, level_columns(encoding))
+    foreign, risk = fit_external_backbone(found, raw_rows(encoding, numbers), rows.dense, rows.outcome, rows.group, retriever)
+    progress("in-context model")
     return foreign, risk, {"name": found.name}
 
 
-def share_by_source(encoding: Encoding, weight: Floats) -> dict[str, float]:
+def share_by_source(encoding: TableEncoder, weight: Floats) -> dict[str, float]:
     """Sum the weights of encoded columns (p,), their mean 1, by source column: shares that sum to 1, the largest first."""
     total: dict[str, float] = {}
     for (_, source), value in zip(encoding.outputs, weight, strict=True):
@@ -323,7 +320,7 @@ def share_by_source(encoding: Encoding, weight: Floats) -> dict[str, float]:
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
-def columns(encoding: Encoding, frame: pl.DataFrame, own: tuple[str, ...], said: Sequence[Floats] = ()) -> Columns:
+def columns(encoding: TableEncoder, frame: pl.DataFrame, own: tuple[str, ...], said: Sequence[Floats] = ()) -> Columns:
     """Read a conformed frame in the three ways that panel and retriever need.
 
     Parameters

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.retrieval.encoders.aware import EncoderConfig
-from nearward.risk_model.binary import Recipe, Scores, fit_risk
+from nearward.risk_model.binary import FitConfig, Scores, fit_risk
 from nearward.risk_model.explanation import similar_rows
 from nearward.risk_model.multiclass import ClassScores, class_columns, fit_classes, name_outcomes
 from nearward.risk_model.persistence import restored, save
@@ -41,7 +41,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import DataWarning, InputError
 
 _BATCH = 8192
-_OUTCOME = "(outcome)"  # names of the artefact's own columns beside the records' features
+_OUTCOME = "(outcome)"  # names of the artifact's own columns beside the records' features
 _ID = "(id)"
 SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
 _OUTPUTS = (*SCORES, "class", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
@@ -154,7 +154,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
         classes, outcome = read_outcome(y, frame.height, self.positive, most=MOST_CLASSES)
-        columns, brought = split_experts(self.experts)
+        columns, user_estimators = split_experts(self.experts)
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
         group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
@@ -180,12 +180,12 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.array(names_in(X), dtype=object)
         asked = (self.backbone, self.members, self.adapter)
         prevalence = None if self.prevalence is None else float(self.prevalence)
-        recipe = Recipe(self.folds, encoder, *asked, prevalence, self.seed, more, brought)
-        tick = self.progress or (lambda words: None)
+        config = FitConfig(self.folds, encoder, *asked, prevalence, self.seed, more, user_estimators)
+        progress = self.progress or (lambda words: None)
         self.classes_ = classes
         self.schema_ = schema
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
-        self._model, self.summary_ = fit_model(schema, rows, outcome, group, recipe, tick)
+        self._model, self.summary_ = fit_model(schema, rows, outcome, group, config, progress)
         ids = schema.named("id")
         known_as = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         self._records = rows.with_columns(known_as.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
@@ -241,7 +241,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             apart most, as ``name: this row → that patient``.
         """
         if k is not None and k < 1:
-            raise InputError(f"k must be at least 1, however: k={k}")
+            raise InputError(f"k must be at least 1, got k={k}")
         frame = self._frame(X)
         rows = self._conform(frame)
         return name_outcomes(similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k), self.classes_)
@@ -281,7 +281,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             Not a model; corrupt; saved by a later version; fitted with other weights than the backbone has now.
         InputError
             The backbone is not there: an object of your own that was not given, or weights that are not on this machine.

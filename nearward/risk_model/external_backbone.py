@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.backbones.context_batching import ask
 from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
 from nearward.tabular.calibration.calibrator import log_odds, logistic
-from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 RULE = Rule(128, True, 1.0)
 _CERTAIN = 1e-4  # a network's 0 or 1 is no certainty
 
 
-class Foreign:
+class ExternalBackboneModel:
     """Stored rows as a backbone reads them.
 
     Parameters
@@ -57,16 +54,18 @@ class Foreign:
         return logistic(log_odds(risk, _CERTAIN) - _floor_log_odds(context))
 
     def state(self) -> dict[str, Any]:
-        """Return what it is made of, for the artefact; the backbone's weights stay where they are."""
+        """Return what it is made of, for the artifact; the backbone's weights stay where they are."""
         return {"backbone": describe(self.backbone), "stored": self.stored, "outcome": self.outcome}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], backbone: Backbone | None = None) -> Foreign:
+    def from_state(cls, state: dict[str, Any], backbone: Backbone | None = None) -> ExternalBackboneModel:
         """Rebuild what ``state`` took apart; see ``restore``."""
         return cls(restore(state["backbone"], backbone), state["stored"], state["outcome"])
 
 
-def fit_foreign(backbone: Backbone, raw: Floats, dense: Floats, outcome: Ints, group: Ints, retriever: Retriever) -> tuple[Foreign, Floats]:
+def fit_external_backbone(
+    backbone: Backbone, raw: Floats, dense: Floats, outcome: Ints, group: Ints, retriever: Retriever
+) -> tuple[ExternalBackboneModel, Floats]:
     """Let a backbone judge each stored row by others, its own patient left out.
 
     Parameters
@@ -80,20 +79,20 @@ def fit_foreign(backbone: Backbone, raw: Floats, dense: Floats, outcome: Ints, g
     Returns
     -------
     foreign : Foreign
-    left_out : (n,), risk
+    out_of_fold : (n,), risk
     """
-    foreign = Foreign(backbone, raw, outcome)
-    (context,) = retriever.left_out(dense, group, foreign.rules)
+    foreign = ExternalBackboneModel(backbone, raw, outcome)
+    (context,) = retriever.out_of_fold(dense, group, foreign.rules)
     return foreign, foreign.ask(raw, context, owner=group, asker=group)
 
 
-def raw_rows(encoding: Encoding, numbers: Numbers) -> Floats:
+def raw_rows(encoding: TableEncoder, numbers: Numbers) -> Floats:
     """Return numeric columns in their own units, then each category's level number, NaN where missing or unseen: (n, d)."""
     scale, centre = np.array([c.scale for c in encoding.number]), np.array([c.centre for c in encoding.number])
     return np.column_stack([np.sinh(numbers.value) * scale + centre, np.where(numbers.code < 0, np.nan, numbers.code)])
 
 
-def level_columns(encoding: Encoding) -> range:
+def level_columns(encoding: TableEncoder) -> range:
     """Return which columns of ``raw_rows`` hold level numbers."""
     return range(len(encoding.number), len(encoding.number) + len(encoding.category))
 
@@ -116,7 +115,7 @@ def restore(told: dict[str, Any], given: Backbone | None) -> Backbone:
         An object that only the user has, and did not give; or one of another name.
     MissingWeights
         The weights of TabPFN or TabICL are not on this machine.
-    ArtefactError
+    ArtifactError
         They are other weights than the model was fitted with.
     """
     name, settings = told["name"], {key: value for key, value in told.items() if key not in ("name", "sha256")}
@@ -125,9 +124,9 @@ def restore(told: dict[str, Any], given: Backbone | None) -> Backbone:
     made = next(kind for kind in Pretrained.__subclasses__() if kind.name == name)(**settings) if given is None else given
     backbone = find_backbone(made, settings.get("categorical", ()))
     if backbone.name != name:
-        raise InputError(f"this model asks the backbone {name!r}, however: {backbone.name!r} was given")
+        raise InputError(f"this model asks the backbone {name!r}, got {backbone.name!r} was given")
     if isinstance(backbone, Pretrained) and _digest(backbone) != told["sha256"]:
-        raise ArtefactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
+        raise ArtifactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
     return backbone
 
 

@@ -20,18 +20,16 @@ from nearward.tabular.in_context.checkpoint import from_halves, halves, load_net
 from nearward.tabular.in_context.inference import Questions, answers, scaled_distances
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.in_context.model import InContextNet
-from nearward.tabular.in_context.row_features import Slots, fit_slots
-from nearward.tabular.parallel import side_by_side
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.typing import Floats, Ints
 
 _NEIGHBOURS = (128, 64, 250)  # context sizes of the first, second, third member, and so on round
 _SHARE = 0.75  # of columns and of experts that a further member reads
 
 
 @dataclass(frozen=True)
-class Way:
+class EnsembleView:
     """How one member asks: its context rule, and the columns and experts that it reads.
 
     Parameters
@@ -45,7 +43,7 @@ class Way:
     experts: Ints
 
 
-class Embedded:
+class InContextModel:
     """Stored rows, read and ready to vote.
 
     Parameters
@@ -57,11 +55,11 @@ class Embedded:
     outcome : (n,), 0 or 1
     """
 
-    def __init__(self, net: InContextNet, ways: tuple[Way, ...], value: Floats, score: Floats, outcome: Ints) -> None:
+    def __init__(self, net: InContextNet, ways: tuple[EnsembleView, ...], value: Floats, score: Floats, outcome: Ints) -> None:
         self.net, self.ways, self.outcome = net, ways, np.asarray(outcome, dtype=np.int64)
         self.value, self.score = value, score
         everybody = np.arange(len(outcome))
-        self._readers = list(side_by_side(lambda j: _Reader.fit(net, ways[j], self.value, self.score, self.outcome, everybody), len(ways)))
+        self._readers = list(parallel_map(lambda j: _Reader.fit(net, ways[j], self.value, self.score, self.outcome, everybody), len(ways)))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -83,13 +81,13 @@ class Embedded:
         voted : Context
             The members' contexts as one, weighed by the network; its vote is the risk, except where a context has one outcome only.
         """
-        asked = side_by_side(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
+        asked = parallel_map(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
         told = [answers(self.net, q) for q in list(asked)]
         voted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, told, strict=True)]
         return np.mean([risk for risk, _ in told], axis=0), voted[0] if len(voted) == 1 else merge(voted)
 
     def state(self) -> dict[str, Any]:
-        """Return what it is made of, for the artefact; tokens are a function of these and are made anew."""
+        """Return what it is made of, for the artifact; tokens are a function of these and are made anew."""
         return {
             "network": asdict(self.net.config),
             "weights": halves(self.net),
@@ -100,7 +98,7 @@ class Embedded:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Embedded:
+    def from_state(cls, state: dict[str, Any]) -> InContextModel:
         """Rebuild what ``state`` took apart."""
         net = from_halves(state["network"], state["weights"])
         return cls(net, tuple(state["ways"]), state["value"], state["score"], state["outcome"])
@@ -110,18 +108,18 @@ class Embedded:
 class _Reader:
     """One member's slots, and the stored rows' tokens under them."""
 
-    way: Way
-    slots: Slots
+    way: EnsembleView
+    slots: RowFeaturizer
     token: torch.Tensor
     known: torch.Tensor
 
     @classmethod
-    def fit(cls, net: InContextNet, way: Way, value: Floats, score: Floats, outcome: Ints, seen: Ints) -> _Reader:
+    def fit(cls, net: InContextNet, way: EnsembleView, value: Floats, score: Floats, outcome: Ints, seen: Ints) -> _Reader:
         """Fit the slots on the rows ``seen``, and read all rows with them."""
         x, told, known = _tensor(value[:, way.columns]), _tensor(score[:, way.experts]), torch.as_tensor(outcome)
         there = torch.ones(1, told.shape[2], dtype=torch.bool)
         with torch.inference_mode():
-            slots = fit_slots(x[:, seen], told[:, seen], there, known[None, seen])
+            slots = fit_row_featurizer(x[:, seen], told[:, seen], there, known[None, seen])
             token = net.tokens(slots.read(x, told), known[None])[0]
         return cls(way, slots, token, known)
 
@@ -163,9 +161,9 @@ class StoredRows:
     fold: Ints
 
 
-def fit_embedded(
-    rows: StoredRows, retriever: Retriever, members: int, adapter: bool, seed: int, tick: Callable[[str], None]
-) -> tuple[Embedded, Floats, dict[str, Any]]:
+def fit_in_context_model(
+    rows: StoredRows, retriever: Retriever, members: int, adapter: bool, seed: int, progress: Callable[[str], None]
+) -> tuple[InContextModel, Floats, dict[str, Any]]:
     """Make the embedded model ready for a cohort, and let it judge each stored row without that row's patient and fold.
 
     Parameters
@@ -175,44 +173,44 @@ def fit_embedded(
     members : int, ways of asking that are averaged
     adapter : bool, whether to try a low-rank adapter
     seed : int
-    tick : called with a few words after each piece of work
+    progress : called with a few words after each piece of work
 
     Returns
     -------
     embedded : Embedded
-    left_out : (n,), risk
+    out_of_fold : (n,), risk
     told : what became of the adapter
     """
     net = load_net()
     ways = _ways(members, rows.value.shape[1], rows.score.shape[1], seed)
-    contexts = retriever.left_out(rows.dense, rows.group, tuple(way.rule for way in ways))
+    contexts = retriever.out_of_fold(rows.dense, rows.group, tuple(way.rule for way in ways))
 
     def ask_fold(f: int) -> list[Questions]:
         return [_left_out_questions(net, way, context, rows, rows.fold == f) for way, context in zip(ways, contexts, strict=True)]
 
-    asked = list(side_by_side(ask_fold, int(rows.fold.max()) + 1))  # by fold, then by member
+    asked = list(parallel_map(ask_fold, int(rows.fold.max()) + 1))  # by fold, then by member
     risk = _left_out_risk([net] * len(asked), asked, rows.fold)
-    tick("in-context model")
+    progress("in-context model")
     told: dict[str, Any] = {"name": "embedded", "members": members}
     if adapter:
         net, risk, told["adapter"] = _try_adapter(net, asked, rows, risk, seed)
-        tick("adapter")
-    return Embedded(net, ways, rows.value, rows.score, rows.outcome), risk, told
+        progress("adapter")
+    return InContextModel(net, ways, rows.value, rows.score, rows.outcome), risk, told
 
 
-def _ways(members: int, columns: int, experts: int, seed: int) -> tuple[Way, ...]:
+def _ways(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:
     """The first member reads everything; a further one three quarters of the columns and experts, in a context of another size."""
     draw = np.random.default_rng(seed)
 
     def some(count: int) -> Ints:
         return np.sort(draw.permutation(count)[: max(min(count, 2), round(_SHARE * count))])
 
-    first = Way(Rule(_NEIGHBOURS[0], True, 1.0), np.arange(columns), np.arange(experts))
-    rest = (Way(Rule(_NEIGHBOURS[j % len(_NEIGHBOURS)], True, 1.0), some(columns), some(experts)) for j in range(1, members))
+    first = EnsembleView(Rule(_NEIGHBOURS[0], True, 1.0), np.arange(columns), np.arange(experts))
+    rest = (EnsembleView(Rule(_NEIGHBOURS[j % len(_NEIGHBOURS)], True, 1.0), some(columns), some(experts)) for j in range(1, members))
     return (first, *rest)
 
 
-def _left_out_questions(net: InContextNet, way: Way, context: Context, rows: StoredRows, inside: NDArray[np.bool_]) -> Questions:
+def _left_out_questions(net: InContextNet, way: EnsembleView, context: Context, rows: StoredRows, inside: NDArray[np.bool_]) -> Questions:
     """Ask about the rows of one fold, read by slots that were fitted on the others; their contexts lie within the fold."""
     reader = _Reader.fit(net, way, rows.value, rows.score, rows.outcome, np.flatnonzero(~inside))
     asked = np.flatnonzero(inside)
@@ -240,13 +238,13 @@ def _try_adapter(
     def fit_without(half: int) -> InContextNet:
         return fit_adapter(net, first[1 - half :: 2], known[1 - half :: 2], seed + half)
 
-    nets = list(side_by_side(fit_without, 2))
+    nets = list(parallel_map(fit_without, 2))
     adapted = _left_out_risk([nets[f % 2] for f in range(len(asked))], asked, rows.fold)
     before, after = (float(average_precision_score(rows.outcome, r)) for r in (risk, adapted))
     told = {"kept": after > before, "auprc_without": before, "auprc_with": after}
     if after <= before:
         return net, risk, {**told, "why": "out of fold it does not rank better"}
-    (whole,) = side_by_side(lambda _: fit_adapter(net, first, known, seed), 1)
+    (whole,) = parallel_map(lambda _: fit_adapter(net, first, known, seed), 1)
     return whole, adapted, {**told, "why": "out of fold it ranks better"}
 
 

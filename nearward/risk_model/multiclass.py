@@ -22,19 +22,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.neighbors.multiclass import ClassRetriever, fit_class_retriever, vote
 from nearward.retrieval.neighbors.voting import Context
-from nearward.risk_model.binary import PARTS, PLACES, Recipe, columns, share_by_source
-from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, log_odds
+from nearward.risk_model.binary import PARTS, PLACES, FitConfig, columns, share_by_source
+from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, log_odds
 from nearward.tabular.calibration.multiclass import Coupling
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_classes
-from nearward.tabular.ensemble.base_learners import Panel, fit_panel
+from nearward.tabular.ensemble.base_learners import BaseLearners, fit_base_learners
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.errors import InputError
-from nearward.tabular.persistence.artifact import Arrays, pack, unpack
-from nearward.tabular.preprocessing.table_encoder import Encoding
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.persistence.artifact import pack, unpack
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Arrays, Floats, Ints
 
 _VOTE_FLOOR = 2e-3
 
@@ -76,14 +74,14 @@ class FittedClasses:
     novelty : Novelty
     """
 
-    encoding: Encoding
-    panels: tuple[Panel, ...]
+    encoding: TableEncoder
+    panels: tuple[BaseLearners, ...]
     retriever: ClassRetriever
     stacks: tuple[Stack, ...]
-    calibrations: tuple[Calibration, ...]
+    calibrations: tuple[Calibrator, ...]
     bands: tuple[Band, ...]
     coupling: Coupling
-    novelty: Novelty
+    novelty: DistanceQuantiles
 
     def score(self, frame: pl.DataFrame) -> ClassScores:
         """Score a conformed frame of q rows."""
@@ -127,7 +125,7 @@ class FittedClasses:
 
 
 def fit_classes(
-    schema: Schema, frame: pl.DataFrame, code: Ints, group: Ints, recipe: Recipe, tick: Callable[[str], None]
+    schema: Schema, frame: pl.DataFrame, code: Ints, group: Ints, config: FitConfig, progress: Callable[[str], None]
 ) -> tuple[FittedClasses, dict[str, Any]]:
     """Fit on conformed rows; every score that something is fitted on comes from a model that had not seen the row's patient.
 
@@ -137,8 +135,8 @@ def fit_classes(
     frame : conformed, n rows
     code : (n,), class numbers from 0
     group : (n,), patient numbers from 0
-    recipe : Recipe
-    tick : called with a few words after each piece of work
+    config : Recipe
+    progress : called with a few words after each piece of work
 
     Returns
     -------
@@ -150,34 +148,36 @@ def fit_classes(
     InputError
         What only an outcome of two values can be asked: another backbone, an adapter, a prevalence, experts that are estimators.
     """
-    _refuse(recipe)
-    classes, fold = int(code.max()) + 1, split_classes(code, group, recipe.folds, recipe.seed)
-    encoding = Encoding.fit(schema, frame)
+    _refuse(config)
+    classes, fold = int(code.max()) + 1, split_classes(code, group, config.folds, config.seed)
+    encoding = TableEncoder.fit(schema, frame)
     rows = columns(encoding, frame, schema.experts)
-    layout, unlabelled = recipe.beside(schema, encoding)
-    retriever, votes, head, told = fit_class_retriever(rows.dense, code, group, fold, recipe.encoder, recipe.seed, tick, layout, unlabelled)
+    layout, unlabelled = config.beside(schema, encoding)
+    retriever, votes, head, told = fit_class_retriever(
+        rows.dense, code, group, fold, config.encoder, config.seed, progress, layout, unlabelled
+    )
     panels, stacks, calibrations, bands, distances, each, accounts = [], [], [], [], [], [], []
     for j in range(classes):
         outcome = (code == j).astype(np.int64)
-        panel, scores, apart = fit_panel(rows, encoding, outcome, group, fold, schema.experts, recipe.seed, lambda words: None)
+        panel, scores, apart = fit_base_learners(rows, encoding, outcome, group, fold, schema.experts, config.seed, lambda words: None)
         members = _members(scores, votes[:, j], head[:, j], retriever.has_head)
         names = [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])]
-        stack, left_out, _ = fit_stack(members, outcome, fold, group)
-        calibration = Calibration.fit(left_out, outcome)
+        stack, out_of_fold, _ = fit_stack(members, outcome, fold, group)
+        calibration = Calibrator.fit(out_of_fold, outcome)
         panels.append(panel)
         distances.append(apart)
         stacks.append(stack)
         calibrations.append(calibration)
-        bands.append(Band.fit(left_out, outcome))
-        each.append(calibration.log_odds(left_out))
+        bands.append(Band.fit(out_of_fold, outcome))
+        each.append(calibration.log_odds(out_of_fold))
         accounts.append(dict(zip(names, _accounts(outcome, members, stack), strict=True)))
-        tick(f"class {j + 1} of {classes}")
+        progress(f"class {j + 1} of {classes}")
     coupling = Coupling.fit(np.column_stack(each), code)
     share = coupling.shares(np.column_stack(each))
     model = FittedClasses(
-        encoding, tuple(panels), retriever, tuple(stacks), tuple(calibrations), tuple(bands), coupling, Novelty.fit(distances[0])
+        encoding, tuple(panels), retriever, tuple(stacks), tuple(calibrations), tuple(bands), coupling, DistanceQuantiles.fit(distances[0])
     )
-    tick("calibration")
+    progress("calibration")
     ranked = [_ranked(code == j, share[:, j]) for j in range(classes)]
     size = np.bincount(code)
     summary = {
@@ -217,12 +217,12 @@ def class_columns(scores: ClassScores, classes: NDArray[Any]) -> list[pl.Series]
     return out + [pl.Series(f"vote: {label}", column) for label, column in zip(classes.tolist(), scores.vote.T, strict=True)]
 
 
-def _refuse(recipe: Recipe) -> None:
-    if recipe.brought:
+def _refuse(config: FitConfig) -> None:
+    if config.user_estimators:
         raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
-    if recipe.prevalence is not None:
+    if config.prevalence is not None:
         raise InputError("prevalence is for an outcome with two values: with more there is one for each, and none was asked for")
-    if recipe.backbone not in (None, "embedded") or recipe.members != 1 or recipe.adapter:
+    if config.backbone not in (None, "embedded") or config.members != 1 or config.adapter:
         raise InputError(
             "backbone, members and adapter are for an outcome with two values: with more classes the panel and the similar patients "
             'answer alone. Leave backbone at "embedded" or None'

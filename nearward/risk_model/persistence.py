@@ -13,15 +13,16 @@ from nearward import __version__
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FittedRisk
-from nearward.risk_model.external_backbone import Foreign, describe
+from nearward.risk_model.external_backbone import ExternalBackboneModel, describe
 from nearward.risk_model.multiclass import FittedClasses
 from nearward.risk_model.user_experts import describe as describe_experts
 from nearward.risk_model.user_experts import restored as restored_experts
 from nearward.risk_model.user_experts import split_experts
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtefactError
-from nearward.tabular.persistence.artifact import Arrays, read_model, write_model
+from nearward.tabular.errors import ArtifactError
+from nearward.tabular.persistence.artifact import read_model, write_model
+from nearward.tabular.typing import Arrays
 
 
 def save(model: Any, folder: str | Path) -> None:
@@ -57,7 +58,7 @@ def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
     """Rebuild the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
     about, tensors, records = read_model(folder)
     if "kind" in about:
-        raise ArtefactError(f"{folder} holds no risk model but a {about['kind']}")
+        raise ArtifactError(f"{folder} holds no risk model but a {about['kind']}")
     schema = Schema.from_json(json.dumps(about["schema"]))
     many = len(about["classes"]) > 2
     fitted: Any = FittedClasses.unpack(about["model"], tensors) if many else FittedRisk.unpack(about["model"], tensors, backbone)
@@ -65,7 +66,7 @@ def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
     if config["encoder"] is not None:
         config["encoder"] = EncoderConfig(**config["encoder"])
     if isinstance(config["backbone"], dict):  # an object: the one that the fitted model asks, if it asks one
-        config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, Foreign) else None
+        config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, ExternalBackboneModel) else None
     experts = [*schema.experts, *restored_experts(about.get("experts", []))]
     model = kind(**config, positive=None if many else about["classes"][1], schema=schema, experts=experts)
     model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]

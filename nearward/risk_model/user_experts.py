@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.data.schema import Schema
@@ -24,16 +23,14 @@ from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
 from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
-from nearward.tabular.preprocessing.frame_encoder import Reading
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
+from nearward.tabular.typing import Floats, Ints
 
 OWN: dict[str, type] = {kind.__name__: kind for kind in (OneClass, Resampled)}
 
 
 @dataclass(frozen=True)
-class Brought:
+class CrossFittedEstimator:
     """A brought estimator, fitted.
 
     Parameters
@@ -50,7 +47,7 @@ class Brought:
         return np.asarray(np.mean([_ask(copy, frame, self.name) for copy in self.folds], axis=0))
 
 
-PARTS: tuple[type, ...] = (Brought, Reading, FittedOneClass, FittedResampled, Copy, Shares, XGBoosted)
+PARTS: tuple[type, ...] = (CrossFittedEstimator, FrameEncoder, FittedOneClass, FittedResampled, Copy, Shares, XGBoosted)
 
 
 def check_experts(experts: Any) -> None:
@@ -62,7 +59,7 @@ def check_experts(experts: Any) -> None:
                 f"the class {expert.__name__}: give an instance, {expert.__name__}()" if isinstance(expert, type) else type(expert).__name__
             )
             raise InputError(
-                f"experts may hold names of columns, and estimators with fit and decision_function or predict_proba, however: {what}"
+                f"experts may hold names of columns, and estimators with fit and decision_function or predict_proba, got {what}"
             )
 
 
@@ -72,8 +69,8 @@ def split_experts(experts: Sequence[Any]) -> tuple[list[str], tuple[Any, ...]]:
 
 
 def cross_fit(
-    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, fold: Ints, tick: Callable[[str], None]
-) -> tuple[tuple[Brought, ...], Floats]:
+    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, fold: Ints, progress: Callable[[str], None]
+) -> tuple[tuple[CrossFittedEstimator, ...], Floats]:
     """Fit each estimator once a fold, on the rows of the other folds.
 
     Parameters
@@ -84,29 +81,29 @@ def cross_fit(
     outcome : (n,), 0 or 1
     group : (n,), patient numbers
     fold : (n,)
-    tick : called with a few words after each piece of work
+    progress : called with a few words after each piece of work
 
     Returns
     -------
-    brought : s of them
-    left_out : (n, s), scores of rows that the copy had not seen
+    user_estimators : s of them
+    out_of_fold : (n, s), scores of rows that the copy had not seen
 
     Raises
     ------
     InputError
         Scores that are no numbers, or not one a row.
     """
-    brought, left_out = [], np.empty((len(outcome), len(estimators)))
+    user_estimators, out_of_fold = [], np.empty((len(outcome), len(estimators)))
     for s, (name, estimator) in enumerate(zip(_names(estimators), estimators, strict=True)):
         copies = []
         for f in range(int(fold.max()) + 1):
             inside = fold == f
             copy = _fit_copy(estimator, schema, frame.filter(~inside), outcome[~inside], group[~inside])
-            left_out[inside, s] = _ask(copy, frame.filter(inside), name)
+            out_of_fold[inside, s] = _ask(copy, frame.filter(inside), name)
             copies.append(copy)
-        brought.append(Brought(name, tuple(copies)))
-        tick(f"expert {name}")
-    return tuple(brought), left_out
+        user_estimators.append(CrossFittedEstimator(name, tuple(copies)))
+        progress(f"expert {name}")
+    return tuple(user_estimators), out_of_fold
 
 
 def describe(estimators: Sequence[Any]) -> list[dict[str, Any]]:

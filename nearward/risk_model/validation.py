@@ -15,12 +15,12 @@ from nearward.tabular.data.feature_blocks import NO_BLOCKS, blocks_of, lacking, 
 from nearward.tabular.data.schema import Schema, unit_slips
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Ints
 
 if TYPE_CHECKING:
     from nearward.retrieval.encoders.aware import EncoderConfig
 
-Ints = NDArray[np.int64]
 
 FEWEST_EVENTS = 10
 FEWEST_IN_CLASS = 5  # one a fold, in five folds; under ten rows a class is warned of
@@ -69,7 +69,7 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
         warnings.warn("A column-vector y was passed when a 1d array was expected: taken as one column", DataConversionWarning, stacklevel=3)
         values = values[:, 0]
     if values.ndim != 1:
-        raise InputError(f"the outcome must be one column, however: y.shape={values.shape} (y should be a 1d array)")
+        raise InputError(f"the outcome must be one column, got y.shape={values.shape} (y should be a 1d array)")
     if len(values) != rows:
         raise InputError(f"the outcome has {len(values)} values and the frame {rows} rows: inconsistent numbers of samples")
     series = to_series("the outcome", y if isinstance(y, pl.Series) else values)
@@ -95,26 +95,26 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
 def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
     """Refuse constructor arguments that would fail later or mean something else; see ``RiskClassifier``."""
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, however: seed={seed!r}")
+        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
     if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
+        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
     if prevalence is not None and not 0 < prevalence < 1:
-        raise InputError(f"prevalence must lie between 0 and 1, however: prevalence={prevalence!r}")
+        raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):
-        raise InputError(f"experts must be a list of column names, however: experts={experts!r}")
+        raise InputError(f"experts must be a list of column names, got experts={experts!r}")
     check_experts(experts)
 
 
 def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
     """Refuse what no in-context model can be, and look for a published one's weights, before anything is fitted."""
     if not isinstance(members, int | np.integer) or not 1 <= members <= _MOST_MEMBERS:
-        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, however: members={members!r}")
+        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, got members={members!r}")
     if not isinstance(adapter, bool | np.bool_):
-        raise InputError(f"adapter must be True or False, however: adapter={adapter!r}")
+        raise InputError(f"adapter must be True or False, got adapter={adapter!r}")
     if isinstance(backbone, str) and backbone == "embedded":
         return
     if members != 1 or adapter:
-        raise InputError(f'members and adapter are for backbone="embedded" alone, however: backbone={backbone!r}')
+        raise InputError(f'members and adapter are for backbone="embedded" alone, got backbone={backbone!r}')
     if backbone is not None:
         find_backbone(backbone)
 
@@ -284,9 +284,9 @@ def settle_encoder(
     from nearward.retrieval.encoders.simplex_head import FEWEST_CLASSES
 
     if encoder.head == "simplex" and classes < FEWEST_CLASSES:
-        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
+        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
     if encoder.loss != "cross-entropy" and classes > 2:
-        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, however: {classes} classes")
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, got {classes} classes")
     if encoder.block_dropout:
         schema = with_blocks(schema, rows)
         if not blocks_of(schema):
@@ -298,7 +298,7 @@ def settle_encoder(
     return schema, schema.conform(to_frame(unlabelled))
 
 
-def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> None:
+def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> None:
     """Warn, one kind of oddity a warning, of what ``oddities`` finds."""
     for kind, counts in oddities(rows, schema, encoding).items():
         if counts:
@@ -306,7 +306,7 @@ def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> 
             warnings.warn(f"{_ODD[kind]} {told}", DataWarning, stacklevel=4)
 
 
-def oddities(rows: pl.DataFrame, schema: Schema, encoding: Encoding) -> dict[str, dict[str, int]]:
+def oddities(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> dict[str, dict[str, int]]:
     """Count what conformed rows hold that no stored row held.
 
     Returns

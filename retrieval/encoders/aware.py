@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,11 +25,8 @@ from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.losses import LOSSES, HeadLoss
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import Layout
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.typing import Floats, Ints
 
 _TEMPERATURE_RATE = 20.0  # the one temperature learns this much faster than the weights, or it stays where it began
 
@@ -90,10 +86,10 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.block_dropout < 1:
-            raise InputError(f"block_dropout must lie in [0, 1), however: block_dropout={self.block_dropout!r}")
+            raise InputError(f"block_dropout must lie in [0, 1), got block_dropout={self.block_dropout!r}")
         for name, allowed in (("pretext", ("none", "masked", "views")), ("loss", LOSSES), ("head", ("plain", "simplex"))):
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {list(allowed)}, however: {name}={getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {list(allowed)}, got {name}={getattr(self, name)!r}")
         if self.loss != LOSSES[0] and self.head != "plain":
             raise InputError(f"loss={self.loss!r} is for the plain head, and head={self.head!r} has a loss of its own: choose one")
 
@@ -197,7 +193,7 @@ def train_encoder(
     group: Ints,
     config: EncoderConfig,
     seed: int,
-    layout: Layout | None = None,
+    layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> AwareEncoder:
     """Train one encoder on these rows, all of them.
@@ -209,7 +205,7 @@ def train_encoder(
     group : (n,), patient numbers
     config : EncoderConfig
     seed : int
-    layout : Layout, optional
+    layout : FeatureLayout, optional
         What block dropout and pretexts need to know of the columns.
     unlabelled : (u, p), optional
         More rows for the pretext.

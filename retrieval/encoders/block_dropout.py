@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nearward.tabular.data.feature_blocks import NO_BLOCKS
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import Layout
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 
 _WHOLE = 0.2  # of the training goes by before the first block is dropped
 _RISEN = 0.7  # of the training: from here on the probability is the full one
@@ -42,7 +42,7 @@ class BlockDropout:
     rate: float
 
     @classmethod
-    def of(cls, layout: Layout | None, rate: float) -> BlockDropout:
+    def of(cls, layout: FeatureLayout | None, rate: float) -> BlockDropout:
         """Read a layout.
 
         Raises
@@ -54,21 +54,21 @@ class BlockDropout:
             raise InputError(NO_BLOCKS)
         return cls(torch.as_tensor(layout.block), torch.as_tensor(layout.absent, dtype=torch.float32), rate)
 
-    def __call__(self, x: Tensor, done: float, dice: torch.Generator) -> Tensor:
+    def __call__(self, x: Tensor, done: float, rng: torch.Generator) -> Tensor:
         """Take blocks from rows.
 
         Parameters
         ----------
         x : (b, p)
         done : float, share of the training that is behind us
-        dice : torch.Generator
+        rng : torch.Generator
 
         Returns
         -------
         (b, p) : x with every cell of a lost block as if it were missing
         """
         blocks = int(self.block.max()) + 1
-        lost = torch.rand((len(x), blocks), generator=dice) < self.rate * risen(done)  # (b, k)
+        lost = torch.rand((len(x), blocks), generator=rng) < self.rate * risen(done)  # (b, k)
         lost = torch.cat([lost, torch.zeros((len(x), 1), dtype=torch.bool)], dim=1)  # block -1: none, and never lost
         return torch.where(lost[:, self.block], self.absent, x)
 

@@ -16,13 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from nearward.tabular.ensemble.closed_form import STRENGTHS, ridge_discriminant
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _WIDTH = 48  # axes at the most; 32 to all 144 of diabetes130 vote alike (docs/log.md)
 _RISK_SHARE = 0.5  # variance along the discriminant, in units of all columns' together

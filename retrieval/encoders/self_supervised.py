@@ -19,15 +19,13 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearward.retrieval.encoders.aware import AwareEncoder, first_weights
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import Layout
-
-Floats = NDArray[np.float64]
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.typing import Floats
 
 STEPS, BATCH = 300, 256
 HIDDEN_SHARE = 0.3  # of the cells of a row
@@ -39,7 +37,7 @@ _CALMEST = -4.0  # log of the least standard deviation that the decoder may clai
 class CellDecoder(nn.Module):
     """From hidden units to what each cell holds: mean and spread of a number, a share for each level of a category."""
 
-    def __init__(self, hidden: int, layout: Layout) -> None:
+    def __init__(self, hidden: int, layout: FeatureLayout) -> None:
         super().__init__()
         self.layout = layout
         self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.value)))  # torch warns of layers without units
@@ -68,7 +66,7 @@ class CellDecoder(nn.Module):
         return out
 
 
-def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int, steps: int = STEPS) -> None:
+def warm_up(encoder: AwareEncoder, x: Floats, layout: FeatureLayout | None, seed: int, steps: int = STEPS) -> None:
     """Train the encoder in place on rows (n, p) by the pretext that its configuration names, for so many steps.
 
     Raises
@@ -78,7 +76,7 @@ def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int, 
     """
     if layout is None:
         raise InputError("a pretext hides cells, and needs the layout that says which encoded columns are one cell")
-    dice, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    rng, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     rows = torch.as_tensor(x, dtype=torch.float32)
     masked = encoder.config.pretext == "masked"
     with first_weights(seed):
@@ -89,9 +87,9 @@ def warm_up(encoder: AwareEncoder, x: Floats, layout: Layout | None, seed: int, 
             group["lr"] = encoder.config.learning_rate * min(1.0, (step + 1) / 30)
         batch = rows[torch.as_tensor(draw.integers(0, len(rows), min(BATCH, len(rows))))]
         if isinstance(helper, CellDecoder):
-            loss = masked_loss(encoder, helper, batch, layout, dice)
+            loss = masked_loss(encoder, helper, batch, layout, rng)
         else:
-            loss = views_loss(encoder, helper, batch, layout, dice)
+            loss = views_loss(encoder, helper, batch, layout, rng)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -102,44 +100,44 @@ def _predictor(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
 
-def masked_loss(encoder: AwareEncoder, decoder: CellDecoder, x: Tensor, layout: Layout, dice: torch.Generator) -> Tensor:
+def masked_loss(encoder: AwareEncoder, decoder: CellDecoder, x: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Hide cells of rows (b, p), and return how unlikely the decoder found them: nats a cell, missing cells not counted."""
-    cells = torch.rand((len(x), len(layout.names)), generator=dice) < HIDDEN_SHARE  # (b, s)
-    lost = decoder.loss(encoder.hidden(hide(x, cells, layout, dice), dice), x)
+    cells = torch.rand((len(x), len(layout.names)), generator=rng) < HIDDEN_SHARE  # (b, s)
+    lost = decoder.loss(encoder.hidden(hide(x, cells, layout, rng), rng), x)
     asked = cells & present(x, layout)
     return (lost * asked).sum() / asked.sum().clamp(min=1)
 
 
-def views_loss(encoder: AwareEncoder, predictor: nn.Module, x: Tensor, layout: Layout, dice: torch.Generator) -> Tensor:
+def views_loss(encoder: AwareEncoder, predictor: nn.Module, x: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Return the mean cross-entropy of two strong views of each row (b, p) choosing the row's own weak view among the batch's."""
     with torch.no_grad():
-        target = encoder(resample(x, WEAK, layout, dice))[0]  # (b, e)
+        target = encoder(resample(x, WEAK, layout, rng))[0]  # (b, e)
     own = torch.arange(len(x))
     losses = []
     for _ in range(2):
-        told = F.normalize(predictor(encoder(resample(x, STRONG, layout, dice), dice)[0]), dim=1)
+        told = F.normalize(predictor(encoder(resample(x, STRONG, layout, rng), rng)[0]), dim=1)
         losses.append(F.cross_entropy(_SHARPNESS * told @ target.T, own))
     return torch.stack(losses).mean()
 
 
-def hide(x: Tensor, cells: Tensor, layout: Layout, dice: torch.Generator) -> Tensor:
+def hide(x: Tensor, cells: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Hide cells (b, s) of rows (b, p), all that the encoding makes of each: by a coin behind noise, or as if missing."""
     source = torch.as_tensor(layout.source)
-    noisy = (torch.rand(cells.shape, generator=dice) < 0.5)[:, source]
-    noise = torch.randn(x.shape, generator=dice, dtype=x.dtype)
+    noisy = (torch.rand(cells.shape, generator=rng) < 0.5)[:, source]
+    noise = torch.randn(x.shape, generator=rng, dtype=x.dtype)
     absent = torch.as_tensor(layout.absent, dtype=x.dtype)
     return torch.where(cells[:, source], torch.where(noisy, noise, absent), x)
 
 
-def resample(x: Tensor, share: float, layout: Layout, dice: torch.Generator) -> Tensor:
+def resample(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Replace a share of the cells of rows (b, p) by the same column's cells of random rows of the batch."""
     source, (b, s) = torch.as_tensor(layout.source), (len(x), len(layout.names))
-    cells = torch.rand((b, s), generator=dice) < share
-    donor = torch.randint(b, (b, s), generator=dice)
+    cells = torch.rand((b, s), generator=rng) < share
+    donor = torch.randint(b, (b, s), generator=rng)
     return torch.where(cells[:, source], x.gather(0, donor[:, source]), x)
 
 
-def present(x: Tensor, layout: Layout) -> Tensor:
+def present(x: Tensor, layout: FeatureLayout) -> Tensor:
     """Say which cells of rows (b, p) have a value, as far as missing flags tell: (b, s)."""
     out = torch.ones((len(x), len(layout.names)), dtype=torch.bool)
     for place in np.flatnonzero(layout.absent):

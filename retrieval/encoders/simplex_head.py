@@ -23,14 +23,14 @@ FEWEST_CLASSES = 4
 _SHARPNESS = 10.0  # log-odds are this times the cosine: a scale only, every class is calibrated afterwards
 
 
-def simplex_frame(classes: int, width: int, dice: torch.Generator) -> Tensor:
+def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
     """Return c unit vectors (c, w) with equal angles: every cosine is -1 / (c - 1).
 
     Parameters
     ----------
     classes : int, c
     width : int, w, at least c
-    dice : torch.Generator, turns the frame
+    rng : torch.Generator, turns the frame
 
     Raises
     ------
@@ -38,8 +38,8 @@ def simplex_frame(classes: int, width: int, dice: torch.Generator) -> Tensor:
         More classes than units.
     """
     if width < classes:
-        raise InputError(f"a simplex of {classes} classes needs at least as many units, however: hidden={width}")
-    turn, _ = torch.linalg.qr(torch.randn((width, classes), generator=dice, dtype=torch.float64))
+        raise InputError(f"a simplex of {classes} classes needs at least as many units, got hidden={width}")
+    turn, _ = torch.linalg.qr(torch.randn((width, classes), generator=rng, dtype=torch.float64))
     centred = torch.eye(classes, dtype=torch.float64) - 1 / classes
     frame: Tensor = (classes / (classes - 1)) ** 0.5 * centred @ turn.T
     return frame.float()
@@ -62,12 +62,12 @@ class SimplexHead(nn.Module):
 
     frame: Tensor
 
-    def __init__(self, hidden: int, classes: int, dice: torch.Generator) -> None:
+    def __init__(self, hidden: int, classes: int, rng: torch.Generator) -> None:
         super().__init__()
         if classes < FEWEST_CLASSES:
-            raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, however: {classes} classes')
+            raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
         self.turn = nn.Linear(hidden, hidden)
-        self.register_buffer("frame", simplex_frame(classes, hidden, dice))
+        self.register_buffer("frame", simplex_frame(classes, hidden, rng))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return log-odds (b, c)."""

@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.retrieval.encoders.aware import AwareEncoder, network_from_state, network_state
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, Rule
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 
 class Places:
@@ -48,7 +45,7 @@ class Places:
         return np.asarray(np.mean([encoder.mean_gate(x) for encoder in self.encoders], axis=0))
 
     def places_state(self) -> dict[str, Any]:
-        """Return the shared fields for the artefact: networks as arrays, shards as vectors."""
+        """Return the shared fields for the artifact: networks as arrays, shards as vectors."""
         return {
             "networks": [network_state(encoder) for encoder in self.encoders],
             "heads": [network_state(encoder) for encoder in self.heads],

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import (
@@ -28,12 +27,10 @@ from nearward.retrieval.encoders.aware import (
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric
 from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import RULES, Context, Rule, join, look, narrow, per_shard, settle_twins, weigh
-from nearward.tabular.parallel import side_by_side
-from nearward.tabular.preprocessing.feature_layout import Layout
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.retrieval.neighbors.voting import RULES, Context, Rule, compute_weights, join, look, per_shard, resolve_ties, truncate
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.typing import Floats, Ints
 
 _FEW_ROWS, _FEW_EVENTS = 300, 30  # below either, no network is tried
 _DRAWS = 200  # resamples that say how sure a better ranking is
@@ -65,7 +62,7 @@ class Retriever(Places):
     reach: Floats
 
     def state(self) -> dict[str, Any]:
-        """Return what a retriever is made of, for the artefact."""
+        """Return what a retriever is made of, for the artifact."""
         return {**self.places_state(), "outcome": self.outcome}
 
     @classmethod
@@ -102,7 +99,7 @@ class Retriever(Places):
             heads.append(embed(self.heads[f], x)[1] if self.heads else logit)
         return [join(part) for part in parts], np.mean(heads, axis=0)
 
-    def left_out(self, x: Floats, group: Ints, rules: tuple[Rule, ...]) -> list[Context]:
+    def out_of_fold(self, x: Floats, group: Ints, rules: tuple[Rule, ...]) -> list[Context]:
         """Find a context for each rule of each stored row: all of it from the row's own shard, its own patient left out.
 
         Parameters
@@ -121,8 +118,8 @@ class Retriever(Places):
     def _look(self, f: int, place: Floats, rules: tuple[Rule, ...], folds: int, group: Ints | None) -> list[Context]:
         """Search one shard once, and weigh what it finds by each rule."""
         found = look(self.shards[f], self.events[f], place, _widest(rules), folds, group)
-        settled = (settle_twins(narrow(found, rule, folds), self.shards[f], self.outcome, group) for rule in rules)
-        return [weigh(s, self.outcome, rule, self.encoders[f].temperature) for s, rule in zip(settled, rules, strict=True)]
+        settled = (resolve_ties(truncate(found, rule, folds), self.shards[f], self.outcome, group) for rule in rules)
+        return [compute_weights(s, self.outcome, rule, self.encoders[f].temperature) for s, rule in zip(settled, rules, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ class _Candidate:
     """Encoders or metrics with their shards, and the rule whose vote of the stored rows ranks best."""
 
     retriever: Retriever
-    left_out: Context
+    out_of_fold: Context
     head: Floats
     trials: list[RuleTrial]
 
@@ -151,9 +148,9 @@ def fit_retriever(
     fold: Ints,
     config: EncoderConfig,
     seed: int,
-    tick: Callable[[str], None],
+    progress: Callable[[str], None],
     rules: tuple[Rule, ...] = RULES,
-    layout: Layout | None = None,
+    layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> tuple[Retriever, Context, Floats, list[RuleTrial]]:
     """Fit linear metrics, train encoders where there is enough to learn from, and keep the encoders where they rank clearly better.
@@ -169,14 +166,14 @@ def fit_retriever(
     fold : (n,), from ``assign_folds``
     config : EncoderConfig
     seed : int
-    tick : called with a few words after each piece of work
+    progress : called with a few words after each piece of work
     rules : candidates
     layout, unlabelled : optional, as ``train_encoder``
 
     Returns
     -------
     retriever : Retriever
-    left_out : Context of the n stored rows, each in its own shard without its own patient
+    out_of_fold : Context of the n stored rows, each in its own shard without its own patient
     head : (n,), log-odds of the encoder that had not seen the row; 0 where none was trained
     trials : how each rule did
     """
@@ -192,19 +189,19 @@ def fit_retriever(
         return train_encoder(x[seen], outcome[seen], group[seen], config, seed + f, layout, unlabelled)
 
     def done(f: int) -> None:
-        tick(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {folds}")
+        progress(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {folds}")
 
     plain = _candidate(metric_of, x, outcome, group, fold, rules, done if few else lambda f: None)
     if few:
-        tick("choice of context")
-        return plain.retriever, plain.left_out, plain.head, plain.trials
+        progress("choice of context")
+        return plain.retriever, plain.out_of_fold, plain.head, plain.trials
     deep = _candidate(encoder_of, x, outcome, group, fold, rules, done)
-    tick("choice of context")
+    progress("choice of context")
     trials = [*plain.trials, *deep.trials]
-    if _ranks_clearly_better(deep.left_out.vote, plain.left_out.vote, outcome, group, seed):
-        return deep.retriever, deep.left_out, deep.head, trials
+    if _ranks_clearly_better(deep.out_of_fold.vote, plain.out_of_fold.vote, outcome, group, seed):
+        return deep.retriever, deep.out_of_fold, deep.head, trials
     heads = tuple(encoder for encoder in deep.retriever.encoders if isinstance(encoder, AwareEncoder))
-    return replace(plain.retriever, heads=heads), plain.left_out, deep.head, trials
+    return replace(plain.retriever, heads=heads), plain.out_of_fold, deep.head, trials
 
 
 def _candidate(
@@ -221,7 +218,7 @@ def _candidate(
     encoders: list[AwareEncoder | LinearMetric] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
-    for f, encoder in enumerate(side_by_side(fit_fold, folds)):
+    for f, encoder in enumerate(parallel_map(fit_fold, folds)):
         encoders.append(encoder)
         done(f)
     for f in range(folds):
@@ -234,8 +231,8 @@ def _candidate(
     trials, best = [], None
     looked = [look(shards[f], events[f], places[f], _widest(rules), folds, group) for f in range(folds)]
     for rule in rules:
-        found = [settle_twins(narrow(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]
-        parts = [weigh(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
+        found = [resolve_ties(truncate(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]
+        parts = [compute_weights(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
         vote = np.empty(len(x))
         for f, part in enumerate(parts):
             vote[fold == f] = part.vote

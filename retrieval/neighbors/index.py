@@ -12,11 +12,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 EXACT_UP_TO = 200_000
 _PROBES = 48
@@ -35,7 +32,7 @@ class Shard:
         Above this many rows the index is IVF-SQ8 (recall about .99), below it is exact.
     """
 
-    def __init__(self, vectors: Singles, rows: Ints, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(self, vectors: Floats32, rows: Ints, exact_up_to: int = EXACT_UP_TO) -> None:
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.rows = np.asarray(rows, dtype=np.int64)
         self.index = _build(self.vectors, exact_up_to)
@@ -88,7 +85,7 @@ class Shard:
         return squared, row
 
 
-def _build(vectors: Singles, exact_up_to: int) -> Any:
+def _build(vectors: Floats32, exact_up_to: int) -> Any:
     import faiss
 
     m, e = vectors.shape

@@ -14,18 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, join, look, narrow, per_shard, weigh
-from nearward.tabular.parallel import side_by_side
-from nearward.tabular.preprocessing.feature_layout import Layout
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, compute_weights, join, look, per_shard, truncate
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.typing import Floats, Ints
 
 CLASS_RULES = tuple(rule for rule in RULES if not rule.floor)
 _FEW_ROWS, _FEW_EACH = 300, 30  # in all and in the second largest class: below either, no network is tried
@@ -69,7 +66,7 @@ class ClassRetriever(Places):
         return join(parts), np.mean(heads, axis=0)
 
     def state(self) -> dict[str, Any]:
-        """Return what it is made of, for the artefact."""
+        """Return what it is made of, for the artifact."""
         return {**self.places_state(), "code": self.code}
 
     @classmethod
@@ -99,8 +96,8 @@ def fit_class_retriever(
     fold: Ints,
     config: EncoderConfig,
     seed: int,
-    tick: Callable[[str], None],
-    layout: Layout | None = None,
+    progress: Callable[[str], None],
+    layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
     """Fit metrics, train encoders where there is enough to learn from, and keep the encoders where they vote clearly better.
@@ -115,13 +112,13 @@ def fit_class_retriever(
     fold : (n,)
     config : EncoderConfig
     seed : int
-    tick : called with a few words after each piece of work
+    progress : called with a few words after each piece of work
     layout, unlabelled : optional, as ``train_encoder``
 
     Returns
     -------
     retriever : ClassRetriever
-    left_out : (n, c), each stored row's vote in its own shard, its own patient left out
+    out_of_fold : (n, c), each stored row's vote in its own shard, its own patient left out
     head : (n, c), log-shares by the encoder that had not seen the row; 0 where none was trained
     told : log-loss of the vote of each way of placing patients
     """
@@ -137,10 +134,10 @@ def fit_class_retriever(
 
     plain, plain_vote, none, plain_loss = _candidate(metric_of, x, code, group, fold)
     if len(x) < _FEW_ROWS or np.sort(size)[-2] < _FEW_EACH:
-        tick("choice of context")
+        progress("choice of context")
         return plain, plain_vote, none, {"linear metric": float(plain_loss.mean())}
-    deep, deep_vote, head, deep_loss = _candidate(encoder_of, x, code, group, fold, lambda f: tick(f"AWARE encoder {f + 1} of {folds}"))
-    tick("choice of context")
+    deep, deep_vote, head, deep_loss = _candidate(encoder_of, x, code, group, fold, lambda f: progress(f"AWARE encoder {f + 1} of {folds}"))
+    progress("choice of context")
     told = {"linear metric": float(plain_loss.mean()), "AWARE encoders": float(deep_loss.mean())}
     gain = np.bincount(group, weights=plain_loss - deep_loss)  # by patient
     if gain.sum() > gain.std() * len(gain) ** 0.5:
@@ -167,7 +164,7 @@ def _candidate(
     """Fit fold by fold, build the shards, choose the rule; returns votes and heads (n, c) and the votes' log-loss (n,), all out of fold."""
     folds, classes = int(fold.max()) + 1, int(code.max()) + 1
     encoders: list[AwareEncoder | LinearMetric] = []
-    for f, encoder in enumerate(side_by_side(fit_fold, folds)):
+    for f, encoder in enumerate(parallel_map(fit_fold, folds)):
         encoders.append(encoder)
         done(f)
     shards, places, head = [], [], np.zeros((len(x), classes))
@@ -201,8 +198,8 @@ def vote_loss(votes: Floats, code: Ints) -> Floats:
 
 def _weighed(shard: Shard, place: Floats, code: Ints, rule: Rule, folds: int, temperature: float, group: Ints | None = None) -> Context:
     """Search one shard and weigh what it finds; with ``group`` (n,) the queries are its own rows, each without its own patient."""
-    found = narrow(look(shard, shard, place, rule, folds, group), rule, folds)
-    context = weigh(found, code.astype(float), rule, temperature)
+    found = truncate(look(shard, shard, place, rule, folds, group), rule, folds)
+    context = compute_weights(found, code.astype(float), rule, temperature)
     return _settle_twins(context, found, shard, code, group)
 
 

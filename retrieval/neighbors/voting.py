@@ -8,13 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.retrieval.neighbors.index import Shard
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 _FLOOR_ROWS, _FLOOR_SHARE = 8, 0.05
 
@@ -154,7 +150,7 @@ def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, gro
     return Found(*nearest(shard, k), *nearest(events, floor), np.full(len(place), np.nan))
 
 
-def settle_twins(found: Found, shard: Shard, outcome: Floats, group: Ints | None = None) -> Found:
+def resolve_ties(found: Found, shard: Shard, outcome: Floats, group: Ints | None = None) -> Found:
     """Where more stored patients than there are places are a query's equals, show some of each outcome and note the share of events of all.
 
     Which of them the search came upon must not matter. With ``group`` (n,) the queries are the shard's own rows.
@@ -174,13 +170,13 @@ def settle_twins(found: Found, shard: Shard, outcome: Floats, group: Ints | None
     return replace(found, row=row, share=share)
 
 
-def narrow(found: Found, rule: Rule, folds: int) -> Found:
+def truncate(found: Found, rule: Rule, folds: int) -> Found:
     """Keep what a search under a narrower rule would have found."""
     k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds)
     return Found(found.row[:, :k], found.squared[:, :k], found.event_row[:, :floor], found.event_squared[:, :floor], found.share)
 
 
-def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Context:
+def compute_weights(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Context:
     """Turn neighbours into a vote.
 
     A neighbour weighs ``exp(-squared / (2 * width * temperature))``, less what the furthest neighbour weighs: so the furthest has
@@ -193,8 +189,8 @@ def weigh(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Cont
     mass, known = _neighbour_mass(found, outcome, wide)
     row, squared, floored = found.row, found.squared, np.zeros(found.row.shape, dtype=bool)
     if rule.floor:
-        brought, companions, extra = _floored_mass(found, mass, known, float(outcome.mean()), wide)
-        mass = np.concatenate([mass + companions, brought], axis=1)
+        user_estimators, companions, extra = _floored_mass(found, mass, known, float(outcome.mean()), wide)
+        mass = np.concatenate([mass + companions, user_estimators], axis=1)
         row = np.concatenate([row, np.where(extra, found.event_row, -1)], axis=1)
         squared = np.concatenate([squared, np.where(extra, found.event_squared, np.inf)], axis=1)
         floored = np.concatenate([floored, extra], axis=1)
@@ -229,10 +225,10 @@ def _floored_mass(found: Found, mass: Floats, known: Floats, prevalence: float, 
     companions_of = free.sum(axis=1, keepdims=True)  # 0: nobody without the event nearby, no need of the floor
     extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
     away = np.where(extra, found.event_squared - found.squared[:, :1], np.inf)
-    brought = np.exp(-away / wide) * (companions_of > 0)
-    companions = brought.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
+    user_estimators = np.exp(-away / wide) * (companions_of > 0)
+    companions = user_estimators.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
     room = mass.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
-    wants = brought.sum(axis=1, keepdims=True) + companions
+    wants = user_estimators.sum(axis=1, keepdims=True) + companions
     least = np.minimum(1.0, np.divide(room, wants, out=np.ones_like(wants), where=wants > 0))
     shares = np.divide(free, companions_of, out=np.zeros_like(free), where=companions_of > 0)
-    return brought * least, shares * companions * least, extra
+    return user_estimators * least, shares * companions * least, extra

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.typing import Bools, Floats, Ints
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Tables = dict[tuple[int, int], Bools]
 
 
@@ -46,7 +43,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class RuleBook:
+class CompiledRules:
     """Rules as the writing of rows needs them.
 
     Parameters
@@ -60,7 +57,7 @@ class RuleBook:
     sums : for each column, the identities it is in
     """
 
-    tokens: Tokens
+    tokens: TableTokenizer
     order: tuple[int, ...]
     alone: tuple[Bools, ...]
     pairs: tuple[tuple[tuple[int, Bools], ...], ...]
@@ -71,7 +68,7 @@ class RuleBook:
     sums: tuple[tuple[Sum, ...], ...]
 
     @classmethod
-    def of(cls, rules: Rules, tokens: Tokens, order: Sequence[int], rows: Sequence[Ints]) -> RuleBook:
+    def of(cls, rules: Rules, tokens: TableTokenizer, order: Sequence[int], rows: Sequence[Ints]) -> CompiledRules:
         """Make the book of some rules.
 
         Parameters
@@ -109,7 +106,7 @@ class RuleBook:
             for a, b, table in _pairs(rule, tokens, written):
                 tables[a, b] = tables.get((a, b), True) & table
                 tables[b, a] = tables[a, b].T
-        numbers = [isinstance(column, NumberTokens) for column in tokens.columns]
+        numbers = [isinstance(column, NumberTokenizer) for column in tokens.columns]
         for side in (below, above):
             _close(side, [not may[0] for may in alone])
         _carry(low, high, below, tokens)
@@ -140,7 +137,7 @@ def after_terms(order: Sequence[int], rules: Rules, place: Mapping[str, int]) ->
     return moved
 
 
-def _pairs(rule: Rule, tokens: Tokens, written: Ints) -> list[tuple[int, int, Bools]]:
+def _pairs(rule: Rule, tokens: TableTokenizer, written: Ints) -> list[tuple[int, int, Bools]]:
     """Return which tokens of two columns go together by a rule about levels or missing values: (a, b, table (size of a, size of b))."""
     at = [tokens.place[name] for name in rule.columns]
     if isinstance(rule, MissingTogether):
@@ -183,10 +180,10 @@ def _join(tables: Tables, alone: Sequence[Bools]) -> None:
                     tables[c, a] = tables[a, c].T
 
 
-def _carry(low: Floats, high: Floats, below: Sequence[Sequence[int]], tokens: Tokens) -> None:
+def _carry(low: Floats, high: Floats, below: Sequence[Sequence[int]], tokens: TableTokenizer) -> None:
     """Carry bounds along orders, in place: a lesser value written first must leave room for the greater one."""
     for j, own in enumerate(tokens.columns):
-        if isinstance(own, NumberTokens) and len(own.points):
+        if isinstance(own, NumberTokenizer) and len(own.points):
             low[j], high[j] = max(low[j], own.low[1]), min(high[j], own.high[-1])
     for _ in tokens.columns:
         for j, lesser in enumerate(below):
@@ -194,17 +191,17 @@ def _carry(low: Floats, high: Floats, below: Sequence[Sequence[int]], tokens: To
                 low[j], high[i] = max(low[j], low[i]), min(high[i], high[j])
 
 
-def _names(tokens: Tokens, column: int) -> list[str | None]:
+def _names(tokens: TableTokenizer, column: int) -> list[str | None]:
     """Return what rules call each token of a column; None for missing, RARE, and cells of several values."""
     own = tokens.columns[column]
-    if isinstance(own, LevelTokens):
+    if isinstance(own, CategoryTokenizer):
         return [None, *own.levels, None]
     single = own.points[:, 0] == own.points[:, -1] if len(own.points) else np.zeros(0, dtype=bool)
     text = as_text(pl.Series(own.points[:, 0] if len(own.points) else [], dtype=pl.Float64), own.name).to_list()
     return [None, *(name if one else None for name, one in zip(text, single, strict=True))]
 
 
-def _named(tokens: Tokens, column: int, names: set[str]) -> Bools:
+def _named(tokens: TableTokenizer, column: int, names: set[str]) -> Bools:
     """Return which tokens (size,) of a column have one of these names; missing has, since it breaks no rule."""
     has = np.array([name in names for name in _names(tokens, column)])
     has[0] = True

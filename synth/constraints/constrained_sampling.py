@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearward.synth.constraints.compiled_rules import RuleBook, Sum
+from nearward.synth.constraints.compiled_rules import CompiledRules, Sum
 from nearward.synth.policy.autoregressive import FREE
-from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.tabular.typing import Bools, Floats, Ints
 
 
-class Keeper:
+class ConstrainedDecoder:
     """Writes a batch of rows by the book (``nearward.synth.policy.autoregressive.Limits``), and holds their numbers.
 
     Parameters
@@ -31,13 +27,13 @@ class Keeper:
     asked : dict of column -> number, conditions on numbers
     """
 
-    def __init__(self, book: RuleBook, seed: int, asked: Mapping[int, float]) -> None:
+    def __init__(self, book: CompiledRules, seed: int, asked: Mapping[int, float]) -> None:
         self._book, self._asked = book, dict(asked)
         self._draw = np.random.default_rng(seed)
         self.values = np.empty((0, len(book.tokens.columns)))
 
     @classmethod
-    def of_written(cls, book: RuleBook, values: Floats) -> Keeper:
+    def of_written(cls, book: CompiledRules, values: Floats) -> ConstrainedDecoder:
         """Return the keeper of rows (n, d) that are written: what may stand in one column, the others being as they are."""
         keeper = cls(book, 0, {})
         keeper.values, keeper._known = values, set(range(values.shape[1]))
@@ -60,7 +56,7 @@ class Keeper:
         for other, table in book.pairs[column]:
             there = tokens[:, other] != FREE
             may[there] &= table[tokens[there, other]]
-        if isinstance(own, NumberTokens) and len(own.points):
+        if isinstance(own, NumberTokenizer) and len(own.points):
             low, high = self._bounds(column)
             if np.isfinite(low).any() or np.isfinite(high).any():
                 may &= ~((own.high[None] < low[:, None]) | (own.low[None] > high[:, None]))  # nan, missing, is never outside
@@ -73,7 +69,7 @@ class Keeper:
         self._begin(len(tokens))
         self._known.add(column)
         own = self._book.tokens.columns[column]
-        if isinstance(own, LevelTokens) or column in self._asked or not len(own.points):
+        if isinstance(own, CategoryTokenizer) or column in self._asked or not len(own.points):
             return tokens
         values = own.values(tokens, self._inside[:, column])
         low, high = self._bounds(column)

@@ -14,19 +14,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import LevelTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.mining import mine
 from nearward.tabular.rules.rules import Evidence, Rule, Rules
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 _MOST_BROKEN = 0.01  # of the second fold's rows
 _FEWEST_RARE = 20  # rows with the rare outcome that a rule speaks of
 _MOST_BROKEN_BY_RARE = 0.05
 
 
-def discover(frame: pl.DataFrame, second: pl.DataFrame, tokens: Tokens, rare: tuple[str, object], patient: Ints | None, seed: int) -> Rules:
+def discover(
+    frame: pl.DataFrame, second: pl.DataFrame, tokens: TableTokenizer, rare: tuple[str, object], patient: Ints | None, seed: int
+) -> Rules:
     """Mine rules.
 
     Parameters
@@ -65,12 +66,12 @@ def _weighed(rule: Rule, frame: pl.DataFrame, event: NDArray[np.bool_]) -> Rule:
     return replace(rule, evidence=replace(evidence, events=rows, enforced=enough))
 
 
-def _published(frame: pl.DataFrame, tokens: Tokens) -> pl.DataFrame:
+def _published(frame: pl.DataFrame, tokens: TableTokenizer) -> pl.DataFrame:
     """Return the columns that rules can speak of, their rare levels as RARE."""
     columns = []
     for own in tokens.columns:
         column = frame.get_column(own.name)
         if column.dtype.is_temporal():
             continue
-        columns.append(own.write(own.encode(column), column.dtype) if isinstance(own, LevelTokens) else column)
+        columns.append(own.write(own.encode(column), column.dtype) if isinstance(own, CategoryTokenizer) else column)
     return pl.DataFrame(columns)

@@ -12,16 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearward.synth.constraints.compiled_rules import RuleBook
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.constraints.compiled_rules import CompiledRules
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.rules import Linear, Rules
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Unbalanced:
 Breach = Forbidden | Unbalanced
 
 
-def breaches(rules: Rules, tokens: Tokens) -> tuple[Breach, ...]:
+def breaches(rules: Rules, tokens: TableTokenizer) -> tuple[Breach, ...]:
     """Tell what each rule forbids; rules about columns that the tokens lack, or that forbid no token, are left out.
 
     Parameters
@@ -87,16 +83,16 @@ def breaches(rules: Rules, tokens: Tokens) -> tuple[Breach, ...]:
     return tuple(found)
 
 
-def _tables(rules: Rules, tokens: Tokens) -> list[Breach]:
+def _tables(rules: Rules, tokens: TableTokenizer) -> list[Breach]:
     """Read one rule's tables off its book."""
     every = [np.ones(size, dtype=np.int64) for size in tokens.sizes]
-    book = RuleBook.of(rules, tokens, range(len(tokens.columns)), every)
+    book = CompiledRules.of(rules, tokens, range(len(tokens.columns)), every)
     at = sorted({tokens.place[name] for rule in rules for name in rule.columns})
     found: list[Breach] = []
     for j in at:
         own = tokens.columns[j]
         alone = ~book.alone[j]
-        if isinstance(own, NumberTokens):
+        if isinstance(own, NumberTokenizer):
             alone = alone | (own.high < book.low[j]) | (own.low > book.high[j])
         if alone.any():
             found.append(Forbidden((j,), alone))
@@ -105,21 +101,21 @@ def _tables(rules: Rules, tokens: Tokens) -> list[Breach]:
     return found
 
 
-def _above(tokens: Tokens, lesser: int, greater: int) -> Bools:
+def _above(tokens: TableTokenizer, lesser: int, greater: int) -> Bools:
     """Return where the least value of one number's cell lies above the greatest of another's (size, size)."""
     ends = tokens.columns[lesser], tokens.columns[greater]
-    if not all(isinstance(one, NumberTokens) for one in ends):
+    if not all(isinstance(one, NumberTokenizer) for one in ends):
         return np.zeros((1, 1), dtype=bool)
     low, high = ends[0].low, ends[1].high  # type: ignore[union-attr]
     return np.asarray(low[:, None] > high[None])
 
 
-def _balance(rule: Linear, tokens: Tokens) -> Breach:
+def _balance(rule: Linear, tokens: TableTokenizer) -> Breach:
     terms: Sequence[tuple[str, float]] = (*rule.terms, (rule.column, -1.0))
     least, greatest = [], []
     for name, weight in terms:
         own = tokens.columns[tokens.place[name]]
-        ends = np.stack([own.low, own.high]) * weight if isinstance(own, NumberTokens) else np.full((2, own.size), np.nan)
+        ends = np.stack([own.low, own.high]) * weight if isinstance(own, NumberTokenizer) else np.full((2, own.size), np.nan)
         least.append(ends.min(axis=0))
         greatest.append(ends.max(axis=0))
     columns = tuple(tokens.place[name] for name, _ in terms)

@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class PrivacyAccountant:
     """A budget and what was charged to it.
 
     Parameters
@@ -87,7 +87,7 @@ class Ledger:
         """Rho that is not charged yet."""
         return self.budget - sum(entry.rho for entry in self.entries)
 
-    def charge(self, what: str, rho: float, delta: float = 0.0, noise: str = "") -> Ledger:
+    def charge(self, what: str, rho: float, delta: float = 0.0, noise: str = "") -> PrivacyAccountant:
         """Return the ledger with one entry more.
 
         Raises
@@ -121,7 +121,7 @@ class Ledger:
         }
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Ledger:
+    def from_json(cls, body: Mapping[str, Any]) -> PrivacyAccountant:
         """Read what ``to_json`` wrote."""
         entries = tuple(Entry(**entry) for entry in body["entries"])
         return cls(body["budget"]["epsilon"], body["budget"]["delta"], body["rows_per_patient"], entries)

@@ -18,9 +18,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
+from nearward.tabular.typing import Floats
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.float64]
 
 
@@ -34,7 +34,7 @@ class Mechanisms:
         For tests only: a table whose noise can be drawn again is not private.
     """
 
-    def __init__(self, ledger: Ledger, noise_seed: int | None = None) -> None:
+    def __init__(self, ledger: PrivacyAccountant, noise_seed: int | None = None) -> None:
         self.ledger = ledger
         self._draw = np.random.default_rng(noise_seed)  # None: from the operating system
 

@@ -10,23 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
 from nearward.synth.differential_privacy.tokenizer import private_cells
-from nearward.synth.differential_privacy.tree_marginals import Marginals
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.schema import Schema
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 DELTA = 1e-6  # far below one in the number of patients of any cohort that fits a laptop
 _CELLS = 0.4  # of the budget; the rest chooses and counts pairs
 
 
 @dataclass(frozen=True)
-class Private:
+class PrivateGenerator:
     """What may be published about a table.
 
     Parameters
@@ -36,9 +34,9 @@ class Private:
     ledger : Ledger
     """
 
-    tokens: Tokens
-    policy: Marginals
-    ledger: Ledger
+    tokens: TableTokenizer
+    policy: TreeMarginals
+    ledger: PrivacyAccountant
 
 
 def fit_private(
@@ -50,7 +48,7 @@ def fit_private(
     rows_per_patient: int | None = None,
     public: Schema | None = None,
     noise_seed: int | None = None,
-) -> Private:
+) -> PrivateGenerator:
     """Learn cells and marginals.
 
     Parameters
@@ -80,13 +78,13 @@ def fit_private(
     epsilon 1.85 of 2, delta 5e-07; per patient, at most 1 rows each
     """
     most = rows_per_patient or (1 if patient is None else 2)
-    tell = Mechanisms(Ledger(epsilon, delta, most), noise_seed)
+    tell = Mechanisms(PrivacyAccountant(epsilon, delta, most), noise_seed)
     used = frame if patient is None else frame[_bounded(patient, most)]
     rho = tell.ledger.budget
     cells = private_cells(used, outcome, tell, rho * _CELLS, delta / 2, public)
     coded = cells.tokens.encode(used)
-    policy = Marginals.fit(coded, cells.counts, tell, rho * (1 - _CELLS), used.columns.index(outcome))
-    return Private(cells.tokens, policy, tell.ledger)
+    policy = TreeMarginals.fit(coded, cells.counts, tell, rho * (1 - _CELLS), used.columns.index(outcome))
+    return PrivateGenerator(cells.tokens, policy, tell.ledger)
 
 
 def _bounded(patient: Ints, most: int) -> Ints:

@@ -15,18 +15,16 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.synth.differential_privacy.accountant import FEWEST_ROWS
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.tokenizer.column_tokenizers import ColumnTokens, Grid, LevelTokens, NumberTokens, physical
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, Grid, NumberTokenizer, physical
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
+from nearward.tabular.typing import Floats
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Ranges = list[tuple[float, float, float]]  # low, high, share of the rows
 
 _LOWEST, _HIGHEST = -20, 62  # powers of two: from a millionth to microseconds since 1970
@@ -39,7 +37,7 @@ _SPLIT = {"rows": 0.02, "whole": 0.06, "ranges": 0.14, "finer": 0.14, "cells": 0
 
 
 @dataclass(frozen=True)
-class PrivateCells:
+class PrivateTokenizer:
     """Tokens that may be published, with noisy counts.
 
     Parameters
@@ -49,14 +47,14 @@ class PrivateCells:
     rows : float, noisy number of rows
     """
 
-    tokens: Tokens
+    tokens: TableTokenizer
     counts: tuple[Floats, ...]
     rows: float
 
 
 def private_cells(
     frame: pl.DataFrame, outcome: str, tell: Mechanisms, rho: float, delta: float, public: Schema | None = None
-) -> PrivateCells:
+) -> PrivateTokenizer:
     """Find the cells of all columns.
 
     Parameters
@@ -83,7 +81,7 @@ def private_cells(
     open_ranges = [name for name in numbers if name not in known or known[name].low is None]
     open_levels = [name for name in listed if frame.schema[name] != pl.Boolean and (name not in known or not known[name].categories)]
     each = rho * _SPLIT["cells"] / frame.width
-    found: dict[str, tuple[ColumnTokens, Floats]] = {}
+    found: dict[str, tuple[ColumnTokenizer, Floats]] = {}
     for name in listed:
         declared = ("false", "true") if frame.schema[name] == pl.Boolean else known[name].categories if name not in open_levels else None
         found[name] = _levels(frame.get_column(name), declared, tell, each, delta / max(len(open_levels), 1))
@@ -102,8 +100,8 @@ def private_cells(
             ranges = [(float(known[name].low or 0), float(known[name].high or 0), 1.0)]
         ranges = _finer(x, ranges, whole, tell, rho * _SPLIT["finer"] / len(numbers), name)
         found[name] = _cells(name, x, ranges, whole, cells, tell, each)
-    tokens = Tokens(tuple(found[name][0] for name in frame.columns))
-    return PrivateCells(tokens, tuple(found[name][1] for name in frame.columns), rows)
+    tokens = TableTokenizer(tuple(found[name][0] for name in frame.columns))
+    return PrivateTokenizer(tokens, tuple(found[name][1] for name in frame.columns), rows)
 
 
 def _too_few(rows: float, columns: int, numbers: int) -> InputError:
@@ -122,7 +120,9 @@ def _dimensions(counts: Floats) -> int:
     return int((counts > 0).sum())
 
 
-def _levels(column: pl.Series, declared: tuple[str, ...] | None, tell: Mechanisms, rho: float, delta: float) -> tuple[ColumnTokens, Floats]:
+def _levels(
+    column: pl.Series, declared: tuple[str, ...] | None, tell: Mechanisms, rho: float, delta: float
+) -> tuple[ColumnTokenizer, Floats]:
     """Name a column's levels, and count them with noise."""
     name, text = column.name, as_text(column, column.name)
     if declared is None:
@@ -130,7 +130,7 @@ def _levels(column: pl.Series, declared: tuple[str, ...] | None, tell: Mechanism
         there, noisy = tell.levels(seen.get_column("rows").to_numpy().astype(np.float64), rho / 2, delta, f"levels of {name!r}")
         declared = tuple(seen.filter(pl.Series(there)).get_column("level").to_list())
         rho = rho / 2
-    tokens = LevelTokens(name, declared, 0)
+    tokens = CategoryTokenizer(name, declared, 0)
     counted = np.bincount(tokens.encode(text), minlength=tokens.size).astype(np.float64)
     noisy = _certain(tell.counts(counted[:-1], rho, f"counts of {name!r}"), tell.spread(rho))
     counts = np.append(noisy, 0.0)  # RARE: its rows are spread over the named levels
@@ -141,7 +141,7 @@ def _levels(column: pl.Series, declared: tuple[str, ...] | None, tell: Mechanism
     values = np.array([float(level) for level in declared])  # an outcome in numbers: each level is a cell of one value
     order = np.argsort(values)
     points = np.repeat(values[order, None], _POINTS, axis=1)
-    return NumberTokens(name, points, None), np.concatenate([counts[:1], counts[1:-1][order]])
+    return NumberTokenizer(name, points, None), np.concatenate([counts[:1], counts[1:-1][order]])
 
 
 def _is_whole(x: Floats, tell: Mechanisms, rho: float, name: str) -> bool:
@@ -200,7 +200,7 @@ def _counted(x: Floats, ranges: Ranges, whole: bool, tell: Mechanisms, rho: floa
     return low, high, tell.counts(counted.astype(np.float64), rho, what)
 
 
-def _cells(name: str, x: Floats, ranges: Ranges, whole: bool, most: int, tell: Mechanisms, rho: float) -> tuple[ColumnTokens, Floats]:
+def _cells(name: str, x: Floats, ranges: Ranges, whole: bool, most: int, tell: Mechanisms, rho: float) -> tuple[ColumnTokenizer, Floats]:
     """Cut ranges finely, count with noise, join neighbours until about ``most`` cells are left."""
     low, high, noisy = _counted(x, ranges, whole, tell, rho, f"cells of {name!r}")
     sd = tell.spread(rho)
@@ -220,7 +220,7 @@ def _cells(name: str, x: Floats, ranges: Ranges, whole: bool, most: int, tell: M
     counts = np.array([missing, *(rows for _, rows in joined)])
     if counts[1:].sum() == 0:
         counts[1:] = 1.0
-    return NumberTokens(name, points, _grid(points, whole)), counts
+    return NumberTokenizer(name, points, _grid(points, whole)), counts
 
 
 def _quantiles(low: Floats, end: float, rows: Floats) -> Floats:

@@ -23,17 +23,14 @@ from numpy.typing import NDArray
 
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
 from nearward.synth.policy.autoregressive import FREE, Limits
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
+from nearward.tabular.typing import Arrays, Floats, Ints
 
 _CHOOSING = 1 / 3  # of the budget spent here; the rest counts the pairs
 _FITTING = 100  # rounds of proportional fitting
 
 
 @dataclass(frozen=True)
-class Marginals:
+class TreeMarginals:
     """A distribution over rows of tokens: a root, and each other column given its parent.
 
     Parameters
@@ -51,7 +48,7 @@ class Marginals:
     tables: tuple[Floats, ...]
 
     @classmethod
-    def fit(cls, tokens: Ints, counts: tuple[Floats, ...], tell: Mechanisms, rho: float, root: int) -> Marginals:
+    def fit(cls, tokens: Ints, counts: tuple[Floats, ...], tell: Mechanisms, rho: float, root: int) -> TreeMarginals:
         """Choose a tree and count its pairs.
 
         Parameters
@@ -86,7 +83,7 @@ class Marginals:
         return cls._rooted(root, alone, joint)
 
     @classmethod
-    def _rooted(cls, root: int, alone: list[Floats], joint: dict[tuple[int, int], Floats]) -> Marginals:
+    def _rooted(cls, root: int, alone: list[Floats], joint: dict[tuple[int, int], Floats]) -> TreeMarginals:
         order, parent, tables = [root], [root], [alone[root][None]]
         for at in order:
             for (i, j), table in joint.items():
@@ -154,7 +151,7 @@ class Marginals:
         return {"kind": "marginals", "order": list(self.order), "parent": list(self.parent)}
 
     @classmethod
-    def restored(cls, about: dict[str, Any], tensors: Arrays) -> Marginals:
+    def restored(cls, about: dict[str, Any], tensors: Arrays) -> TreeMarginals:
         """Rebuild what ``state`` took apart."""
         tables = tuple(tensors[f"marginals.{place}"] for place in range(len(about["order"])))
         return cls(tuple(about["order"]), tuple(about["parent"]), tables)

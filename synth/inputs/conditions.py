@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.tokenizer.column_tokenizers import LevelTokens, NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.errors import InputError, MissingColumns
 
 _LISTED = 20
@@ -32,7 +32,7 @@ class Conditions:
     values: tuple[pl.Series, ...]
 
 
-def read_conditions(where: Mapping[str, Any], tokens: Tokens, schema: pl.Schema, train: pl.DataFrame | None) -> Conditions:
+def read_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema: pl.Schema, train: pl.DataFrame | None) -> Conditions:
     """Check conditions against what was learned.
 
     Parameters
@@ -61,11 +61,11 @@ def read_conditions(where: Mapping[str, Any], tokens: Tokens, schema: pl.Schema,
         own = tokens.columns[j]
         series = _as_column(name, value, schema[name])
         asked[j] = int(own.encode(series)[0])
-        if isinstance(own, LevelTokens) and asked[j] == own.size - 1:
+        if isinstance(own, CategoryTokenizer) and asked[j] == own.size - 1:
             raise InputError(
                 f"where: {name!r} has no such level, or fewer than five patients have it; levels: {list(own.levels)[:_LISTED]}"
             )
-        if isinstance(own, NumberTokens):
+        if isinstance(own, NumberTokenizer):
             numbers[j] = float(own.numbers(series)[0])
             if asked[j] and not own.low[1] <= numbers[j] <= own.high[-1]:
                 raise InputError(f"where: {name!r} lies outside what was learned ({own.low[1]:g} to {own.high[-1]:g})")

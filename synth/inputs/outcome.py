@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import DataWarning, InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _FEWEST_ROWS, _FEWEST_EVENTS = 200, 20
 

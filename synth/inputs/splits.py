@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.errors import InputError
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
 JUDGES = ("utility", "privacy")  # what an audit calls holdout

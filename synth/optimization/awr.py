@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nearward.synth.policy.network import Network
 from nearward.synth.policy.training import conditions
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class AwrConfig:
 
 
 def fit_again(
-    network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, tick: Callable[..., None] | None = None
+    network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, progress: Callable[..., None] | None = None
 ) -> dict[str, Any]:
     """Fit by weighted maximum likelihood.
 
@@ -61,7 +58,7 @@ def fit_again(
     weight : (n,), not negative
     seed : int
     config : AwrConfig, optional
-    tick : callable, optional
+    progress : callable, optional
         Called after each pass with a few words.
 
     Returns
@@ -94,7 +91,7 @@ def fit_again(
                 schedule.step()
                 total += float(loss.detach()) * len(rows) / n
             losses.append(total)
-            if tick is not None:
-                tick(f"own rows, pass {turn + 1} of {config.passes}")
+            if progress is not None:
+                progress(f"own rows, pass {turn + 1} of {config.passes}")
     network.eval()
     return {"loss": losses, "cut": int((weight > cut).sum())}

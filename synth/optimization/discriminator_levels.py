@@ -25,9 +25,7 @@ from numpy.typing import NDArray
 from nearward.synth.constraints.violations import Breach
 from nearward.synth.tokenizer.dependence import coarse_table, dependence_tree, mutual_information
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 CLIP = 5.0  # no cell, group or row says more than a factor of 150 for or against
 _LAPLACE = 0.5

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.synth.constraints.violations import Breach
 from nearward.synth.optimization.awr import AwrConfig, fit_again
@@ -28,9 +27,7 @@ from nearward.synth.optimization.tilt import class_tilted, effective_share, refu
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
 from nearward.tabular.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 Optimiser = Literal["none", "tilt", "awr", "ppo"]
 OPTIMISERS = get_args(Optimiser)
@@ -65,7 +62,7 @@ class ImproveConfig:
 
 
 @dataclass(frozen=True)
-class Ground:
+class ImprovementData:
     """Real rows behind an improvement, as tokens.
 
     Parameters
@@ -96,11 +93,11 @@ class Ground:
 
 def improve(
     policy: Policy,
-    ground: Ground,
+    ground: ImprovementData,
     optimiser: Optimiser,
     seed: int,
     config: ImproveConfig | None = None,
-    tick: Callable[..., None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> tuple[Policy | Tilted, dict[str, Any]]:
     """Improve a policy.
 
@@ -113,7 +110,7 @@ def improve(
         ``none``, ``tilt``, ``awr`` or ``ppo``.
     seed : int
     config : ImproveConfig, optional
-    tick : callable, optional
+    progress : callable, optional
         Called with a few words after each piece of work.
 
     Returns
@@ -129,7 +126,7 @@ def improve(
         under 5 %.
     """
     if optimiser not in OPTIMISERS:
-        raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
+        raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, got {optimiser!r}")
     config = config or ImproveConfig()
     account: dict[str, Any] = {"optimiser": optimiser, "rounds": []}
     if optimiser == "none":
@@ -149,8 +146,8 @@ def improve(
         critics = Discriminators.fit(shape, ground.real, made, ground.patient, int(draw.integers(2**31)))
         told: dict[str, Any] = {"critics": {name: asdict(held) for name, held in critics.held_out.items()}, "open": critics.open}
         account["rounds"].append(told)
-        if tick is not None:
-            tick(f"critics: {', '.join(critics.open) or 'none'} can tell")
+        if progress is not None:
+            progress(f"critics: {', '.join(critics.open) or 'none'} can tell")
         if not critics.open:
             told["stopped"] = "no critic tells held-out real rows from synthetic ones better than chance"
             break
@@ -167,9 +164,9 @@ def improve(
             continue
         before = {name: value.clone() for name, value in policy.network.state_dict().items()}
         if optimiser == "awr":
-            told |= _awr(policy, critics, ground, made, beta, int(draw.integers(2**31)), config, tick)
+            told |= _awr(policy, critics, ground, made, beta, int(draw.integers(2**31)), config, progress)
         else:
-            told["ppo"] = _ppo(policy, critics, ground, beta, int(draw.integers(2**31)), config, tick)
+            told["ppo"] = _ppo(policy, critics, ground, beta, int(draw.integers(2**31)), config, progress)
         won = _nats(policy, ground) - nats
         found = paired(won, ground.judge)
         told["gain found"] = asdict(found)
@@ -186,12 +183,12 @@ def improve(
 def _awr(
     policy: Policy,
     critics: Discriminators,
-    ground: Ground,
+    ground: ImprovementData,
     made: Ints,
     beta: float,
     seed: int,
     config: ImproveConfig,
-    tick: Callable[..., None] | None,
+    progress: Callable[..., None] | None,
 ) -> dict[str, Any]:
     outcome = made[:, ground.outcome]
     reward = critics.made
@@ -206,18 +203,18 @@ def _awr(
     while min(effective_share(weight[outcome == y]) for y in wanted) < _LEAST_EFFECTIVE:
         beta *= 1.25  # a cooler target, rather than one that a few rows stand for
         weight = class_tilted(reward, outcome, beta, target)
-    told = fit_again(policy.network, made[:, policy.order], weight, seed, config.awr, tick)
+    told = fit_again(policy.network, made[:, policy.order], weight, seed, config.awr, progress)
     return {"awr": told, "beta used": beta, "effective": effective_share(weight)}
 
 
 def _ppo(
     policy: Policy,
     critics: Discriminators,
-    ground: Ground,
+    ground: ImprovementData,
     beta: float,
     seed: int,
     config: ImproveConfig,
-    tick: Callable[..., None] | None,
+    progress: Callable[..., None] | None,
 ) -> list[dict[str, float]]:
     size = critics.shape.sizes[ground.outcome]
     prior, target = _prior(ground, size), _target(ground, size)
@@ -245,10 +242,10 @@ def _ppo(
 
     far = tilt_divergence(critics.made, beta) / len(policy.order)  # nats a column: where the tilted rows lie; no farther
     settings = replace(config.ppo, kl_target=min(config.ppo.kl_target, far))
-    return improve_by_ppo(policy.network, draw_rows, reward, shape_advantage, seed, settings, tick)
+    return improve_by_ppo(policy.network, draw_rows, reward, shape_advantage, seed, settings, progress)
 
 
-def _nats(policy: Policy, ground: Ground) -> Floats:
+def _nats(policy: Policy, ground: ImprovementData) -> Floats:
     """Return the log probability of each judge given its outcome (r,): a declared target is no mistake of the policy."""
     return np.asarray(np.delete(policy.log_prob(ground.judges), ground.outcome, axis=1).sum(axis=1))
 
@@ -258,7 +255,7 @@ def _drawn(policy: Policy | Tilted, n: int, seed: int) -> Ints:
     return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
 
 
-def _spread_minority(shape: Shape, ground: Ground, made: Ints) -> Floats:
+def _spread_minority(shape: Shape, ground: ImprovementData, made: Ints) -> Floats:
     """Return the density bonus of rows with the rare outcome, 0 for the others (n,)."""
     rare = made[:, ground.outcome] == ground.rare
     bonus = np.zeros(len(made))
@@ -268,15 +265,15 @@ def _spread_minority(shape: Shape, ground: Ground, made: Ints) -> Floats:
     return bonus
 
 
-def _prior(ground: Ground, size: int) -> Floats:
+def _prior(ground: ImprovementData, size: int) -> Floats:
     return shares(ground.learned[:, ground.outcome], size)
 
 
-def _target(ground: Ground, size: int) -> Floats:
+def _target(ground: ImprovementData, size: int) -> Floats:
     if ground.target is None:
         return _prior(ground, size)
     return np.array([ground.target.get(token, 0.0) for token in range(size)])
 
 
-def _rare(ground: Ground, tokens: Ints) -> float:
+def _rare(ground: ImprovementData, tokens: Ints) -> float:
     return float((tokens[:, ground.outcome] == ground.rare).mean())

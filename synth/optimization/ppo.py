@@ -19,13 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearward.synth.policy.network import Network
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def improve_by_ppo(
     shape_advantage: Callable[[Floats, Ints], Floats],
     seed: int,
     config: PpoConfig | None = None,
-    tick: Callable[..., None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> list[dict[str, float]]:
     """Improve a network.
 
@@ -157,7 +154,7 @@ def improve_by_ppo(
         (advantages (n, d), tokens (n, d)) -> shaped advantages (n, d).
     seed : int
     config : PpoConfig, optional
-    tick : callable, optional
+    progress : callable, optional
         Called after each round with a few words.
 
     Returns
@@ -216,8 +213,8 @@ def improve_by_ppo(
                 }
             )
             penalty *= 2.0 if sums["kl"] > 1.5 * config.kl_target else 0.5 if sums["kl"] < config.kl_target / 1.5 else 1.0
-            if tick is not None:
-                tick(f"ppo, round {turn + 1} of {config.rounds}")
+            if progress is not None:
+                progress(f"ppo, round {turn + 1} of {config.rounds}")
     return told
 
 

@@ -9,10 +9,8 @@ Letters: n rows, d columns, k outcomes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _LEAST_SHARE = 1e-6
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.1, 10.0

@@ -12,12 +12,9 @@ Donsker and Varadhan: Asymptotic evaluation of certain Markov process expectatio
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 LEAST_EFFECTIVE = 0.05
 _STRENGTHS = np.concatenate([[0.0], np.geomspace(0.05, 8.0, 60)])  # 1 / β

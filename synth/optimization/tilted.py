@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.synth.constraints.violations import Forbidden, Unbalanced
 from nearward.synth.optimization.discriminator_levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
@@ -23,10 +22,8 @@ from nearward.synth.optimization.discriminators import Discriminators, Separatio
 from nearward.synth.optimization.tilt import chosen
 from nearward.synth.policy.autoregressive import Limits, Policy
 from nearward.tabular.ensemble.trees import Forest
-from nearward.tabular.persistence.artifact import Arrays, pack, unpack
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.persistence.artifact import pack, unpack
+from nearward.tabular.typing import Arrays, Floats, Ints
 
 _CANDIDATES = 4
 _PARTS = (Discriminators, Separation, Shape, Forbidden, Unbalanced, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)

@@ -19,11 +19,7 @@ from torch import Tensor
 
 from nearward.synth.policy.network import Network, NetworkConfig, smooth_functions
 from nearward.synth.policy.training import TrainConfig, train
-
-Arrays = dict[str, NDArray[Any]]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
 FREE = -1  # in conditions: a cell to be drawn
 _ROWS_AT_ONCE = 4096  # their sums fit a core's cache
@@ -107,10 +103,10 @@ class Policy:
         self.network.eval()
 
     def fit(
-        self, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig | None = None, tick: Callable[..., None] | None = None
+        self, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig | None = None, progress: Callable[..., None] | None = None
     ) -> dict[str, float]:
         """Learn from rows (n, d), as long as it helps on held-out rows; see ``nearward.synth.policy.training.train``."""
-        return train(self.network, tokens[:, self.order], held_out[:, self.order], seed, config or TrainConfig(), tick)
+        return train(self.network, tokens[:, self.order], held_out[:, self.order], seed, config or TrainConfig(), progress)
 
     def log_prob(self, tokens: Ints, given: Bools | None = None) -> Floats:
         """Return the log probability of each cell given those written before it, exactly (n, d); a row's is the sum.

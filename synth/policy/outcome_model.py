@@ -13,13 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 _FEWEST = 20  # learned rows with either outcome: fewer teach trees nothing
 _FORESTS = 3  # of half of the columns at each split: together less sure of what only one of them sees

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from nearward.synth.policy.network import Network
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 _RISE = 50  # steps
 _LEAST_STEPS = 20  # between two falls: the passes of a small table are short
@@ -62,7 +61,7 @@ class TrainConfig:
 
 
 def train(
-    network: Network, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig, tick: Callable[..., None] | None = None
+    network: Network, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig, progress: Callable[..., None] | None = None
 ) -> dict[str, float]:
     """Fit by maximum likelihood, and keep the weights that held-out rows are likeliest under.
 
@@ -73,7 +72,7 @@ def train(
     held_out : (m, d), rows of other patients
     seed : int
     config : TrainConfig
-    tick : callable, optional
+    progress : callable, optional
         Called about ten times with a few words.
 
     Returns
@@ -111,8 +110,8 @@ def train(
             if now < best - 1e-4:
                 best, best_pass, kept = now, done, {name: value.clone() for name, value in mean.module.state_dict().items()}
                 since = done
-            if tick is not None and (turn * 10) // passes != (done * 10) // passes:
-                tick(f"pass {done} of {passes}, {now:.3f} nats a held-out row")
+            if progress is not None and (turn * 10) // passes != (done * 10) // passes:
+                progress(f"pass {done} of {passes}, {now:.3f} nats a held-out row")
             if done - since >= max(config.patience, _LEAST_STEPS * batch // n):
                 if falls == config.falls:
                     break

@@ -13,14 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.synth.tokenizer.decimal_precision import FREE, MOST_DECIMALS, Precision, decimals, finest
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 FEWEST = 5  # patients behind every published value, bound and level
 RARE = "RARE"
@@ -79,7 +76,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class NumberTokens:
+class NumberTokenizer:
     """Cells of a number, date or time.
 
     Parameters
@@ -98,7 +95,7 @@ class NumberTokens:
     precision: Precision | None = None
 
     @classmethod
-    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> NumberTokens:
+    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> NumberTokenizer:
         """Cut a column's values into cells.
 
         Parameters
@@ -212,7 +209,7 @@ class NumberTokens:
 
 
 @dataclass(frozen=True)
-class LevelTokens:
+class CategoryTokenizer:
     """Levels of a category.
 
     Parameters
@@ -229,7 +226,7 @@ class LevelTokens:
     rare: int
 
     @classmethod
-    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> LevelTokens:
+    def fit(cls, series: pl.Series, protect: bool = False, patient: Ints | None = None) -> CategoryTokenizer:
         """Count a column's levels; ``protect`` keeps each, however few patients (numbers, (n,); else each row is one) have it."""
         who = pl.Series("patient", np.arange(len(series)) if patient is None else patient)
         cells = pl.DataFrame([as_text(series, series.name).alias("level"), who]).drop_nulls()
@@ -268,10 +265,10 @@ class LevelTokens:
         return pl.Series(self.name, names, dtype=pl.String).cast(dtype).gather(tokens)
 
 
-ColumnTokens = NumberTokens | LevelTokens
+ColumnTokenizer = NumberTokenizer | CategoryTokenizer
 
 
-def fit_column(series: pl.Series, protect: bool = False, patient: Ints | None = None) -> ColumnTokens:
+def fit_column(series: pl.Series, protect: bool = False, patient: Ints | None = None) -> ColumnTokenizer:
     """Choose the tokens of a column by its dtype; ``patient`` (n,) are patient numbers, each row is one without them.
 
     Raises
@@ -281,8 +278,8 @@ def fit_column(series: pl.Series, protect: bool = False, patient: Ints | None = 
     """
     dtype = series.dtype
     if dtype.is_numeric() or isinstance(dtype, _PHYSICAL) or dtype == pl.Null:
-        return NumberTokens.fit(series, protect, patient)
-    return LevelTokens.fit(series, protect, patient)
+        return NumberTokenizer.fit(series, protect, patient)
+    return CategoryTokenizer.fit(series, protect, patient)
 
 
 def physical(series: pl.Series) -> pl.Series:

@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 MOST_DECIMALS = 6
 FREE = MOST_DECIMALS + 1  # more decimals than any grid has

@@ -10,10 +10,8 @@ Chow and Liu: Approximating discrete probability distributions with dependence t
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _COARSE = 12  # cells a column: pairs of fine tokens would tell of each other by chance
 

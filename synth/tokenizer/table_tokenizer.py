@@ -11,17 +11,14 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.synth.tokenizer.column_tokenizers import ColumnTokens, LevelTokens, NumberTokens, fit_column
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, fit_column
 from nearward.tabular.errors import DataWarning
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TableTokenizer:
     """Tokens of all columns, in the table's order.
 
     Examples
@@ -34,10 +31,10 @@ class Tokens:
     True
     """
 
-    columns: tuple[ColumnTokens, ...]
+    columns: tuple[ColumnTokenizer, ...]
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, protect: str | None = None, patient: Ints | None = None) -> Tokens:
+    def fit(cls, frame: pl.DataFrame, protect: str | None = None, patient: Ints | None = None) -> TableTokenizer:
         """Cut all columns of a frame into tokens.
 
         Parameters
@@ -69,7 +66,7 @@ class Tokens:
         """Return a number for each cell of a number column, NaN elsewhere (n, d); ``inside`` (n, d) says where in the cell."""
         values = np.full(tokens.shape, np.nan)
         for j, column in enumerate(self.columns):
-            if isinstance(column, NumberTokens):
+            if isinstance(column, NumberTokenizer):
                 values[:, j] = column.values(tokens[:, j], inside[:, j])
         return values
 
@@ -78,7 +75,7 @@ class Tokens:
         return pl.DataFrame(
             [
                 column.write(tokens[:, j], schema[column.name])
-                if isinstance(column, LevelTokens)
+                if isinstance(column, CategoryTokenizer)
                 else column.write(values[:, j], schema[column.name])
                 for j, column in enumerate(self.columns)
             ]

@@ -24,8 +24,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_column
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
-
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools
 
 # One unit of log-odds moves the logarithm of the alert rate by about one. With such a plant, and gains that shrink as the delay grows, the
 # loop is two to three times away from swinging.
@@ -82,14 +81,14 @@ class ThresholdController:
         targets = {"target_alert_rate": target_alert_rate, "target_recall": target_recall}
         named = {name: value for name, value in targets.items() if value is not None}
         if len(named) != 1:
-            raise InputError(f"name target_alert_rate or target_recall, one of them, however: {targets}")
+            raise InputError(f"name target_alert_rate or target_recall, one of them, got {targets}")
         if not all(0 < value < 1 for value in named.values()):
-            raise InputError(f"the target must lie between 0 and 1, however: {named}")
+            raise InputError(f"the target must lie between 0 and 1, got {named}")
         if not 0 < lowest < highest < 1:
-            raise InputError(f"0 < lowest < highest < 1 must hold, however: lowest={lowest!r}, highest={highest!r}")
+            raise InputError(f"0 < lowest < highest < 1 must hold, got lowest={lowest!r}, highest={highest!r}")
         self.target_alert_rate, self.target_recall = target_alert_rate, target_recall
         if not isinstance(delay, int | np.integer) or delay < 0:
-            raise InputError(f"delay must be a whole number of batches from 0, however: delay={delay!r}")
+            raise InputError(f"delay must be a whole number of batches from 0, got delay={delay!r}")
         self.lowest, self.highest, self.delay = lowest, highest, delay
         self._begin(0.5 * (lowest + highest))
 
@@ -211,7 +210,7 @@ class ThresholdController:
 def _risks(risk: Any) -> NDArray[np.float64]:
     values = _numbers("risks", risk)
     if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"risks must be one column of probabilities in [0, 1], none missing, however: shape {values.shape}")
+        raise InputError(f"risks must be one column of probabilities in [0, 1], none missing, got shape {values.shape}")
     return values
 
 
@@ -226,4 +225,4 @@ def _numbers(what: str, values: Any) -> NDArray[np.float64]:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{what} must be one column of numbers, however: {type(values).__name__}") from None
+        raise InputError(f"{what} must be one column of numbers, got {type(values).__name__}") from None

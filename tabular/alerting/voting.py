@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,10 +28,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.ensemble.cross_fitting import Members
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
 _FEWEST_EVENTS = 10
@@ -168,7 +164,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         members = [] if isinstance(self.members, str) or self.members is None else list(self.members)
         if len(members) < 2 or len(set(members)) < len(members):
-            raise InputError(f"members must be at least two columns or classifiers, each once, however: members={self.members!r}")
+            raise InputError(f"members must be at least two columns or classifiers, each once, got members={self.members!r}")
         if isinstance(self.members, Mapping):
             silent = [name for name, one in self.members.items() if not (hasattr(one, "fit") and hasattr(one, "predict_proba"))]
             if silent:
@@ -176,9 +172,9 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         limits = {"threshold": self.threshold, "ppv_floor": self.ppv_floor, "consensus": self.consensus}
         for name, value in limits.items():
             if value is not None and not 0 < value < 1:
-                raise InputError(f"{name} must lie between 0 and 1, however: {name}={value!r}")
+                raise InputError(f"{name} must lie between 0 and 1, got {name}={value!r}")
         if not 0 <= self.abstain < 1:
-            raise InputError(f"abstain must lie in [0, 1), however: abstain={self.abstain!r}")
+            raise InputError(f"abstain must lie in [0, 1), got abstain={self.abstain!r}")
 
     def _columns(self, frame: pl.DataFrame) -> Floats:
         missing = [name for name in self.members if name not in frame.columns]

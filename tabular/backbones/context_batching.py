@@ -13,14 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.backbones.pretrained import Backbone, answer_without
 from nearward.tabular.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.typing import Bools, Floats, Ints
 
 MOST = 512  # rows of a union: about four contexts of 125; attention costs their square
 _QUERIES = 1000  # asked about in one call, which bounds the memory it takes
@@ -75,7 +71,7 @@ def ask(
     """
     if outcome.shape != (len(stored),) or len(query) != len(row) or row.max(initial=-1) >= len(stored):
         raise InputError(
-            f"stored, outcome, row and query must be (n, d), (n,), (q, c) with numbers below n, and (q, d), however: "
+            f"stored, outcome, row and query must be (n, d), (n,), (q, c) with numbers below n, and (q, d), got "
             f"{stored.shape}, {outcome.shape}, {row.shape} with numbers up to {row.max(initial=-1)}, {query.shape}"
         )
     risk = np.empty(len(row))
@@ -118,7 +114,7 @@ def share_contexts(row: Ints, most: int, owner: Ints | None = None, asker: Ints 
     [([0, 2], [0, 1, 2, 3]), ([1], [7, 8, 9])]
     """
     if row.ndim != 2 or not np.issubdtype(row.dtype, np.integer):
-        raise InputError(f"row must be (q, c) row numbers, however: {row.shape} of {row.dtype}")
+        raise InputError(f"row must be (q, c) row numbers, got {row.shape} of {row.dtype}")
     if (owner is None) != (asker is None):
         raise InputError("owner and asker go together: the patients of the stored rows, and of the queries")
     contexts = _Contexts(row, owner, asker)
@@ -200,7 +196,7 @@ def _checked(backbone: Backbone, answer: Any, queries: int) -> Floats:
     risk: Floats = np.asarray(answer, dtype=np.float64)
     must = f"risks of the backbone {backbone.name!r} must return a probability for each of {queries} query rows"
     if risk.shape != (queries,):
-        raise InputError(f"{must}, shape ({queries},), however: {risk.shape}")
+        raise InputError(f"{must}, shape ({queries},), got {risk.shape}")
     if not ((risk >= 0) & (risk <= 1)).all():  # NaN is neither
-        raise InputError(f"{must}, from 0 to 1, however: some are not, or are NaN")
+        raise InputError(f"{must}, from 0 to 1, got some are not, or are NaN")
     return risk

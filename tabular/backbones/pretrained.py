@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.backbones.weights import find_tabicl, find_tabpfn, tabicl_classifier, tabicl_network, tabpfn_network
 from nearward.tabular.errors import InputError, did_you_mean
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 
 class Backbone(Protocol):
@@ -211,15 +208,13 @@ def answer_without(context: Floats, outcome: Ints, queries: int) -> Floats | Non
 
 def _check_rows(context: Floats, outcome: Ints, query: Floats, categorical: Sequence[int] = ()) -> None:
     if context.ndim != 2 or query.ndim != 2 or outcome.shape != context.shape[:1] or query.shape[1] != context.shape[1]:
-        raise InputError(
-            f"context, outcome and query must be (k, d), (k,) and (q, d), however: {context.shape}, {outcome.shape}, {query.shape}"
-        )
+        raise InputError(f"context, outcome and query must be (k, d), (k,) and (q, d), got {context.shape}, {outcome.shape}, {query.shape}")
     if not np.isin(outcome, (0, 1)).all():
-        raise InputError("outcome must be 0 or 1 in every context row, however: it holds something else")
+        raise InputError("outcome must be 0 or 1 in every context row, got it holds something else")
     if np.isinf(context).any() or np.isinf(query).any():
-        raise InputError("context and query must be finite, or NaN where a value is missing, however: they hold infinities")
+        raise InputError("context and query must be finite, or NaN where a value is missing, got they hold infinities")
     if not all(0 <= column < context.shape[1] for column in categorical):
-        raise InputError(f"categorical must number columns from 0 to {context.shape[1] - 1}, however: {list(categorical)}")
+        raise InputError(f"categorical must number columns from 0 to {context.shape[1] - 1}, got {list(categorical)}")
 
 
 def _check_protocol(backbone: object) -> None:
@@ -227,13 +222,13 @@ def _check_protocol(backbone: object) -> None:
     shape = "a backbone is an object with a name and a method risks(context, outcome, query) (docs/backbones.md)"
     kind = type(backbone).__name__
     if isinstance(backbone, type):
-        raise InputError(f"{shape}, however: {backbone.__name__} is a class; pass {backbone.__name__}()")
+        raise InputError(f"{shape}, got {backbone.__name__} is a class; pass {backbone.__name__}()")
     if not callable(getattr(backbone, "risks", None)):
         hint = ": wrap it, so that risks fits on the context and returns predict_proba(query)[:, 1]"
-        raise InputError(f"{shape}, however: {kind} has no such method{hint if hasattr(backbone, 'predict_proba') else ''}")
+        raise InputError(f"{shape}, got {kind} has no such method{hint if hasattr(backbone, 'predict_proba') else ''}")
     if not isinstance(getattr(backbone, "name", None), str):
-        raise InputError(f"{shape}, however: {kind} has no name that is a text")
+        raise InputError(f"{shape}, got {kind} has no name that is a text")
     try:
         inspect.signature(backbone.risks).bind(None, None, None)  # type: ignore[attr-defined]
     except TypeError as error:
-        raise InputError(f"{shape}, however: risks of {kind} takes other arguments ({error})") from None
+        raise InputError(f"{shape}, got risks of {kind} takes other arguments ({error})") from None

@@ -15,9 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from nearward.tabular.errors import InputError
+from nearward.tabular.typing import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 _Pool = tuple[float, float, Any]  # events, rows, the next pool further away or None
 
 _HUGE = 1e150  # squares of numbers up to here are still numbers
@@ -43,7 +42,7 @@ def log_loss(log_odds: Floats, outcome: NDArray[Any]) -> float:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibrator:
     """A monotone map from a score to log-odds: ``rise * softplus(z) - fall * softplus(-z) + shift``, ``z`` standardised.
 
     With rise = fall it is Platt's sigmoid; the two slopes let the upper and the lower tail bend differently, as beta
@@ -67,7 +66,7 @@ class Calibration:
     shift: float
 
     @classmethod
-    def fit(cls, score: Floats, outcome: Ints, slopes: int = 2) -> Calibration:
+    def fit(cls, score: Floats, outcome: Ints, slopes: int = 2) -> Calibrator:
         """Fit by penalised maximum likelihood; ``slopes`` is 1 (sigmoid) or 2 (beta), and 0 where the score is constant."""
         score = score.clip(-_HUGE, _HUGE)
         centre, scale = float(score.mean()), float(score.std())
@@ -77,17 +76,17 @@ class Calibration:
         if scale <= 1e-9 * float(np.abs(score).max()):  # a constant score says nothing, rounding apart, wherever a new one lies
             return cls(centre, max(1.0, abs(centre)), 0.0, 0.0, float(np.log(prevalence / (1 - prevalence))))
         up, down = _halves((score - centre) / scale)
-        pull = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
+        shrinkage = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
 
         def objective(free: Floats) -> tuple[float, Floats]:
             rise, fall, shift = free[0], free[slopes - 1], free[-1]
             z = rise * up - fall * down + shift
             error = (logistic(z) - target) / len(outcome)
             grad = np.zeros(len(free))
-            grad[0] += error @ up + 2 * pull * (rise - fall)
-            grad[slopes - 1] += -error @ down - 2 * pull * (rise - fall)
+            grad[0] += error @ up + 2 * shrinkage * (rise - fall)
+            grad[slopes - 1] += -error @ down - 2 * shrinkage * (rise - fall)
             grad[-1] = error.sum()
-            return log_loss(z, target) + pull * (rise - fall) ** 2, grad
+            return log_loss(z, target) + shrinkage * (rise - fall) ** 2, grad
 
         start = np.append(np.ones(slopes), np.log(prevalence / (1 - prevalence)))
         bounds = [(0.0, None)] * slopes + [(None, None)]
@@ -211,7 +210,7 @@ def _rising_at(one: tuple[float, float], below: _Pool | None, above: _Pool | Non
 
 
 @dataclass(frozen=True)
-class Novelty:
+class DistanceQuantiles:
     """How unusual a distance is among the stored patients' own distances: 0 the most usual, 1 further than any.
 
     Parameters
@@ -222,7 +221,7 @@ class Novelty:
     knots: Floats
 
     @classmethod
-    def fit(cls, distance: Floats, knots: int = 1001) -> Novelty:
+    def fit(cls, distance: Floats, knots: int = 1001) -> DistanceQuantiles:
         """Fit on leave-one-out distances (n,)."""
         return cls(np.quantile(distance, np.linspace(0, 1, knots)))
 

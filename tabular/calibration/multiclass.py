@@ -16,11 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _PULL = 10.0  # rows' worth of squared distance of a slope from 1: plain division is the default that must be argued away
 
@@ -55,9 +53,9 @@ class Coupling:
             shares = _softmax(told * slope + shift)
             error = (shares - own) / n
             away = slope - 1
-            pull = _PULL / n * np.append(2 * away, 2e-3 * shift)  # the shifts are known up to a constant: this picks one
+            shrinkage = _PULL / n * np.append(2 * away, 2e-3 * shift)  # the shifts are known up to a constant: this picks one
             loss = -np.log(np.maximum(shares[np.arange(n), code], 1e-300)).mean() + _PULL / n * (away @ away + 1e-3 * shift @ shift)
-            return float(loss), np.append((error * told).sum(axis=0), error.sum(axis=0)) + pull
+            return float(loss), np.append((error * told).sum(axis=0), error.sum(axis=0)) + shrinkage
 
         start = np.append(np.ones(c), np.zeros(c))
         bounds = [(0.0, None)] * c + [(None, None)] * c

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.errors import InputError
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 
 def assign_folds(outcome: Ints, group: Ints | None, folds: int, seed: int) -> Ints:

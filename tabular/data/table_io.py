@@ -165,7 +165,7 @@ def to_series(what: str, values: Any) -> pl.Series:
     if not isinstance(values, pl.Series) or values.dtype == pl.Object:
         array = to_array(values)
         if array.ndim != 1:
-            raise InputError(f"{what} must be one column, however: shape={array.shape}")
+            raise InputError(f"{what} must be one column, got shape={array.shape}")
         if array.dtype.kind in "mM":
             array = array.astype(f"{array.dtype.kind}8[us]")  # a resolution that Polars has
         series = pl.Series(_one_kind(what, array), strict=False) if array.dtype == object else pl.Series(array)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import to_frame, to_series
 from nearward.tabular.errors import InputError
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 
 def read_rows(X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, NDArray[Any], Ints]:
@@ -53,7 +52,7 @@ def check_counts(**settings: Any) -> None:
     """Refuse settings that are no whole numbers from 1."""
     for name, value in settings.items():
         if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a whole number from 1, however: {name}={value!r}")
+            raise InputError(f"{name} must be a whole number from 1, got {name}={value!r}")
 
 
 def read_column(what: str, values: Any, rows: int) -> pl.Series:

@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
-from nearward.tabular.parallel import side_by_side
-from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
-from nearward.tabular.preprocessing.target_encoder import LevelRates, cross_fitted_rates
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fitted_rates
+from nearward.tabular.typing import Floats, Ints
 
 # Three ways to boost that disagree usefully: bold finds interactions and sharp edges, deep shrinks its leaves, shallow keeps a weak signal
 # whole. Which of them ranks best changes from cohort to cohort (docs/log.md).
@@ -58,7 +56,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class FoldMembers:
+class FoldLearners:
     """What was fitted without one fold's patients.
 
     Parameters
@@ -68,7 +66,7 @@ class FoldMembers:
     bold, deep, shallow, extra, keen : Forest
     """
 
-    rates: LevelRates
+    rates: TargetEncoder
     logistic: Floats
     bold: Forest
     deep: Forest
@@ -85,11 +83,11 @@ class FoldMembers:
         return np.column_stack([linear, *boosted, *(log_odds(forest.scores(tree), 1e-3) for forest in (self.extra, self.keen))])
 
 
-FOLD_MEMBERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees", "extra-trees, keen")
+FOLD_LEARNERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees", "extra-trees, keen")
 
 
 @dataclass(frozen=True)
-class Panel:
+class BaseLearners:
     """The fitted panel.
 
     Parameters
@@ -103,7 +101,7 @@ class Panel:
 
     ridge: tuple[Ridge, ...]
     kernel: tuple[Kernel, ...]
-    folds: tuple[FoldMembers, ...]
+    folds: tuple[FoldLearners, ...]
     own: tuple[str, ...]
     own_fill: Floats
 
@@ -111,7 +109,7 @@ class Panel:
     def names(self) -> list[str]:
         """Names of the m members, in the order of the scores' columns."""
         ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
-        return [*ridges, "kernel, plain", "kernel, whitened", *FOLD_MEMBERS, *(f"own: {name}" for name in self.own)]
+        return [*ridges, "kernel, plain", "kernel, whitened", *FOLD_LEARNERS, *(f"own: {name}" for name in self.own)]
 
     def values(self, rows: Columns, fold: Ints | None = None) -> Floats:
         """Return columns as numbers, categories by the log-odds of the outcome at their level: (q, d + c), NaN for missing numbers.
@@ -129,9 +127,16 @@ class Panel:
         return _side_by_side([r.scores(rows.dense) for r in self.ridge], around, fitted, rows.own, self.own_fill), around[0][1]
 
 
-def fit_panel(
-    rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, fold: Ints, own: tuple[str, ...], seed: int, tick: Callable[[str], None]
-) -> tuple[Panel, Floats, Floats]:
+def fit_base_learners(
+    rows: Columns,
+    encoding: TableEncoder,
+    outcome: Ints,
+    group: Ints,
+    fold: Ints,
+    own: tuple[str, ...],
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[BaseLearners, Floats, Floats]:
     """Fit the panel, and score each stored row by models that did not see its patient.
 
     Parameters
@@ -143,32 +148,32 @@ def fit_panel(
     fold : (n,), from ``assign_folds``
     own : names of the user's score columns
     seed : int
-    tick : called with a few words after each piece of work
+    progress : called with a few words after each piece of work
 
     Returns
     -------
     panel : Panel
-    left_out : (n, m), scores
+    out_of_fold : (n, m), scores
     distance : (n,), squared distance of each row to its neighbourhood, its own patient left out
     """
     ridges = [ridge_discriminant(rows.dense, outcome, group, strength) for strength in STRENGTHS]
     kernels = [make(rows.dense, outcome, group, seed) for make in (plain_kernel, whitened_kernel)]
-    tick("closed-form experts")
+    progress("closed-form experts")
 
-    def fit_fold(f: int) -> tuple[FoldMembers, Floats]:
+    def fit_fold(f: int) -> tuple[FoldLearners, Floats]:
         inside = fold == f
         member = _fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f)
         return member, member.log_odds(rows.take(inside))
 
-    fitted = np.empty((len(outcome), len(FOLD_MEMBERS)))
+    fitted = np.empty((len(outcome), len(FOLD_LEARNERS)))
     members = []
     folds = int(fold.max()) + 1
-    for f, (member, left_out) in enumerate(side_by_side(fit_fold, folds)):
+    for f, (member, out_of_fold) in enumerate(parallel_map(fit_fold, folds)):
         members.append(member)
-        fitted[fold == f] = left_out
-        tick(f"expert panel, fold {f + 1} of {folds}")
+        fitted[fold == f] = out_of_fold
+        progress(f"expert panel, fold {f + 1} of {folds}")
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.own.T], dtype=np.float64)
-    panel = Panel(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
+    panel = BaseLearners(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
     around = [k.around(rows.dense, group) for k in kernels]
     return panel, _side_by_side([out for _, out in ridges], around, fitted, rows.own, fill), around[0][1]
 
@@ -183,7 +188,7 @@ def _side_by_side(ridge: list[Floats], around: list[tuple[Floats, Floats]], fitt
     return np.column_stack([*ridge, *kernel, fitted, np.where(np.isnan(own), fill, own)])
 
 
-def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, seed: int) -> FoldMembers:
+def _fit_fold(rows: Columns, encoding: TableEncoder, outcome: Ints, group: Ints, seed: int) -> FoldLearners:
     from sklearn.linear_model import LogisticRegression
 
     levels = [len(c.levels) for c in encoding.category]
@@ -192,8 +197,8 @@ def _fit_fold(rows: Columns, encoding: Encoding, outcome: Ints, group: Ints, see
     linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, unseen_rates]), outcome)
     tree = tree_columns(rows.numbers, unseen_rates)
     leaf = max(3, len(outcome) // 3000)
-    return FoldMembers(
-        LevelRates.fit(rows.numbers.code, levels, outcome),
+    return FoldLearners(
+        TargetEncoder.fit(rows.numbers.code, levels, outcome),
         np.append(linear.coef_[0], linear.intercept_),
         boosted_trees(tree, outcome, seed, **_BOLD),
         boosted_trees(tree, outcome, seed, **_DEEP),

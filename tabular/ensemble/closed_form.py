@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
 _NEIGHBOURS = 30  # a kernel's bandwidth at a row: the distance to this many reference rows
@@ -53,7 +51,7 @@ def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -
     Returns
     -------
     model : Ridge
-    left_out : (n,), equal to refitting without the row's patient under the same penalty
+    out_of_fold : (n,), equal to refitting without the row's patient under the same penalty
 
     References
     ----------
@@ -68,16 +66,16 @@ def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -
     leverage = design @ inverse  # (n, p + 1)
     residual = outcome - design @ weight
     own = np.einsum("np,np->n", leverage, design)
-    left_out = outcome - residual / np.maximum(1 - own, 1e-9)
+    out_of_fold = outcome - residual / np.maximum(1 - own, 1e-9)
     for rows in _repeated(group):
         if len(rows) > p:  # so many rows: taking them out of the normal equations is the smaller system
             own_rows, own_outcome = design[rows], outcome[rows]
             without = np.linalg.solve(gram - own_rows.T @ own_rows, moment - own_rows.T @ own_outcome)
-            left_out[rows] = own_rows @ without
+            out_of_fold[rows] = own_rows @ without
             continue
         block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
-        left_out[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
-    return Ridge(np.asarray(weight, dtype=np.float64)), left_out
+        out_of_fold[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
+    return Ridge(np.asarray(weight, dtype=np.float64)), out_of_fold
 
 
 @dataclass(frozen=True)

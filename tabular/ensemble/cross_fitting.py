@@ -15,14 +15,12 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from nearward.tabular.calibration.calibrator import Calibration, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, log_odds, logistic
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.preprocessing.table_encoder import Encoding
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 _FOLDS = 5
 
@@ -53,7 +51,7 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
-        self.encoding_ = Encoding.fit(self.schema_, rows)
+        self.encoding_ = TableEncoder.fit(self.schema_, rows)
         self.model_ = clone(self.model).fit(self._dense(rows), np.asarray(y))
         self.classes_ = self.model_.classes_
         return self
@@ -82,7 +80,7 @@ class Members:
     """
 
     models: dict[str, Any]
-    calibrations: tuple[Calibration, ...]
+    calibrations: tuple[Calibrator, ...]
 
     @classmethod
     def fit(cls, models: Mapping[str, Any], frame: pl.DataFrame, outcome: Ints, group: Ints, seed: int) -> tuple[Members, Floats]:
@@ -104,7 +102,7 @@ class Members:
             for m, model in enumerate(models.values()):
                 score[left, m] = _score(fit_copy(model, frame[seen], outcome[seen], group[seen]), frame[left])
         fitted = {name: fit_copy(model, frame, outcome, group) for name, model in models.items()}
-        calibrations = tuple(Calibration.fit(column, outcome) for column in score.T)
+        calibrations = tuple(Calibrator.fit(column, outcome) for column in score.T)
         return cls(fitted, calibrations), _calibrated(calibrations, score)
 
     def risks(self, frame: pl.DataFrame) -> Floats:
@@ -131,5 +129,5 @@ def _score(model: Any, frame: pl.DataFrame) -> Floats:
     return log_odds(np.asarray(model.predict_proba(frame))[:, 1])
 
 
-def _calibrated(calibrations: tuple[Calibration, ...], score: Floats) -> Floats:
+def _calibrated(calibrations: tuple[Calibrator, ...], score: Floats) -> Floats:
     return np.column_stack([logistic(one.log_odds(column)) for one, column in zip(calibrations, score.T, strict=True)])

@@ -12,17 +12,14 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 _DEEPEST = np.iinfo(np.int32).max
 
 
 def grow(
-    x: Singles,
+    x: Floats32,
     outcome: Ints,
     seed: int,
     trees: int,
@@ -76,7 +73,7 @@ def grow(
     return grown
 
 
-def shares(trees: list[Any], x: Singles) -> Floats:
+def shares(trees: list[Any], x: Floats32) -> Floats:
     """Return the mean shares of the classes in the leaves of (q, t) rows (q, c)."""
     total = np.zeros((len(x), trees[0].max_n_classes))
     for tree in trees:

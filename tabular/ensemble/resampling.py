@@ -16,17 +16,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.calibration.calibrator import Calibration, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, logistic
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.validation import read_event, read_rows
-from nearward.tabular.ensemble.tree_learners import Learned, check_learner, learn
+from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, learn
 from nearward.tabular.errors import InputError, TooFewEvents
-from nearward.tabular.preprocessing.frame_encoder import Reading
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Singles = NDArray[np.float32]
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 SAMPLERS = ("smote", "under", None)
 _FEWEST = 10
@@ -37,8 +34,8 @@ _NEIGHBOURS = 5  # events between which a made row may lie
 class Copy:
     """What was fitted without one fold's patients: how it reads a frame, and its trees."""
 
-    reading: Reading
-    learned: Learned
+    reading: FrameEncoder
+    learned: FittedTrees
 
     def log_odds(self, X: Any) -> Floats:
         """Return what the resampled table makes of q rows (q,)."""
@@ -50,7 +47,7 @@ class FittedResampled:
     """One copy a fold, and the calibration of what they said of the rows left out."""
 
     copies: tuple[Copy, ...]
-    calibration: Calibration
+    calibration: Calibrator
 
     def uncorrected(self, X: Any) -> Floats:
         """Return the copies' mean log-odds (q,), in a table with as many events as other rows."""
@@ -133,18 +130,18 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise TooFewEvents(int(outcome.sum()), _FEWEST, "resample and calibrate")
         schema = Schema.infer(frame) if self.schema is None else self.schema
         fold = split_patients(outcome, group, self.folds, self.seed)
-        left_out, copies = np.empty(len(outcome)), []
+        out_of_fold, copies = np.empty(len(outcome)), []
         for f in range(int(fold.max()) + 1):
             inside = fold == f
             part = frame.filter(~inside)
-            reading = Reading.fit(part, schema)
+            reading = FrameEncoder.fit(part, schema)
             x, as_category = _matrix(reading, part)
             copy = Copy(
                 reading, learn(self.learner, *_resample(self.sampler, x, outcome[~inside], as_category, self.seed + f), self.seed + f)
             )
-            left_out[inside] = copy.log_odds(frame.filter(inside))
+            out_of_fold[inside] = copy.log_odds(frame.filter(inside))
             copies.append(copy)
-        self.fitted_ = FittedResampled(tuple(copies), Calibration.fit(left_out, outcome))
+        self.fitted_ = FittedResampled(tuple(copies), Calibrator.fit(out_of_fold, outcome))
         self.n_features_in_ = frame.width
         return self
 
@@ -165,13 +162,13 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self) -> None:
         if self.sampler not in SAMPLERS:
-            raise InputError(f"sampler must be one of {list(SAMPLERS)}, however: sampler={self.sampler!r}")
+            raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
         if not isinstance(self.folds, int | np.integer) or self.folds < 2:
-            raise InputError(f"folds must be a whole number from 2, however: folds={self.folds!r}")
+            raise InputError(f"folds must be a whole number from 2, got folds={self.folds!r}")
         check_learner(self.learner)
 
 
-def _matrix(reading: Reading, X: Any) -> tuple[Singles, NDArray[np.bool_]]:
+def _matrix(reading: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:
     """Return numbers with 0 (the median) for missing, missing flags, and category codes (q, t); and which columns are categories (t,)."""
     numbers, encoding = reading.numbers(X), reading.encoding
     misses = [column.misses for column in encoding.number]
@@ -181,7 +178,7 @@ def _matrix(reading: Reading, X: Any) -> tuple[Singles, NDArray[np.bool_]]:
     return x.astype(np.float32), as_category
 
 
-def _resample(sampler: str | None, x: Singles, outcome: Ints, as_category: NDArray[np.bool_], seed: int) -> tuple[Singles, Ints]:
+def _resample(sampler: str | None, x: Floats32, outcome: Ints, as_category: NDArray[np.bool_], seed: int) -> tuple[Floats32, Ints]:
     """Return as many rows of either outcome, or the rows as they are."""
     if sampler is None or outcome.mean() >= 0.5:
         return x, outcome

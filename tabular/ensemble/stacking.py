@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nearward.tabular.calibration.calibrator import Calibration, log_loss, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, log_loss, logistic
+from nearward.tabular.typing import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-PULLS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
+SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
 _TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
 
 
@@ -32,7 +29,7 @@ class Stack:
     shift : float
     """
 
-    member: tuple[Calibration, ...]
+    member: tuple[Calibrator, ...]
     weight: Floats
     shift: float
 
@@ -43,7 +40,7 @@ class Stack:
 
 
 def fit_stack(
-    scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None, pulls: tuple[float, ...] = PULLS
+    scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None, pulls: tuple[float, ...] = SHRINKAGES
 ) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
@@ -63,8 +60,8 @@ def fit_stack(
     Returns
     -------
     stack : Stack
-    left_out : (n,), log-odds
-    pull : float, the chosen penalty
+    out_of_fold : (n,), log-odds
+    shrinkage : float, the chosen penalty
     """
     parts = []
     for f in np.unique(fold):
@@ -72,38 +69,38 @@ def fit_stack(
         member = _calibrations(scores[~inside], outcome[~inside])
         parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
     scored = []
-    for pull in pulls:
-        left_out = np.empty(len(outcome))
+    for shrinkage in pulls:
+        out_of_fold = np.empty(len(outcome))
         for inside, seen, known, asked in parts:
-            weight, shift = _weights(seen, known, pull)
-            left_out[inside] = asked @ weight + shift
-        scored.append(left_out)
+            weight, shift = _weights(seen, known, shrinkage)
+            out_of_fold[inside] = asked @ weight + shift
+        scored.append(out_of_fold)
     loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (pulls, n)
     excess = loss - loss[loss.mean(axis=1).argmin()]
     owner = np.arange(len(outcome)) if group is None else group
     patients = np.stack([np.bincount(owner, weights=row) for row in excess])  # (pulls, patients)
     near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
     chosen = int(np.flatnonzero(near)[-1])
-    pull, left_out = pulls[chosen], scored[chosen]
+    shrinkage, out_of_fold = pulls[chosen], scored[chosen]
     member = _calibrations(scores, outcome)
-    weight, shift = _weights(_calibrated(member, scores), outcome, pull)
-    return Stack(member, weight, shift), left_out, pull
+    weight, shift = _weights(_calibrated(member, scores), outcome, shrinkage)
+    return Stack(member, weight, shift), out_of_fold, shrinkage
 
 
-def _calibrations(scores: Floats, outcome: Ints) -> tuple[Calibration, ...]:
+def _calibrations(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
     slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
-    return tuple(Calibration.fit(column, outcome, slopes) for column in scores.T)
+    return tuple(Calibrator.fit(column, outcome, slopes) for column in scores.T)
 
 
-def _calibrated(member: tuple[Calibration, ...], scores: Floats) -> Floats:
+def _calibrated(member: tuple[Calibrator, ...], scores: Floats) -> Floats:
     return np.column_stack([calibration.log_odds(column) for calibration, column in zip(member, scores.T, strict=True)])
 
 
-def _weights(members: Floats, outcome: Ints, pull: float) -> tuple[Floats, float]:
+def _weights(members: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, float]:
     """Minimise log-loss + pull / n * variance * |weight - 1/m|² over weight >= 0; members are calibrated log-odds (n, m)."""
     n, m = members.shape
     even = np.full(m, 1 / m)
-    strength = pull * float(np.mean(members.var(axis=0))) / n
+    strength = shrinkage * float(np.mean(members.var(axis=0))) / n
 
     def objective(free: Floats) -> tuple[float, Floats]:
         weight, shift = free[:-1], free[-1]

@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, random_forest
 from nearward.tabular.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Singles = NDArray[np.float32]
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 LEARNERS = ("auto", "xgboost", "forest", "boosting")
 _ROUNDS, _TREES = 200, 200
@@ -44,7 +41,7 @@ class XGBoosted:
         booster.load_model(bytearray(self.written.tobytes()))
         return booster
 
-    def scores(self, x: Singles) -> Floats:
+    def scores(self, x: Floats32) -> Floats:
         """Return log-odds (q,)."""
         import xgboost
 
@@ -62,23 +59,23 @@ class Shares:
 
     forest: Forest
 
-    def scores(self, x: Singles) -> Floats:
+    def scores(self, x: Floats32) -> Floats:
         """Return log-odds (q,)."""
         return log_odds(self.forest.scores(x), 1e-3)
 
 
-Learned = XGBoosted | Shares | Forest
+FittedTrees = XGBoosted | Shares | Forest
 
 
 def check_learner(name: str) -> None:
     """Refuse an unknown learner, and XGBoost where it is not installed."""
     if name not in LEARNERS:
-        raise InputError(f"learner must be one of {list(LEARNERS)}, however: learner={name!r}")
+        raise InputError(f"learner must be one of {list(LEARNERS)}, got learner={name!r}")
     if name == "xgboost" and find_spec("xgboost") is None:
         raise InputError("learner='xgboost' needs XGBoost: pip install xgboost (or xgboost-cpu); learner='boosting' needs nothing")
 
 
-def learn(name: str, x: Singles, outcome: Ints, seed: int) -> Learned:
+def learn(name: str, x: Floats32, outcome: Ints, seed: int) -> FittedTrees:
     """Fit a learner on rows (n, t) with outcome (n,); ``auto`` is XGBoost where it is installed, else boosting."""
     if name == "xgboost" or (name == "auto" and find_spec("xgboost") is not None):
         return _xgboost(x, outcome, seed)
@@ -87,7 +84,7 @@ def learn(name: str, x: Singles, outcome: Ints, seed: int) -> Learned:
     return boosted_trees(x, outcome, seed, learning_rate=0.05, max_iter=_ROUNDS, max_leaf_nodes=31)
 
 
-def _xgboost(x: Singles, outcome: Ints, seed: int) -> XGBoosted:
+def _xgboost(x: Floats32, outcome: Ints, seed: int) -> XGBoosted:
     import xgboost
 
     from nearward.tabular.parallel import cores

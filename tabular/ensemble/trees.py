@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.ensemble.extra_trees import grow
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.parallel import cores
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 _LEAF = -1
 
@@ -42,22 +39,22 @@ class Forest:
 
     start: Ints
     feature: NDArray[np.int32]
-    threshold: Singles
+    threshold: Floats32
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     missing_left: NDArray[np.uint8]
-    value: Singles
+    value: Floats32
     base: float
     columns: int
 
     def __post_init__(self) -> None:
         self.check()
 
-    def scores(self, x: Singles) -> Floats:
+    def scores(self, x: Floats32) -> Floats:
         """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
         x = np.ascontiguousarray(x, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != self.columns:
-            raise InputError(f"x must be (q, {self.columns}), however: x.shape={x.shape}")
+            raise InputError(f"x must be (q, {self.columns}), got x.shape={x.shape}")
         total = np.full(len(x), self.base)
         for part in _each_tree(lambda tree: tree.predict(x)[:, 0], self._trees):
             total += part
@@ -102,7 +99,7 @@ class Forest:
                 fine &= leaf | ((child > place) & (child < size))
             sound = bool(fine.all())
         if not sound:
-            raise ArtefactError("a tree ensemble in the model is malformed: fit and save the model again")
+            raise ArtifactError("a tree ensemble in the model is malformed: fit and save the model again")
 
 
 @cache
@@ -112,7 +109,7 @@ def _node_type() -> Any:
     return DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
 
 
-def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
+def boosted_trees(x: Floats32, outcome: Ints, seed: int, **how: Any) -> Forest:
     """Grow gradient-boosted trees on the log-odds.
 
     Parameters
@@ -151,12 +148,12 @@ def boosted_trees(x: Singles, outcome: Ints, seed: int, **how: Any) -> Forest:
     )
 
 
-def extra_trees(x: Singles, outcome: Ints, seed: int, trees: int, min_samples_leaf: int = 1, max_features: float | None = None) -> Forest:
+def extra_trees(x: Floats32, outcome: Ints, seed: int, trees: int, min_samples_leaf: int = 1, max_features: float | None = None) -> Forest:
     """Grow extremely randomised trees, see ``grown.grow``; the scores are shares of events."""
     return _shares(grow(x, outcome, seed, trees, min_samples_leaf=min_samples_leaf, max_features=max_features), x.shape[1])
 
 
-def random_forest(x: Singles, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
+def random_forest(x: Floats32, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
     """Grow a random forest by scikit-learn's RandomForestClassifier, which gets **how**; the scores are shares of events.
 
     Parameters
@@ -198,7 +195,7 @@ def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:
     )
 
 
-def _not_above(threshold: Floats) -> Singles:
+def _not_above(threshold: Floats) -> Floats32:
     """Return the largest single not above each threshold: compared with singles it splits exactly as the double does."""
     with np.errstate(over="ignore"):
         single = threshold.astype(np.float32)

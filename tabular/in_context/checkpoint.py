@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nearward.tabular.errors import ArtefactError
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 
 Halves = dict[str, NDArray[np.float16]]
@@ -41,7 +41,7 @@ def from_halves(config: dict[str, int], weights: Halves) -> InContextNet:
     try:
         net.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in weights.items()})
     except RuntimeError as error:
-        raise ArtefactError("these in-context weights belong to another network: were they exported by another version?") from error
+        raise ArtifactError("these in-context weights belong to another network: were they exported by another version?") from error
     return net.requires_grad_(False)
 
 
@@ -70,13 +70,13 @@ def load_net(path: Path = SHIPPED) -> InContextNet:
     card_path = path.with_suffix(".json")
     for file in (path, card_path):
         if not file.is_file():
-            raise ArtefactError(f"the in-context weights are missing ({file}): install nearward again, or choose backbone=None")
+            raise ArtifactError(f"the in-context weights are missing ({file}): install nearward again, or choose backbone=None")
     content = path.read_bytes()
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         size, digest, network = card["size"], card["sha256"], card["network"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"the card of the in-context weights is corrupt ({card_path}): install nearward again") from error
+        raise ArtifactError(f"the card of the in-context weights is corrupt ({card_path}): install nearward again") from error
     if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
-        raise ArtefactError(f"the in-context weights are corrupt ({path}: not the bytes that its card describes): install nearward again")
+        raise ArtifactError(f"the in-context weights are corrupt ({path}: not the bytes that its card describes): install nearward again")
     return from_halves(network, safetensors.numpy.load(content))

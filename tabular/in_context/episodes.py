@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nearward.tabular.in_context.prior import Dice, Tables
-from nearward.tabular.in_context.row_features import Rows, fit_slots
+from nearward.tabular.in_context.prior import Tables, TaskRng
+from nearward.tabular.in_context.row_features import Rows, fit_row_featurizer
 
 _SIMULATED = 8
 _RIDGES = (1e-2, 1.0)
@@ -40,7 +40,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Episode:
     """What the network is asked, and what is so.
 
     Parameters
@@ -60,7 +60,7 @@ class Lesson:
     entropy: Tensor
 
 
-def prepare(tables: Tables, stored: int, neighbours: int, dice: Dice) -> Lesson:
+def prepare(tables: Tables, stored: int, neighbours: int, rng: TaskRng) -> Episode:
     """Play a fit and a prediction through: the first ``stored`` rows of each table are the cohort, the others are asked about.
 
     Parameters
@@ -68,31 +68,31 @@ def prepare(tables: Tables, stored: int, neighbours: int, dice: Dice) -> Lesson:
     tables : Tables
     stored : int, n
     neighbours : int, k, before the class floor
-    dice : Dice
+    rng : Dice
     """
     y = tables.outcome[:, :stored]
     value = _level_rates(tables, stored)
     plain = _plain(value, stored)
-    guess = _imitated(tables.signal, plain, dice, 1, dice.log_uniform(len(y), 1, low=0.2, high=2.0))[:, :, 0]
-    metric = _metric(plain, guess, dice)
+    guess = _imitated(tables.signal, plain, rng, 1, rng.log_uniform(len(y), 1, low=0.2, high=2.0))[:, :, 0]
+    metric = _metric(plain, guess, rng)
     score = torch.cat(
         [
             *(_ridge(plain, y, strength) for strength in _RIDGES),
             _kernel(plain, y),
             _kernel(metric, y),
             guess[:, :, None],
-            _panel(tables.signal, plain, dice),
+            _panel(tables.signal, plain, rng),
         ],
         dim=2,
     )
-    there = _there(score, dice)
-    slots = fit_slots(value[:, :stored], score[:, :stored], there, y)
+    there = _there(score, rng)
+    slots = fit_row_featurizer(value[:, :stored], score[:, :stored], there, y)
     rows = slots.read(value, score)
     rate = y.float().mean(dim=1).clamp(0.01 / stored, 1 - 0.01 / stored)
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
     asked = slice(stored, None)
-    near = find(metric[:, asked], metric[:, :stored], y, neighbours, dice.happens(0.85, len(y), 1, 1))
-    return Lesson(rows.take(slice(0, stored)), rows.take(asked), y, near, tables.outcome[:, asked], entropy)
+    near = find(metric[:, asked], metric[:, :stored], y, neighbours, rng.happens(0.85, len(y), 1, 1))
+    return Episode(rows.take(slice(0, stored)), rows.take(asked), y, near, tables.outcome[:, asked], entropy)
 
 
 def find(query: Tensor, stored: Tensor, y: Tensor, neighbours: int, floor: Tensor) -> Near:
@@ -152,12 +152,12 @@ def _plain(value: Tensor, stored: int) -> Tensor:
     return ((filled - centre) / spread.clamp(min=1e-6)).clamp(-6, 6).masked_fill(value.isnan(), 0.0)
 
 
-def _metric(plain: Tensor, guess: Tensor, dice: Dice) -> Tensor:
+def _metric(plain: Tensor, guess: Tensor, rng: TaskRng) -> Tensor:
     """Return places whose distances a supervised encoder might give: weighed columns, and its own idea of the risk. (b, N, e)."""
     b, rows, d = plain.shape
-    weight = dice.log_uniform(b, 1, d, low=0.1, high=3.0) / d**0.5
-    learned = dice.log_uniform(b, 1, 1, low=0.1, high=4.0) * dice.happens(0.8, b, 1, 1)
-    return torch.cat([plain * weight, guess[:, :, None] * learned, 0.02 * dice.normal(b, rows, 1)], dim=2)
+    weight = rng.log_uniform(b, 1, d, low=0.1, high=3.0) / d**0.5
+    learned = rng.log_uniform(b, 1, 1, low=0.1, high=4.0) * rng.happens(0.8, b, 1, 1)
+    return torch.cat([plain * weight, guess[:, :, None] * learned, 0.02 * rng.normal(b, rows, 1)], dim=2)
 
 
 # ---- experts ----------------------------------------------------------------------------------------------------------------------
@@ -174,8 +174,8 @@ def _ridge(plain: Tensor, y: Tensor, strength: float) -> Tensor:
     weight = inverse @ (seen.transpose(1, 2) @ y.float()[:, :, None])
     fitted = x @ weight  # (b, N, 1)
     own = ((seen @ inverse) * seen).sum(dim=2)
-    left_out = y - (y - fitted[:, :n, 0]) / (1 - own).clamp(min=0.05)
-    return torch.cat([left_out[:, :, None], fitted[:, n:]], dim=1)
+    out_of_fold = y - (y - fitted[:, :n, 0]) / (1 - own).clamp(min=0.05)
+    return torch.cat([out_of_fold[:, :, None], fitted[:, n:]], dim=1)
 
 
 def _kernel(place: Tensor, y: Tensor) -> Tensor:
@@ -189,36 +189,36 @@ def _kernel(place: Tensor, y: Tensor) -> Tensor:
     return torch.logit(((mass @ y.float()[:, :, None]) / mass.sum(dim=2, keepdim=True)).clamp(1e-3, 1 - 1e-3))
 
 
-def _imitated(signal: Tensor, plain: Tensor, dice: Dice, count: int, error: Tensor) -> Tensor:
+def _imitated(signal: Tensor, plain: Tensor, rng: TaskRng, count: int, error: Tensor) -> Tensor:
     """Scores that know the signal up to an error of some size (b, count), part smooth in the columns, part noise. (b, N, count)."""
     b, rows, d = plain.shape
-    smooth = torch.tanh(plain @ (dice.normal(b, d, count) * (2 / d) ** 0.5) + dice.normal(b, 1, count)) * 1.5
-    own = dice.uniform(b, 1, count, high=1.0)
-    wrong = smooth * own + dice.normal(b, rows, count) * (1 - own**2).sqrt()
+    smooth = torch.tanh(plain @ (rng.normal(b, d, count) * (2 / d) ** 0.5) + rng.normal(b, 1, count)) * 1.5
+    own = rng.uniform(b, 1, count, high=1.0)
+    wrong = smooth * own + rng.normal(b, rows, count) * (1 - own**2).sqrt()
     return signal[:, :, None] + wrong * error[:, None]
 
 
-def _panel(signal: Tensor, plain: Tensor, dice: Dice) -> Tensor:
+def _panel(signal: Tensor, plain: Tensor, rng: TaskRng) -> Tensor:
     """Imitate experts: kin of a few families that err alike, some useless, in a third of the tasks one that is nearly right. (b, N, m)."""
     b = len(signal)
-    usual = dice.log_uniform(b, 1, low=0.3, high=2.5)  # how hard this task is for everybody
-    error = usual * dice.log_uniform(b, _SIMULATED, low=0.6, high=1.8)
-    best = dice.happens(1 / 3, b, 1) & (torch.arange(_SIMULATED, device=signal.device) == 0)
-    error = torch.where(best, error * dice.uniform(b, 1, low=0.15, high=0.5), error)
-    score = _imitated(signal, plain, dice, _SIMULATED, error)
-    kin = dice.below(3, b, _SIMULATED)
-    alike = _imitated(torch.zeros_like(signal), plain, dice, 3, torch.ones_like(usual).expand(b, 3))  # (b, N, 3)
+    usual = rng.log_uniform(b, 1, low=0.3, high=2.5)  # how hard this task is for everybody
+    error = usual * rng.log_uniform(b, _SIMULATED, low=0.6, high=1.8)
+    best = rng.happens(1 / 3, b, 1) & (torch.arange(_SIMULATED, device=signal.device) == 0)
+    error = torch.where(best, error * rng.uniform(b, 1, low=0.15, high=0.5), error)
+    score = _imitated(signal, plain, rng, _SIMULATED, error)
+    kin = rng.below(3, b, _SIMULATED)
+    alike = _imitated(torch.zeros_like(signal), plain, rng, 3, torch.ones_like(usual).expand(b, 3))  # (b, N, 3)
     shared = alike.gather(2, kin[:, None].expand(-1, signal.shape[1], -1))
-    score = score + shared * (usual * dice.uniform(b, 1, high=1.2))[:, None] * ~best[:, None]
-    useless = dice.happens(0.15, b, 1, _SIMULATED)
+    score = score + shared * (usual * rng.uniform(b, 1, high=1.2))[:, None] * ~best[:, None]
+    useless = rng.happens(0.15, b, 1, _SIMULATED)
     score = torch.where(useless, score - signal[:, :, None], score)
-    return score.sign() * score.abs() ** dice.uniform(b, 1, _SIMULATED, low=0.7, high=1.3)
+    return score.sign() * score.abs() ** rng.uniform(b, 1, _SIMULATED, low=0.7, high=1.3)
 
 
-def _there(score: Tensor, dice: Dice) -> Tensor:
+def _there(score: Tensor, rng: TaskRng) -> Tensor:
     """Choose which experts a task has; in one of twelve it has none. (b, m)."""
     b, _, m = score.shape
-    return dice.happens(dice.uniform(b, 1, low=0.2, high=1.0), b, m) & ~dice.happens(1 / 12, b, 1)
+    return rng.happens(rng.uniform(b, 1, low=0.2, high=1.0), b, m) & ~rng.happens(1 / 12, b, 1)
 
 
 def _squared(a: Tensor, b: Tensor) -> Tensor:

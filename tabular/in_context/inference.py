@@ -10,16 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nearward.tabular.in_context.model import InContextNet, Vote
 from nearward.tabular.in_context.row_features import Rows
-from nearward.tabular.parallel import side_by_side
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.typing import Bools, Floats, Ints
 
 _CHUNK = 256  # queries at a time
 
@@ -88,5 +84,5 @@ def answers(net: InContextNet, questions: Questions) -> tuple[Floats, Floats]:
             risk, weight = told.log_odds[:, 0].double().sigmoid().numpy(), told.weight[:, 0].double().numpy()
         return risk, weight / weight.sum(axis=1, keepdims=True)
 
-    parts = list(side_by_side(ask, -(-len(questions.row) // _CHUNK)))
+    parts = list(parallel_map(ask, -(-len(questions.row) // _CHUNK)))
     return np.concatenate([risk for risk, _ in parts]), np.concatenate([weight for _, weight in parts])

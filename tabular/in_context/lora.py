@@ -14,14 +14,12 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from nearward.tabular.in_context.inference import Questions
 from nearward.tabular.in_context.model import InContextNet
-
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Ints
 
 FEWEST_EVENTS = 50
 _RANK, _BATCH, _RATE, _DECAY = 8, 192, 2e-3, 1e-2
@@ -39,10 +37,10 @@ def fit_adapter(net: InContextNet, questions: list[Questions], outcomes: list[In
     seed : int
     """
     own = deepcopy(net)  # a functional call swaps a network's parameters for a moment: no other thread may share it
-    dice, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    rng, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     weights = {name: value.detach().clone() for name, value in net.named_parameters()}
     named = [n for n, v in weights.items() if v.ndim == 2 and n.split(".")[0] in ("looks", "thoughts", "trust", "asks")]
-    down = {n: torch.randn(_RANK, weights[n].shape[1], generator=dice) * weights[n].shape[1] ** -0.5 for n in named}
+    down = {n: torch.randn(_RANK, weights[n].shape[1], generator=rng) * weights[n].shape[1] ** -0.5 for n in named}
     up = {n: torch.zeros(weights[n].shape[0], _RANK) for n in named}
     free = [value.requires_grad_() for value in (*down.values(), *up.values())]
     optimiser = torch.optim.AdamW(free, lr=_RATE, weight_decay=_DECAY)

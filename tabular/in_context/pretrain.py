@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearward.tabular.in_context.episodes import Lesson, prepare
+from nearward.tabular.in_context.episodes import Episode, prepare
 from nearward.tabular.in_context.model import InContextNet, NetConfig
-from nearward.tabular.in_context.prior import FAMILIES, Dice, draw_tables
+from nearward.tabular.in_context.prior import FAMILIES, TaskRng, draw_tables
 
 CHECKPOINT = "checkpoint.npz"
 _HELD_OUT = 1 << 40  # seeds from here on are never trained on
@@ -84,7 +84,7 @@ class Trainer:
 
     def advance(self) -> tuple[str, float]:
         """Take one step; returns the family it was on and the loss over what the prevalence alone costs."""
-        family, lesson = draw_lesson(self.run.seed, self.step, self.run.rows, self.device)
+        family, lesson = draw_episode(self.run.seed, self.step, self.run.rows, self.device)
         rate = _rate(self.step, self.run.steps)
         for optimiser, peak in zip(self.optimisers, (_MUON_RATE, _ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
@@ -132,7 +132,7 @@ class Trainer:
         return net
 
 
-def draw_lesson(seed: int, step: int, rows: int, device: torch.device | str, family: str | None = None) -> tuple[str, Lesson]:
+def draw_episode(seed: int, step: int, rows: int, device: torch.device | str, family: str | None = None) -> tuple[str, Episode]:
     """Draw the tasks of a step: one family, one shape."""
     plan = random.Random(f"{seed} {step}")
     family = family or plan.choice(FAMILIES)
@@ -141,11 +141,11 @@ def draw_lesson(seed: int, step: int, rows: int, device: torch.device | str, fam
     asked = max(16, stored // 8)
     columns = round(math.exp(plan.uniform(math.log(2), math.log(128 if stored <= 512 else 48))))
     neighbours = min(plan.choice((32, 64, 128, 128, 192)), stored // 2)
-    dice = Dice(plan.getrandbits(48), device)
-    return family, prepare(draw_tables(family, tasks, stored + asked, columns, dice), stored, neighbours, dice)
+    rng = TaskRng(plan.getrandbits(48), device)
+    return family, prepare(draw_tables(family, tasks, stored + asked, columns, rng), stored, neighbours, rng)
 
 
-def task_losses(net: InContextNet, lesson: Lesson) -> Tensor:
+def task_losses(net: InContextNet, lesson: Episode) -> Tensor:
     """Return each task's mean log-loss on its queries (b,), nats."""
     device = lesson.known.device
     near = lesson.near
@@ -159,7 +159,7 @@ def held_out_ratios(net: InContextNet, device: torch.device | str, batches: int 
     found = {}
     with torch.inference_mode():
         for family in FAMILIES:
-            lessons = (draw_lesson(_HELD_OUT, step, rows, device, family)[1] for step in range(batches))
+            lessons = (draw_episode(_HELD_OUT, step, rows, device, family)[1] for step in range(batches))
             found[family] = float(torch.cat([task_losses(net, lesson) / lesson.entropy for lesson in lessons]).mean())
     return found
 
@@ -195,12 +195,12 @@ def resume(folder: Path, run: RunConfig, net: NetConfig, device: str, start: Pat
 
 def begin_from(start: Path, run: RunConfig, device: str) -> Trainer:
     """Begin a run from exported weights; network and average start there, optimisers and learning rate afresh."""
-    from nearward.tabular.errors import ArtefactError
+    from nearward.tabular.errors import ArtifactError
     from nearward.tabular.in_context.checkpoint import load_net
 
     try:
         weights = load_net(start)
-    except ArtefactError as error:
+    except ArtifactError as error:
         raise SystemExit(f"--start {start}: not whole, or not written by --export of this version with its card beside it") from error
     trainer = Trainer(run, weights.config, device)
     trainer.net.load_state_dict(weights.state_dict())

@@ -48,7 +48,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Slots:
+class RowFeaturizer:
     """How slots are filled, fitted on stored rows.
 
     Parameters
@@ -107,7 +107,7 @@ class Slots:
 INPUTS = 2 * FEATURES + 4 * EXPERTS + CONSTANTS
 
 
-def fit_slots(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> Slots:
+def fit_row_featurizer(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> RowFeaturizer:
     """Fit slots on stored rows.
 
     Parameters
@@ -142,7 +142,7 @@ def fit_slots(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> S
     events = y.sum(dim=1)
     constants = torch.stack([base / 3, (events + 1).log() / 4 - 1, math.log10(n) - 3 + torch.zeros_like(base)], dim=1)
     middle, scale, slope, shift, gain = (_pick(item[:, None], expert).squeeze(1) for item in (middle, scale, slope, shift, gain))
-    return Slots(column, centre, spread, expert, middle, scale.clamp(min=1e-6), slope, shift, gain, knots, base, constants)
+    return RowFeaturizer(column, centre, spread, expert, middle, scale.clamp(min=1e-6), slope, shift, gain, knots, base, constants)
 
 
 def _fit_columns(value: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

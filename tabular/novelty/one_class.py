@@ -19,10 +19,8 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import check_counts, read_event, read_rows
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class_networks import Layers, place, train_by_contrast, train_to_a_centre
-from nearward.tabular.preprocessing.frame_encoder import Reading
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
+from nearward.tabular.typing import Floats
 
 METHODS = ("dsvdd", "droc")
 _FEWEST = 50  # rows without the event
@@ -44,7 +42,7 @@ class FittedOneClass:
     usual : (c,), scores of rows without the event that it did not learn from, rising
     """
 
-    reading: Reading
+    reading: FrameEncoder
     layers: Layers
     reference: Floats
     usual: Floats
@@ -145,7 +143,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held = np.random.default_rng(self.seed).permutation(group.max() + 1)[group] % _HELD_OUT == 0
         if held.all():
             raise InputError("refused: all rows without the event are of one patient; two are needed, as one is left out for the threshold")
-        reading = Reading.fit(usual.filter(~held), self.schema)
+        reading = FrameEncoder.fit(usual.filter(~held), self.schema)
         x = reading.dense(usual)
         self.fitted_ = self._train(reading, x[~held], x[held])
         self.threshold_ = float(np.quantile(self.fitted_.usual, 1 - self.budget))
@@ -167,7 +165,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         share = np.searchsorted(self.fitted_.usual, score) / len(self.fitted_.usual)
         return pl.DataFrame({"row": np.arange(len(score)), "score": score, "share": share, "alert": score > self.threshold_})
 
-    def _train(self, reading: Reading, x: Floats, held: Floats) -> FittedOneClass:
+    def _train(self, reading: FrameEncoder, x: Floats, held: Floats) -> FittedOneClass:
         if self.method == "dsvdd":
             layers, centre = train_to_a_centre(x, self.width, self.steps, self.seed)
             reference = centre[None]
@@ -178,9 +176,9 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self) -> None:
         if self.method not in METHODS:
-            raise InputError(f"method must be one of {list(METHODS)}, however: method={self.method!r}")
+            raise InputError(f"method must be one of {list(METHODS)}, got method={self.method!r}")
         if not 0 < self.budget < 1:
-            raise InputError(f"budget must lie between 0 and 1, however: budget={self.budget!r}")
+            raise InputError(f"budget must lie between 0 and 1, got budget={self.budget!r}")
         check_counts(width=self.width, steps=self.steps)
 
 

@@ -12,12 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearward.tabular.parallel import one_thread
+from nearward.tabular.parallel import single_threaded
+from nearward.tabular.typing import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Layers = tuple[Floats, ...]
 
 _HIDDEN = 64
@@ -51,16 +49,16 @@ def train_to_a_centre(x: Floats, width: int, steps: int, seed: int) -> tuple[Lay
     """
     import torch
 
-    with one_thread():
-        dice = torch.Generator().manual_seed(seed)
-        layers = _new_layers((x.shape[1], _HIDDEN, width), dice)
+    with single_threaded():
+        rng = torch.Generator().manual_seed(seed)
+        layers = _new_layers((x.shape[1], _HIDDEN, width), rng)
         rows = torch.as_tensor(x, dtype=torch.float32)
         with torch.no_grad():
             centre = _place(layers, rows).mean(dim=0)
             centre = torch.where(centre < 0, centre.clamp(max=-_OFF_ZERO), centre.clamp(min=_OFF_ZERO))
         optimiser = torch.optim.AdamW(layers, lr=_RATE, weight_decay=_DECAY)
         for _ in range(steps):
-            chosen = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=dice)
+            chosen = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=rng)
             loss = ((_place(layers, rows[chosen]) - centre) ** 2).sum(dim=1).mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -90,16 +88,16 @@ def train_by_contrast(x: Floats, block: Ints, width: int, steps: int, seed: int)
 
     masks = np.stack([np.ones(x.shape[1]), *(block != k for k in np.unique(block))])
     masks = masks[masks.any(axis=1)]  # a single block masked would leave nothing
-    with one_thread():
-        dice = torch.Generator().manual_seed(seed)
-        layers = _new_layers((x.shape[1], _HIDDEN, width), dice)
-        head = _new_layers((width, width, width), dice)  # is thrown away: what it forgets to win, the encoder still knows
+    with single_threaded():
+        rng = torch.Generator().manual_seed(seed)
+        layers = _new_layers((x.shape[1], _HIDDEN, width), rng)
+        head = _new_layers((width, width, width), rng)  # is thrown away: what it forgets to win, the encoder still knows
         rows, mask = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(masks, dtype=torch.float32)
         optimiser = torch.optim.AdamW([*layers, *head], lr=_RATE, weight_decay=_DECAY)
         for _ in range(steps):
-            chosen = rows[torch.randint(len(rows), (min(_CONTRAST_BATCH, len(rows)),), generator=dice)]
+            chosen = rows[torch.randint(len(rows), (min(_CONTRAST_BATCH, len(rows)),), generator=rng)]
             seen = (chosen[:, None] * mask).flatten(0, 1)  # (v, p)
-            first, second = (_place(head, F.leaky_relu(_place(layers, _view(seen, rows, dice)), _LEAK)) for _ in range(2))
+            first, second = (_place(head, F.leaky_relu(_place(layers, _view(seen, rows, rng)), _LEAK)) for _ in range(2))
             first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
             every = torch.cat([first, second])
             closeness = (every @ every.T / _TEMPERATURE).fill_diagonal_(-torch.inf)  # (2v, 2v)
@@ -111,20 +109,20 @@ def train_by_contrast(x: Floats, block: Ints, width: int, steps: int, seed: int)
     return tuple(layer.detach().double().numpy() for layer in layers)
 
 
-def _view(seen: Any, rows: Any, dice: Any) -> Any:
+def _view(seen: Any, rows: Any, rng: Any) -> Any:
     """Return rows (v, p) with some cells from other rows, and noise; a masked cell (0) stays masked."""
     import torch
 
-    others = rows[torch.randint(len(rows), (len(seen),), generator=dice)]
-    taken = torch.rand(seen.shape, generator=dice) < _CORRUPTED
-    noisy = torch.where(taken, others, seen) + _NOISE * torch.randn(seen.shape, generator=dice)
+    others = rows[torch.randint(len(rows), (len(seen),), generator=rng)]
+    taken = torch.rand(seen.shape, generator=rng) < _CORRUPTED
+    noisy = torch.where(taken, others, seen) + _NOISE * torch.randn(seen.shape, generator=rng)
     return noisy * (seen != 0)
 
 
-def _new_layers(sizes: tuple[int, ...], dice: Any) -> list[Any]:
+def _new_layers(sizes: tuple[int, ...], rng: Any) -> list[Any]:
     import torch
 
-    drawn = [torch.randn(a, b, generator=dice) * (2 / max(a, 1)) ** 0.5 for a, b in pairwise(sizes)]
+    drawn = [torch.randn(a, b, generator=rng) * (2 / max(a, 1)) ** 0.5 for a, b in pairwise(sizes)]
     return [layer.requires_grad_() for layer in drawn]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,11 +20,9 @@ from nearward.tabular.data.validation import check_counts, read_rows
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import Points, learn_points
 from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
-from nearward.tabular.preprocessing.frame_encoder import Reading
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 _FEWEST = 10  # rows a class
 _HELD_OUT = 4  # one patient in so many calibrates the alarm, and teaches nothing
@@ -42,12 +39,12 @@ class FittedGate:
     usual : (c,), largest distance to a point of rows that it did not learn from, rising
     """
 
-    reading: Reading
+    reading: FrameEncoder
     points: Points
     usual: Floats
 
 
-_PARTS = (FittedGate, Reading, Encoding, NumberColumn, CategoryColumn, Points)
+_PARTS = (FittedGate, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, Points)
 
 
 class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -116,7 +113,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             One class only, classes of fewer than 10 rows, too few rows for the rate of false alarms, or what cannot be read.
         """
         if not 0 < self.false_alarms < 1:
-            raise InputError(f"false_alarms must lie between 0 and 1, however: false_alarms={self.false_alarms!r}")
+            raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
         check_counts(width=self.width, steps=self.steps)
         frame, values, group = read_rows(X, y, groups)
         self.classes_, code, rows = np.unique(values, return_inverse=True, return_counts=True)
@@ -130,7 +127,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         place = ceil((held.sum() + 1) * (1 - self.false_alarms))
         if place > held.sum():
             raise InputError(f"{held.sum()} rows to calibrate on are too few for false_alarms={self.false_alarms}")
-        reading = Reading.fit(frame.filter(~held), self.schema)
+        reading = FrameEncoder.fit(frame.filter(~held), self.schema)
         x = reading.dense(frame)
         points = learn_points(x[~held], code[~held], self.width, self.steps, self.seed)
         usual = np.sort(points.distances(x[held]).max(axis=1))

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearward.tabular.parallel import one_thread
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.parallel import single_threaded
+from nearward.tabular.typing import Floats, Ints
 
 _HIDDEN, _BATCH = 96, 256
 _RATE, _DECAY, _DROPPED = 2e-3, 1e-3, 0.1
@@ -68,18 +65,18 @@ def learn_points(x: Floats, code: Ints, width: int, steps: int, seed: int) -> Po
 
     classes = int(code.max()) + 1
     weight = torch.as_tensor(len(code) / (classes * np.bincount(code)), dtype=torch.float32)
-    with one_thread():
-        dice = torch.Generator().manual_seed(seed)
-        inward, outward = _affine(x.shape[1], _HIDDEN, dice), _affine(_HIDDEN, width, dice)
-        point = (0.1 * torch.randn(classes, width, generator=dice)).requires_grad_()
+    with single_threaded():
+        rng = torch.Generator().manual_seed(seed)
+        inward, outward = _affine(x.shape[1], _HIDDEN, rng), _affine(_HIDDEN, width, rng)
+        point = (0.1 * torch.randn(classes, width, generator=rng)).requires_grad_()
         margin = torch.ones(1, requires_grad=True)
         optimiser = torch.optim.AdamW([inward, outward, point, margin], lr=_RATE, weight_decay=_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         rows, label = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(code)
         for _ in range(steps):
-            chosen = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=dice)
+            chosen = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=rng)
             hidden = (rows[chosen] @ inward[:-1] + inward[-1]).relu()
-            hidden = hidden * (torch.rand(hidden.shape, generator=dice) >= _DROPPED) / (1 - _DROPPED)
+            hidden = hidden * (torch.rand(hidden.shape, generator=rng) >= _DROPPED) / (1 - _DROPPED)
             z, y = hidden @ outward[:-1] + outward[-1], label[chosen]  # (b, e), (b,)
             squared = ((z[:, None] - point) ** 2).mean(dim=2)  # (b, k)
             far = squared - F.cosine_similarity(z[:, None], point[None], dim=2)
@@ -106,9 +103,9 @@ def _scatter(z: Any, y: Any, classes: int) -> Any:
     return within / (between + 1e-3)
 
 
-def _affine(inputs: int, outputs: int, dice: Any) -> Any:
+def _affine(inputs: int, outputs: int, rng: Any) -> Any:
     import torch
 
-    drawn = torch.randn(inputs + 1, outputs, generator=dice) * (2 / inputs) ** 0.5
+    drawn = torch.randn(inputs + 1, outputs, generator=rng) * (2 / inputs) ** 0.5
     drawn[-1] = 0.0
     return drawn.requires_grad_()

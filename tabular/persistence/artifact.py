@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import safetensors.numpy
-from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import replacing, sync_folder
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.typing import Arrays
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 _DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame) -> None:
@@ -111,24 +109,24 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtefactError(f"{folder} holds no nearward model ({MANIFEST} is missing)")
+        raise ArtifactError(f"{folder} holds no nearward model ({MANIFEST} is missing)")
     raw = path.read_bytes()
     try:
         body = json.loads(raw)
     except ValueError as error:
-        raise ArtefactError(f"{path} is corrupt: restore the model from a copy, or fit it again") from error
+        raise ArtifactError(f"{path} is corrupt: restore the model from a copy, or fit it again") from error
     if not isinstance(body, dict) or "nearward_model" not in body:
-        raise ArtefactError(f"{path} is not a nearward model's manifest")
+        raise ArtifactError(f"{path} is not a nearward model's manifest")
     if isinstance(body["nearward_model"], int) and body["nearward_model"] > FORMAT:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward"
         )
     body.pop("sha256", None)
     if raw != _sealed(body):
-        raise ArtefactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
+        raise ArtifactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
     strange = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
     if strange:
-        raise ArtefactError(f"{path} names {len(strange)} files that a model does not have, or that leave its folder")
+        raise ArtifactError(f"{path} names {len(strange)} files that a model does not have, or that leave its folder")
     return body
 
 
@@ -162,16 +160,16 @@ def read_model(folder: str | Path) -> tuple[dict[str, Any], Arrays, pl.DataFrame
         else:
             records = pl.read_parquet(io.BytesIO(content))
     if tensors is None or records is None:
-        raise ArtefactError(f"{folder}: the manifest names no tensors or no records")
+        raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
     return body, tensors, records
 
 
 def _checked(path: Path, facts: Mapping[str, Any]) -> bytes:
     if path.is_symlink() or not path.is_file():
-        raise ArtefactError(f"{path}: missing, or not a plain file")
+        raise ArtifactError(f"{path}: missing, or not a plain file")
     content = path.read_bytes()
     if len(content) != facts["size"] or hashlib.sha256(content).hexdigest() != facts["sha256"]:
-        raise ArtefactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
+        raise ArtifactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
     return content
 
 
@@ -227,4 +225,4 @@ def unpack(packed: Any, tensors: Arrays, types: Mapping[str, type]) -> Any:
         kind: Any = types[packed["type"]]
         return kind(**{name: unpack(item, tensors, types) for name, item in packed["fields"].items()})
     except (KeyError, TypeError) as error:
-        raise ArtefactError(f"the model holds a part that this nearward does not know: {error}") from error
+        raise ArtifactError(f"the model holds a part that this nearward does not know: {error}") from error

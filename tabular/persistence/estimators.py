@@ -1,4 +1,4 @@
-"""Small fitted estimators as folders of files, and back: their settings, and what fitting left behind, in artefact.py's directory.
+"""Small fitted estimators as folders of files, and back: their settings, and what fitting left behind, in artifact.py's directory.
 
 They hold no rows of patients, but what single columns are made of (knots, names of levels); the folder is its owner's alone all the same.
 """
@@ -14,8 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.persistence.artifact import Arrays, pack, read_model, refuse_foreign, unpack, write_model
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.persistence.artifact import pack, read_model, refuse_foreign, unpack, write_model
+from nearward.tabular.typing import Arrays
 
 
 def write_estimator(folder: str | Path, kind: str, settings: Mapping[str, Any], learned: Mapping[str, Any]) -> None:
@@ -51,12 +52,12 @@ def read_estimator(folder: str | Path, kind: str, types: Sequence[type] = ()) ->
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         Not an estimator of this kind; corrupt; saved by a later version.
     """
     about, tensors, _ = read_model(folder)
     if about.get("kind") != kind:
-        raise ArtefactError(f"{folder} holds no {kind} but a {about.get('kind', 'risk model')}")
+        raise ArtifactError(f"{folder} holds no {kind} but a {about.get('kind', 'risk model')}")
     known = {one.__name__: one for one in types}
     return settings_from_json(about["settings"]), {name: unpack(value, tensors, known) for name, value in about["learned"].items()}
 

@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearward.tabular.preprocessing.table_encoder import Encoding
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureLayout:
     """Where each of the p dense columns comes from.
 
     Parameters
@@ -54,7 +51,7 @@ class Layout:
     levels: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def of(cls, encoding: Encoding, block_of: Mapping[str, str] | None = None) -> Layout:
+    def of(cls, encoding: TableEncoder, block_of: Mapping[str, str] | None = None) -> FeatureLayout:
         """Read an encoding; ``block_of`` names the block of each source column that has one."""
         block_of = block_of or {}
         names = tuple(dict.fromkeys(source for _, source in encoding.outputs))

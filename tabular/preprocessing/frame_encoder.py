@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
+from nearward.tabular.typing import Floats, Ints
 
 _FURTHEST = 8.0  # standard deviations: a slip of units is far, but must not be all that a network learns
 _SMALLEST = 0.1  # a column that hardly varies is not blown up until its only other value is infinitely far
@@ -26,7 +23,7 @@ _CLUSTERS = 4  # column blocks at most, where the schema declares none
 
 
 @dataclass(frozen=True)
-class Reading:
+class FrameEncoder:
     """The fitted reading.
 
     Parameters
@@ -38,13 +35,13 @@ class Reading:
     """
 
     schema: str
-    encoding: Encoding
+    encoding: TableEncoder
     centre: Floats
     scale: Floats
     columns: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, schema: Schema | None) -> Reading:
+    def fit(cls, frame: pl.DataFrame, schema: Schema | None) -> FrameEncoder:
         """Fit on the rows of ``frame``; without a schema it is inferred from them.
 
         Raises
@@ -56,7 +53,7 @@ class Reading:
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        encoding = Encoding.fit(schema, rows)
+        encoding = TableEncoder.fit(schema, rows)
         x = encoding.dense(encoding.numbers(rows))
         return cls(schema.to_json(), encoding, x.mean(axis=0), np.maximum(x.std(axis=0), _SMALLEST), tuple(frame.columns))
 

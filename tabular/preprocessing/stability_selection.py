@@ -28,11 +28,8 @@ from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.preprocessing.table_encoder import Encoding
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Bools, Floats, Ints
 
 _PAIRS = 50
 _FEWEST_EVENTS = 20  # ten in either half
@@ -92,7 +89,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Fewer than 20 events.
         """
         if not 0.5 < self.share < 1 or not self.wrong > 0:
-            raise InputError(f"share must lie between .5 and 1 and wrong above 0, however: share={self.share!r}, wrong={self.wrong!r}")
+            raise InputError(f"share must lie between .5 and 1 and wrong above 0, got share={self.share!r}, wrong={self.wrong!r}")
         frame, values, group = read_rows(X, y, groups)
         _, event = read_event(values)
         fewest = int(min(event.sum(), len(event) - event.sum()))
@@ -100,7 +97,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise TooFewEvents(fewest, _FEWEST_EVENTS, "tell steady columns from others")
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
-        encoding = Encoding.fit(self.schema_, rows)
+        encoding = TableEncoder.fit(self.schema_, rows)
         sources = [source for _, source in encoding.outputs]
         names = list(dict.fromkeys(sources))
         if not names:

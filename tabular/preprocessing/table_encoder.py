@@ -17,8 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.typing import Floats
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 ONE_HOT_LEVELS = 16
@@ -104,7 +104,7 @@ class CategoryColumn:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class TableEncoder:
     """The fitted reading of a table's feature columns.
 
     Examples
@@ -121,7 +121,7 @@ class Encoding:
     category: tuple[CategoryColumn, ...]
 
     @classmethod
-    def fit(cls, schema: Schema, frame: pl.DataFrame) -> Encoding:
+    def fit(cls, schema: Schema, frame: pl.DataFrame) -> TableEncoder:
         """Fit on the stored rows: ``frame`` as ``schema.conform`` gives it."""
         features = [schema[name] for name in schema.named("feature", "expert")]
         return cls(

@@ -8,18 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.tabular.data.splits import assign_folds
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _INNER_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class LevelRates:
+class TargetEncoder:
     """Log-odds of the outcome per level, drawn towards the overall rate where a level has few rows.
 
     Parameters
@@ -35,7 +32,7 @@ class LevelRates:
     table: tuple[Floats, ...]
 
     @classmethod
-    def fit(cls, code: Ints, levels: list[int], outcome: Ints, smoothing: float = 20.0) -> LevelRates:
+    def fit(cls, code: Ints, levels: list[int], outcome: Ints, smoothing: float = 20.0) -> TargetEncoder:
         """Fit on rows with ``code`` (n, c); ``smoothing`` is in rows at the overall rate."""
         overall = (outcome.sum() + 0.5) / (len(outcome) + 1)
         tables = []
@@ -60,5 +57,5 @@ def cross_fitted_rates(code: Ints, levels: list[int], outcome: Ints, group: Ints
     for f in range(_INNER_FOLDS):
         inside = fold == f
         if inside.any():
-            rates[inside] = LevelRates.fit(code[~inside], levels, outcome[~inside]).apply(code[inside])
+            rates[inside] = TargetEncoder.fit(code[~inside], levels, outcome[~inside]).apply(code[inside])
     return rates

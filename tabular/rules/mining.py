@@ -19,13 +19,10 @@ from itertools import combinations, permutations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.rules.rules import Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from nearward.tabular.typing import Ints
 
 
 @dataclass(frozen=True)

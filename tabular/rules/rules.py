@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import MissingColumns
+from nearward.tabular.typing import Bools
 
-Bools = NDArray[np.bool_]
 Source = Literal["mined", "user"]
 
 

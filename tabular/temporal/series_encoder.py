@@ -27,9 +27,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from nearward.tabular.typing import Floats, Ints
 
 _FOLDS = 3
 _FEWEST_EVENTS = 20
@@ -155,7 +153,7 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         from nearward.tabular.temporal.series_network import train_network
 
         if not isinstance(self.width, int) or self.width < 1:
-            raise InputError(f"width must be a whole number from 1, however: width={self.width!r}")
+            raise InputError(f"width must be a whole number from 1, got width={self.width!r}")
         frame, held, group = read_rows(X, y, groups)
         _, event = read_event(held, self.positive)
         if min(event.sum(), len(event) - event.sum()) < _FEWEST_EVENTS:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Floats = NDArray[np.float64]
+from nearward.tabular.typing import Floats
 
 _HIDDEN, _HEADS, _BLOCKS, _DROPOUT = 32, 4, 2, 0.1
 _BATCH, _STEPS, _RATE, _DECAY = 128, 300, 2e-3, 1e-2

@@ -26,20 +26,17 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.calibration.calibrator import Calibration, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, log_odds, logistic
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.typing import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-
-PULLS = (1.0, 10.0, 100.0, 1000.0)  # rows' worth of squared distance from equal weights
+SHRINKAGES = (1.0, 10.0, 100.0, 1000.0)  # rows' worth of squared distance from equal weights
 _FOLDS, _FEWEST_EVENTS = 5, 10
 _LEARNED = ("pull_", "_gate", "_calibration", "_prevalence", "_encoding")
 _FLOOR = 1e-4  # a risk is kept this far from 0 and 1
@@ -98,13 +95,13 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame, values, group = read_rows(X, y, groups)
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
-            raise InputError(f"windows must name at least two columns of risks, each once, however: windows={self.windows!r}")
+            raise InputError(f"windows must name at least two columns of risks, each once, got windows={self.windows!r}")
         if set(names) - set(frame.columns):
             raise MissingColumns(sorted(set(names) - set(frame.columns)), frame.columns)
         self.classes_, outcome = read_event(values)
         rest = frame.drop(names)
         self._schema = Schema.infer(rest) if rest.width else Schema(())
-        self._encoding = Encoding.fit(self._schema, self._schema.conform(rest)) if self._schema.features else None
+        self._encoding = TableEncoder.fit(self._schema, self._schema.conform(rest)) if self._schema.features else None
         risk, there, features = self._read(frame)
         known = there.any(axis=1)
         if outcome[known].sum() < _FEWEST_EVENTS:
@@ -112,10 +109,10 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         patient = np.unique(group[known], return_inverse=True)[1]
         risk, there, features, outcome = risk[known], there[known], features[known], outcome[known]
         fold = split_patients(outcome, patient, _FOLDS, self.seed)
-        left_out = np.array([_cross_fitted(risk, there, features, outcome, fold, pull) for pull in PULLS])  # (pulls, n)
-        self.pull_, chosen = _choose(left_out, outcome, patient)
+        out_of_fold = np.array([_cross_fitted(risk, there, features, outcome, fold, shrinkage) for shrinkage in SHRINKAGES])  # (pulls, n)
+        self.pull_, chosen = _choose(out_of_fold, outcome, patient)
         self._gate = _fit(risk, there, features, outcome, self.pull_)
-        self._calibration = Calibration.fit(log_odds(left_out[chosen], _FLOOR), outcome)
+        self._calibration = Calibrator.fit(log_odds(out_of_fold[chosen], _FLOOR), outcome)
         self._prevalence = float(outcome.mean())
         return self
 
@@ -167,7 +164,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ArtefactError
             Not a gate over windows; corrupt; saved by a later version.
         """
-        settings, learned = read_estimator(folder, "WindowGate", [Encoding, NumberColumn, CategoryColumn, Calibration])
+        settings, learned = read_estimator(folder, "WindowGate", [TableEncoder, NumberColumn, CategoryColumn, Calibrator])
         gate = cls(**settings)
         gate._schema, gate.classes_ = Schema.from_json(learned["schema"]), classes_from_json(learned["classes"])
         for name in _LEARNED:
@@ -198,7 +195,7 @@ def _weights(gate: Floats, there: Bools, features: Floats) -> Floats:
     return out
 
 
-def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, pull: float) -> Floats:
+def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, shrinkage: float) -> Floats:
     """Minimise log-loss + pull / n * |gate|²: (f, w); 0 is equal weights."""
     n, shape = len(risk), (features.shape[1], risk.shape[1])
     bounded = risk.clip(_FLOOR, 1 - _FLOOR)
@@ -207,9 +204,9 @@ def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, pull: floa
         gate = free.reshape(shape)
         weight = _weights(gate, there, features)
         mixed = (weight * bounded).sum(axis=1)
-        loss = -np.mean(np.where(outcome == 1, np.log(mixed), np.log1p(-mixed))) + pull / n * (gate**2).sum()
+        loss = -np.mean(np.where(outcome == 1, np.log(mixed), np.log1p(-mixed))) + shrinkage / n * (gate**2).sum()
         slope = (mixed - outcome) / (mixed * (1 - mixed)) / n  # of the loss along the mixture
-        gradient = features.T @ (slope[:, None] * weight * (bounded - mixed[:, None])) + 2 * pull / n * gate
+        gradient = features.T @ (slope[:, None] * weight * (bounded - mixed[:, None])) + 2 * shrinkage / n * gate
         return float(loss), gradient.ravel()
 
     best: Floats = minimize(objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x.reshape(
@@ -218,21 +215,21 @@ def _fit(risk: Floats, there: Bools, features: Floats, outcome: Ints, pull: floa
     return best
 
 
-def _cross_fitted(risk: Floats, there: Bools, features: Floats, outcome: Ints, fold: Ints, pull: float) -> Floats:
+def _cross_fitted(risk: Floats, there: Bools, features: Floats, outcome: Ints, fold: Ints, shrinkage: float) -> Floats:
     """Return each row's mixed risk (n,) by a gate that had not seen its fold."""
     mixed = np.empty(len(risk))
     for f in np.unique(fold):
         seen = fold != f
-        gate = _fit(risk[seen], there[seen], features[seen], outcome[seen], pull)
+        gate = _fit(risk[seen], there[seen], features[seen], outcome[seen], shrinkage)
         mixed[~seen] = (_weights(gate, there[~seen], features[~seen]) * risk[~seen]).sum(axis=1)
     return mixed
 
 
-def _choose(left_out: Floats, outcome: Ints, patient: Ints) -> tuple[float, int]:
+def _choose(out_of_fold: Floats, outcome: Ints, patient: Ints) -> tuple[float, int]:
     """Return the strongest pull whose loss is within a standard error (over patients) of the least, and its place."""
-    bounded = left_out.clip(_FLOOR, 1 - _FLOOR)
+    bounded = out_of_fold.clip(_FLOOR, 1 - _FLOOR)
     loss = -np.where(outcome == 1, np.log(bounded), np.log1p(-bounded))  # (pulls, n)
     excess = loss - loss[loss.mean(axis=1).argmin()]
     each = np.stack([np.bincount(patient, weights=row) for row in excess])
     chosen = int(np.flatnonzero(each.sum(axis=1) <= each.std(axis=1) * each.shape[1] ** 0.5)[-1])
-    return PULLS[chosen], chosen
+    return SHRINKAGES[chosen], chosen

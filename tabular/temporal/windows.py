@@ -131,7 +131,7 @@ def regular_series(
     [[80.0, None, 90.0]]
     """
     if not isinstance(steps, int) or steps < 2:
-        raise InputError(f"steps must be a whole number from 2, however: steps={steps!r}")
+        raise InputError(f"steps must be a whole number from 2, got steps={steps!r}")
     asked, known = _lazy(moments), _lazy(measurements)
     names = _checked(asked, known, patient, time, values, [every])
     taken = sorted(set(names) & set(asked.collect_schema()))
@@ -213,7 +213,7 @@ def _slope(at: pl.Expr, level: pl.Expr, product: pl.Expr, square: pl.Expr) -> pl
 
 def _lazy(frame: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        raise InputError(f"moments and measurements must be Polars frames, however: {type(frame).__name__}. pl.DataFrame(…) makes one")
+        raise InputError(f"moments and measurements must be Polars frames, got {type(frame).__name__}. pl.DataFrame(…) makes one")
     return frame.lazy()
 
 
@@ -234,7 +234,7 @@ def _length(span: Span) -> int:
         return round(span / timedelta(microseconds=1))
     found = re.fullmatch(r"(\d+)([smhdw])", span or "")
     if found is None:
-        raise InputError(f'spans are text such as "90m", "6h", "7d" (s, m, h, d, w), however: {span!r}')
+        raise InputError(f'spans are text such as "90m", "6h", "7d" (s, m, h, d, w), got {span!r}')
     return int(found[1]) * _SECONDS[found[2]] * 1_000_000
 
 
@@ -250,7 +250,7 @@ def _checked(
     names = list(values) if values is not None else [n for n, kind in there.items() if kind.is_numeric() and n not in (patient, time)]
     numbers = [name for name in names if name not in (patient, time) and (there[name].is_numeric() or there[name] == pl.Boolean)]
     if not names or len(set(numbers)) < len(names):
-        raise InputError(f"values must be number columns of the measurements, beside {patient!r} and {time!r}, each once, however: {names}")
+        raise InputError(f"values must be number columns of the measurements, beside {patient!r} and {time!r}, each once, got {names}")
     if given[patient] != there[patient]:
         raise InputError(f"column {patient!r} is {given[patient]} in the moments and {there[patient]} in the measurements: make them alike")
     kinds = [given[time], there[time]]
@@ -261,7 +261,7 @@ def _checked(
         raise InputError(f"times must be dates, date-times of one zone, or whole numbers, in both frames, however {time!r} is {told}")
     wrong = [span for span in spans if span is not None and (isinstance(span, int) != whole[0] or _length(span) <= 0)]
     if wrong or not spans or isinstance(spans, str):
-        raise InputError(f"spans must be whole numbers from 1 for whole-number times, and text or timedelta for dates, however: {spans!r}")
+        raise InputError(f"spans must be whole numbers from 1 for whole-number times, and text or timedelta for dates, got {spans!r}")
     made = [_named(name, what, span) for name in names for what in (*_STATISTICS, "last", "since") for span in (None, *spans)]
     taken = sorted({_ROW, _AT, *made} & set(given))
     if taken:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.evaluation.drift import bins_as_json, bins_from_json, drift, fit_bins
-from nearward.tabular.errors import ArtefactError
+from nearward.tabular.errors import ArtifactError
 
 
 def test_the_index_by_hand() -> None:
@@ -70,7 +70,7 @@ def test_bins_hold_no_rows_and_come_back_from_json() -> None:
     held = json.loads(json.dumps(bins_as_json(bins)))
     assert bins_from_json(held) == bins
     held["columns"][0]["count"].pop()
-    with pytest.raises(ArtefactError, match="do not fit"):
+    with pytest.raises(ArtifactError, match="do not fit"):
         bins_from_json(held)
-    with pytest.raises(ArtefactError, match="another version"):
+    with pytest.raises(ArtifactError, match="another version"):
         bins_from_json({"nearward_bins": 99, "columns": []})

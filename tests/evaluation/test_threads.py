@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nearward.evaluation.threads import one_thread, side_by_side
+from nearward.evaluation.threads import parallel_map, single_threaded
 
 
 def threads() -> set[int]:
@@ -11,12 +11,12 @@ def threads() -> set[int]:
 
 
 def test_each_piece_has_one_thread_and_gives_its_own_result():
-    with one_thread():
+    with single_threaded():
         pass  # all libraries that are to be held are loaded now
     with threadpool_limits(3):
-        with one_thread():
+        with single_threaded():
             assert threads() == {1}
-        found = side_by_side({"a": threads, "b": lambda: 2})
+        found = parallel_map({"a": threads, "b": lambda: 2})
         assert threads() == {3}
     assert found == {"a": {1}, "b": 2}
     assert list(found) == ["a", "b"]
@@ -24,4 +24,4 @@ def test_each_piece_has_one_thread_and_gives_its_own_result():
 
 def test_what_goes_wrong_in_a_piece_is_told():
     with pytest.raises(ZeroDivisionError):
-        side_by_side({"a": lambda: 1, "b": lambda: 1 // 0})
+        parallel_map({"a": lambda: 1, "b": lambda: 1 // 0})

@@ -13,7 +13,7 @@ import pytest
 import nearward as nw
 from nearward.cli import main as cli
 from nearward.release.audit import AuditRows
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import JobStore
 from nearward.synth.differential_privacy.tree_marginals import Marginals
 from nearward.synth.inputs.splits import deal_alone
 from nearward.tabular.data.schema import Column, Schema
@@ -90,7 +90,7 @@ def test_an_exported_table_carries_the_ledger(fitted, tmp_path) -> None:
     few = AuditRows(fitted.audit_rows.train[:150], fitted.audit_rows.holdout[:150], "died", 1, "patient")
     nw.export_synthetic(fitted, 150, tmp_path / "synth.parquet", rows=few, accept_risk=REASON)
     stamp = nw.read_stamp(tmp_path / "synth.parquet")
-    assert Ledger.from_json(stamp["privacy"]["ledger"]) == fitted.privacy
+    assert JobStore.from_json(stamp["privacy"]["ledger"]) == fitted.privacy
     assert "not covered" in stamp["privacy"]
     assert stamp["generator"]["epsilon"] == 3.0
     assert 0 <= stamp["rules"]["share of rows drawn again"] < 1

@@ -64,7 +64,7 @@ def test_rows_are_ranked_by_models_without_their_patient_and_the_recall_is_that_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         found = screen(frame, outcome, groups=patient, budget=0.2, ranker=Strict())
-    told = found.left_out
+    told = found.out_of_fold
     assert sorted(told["row"]) == list(range(300))
     assert told["share"].is_sorted(descending=True)
     assert told["share"].is_between(0, 1, closed="left").all()
@@ -137,7 +137,7 @@ def test_ties_fall_by_lot_however_the_table_is_sorted(first: bool) -> None:
     found = screen(coin, outcome, budget=0.3, ranker=Level())
     assert abs(found.recall.value - 0.3) < 0.14
     assert abs(found.linear.value - 0.3) < 0.14
-    assert found.left_out.equals(screen(coin, outcome, budget=0.3, ranker=Level()).left_out)
+    assert found.out_of_fold.equals(screen(coin, outcome, budget=0.3, ranker=Level()).out_of_fold)
 
 
 def test_equal_scores_fall_alike_in_both_counts() -> None:

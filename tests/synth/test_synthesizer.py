@@ -13,7 +13,7 @@ import pytest
 from nearward.synth.inputs.splits import ROLES, deal_roles
 from nearward.synth.persistence import RULES_FILE
 from nearward.synth.synthesizer import Synthesizer
-from nearward.tabular.errors import ArtefactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
+from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
 from nearward.tabular.rules.rules import Order, Range, Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
@@ -176,7 +176,7 @@ def test_saved_and_loaded_is_the_same(fitted, tmp_path) -> None:
     content = bytearray(tensors.read_bytes())
     content[-1] ^= 1
     tensors.write_bytes(bytes(content))
-    with pytest.raises(ArtefactError, match="corrupt"):
+    with pytest.raises(ArtifactError, match="corrupt"):
         Synthesizer.load(tmp_path / "g")
 
 
@@ -184,7 +184,7 @@ def test_a_generator_is_no_risk_model_and_the_other_way_round(fitted, tmp_path) 
     from nearward.risk_model.classifier import load
 
     fitted.save(tmp_path / "g")
-    with pytest.raises(ArtefactError, match="no risk model but a synthesizer"):
+    with pytest.raises(ArtifactError, match="no risk model but a synthesizer"):
         load(tmp_path / "g")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nearward.tabular.parallel import side_by_side
+from nearward.tabular.parallel import parallel_map
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def three_threads():
 
 
 def test_results_come_in_order() -> None:
-    assert list(side_by_side(lambda i: i * i, 20)) == [i * i for i in range(20)]
-    assert list(side_by_side(lambda i: i, 0)) == []
+    assert list(parallel_map(lambda i: i * i, 20)) == [i * i for i in range(20)]
+    assert list(parallel_map(lambda i: i, 0)) == []
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -28,7 +28,7 @@ def test_each_piece_has_one_thread() -> None:
     def threads(_: int) -> tuple[int, int]:
         return torch.get_num_threads(), max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
-    assert list(side_by_side(threads, 4)) == [(1, 1)] * 4
+    assert list(parallel_map(threads, 4)) == [(1, 1)] * 4
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -37,5 +37,5 @@ def test_torch_gets_its_threads_back_whatever_happens() -> None:
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        list(side_by_side(stop, 2))
+        list(parallel_map(stop, 2))
     assert torch.get_num_threads() == 3

@@ -7,7 +7,7 @@ import pytest
 
 from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import METRICS, Use
-from nearward.evaluation.risk.resampled_metrics import Measured, error_by_chance, measure
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, error_by_chance, measure
 from nearward.evaluation.stats import cluster_bootstrap as bootstrap
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, interval, resample
 from nearward.evaluation.stats.confidence import Estimate, exact
@@ -111,7 +111,9 @@ def test_a_risk_less_itself_is_nothing() -> None:
 def test_pairing_narrows() -> None:
     sample = study(6, 2000)
     near = np.clip(sample.risks["risk"] + np.random.default_rng(1).normal(0, 0.01, 2000), 0, 1)
-    measured: Measured = measure([Sample(sample.outcome, {"a": sample.risks["risk"], "b": near}, sample.patient)], Use(0.1, 0.15), 300, 0)
+    measured: BootstrapMetrics = measure(
+        [Sample(sample.outcome, {"a": sample.risks["risk"], "b": near}, sample.patient)], Use(0.1, 0.15), 300, 0
+    )
     gap, alone = measured.gap("a", "b")["auprc"], measured.results("a")["auprc"]
     assert gap.high - gap.low < 0.5 * (alone.high - alone.low)
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from nearward.batch import job as module
 from nearward.batch.atomic_files import commit, commit_first, sweep
 from nearward.batch.job import Task, options_of, run_job
-from nearward.batch.job_store import Ledger, open_ledger
+from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import Outcome
 from nearward.batch.memory import plan_memory, read_size
 from nearward.batch.scoring import Scored
 from nearward.batch.sharding import Shard, cut, find_tables
 from nearward.batch.worker import Station
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 
 TABLES, ROWS = 4, 50
 
@@ -327,17 +327,17 @@ def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fit
     with pytest.raises(InputError, match="another model"):
         run_job(task(swapped, place))
     assert content(place / "out") == before
-    old = Ledger(place / "out").job
+    old = JobStore(place / "out").job
     with pytest.raises(InputError, match="another --threshold"):
         run_job(task(model, place, threshold=0.9))
     assert run_job(task(model, place, threshold=0.9, restart=True)).scored == TABLES * ROWS
-    assert Ledger(place / "out").job != old
+    assert JobStore(place / "out").job != old
 
 
 def test_two_jobs_in_one_folder_share_the_work_and_nobody_waits(model, place) -> None:
     """The other job holds every claim and is gone: this one scores all the same."""
     options, sources = options_of(task(model, place))
-    other = open_ledger(place / "out", options, 20)
+    other = open_job_store(place / "out", options, 20)
     other.enter(sources)
     assert all(other.claim(shard) for shard in other.shards())
     assert not other.claim(other.shards()[0])
@@ -352,7 +352,7 @@ def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> 
 
     def other(shard: Shard) -> None:
         if shard.name == "part-00000-000000":  # while the first is scored, somebody else commits the second
-            ledger = Ledger(place / "out")
+            ledger = JobStore(place / "out")
             second = ledger.shards()[1]
             Station(model, place / "out").answer(second)
             assert ledger.done(second)
@@ -391,7 +391,7 @@ def test_folders_and_names_that_would_do_harm_are_refused(model, place) -> None:
     (place / "nothing").mkdir()
     with pytest.raises(InputError, match="no Parquet files"):
         run_job(Task(model, (place / "nothing",), place / "out2"))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         run_job(Task(place / "in", (place / "in",), place / "out3"))
 
 
@@ -405,6 +405,6 @@ def test_a_hostile_manifest_does_not_lead_out_of_the_models_folder(model, place)
     from nearward.tabular.persistence.artifact import _sealed
 
     (hostile / "manifest.json").write_bytes(_sealed(manifest))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         run_job(task(hostile, place))
     assert not (place / "out").exists()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 
-from nearward.cli.progress import progress
+from nearward.cli.progress import show_progress
 
 
 def test_a_log_gets_json_lines_that_count_up():
     log = io.StringIO()
-    with progress("score", 30, log) as tick:
-        tick("first", 10)
-        tick(done=20)
+    with show_progress("score", 30, log) as progress:
+        progress("first", 10)
+        progress(done=20)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["what"], line["done"], line["of"]) for line in lines] == [("score", 10, 30), ("score", 30, 30)]
     assert lines[0]["step"] == "first"
@@ -26,9 +26,9 @@ def test_a_person_sees_a_bar():
             return True
 
     screen = Terminal()
-    with progress("score", 3, screen) as tick:
+    with show_progress("score", 3, screen) as progress:
         for _ in range(3):
-            tick("rows")
+            progress("rows")
     assert "score: rows" in screen.getvalue()
     assert "3/3" in screen.getvalue()
     assert "{" not in screen.getvalue()

@@ -14,7 +14,7 @@ from nearward.release.audit import AuditRows, audit
 from nearward.release.export import export_synthetic, export_table, sample_and_audit
 from nearward.synth.differential_privacy.accountant import Ledger
 from nearward.synth.provenance import read_stamp, verify
-from nearward.tabular.errors import ArtefactError, ExportRefused, InputError, StaleAudit
+from nearward.tabular.errors import ArtifactError, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
@@ -79,7 +79,7 @@ def test_a_verbatim_copy_of_train_is_refused_and_nothing_is_left(tmp_path, copie
         export_table(table, tmp_path / "synth.parquet", verdict)
     assert "repeat a row of train" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
-    assert issubclass(ExportRefused, ArtefactError)  # exit code 3
+    assert issubclass(ExportRefused, ArtifactError)  # exit code 3
 
 
 def test_an_accepted_risk_is_written_into_the_file(tmp_path, copied):

@@ -15,9 +15,9 @@ from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Rule
 from nearward.risk_model import binary as fitted
 from nearward.risk_model import in_context as embedded
-from nearward.risk_model.in_context import Embedded, StoredRows, fit_embedded
+from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.in_context.checkpoint import load_net
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 
@@ -53,7 +53,7 @@ def warded() -> tuple[StoredRows, Retriever]:
 @pytest.mark.parametrize("members", [1, 3])
 def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retriever], members: int) -> None:
     rows, retriever = warded
-    model, left_out, told = fit_embedded(rows, retriever, members, False, 0, silent)
+    model, out_of_fold, told = fit_in_context_model(rows, retriever, members, False, 0, silent)
     contexts, _ = retriever.contexts(rows.dense[:50], model.rules)
     risk, voted = model.ask(rows.value[:50], rows.score[:50], contexts)
     np.testing.assert_allclose(voted.weight.sum(axis=1), 1, atol=1e-9)
@@ -63,13 +63,13 @@ def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retr
     for line in voted.row:
         there = line[line >= 0]
         assert len(set(there)) == len(there)
-    assert left_out.shape == (400,)
+    assert out_of_fold.shape == (400,)
     assert told["members"] == members
 
 
 def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
-    model, *_ = fit_embedded(rows, retriever, 3, False, 0, silent)
+    model, *_ = fit_in_context_model(rows, retriever, 3, False, 0, silent)
     first, second, third = model.ways
     assert [way.rule.neighbours for way in model.ways] == [128, 64, 250]
     assert (len(first.columns), len(first.experts)) == (6, 4)
@@ -79,7 +79,7 @@ def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredR
     contexts, _ = retriever.contexts(rows.dense[asked], model.rules)
     alone = []
     for way, context in zip(model.ways, contexts, strict=True):
-        one = Embedded(model.net, (way,), rows.value, rows.score, rows.outcome)
+        one = InContextModel(model.net, (way,), rows.value, rows.score, rows.outcome)
         alone.append(one.ask(rows.value[asked], rows.score[asked], [context])[0])
     np.testing.assert_allclose(model.ask(rows.value[asked], rows.score[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
@@ -89,15 +89,15 @@ def test_it_ranks_at_least_as_well_as_the_experts_mean(warded: tuple[StoredRows,
     from sklearn.metrics import roc_auc_score
 
     rows, retriever = warded
-    _, left_out, _ = fit_embedded(rows, retriever, 1, False, 0, silent)
+    _, out_of_fold, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     mean = rows.score.mean(axis=1)
-    assert roc_auc_score(rows.outcome, left_out) > roc_auc_score(rows.outcome, mean) - 0.02
+    assert roc_auc_score(rows.outcome, out_of_fold) > roc_auc_score(rows.outcome, mean) - 0.02
 
 
 def test_the_right_patient_gets_the_vote() -> None:
     """Copies of stored patients are asked about, every column and score alike: each one's own original leads those of his outcome."""
     rows, retriever = ward(seed=1)
-    model, *_ = fit_embedded(rows, retriever, 1, False, 0, silent)
+    model, *_ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     asked = np.arange(0, 400, 8)
     (context,), _ = retriever.contexts(rows.dense[asked], model.rules)
     _, voted = model.ask(rows.value[asked], rows.score[asked], [context])
@@ -114,20 +114,20 @@ def test_the_right_patient_gets_the_vote() -> None:
 
 def test_a_patients_own_outcome_is_not_known_where_he_is_judged(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
-    _, before, _ = fit_embedded(rows, retriever, 1, False, 0, silent)
+    _, before, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     repeated = np.flatnonzero(np.bincount(rows.group) > 1)
     own = np.isin(rows.group, repeated[:1])
     assert own.sum() > 1
     turned = dataclasses.replace(rows, outcome=np.where(own, 1 - rows.outcome, rows.outcome))
-    _, after, _ = fit_embedded(turned, retriever, 1, False, 0, silent)
+    _, after, _ = fit_in_context_model(turned, retriever, 1, False, 0, silent)
     np.testing.assert_allclose(after[own], before[own], atol=1e-9)
     assert np.abs(after - before).max() > 1e-6  # others do hear of it
 
 
 def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
-    model, *_ = fit_embedded(rows, retriever, 2, False, 0, silent)
-    again = Embedded.from_state(model.state())
+    model, *_ = fit_in_context_model(rows, retriever, 2, False, 0, silent)
+    again = InContextModel.from_state(model.state())
     contexts, _ = retriever.contexts(rows.dense[:20], model.rules)
     (_, one), (_, other) = (m.ask(rows.value[:20], rows.score[:20], contexts) for m in (model, again))
     np.testing.assert_array_equal(one.weight, other.weight)
@@ -140,7 +140,7 @@ def test_an_adapter_needs_events(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
     few = np.flatnonzero(rows.outcome == 1)[FEWEST_EVENTS - 1 :]
     thinned = dataclasses.replace(rows, outcome=np.where(np.isin(np.arange(400), few), 0, rows.outcome))
-    model, _, told = fit_embedded(thinned, retriever, 1, True, 0, silent)
+    model, _, told = fit_in_context_model(thinned, retriever, 1, True, 0, silent)
     assert told["adapter"] == {"kept": False, "why": f"skipped: {FEWEST_EVENTS - 1} events, an adapter needs {FEWEST_EVENTS}"}
     assert model.net is load_net()
 
@@ -167,13 +167,13 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
         worse.trust.weight.data[:] = -5 * worse.trust.weight.data
         monkeypatch.setattr(embedded, "load_net", lambda: worse.eval().requires_grad_(False))
         monkeypatch.setattr(embedded, "fit_adapter", lambda *_: spoiled)
-    model, left_out, told = fit_embedded(rows, retriever, 1, True, 0, silent)
+    model, out_of_fold, told = fit_in_context_model(rows, retriever, 1, True, 0, silent)
     account = told["adapter"]
     assert account["kept"] is helps
     assert (account["auprc_with"] > account["auprc_without"]) is helps
     from sklearn.metrics import average_precision_score
 
-    assert average_precision_score(rows.outcome, left_out) == pytest.approx(max(account["auprc_with"], account["auprc_without"]))
+    assert average_precision_score(rows.outcome, out_of_fold) == pytest.approx(max(account["auprc_with"], account["auprc_without"]))
     assert model.net is (load_net() if helps else embedded.load_net())
 
 
@@ -187,7 +187,7 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[Stored
         return fit_adapter(net, questions, outcomes, seed)
 
     monkeypatch.setattr(embedded, "fit_adapter", remember)
-    fit_embedded(rows, retriever, 1, True, 0, silent)
+    fit_in_context_model(rows, retriever, 1, True, 0, silent)
     before = {name: value.clone() for name, value in kept["net"].named_parameters()}
     monkeypatch.setattr("nearward.tabular.in_context.lora._EPOCHS", 30)
     adapted = fit_adapter(kept["net"], kept["questions"], kept["outcomes"], 1)
@@ -218,7 +218,7 @@ def test_it_is_told_whether_it_is_in_use(fitted: nw.RiskClassifier) -> None:
 def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that are nothing but noise leave the panel alone; answers that know the outcome do not."""
     frame, died, patient = (part[:300] for part in clinic)
-    real = fit_embedded
+    real = fit_in_context_model
 
     def told(rows: StoredRows, *rest: Any) -> Any:
         model, risk, account = real(rows, *rest)
@@ -271,7 +271,7 @@ def test_what_cannot_be_is_refused_before_anything_is_fitted(clinic: Any, wrong:
 
 def test_missing_weights_are_an_artefact_error(clinic: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(embedded, "load_net", lambda: load_net(tmp_path / "gone.safetensors"))
-    with pytest.raises(ArtefactError, match="weights are missing"):
+    with pytest.raises(ArtifactError, match="weights are missing"):
         nw.RiskClassifier(encoder=FEW).fit(clinic[0][:300], clinic[1][:300])
 
 
@@ -328,7 +328,7 @@ def test_an_object_of_the_users_own_is_given_again_at_loading(own: Any, monkeypa
     model.save(tmp_path / "model")
     with pytest.raises(InputError, match=r"backbone of your own, 'linear': give it again, load\(folder, backbone=…\)"):
         nw.load(tmp_path / "model")
-    with pytest.raises(InputError, match="asks the backbone 'linear', however: 'another' was given"):
+    with pytest.raises(InputError, match="asks the backbone 'linear', got 'another' was given"):
         nw.load(tmp_path / "model", backbone=Same())
     again = nw.load(tmp_path / "model", backbone=Linear())
     assert again.predict_frame(frame[240:]).equals(model.predict_frame(frame[240:]))

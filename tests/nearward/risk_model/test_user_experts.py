@@ -53,21 +53,21 @@ def rows(n: int = 400) -> tuple[Schema, pl.DataFrame, np.ndarray, np.ndarray, np
 
 def test_no_row_is_scored_by_a_copy_that_saw_it_or_its_patient() -> None:
     schema, frame, outcome, group, fold = rows()
-    (brought,), left_out = cross_fit([Remembers()], schema, frame, outcome, group, fold, lambda _: None)
-    assert (left_out == 0).all()
-    for f, fitted in enumerate(brought.folds):
+    (user_estimators,), out_of_fold = cross_fit([Remembers()], schema, frame, outcome, group, fold, lambda _: None)
+    assert (out_of_fold == 0).all()
+    for f, fitted in enumerate(user_estimators.folds):
         assert fitted.seen_ == set(frame["x"].to_numpy()[fold != f])
-    assert brought.scores(frame) == pytest.approx(2 / 3)  # stored rows asked as new ones: two of three copies know each
+    assert user_estimators.scores(frame) == pytest.approx(2 / 3)  # stored rows asked as new ones: two of three copies know each
 
 
 def test_own_experts_are_kept_as_arrays_and_the_given_one_is_left_alone() -> None:
     schema, frame, outcome, group, fold = rows()
     given = OneClass(steps=5)
-    _, left_out = cross_fit([given], schema, frame, outcome, group, fold, lambda _: None)
+    _, out_of_fold = cross_fit([given], schema, frame, outcome, group, fold, lambda _: None)
     assert not hasattr(given, "fitted_")
     inside = fold == 1
     alone = clone(given).set_params(schema=schema).fit(frame.filter(~inside), outcome[~inside], groups=group[~inside])
-    assert left_out[inside, 0] == pytest.approx(alone.fitted_.scores(frame.filter(inside)), abs=1e-12)
+    assert out_of_fold[inside, 0] == pytest.approx(alone.fitted_.scores(frame.filter(inside)), abs=1e-12)
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
@@ -128,8 +128,8 @@ def test_a_foreign_estimator_is_refused_at_save_before_anything_is_written(with_
 def test_a_pipeline_of_scikit_learn_is_asked_by_its_decision_or_its_log_odds() -> None:
     schema, frame, outcome, group, fold = rows()
     linear, trees = make_pipeline(StandardScaler(), LogisticRegression()), DecisionTreeClassifier(max_depth=2)
-    _, left_out = cross_fit([linear, trees], schema, frame, outcome, group, fold, lambda _: None)
+    _, out_of_fold = cross_fit([linear, trees], schema, frame, outcome, group, fold, lambda _: None)
     inside = fold == 0
     for column, kind in enumerate((linear, trees)):
         alone = clone(kind).fit(frame.filter(~inside), outcome[~inside]).predict_proba(frame.filter(inside))[:, 1]
-        assert left_out[inside, column] == pytest.approx(log_odds(alone))
+        assert out_of_fold[inside, column] == pytest.approx(log_odds(alone))

@@ -62,7 +62,7 @@ def test_one_kind_is_read_as_before() -> None:
     np.testing.assert_array_equal(read_groups(np.array([np.int64(3), 2.5, np.float64(3)], dtype=object), 3), [1, 0, 1])
     classes, outcome = read_outcome(["no", "yes"] * 20, 40)
     assert (classes.tolist(), outcome.sum()) == (["no", "yes"], 20)
-    with pytest.raises(InputError, match=r"groups must be one column, however: shape=\(3, 1\)"):
+    with pytest.raises(InputError, match=r"groups must be one column, got shape=\(3, 1\)"):
         read_groups(np.zeros((3, 1)), 3)
 
 

@@ -12,8 +12,8 @@ from nearward.retrieval.encoders.aware import EncoderConfig, embed, train_encode
 from nearward.retrieval.encoders.block_dropout import BlockDropout, risen
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 
 def ill(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -30,15 +30,15 @@ BLOCKS = {f"{kind}_{j}": name for kind, name in (("lab", "labs"), ("q", "questio
 
 
 @pytest.fixture(scope="module")
-def cohort() -> tuple[Encoding, Layout, np.ndarray, np.ndarray]:
+def cohort() -> tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]:
     frame, outcome = ill(1500, 0)
     holes = np.random.default_rng(5).random(1500) < 0.01  # so that the labs have missing flags
     frame = frame.with_columns(pl.when(~pl.Series(holes)).then(pl.col(f"lab_{j}")).alias(f"lab_{j}") for j in range(3))
-    encoding = Encoding.fit(Schema.infer(frame), frame)
-    return encoding, Layout.of(encoding, BLOCKS), encoding.dense(encoding.numbers(frame)), outcome
+    encoding = TableEncoder.fit(Schema.infer(frame), frame)
+    return encoding, FeatureLayout.of(encoding, BLOCKS), encoding.dense(encoding.numbers(frame)), outcome
 
 
-def test_a_lost_block_reads_as_if_it_had_been_missing(cohort: tuple[Encoding, Layout, np.ndarray, np.ndarray]) -> None:
+def test_a_lost_block_reads_as_if_it_had_been_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, _ = cohort
     gone = ill(1500, 0)[0].with_columns(pl.lit(None, dtype=pl.Float64).alias(f"lab_{j}") for j in range(3))
     expected = torch.as_tensor(encoding.dense(encoding.numbers(gone)), dtype=torch.float32)
@@ -52,7 +52,7 @@ def test_a_lost_block_reads_as_if_it_had_been_missing(cohort: tuple[Encoding, La
     assert torch.equal(dropped[:, free], rows[:, free])
 
 
-def test_the_probability_rises_from_nothing(cohort: tuple[Encoding, Layout, np.ndarray, np.ndarray]) -> None:
+def test_the_probability_rises_from_nothing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     _, layout, x, _ = cohort
     rows, drop = torch.as_tensor(x, dtype=torch.float32), BlockDropout.of(layout, 0.8)
     share = []
@@ -65,7 +65,7 @@ def test_the_probability_rises_from_nothing(cohort: tuple[Encoding, Layout, np.n
     assert [risen(d) for d in np.linspace(0, 1, 50)] == sorted(risen(d) for d in np.linspace(0, 1, 50))
 
 
-def test_it_beats_none_where_the_block_is_missing(cohort: tuple[Encoding, Layout, np.ndarray, np.ndarray]) -> None:
+def test_it_beats_none_where_the_block_is_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, outcome = cohort
     frame, truth = ill(2000, 1)
     whole = encoding.dense(encoding.numbers(frame))
@@ -84,7 +84,7 @@ def test_it_beats_none_where_the_block_is_missing(cohort: tuple[Encoding, Layout
         assert found[0.5][0] > found[0.0][0] - 0.02  # and it costs little where they are there
 
 
-def test_off_is_the_same_network_whatever_the_layout(cohort: tuple[Encoding, Layout, np.ndarray, np.ndarray]) -> None:
+def test_off_is_the_same_network_whatever_the_layout(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     _, layout, x, outcome = cohort
     config = EncoderConfig(steps=5, hidden=16, width=4)
     one = embed(train_encoder(x, outcome, np.arange(len(x)), config, 0), x)[0]
@@ -92,9 +92,9 @@ def test_off_is_the_same_network_whatever_the_layout(cohort: tuple[Encoding, Lay
     assert np.array_equal(one, other)
 
 
-def test_what_it_refuses(cohort: tuple[Encoding, Layout, np.ndarray, np.ndarray]) -> None:
+def test_what_it_refuses(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, _, x, outcome = cohort
     with pytest.raises(InputError, match=r"block_dropout must lie in \[0, 1\)"):
         EncoderConfig(block_dropout=1.0)
     with pytest.raises(InputError, match="none were found: name them in the schema"):
-        train_encoder(x, outcome, np.arange(len(x)), EncoderConfig(steps=1, block_dropout=0.3), 0, Layout.of(encoding))
+        train_encoder(x, outcome, np.arange(len(x)), EncoderConfig(steps=1, block_dropout=0.3), 0, FeatureLayout.of(encoding))

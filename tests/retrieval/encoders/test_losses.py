@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nearward.retrieval.encoders.aware import EncoderConfig, embed, train_encoder
 from nearward.retrieval.encoders.losses import HeadLoss, focal_loss, tversky_loss
-from nearward.tabular.calibration.calibrator import Calibration, log_loss, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, log_loss, logistic
 from nearward.tabular.errors import InputError
 
 LOGIT, LABEL = torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0])
@@ -53,7 +53,7 @@ def test_trains_and_is_mended_by_calibration(loss: str) -> None:
     encoder = train_encoder(x[:600], outcome[:600], np.arange(600), EncoderConfig(steps=60, hidden=64, loss=loss), seed=0)
     logit = embed(encoder, x[600:])[1]
     asked, event = logit[600:], outcome[1200:]
-    mended = Calibration.fit(logit[:600], outcome[600:1200]).log_odds(asked)
+    mended = Calibrator.fit(logit[:600], outcome[600:1200]).log_odds(asked)
     assert roc_auc_score(event, asked) > 0.75
     assert log_loss(mended, event) < log_loss(asked, event) - 0.02
     assert abs(logistic(mended).mean() - event.mean()) < 0.04

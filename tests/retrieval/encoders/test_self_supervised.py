@@ -14,18 +14,18 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.self_supervised import CellDecoder, hide, masked_loss, present, resample, warm_up
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 SMALL = EncoderConfig(hidden=32, width=8, steps=30)
 
 
-def dice(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def kinds() -> tuple[Layout, np.ndarray, np.ndarray]:
+def kinds() -> tuple[FeatureLayout, np.ndarray, np.ndarray]:
     """Four kinds of patients, no outcome: three columns each tell the kind, three tell nothing, one is a category of the kind."""
     draw = np.random.default_rng(0)
     kind = draw.integers(0, 4, 800)
@@ -35,16 +35,16 @@ def kinds() -> tuple[Layout, np.ndarray, np.ndarray]:
     frame = frame.with_columns(
         ward=pl.Series(np.array(list("ABCD"))[kind]), a0=pl.when(pl.Series(draw.random(800) < 0.9)).then(pl.col("a0"))
     )
-    encoding = Encoding.fit(Schema.infer(frame), frame)
-    return Layout.of(encoding), encoding.dense(encoding.numbers(frame)), kind
+    encoding = TableEncoder.fit(Schema.infer(frame), frame)
+    return FeatureLayout.of(encoding), encoding.dense(encoding.numbers(frame)), kind
 
 
-def test_a_hidden_cell_is_hidden_whole(kinds: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+def test_a_hidden_cell_is_hidden_whole(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x, dtype=torch.float32)
     cells = torch.zeros((len(x), len(layout.names)), dtype=torch.bool)
     cells[:, 0] = cells[:, 6] = True  # a0 and the ward
-    seen = hide(rows, cells, layout, dice())
+    seen = hide(rows, cells, layout, rng())
     own = torch.as_tensor(np.isin(layout.source, [0, 6]))
     assert torch.equal(seen[:, ~own], rows[:, ~own])
     absent = (seen[:, own] == torch.as_tensor(layout.absent, dtype=torch.float32)[own]).all(dim=1)
@@ -54,7 +54,7 @@ def test_a_hidden_cell_is_hidden_whole(kinds: tuple[Layout, np.ndarray, np.ndarr
     assert other.std() > 0.5
 
 
-def test_missing_flags_tell_what_is_present(kinds: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+def test_missing_flags_tell_what_is_present(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     there = present(torch.as_tensor(x), layout).numpy()
     flag = np.flatnonzero(layout.absent)
@@ -63,11 +63,11 @@ def test_missing_flags_tell_what_is_present(kinds: tuple[Layout, np.ndarray, np.
     assert there[:, 1:].all()
 
 
-def test_resampled_cells_come_from_the_same_column_whole(kinds: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+def test_resampled_cells_come_from_the_same_column_whole(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x)
     for share in (0.1, 0.6):
-        view = resample(rows, share, layout, dice(1)).numpy()
+        view = resample(rows, share, layout, rng(1)).numpy()
         changed = 0.0
         for source in range(len(layout.names)):
             columns = layout.source == source
@@ -79,7 +79,7 @@ def test_resampled_cells_come_from_the_same_column_whole(kinds: tuple[Layout, np
 
 def test_the_decoders_loss_by_hand() -> None:
     frame = pl.DataFrame({"x": [float(j) for j in range(20)], "ward": ["A", "B"] * 10})
-    layout = Layout.of(Encoding.fit(Schema.infer(frame), frame))
+    layout = FeatureLayout.of(TableEncoder.fit(Schema.infer(frame), frame))
     decoder = CellDecoder(4, layout)
     for parameter in decoder.parameters():
         torch.nn.init.zeros_(parameter)  # mean 0, deviation 1, both wards alike
@@ -90,7 +90,7 @@ def test_the_decoders_loss_by_hand() -> None:
 
 
 def test_masked_cells_are_told_better_than_by_chance_and_by_units_that_learned_nothing(
-    kinds: tuple[Layout, np.ndarray, np.ndarray],
+    kinds: tuple[FeatureLayout, np.ndarray, np.ndarray],
 ) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x, dtype=torch.float32)
@@ -101,11 +101,11 @@ def test_masked_cells_are_told_better_than_by_chance_and_by_units_that_learned_n
         decoder = CellDecoder(32, layout)
         optimiser = torch.optim.Adam(decoder.parameters(), lr=1e-2)
         for step in range(200):
-            loss = masked_loss(by, decoder, rows[:256], layout, dice(step))
+            loss = masked_loss(by, decoder, rows[:256], layout, rng(step))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        return float(np.mean([masked_loss(by, decoder, rows[256:], layout, dice(1000 + j)).item() for j in range(5)]))
+        return float(np.mean([masked_loss(by, decoder, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
 
     config = EncoderConfig(hidden=32, width=8, pretext="masked")
     torch.manual_seed(0)
@@ -119,13 +119,13 @@ def test_masked_cells_are_told_better_than_by_chance_and_by_units_that_learned_n
     with torch.no_grad():
         marginal.numbers.bias[: len(layout.value)] = rows[:, [place for _, place in layout.value]].mean(dim=0)
         marginal.numbers.bias[len(layout.value) :] = rows[:, [place for _, place in layout.value]].std(dim=0).log()
-    chance = float(np.mean([masked_loss(encoder, marginal, rows[256:], layout, dice(1000 + j)).item() for j in range(5)]))
+    chance = float(np.mean([masked_loss(encoder, marginal, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
     assert held < chance - 0.2
     assert held < before - 0.06
 
 
 @pytest.mark.parametrize("pretext", ["masked", "views"])
-def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[Layout, np.ndarray, np.ndarray], pretext: str) -> None:
+def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray], pretext: str) -> None:
     layout, x, kind = kinds
     config = EncoderConfig(hidden=32, width=8, pretext=pretext)
     torch.manual_seed(0)
@@ -140,7 +140,7 @@ def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[Layout, np.ndarra
         assert (kind[near] == kind[:, None]).mean() > 0.8  # by chance .25
 
 
-def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, kind = kinds
     outcome, group = (kind == 0).astype(np.int64), np.arange(800)
     config = EncoderConfig(hidden=32, width=8, steps=30, pretext="views")
@@ -155,7 +155,7 @@ def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds
     assert not np.allclose(first, embed(train_encoder(x[:300], outcome[:300], group[:300], SMALL, 0), x)[0])
 
 
-def test_a_small_table_gets_fewer_steps(kinds: tuple[Layout, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_table_gets_fewer_steps(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     layout, x, kind = kinds
     taken: list[int] = []
     monkeypatch.setattr("nearward.retrieval.encoders.self_supervised.warm_up", lambda *given: taken.append(given[-1]))

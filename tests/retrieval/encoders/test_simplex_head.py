@@ -11,13 +11,13 @@ from nearward.retrieval.encoders.simplex_head import SimplexHead, dot_regression
 from nearward.tabular.errors import InputError
 
 
-def dice(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(("classes", "width"), [(2, 2), (4, 4), (4, 32), (10, 64)])
 def test_corners_have_length_one_and_equal_angles(classes: int, width: int) -> None:
-    frame = simplex_frame(classes, width, dice()).double()
+    frame = simplex_frame(classes, width, rng()).double()
     expected = torch.full((classes, classes), -1 / (classes - 1), dtype=torch.float64).fill_diagonal_(1.0)
     torch.testing.assert_close(frame @ frame.T, expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(frame.sum(dim=0), torch.zeros(width, dtype=torch.float64), atol=1e-6, rtol=0)
@@ -31,9 +31,9 @@ def test_the_loss_by_hand() -> None:
 
 def test_what_it_refuses() -> None:
     with pytest.raises(InputError, match="4 classes or more"):
-        SimplexHead(16, 3, dice())
+        SimplexHead(16, 3, rng())
     with pytest.raises(InputError, match="at least as many units"):
-        SimplexHead(5, 6, dice())
+        SimplexHead(5, 6, rng())
     with pytest.raises(InputError, match="4 classes or more"):
         train_encoder(np.eye(4), np.array([0, 1, 0, 1]), np.arange(4), EncoderConfig(steps=1, head="simplex"), 0)
 
@@ -52,7 +52,7 @@ def test_it_learns_the_classes_and_its_corners_stay_where_they_are(long_tail: tu
     config = EncoderConfig(steps=150, hidden=32, width=8, head="simplex")
     encoder = train_encoder(x, code, np.arange(len(x)), config, 0)
     assert isinstance(encoder.head, SimplexHead)
-    torch.testing.assert_close(encoder.head.frame.float(), simplex_frame(5, 32, dice()))
+    torch.testing.assert_close(encoder.head.frame.float(), simplex_frame(5, 32, rng()))
     assert not any(name.endswith("frame") for name, _ in encoder.named_parameters())
     draw = np.random.default_rng(1)
     fresh = np.repeat(np.arange(5), 40)

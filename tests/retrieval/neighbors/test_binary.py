@@ -18,7 +18,7 @@ from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors import binary as module
 from nearward.retrieval.neighbors.binary import RULES, Context, Retriever, Rule, fit_retriever
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import Found, weigh
+from nearward.retrieval.neighbors.voting import Found, compute_weights
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.errors import NearwardError
 
@@ -168,10 +168,10 @@ def test_the_floor_brings_events_flagged_and_only_them(apart: Retriever) -> None
     check(context, apart.outcome)
     assert context.floored.sum() == 8
     assert context.outcome[~context.floored].sum() == 0
-    brought = context.row[context.floored]
+    user_estimators = context.row[context.floored]
     distance = ((np.concatenate([s.vectors for s in apart.shards]) ** 2).sum(axis=1))[apart.outcome == 1]
     nearest = {int(r) for half in (range(90, 100), range(190, 200)) for r in sorted(half, key=lambda r: _of(distance, r))[:4]}
-    assert set(brought.tolist()) == nearest
+    assert set(user_estimators.tolist()) == nearest
     assert apart.similar_count(context).tolist() == [20]  # those it brought are not similar
     without = replace(apart, rule=Rule(20, False, 1.0)).context(np.zeros((1, 2)))[0]
     assert not without.floored.any()
@@ -245,7 +245,7 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
         return encoder
 
     monkeypatch.setattr(module, "train_encoder", recording)
-    retriever, left_out, _, _ = by_encoders(cohort)
+    retriever, out_of_fold, _, _ = by_encoders(cohort)
     assert len(trained) == 3
     for encoder, shard, events in zip(retriever.encoders, retriever.shards, retriever.events, strict=True):
         seen = trained[id(encoder)]
@@ -255,24 +255,24 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
         assert not set(cohort.group[list(stored)]) & set(cohort.group[list(seen)])  # nor another row of the same patient
         assert set(events.rows.tolist()) == {r for r in stored if cohort.outcome[r] == 1}
         for row in stored:  # and a stored row is judged by the encoder that never saw it
-            found = left_out.row[row]
+            found = out_of_fold.row[row]
             assert set(found[found >= 0]) <= stored
 
 
 def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(cohort: Cohort, fitted: Fitted) -> None:
     assert np.bincount(cohort.group).max() >= 3
     for rule in (Rule(60, False, 1.0), Rule(60, True, 4.0), Rule(900, True, 1.0)):
-        left_out = cohort.fit((rule,))[1]
-        check(left_out, cohort.outcome)
-        present = left_out.row >= 0
-        owner = np.where(present, cohort.group[left_out.row], -1)
+        out_of_fold = cohort.fit((rule,))[1]
+        check(out_of_fold, cohort.outcome)
+        present = out_of_fold.row >= 0
+        owner = np.where(present, cohort.group[out_of_fold.row], -1)
         assert not (owner == cohort.group[:, None]).any()
         assert present.sum(axis=1).min() >= 20
 
 
 def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -> None:
     rule = Rule(60, False, 1.0)
-    retriever, left_out, head, _ = cohort.fit((rule,))
+    retriever, out_of_fold, head, _ = cohort.fit((rule,))
     repeated = np.flatnonzero(np.bincount(cohort.group)[cohort.group] > 1)
     for i in [*range(5), *repeated[:10]]:
         f = int(cohort.fold[i])
@@ -287,18 +287,18 @@ def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -
             rule=replace(rule, neighbours=20),
         )
         context, logit = alone.context(cohort.x[i : i + 1])
-        assert context.row[0].tolist() == left_out.row[i].tolist()
-        assert context.vote[0] == pytest.approx(left_out.vote[i], abs=1e-9)
+        assert context.row[0].tolist() == out_of_fold.row[i].tolist()
+        assert context.vote[0] == pytest.approx(out_of_fold.vote[i], abs=1e-9)
         assert logit[0] == pytest.approx(head[i], abs=1e-9)
 
 
 def test_the_rule_is_the_one_whose_left_out_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
-    retriever, left_out, _, trials = fitted
+    retriever, out_of_fold, _, trials = fitted
     assert [(trial.learned, trial.rule) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in RULES]
     trials = [trial for trial in trials if trial.learned]  # the fixture keeps the encoders
     best = max(trials, key=lambda trial: trial.auprc)
     assert retriever.rule == best.rule
-    assert best.auprc == pytest.approx(average_precision_score(cohort.outcome, left_out.vote))
+    assert best.auprc == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
     for rule in (RULES[0], RULES[3]):  # a rule tried among others does as it does alone
         alone = by_encoders(cohort, (rule,))[3][1].auprc
         assert alone == pytest.approx(next(t.auprc for t in trials if t.rule == rule))
@@ -307,9 +307,9 @@ def test_the_rule_is_the_one_whose_left_out_vote_ranks_best(cohort: Cohort, fitt
 
 
 def test_nine_in_ten_stored_rows_have_their_neighbours_within_reach(cohort: Cohort) -> None:
-    retriever, left_out, _, _ = cohort.fit((Rule(60, False, 1.0),))
+    retriever, out_of_fold, _, _ = cohort.fit((Rule(60, False, 1.0),))
     for f in range(3):
-        furthest = left_out.squared[cohort.fold == f].max(axis=1)
+        furthest = out_of_fold.squared[cohort.fold == f].max(axis=1)
         assert (furthest <= retriever.reach[f]).mean() == pytest.approx(0.9, abs=0.02)
 
 
@@ -317,11 +317,11 @@ def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
     few_rows, few_events = Cohort(n=299), Cohort(n=400)
     few_events.outcome[np.flatnonzero(few_events.outcome)[29:]] = 0
     for cohort in (few_rows, few_events):
-        retriever, left_out, head, _ = cohort.fit()
+        retriever, out_of_fold, head, _ = cohort.fit()
         assert {type(encoder) for encoder in retriever.encoders} == {LinearMetric}
         assert not head.any()
         assert not retriever.has_head
-        check(left_out, cohort.outcome)
+        check(out_of_fold, cohort.outcome)
     assert few_rows.outcome.sum() >= 30
     enough = Cohort(n=300)
     assert enough.outcome.sum() >= 30
@@ -337,11 +337,11 @@ def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(
     noise.outcome = draw.permutation(noise.outcome)
     config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
     for cohort, learned in ((product, True), (noise, False)):
-        retriever, left_out, head, trials = cohort.fit(RULES[:2], config)
+        retriever, out_of_fold, head, trials = cohort.fit(RULES[:2], config)
         assert retriever.learned is learned
         assert retriever.has_head
         kept = [trial for trial in trials if trial.learned is learned]
-        assert max(trial.auprc for trial in kept) == pytest.approx(average_precision_score(cohort.outcome, left_out.vote))
+        assert max(trial.auprc for trial in kept) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
         assert head.std() > 0
     heads = np.mean([embed(encoder, queries)[1] for encoder in retriever.heads], axis=0)
     rebuilt = Retriever.from_state(retriever.state())
@@ -368,10 +368,10 @@ def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
     cohort.group = np.arange(90) % 3
     cohort.fold = cohort.group
     try:
-        retriever, left_out, _, _ = cohort.fit((Rule(30, False, 1.0),))
+        retriever, out_of_fold, _, _ = cohort.fit((Rule(30, False, 1.0),))
     except NearwardError:
         return
-    assert np.isfinite(left_out.vote).all()
+    assert np.isfinite(out_of_fold.vote).all()
     assert np.isfinite(retriever.context(cohort.x)[0].vote).all()
 
 
@@ -427,9 +427,9 @@ def test_a_planted_twin_has_the_greatest_weight_of_its_shard(cohort: Cohort, fit
 
 
 def test_the_same_seed_fits_the_same_retriever(cohort: Cohort, fitted: Fitted, queries: np.ndarray) -> None:
-    again, left_out, head, _ = by_encoders(cohort)
+    again, out_of_fold, head, _ = by_encoders(cohort)
     assert np.array_equal(again.context(queries)[0].weight, fitted[0].context(queries)[0].weight)
-    assert np.array_equal(left_out.weight, fitted[1].weight)
+    assert np.array_equal(out_of_fold.weight, fitted[1].weight)
     assert np.array_equal(head, fitted[2])
 
 
@@ -471,13 +471,13 @@ def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(fl
     x = np.ones((1000, 3))
     for rule in (Rule(60, floor, 1.0), Rule(125, floor, 1.0), Rule(250, floor, 1.0)):
         rules = (rule, Rule(250, floor, 4.0))  # a wider rule is searched as well
-        retriever, left_out, _, _ = fit_retriever(x, outcome, np.arange(1000), fold, EncoderConfig(steps=5), 0, lambda _: None, rules)
+        retriever, out_of_fold, _, _ = fit_retriever(x, outcome, np.arange(1000), fold, EncoderConfig(steps=5), 0, lambda _: None, rules)
         retriever = dataclasses.replace(retriever, rule=rule)
         votes = retriever.context(x[:1])[0].vote
         assert votes[0] == pytest.approx(np.mean([outcome[fold == f].mean() for f in range(5)]), abs=1e-12)
     for f in range(5):
         others = (outcome[fold == f].sum() - outcome[fold == f]) / 199
-        np.testing.assert_allclose(left_out.vote[fold == f], others, atol=1e-12)
+        np.testing.assert_allclose(out_of_fold.vote[fold == f], others, atol=1e-12)
 
 
 def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
@@ -485,7 +485,7 @@ def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
     near = np.sort(np.random.default_rng(1).uniform(0.0, 0.10, 12))[None, :]
     outcome = np.concatenate([[1, 0, 0] * 4, [1, 1], np.zeros(300)])
     found = Found(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
-    votes = [weigh(found, outcome, Rule(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
+    votes = [compute_weights(found, outcome, Rule(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
     prevalence = outcome.mean()
     assert prevalence < votes[1] < votes[0]
     assert votes[1] > votes[0] - 1.5 * (votes[0] - prevalence) / 12

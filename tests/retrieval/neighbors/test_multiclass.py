@@ -88,11 +88,11 @@ def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -
     code = np.concatenate([np.arange(4), draw.choice(4, rows - 4, p=[0.55, 0.2, 0.15, 0.1])])
     x, group = np.eye(4, 5)[code] * 3 + draw.normal(size=(rows, 5)), np.arange(rows) // 2
     fold = split_classes(code, group, 5, 0)
-    retriever, left_out, head, told = fit_class_retriever(x, code, group, fold, FEW, 0, lambda words: None)
+    retriever, out_of_fold, head, told = fit_class_retriever(x, code, group, fold, FEW, 0, lambda words: None)
     assert retriever.has_head == (rows == 600)
     assert ("AWARE encoders" in told) == (rows == 600)
-    np.testing.assert_allclose(left_out.sum(axis=1), 1)
-    assert (left_out.argmax(axis=1) == code).mean() > 0.75
+    np.testing.assert_allclose(out_of_fold.sum(axis=1), 1)
+    assert (out_of_fold.argmax(axis=1) == code).mean() > 0.75
     assert head.shape == (rows, 4)
     context, shares = retriever.context(x[:30])
     np.testing.assert_allclose(context.weight.sum(axis=1), 1)

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.constraints.compiled_rules import RuleBook, after_terms
+from nearward.synth.constraints.compiled_rules import CompiledRules, after_terms
 from nearward.synth.constraints.consistency import refuse_contradictions
-from nearward.synth.constraints.constrained_sampling import Keeper
+from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
@@ -43,23 +43,23 @@ def table(n: int, seed: int) -> pl.DataFrame:
 def made_by():
     """(rules, conditions) -> rows, of a policy that knows each column's shares and nothing else."""
     frame = table(1500, 0)
-    tokens = Tokens.fit(frame, protect="event")
+    tokens = TableTokenizer.fit(frame, protect="event")
     coded = tokens.encode(frame)
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-    ordered = [isinstance(column, NumberTokens) for column in tokens.columns]
+    ordered = [isinstance(column, NumberTokenizer) for column in tokens.columns]
 
     def make(rules: tuple[Rule, ...], where: dict[str, int | float] | None = None, order: list[int] | None = None) -> pl.DataFrame:
         order = after_terms(order or list(range(len(rows))), Rules(rules), tokens.place)
         policy = Policy(tokens.sizes, ordered, order, rows)
-        book = RuleBook.of(Rules(rules), tokens, order, rows)
+        book = CompiledRules.of(Rules(rules), tokens, order, rows)
         given = np.full((800, len(rows)), FREE)
         asked = {tokens.place[name]: float(value) for name, value in (where or {}).items()}
         for j, value in asked.items():
             given[:, j] = tokens.columns[j].cells(np.array([value]))[0]
-        keepers: list[Keeper] = []
+        keepers: list[ConstrainedDecoder] = []
 
-        def limits(first: int) -> Keeper:
-            keepers.append(Keeper(book, first, asked))
+        def limits(first: int) -> ConstrainedDecoder:
+            keepers.append(ConstrainedDecoder(book, first, asked))
             return keepers[-1]
 
         drawn = policy.sample(given, 1, limits)

@@ -8,7 +8,7 @@ import pytest
 
 from nearward.synth.constraints.violations import breaches
 from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, SentenceLevel, Shape
-from nearward.synth.tokenizer.table_tokenizer import Tokens
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 
@@ -45,7 +45,7 @@ FAMILIES: list[Rule] = [
 
 @pytest.mark.parametrize("rule", FAMILIES, ids=str)
 def test_what_is_told_broken_is_broken_and_where_cells_are_single_values_all_of_it_is(frame, rule) -> None:
-    tokens = Tokens.fit(frame)
+    tokens = TableTokenizer.fit(frame)
     (found, *more) = breaches(Rules((rule,)), tokens)
     told = found.broken(tokens.encode(frame))
     for other in more:
@@ -57,11 +57,11 @@ def test_what_is_told_broken_is_broken_and_where_cells_are_single_values_all_of_
 
 
 def test_rules_about_other_columns_forbid_nothing(frame) -> None:
-    assert breaches(Rules((Range("age", 0, 1), Order("dbp", "age"))), Tokens.fit(frame)) == ()
+    assert breaches(Rules((Range("age", 0, 1), Order("dbp", "age"))), TableTokenizer.fit(frame)) == ()
 
 
 def test_a_broken_rule_costs_the_clip_where_it_is_written_last(frame) -> None:
-    tokens = Tokens.fit(frame)
+    tokens = TableTokenizer.fit(frame)
     coded, place = tokens.encode(frame), tokens.place
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
     order = list(range(coded.shape[1]))[::-1]

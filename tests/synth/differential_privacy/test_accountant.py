@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nearward.synth.differential_privacy.accountant import Ledger, delta_of, epsilon_of, rho_within
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant, delta_of, epsilon_of, rho_within
 from nearward.tabular.errors import BudgetSpent, InputError
 
 
@@ -36,7 +36,7 @@ def test_there_and_back(epsilon, delta):
 
 
 def test_entries_add_up_and_the_budget_holds():
-    ledger = Ledger(1.0, 1e-6, rows_per_patient=2)
+    ledger = PrivacyAccountant(1.0, 1e-6, rows_per_patient=2)
     for part in (0.25, 0.5):
         ledger = ledger.charge(f"part {part}", ledger.budget * part)
     assert ledger.left == pytest.approx(ledger.budget / 4)
@@ -46,7 +46,7 @@ def test_entries_add_up_and_the_budget_holds():
         ledger.charge("too unlikely", 0.0, delta=0.6e-6)
     whole = ledger.charge("rest", ledger.left, delta=0.5e-6)
     assert whole.spent() == (pytest.approx(1.0), pytest.approx(1e-6))
-    assert Ledger.from_json(whole.to_json()) == whole
+    assert PrivacyAccountant.from_json(whole.to_json()) == whole
     assert "part 0.25" in str(whole)
     assert ledger.spent()[0] < 1
 
@@ -54,14 +54,14 @@ def test_entries_add_up_and_the_budget_holds():
 @pytest.mark.parametrize("epsilon", [0, -1, math.inf, math.nan])
 def test_a_budget_without_meaning_is_refused(epsilon):
     with pytest.raises(InputError, match="epsilon"):
-        Ledger(epsilon, 1e-6)
+        PrivacyAccountant(epsilon, 1e-6)
     with pytest.raises(InputError, match="delta"):
-        Ledger(1.0, 0.0)
+        PrivacyAccountant(1.0, 0.0)
     with pytest.raises(InputError, match="rows_per_patient"):
-        Ledger(1.0, 1e-6, rows_per_patient=0)
+        PrivacyAccountant(1.0, 1e-6, rows_per_patient=0)
 
 
 def test_zero_costs_nothing():
     assert epsilon_of(0.0, 1e-6) == 0
-    assert Ledger(1.0, 1e-6).spent()[0] == 0
-    assert np.isfinite(Ledger(50.0, 1e-6).budget)
+    assert PrivacyAccountant(1.0, 1e-6).spent()[0] == 0
+    assert np.isfinite(PrivacyAccountant(50.0, 1e-6).budget)

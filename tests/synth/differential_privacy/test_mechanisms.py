@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
 
 
 def mechanisms(epsilon: float = 1.0, rows: int = 1, seed: int | None = 0) -> Mechanisms:
-    return Mechanisms(Ledger(epsilon, 1e-6, rows), noise_seed=seed)
+    return Mechanisms(PrivacyAccountant(epsilon, 1e-6, rows), noise_seed=seed)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -38,7 +38,7 @@ def test_every_answer_is_charged():
 
 
 def test_choice_follows_the_exponential_mechanism():
-    tell = Mechanisms(Ledger(1e6, 1e-6), noise_seed=1)
+    tell = Mechanisms(PrivacyAccountant(1e6, 1e-6), noise_seed=1)
     scores, rho = np.array([0.0, 1.0, 3.0]), 0.5  # epsilon 2, sensitivity 1
     counted = np.bincount([tell.choose(scores, rho, "pair") for _ in range(4000)], minlength=3)
     expected = np.exp(scores) / np.exp(scores).sum() * 4000
@@ -47,7 +47,7 @@ def test_choice_follows_the_exponential_mechanism():
 
 def test_a_level_of_one_patient_is_hardly_ever_named_and_a_common_one_nearly_always():
     delta = 0.02  # large, so that simulation can see it
-    tell = Mechanisms(Ledger(1e6, 0.9, rows_per_patient=2), noise_seed=2)
+    tell = Mechanisms(PrivacyAccountant(1e6, 0.9, rows_per_patient=2), noise_seed=2)
     rho = 2.0
     named = np.array([tell.levels(np.array([2.0, 1.0, 500.0]), rho, delta, "levels")[0] for _ in range(20) for _ in range(1)])
     assert named[:, 2].all()
@@ -60,7 +60,7 @@ def test_a_level_of_one_patient_is_hardly_ever_named_and_a_common_one_nearly_alw
 def test_neighbouring_tables_are_told_apart_no_better_than_epsilon_allows():
     """An audit of one count: the best threshold attack, its error rates bounded from below, against the claimed budget."""
     epsilon, trials, rows = 1.0, 20_000, 3
-    tell = Mechanisms(Ledger(epsilon, 1e-5, rows), noise_seed=3)
+    tell = Mechanisms(PrivacyAccountant(epsilon, 1e-5, rows), noise_seed=3)
     rho = tell.ledger.budget
     without = np.rint(100 + np.random.default_rng(4).normal(0, tell.spread(rho), trials))
     with_him = tell.counts(np.full(trials, 100.0 + rows), rho, "count")
@@ -79,5 +79,5 @@ def _lower_epsilon(right: np.ndarray, false: np.ndarray, delta: float) -> float:
 
 
 def test_without_a_seed_noise_is_never_the_same():
-    first, second = (Mechanisms(Ledger(1.0, 1e-6)).counts(np.zeros(50), 0.001, "x") for _ in range(2))
+    first, second = (Mechanisms(PrivacyAccountant(1.0, 1e-6)).counts(np.zeros(50), 0.001, "x") for _ in range(2))
     assert not np.array_equal(first, second)

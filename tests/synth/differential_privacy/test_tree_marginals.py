@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.differential_privacy.tree_marginals import Marginals, _agreeing, _gap, _on_simplex
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals, _agreeing, _gap, _on_simplex
 
 FREE = -1
 # A small tree by hand: column 1 is the root, 0 and 2 hang from it.
-TREE = Marginals(
+TREE = TreeMarginals(
     order=(1, 0, 2),
     parent=(1, 1, 1),
     tables=(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])),
@@ -22,7 +22,7 @@ def all_rows() -> np.ndarray:
 
 
 def tell(epsilon: float = 1e4) -> Mechanisms:
-    return Mechanisms(Ledger(epsilon, 1e-6), noise_seed=0)
+    return Mechanisms(PrivacyAccountant(epsilon, 1e-6), noise_seed=0)
 
 
 def test_log_probability_by_hand_sums_to_one():
@@ -50,7 +50,7 @@ def test_with_hardly_any_noise_a_tree_is_found_again():
     drawn = TREE.sample(np.full((30_000, 3), FREE), seed=2)
     counts = tuple(np.bincount(drawn[:, j]).astype(float) for j in range(3))
     mechanisms = tell()
-    again = Marginals.fit(drawn, counts, mechanisms, mechanisms.ledger.budget, root=1)
+    again = TreeMarginals.fit(drawn, counts, mechanisms, mechanisms.ledger.budget, root=1)
     assert again.order[0] == 1
     assert dict(zip(again.order, again.parent, strict=True)) == {1: 1, 0: 1, 2: 1}
     assert np.exp(again.log_prob(all_rows()).sum(axis=1)) == pytest.approx(np.exp(TREE.log_prob(all_rows()).sum(axis=1)), abs=0.01)
@@ -95,6 +95,6 @@ def test_rules_of_the_sampler_are_obeyed():
 
 def test_state_there_and_back():
     tensors: dict[str, np.ndarray] = {}
-    again = Marginals.restored(TREE.state(tensors), tensors)
+    again = TreeMarginals.restored(TREE.state(tensors), tensors)
     given = np.full((50, 3), FREE)
     assert np.array_equal(again.sample(given, 7), TREE.sample(given, 7))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nearward.synth.optimization.awr import AwrConfig
-from nearward.synth.optimization.improvement import OPTIMISERS, Ground, ImproveConfig, improve
+from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, ImprovementData, improve
 from nearward.synth.optimization.ppo import PpoConfig
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
@@ -26,11 +26,11 @@ def linked(n: int, seed: int) -> np.ndarray:
     return np.stack([outcome, a, b], axis=1)
 
 
-def unaware() -> tuple[Policy, Ground]:
+def unaware() -> tuple[Policy, ImprovementData]:
     """A policy that knows each column's shares and no link."""
     learned = linked(2000, 0)
     policy = Policy([3, 5, 5], [False] * 3, [0, 1, 2], [np.bincount(learned[:, j], minlength=s) for j, s in enumerate((3, 5, 5))])
-    return policy, Ground(learned, linked(800, 1), None, linked(2000, 3), None, outcome=0, rare=2, groups=[(1, 2)])
+    return policy, ImprovementData(learned, linked(800, 1), None, linked(2000, 3), None, outcome=0, rare=2, groups=[(1, 2)])
 
 
 def agreement(policy) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def test_nothing_is_learned_from_critics_that_cannot_tell() -> None:
     policy = Policy([3, 5, 5], [False] * 3, [0, 1, 2], [np.bincount(lonely[:, j], minlength=s) for j, s in enumerate((3, 5, 5))])
     real = np.stack([np.random.default_rng(10 + j).permutation(linked(800, 2)[:, j]) for j in range(3)], axis=1)
     before = policy.network.state_dict()["last.weight"].clone()
-    _, account = improve(policy, Ground(lonely, real, None, real, None, 0, 2), "ppo", 3, CONFIG)
+    _, account = improve(policy, ImprovementData(lonely, real, None, real, None, 0, 2), "ppo", 3, CONFIG)
     assert "stopped" in account["rounds"][-1]
     assert len(account["rounds"]) == 1
     assert (policy.network.state_dict()["last.weight"] == before).all()

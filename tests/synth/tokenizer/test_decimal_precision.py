@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.tokenizer.column_tokenizers import NumberTokens
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.decimal_precision import FREE, Precision, decimals, finest
 
 
 def drawn(values: np.ndarray, n: int = 20_000) -> np.ndarray:
     series = pl.Series("x", values)
-    own = NumberTokens.fit(series)
+    own = NumberTokenizer.fit(series)
     draw = np.random.default_rng(1)
     return own.values(own.encode(series)[draw.integers(0, len(values), n)], draw.random(n))
 
@@ -50,7 +50,7 @@ def test_a_mixture_keeps_its_shares() -> None:
 
 def test_two_decimals_do_not_turn_into_one_more_often_than_by_chance() -> None:
     values = np.random.default_rng(0).normal(7.4, 0.8, 8000).round(2)
-    assert NumberTokens.fit(pl.Series("x", values)).precision is None
+    assert NumberTokenizer.fit(pl.Series("x", values)).precision is None
     assert whole(drawn(values), 1) == pytest.approx(0.1, abs=0.02)
 
 
@@ -73,7 +73,7 @@ def test_chances_by_hand() -> None:
 def test_halves_are_whole_half_of_the_time_by_chance() -> None:
     """Steps of .5: where half of the values are whole no more are asked for."""
     halves = np.random.default_rng(0).integers(0, 2000, 4000) / 2
-    assert NumberTokens.fit(pl.Series("x", halves)).precision is None
+    assert NumberTokenizer.fit(pl.Series("x", halves)).precision is None
     mostly = np.where(np.arange(4000) % 10 > 0, halves.round(), halves)
     assert whole(drawn(mostly)) == pytest.approx(whole(mostly), abs=0.02)
     assert whole(drawn(mostly) * 2) == 1

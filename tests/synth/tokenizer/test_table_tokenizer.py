@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.synth.tokenizer.column_tokenizers import FEWEST, RARE, Grid, LevelTokens, NumberTokens
-from nearward.synth.tokenizer.table_tokenizer import Tokens, warn_of_names
+from nearward.synth.tokenizer.column_tokenizers import FEWEST, RARE, CategoryTokenizer, Grid, NumberTokenizer
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_names
 from nearward.tabular.errors import DataWarning, InputError
 
 N = 600
@@ -43,7 +43,7 @@ def wide(seed: int = 0) -> pl.DataFrame:
 
 def test_dtypes_columns_and_holes_come_back() -> None:
     frame = wide()
-    tokens = Tokens.fit(frame)
+    tokens = TableTokenizer.fit(frame)
     back = tokens.decode(tokens.encode(frame), np.random.default_rng(1).random((N, frame.width)), frame.schema)
     assert back.schema == frame.schema | {"enum": pl.Enum(["low", "high"])}
     assert back.null_count().equals(frame.null_count())
@@ -53,7 +53,7 @@ def test_dtypes_columns_and_holes_come_back() -> None:
 
 def test_values_stay_on_their_grid_and_near_where_they_were() -> None:
     frame = wide()
-    tokens = Tokens.fit(frame)
+    tokens = TableTokenizer.fit(frame)
     back = tokens.decode(tokens.encode(frame), np.random.default_rng(2).random((N, frame.width)), frame.schema)
     assert (back["fives"] % 5 == 0).all()
     assert back["tenths"].drop_nulls().equals(back["tenths"].drop_nulls().round(1))
@@ -65,7 +65,7 @@ def test_values_stay_on_their_grid_and_near_where_they_were() -> None:
 
 def test_tokens_of_what_they_write_are_the_same_tokens() -> None:
     frame = wide()
-    tokens = Tokens.fit(frame)
+    tokens = TableTokenizer.fit(frame)
     coded = tokens.encode(frame)
     back = tokens.decode(coded, np.random.default_rng(3).random(coded.shape), frame.schema)
     again = tokens.encode(back)
@@ -75,11 +75,11 @@ def test_tokens_of_what_they_write_are_the_same_tokens() -> None:
 def test_what_fewer_than_five_rows_have_is_not_published() -> None:
     draw = np.random.default_rng(4)
     values = np.concatenate([draw.normal(50, 5, 995).round(2), [65_526.0, 9999.0, -900.0, 500.0]])
-    own = NumberTokens.fit(pl.Series("age", values))
+    own = NumberTokenizer.fit(pl.Series("age", values))
     assert own.high[-1] == np.sort(values)[-FEWEST]
     assert own.low[1] == np.sort(values)[FEWEST - 1]
     assert own.encode(pl.Series("age", [65_526.0]))[0] == own.size - 1
-    levels = LevelTokens.fit(pl.Series("place", ["a"] * 50 + ["b"] * 5 + ["c"] * 4 + ["d"]))
+    levels = CategoryTokenizer.fit(pl.Series("place", ["a"] * 50 + ["b"] * 5 + ["c"] * 4 + ["d"]))
     assert levels.levels == ("a", "b")
     assert levels.rare == 5
     written = levels.write(levels.encode(pl.Series("place", ["a", "c", "d", None])), pl.String())
@@ -94,9 +94,9 @@ def test_one_patients_visits_do_not_publish_him() -> None:
     patient = np.concatenate([np.arange(400), np.full(12, 400)])
     height = pl.Series("height", [*draw.normal(170, 8, 400).round(1), *[211.3] * 12])
     trade = pl.Series("trade", [*draw.choice(["clerk", "cook"], 400), *["bishop"] * 12])
-    rows = NumberTokens.fit(height), LevelTokens.fit(trade)
+    rows = NumberTokenizer.fit(height), CategoryTokenizer.fit(trade)
     assert rows[0].high.max() == 211.3 or "bishop" in rows[1].levels  # where rows are counted he is published
-    number, level = NumberTokens.fit(height, patient=patient), LevelTokens.fit(trade, patient=patient)
+    number, level = NumberTokenizer.fit(height, patient=patient), CategoryTokenizer.fit(trade, patient=patient)
     assert number.high[-1] < 200
     assert level.levels in (("clerk", "cook"), ("cook", "clerk"))
     assert not {211.3} & set(number.points.ravel())
@@ -105,23 +105,23 @@ def test_one_patients_visits_do_not_publish_him() -> None:
 @pytest.mark.parametrize("there", [0, 1, 4, 5, 9])
 def test_a_column_that_fewer_than_ten_have_is_written_as_missing(there) -> None:
     values = [*np.random.default_rng(there).normal(100, 20, there), *[None] * (300 - there)]
-    own = NumberTokens.fit(pl.Series("rare", values, dtype=pl.Float64))
+    own = NumberTokenizer.fit(pl.Series("rare", values, dtype=pl.Float64))
     assert own.size == 1
     assert np.isnan(own.values(own.encode(pl.Series(values, dtype=pl.Float64)), np.zeros(300))).all()
-    assert NumberTokens.fit(pl.Series("rare", np.arange(10.0).tolist())).points.min() == 4  # of ten, the fifth from either end
+    assert NumberTokenizer.fit(pl.Series("rare", np.arange(10.0).tolist())).points.min() == 4  # of ten, the fifth from either end
 
 
 def test_an_enum_leaves_unpublished_categories_behind() -> None:
     kind = pl.Enum(["porphyria", "cold", "flu"])
     series = pl.Series("why", ["porphyria"] + ["cold", "flu"] * 50, dtype=kind)
-    own = LevelTokens.fit(series)
+    own = CategoryTokenizer.fit(series)
     assert own.write(own.encode(series), kind).dtype == pl.Enum(["cold", "flu"])
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
 def test_midnights_stay_midnights_whatever_the_unit(unit) -> None:
     days = pl.Series("day", [datetime(2019, 1, 1 + int(x) % 28) for x in range(600)]).cast(pl.Datetime(unit))
-    own = NumberTokens.fit(days)
+    own = NumberTokenizer.fit(days)
     back = own.write(own.values(own.encode(days), np.random.default_rng(0).random(600)), days.dtype)
     assert back.dtype == days.dtype
     assert back.equals(days)
@@ -132,10 +132,10 @@ def test_the_rare_outcome_is_never_deleted(dtype) -> None:
     """Three rows with the outcome: protection of rare levels would delete them, and the whole table's purpose."""
     died = pl.Series("died", [0] * 500 + [1] * 3)
     frame = pl.DataFrame({"died": died.cast(pl.Boolean) if dtype == pl.Boolean else died.cast(dtype), "age": np.arange(503) % 60})
-    tokens = Tokens.fit(frame, protect="died")
+    tokens = TableTokenizer.fit(frame, protect="died")
     back = tokens.decode(tokens.encode(frame), np.zeros((503, 2)), frame.schema)
     assert back["died"].value_counts(sort=True).equals(frame["died"].value_counts(sort=True))
-    plain = Tokens.fit(frame)
+    plain = TableTokenizer.fit(frame)
     lost = plain.decode(plain.encode(frame), np.zeros((503, 2)), frame.schema)["died"]
     assert not lost.equals(frame["died"])  # without protection it is
 
@@ -159,7 +159,7 @@ def test_a_grid_holds_its_values(whole, decimals, step) -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_numbers_can_be_cut_and_drawn_within_their_range(values, seed) -> None:
     series = pl.Series("x", values, dtype=pl.Float64)
-    own = NumberTokens.fit(series)
+    own = NumberTokenizer.fit(series)
     coded = own.encode(series)
     assert coded.min() >= 0
     assert coded.max() < own.size
@@ -173,7 +173,7 @@ def test_any_numbers_can_be_cut_and_drawn_within_their_range(values, seed) -> No
 
 def test_numbers_that_name_patients_are_refused() -> None:
     with pytest.raises(InputError, match="drop the column"):
-        NumberTokens.fit(pl.Series("id", [2**60 + i for i in range(30)]))
+        NumberTokenizer.fit(pl.Series("id", [2**60 + i for i in range(30)]))
 
 
 def test_columns_that_name_rows_are_warned_of() -> None:

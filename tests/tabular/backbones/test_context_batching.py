@@ -113,7 +113,7 @@ def test_queries_that_do_not_fit_do_not_end_a_group_but_many_in_a_row_do(monkeyp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((np.zeros(3, dtype=int), 5), r"\(q, c\) row numbers, however: \(3,\)"),
+        ((np.zeros(3, dtype=int), 5), r"\(q, c\) row numbers, got \(3,\)"),
         ((np.zeros((3, 2)), 5), "float64"),
         ((np.zeros((3, 2), dtype=int), 5, np.zeros(1, dtype=int)), "owner and asker go together"),
     ],
@@ -193,7 +193,7 @@ def test_contexts_of_one_outcome_and_empty_ones_are_answered_without_the_backbon
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (np.full((3, 2), 0.5), r"shape \(3,\), however: \(3, 2\)"),
+        (np.full((3, 2), 0.5), r"shape \(3,\), got \(3, 2\)"),
         (np.array([0.1, np.nan, 0.2]), "or are NaN"),
         (np.array([0.1, 1.2, 0.2]), "from 0 to 1"),
         (np.array([0.1, -0.2, 0.2]), "from 0 to 1"),

@@ -24,7 +24,7 @@ import nearward as nw
 from nearward.risk_model import binary as fitted
 from nearward.tabular.backbones.context_batching import ask
 from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, answer_without, find_backbone
-from nearward.tabular.errors import ArtefactError, InputError, MissingWeights, NearwardError
+from nearward.tabular.errors import ArtifactError, InputError, MissingWeights, NearwardError
 
 pytestmark = pytest.mark.usefixtures("opened")
 
@@ -226,7 +226,7 @@ def test_rows_that_do_not_belong_together_are_refused(kind: Any) -> None:
     ]:
         with pytest.raises(InputError, match=said):
             kind().risks(*wrong)
-    with pytest.raises(InputError, match=r"categorical must number columns from 0 to 1, however: \[2\]"):
+    with pytest.raises(InputError, match=r"categorical must number columns from 0 to 1, got \[2\]"):
         kind(categorical=(2,)).risks(context, outcome, query)
 
 
@@ -388,7 +388,7 @@ def test_a_risk_model_asks_it_and_loading_checks_its_weights(
     assert again.predict_frame(frame[60:]).equals(scored)
 
     WRITE[name](own, seed=1)
-    with pytest.raises(ArtefactError, match=f"other {name} weights than the model was fitted with"):
+    with pytest.raises(ArtifactError, match=f"other {name} weights than the model was fitted with"):
         nw.load(tmp_path / "model")
     own.unlink()
     with pytest.raises(MissingWeights, match=VARIABLES[name]):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from nearward.tabular.calibration import calibrator as calibrate
-from nearward.tabular.calibration.calibrator import Band, Calibration, Novelty, correct_prior, log_loss, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, correct_prior, log_loss, log_odds, logistic
 from nearward.tabular.errors import InputError
 
 probability = st.floats(1e-4, 1 - 1e-4)
@@ -60,7 +60,7 @@ def test_log_loss_by_hand() -> None:
 )
 def test_calibration_never_reorders(rows: list[tuple[float, bool]], slopes: int, asked: list[float]) -> None:
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
-    calibration = Calibration.fit(score, outcome, slopes)
+    calibration = Calibrator.fit(score, outcome, slopes)
     out = calibration.log_odds(np.sort(np.array(asked)))
     assert np.isfinite(out).all()
     assert (np.diff(out) >= -1e-9 * np.abs(out).max()).all()
@@ -76,7 +76,7 @@ def test_a_known_sigmoid_is_recovered(slopes: int) -> None:
     score = draw.normal(3, 2, size=20_000)
     outcome = (draw.random(20_000) < logistic(1.2 * score - 6)).astype(np.int64)
     asked = np.array([1.0, 3.0, 5.0, 7.0])
-    assert Calibration.fit(score, outcome, slopes).log_odds(asked) == pytest.approx(1.2 * asked - 6, abs=0.25)
+    assert Calibrator.fit(score, outcome, slopes).log_odds(asked) == pytest.approx(1.2 * asked - 6, abs=0.25)
 
 
 def test_two_slopes_bend_where_the_truth_bends() -> None:
@@ -84,35 +84,35 @@ def test_two_slopes_bend_where_the_truth_bends() -> None:
     score = draw.normal(size=20_000)
     truth = np.where(score > 0, 3 * score, 0.3 * score) - 1
     outcome = (draw.random(20_000) < logistic(truth)).astype(np.int64)
-    bent, straight = (log_loss(Calibration.fit(score, outcome, s).log_odds(score), outcome) for s in (2, 1))
+    bent, straight = (log_loss(Calibrator.fit(score, outcome, s).log_odds(score), outcome) for s in (2, 1))
     assert bent < straight - 0.01
-    calibration = Calibration.fit(score, outcome)
+    calibration = Calibrator.fit(score, outcome)
     assert calibration.rise > 2 * calibration.fall
 
 
 def test_the_mean_calibrated_risk_is_the_prevalence() -> None:
     score, outcome = sample(2, 3000)
     for slopes in (1, 2):
-        assert logistic(Calibration.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
+        assert logistic(Calibrator.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
 
 
 def test_calibration_does_not_mind_the_scores_unit() -> None:
     score, outcome = sample(3, 500)
     asked = np.linspace(0, 1, 9)
-    one = Calibration.fit(score, outcome).log_odds(asked)
-    assert Calibration.fit(score * 1e6 - 5, outcome).log_odds(asked * 1e6 - 5) == pytest.approx(one, abs=1e-3)
+    one = Calibrator.fit(score, outcome).log_odds(asked)
+    assert Calibrator.fit(score * 1e6 - 5, outcome).log_odds(asked * 1e6 - 5) == pytest.approx(one, abs=1e-3)
 
 
 def test_a_score_that_ranks_backwards_is_flattened_and_not_turned_round() -> None:
     score, outcome = sample(4, 2000)
-    out = Calibration.fit(-score, outcome).log_odds(np.array([-1.0, 0.0]))
+    out = Calibrator.fit(-score, outcome).log_odds(np.array([-1.0, 0.0]))
     assert out == pytest.approx(np.full(2, log_odds(outcome.mean())), abs=0.05)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -1e6])
 def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) -> None:
     outcome = (np.arange(30) < 6).astype(np.int64)
-    calibration = Calibration.fit(np.full(30, constant), outcome)
+    calibration = Calibrator.fit(np.full(30, constant), outcome)
     prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
     assert logistic(calibration.log_odds(np.array([constant]))) == pytest.approx([prevalence], abs=1e-3)
     near = constant + 1e-9 * max(1.0, abs(constant))
@@ -123,7 +123,7 @@ def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) 
 @pytest.mark.parametrize("constant", [0.0, 7.3, -1e6])
 def test_a_constant_score_taught_nothing_and_moves_nothing(constant: float, slopes: int) -> None:
     outcome = (np.arange(30) < 6).astype(np.int64)
-    calibration = Calibration.fit(np.full(30, constant), outcome, slopes)
+    calibration = Calibrator.fit(np.full(30, constant), outcome, slopes)
     told = calibration.log_odds(np.array([constant, constant + 20, -1e300, 1e300]))
     prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
     np.testing.assert_allclose(told, np.full(4, math.log(prevalence / (1 - prevalence))), rtol=1e-12)
@@ -131,7 +131,7 @@ def test_a_constant_score_taught_nothing_and_moves_nothing(constant: float, slop
 
 def test_scores_that_separate_perfectly_stay_finite() -> None:
     score = np.arange(40.0)
-    out = Calibration.fit(score, (score > 30).astype(np.int64)).log_odds(np.array([0.0, 30.4, 39.0]))
+    out = Calibrator.fit(score, (score > 30).astype(np.int64)).log_odds(np.array([0.0, 30.4, 39.0]))
     assert np.isfinite(out).all()
     assert out[0] < -1 < 1 < out[2]
 
@@ -139,7 +139,7 @@ def test_scores_that_separate_perfectly_stay_finite() -> None:
 @pytest.mark.parametrize("far", [1e300, 1e308])
 def test_a_huge_score_among_others_stays_finite(far: float) -> None:
     score, outcome = np.array([0.0, 1, 2, 3, 4, 5, far, far]), np.array([0, 0, 1, 0, 0, 1, 1, 1])
-    assert np.isfinite(Calibration.fit(score, outcome).log_odds(score)).all()
+    assert np.isfinite(Calibrator.fit(score, outcome).log_odds(score)).all()
 
 
 # ---- prior ---------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int,
 def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], asked: list[float]) -> None:
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
     new = np.sort(np.array(asked))
-    risk = logistic(Calibration.fit(score, outcome).log_odds(new))
+    risk = logistic(Calibrator.fit(score, outcome).log_odds(new))
     low, high = Band.fit(score, outcome).around(new, risk)
     assert (low <= risk).all()
     assert (risk <= high).all()
@@ -271,7 +271,7 @@ def test_equal_scores_share_one_bin() -> None:
 
 
 def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
-    novelty = Novelty.fit(np.arange(101.0), knots=101)
+    novelty = DistanceQuantiles.fit(np.arange(101.0), knots=101)
     assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx([0, 0, 50 / 101, 51 / 101, 100 / 101, 1])
 
 
@@ -281,7 +281,7 @@ def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
     asked=st.lists(st.floats(0, 1e7), min_size=2, max_size=10),
 )
 def test_novelty_rises_with_distance_between_0_and_1(stored: list[float], asked: list[float]) -> None:
-    novelty = Novelty.fit(np.array(stored))
+    novelty = DistanceQuantiles.fit(np.array(stored))
     out = novelty.score(np.sort(np.array(asked)))
     assert (np.diff(out) >= 0).all()
     assert ((out >= 0) & (out <= 1)).all()
@@ -290,5 +290,5 @@ def test_novelty_rises_with_distance_between_0_and_1(stored: list[float], asked:
 
 def test_novelty_of_stored_distances_is_even() -> None:
     distance = np.random.default_rng(0).exponential(size=4000)
-    out = Novelty.fit(distance).score(distance)
+    out = DistanceQuantiles.fit(distance).score(distance)
     assert np.quantile(out, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.01)

@@ -13,8 +13,8 @@ import nearward as nw
 from nearward.tabular.data.feature_blocks import availability, blocks_of, fill_lacking, lacking, with_blocks
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, MissingColumns
-from nearward.tabular.preprocessing.feature_layout import Layout
-from nearward.tabular.preprocessing.table_encoder import Encoding
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_site_may_lack_a_whole_block_but_not_half_of_one(stays: pl.DataFrame) 
 
 def test_layout_covers_every_encoded_column(stays: pl.DataFrame) -> None:
     schema = with_blocks(Schema.infer(stays), stays)
-    encoding = Encoding.fit(schema, schema.conform(stays))
-    layout = Layout.of(encoding, {c.name: c.block for c in schema.columns if c.block})
+    encoding = TableEncoder.fit(schema, schema.conform(stays))
+    layout = FeatureLayout.of(encoding, {c.name: c.block for c in schema.columns if c.block})
     outputs = encoding.outputs
     assert [layout.names[s] for s in layout.source] == [source for _, source in outputs]
     flags = [name for (name, _), flag in zip(outputs, layout.absent, strict=True) if flag]

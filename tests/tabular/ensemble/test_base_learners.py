@@ -12,12 +12,12 @@ from nearward.tabular.calibration.calibrator import log_odds
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble import base_learners as module
-from nearward.tabular.ensemble.base_learners import FOLD_MEMBERS, Columns, Panel, fit_panel, tree_columns
+from nearward.tabular.ensemble.base_learners import FOLD_LEARNERS, BaseLearners, Columns, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.table_encoder import Encoding, Numbers
+from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
 
-OWN = 3 + 2 + len(FOLD_MEMBERS)  # where the user's scores begin
+OWN = 3 + 2 + len(FOLD_LEARNERS)  # where the user's scores begin
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
 class Cohort:
     """A small table with numbers, a category, missing values, repeated patients and two scores of the user's own."""
 
-    def __init__(self, seed: int = 0, n: int = 150, encoding: Encoding | None = None) -> None:
+    def __init__(self, seed: int = 0, n: int = 150, encoding: TableEncoder | None = None) -> None:
         draw = np.random.default_rng(seed)
         x = draw.normal(size=(n, 2))
         ward = draw.choice(["a", "b", "c"], size=n)
@@ -43,7 +43,7 @@ class Cohort:
             }
         ).with_columns(pl.col("x").fill_nan(None))
         schema = Schema((Column("x"), Column("y"), Column("ward", kind="category")))
-        self.encoding = encoding or Encoding.fit(schema, frame)
+        self.encoding = encoding or TableEncoder.fit(schema, frame)
         numbers = self.encoding.numbers(frame)
         own = np.column_stack([x[:, 0] * 3 + 10, draw.normal(size=n)])
         own[::7, 0] = np.nan
@@ -51,9 +51,11 @@ class Cohort:
         self.group = np.unique(draw.integers(0, 90, size=n), return_inverse=True)[1]
         self.fold = assign_folds(self.outcome, self.group, 3, seed)
 
-    def fit(self, outcome: np.ndarray | None = None, own: tuple[str, ...] = ("sofa", "saps")) -> tuple[Panel, np.ndarray, np.ndarray]:
+    def fit(
+        self, outcome: np.ndarray | None = None, own: tuple[str, ...] = ("sofa", "saps")
+    ) -> tuple[BaseLearners, np.ndarray, np.ndarray]:
         y = self.outcome if outcome is None else outcome
-        return fit_panel(self.rows, self.encoding, y, self.group, self.fold, own, 0, lambda _: None)
+        return fit_base_learners(self.rows, self.encoding, y, self.group, self.fold, own, 0, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +64,12 @@ def cohort() -> Cohort:
 
 
 def test_there_is_a_name_for_every_column(cohort: Cohort) -> None:
-    panel, left_out, distance = cohort.fit()
-    assert left_out.shape == (150, len(panel.names))
+    panel, out_of_fold, distance = cohort.fit()
+    assert out_of_fold.shape == (150, len(panel.names))
     assert panel.names[:3] == [f"ridge {s:g}" for s in STRENGTHS]
     assert panel.names[OWN:] == ["own: sofa", "own: saps"]
     assert distance.shape == (150,)
-    assert np.isfinite(left_out).all()
+    assert np.isfinite(out_of_fold).all()
     assert np.isfinite(distance).all()
 
 
@@ -84,11 +86,11 @@ def test_no_opinion_of_a_patient_depends_on_that_patients_outcomes(cohort: Cohor
 
 
 def test_fold_members_answer_for_their_own_fold_only(cohort: Cohort) -> None:
-    panel, left_out, _ = cohort.fit()
+    panel, out_of_fold, _ = cohort.fit()
     for f in range(3):
         inside = cohort.fold == f
         answers = panel.folds[f].log_odds(cohort.rows.take(inside))
-        assert left_out[inside, 5:OWN] == pytest.approx(answers, abs=1e-12)
+        assert out_of_fold[inside, 5:OWN] == pytest.approx(answers, abs=1e-12)
         other = panel.folds[(f + 1) % 3].log_odds(cohort.rows.take(inside))
         assert (np.abs(answers - other).max(axis=0) > 1e-3).all()
 
@@ -106,12 +108,12 @@ def test_new_rows_get_the_mean_of_the_folds_and_the_closed_forms(cohort: Cohort)
 
 
 def test_own_scores_stand_as_they_are_with_the_median_for_missing(cohort: Cohort) -> None:
-    panel, left_out, _ = cohort.fit()
+    panel, out_of_fold, _ = cohort.fit()
     own = cohort.rows.own
     middle = np.nanmedian(own[:, 0])
     assert panel.own_fill == pytest.approx([middle, np.median(own[:, 1])])
-    assert (left_out[::7, OWN] == middle).all()
-    assert left_out[1, OWN] == own[1, 0]
+    assert (out_of_fold[::7, OWN] == middle).all()
+    assert out_of_fold[1, OWN] == own[1, 0]
     asked = Cohort(2, encoding=cohort.encoding).rows
     asked.own[:] = [[np.nan, 5.0]]
     assert (panel.scores(asked)[0][:, OWN:] == [middle, 5.0]).all()
@@ -134,9 +136,9 @@ def test_the_same_seed_fits_the_same_panel(cohort: Cohort) -> None:
 def test_every_member_ranks_better_than_chance_and_noise_does_not(cohort: Cohort) -> None:
     from sklearn.metrics import roc_auc_score
 
-    panel, left_out, _ = cohort.fit()
+    panel, out_of_fold, _ = cohort.fit()
     new = Cohort(5, 400, cohort.encoding)
-    for outcome, scores in ((cohort.outcome, left_out), (new.outcome, panel.scores(new.rows)[0])):
+    for outcome, scores in ((cohort.outcome, out_of_fold), (new.outcome, panel.scores(new.rows)[0])):
         auroc = {name: roc_auc_score(outcome, column) for name, column in zip(panel.names, scores.T, strict=True)}
         assert {name for name, value in auroc.items() if value < 0.65} == {"own: saps"}
 
@@ -147,11 +149,11 @@ def test_a_score_that_is_missing_everywhere_is_refused_or_says_nothing() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            panel, left_out, _ = cohort.fit()
+            panel, out_of_fold, _ = cohort.fit()
         except InputError as error:
             assert "sofa" in str(error)  # noqa: PT017
             return
-    assert np.isfinite(left_out).all()
+    assert np.isfinite(out_of_fold).all()
     assert np.isfinite(panel.scores(cohort.rows)[0]).all()
 
 
@@ -178,15 +180,15 @@ def test_trees_are_grown_on_rates_that_no_row_gave_its_own_outcome_to(cohort: Co
 def test_no_own_scores_are_fine() -> None:
     cohort = Cohort(seed=6)
     cohort.rows = Columns(cohort.rows.dense, cohort.rows.numbers, np.zeros((150, 0)))
-    panel, left_out, _ = cohort.fit(own=())
-    assert left_out.shape == (150, OWN)
+    panel, out_of_fold, _ = cohort.fit(own=())
+    assert out_of_fold.shape == (150, OWN)
     assert panel.scores(cohort.rows)[0].shape == (150, OWN)
     assert len(panel.names) == OWN
 
 
 def test_progress_is_told_fold_by_fold(cohort: Cohort) -> None:
     told: list[str] = []
-    fit_panel(cohort.rows, cohort.encoding, cohort.outcome, cohort.group, cohort.fold, ("sofa", "saps"), 0, told.append)
+    fit_base_learners(cohort.rows, cohort.encoding, cohort.outcome, cohort.group, cohort.fold, ("sofa", "saps"), 0, told.append)
     assert [words.partition("fold ")[2] for words in told if "fold" in words] == ["1 of 3", "2 of 3", "3 of 3"]
 
 

@@ -36,22 +36,22 @@ def refit(x: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
 @pytest.mark.parametrize("patients", [8, 60, 10_000])
 def test_ridge_left_out_equals_the_refit_without_the_patient(strength: float, patients: int) -> None:
     x, outcome, group = cohort(0, patients=patients)
-    model, left_out = ridge_discriminant(x, outcome, group, strength)
+    model, out_of_fold = ridge_discriminant(x, outcome, group, strength)
     penalty = strength * len(x)
     assert model.weight == pytest.approx(refit(x, outcome, penalty), abs=1e-7)
     for i in range(len(x)):
         others = group != group[i]
         weight = refit(x[others], outcome[others], penalty)
-        assert left_out[i] == pytest.approx(weight[0] + x[i] @ weight[1:], abs=1e-7)
+        assert out_of_fold[i] == pytest.approx(weight[0] + x[i] @ weight[1:], abs=1e-7)
 
 
 def test_ridge_with_more_columns_than_rows_still_leaves_out_exactly() -> None:
     x, outcome, group = cohort(1, n=20, p=35, patients=12)
-    _, left_out = ridge_discriminant(x, outcome, group, 1e-3)
+    _, out_of_fold = ridge_discriminant(x, outcome, group, 1e-3)
     for i in range(20):
         others = group != group[i]
         weight = refit(x[others], outcome[others], 1e-3 * 20)
-        assert left_out[i] == pytest.approx(weight[0] + x[i] @ weight[1:], abs=1e-6)
+        assert out_of_fold[i] == pytest.approx(weight[0] + x[i] @ weight[1:], abs=1e-6)
 
 
 def test_a_stronger_ridge_draws_the_slopes_to_nothing_and_the_intercept_to_the_prevalence() -> None:

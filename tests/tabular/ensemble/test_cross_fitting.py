@@ -35,16 +35,16 @@ def visits() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 
 def test_no_member_has_seen_the_patient() -> None:
     frame, ill, patient = visits()
-    members, left_out = Members.fit({"by heart": ByHeart(), "logistic": Encoded(LogisticRegression())}, frame, ill, patient, seed=0)
-    assert np.ptp(left_out[:, 0]) < 1e-9  # of unseen patients it says one thing
+    members, out_of_fold = Members.fit({"by heart": ByHeart(), "logistic": Encoded(LogisticRegression())}, frame, ill, patient, seed=0)
+    assert np.ptp(out_of_fold[:, 0]) < 1e-9  # of unseen patients it says one thing
     assert members.models["by heart"].groups_ == patient.tolist()
     assert members.models["by heart"].predict_proba(frame)[:, 1][ill == 1].min() > 0.9  # refitted on all it knows everybody
 
 
 def test_risks_are_calibrated() -> None:
     frame, ill, patient = visits()
-    told, left_out = Members.fit({"logistic": Encoded(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0)
-    assert abs(left_out.mean() - ill.mean()) < 0.02  # balanced, it says .5 on the mean
+    told, out_of_fold = Members.fit({"logistic": Encoded(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0)
+    assert abs(out_of_fold.mean() - ill.mean()) < 0.02  # balanced, it says .5 on the mean
     assert abs(told.risks(frame).mean() - ill.mean()) < 0.05
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from nearward.risk_model.user_experts import PARTS
-from nearward.tabular.calibration.calibrator import Calibration, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, logistic
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.ensemble import resampling as resampled
 from nearward.tabular.ensemble import tree_learners as learners
@@ -18,7 +18,7 @@ from nearward.tabular.ensemble.resampling import Resampled
 from nearward.tabular.ensemble.trees import Forest, random_forest
 from nearward.tabular.errors import InputError, TooFewEvents
 from nearward.tabular.persistence.artifact import pack, unpack
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, Encoding, NumberColumn
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 
 
 def made(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
@@ -65,7 +65,7 @@ def test_nothing_is_made_of_a_fold_that_is_judged(imblearn: Any, monkeypatch: py
 
 def test_classes_are_even_afterwards_and_categories_stay_categories(imblearn: Any) -> None:
     frame, outcome = made(400)
-    reading = resampled.Reading.fit(frame, None)
+    reading = resampled.FrameEncoder.fit(frame, None)
     x, as_category = resampled._matrix(reading, frame)
     assert as_category.tolist() == [False, False, True, True]  # x, z; whether z is missing, the ward
     for sampler in ("smote", "under"):
@@ -80,7 +80,7 @@ def test_only_numbers_and_only_categories_can_be_made(imblearn: Any) -> None:
     draw = np.random.default_rng(0)
     outcome = (np.arange(200) < 20).astype(int)
     for frame in (pl.DataFrame({"x": draw.normal(size=200)}), pl.DataFrame({"ward": draw.choice(["a", "b"], 200)})):
-        x, as_category = resampled._matrix(resampled.Reading.fit(frame, None), frame)
+        x, as_category = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
         assert resampled._resample("smote", x, outcome, as_category, 0)[1].mean() == 0.5
 
 
@@ -116,7 +116,7 @@ def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
     frame, outcome = made(400)
     fitted = Resampled(sampler=None, learner=learner, folds=2).fit(frame, outcome).fitted_
     tensors: dict[str, Any] = {}
-    parts = (*PARTS, Encoding, NumberColumn, CategoryColumn, Forest, Calibration)
+    parts = (*PARTS, TableEncoder, NumberColumn, CategoryColumn, Forest, Calibrator)
     again = unpack(pack(fitted, tensors), tensors, {part.__name__: part for part in parts})
     assert (again.scores(frame) == fitted.scores(frame)).all()
 
@@ -133,7 +133,7 @@ def test_random_forest_is_scikit_learns() -> None:
 
 def test_auto_is_xgboost_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     frame, outcome = made(300)
-    x, _ = resampled._matrix(resampled.Reading.fit(frame, None), frame)
+    x, _ = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
     monkeypatch.setattr(learners, "find_spec", lambda name: None)
     assert isinstance(learners.learn("auto", x, outcome, 0), Forest)
     with pytest.raises(InputError, match="pip install xgboost"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular.calibration.calibrator import log_loss, log_odds, logistic
-from nearward.tabular.ensemble.stacking import PULLS, fit_stack
+from nearward.tabular.ensemble.stacking import SHRINKAGES, fit_stack
 
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -22,27 +22,27 @@ def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tup
 
 def test_a_dominant_member_is_found_where_events_are_many() -> None:
     scores, outcome, fold = cohort(0, 6000)
-    stack, left_out, pull = fit_stack(scores, outcome, fold)
+    stack, out_of_fold, shrinkage = fit_stack(scores, outcome, fold)
     assert stack.weight[0] > 0.75
     assert stack.weight[1:].max() < 0.25
-    assert pull == min(PULLS)
+    assert shrinkage == min(SHRINKAGES)
     alone = fit_stack(scores[:, :1], outcome, fold)[1]
-    assert log_loss(left_out, outcome) <= log_loss(alone, outcome) + 1e-3
+    assert log_loss(out_of_fold, outcome) <= log_loss(alone, outcome) + 1e-3
 
 
 def test_the_plain_mean_is_kept_where_events_are_few_and_members_alike() -> None:
     scores, outcome, fold = cohort(1, 60, noise=(1.5, 1.5, 1.5))
     assert outcome.sum() < 20
-    stack, _, pull = fit_stack(scores, outcome, fold)
-    assert pull >= 100
+    stack, _, shrinkage = fit_stack(scores, outcome, fold)
+    assert shrinkage >= 100
     assert stack.weight == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 @pytest.mark.parametrize("pull", [1.0, 1e6])
-def test_the_pull_draws_the_weights_to_the_plain_mean(pull: float) -> None:
-    weight = fit_stack(*cohort(2, 800), pulls=(pull,))[0].weight
+def test_the_pull_draws_the_weights_to_the_plain_mean(shrinkage: float) -> None:
+    weight = fit_stack(*cohort(2, 800), pulls=(shrinkage,))[0].weight
     away = np.abs(weight - 1 / 3).max()
-    assert (away > 0.2) if pull == 1 else (away < 1e-2)
+    assert (away > 0.2) if shrinkage == 1 else (away < 1e-2)
 
 
 @pytest.mark.parametrize("fold_number", [0, 3])
@@ -57,24 +57,24 @@ def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int) -> 
 
 def test_a_left_out_score_is_the_stack_of_the_other_folds() -> None:
     scores, outcome, fold = cohort(4, 300)
-    left_out = fit_stack(scores, outcome, fold, pulls=(10.0,))[1]
+    out_of_fold = fit_stack(scores, outcome, fold, pulls=(10.0,))[1]
     for f in range(5):
         others = fold != f
         without = fit_stack(scores[others], outcome[others], fold[others], pulls=(10.0,))[0]
-        assert left_out[~others] == pytest.approx(without.log_odds(scores[~others]), abs=1e-6)
+        assert out_of_fold[~others] == pytest.approx(without.log_odds(scores[~others]), abs=1e-6)
 
 
 def test_the_strongest_pull_within_one_standard_error_of_the_best_is_taken() -> None:
     scores, outcome, fold = cohort(5, 250, noise=(1.0, 2.0, 4.0))
-    _, left_out, pull = fit_stack(scores, outcome, fold)
+    _, out_of_fold, shrinkage = fit_stack(scores, outcome, fold)
     rows = {}
-    for one in PULLS:
+    for one in SHRINKAGES:
         z = fit_stack(scores, outcome, fold, pulls=(one,))[1]
         rows[one] = np.logaddexp(0, z) - outcome * z
     best = min(rows, key=lambda one: rows[one].mean())
     near = [one for one in rows if (rows[one] - rows[best]).mean() <= (rows[one] - rows[best]).std() / len(outcome) ** 0.5]
-    assert pull == max(near)
-    assert log_loss(left_out, outcome) == pytest.approx(rows[pull].mean())
+    assert shrinkage == max(near)
+    assert log_loss(out_of_fold, outcome) == pytest.approx(rows[shrinkage].mean())
     assert len({row.mean() for row in rows.values()}) == len(rows)
 
 
@@ -83,9 +83,9 @@ def test_the_strongest_pull_within_one_standard_error_of_the_best_is_taken() -> 
 def test_weights_are_not_negative_and_rows_do_not_see_each_other(seed: int, members: int, n: int) -> None:
     draw = np.random.default_rng(seed)
     scores, outcome = draw.normal(size=(n, members)), (np.arange(n) % 4 == 0).astype(np.int64)
-    stack, left_out, _ = fit_stack(scores, outcome, np.arange(n) % 3)
+    stack, out_of_fold, _ = fit_stack(scores, outcome, np.arange(n) % 3)
     assert (stack.weight >= 0).all()
-    assert np.isfinite(left_out).all()
+    assert np.isfinite(out_of_fold).all()
     batch = stack.log_odds(scores)
     assert np.concatenate([stack.log_odds(scores[i : i + 1]) for i in range(n)]) == pytest.approx(batch, abs=1e-9)
     order = draw.permutation(n)
@@ -112,8 +112,8 @@ def test_no_member_is_held_against_another() -> None:
 
 def test_members_that_say_nothing_leave_the_prevalence() -> None:
     outcome = (np.arange(100) % 5 == 0).astype(np.int64)
-    stack, left_out, _ = fit_stack(np.zeros((100, 3)), outcome, (np.arange(100) // 5) % 4)
-    assert logistic(left_out) == pytest.approx(np.full(100, 0.2), abs=0.01)
+    stack, out_of_fold, _ = fit_stack(np.zeros((100, 3)), outcome, (np.arange(100) // 5) % 4)
+    assert logistic(out_of_fold) == pytest.approx(np.full(100, 0.2), abs=0.01)
     assert stack.log_odds(np.zeros((1, 3))) == pytest.approx(log_odds([0.2]), abs=0.05)
 
 

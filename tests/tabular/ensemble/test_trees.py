@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 
 from nearward.tabular.ensemble import trees
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
-from nearward.tabular.errors import ArtefactError, NearwardError
+from nearward.tabular.errors import ArtifactError, NearwardError
 
 BOOSTED: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "min_samples_leaf": 5, "learning_rate": 0.2}
 
@@ -199,7 +199,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_malformed_trees_are_refused(fault: str) -> None:
-    with pytest.raises(ArtefactError, match="malformed") as caught:
+    with pytest.raises(ArtifactError, match="malformed") as caught:
         replace(_SOUND, **BROKEN[fault]).check()
     assert isinstance(caught.value, NearwardError)
 
@@ -207,7 +207,7 @@ def test_malformed_trees_are_refused(fault: str) -> None:
 def test_a_child_before_its_parent_is_refused(boosted: Forest) -> None:
     inner = np.flatnonzero(boosted.feature[: boosted.start[1]] >= 0)
     deep = int(inner[inner > 0][0])
-    with pytest.raises(ArtefactError, match="malformed"):
+    with pytest.raises(ArtifactError, match="malformed"):
         replace(boosted, left=_with(boosted.left, deep, deep - 1)).check()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearward.tabular.errors import ArtefactError
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.in_context.checkpoint import SHIPPED, export, from_halves, halves, load_net
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 
@@ -55,7 +55,7 @@ def test_weights_go_to_disk_and_back_as_halves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
 def test_a_missing_file_is_named(copied: Path, suffix: str) -> None:
     copied.with_suffix(suffix).unlink()
-    with pytest.raises(ArtefactError, match=r"weights are missing \(.*install nearward again, or choose backbone=None"):
+    with pytest.raises(ArtifactError, match=r"weights are missing \(.*install nearward again, or choose backbone=None"):
         load_net(copied)
 
 
@@ -64,18 +64,18 @@ def test_corrupt_weights_are_refused(copied: Path, harm: str) -> None:
     content = bytearray(copied.read_bytes())
     content[len(content) // 2] ^= 1
     copied.write_bytes({"a bit flipped": bytes(content), "cut short": copied.read_bytes()[:-1], "empty": b""}[harm])
-    with pytest.raises(ArtefactError, match="not the bytes that its card describes"):
+    with pytest.raises(ArtifactError, match="not the bytes that its card describes"):
         load_net(copied)
 
 
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"size": 1, "sha256": "x"}'])
 def test_a_card_that_tells_nothing_is_refused(copied: Path, card: str) -> None:
     copied.with_suffix(".json").write_text(card)
-    with pytest.raises(ArtefactError, match="card of the in-context weights is corrupt"):
+    with pytest.raises(ArtifactError, match="card of the in-context weights is corrupt"):
         load_net(copied)
 
 
 def test_weights_of_another_network_are_refused() -> None:
     tiny = InContextNet(NetConfig(width=16, heads=2, blocks=1, hidden=32))
-    with pytest.raises(ArtefactError, match="belong to another network"):
+    with pytest.raises(ArtifactError, match="belong to another network"):
         from_halves({"width": 32, "heads": 2, "blocks": 1, "hidden": 32}, halves(tiny))

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from nearward.tabular.in_context import episodes as rehearsal
-from nearward.tabular.in_context.episodes import Lesson, Near, find, prepare
-from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.episodes import Episode, Near, find, prepare
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
 from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, Rows
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Tasks this small are faster so, the more on a machine that is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def flipped(y: Tensor, row: int) -> Tensor:
     return out
 
 
-def parts(item: Lesson | Rows | Near, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
+def parts(item: Episode | Rows | Near, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Every tensor of a lesson, by its path."""
     out: dict[str, Tensor] = {}
     for field in fields(item):
@@ -160,10 +160,10 @@ def test_level_rates_leave_the_rows_own_outcome_out() -> None:
     reason="a leave-one-out rate is lower for events than for others of the same level, and rows of a kind find each other by it"
 )
 def test_categories_that_mean_nothing_make_no_expert_look_wise() -> None:
-    dice = Dice(0)
-    value = torch.cat([dice.below(5, 40, 512, 4).float(), dice.normal(40, 512, 2)], dim=2)
+    rng = TaskRng(0)
+    value = torch.cat([rng.below(5, 40, 512, 4).float(), rng.normal(40, 512, 2)], dim=2)
     category = torch.tensor([[True] * 4 + [False] * 2]).expand(40, -1)
-    outcome = dice.happens(0.15, 40, 512).long()
+    outcome = rng.happens(0.15, 40, 512).long()
     places = rehearsal._plain(rehearsal._level_rates(tables_of(value, category, outcome), 384), 384)
     score = rehearsal._kernel(places, outcome[:, :384])[:, :, 0]
     assert auroc(score[:, 384:], outcome[:, 384:]) == pytest.approx(0.5, abs=0.03)
@@ -179,13 +179,13 @@ def test_plain_columns_are_standardised_on_stored_rows_and_zero_in_holes() -> No
 # ---- lessons -------------------------------------------------------------------------------------
 
 
-def lesson_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: int = 9) -> Lesson:
-    return prepare(tables, stored, neighbours, Dice(seed))
+def lesson_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: int = 9) -> Episode:
+    return prepare(tables, stored, neighbours, TaskRng(seed))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_query_may_have_any_outcome_and_nothing_else_changes(family: str) -> None:
-    tables = draw_tables(family, 4, 150, 8, Dice(0))
+    tables = draw_tables(family, 4, 150, 8, TaskRng(0))
     outcome = tables.outcome.clone()
     outcome[:, 130:] = 1 - outcome[:, 130:]
     before, after = lesson_of(tables), lesson_of(replace(tables, outcome=outcome))
@@ -199,7 +199,7 @@ def test_a_query_may_have_any_outcome_and_nothing_else_changes(family: str) -> N
 
 def test_a_query_is_read_by_itself() -> None:
     """What stands in one query's columns reaches neither the stored rows nor another query."""
-    tables = draw_tables("additive", 3, 150, 8, Dice(1))
+    tables = draw_tables("additive", 3, 150, 8, TaskRng(1))
     value = tables.value.clone()
     value[:, 140] = torch.where(tables.category, 0.0, 2.5)
     before, after = lesson_of(tables), lesson_of(replace(tables, value=value))
@@ -212,7 +212,7 @@ def test_a_query_is_read_by_itself() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lessons_are_what_they_say(family: str) -> None:
-    tables = draw_tables(family, 5, 200, 12, Dice(3))
+    tables = draw_tables(family, 5, 200, 12, TaskRng(3))
     lesson = lesson_of(tables, stored=160, neighbours=24)
     assert lesson.stored.inputs.shape == (5, 160, INPUTS)
     assert lesson.query.inputs.shape == (5, 40, INPUTS)
@@ -229,7 +229,7 @@ def test_lessons_are_what_they_say(family: str) -> None:
 
 
 def test_the_same_dice_prepare_the_same_lesson() -> None:
-    tables = draw_tables("dag", 3, 150, 8, Dice(4))
+    tables = draw_tables("dag", 3, 150, 8, TaskRng(4))
     first, again, other = (lesson_of(tables, seed=seed) for seed in (5, 5, 6))
     for name, tensor in parts(first).items():
         assert torch.equal(tensor, parts(again)[name]), name
@@ -241,7 +241,7 @@ def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
     """Where every column is a number: calibrated experts cost, and know, on new rows what they did on stored ones."""
     told: dict[str, list[Tensor]] = {"stored": [], "query": []}
     for i, family in enumerate(FAMILIES):
-        tables = draw_tables(family, 20, 768, 6, Dice(10 + i))
+        tables = draw_tables(family, 20, 768, 6, TaskRng(10 + i))
         lesson = lesson_of(replace(tables, category=torch.zeros_like(tables.category)), stored=384)
         for name, rows, outcome in (("stored", lesson.stored, lesson.known), ("query", lesson.query, lesson.outcome)):
             loss = binary_cross_entropy_with_logits(
@@ -258,15 +258,15 @@ def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
 
 
 def test_an_imitation_without_error_is_the_signal_and_with_error_is_told_apart_by_it() -> None:
-    dice = Dice(0)
-    signal, columns = dice.normal(30, 800), dice.normal(30, 800, 6)
-    same = rehearsal._imitated(signal, columns, dice, 3, torch.zeros(30, 3))
+    rng = TaskRng(0)
+    signal, columns = rng.normal(30, 800), rng.normal(30, 800, 6)
+    same = rehearsal._imitated(signal, columns, rng, 3, torch.zeros(30, 3))
     assert torch.equal(same, signal[:, :, None].expand(30, 800, 3))
     errors = torch.tensor([0.3, 1.0, 3.0]).expand(30, 3)
-    heard = rehearsal._imitated(signal, columns, dice, 3, errors)
+    heard = rehearsal._imitated(signal, columns, rng, 3, errors)
     wrong = (heard - signal[:, :, None]).std(dim=1)  # smooth and noisy parts together
     assert wrong.mean(dim=0).numpy() == pytest.approx([0.3, 1.0, 3.0], rel=0.15)
-    columns_tell = rehearsal._imitated(torch.zeros(30, 800), columns, dice, 1, torch.ones(30, 1))[:, :, 0]
+    columns_tell = rehearsal._imitated(torch.zeros(30, 800), columns, rng, 1, torch.ones(30, 1))[:, :, 0]
     x = torch.cat([torch.ones(30, 800, 1), columns], dim=2)
     left = columns_tell - (x @ torch.linalg.lstsq(x, columns_tell[:, :, None]).solution)[:, :, 0]
     explained = 1 - left.var(dim=1) / columns_tell.var(dim=1)
@@ -275,9 +275,9 @@ def test_an_imitation_without_error_is_the_signal_and_with_error_is_told_apart_b
 
 
 def test_a_panel_has_useless_members_and_in_a_third_of_the_tasks_one_that_is_nearly_right() -> None:
-    dice = Dice(1)
-    signal, columns = dice.normal(600, 150), dice.normal(600, 150, 5)
-    panel = rehearsal._panel(signal, columns, dice)
+    rng = TaskRng(1)
+    signal, columns = rng.normal(600, 150), rng.normal(600, 150, 5)
+    panel = rehearsal._panel(signal, columns, rng)
     assert panel.shape == (600, 150, 8)
     centred = panel - panel.mean(dim=1, keepdim=True)
     told = (centred * signal[:, :, None]).sum(dim=1) / centred.norm(dim=1) / signal.norm(dim=1)[:, None]  # (tasks, m), correlations
@@ -290,7 +290,7 @@ def test_a_panel_has_useless_members_and_in_a_third_of_the_tasks_one_that_is_nea
 
 
 def test_one_task_of_twelve_has_no_expert() -> None:
-    there = rehearsal._there(torch.zeros(6000, 1, 13), Dice(2))
+    there = rehearsal._there(torch.zeros(6000, 1, 13), TaskRng(2))
     assert (~there.any(dim=1)).float().mean() == pytest.approx(1 / 12 + 0.015, abs=0.015)  # some more by chance
     assert there.float().mean() == pytest.approx(0.6 * 11 / 12, abs=0.02)
     assert there.sum(dim=1).unique().tolist() == list(range(14))
@@ -347,7 +347,7 @@ def test_a_context_holds_the_like_of_its_query_and_the_floor_is_usual() -> None:
     """The metric has an idea of the risk: contexts of events hold more events than contexts of others do, in most families' tasks."""
     floors, gaps = [], []
     for seed, family in enumerate(FAMILIES):
-        lesson = lesson_of(draw_tables(family, 60, 320, 10, Dice(seed)), stored=256, neighbours=32, seed=seed)
+        lesson = lesson_of(draw_tables(family, 60, 320, 10, TaskRng(seed)), stored=256, neighbours=32, seed=seed)
         share = ((lesson.near.inside & ~lesson.near.floored) * lesson.known[:, None]).sum(dim=2) / 32
         gaps.append(
             (share * lesson.outcome).sum() / lesson.outcome.sum() - (share * (1 - lesson.outcome)).sum() / (1 - lesson.outcome).sum()
@@ -359,7 +359,7 @@ def test_a_context_holds_the_like_of_its_query_and_the_floor_is_usual() -> None:
 
 def test_slots_of_lessons_differ() -> None:
     """Lessons show few and many columns, good and poor experts, none: the network must be ready for all."""
-    lesson = lesson_of(draw_tables("trees", 120, 150, 40, Dice(8)))
+    lesson = lesson_of(draw_tables("trees", 120, 150, 40, TaskRng(8)))
     filled = lesson.stored.present.sum(dim=1)
     assert filled.min() == 0
     assert filled.max() > 9

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote, vote
-from nearward.tabular.in_context.row_features import EXPERTS, INPUTS, Rows, fit_slots
+from nearward.tabular.in_context.row_features import EXPERTS, INPUTS, Rows, fit_row_featurizer
 
 TINY = NetConfig(width=32, heads=2, blocks=2, hidden=48)
 B, Q, K = 2, 5, 24
@@ -54,7 +54,7 @@ def question(seed: int = 0, b: int = B) -> Question:
     value[torch.rand(value.shape, generator=draw) < 0.1] = torch.nan
     score = signal + torch.randn(b, K + Q, 3, generator=draw)
     outcome = (signal[:, :K, 0] + torch.randn(b, K, generator=draw) > 0.3).long()
-    rows = fit_slots(value[:, :K], score[:, :K], torch.ones(b, 3, dtype=torch.bool), outcome).read(value, score)
+    rows = fit_row_featurizer(value[:, :K], score[:, :K], torch.ones(b, 3, dtype=torch.bool), outcome).read(value, score)
     inside = (torch.rand(b, Q, K, generator=draw) < 0.66) | (torch.arange(K) < 2)
     floored = inside & (torch.rand(b, Q, K, generator=draw) < 0.2)
     return Question(rows.take(slice(0, K)), rows.take(slice(K, None)), outcome, 3 * torch.rand(b, Q, K, generator=draw), inside, floored)

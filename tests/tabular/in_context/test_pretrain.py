@@ -18,14 +18,14 @@ import torch
 
 from nearward.tabular.in_context import pretrain
 from nearward.tabular.in_context.checkpoint import load_net
-from nearward.tabular.in_context.episodes import Lesson
+from nearward.tabular.in_context.episodes import Episode
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 from nearward.tabular.in_context.pretrain import (
     CHECKPOINT,
     RunConfig,
     Trainer,
     begin_from,
-    draw_lesson,
+    draw_episode,
     export_average,
     held_out_ratios,
     resume,
@@ -40,7 +40,7 @@ RATIOS = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Steps this small are faster so, the more on a machine that is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -69,9 +69,9 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def one_lesson(monkeypatch: pytest.MonkeyPatch) -> Lesson:
+def one_lesson(monkeypatch: pytest.MonkeyPatch) -> Episode:
     """Every step is on this lesson, and the rate warms up in ten."""
-    drawn = draw_lesson(5, 1, 512, "cpu", "additive")
+    drawn = draw_episode(5, 1, 512, "cpu", "additive")
     monkeypatch.setattr(pretrain, "draw_lesson", lambda *_: drawn)
     monkeypatch.setattr(pretrain, "_WARM", 10)
     return drawn[1]
@@ -226,7 +226,7 @@ def test_the_average_follows_the_parameters() -> None:
     assert not torch.equal(averaged["trust.bias"], run.net.trust.bias)
 
 
-def test_a_lesson_gone_over_again_and_again_is_learned(one_lesson: Lesson) -> None:
+def test_a_lesson_gone_over_again_and_again_is_learned(one_lesson: Episode) -> None:
     run = trainer(steps=1000)
     begin = task_losses(run.net, one_lesson).mean()
     ratios = [ratio for _, ratio in advance(run, 60)]
@@ -236,7 +236,7 @@ def test_a_lesson_gone_over_again_and_again_is_learned(one_lesson: Lesson) -> No
 
 
 def test_a_loss_is_the_mean_log_loss_of_a_tasks_queries() -> None:
-    _, lesson = draw_lesson(0, 0, 512, "cpu", "ehr")
+    _, lesson = draw_episode(0, 0, 512, "cpu", "ehr")
     torch.manual_seed(0)
     net = InContextNet(TINY)
     near = lesson.near
@@ -250,19 +250,19 @@ def test_a_loss_is_the_mean_log_loss_of_a_tasks_queries() -> None:
 
 
 def test_lessons_follow_from_seed_and_step() -> None:
-    (family, first), (again, same_lesson) = (draw_lesson(0, 7, 512, "cpu") for _ in range(2))
+    (family, first), (again, same_lesson) = (draw_episode(0, 7, 512, "cpu") for _ in range(2))
     assert family == again
     assert torch.equal(first.query.inputs, same_lesson.query.inputs)
     assert torch.equal(first.near.apart, same_lesson.near.apart)
     for seed, step in ((0, 8), (1, 7)):
-        other = draw_lesson(seed, step, 512, "cpu", family)[1]
+        other = draw_episode(seed, step, 512, "cpu", family)[1]
         assert other.query.inputs.shape != first.query.inputs.shape or not torch.equal(other.query.inputs, first.query.inputs)
 
 
 def test_lessons_are_of_every_family_and_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "draw_tables", lambda *asked: asked)
-    monkeypatch.setattr(pretrain, "prepare", lambda tables, stored, neighbours, dice: (tables, stored, neighbours))
-    plans = [draw_lesson(0, step, 8192, "cpu") for step in range(3000)]
+    monkeypatch.setattr(pretrain, "prepare", lambda tables, stored, neighbours, rng: (tables, stored, neighbours))
+    plans = [draw_episode(0, step, 8192, "cpu") for step in range(3000)]
     families = Counter(family for family, _ in plans)
     assert set(families) == set(FAMILIES)
     assert min(families.values()) > 400
@@ -284,9 +284,9 @@ def test_held_out_lessons_are_the_same_each_time_and_never_trained_on() -> None:
     assert set(first) == set(FAMILIES)
     assert all(0 < ratio < 5 for ratio in first.values())  # of one task each
     assert len(set(first.values())) == len(FAMILIES)
-    trained = [draw_lesson(0, step, 256, "cpu", "rules")[1].query.inputs for step in range(5)]
-    held_out = draw_lesson(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs
-    assert torch.equal(held_out, draw_lesson(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs)
+    trained = [draw_episode(0, step, 256, "cpu", "rules")[1].query.inputs for step in range(5)]
+    held_out = draw_episode(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs
+    assert torch.equal(held_out, draw_episode(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs)
     assert not any(held_out.shape == lesson.shape and torch.equal(held_out, lesson) for lesson in trained)
 
 
@@ -323,7 +323,7 @@ def test_a_run_begins_from_exported_weights(exported: tuple[Trainer, Path], tmp_
     _, path = exported
     begun, seconds = resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", path)
     assert (begun.step, seconds, begun.run.seed, begun.net.config) == (0, 0.0, 5, TINY)
-    lesson = draw_lesson(5, 0, 512, "cpu")[1]
+    lesson = draw_episode(5, 0, 512, "cpu")[1]
     for net in (begun.net, begun.averaged()):
         assert torch.equal(task_losses(net, lesson), task_losses(load_net(path), lesson))
     assert not torch.equal(task_losses(begun.net, lesson), task_losses(trainer(5).net, lesson))

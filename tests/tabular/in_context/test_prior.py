@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nearward.tabular.in_context import prior
-from nearward.tabular.in_context.prior import FAMILIES, Dice, Tables, draw_tables
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
 
 
 def drawn(rows: int, columns: int, tasks: int = 40, seed: int = 0) -> dict[str, Tables]:
-    return {family: draw_tables(family, tasks, rows, columns, Dice(seed)) for family in FAMILIES}
+    return {family: draw_tables(family, tasks, rows, columns, TaskRng(seed)) for family in FAMILIES}
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -48,7 +48,7 @@ def linear_fit(x: Tensor, signal: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str) -> None:
-    first, again, other = (draw_tables(family, 6, 60, 20, Dice(seed)) for seed in (5, 5, 6))
+    first, again, other = (draw_tables(family, 6, 60, 20, TaskRng(seed)) for seed in (5, 5, 6))
     for name in ("value", "category", "outcome", "signal", "risk"):
         assert same(getattr(first, name), getattr(again, name)), name
         assert not same(getattr(first, name), getattr(other, name)), name
@@ -56,8 +56,8 @@ def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dice_go_on(family: str) -> None:
-    dice = Dice(1)
-    first, second = (draw_tables(family, 2, 60, 5, dice) for _ in range(2))
+    rng = TaskRng(1)
+    first, second = (draw_tables(family, 2, 60, 5, rng) for _ in range(2))
     assert not same(first.value, second.value)
     assert not torch.equal(first.signal[0], first.signal[1])
 
@@ -71,7 +71,7 @@ def test_dice_go_on(family: str) -> None:
     seed=st.integers(0, 2**48 - 1),
 )
 def test_tables_are_what_they_say(family: str, tasks: int, rows: int, columns: int, seed: int) -> None:
-    tables = draw_tables(family, tasks, rows, columns, Dice(seed))
+    tables = draw_tables(family, tasks, rows, columns, TaskRng(seed))
     assert tables.family == family
     assert tables.value.shape == (tasks, rows, columns)
     assert tables.category.shape == (tasks, columns)
@@ -87,15 +87,15 @@ def test_tables_are_what_they_say(family: str, tasks: int, rows: int, columns: i
 
 
 def test_numbers_of_the_dice_lie_where_they_should() -> None:
-    dice = Dice(0)
-    assert 2 <= dice.uniform(5000, low=2, high=3).min() < dice.uniform(5000, low=2, high=3).max() < 3
-    wide = dice.log_uniform(20_000, low=0.01, high=100)
+    rng = TaskRng(0)
+    assert 2 <= rng.uniform(5000, low=2, high=3).min() < rng.uniform(5000, low=2, high=3).max() < 3
+    wide = rng.log_uniform(20_000, low=0.01, high=100)
     assert 0.01 <= wide.min() < 0.0105
     assert 95 < wide.max() <= 100.001
     assert (wide < 1).float().mean() == pytest.approx(0.5, abs=0.02)  # 1 is the middle of the logarithms
-    assert dice.below(3, 1000).unique().tolist() == [0, 1, 2]
-    assert dice.happens(0.3, 20_000).float().mean() == pytest.approx(0.3, abs=0.02)
-    assert dice.happens(torch.tensor([0.0, 1.0]), 50, 2).float().mean(dim=0).tolist() == [0, 1]
+    assert rng.below(3, 1000).unique().tolist() == [0, 1, 2]
+    assert rng.happens(0.3, 20_000).float().mean() == pytest.approx(0.3, abs=0.02)
+    assert rng.happens(torch.tensor([0.0, 1.0]), 50, 2).float().mean(dim=0).tolist() == [0, 1]
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_numbers_of_the_dice_lie_where_they_should() -> None:
 
 def test_a_marginal_keeps_the_order_of_its_column() -> None:
     shown = torch.randn(20, 150, 12, generator=torch.Generator().manual_seed(0))
-    value, category, _ = prior._marginals(shown, Dice(2))
+    value, category, _ = prior._marginals(shown, TaskRng(2))
     order = shown.argsort(dim=1)
     assert (value.gather(1, order).diff(dim=1) >= 0).all()
     distinct = torch.tensor([[len(value[b, :, j].unique()) for j in range(12)] for b in range(20)])
@@ -127,7 +127,7 @@ def test_categories_carry_level_numbers() -> None:
 def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
     """What a level does is the same for all its rows, and goes neither up nor down with its number."""
     shown = torch.randn(60, 400, 10, generator=torch.Generator().manual_seed(1))
-    value, category, acts = prior._marginals(shown, Dice(3))
+    value, category, acts = prior._marginals(shown, TaskRng(3))
     slopes = []
     for b, j in category.nonzero().tolist():
         level, effect = value[b, :, j], acts[b, :, j]
@@ -141,7 +141,7 @@ def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
 
 
 def test_two_tables_of_five_have_holes() -> None:
-    tables = [draw_tables(family, 150, 100, 20, Dice(seed)) for seed, family in enumerate(FAMILIES)]
+    tables = [draw_tables(family, 150, 100, 20, TaskRng(seed)) for seed, family in enumerate(FAMILIES)]
     holed = torch.cat([t.value.isnan().any(dim=2).any(dim=1) for t in tables]).float().mean()
     assert holed == pytest.approx(0.4, abs=0.05)  # 900 tasks: three standard errors
     rate = torch.cat([t.value.isnan().float().mean(dim=1) for t in tables])  # (tasks, d)
@@ -153,9 +153,9 @@ def test_two_tables_of_five_have_holes() -> None:
 def test_half_of_the_holes_lean_on_the_value_or_the_risk() -> None:
     draw = torch.Generator().manual_seed(0)
     value, signal = torch.randn(300, 1000, 6, generator=draw), torch.randn(300, 1000, generator=draw)
-    hole = prior._holes(value, signal, Dice(0)).isnan().float()
+    hole = prior._holes(value, signal, TaskRng(0)).isnan().float()
     kept = ~hole.bool()
-    assert torch.equal(prior._holes(value, signal, Dice(0))[kept], value[kept])
+    assert torch.equal(prior._holes(value, signal, TaskRng(0))[kept], value[kept])
     counted = (hole.mean(dim=1) > 0.05) & (hole.mean(dim=1) < 0.6)
     leaning = torch.stack([correlation(hole, value), correlation(hole, signal[:, :, None].expand_as(value))]).abs() > 0.12
     by_value, by_signal = leaning[0][counted].float().mean(), leaning[1][counted].float().mean()
@@ -180,7 +180,7 @@ def test_hardly_any_signal_of_two_columns_is_constant() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_signal_ranks_outcomes(family: str) -> None:
-    tables = draw_tables(family, 60, 300, 10, Dice(4))
+    tables = draw_tables(family, 60, 300, 10, TaskRng(4))
     area = auroc(tables.signal, tables.outcome)
     assert area.mean() > 0.7
     assert area.std() > 0.08  # weak signals and strong ones
@@ -189,7 +189,7 @@ def test_signal_ranks_outcomes(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["dag", "layers", "ehr"])
 def test_columns_of_shown_families_know_something_but_not_everything(family: str) -> None:
-    known = linear_fit(draw_tables(family, 60, 400, 20, Dice(7)).value, draw_tables(family, 60, 400, 20, Dice(7)).signal)
+    known = linear_fit(draw_tables(family, 60, 400, 20, TaskRng(7)).value, draw_tables(family, 60, 400, 20, TaskRng(7)).signal)
     assert 0.1 < known.mean() < 0.9
     assert known.max() < 1
 
@@ -226,7 +226,7 @@ def test_many_rules_are_hidden_from_a_line_and_few_sums_are() -> None:
     draw = torch.Generator().manual_seed(3)
     x = torch.randn(200, 400, 8, generator=draw)
     hidden = {
-        make.__name__: (torch.cat([linear_fit(x[i : i + 20], make(x[i : i + 20], Dice(i))) for i in range(0, 200, 20)]) < 0.3)
+        make.__name__: (torch.cat([linear_fit(x[i : i + 20], make(x[i : i + 20], TaskRng(i))) for i in range(0, 200, 20)]) < 0.3)
         .float()
         .mean()
         for make in (prior._rules, prior._additive)
@@ -247,7 +247,7 @@ def test_prevalences_span_a_half_to_a_half_percent_evenly() -> None:
 
 def test_outcomes_follow_the_risk() -> None:
     """Pooled over tasks, rows told a risk have that share of events."""
-    tables = [draw_tables(family, 60, 1000, 5, Dice(20 + i)) for i, family in enumerate(FAMILIES)]
+    tables = [draw_tables(family, 60, 1000, 5, TaskRng(20 + i)) for i, family in enumerate(FAMILIES)]
     risk, outcome = (torch.cat([getattr(t, name).flatten() for t in tables]) for name in ("risk", "outcome"))
     assert outcome.float().mean() == pytest.approx(float(risk.mean()), abs=0.003)
     for part in range(10):
@@ -258,8 +258,8 @@ def test_outcomes_follow_the_risk() -> None:
 
 def test_risk_has_the_prevalence_that_was_drawn_for_weak_and_strong_signals() -> None:
     signal = torch.randn(400, 500, generator=torch.Generator().manual_seed(0))
-    risk = prior._outcomes(signal, Dice(1))[1]
-    drawn_for = Dice(1).log_uniform(400, 1, low=12 / 500, high=0.5)[:, 0]
+    risk = prior._outcomes(signal, TaskRng(1))[1]
+    drawn_for = TaskRng(1).log_uniform(400, 1, low=12 / 500, high=0.5)[:, 0]
     ratio = risk.mean(dim=1) / drawn_for
     assert ratio.median() == pytest.approx(1, abs=1e-3)  # most tasks have no mistaken labels
     assert 0.8 <= ratio.min() < 0.95  # some lost up to a fifth of their events
@@ -270,9 +270,9 @@ def test_risk_has_the_prevalence_that_was_drawn_for_weak_and_strong_signals() ->
 
 def test_where_events_are_too_few_those_next_in_line_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     signal = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
-    eight, risk = prior._outcomes(signal, Dice(1))
+    eight, risk = prior._outcomes(signal, TaskRng(1))
     monkeypatch.setattr(prior, "_FEWEST_EVENTS", 4)  # of 20 rows, the prevalences drawn are the same for 4 and for 8
-    four, same_risk = prior._outcomes(signal, Dice(1))
+    four, same_risk = prior._outcomes(signal, TaskRng(1))
     assert torch.equal(risk, same_risk)
     count = four.sum(dim=1)
     assert torch.equal(eight[count >= 8], four[count >= 8])

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from nearward.tabular.in_context.row_features import CONSTANTS, EXPERTS, FEATURES, INPUTS, Rows, Slots, fit_slots
+from nearward.tabular.in_context.row_features import CONSTANTS, EXPERTS, FEATURES, INPUTS, RowFeaturizer, Rows, fit_row_featurizer
 
 F, E = FEATURES, EXPERTS
 LOG_ODDS, RANK = slice(2 * F, 2 * F + E), slice(2 * F + E, 2 * F + 2 * E)  # of the inputs, as ABOUT and COHORT
@@ -31,8 +31,8 @@ def cohort(seed: int, b: int = 1, n: int = 300, d: int = 5, m: int = 4, holes: f
     return value, score, outcome
 
 
-def fit(value: Tensor, score: Tensor, outcome: Tensor) -> tuple[Slots, Rows]:
-    slots = fit_slots(value, score, torch.ones(len(value), score.shape[2], dtype=torch.bool), outcome)
+def fit(value: Tensor, score: Tensor, outcome: Tensor) -> tuple[RowFeaturizer, Rows]:
+    slots = fit_row_featurizer(value, score, torch.ones(len(value), score.shape[2], dtype=torch.bool), outcome)
     return slots, slots.read(value, score)
 
 
@@ -154,7 +154,7 @@ def test_experts_stand_best_first() -> None:
 def test_experts_that_a_task_lacks_are_not_heard() -> None:
     value, score, outcome = cohort(4, b=2)
     there = torch.tensor([[True, False, True, True], [False, False, False, False]])
-    slots = fit_slots(value, score, there, outcome)
+    slots = fit_row_featurizer(value, score, there, outcome)
     assert sorted(slots.expert[0, :3].tolist()) == [0, 2, 3]
     assert slots.expert[1].tolist() == [-1] * E
     rows = slots.read(value, score)
@@ -163,7 +163,7 @@ def test_experts_that_a_task_lacks_are_not_heard() -> None:
     other[0, :, 1] = torch.randn(300) * 50
     other[1] = torch.randn(300, 4) * 50
     assert same(rows, slots.read(value, other))
-    assert same(rows, fit_slots(value, other, there, outcome).read(value, other))
+    assert same(rows, fit_row_featurizer(value, other, there, outcome).read(value, other))
 
 
 def test_of_more_experts_than_slots_the_best_are_heard() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.errors import ArtefactError, InputError
-from nearward.tabular.persistence import artifact as artefact
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.persistence import artifact
 from nearward.tabular.persistence.artifact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
 
 RECORDS = pl.DataFrame({"age": [61.0, None], "(outcome)": [0, 1]})
@@ -58,11 +58,11 @@ def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, whic
         spoiled = bytearray(whole)
         spoiled[draw.integers(len(whole))] ^= int(draw.integers(1, 256))
         path.write_bytes(spoiled)
-        with pytest.raises(ArtefactError):
+        with pytest.raises(ArtifactError):
             read_model(model)
     for length in draw.integers(0, len(whole), 50):
         path.write_bytes(whole[:length])
-        with pytest.raises(ArtefactError):
+        with pytest.raises(ArtifactError):
             read_model(model)
     path.write_bytes(whole)
     read_model(model)
@@ -70,8 +70,8 @@ def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, whic
 
 def test_a_later_format_says_so(model):
     body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": 99}
-    (model / MANIFEST).write_bytes(artefact._sealed({k: v for k, v in body.items() if k != "sha256"}))
-    with pytest.raises(ArtefactError, match="later nearward"):
+    (model / MANIFEST).write_bytes(artifact._sealed({k: v for k, v in body.items() if k != "sha256"}))
+    with pytest.raises(ArtifactError, match="later nearward"):
         read_manifest(model)
 
 
@@ -79,8 +79,8 @@ def test_a_later_format_says_so(model):
 def test_a_path_that_leaves_the_folder_is_refused(model, name):
     body = json.loads((model / MANIFEST).read_text())
     body["files"][name] = {"sha256": "0" * 64, "size": 1}
-    (model / MANIFEST).write_bytes(artefact._sealed({k: v for k, v in body.items() if k != "sha256"}))
-    with pytest.raises(ArtefactError, match="leave its folder"):
+    (model / MANIFEST).write_bytes(artifact._sealed({k: v for k, v in body.items() if k != "sha256"}))
+    with pytest.raises(ArtifactError, match="leave its folder"):
         read_model(model)
 
 
@@ -88,15 +88,15 @@ def test_a_link_is_not_followed(model, tmp_path):
     path = next(path for path in model.iterdir() if path.name.startswith("tensors"))
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ArtefactError, match="plain file"):
+    with pytest.raises(ArtifactError, match="plain file"):
         read_model(model)
 
 
 def test_foreign_folders_are_refused(tmp_path):
-    with pytest.raises(ArtefactError, match="no nearward model"):
+    with pytest.raises(ArtifactError, match="no nearward model"):
         read_model(tmp_path)
     (tmp_path / MANIFEST).write_text('{"some": "other"}')
-    with pytest.raises(ArtefactError, match="not a nearward model"):
+    with pytest.raises(ArtifactError, match="not a nearward model"):
         read_model(tmp_path)
 
 
@@ -176,8 +176,8 @@ def test_pack_and_unpack_are_inverse():
 def test_only_known_classes_are_made():
     tensors = {}
     packed = pack(Leaf("a", np.arange(3)), tensors)
-    with pytest.raises(ArtefactError, match="does not know"):
+    with pytest.raises(ArtifactError, match="does not know"):
         unpack(packed, tensors, {"Branch": Branch})
     packed["fields"]["cmd"] = "rm"
-    with pytest.raises(ArtefactError, match="does not know"):
+    with pytest.raises(ArtifactError, match="does not know"):
         unpack(packed, tensors, {"Leaf": Leaf})

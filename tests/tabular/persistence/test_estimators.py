@@ -12,7 +12,7 @@ import torch
 
 import nearward as nw
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.persistence.artifact import MANIFEST, read_manifest
 
 KINDS = ["UnknownGate", "ThresholdController", "CellModel", "WindowGate"]
@@ -100,24 +100,24 @@ def test_a_flipped_byte_or_a_lost_file_is_refused(kept: tuple[Any, Path, list[An
         spoiled = bytearray(path.read_bytes())
         spoiled[len(spoiled) // 2] ^= 1
         (copy / path.name).write_bytes(spoiled)
-        with pytest.raises(ArtefactError, match="corrupt"):
+        with pytest.raises(ArtifactError, match="corrupt"):
             kind.load(copy)
         (copy / path.name).unlink()
-        with pytest.raises(ArtefactError, match="missing"):
+        with pytest.raises(ArtifactError, match="missing"):
             kind.load(copy)
 
 
 def test_other_kinds_are_neither_read_nor_written_over(kept: tuple[Any, Path, list[Any]], fitted: Any, tmp_path: Path) -> None:
     kind, folder, _ = kept
     other = nw.ThresholdController if kind is not nw.ThresholdController else nw.CellModel
-    with pytest.raises(ArtefactError, match=f"holds no {other.__name__} but a {kind.__name__}"):
+    with pytest.raises(ArtifactError, match=f"holds no {other.__name__} but a {kind.__name__}"):
         other.load(folder)
-    with pytest.raises(ArtefactError, match=f"holds no risk model but a {kind.__name__}"):
+    with pytest.raises(ArtifactError, match=f"holds no risk model but a {kind.__name__}"):
         nw.load(folder)
     with pytest.raises(InputError, match=f"holds a {kind.__name__}: choose another folder"):
         fitted.save(folder)
     fitted.save(tmp_path / "risk")
-    with pytest.raises(ArtefactError, match=f"holds no {kind.__name__} but a risk model"):
+    with pytest.raises(ArtifactError, match=f"holds no {kind.__name__} but a risk model"):
         kind.load(tmp_path / "risk")
     with pytest.raises(InputError, match="holds a risk model"):
         kind.load(folder).save(tmp_path / "risk")

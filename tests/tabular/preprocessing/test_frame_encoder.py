@@ -9,7 +9,7 @@ import pytest
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.preprocessing.frame_encoder import Reading
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 
 
 def made(n: int = 200) -> pl.DataFrame:
@@ -19,7 +19,7 @@ def made(n: int = 200) -> pl.DataFrame:
 
 def test_columns_are_standardised_on_the_rows_it_was_fitted_on_and_never_run_off() -> None:
     frame = made()
-    reading = Reading.fit(frame, None)
+    reading = FrameEncoder.fit(frame, None)
     x = reading.dense(frame)
     assert x.mean(axis=0) == pytest.approx(0, abs=1e-9)
     assert x.std(axis=0) == pytest.approx(1, abs=1e-9)
@@ -29,25 +29,25 @@ def test_columns_are_standardised_on_the_rows_it_was_fitted_on_and_never_run_off
 
 def test_a_column_that_hardly_varies_is_not_blown_up() -> None:
     frame = made().with_columns(rare=pl.Series(np.arange(200) < 1).cast(pl.Float64))
-    x = Reading.fit(frame, None).dense(frame)
+    x = FrameEncoder.fit(frame, None).dense(frame)
     assert np.isfinite(x).all()
 
 
 def test_only_features_and_experts_are_read() -> None:
     frame = made().with_columns(patient=pl.Series(np.arange(200)))
     schema = Schema.infer(frame).with_roles(group="patient", expert="sofa")
-    reading = Reading.fit(frame, schema)
+    reading = FrameEncoder.fit(frame, schema)
     assert {source for _, source in reading.encoding.outputs} == {"age", "ward", "sofa"}
     assert (reading.dense(frame) == reading.dense(frame.drop("patient"))).all()
     with pytest.raises(MissingColumns, match="ward"):
         reading.dense(frame.drop("ward"))
     with pytest.raises(InputError, match="no feature is left"):
-        Reading.fit(frame, Schema((Column("age", role="ignore"),)))
+        FrameEncoder.fit(frame, Schema((Column("age", role="ignore"),)))
 
 
 def test_an_array_is_read_by_the_schemas_names() -> None:
     x = np.random.default_rng(0).normal(size=(50, 3))
-    assert Reading.fit(pl.DataFrame(x), None).dense(x).shape[0] == 50
+    assert FrameEncoder.fit(pl.DataFrame(x), None).dense(x).shape[0] == 50
 
 
 def test_rows_are_checked_at_the_door() -> None:
@@ -76,8 +76,8 @@ def test_the_event_is_the_greater_value_or_the_one_that_is_named() -> None:
 
 def test_an_array_has_the_fitted_frames_columns_whatever_the_schemas_order() -> None:
     frame = made().drop("ward")
-    reading = Reading.fit(frame, Schema((Column("sofa"), Column("age"))))
+    reading = FrameEncoder.fit(frame, Schema((Column("sofa"), Column("age"))))
     np.testing.assert_array_equal(reading.dense(frame.to_numpy()), reading.dense(frame))
-    plain = Reading.fit(frame, None)
-    before = Reading(plain.schema, plain.encoding, plain.centre, plain.scale)  # as models saved earlier hold it
+    plain = FrameEncoder.fit(frame, None)
+    before = FrameEncoder(plain.schema, plain.encoding, plain.centre, plain.scale)  # as models saved earlier hold it
     np.testing.assert_array_equal(before.dense(frame.to_numpy()), plain.dense(frame))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.preprocessing.table_encoder import MISSING, UNSEEN, Encoding, NumberColumn
+from nearward.tabular.preprocessing.table_encoder import MISSING, UNSEEN, NumberColumn, TableEncoder
 
 HUGE = 1.7976931348623157e308
 
@@ -24,9 +24,9 @@ def category(values: list[str | None], name: str = "c") -> pl.DataFrame:
     return pl.DataFrame({name: values}, schema={name: pl.String})
 
 
-def fitted(frame: pl.DataFrame) -> Encoding:
+def fitted(frame: pl.DataFrame) -> TableEncoder:
     kinds = {pl.Float64(): "number", pl.String(): "category"}
-    return Encoding.fit(Schema(tuple(Column(n, kind=kinds[t]) for n, t in frame.schema.items())), frame)  # type: ignore[arg-type]
+    return TableEncoder.fit(Schema(tuple(Column(n, kind=kinds[t]) for n, t in frame.schema.items())), frame)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -259,7 +259,7 @@ def test_features_and_scores_are_encoded_in_the_schemas_order_and_nothing_else()
             Column("died", role="outcome"),
         )
     )
-    encoding = Encoding.fit(schema, frame)
+    encoding = TableEncoder.fit(schema, frame)
     assert [source for _, source in encoding.outputs] == ["y", "y", "sofa", "sofa", "x", "x"]
     assert encoding.dense(encoding.numbers(frame[["x", "sofa", "y"]])).shape == (
         2,
@@ -268,7 +268,7 @@ def test_features_and_scores_are_encoded_in_the_schemas_order_and_nothing_else()
 
 
 def test_no_features_give_no_columns() -> None:
-    encoding = Encoding.fit(Schema((Column("id", role="id"),)), pl.DataFrame({"id": [1.0, 2.0]}))
+    encoding = TableEncoder.fit(Schema((Column("id", role="id"),)), pl.DataFrame({"id": [1.0, 2.0]}))
     assert encoding.dense(encoding.numbers(pl.DataFrame({"id": [1.0, 2.0]}))).shape == (2, 0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular.preprocessing import target_encoder as levels
-from nearward.tabular.preprocessing.target_encoder import LevelRates, cross_fitted_rates
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fitted_rates
 
 
 def odds(rate: float) -> float:
@@ -21,7 +21,7 @@ def test_rates_by_hand() -> None:
     code = np.array([[0], [0], [1], [-1], [-1], [-1]])
     outcome = np.array([1, 0, 0, 1, 1, 0])
     overall = 3.5 / 7
-    rates = LevelRates.fit(code, [2], outcome, smoothing=2.0)
+    rates = TargetEncoder.fit(code, [2], outcome, smoothing=2.0)
     asked = rates.apply(np.array([[0], [1], [-2], [-1]]))[:, 0]
     hand = [(1 + 2 * overall) / 4, (0 + 2 * overall) / 3, overall, (2 + 2 * overall) / 5]
     assert asked == pytest.approx([odds(rate) for rate in hand])
@@ -29,7 +29,7 @@ def test_rates_by_hand() -> None:
 
 def test_a_level_never_seen_reads_the_overall_rate_and_a_missing_value_has_its_own() -> None:
     code = np.repeat([0, -1], 50)[:, None]
-    rates = LevelRates.fit(code, [1], np.repeat([0, 1], 50)).apply(np.array([[-2], [-1], [0]]))[:, 0]
+    rates = TargetEncoder.fit(code, [1], np.repeat([0, 1], 50)).apply(np.array([[-2], [-1], [0]]))[:, 0]
     assert rates[0] == pytest.approx(0)
     assert rates[1] > 1 > -1 > rates[2]
 
@@ -37,14 +37,14 @@ def test_a_level_never_seen_reads_the_overall_rate_and_a_missing_value_has_its_o
 def test_columns_do_not_mix() -> None:
     draw = np.random.default_rng(0)
     code, outcome = draw.integers(-2, 3, size=(60, 2)), draw.integers(0, 2, size=60)
-    both = LevelRates.fit(code, [3, 3], outcome).apply(code)
+    both = TargetEncoder.fit(code, [3, 3], outcome).apply(code)
     for j in (0, 1):
-        assert np.array_equal(both[:, [j]], LevelRates.fit(code[:, [j]], [3], outcome).apply(code[:, [j]]))
+        assert np.array_equal(both[:, [j]], TargetEncoder.fit(code[:, [j]], [3], outcome).apply(code[:, [j]]))
 
 
 def test_no_categories_give_no_columns() -> None:
     empty = np.zeros((4, 0), dtype=np.int64)
-    assert LevelRates.fit(empty, [], np.array([0, 1, 0, 1])).apply(empty).shape == (4, 0)
+    assert TargetEncoder.fit(empty, [], np.array([0, 1, 0, 1])).apply(empty).shape == (4, 0)
     assert cross_fitted_rates(empty, [], np.array([0, 1, 0, 1]), np.arange(4), 0).shape == (4, 0)
 
 
@@ -55,7 +55,7 @@ def test_no_categories_give_no_columns() -> None:
 )
 def test_rates_are_finite_and_between_the_level_and_the_whole(rows: list[tuple[int, bool]], smoothing: float) -> None:
     code, outcome = np.array([[c] for c, _ in rows]), np.array([int(y) for _, y in rows])
-    table = LevelRates.fit(code, [3], outcome, smoothing).table[0]
+    table = TargetEncoder.fit(code, [3], outcome, smoothing).table[0]
     assert np.isfinite(table).all()
     overall = odds((outcome.sum() + 0.5) / (len(outcome) + 1))
     for level in np.unique(code):
@@ -80,7 +80,7 @@ def test_each_row_reads_the_rates_of_the_other_folds(monkeypatch: pytest.MonkeyP
     rates = cross_fitted_rates(code, [4, 4], outcome, group, seed=0)
     for i in range(len(code)):
         others = fold != fold[i]
-        assert rates[i] == pytest.approx(LevelRates.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0])
+        assert rates[i] == pytest.approx(TargetEncoder.fit(code[others], [4, 4], outcome[others]).apply(code[i : i + 1])[0])
 
 
 @pytest.mark.parametrize("flipped", range(0, 80, 7))

@@ -64,7 +64,7 @@ def test_it_trusts_the_window_that_is_right_for_the_patient(gate: WindowGate) ->
     assert roc_auc_score(died, risk) > max(roc_auc_score(died, told) for told in (mean, new["6h"], new["7d"])) + 0.03
     assert log_loss(died, risk) < log_loss(died, mean) - 0.02
     assert abs(risk.mean() - died.mean()) < 0.03
-    assert gate.pull_ < window_gate.PULLS[-1]
+    assert gate.pull_ < window_gate.SHRINKAGES[-1]
 
 
 def test_windows_without_a_risk_weigh_nothing(gate: WindowGate) -> None:
