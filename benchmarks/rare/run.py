@@ -15,7 +15,6 @@ import argparse
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,10 @@ TASKS = (
     "mammography",
     "polish_bankruptcy_y1",
 )
-ADAPTERS = ("rare_methods", "rare_alerts", "rare_encoder")  # each with a table METHODS of its own
+ADAPTERS = ("methods", "alerts", "encoder_methods")  # each with a table METHODS of its own
 METHODS: dict[str, Method] = {}
-for _module in filter(find_spec, ADAPTERS):
-    METHODS |= import_module(_module).METHODS
+for _module in ADAPTERS:
+    METHODS |= import_module(f"benchmarks.rare.{_module}").METHODS
 
 
 def main() -> None:

@@ -101,6 +101,7 @@ def _one_table(model: Path, table: Path, out: Path) -> None:
 def _job(task: Task) -> None:
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
+    from nearward.cli.progress import show_progress
 
     report = run_job(task, lambda rows: show_progress("score", rows))
     show(summary_table(report.summary), f"{task.out}: {report.done} of {report.shards} shards done")

@@ -59,7 +59,7 @@ class PrivacyAccountant:
 
     Examples
     --------
-    >>> ledger = Ledger(epsilon=1.0, delta=1e-6).charge("count of rows", rho=0.01)
+    >>> ledger = PrivacyAccountant(epsilon=1.0, delta=1e-6).charge("count of rows", rho=0.01)
     >>> round(ledger.spent()[0], 2), ledger.left < ledger.budget
     (0.64, True)
     """

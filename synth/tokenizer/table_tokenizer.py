@@ -24,7 +24,7 @@ class TableTokenizer:
     Examples
     --------
     >>> frame = pl.DataFrame({"age": [50, 60, None] * 5, "sex": ["f", "m", "f"] * 5})
-    >>> tokens = Tokens.fit(frame)
+    >>> tokens = TableTokenizer.fit(frame)
     >>> tokens.encode(frame)[:3].tolist()
     [[1, 1], [2, 2], [0, 1]]
     >>> tokens.decode(tokens.encode(frame), np.zeros((15, 2)), frame.schema).equals(frame)

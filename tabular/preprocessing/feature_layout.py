@@ -37,7 +37,7 @@ class FeatureLayout:
     >>> import polars as pl
     >>> from nearward.tabular.data.schema import Schema
     >>> frame = pl.DataFrame({"age": [61.0, 70.0, None, 55.0] * 5, "sex": ["f", "m", "f", None] * 5})
-    >>> layout = Layout.of(Encoding.fit(Schema.infer(frame), frame), {"sex": "forms"})
+    >>> layout = FeatureLayout.of(TableEncoder.fit(Schema.infer(frame), frame), {"sex": "forms"})
     >>> layout.source.tolist(), layout.block.tolist(), layout.absent.tolist()
     ([0, 0, 0, 1, 1, 1], [-1, -1, -1, 0, 0, 0], [0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
     """

@@ -110,7 +110,7 @@ class TableEncoder:
     Examples
     --------
     >>> frame = pl.DataFrame({"age": [61.0, 70.0, None, 55.0] * 5, "sex": ["f", "m", "f", None] * 5})
-    >>> encoding = Encoding.fit(Schema.infer(frame), frame)
+    >>> encoding = TableEncoder.fit(Schema.infer(frame), frame)
     >>> [name for name, _ in encoding.outputs]
     ['age', 'age: rank', 'age: missing', 'sex = f', 'sex = m', 'sex: missing']
     >>> encoding.dense(encoding.numbers(frame)).shape

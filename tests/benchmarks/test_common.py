@@ -17,11 +17,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def scoring():
-    path = BENCHMARKS / "scoring.py"
-    spec = importlib.util.spec_from_file_location("benchmark_scoring", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.common.paired_metrics")
 
 
 def test_weighted_auprc_is_scikit_learns(scoring):
@@ -72,7 +68,7 @@ def named_of_the_package(source: str) -> Iterator[tuple[str, str]]:
             yield alias[node.value.id], node.attr
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.relative_to(BENCHMARKS).as_posix())
 def test_what_benchmarks_take_from_the_package_is_there(path):
     for module, name in named_of_the_package(path.read_text(encoding="utf-8")):
         try:

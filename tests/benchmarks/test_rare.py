@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,7 @@ from nearward.datasets import Cohort
 
 @pytest.fixture(scope="module")
 def cells() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
-        yield importlib.import_module("rare_cell")
+    yield importlib.import_module("benchmarks.rare.training_set")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +58,7 @@ def test_a_cell_is_the_same_every_time(cells: Any, cohort: Cohort) -> None:
 @pytest.mark.slow
 def test_shared_parts_are_those_of_a_fit_alone_and_cost_what_they_cost(cells: Any, clinic: Any) -> None:
     """The parts of an earlier fit change nothing in what an option's model says, other rows are fitted anew, and no time is lost."""
-    shares = importlib.import_module("rare_shared")
+    shares = importlib.import_module("benchmarks.rare.fit_cache")
     frame, died, patient = (part[:340] for part in clinic)
 
     def fit(rows: slice = slice(None), **how: Any) -> nw.RiskClassifier:
