@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.atomic_files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from nearward.tabular.data.table_io import read_table, replacing
+from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.table_io import read_table
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1

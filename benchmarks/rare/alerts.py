@@ -32,8 +32,8 @@ from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.retrieval.encoders.aware import embed, train_encoder
 from nearward.tabular.alerting.voting import STAGES
 from nearward.tabular.calibration.calibrator import Calibrator, logistic
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.table_io import replacing
 from nearward.tabular.ensemble.cross_fitting import Encoded
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats

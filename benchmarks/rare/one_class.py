@@ -29,9 +29,9 @@ from benchmarks.common.markdown import DOCS, markdown, replace_part
 from benchmarks.rare.training_set import KEPT, SEEDS, thinned
 from nearward.datasets import Cohort
 from nearward.evaluation.stats.ranking_metrics import Ranking
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.table_io import replacing
 
 TASKS = ("brfss2015_diabetes@Stroke", "thyroid0387", "mammography", "polish_bankruptcy_y1")
 EVENTS, FREE, RATE, ASKED, ALERTS = (1, 2, 5, 10, 20, 40, 80), 3_000, 0.02, 10_000, 0.05

@@ -27,7 +27,7 @@ from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import DOCS, markdown, replace_part
 from benchmarks.rare.training_set import KEPT
 from nearward.evaluation.stats.confidence import wilson
-from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.novelty.open_set import UnknownGate
 
 ALARMS, _MOST, _ROWS = 0.05, 6, 6_000

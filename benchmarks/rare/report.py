@@ -17,7 +17,7 @@ from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, measure
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.atomic_files import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"

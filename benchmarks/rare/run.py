@@ -25,7 +25,7 @@ from benchmarks.common.cohorts import DATA, cohorts
 from benchmarks.rare.fit_cache import clock, forget
 from benchmarks.rare.report import UNTOUCHED, Said, differences, publish, summary
 from benchmarks.rare.training_set import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
-from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.atomic_files import replacing
 
 TASKS = (
     "brfss2015_diabetes",

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.atomic_files import commit, commit_first, sweep
 from nearward.batch.sharding import Shard, Source, cut, fingerprint, header
+from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
 from nearward.tabular.errors import ArtifactError, InputError, MissingColumns
 
 FORMAT = 1
@@ -120,13 +120,13 @@ class JobStore:
         OSError
             The output folder cannot be written.
         """
-        commit(self.output(shard), content)
+        write_atomic(self.output(shard), content)
         facts = {"job": self.job, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), **asdict(shard), **counted}
-        commit(self.folder / f"{shard.name}.json", _json(facts))
+        write_atomic(self.folder / f"{shard.name}.json", _json(facts))
 
     def fail(self, shard: Shard, why: str) -> None:
         """Write down why a shard failed; an output of an earlier try that nothing vouches for goes."""
-        commit(self.folder / f"{shard.name}.json", _json({"job": self.job, **asdict(shard), "error": why}))
+        write_atomic(self.folder / f"{shard.name}.json", _json({"job": self.job, **asdict(shard), "error": why}))
         self.output(shard).unlink(missing_ok=True)
 
     def claim(self, shard: Shard) -> bool:
@@ -157,10 +157,10 @@ class JobStore:
                 self._look_again(*known[str(source.path)], source)
                 continue
             facts = _json(self._facts(source))
-            while not commit_first(self._table(place), facts):
+            while not create_atomic(self._table(place), facts):
                 held = _read(self._table(place)) or {}
                 if held.get("job") != self.job:  # left by a job that was restarted: nobody's
-                    commit(self._table(place), facts)
+                    write_atomic(self._table(place), facts)
                     break
                 if held["path"] == str(source.path):
                     break
@@ -172,8 +172,8 @@ class JobStore:
         names = [path.name for path in self.out.iterdir()]  # before the plan is read: what is entered meanwhile is not in it
         written = [path.name for path in self.folder.iterdir()]
         known = {shard.name for shard in self.shards()}
-        sweep(self.out)
-        sweep(self.folder)
+        remove_abandoned(self.out)
+        remove_abandoned(self.folder)
         for name in names:
             if name.startswith("part-") and name.removesuffix(".parquet") not in known:
                 (self.out / name).unlink(missing_ok=True)
@@ -207,7 +207,7 @@ class JobStore:
             return
         if "error" not in held and any(self.done(shard) for shard in cut(file, held["rows"], self.shard_rows)):
             raise InputError(f"{held['name']} has changed since it was scored into {self.out}: score it into another folder, or --restart")
-        commit(self._table(file), _json({**facts, "name": held["name"]}))
+        write_atomic(self._table(file), _json({**facts, "name": held["name"]}))
 
     def _table(self, file: int) -> Path:
         return self.folder / f"file-{file:05d}.json"
@@ -244,9 +244,9 @@ def open_job_store(out: Path, options: Options, shard_rows: int, restart: bool =
     fresh = _json({"nearward_scores": FORMAT, "job": secrets.token_hex(8), "shard_rows": shard_rows, "options": asdict(options)})
     path = folder / "job.json"
     if restart:
-        commit(path, fresh)
+        write_atomic(path, fresh)
     else:
-        commit_first(path, fresh)
+        create_atomic(path, fresh)
     ledger = JobStore(out)
     for what, held, asked in _differences(ledger.options, options):
         raise InputError(

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.batch.atomic_files import commit
 from nearward.batch.job_store import JobStore
 from nearward.batch.scoring import STRANGE
+from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import read_manifest
 
@@ -69,7 +69,7 @@ def write_summary(
     told["repeated_ids"] = _repeated_ids(ledger, sidecars)
     told["drift"] = _drift(model, sidecars)
     if keep:
-        commit(ledger.out / SUMMARY, json.dumps(told, sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
+        write_atomic(ledger.out / SUMMARY, json.dumps(told, sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
     return told
 
 

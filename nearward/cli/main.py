@@ -49,8 +49,9 @@ def demo(
 @app.command()
 def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
     """Infer what each column is, show it, and write it down to be edited and handed to fit --schema."""
+    from nearward.tabular.data.atomic_files import replacing
     from nearward.tabular.data.schema import Schema
-    from nearward.tabular.data.table_io import read_table, replacing
+    from nearward.tabular.data.table_io import read_table
 
     inferred = Schema.infer(read_table(cohort))
     show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")

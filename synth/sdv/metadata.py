@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.schema import Column, Role, Schema
-from nearward.tabular.data.table_io import replacing
 from nearward.tabular.errors import DataWarning, InputError
 
 _KEYS = ("parent_table_name", "parent_primary_key", "child_table_name", "child_foreign_key")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.errors import InputError
 
 _SUFFIXES = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
@@ -60,31 +58,6 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
             frame.write_csv(temporary)
         else:
             frame.write_ipc(temporary)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a private temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder")
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk: only then does a rename in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:

@@ -22,7 +22,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import random
 import sys
 import time
@@ -36,6 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.in_context.episodes import Episode, prepare
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 from nearward.tabular.in_context.prior import FAMILIES, TaskRng, draw_tables
@@ -168,12 +168,8 @@ def save(trainer: Trainer, folder: Path, seconds: float) -> None:
     """Write the checkpoint; the previous one stays until this one is complete."""
     about = {"run": vars(trainer.run), "net": vars(trainer.net.config), "step": trainer.step, "seconds": round(seconds)}
     about |= {"start": trainer.start} if trainer.start else {}
-    temporary = folder / f".{CHECKPOINT}.{os.getpid()}"
-    with temporary.open("wb") as file:
+    with replacing(folder / CHECKPOINT) as temporary, temporary.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **trainer.state())  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / CHECKPOINT)
 
 
 def resume(folder: Path, run: RunConfig, net: NetConfig, device: str, start: Path | None = None) -> tuple[Trainer, float]:

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import safetensors.numpy
 
-from nearward.tabular.data.table_io import replacing, sync_folder
+from nearward.tabular.data.atomic_files import replacing, sync_folder
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.typing import Arrays
 

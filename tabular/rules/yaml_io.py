@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from nearward.tabular.data.table_io import replacing
+from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import KINDS, Evidence, Rule, Rules
 

@@ -21,7 +21,7 @@ JOB = """
 import os, signal, sys
 from pathlib import Path
 import polars as pl
-from nearward.batch.job_store import Options, open_ledger
+from nearward.batch.job_store import Options, open_job_store
 from nearward.batch.sharding import find_tables
 from nearward.batch.scoring import Scored, score_shard
 
@@ -49,7 +49,7 @@ class Scorer:
         risk = frame.get_column("x") / 1000
         return Scored(pl.DataFrame({name: risk for name in ("risk", "low", "high", "n_similar", "novelty", "vote")}), {}, {})
 
-ledger = open_ledger(place / "out", Options("m", "plain", 0.5, ("x",), ("x",), None), 10)
+ledger = open_job_store(place / "out", Options("m", "plain", 0.5, ("x",), ("x",), None), 10)
 ledger.tidy()
 ledger.enter(find_tables([place / "in"]))
 for shard in ledger.shards():

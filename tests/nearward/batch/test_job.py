@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearward.batch import job as module
-from nearward.batch.atomic_files import commit, commit_first, sweep
 from nearward.batch.job import Task, options_of, run_job
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import Outcome
@@ -107,32 +106,6 @@ def test_shards_cover_every_row_once(rows: int, size: int) -> None:
     assert [row for shard in shards for row in range(shard.offset, shard.offset + shard.rows)] == list(range(rows))
     assert all(0 < shard.rows <= size for shard in shards)
     assert [shard.name for shard in shards] == sorted({shard.name for shard in shards})
-
-
-def test_a_commit_is_whole_and_private_and_the_first_of_two_wins(tmp_path) -> None:
-    commit(tmp_path / "a", b"one")
-    commit(tmp_path / "a", b"two")
-    assert (tmp_path / "a").read_bytes() == b"two"
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
-    assert commit_first(tmp_path / "b", b"mine")
-    assert not commit_first(tmp_path / "b", b"late")
-    assert (tmp_path / "b").read_bytes() == b"mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path) -> None:
-    import socket
-
-    host = "".join(c if c.isalnum() or c in "_-" else "-" for c in socket.gethostname())
-    dead, alive, far = (tmp_path / f".x.{name}.deadbeef.part" for name in (f"{host}.99999999", f"{host}.{os.getpid()}", "elsewhere.1"))
-    for path in (dead, alive, far, tmp_path / "part-00000-000000.parquet"):
-        path.write_bytes(b"?")
-    assert sweep(tmp_path) == 1
-    assert not dead.exists()
-    assert alive.exists()
-    assert far.exists()
-    os.utime(far, (0, 0))
-    assert sweep(tmp_path) == 1
 
 
 def test_sizes_are_read_and_memory_decides_workers_and_shards(model) -> None:
@@ -286,7 +259,7 @@ def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monke
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nearward.batch.atomic_files.os.write", full)
+    monkeypatch.setattr("nearward.tabular.data.atomic_files.os.write", full)
     with pytest.raises(OSError, match="No space"):
         run_job(task(model, place))
     monkeypatch.undo()
@@ -305,7 +278,7 @@ def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, mon
         return really(path, flags, *more)
 
     really = os.open
-    monkeypatch.setattr("nearward.batch.atomic_files.os.open", read_only)
+    monkeypatch.setattr("nearward.tabular.data.atomic_files.os.open", read_only)
     with pytest.raises(OSError, match="Read-only"):
         run_job(task(model, place))
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from nearward.tabular.data.table_io import read_table, replacing, to_frame, write_table
+from nearward.tabular.data.table_io import read_table, to_frame, write_table
 from nearward.tabular.errors import InputError
 
 ENDINGS = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
@@ -134,12 +134,6 @@ def test_files_are_for_their_owner_only(frame: pl.DataFrame, tmp_path: Path, end
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_files_are_private_while_they_are_being_written(tmp_path: Path) -> None:
-    with replacing(tmp_path / "t.parquet") as temporary:
-        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
-        assert temporary.parent == tmp_path
-
-
 def test_a_write_that_fails_leaves_the_previous_file_and_no_rest(frame: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write_table(frame, path)
@@ -148,21 +142,6 @@ def test_a_write_that_fails_leaves_the_previous_file_and_no_rest(frame: pl.DataF
         write_table(pl.DataFrame({"x": [[1, 2]]}), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["t.csv"]
-
-
-def test_a_block_that_fails_after_writing_leaves_the_previous_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.bin"
-    path.write_bytes(b"before")
-
-    def fail_half_way() -> None:
-        with replacing(path) as temporary:
-            temporary.write_bytes(b"half")
-            raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError, match="power cut"):
-        fail_half_way()
-    assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["model.bin"]
 
 
 def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
