@@ -1,10 +1,13 @@
-"""One self-contained HTML page: no script, no address, nothing fetched; readable on a phone, on a desk and on paper.
+"""Self-contained HTML pages from Jinja2 templates: no script, nothing fetched; readable on a phone, on a screen and on paper.
 
-Everything that comes from a caller is escaped here and nowhere else. A page is made of parts; the makers below return each as HTML.
+The templates lie in ``evaluation/templates``. A page extends ``page.html.jinja``, fills its blocks ``title``, ``lead`` and ``sections``,
+and imports the macros ``notice``, ``table`` and ``figure`` from ``components.html.jinja``. Autoescape is on: a page's function hands over
+plain text, frames and matplotlib figures, and builds no HTML itself.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import io
@@ -12,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,252 +25,232 @@ from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.data.atomic_files import replacing
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart by colour-blind eyes, and by their darkness in grey print.
+# Okabe and Ito's colours: distinct for colour-blind readers, and in grey print by their darkness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#AA4499", "#8a94a0", "#1c2733"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 FONTS = ["DejaVu Sans"]  # what matplotlib measures the texts with; the page's style names the fonts that show them
 
 _EMPTY = "–"
-_MANY = 4  # columns, above which an interval stands below its number
-_LONG = 40  # letters, above which a cell is wide enough for a phrase
-_MARKS = {"warning": "! Mind", "good": "✓ Good", "bad": "✗ Failed"}
+_MANY_COLUMNS = 4  # above this number an interval stands below its value
+_LONG_TEXT = 40  # characters, above which a cell is wide enough for a phrase
 _FORMULA = ("=", "+", "@", "-", "\t", "\r")  # what a spreadsheet takes for a formula when a table is pasted into it
 
-_STYLE = """
-:root { color-scheme: light; --ink: #1c2733; --soft: #56626f; --line: #dde3e9; --wash: #f5f7f9; --blue: #0072B2; }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
-body { margin: 0; color: var(--ink); background: #fff; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 3rem; }
-header { border-bottom: 3px solid var(--blue); padding-bottom: 1rem; margin-bottom: 1.5rem; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.25rem 0 .75rem; padding-top: .25rem; }
-p { max-width: 46rem; margin: 0 0 .9rem; overflow-wrap: anywhere; }
-.lead { color: var(--soft); margin: 0; }
-.table { margin: 0 0 1.25rem; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.caption { max-width: none; margin: 0; color: var(--soft); font-size: .9rem; padding: .55rem .75rem; background: var(--wash); }
-th, td { padding: .45rem .75rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-th, td { overflow-wrap: break-word; min-width: 4.5rem; }
-th { font-weight: 600; background: var(--wash); white-space: nowrap; }
-td.number { text-align: right; white-space: nowrap; }
-th.number { text-align: right; }
-td.long { min-width: 13rem; }
-.many th { white-space: normal; }
-.many td small { display: block; }
-td small { color: var(--soft); font-size: .85em; white-space: nowrap; }
-tbody tr:nth-child(even) td { background: #fbfcfd; }
-figure { display: inline-block; vertical-align: top; width: 100%; margin: 0 .75rem 1.25rem 0; break-inside: avoid; }
-figure svg { display: block; width: 100%; height: auto; }
-figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }
-figcaption { color: var(--soft); font-size: .875rem; line-height: 1.45; margin-top: .35rem; }
-.notice { border-left: 4px solid; padding: .6rem .9rem; margin: 0 0 1rem; border-radius: 0 6px 6px 0; }
-.notice { max-width: 46rem; overflow-wrap: anywhere; }
-.notice b { margin-right: .4em; }
-.warning { border-color: #E69F00; background: #fdf5e3; }
-.good { border-color: #009E73; background: #e6f5f0; }
-.bad { border-color: #D55E00; background: #fcece3; }
-footer { margin-top: 2.5rem; padding-top: .75rem; border-top: 1px solid var(--line); color: var(--soft); font-size: .85rem; }
-@media (max-width: 34rem) {
-  main { padding: 1.25rem .9rem 2rem; }
-  h1 { font-size: 1.4rem; }
-  th, td { padding: .4rem .55rem; }
-  td small { display: block; }
-  figure { margin-right: 0; }
-}
-@media print {
-  body { font-size: 10.5pt; }
-  main { max-width: none; padding: 0; }
-  .table { border: 0; overflow: visible; }
-  .scroll { overflow: visible; }
-  h2, .caption { break-after: avoid; }
-  table { font-size: 8.5pt; }
-  th, td { padding: .2rem .35rem; min-width: 0; }
-  th, td.long { white-space: normal; min-width: 0; }
-  .many, .many th { font-size: 7.5pt; }
-  tr, .notice { break-inside: avoid; }
-  figure { max-width: 48% !important; }
-  figure.wide { max-width: 100% !important; }
-  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-}
-"""
 
-
-class Page:
-    """A page: a title, a lead, and sections in the order in which they were added.
+def render(template: str, **context: Any) -> str:
+    """Render a page of ``evaluation/templates``; the same context gives the same text.
 
     Parameters
     ----------
-    title, lead : str
-        Plain text.
-
-    Examples
-    --------
-    >>> page = Page("Who is <b>ill</b>", "A report.")
-    >>> page.section("One", paragraph("Nothing to see."))
-    >>> "Who is &lt;b&gt;ill&lt;/b&gt;" in page.html()
-    True
+    template : str
+        File name, ``risk_report.html.jinja`` for instance.
+    **context
+        The template's variables. A variable that the template uses and the context lacks is an error.
     """
-
-    def __init__(self, title: str, lead: str) -> None:
-        self.title = title
-        self.lead = lead
-        self._sections: list[str] = []
-
-    def section(self, heading: str, *parts: str) -> None:
-        """Add a section.
-
-        Parameters
-        ----------
-        heading : str
-            Plain text.
-        *parts : str
-            HTML, as the makers of this module return it.
-        """
-        self._sections.append(f"<section>\n<h2>{_text(heading)}</h2>\n" + "\n".join(parts) + "\n</section>")
-
-    def html(self) -> str:
-        """Return the whole page as HTML, the same text for the same content."""
-        title = _text(self.title)
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n"
-            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-            f'<header>\n<h1>{title}</h1>\n<p class="lead">{_text(self.lead)}</p>\n</header>\n'
-            + "\n".join(self._sections)
-            + "\n<footer>Made by nearward. Intervals are 95 %. No patient's row is in this page unless a section says so.</footer>"
-            + "\n</main>\n</body>\n</html>\n"
-        )
+    return environment().get_template(template).render(context)
 
 
-def write(page: Page, path: str | Path) -> None:
-    """Write a page whole or not at all, for its owner's eyes only (0600)."""
+@functools.cache
+def environment() -> Environment:
+    """Return the Jinja2 environment of all pages, with the filters ``estimate``, ``percent``, ``table_cells`` and ``inline_svg``."""
+    import jinja2
+
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("nearward.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"estimate": format_estimate, "percent": _percent, "table_cells": table_cells, "inline_svg": inline_svg}
+    return pages
+
+
+def write_html(page: str, path: str | Path) -> None:
+    """Write a page atomically, readable by its owner alone (0600)."""
     with replacing(Path(path)) as temporary:
-        temporary.write_text(page.html(), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write JSON whole or not at all, for its owner's eyes only (0600); a number that is not finite is an error, never ``NaN``."""
+    """Write JSON atomically, readable by its owner alone (0600); a number that is not finite is an error, never ``NaN``."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     with replacing(Path(path)) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def paragraph(text: str) -> str:
-    """Return a paragraph of plain text."""
-    return f"<p>{_text(text)}</p>"
+def format_estimate(estimate: Estimate, digits: int = 3) -> str:
+    """Return an estimate in one line, with a true minus sign and no negative zero."""
+    return f"{_number(estimate.value, digits)} ({_interval(estimate, digits)})"
 
 
-def notice(text: str, kind: Literal["warning", "good", "bad"] = "warning") -> str:
-    """Return a box of plain text that says by a word, not by its colour alone, what kind of notice it is."""
-    return f'<div class="notice {kind}" role="note"><b>{_MARKS[kind]}:</b>{_text(text)}</div>'
-
-
-def table(frame: pl.DataFrame, caption: str) -> str:
-    """Return a table that scrolls sideways where the screen is narrow.
+@dataclass(frozen=True)
+class TableCell:
+    """A cell as it is shown.
 
     Parameters
     ----------
-    frame : pl.DataFrame
-        Cells: str, int, float, ``Estimate`` (see ``estimates``) or None, which shows as a dash.
-    caption : str
-        Plain text.
+    text : str
+    style : str
+        CSS class: ``number`` (right-aligned), ``long`` or none.
+    interval : str
+        Interval of an estimate, without its brackets; empty for all other cells.
+    """
+
+    text: str
+    style: str = ""
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class TableCells:
+    """A frame as it is shown.
+
+    Parameters
+    ----------
+    header : one cell a column
+    rows : cells of each row
+    many : bool
+        Whether there are so many columns that intervals stand below their values.
+    """
+
+    header: tuple[TableCell, ...]
+    rows: tuple[tuple[TableCell, ...], ...]
+    many: bool
+
+
+def table_cells(frame: pl.DataFrame) -> TableCells:
+    """Lay out a frame of str, int, float, ``Estimate`` (see ``estimates``) and None, which shows as a dash.
 
     Raises
     ------
     ValueError
-        A number that is not finite: whoever makes a table gives None and says why in words.
+        A number that is not finite: give None and explain it in the caption or a notice.
     """
     rows = frame.rows()
     numeric = [bool(cells) and all(c is None or not isinstance(c, str | bool) for c in cells) for cells in zip(*rows, strict=True)]
     numeric = numeric or [False] * frame.width
-    many = ' class="many"' if frame.width > _MANY else ""
-    head = "".join(f'<th scope="col"{_class(n)}>{_words(name)}</th>' for name, n in zip(frame.columns, numeric, strict=True))
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{_class(n, c)}>{_cell(c)}</td>" for c, n in zip(row, numeric, strict=True)) + "</tr>" for row in rows
-    )
-    return (
-        f'<div class="table">\n<p class="caption">{_text(caption)}</p>\n'
-        f'<div class="scroll" tabindex="0">\n<table{many} aria-label="{_text(caption)}">\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n</div>"
-    )
+    header = tuple(TableCell(_escape_formula(name), "number" if n else "") for name, n in zip(frame.columns, numeric, strict=True))
+    return TableCells(header, tuple(tuple(map(_cell, row, numeric)) for row in rows), frame.width > _MANY_COLUMNS)
 
 
-def figure(figure: Figure, caption: str) -> str:
-    """Return a matplotlib figure as inline SVG, as wide as the page allows up to its own width.
+def inline_svg(figure: Figure, caption: str) -> Markup:
+    """Return a matplotlib figure as inline SVG.
 
     Texts stay texts, and the same figure gives the same SVG.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        Made with ``Figure(...)``, not by pyplot. About 4.4 inches wide two stand side by side on a desk.
+        Made with ``Figure(...)``, not by pyplot. About 4.4 inches wide two stand side by side on a screen.
     caption : str
-        Plain text; also what a screen reader says.
+        Label for screen readers.
     """
     import matplotlib as mpl
+    from markupsafe import Markup
 
-    drawn = io.StringIO()
+    buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "nearward", "svg.fonttype": "none"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=None, transparent=True)
-    svg = drawn.getvalue()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=None, transparent=True)
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()
-    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]  # ids are unique on a page with several figures
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{mark}-\1"', svg)
-    svg = re.sub(r'(url\(|href=")#', rf"\1#{mark}-", svg)
+    prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]  # ids are unique on a page with several figures
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'^<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg))
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{_text(caption)}" ', 1)
-    inches = float(figure.get_figwidth())
-    wide = ' class="wide"' if inches > 5.5 else ""
-    return f'<figure{wide} style="max-width: {inches * 102:.0f}px">\n{svg}\n<figcaption>{_text(caption)}</figcaption>\n</figure>'
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
 
 
-def tell(value: Estimate, digits: int = 3) -> str:
-    """Return an estimate in one line, with a true minus sign and no negative zero."""
-    return f"{_number(value.value, digits)} ({_number(value.low, digits)} to {_number(value.high, digits)})"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+def _cell(value: Any, numeric: bool) -> TableCell:
+    if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():  # Polars takes a dataclass apart
         value = None if value["value"] is None else Estimate(value["value"], value["low"], value["high"], value["n"])
+    style = "number" if numeric else "long" if isinstance(value, str) and len(value) > _LONG_TEXT else ""
     if value is None:
-        return _EMPTY
+        return TableCell(_EMPTY, style)
     if isinstance(value, Estimate):
-        return f"{_number(value.value)} <small>({_number(value.low)} to {_number(value.high)})</small>"
+        return TableCell(_number(value.value), style, _interval(value))
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return TableCell("yes" if value else "no", style)
     if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f")
-    if isinstance(value, float):
-        return _number(value)
-    return _words(str(value))
+        return TableCell(f"{value:,}".replace(",", "\u202f"), style)
+    return TableCell(_number(value) if isinstance(value, float) else _escape_formula(str(value)), style)
 
 
-def _words(text: str) -> str:
-    """Escape a name; what a spreadsheet would take for a formula gets an apostrophe before it."""
+def _escape_formula(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     formula = text.startswith(_FORMULA) and not re.fullmatch(r"[-+]?[\d.]*", text)
-    return _text(f"'{text}" if formula else text)
+    return f"'{text}" if formula else text
+
+
+def _interval(estimate: Estimate, digits: int = 3) -> str:
+    return f"{_number(estimate.low, digits)} to {_number(estimate.high, digits)}"
 
 
 def _number(value: float, digits: int = 3) -> str:
     if not math.isfinite(value):
-        raise ValueError("a number in a table is not finite: give None instead, and say why in words")
+        raise ValueError("a number in a table is not finite: give None instead, and explain it in the caption or a notice")
     value += 0.0  # no negative zero
     if value and abs(value) < 10**-digits:
         return f"{value:.1e}".replace("-", "−")
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def _class(numeric: bool, content: Any = None) -> str:
-    name = "number" if numeric else "long" if isinstance(content, str) and len(content) > _LONG else ""
-    return f' class="{name}"' if name else ""
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
 
 
-def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+# --- pages put together in Python, until the card of a synthetic table has a template of its own
+
+
+class Page:
+    """A page put together in Python: a title, a lead, and sections in the order in which they were added."""
+
+    def __init__(self, title: str, lead: str) -> None:
+        self.title = title
+        self.lead = lead
+        self.sections: list[tuple[str, tuple[str, ...]]] = []
+
+    def section(self, heading: str, *parts: str) -> None:
+        """Add a section of parts that ``paragraph``, ``notice``, ``table`` and ``figure`` return."""
+        self.sections.append((heading, parts))
+
+    def html(self) -> str:
+        """Return the whole page as HTML."""
+        return render("sections.html.jinja", page=self)
+
+
+def write(page: Page, path: str | Path) -> None:
+    """Write a page atomically, readable by its owner alone (0600)."""
+    write_html(page.html(), path)
+
+
+def _component(name: str, *given: Any) -> str:
+    module: Any = environment().get_template("components.html.jinja").module
+    return str(getattr(module, name)(*given))
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph of plain text."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def notice(text: str, kind: Literal["warning", "good", "bad"] = "warning") -> str:
+    """Return a box of plain text that names its kind by a word, not by its colour alone."""
+    return _component("notice", text, kind)
+
+
+def table(frame: pl.DataFrame, caption: str) -> str:
+    """Return a frame as a table."""
+    return _component("table", frame, caption)
+
+
+def figure(figure: Figure, caption: str) -> str:
+    """Return a matplotlib figure as inline SVG."""
+    return _component("figure", figure, caption)
+
+
+tell = format_estimate

@@ -106,7 +106,7 @@ def test_texts_of_a_figure_stay_texts() -> None:
 def test_cells() -> None:
     frame = pl.DataFrame({"text": ["=1+1", "@x", "-3.5", "+a", None], "number": [0.5, -0.0004, -0.0, 1234.0, None]})
     cells = re.findall(r"<td[^>]*>(.*?)</td>", table(frame, ""))
-    assert cells == ["&#x27;=1+1", "0.500", "&#x27;@x", "−4.0e-04".replace("e-", "e−"), "-3.5", "0.000", "&#x27;+a", "1234.000", "–", "–"]
+    assert cells == ["&#39;=1+1", "0.500", "&#39;@x", "−4.0e-04".replace("e-", "e−"), "-3.5", "0.000", "&#39;+a", "1234.000", "–", "–"]
     assert '<td class="number">20\u202f000</td>' in table(pl.DataFrame({"n": [20_000]}), "")
     struct = pl.DataFrame({"e": [Estimate(0.5, 0.4, 0.6, 9)]})  # Polars takes a dataclass apart
     assert "0.500 <small>(0.400 to 0.600)</small>" in table(struct, "")
