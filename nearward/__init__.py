@@ -6,84 +6,58 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> the module it lives in; imported on first use, so that `import nearward` stays light
-_HOMES = {
-    "RiskClassifier": "nearward.risk_model.classifier",
-    "load": "nearward.risk_model.classifier",
-    "Resampled": "nearward.tabular.ensemble.resampling",
-    "Schema": "nearward.tabular.data.schema",
-    "Synthesizer": "nearward.synth.synthesizer",
-    "EncoderConfig": "nearward.retrieval.encoders.aware",
-    "OneClass": "nearward.tabular.novelty.one_class",
+# public name -> the module that defines it; imported on first use, so that `import nearward` stays light
+_MODULE_OF = {
+    "Alerts": "nearward.tabular.alerting.voting",
+    "Backbone": "nearward.tabular.backbones.pretrained",
     "CellModel": "nearward.retrieval.cell_model",
-    "UnknownGate": "nearward.tabular.novelty.open_set",
-    "WindowGate": "nearward.tabular.temporal.window_mixture",
-    "availability": "nearward.tabular.data.feature_blocks",
-    "NearwardError": "nearward.tabular.errors",
-    "correct_prior": "nearward.tabular.calibration.calibrator",
+    "EncoderConfig": "nearward.retrieval.encoders.aware",
     "Estimate": "nearward.evaluation.stats.confidence",
     "FaithCard": "nearward.evaluation.synthetic.card",
+    "ImproveConfig": "nearward.synth.optimization.improvement",
+    "NearwardError": "nearward.tabular.errors",
+    "OneClass": "nearward.tabular.novelty.one_class",
+    "Resampled": "nearward.tabular.ensemble.resampling",
+    "RiskClassifier": "nearward.risk_model.classifier",
+    "RiskReport": "nearward.evaluation.risk.report",
     "Rules": "nearward.tabular.rules.rules",
-    "Alerts": "nearward.tabular.alerting.voting",
+    "Schema": "nearward.tabular.data.schema",
     "SeriesEncoder": "nearward.tabular.temporal.series_encoder",
     "StableColumns": "nearward.tabular.preprocessing.stability_selection",
+    "Synthesizer": "nearward.synth.synthesizer",
+    "TabICLBackbone": "nearward.tabular.backbones.pretrained",
+    "TabPFNBackbone": "nearward.tabular.backbones.pretrained",
     "ThresholdController": "nearward.tabular.alerting.threshold_controller",
+    "UnknownGate": "nearward.tabular.novelty.open_set",
+    "WindowGate": "nearward.tabular.temporal.window_mixture",
+    "audit": "nearward.release.audit",
+    "availability": "nearward.tabular.data.feature_blocks",
     "column_costs": "nearward.evaluation.risk.feature_costs",
+    "compare_risks": "nearward.evaluation.risk.comparison",
+    "correct_prior": "nearward.tabular.calibration.calibrator",
+    "evaluate_risk": "nearward.evaluation.risk.report",
+    "export_synthetic": "nearward.release.export",
+    "export_table": "nearward.release.export",
+    "faith_card": "nearward.evaluation.synthetic.card",
+    "load": "nearward.risk_model.classifier",
+    "read_stamp": "nearward.synth.provenance",
     "regular_series": "nearward.tabular.temporal.windows",
+    "screen": "nearward.screening",
     "source_leak": "nearward.evaluation.risk.site_leakage",
     "windows": "nearward.tabular.temporal.windows",
-    "RiskReport": "nearward.evaluation.risk.report",
-    "compare_risks": "nearward.evaluation.risk.comparison",
-    "evaluate_risk": "nearward.evaluation.risk.report",
-    "faith_card": "nearward.evaluation.synthetic.card",
-    "export_synthetic": "nearward.release.export",
-    "read_stamp": "nearward.synth.provenance",
-    "screen": "nearward.screening",
+    "write_rules": "nearward.tabular.rules.yaml_io",
 }
 
-__all__ = [
-    "Alerts",
-    "CellModel",
-    "EncoderConfig",
-    "Estimate",
-    "FaithCard",
-    "NearwardError",
-    "OneClass",
-    "Resampled",
-    "RiskClassifier",
-    "RiskReport",
-    "Rules",
-    "Schema",
-    "SeriesEncoder",
-    "StableColumns",
-    "Synthesizer",
-    "ThresholdController",
-    "UnknownGate",
-    "WindowGate",
-    "__version__",
-    "availability",
-    "column_costs",
-    "compare_risks",
-    "correct_prior",
-    "evaluate_risk",
-    "export_synthetic",
-    "faith_card",
-    "load",
-    "read_stamp",
-    "regular_series",
-    "screen",
-    "source_leak",
-    "windows",
-]
+__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'nearward' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULE_OF])
