@@ -22,7 +22,7 @@ from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 
-ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
+ENOUGH = 20  # events from which a risk is worth fitting (docs/guide/rare-outcomes.md)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    Vincent and others: Stacked denoising autoencoders (2010); the noise on hidden cells and the surprise are ours. docs/rare.md says how
+    Vincent and others: Stacked denoising autoencoders (2010); the noise on hidden cells and the surprise are ours. docs/guide/rare-outcomes.md says how
     well it fills.
 
     Examples

@@ -1,7 +1,7 @@
 """The synthesizer: learns a table, keeps the clinic's rules, and writes rows that no patient is.
 
 DISCO-TAB-style: a policy writes a row column by column, critics at four grains say where it is unlike real rows, an optimiser listens.
-docs/synth.md says which parts are ours, and what each of them buys.
+docs/reference/synthesizer.md says which parts are ours, and what each of them buys.
 
 Letters: n rows, d columns.
 
@@ -58,9 +58,9 @@ class Synthesizer:
     seed : int
         Of fitting, and of samples that name none. The same seed gives the same rows.
     optimiser : str
-        What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/synth.md says what each bought, and why the default is it.
+        What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/reference/synthesizer.md says what each bought, and why the default is it.
     epsilon : float, optional
-        Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
+        Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/guide/synthetic-tables.md. Nothing is
         mined then, and nothing improved: rules must be given. Its noise hangs on no seed.
     improving : ImproveConfig, optional
         How the optimiser works; see ``nearward.synth.optimization.improvement``.

@@ -42,7 +42,7 @@ class MissingWeights(InputError):
         super().__init__(
             f"no weights for {package}: {lacking}. Nothing is ever downloaded; provide the file in one of three ways: "
             f"{given_by}; or the environment variable {variable}=/path/to/the/file; or put it where {package} itself keeps it, {cached}. "
-            "docs/backbones.md says where each file comes from and under which licence."
+            "docs/guide/bring-your-own-backbone.md says where each file comes from and under which licence."
         )
 
 

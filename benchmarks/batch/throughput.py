@@ -4,7 +4,7 @@
 
 Thirty columns of brfss2015_diabetes and shuffled copies of its columns (it has 21), so many patients stored; the archive is drawn from the
 other patients with replacement, in four files. Each job runs in a process of its own, one after another, so that they can be compared. The
-model and the archive lie in out/scoring and are made once. --publish writes the table of docs/benchmarks.md.
+model and the archive lie in out/scoring and are made once. --publish writes the table of docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     if told.publish:
         command = f"benchmarks/batch/throughput.py --stored {told.stored} --rows {told.rows} --publish"
         noise = f"On {cores()} cores; load average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}. {_TABPFN}"
-        replace_part("benchmarks.md", "scoring jobs", f"```\n.venv/bin/python {command}\n```\n\n{noise}\n\n{markdown(table, 2)}")
+        replace_part("scoring jobs", f"```\n.venv/bin/python {command}\n```\n\n{noise}\n\n{markdown(table, 2)}")
 
 
 def _prepare(folder: Path, stored: int, rows: int, place: Path) -> None:

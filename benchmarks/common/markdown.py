@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def replace_part(page: str, name: str, body: str) -> None:
-    """Put ``body`` between ``<!-- name: begin -->`` and ``<!-- name: end -->`` of a page in docs/."""
-    path = DOCS / page
+def replace_part(name: str, body: str) -> None:
+    """Put ``body`` between ``<!-- name: begin -->`` and ``<!-- name: end -->`` of the one page in docs/ that has these marks."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    (path,) = (page for page in sorted(DOCS.rglob("*.md")) if begin in page.read_text(encoding="utf-8"))
     text = path.read_text(encoding="utf-8")
     path.write_text(f"{text.split(begin)[0]}{begin}\n\n{body}\n\n{end}{text.split(end)[1]}", encoding="utf-8")
 

@@ -70,7 +70,7 @@ def main() -> None:
         print(found[-1], flush=True)
     if told.publish:
         command = f"benchmarks/encoders/index_scaling.py MODEL --rows {told.rows} --publish"
-        replace_part("benchmarks.md", "index scale", f"`{command}`\n\n{markdown(pl.DataFrame(found), 2)}")
+        replace_part("index scale", f"`{command}`\n\n{markdown(pl.DataFrame(found), 2)}")
 
 
 if __name__ == "__main__":

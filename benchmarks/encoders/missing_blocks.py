@@ -41,7 +41,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
     if told.publish:
-        replace_part("benchmarks.md", "block sites", markdown(table))
+        replace_part("block sites", markdown(table))
 
 
 def judge(cohort: Cohort) -> list[dict[str, object]]:

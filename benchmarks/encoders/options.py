@@ -4,7 +4,7 @@
 
 One encoder learns from two thirds of the training patients and finds neighbours among the third (cross-fitted, as in RiskClassifier); its
 vote of the nearest 60 and its head are judged on other patients. costs: what each option adds to the training. Figures lie in out/encoder
-and are not made again. --publish writes docs/benchmarks.md.
+and are not made again. --publish writes docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
     if told.publish:
-        replace_part("benchmarks.md", f"encoder {told.part}", markdown(table))
+        replace_part(f"encoder {told.part}", markdown(table))
         if told.part == "blocks":
             draw(table, DOCS / "pictures" / "block-dropout.svg")
 

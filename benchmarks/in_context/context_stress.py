@@ -12,7 +12,7 @@ rows (as they come, disjoint between seeds) from the other side of one split by 
 
 What does not depend on the network's weights lies in out/imbalance and is not made again; --prepare makes that alone. What was judged lies
 there too, under a digest of the weights. --publish writes benchmarks/results/context_stress.csv, docs/pictures/imbalance-*.svg and the tables of
-docs/benchmarks.md.
+docs/benchmarks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stress test's page: figures as CSV, curves as pictures, tables in docs/benchmarks.md."""
+"""The stress test's page: figures as CSV, curves as pictures, tables in docs/benchmarks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLES = {
 
 
 def publish(figures: pl.DataFrame, gains: pl.DataFrame) -> None:
-    """Write the CSV, the pictures, and the parts of docs/benchmarks.md between the marks; studies that were not run stay as they are."""
+    """Write the CSV, the pictures, and the parts of docs/benchmarks between the marks; studies that were not run stay as they are."""
     studies = list(dict.fromkeys(gains["study"]))
     table = Path(__file__).with_name("imbalance.csv")
     others = pl.read_csv(table).filter(~pl.col("study").is_in(studies)) if table.exists() else figures.clear()
@@ -28,7 +28,7 @@ def publish(figures: pl.DataFrame, gains: pl.DataFrame) -> None:
         here = gains.filter(pl.col("study") == study).drop("study")
         here = here.select(column for column in here if column.null_count() < here.height)  # contexts that the study has not
         draw(figures.filter(pl.col("study") == study), here, PICTURES / f"imbalance-{study}.svg", TITLES[study])
-        replace_part("benchmarks.md", f"imbalance {study}", f"![AUPRC by context](pictures/imbalance-{study}.svg)\n\n{markdown(here)}")
+        replace_part(f"imbalance {study}", f"![AUPRC by context](../pictures/imbalance-{study}.svg)\n\n{markdown(here)}")
 
 
 def draw(figures: pl.DataFrame, gains: pl.DataFrame, path: Path, title: str) -> None:

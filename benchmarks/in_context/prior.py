@@ -118,7 +118,7 @@ def _device_in_words(device: str, threads: int) -> str:
 
 
 def pictures() -> None:
-    """Draw tasks of fixed seeds; nothing is chosen by its looks but the three tasks of the experts, as docs/prior.md says."""
+    """Draw tasks of fixed seeds; nothing is chosen by its looks but the three tasks of the experts, as docs/reference/pretraining-prior.md says."""
     import matplotlib as mpl
 
     mpl.use("Agg")

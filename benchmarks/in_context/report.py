@@ -1,4 +1,4 @@
-"""The page of the in-context weights: figures as CSV, tables in docs/benchmarks.md, the model card in docs/incontext.md."""
+"""The page of the in-context weights: figures as CSV, tables in docs/benchmarks, the model card in docs/reference/in-context-model-card.md."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def publish(lines: list[dict[str, Any]], tables: dict[str, dict[str, dict[str, A
     parts += [f"{name}:\n\n{_markdown(rows, _DIGITS.get(name, 3))}" for name, rows in tables.items()]
     rows = [(line["check"], line["case"], line["value"], line["wanted"], "" if line["passed"] else "**missed**") for line in wanted]
     parts.append("what was wanted:\n\n" + markdown_rows(("check", "case", "value", "wanted", ""), rows))
-    replace_part("benchmarks.md", "incontext", "\n\n".join(parts))
-    replace_part("incontext.md", "card", _card(weights))
+    replace_part("incontext", "\n\n".join(parts))
+    replace_part("card", _card(weights))
 
 
 def _markdown(rows: dict[str, dict[str, Any]], digits: int) -> str:

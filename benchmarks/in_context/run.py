@@ -7,7 +7,7 @@
 Every check has figures and some have a wanted one: where it is missed the check fails, and the command ends with status 1 and the list.
 What does not depend on the weights is fitted once and kept in out/incontext (``probes.py``): the first run takes an hour on two cores,
 most of it for --cohorts, further weights take minutes. --only names some of the checks. --publish writes benchmarks/results/in_context.csv, the
-tables of docs/benchmarks.md and the card of docs/incontext.md.
+tables of docs/benchmarks and the card of docs/reference/in-context-model-card.md.
 
 Letters: n stored rows, q query rows, d columns, m experts, c context rows.
 """

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.rare.alerts
 
 compares class-aware alerts with the mean of the same members over the same threshold, pair by pair, on the cells that benchmarks/rare/run.py
-has asked about, and writes what it finds into docs/rare.md.
+has asked about, and writes what it finds into docs/guide/rare-outcomes.md.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def main() -> None:
     ]
     body = table + "\n\n" + markdown_rows(["events", "stage", "rows", "alerts", "of which right"], by_stage)
     print(body)
-    replace_part("rare.md", "rare-alerts", body)
+    replace_part("rare-alerts", body)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Diabetes among the respondents of BRFSS 2015: gradient boosting learns from 10,000; the others come in 120 weeks of 400, drawn so that the
 event rate stays at 14 %, rises to 30 %, stays, and falls to 8 % overnight; from then on milder cases come (drawn by the fourth power of
-1 - risk), which a prevalence that drifts alone would not bring. Writes its part of docs/rare.md and its picture.
+1 - risk), which a prevalence that drifts alone would not bring. Writes its part of docs/guide/rare-outcomes.md and its picture.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     runs = [simulate(risk, cohort.outcome, past, left, seed) for seed in range(told.runs)]
     body = table(runs)
     print(body)
-    replace_part("rare.md", "rare-drift", f"![Alert rate and recall while the prevalence drifts](pictures/rare-drift.svg)\n\n{body}")
+    replace_part("rare-drift", f"![Alert rate and recall while the prevalence drifts](../pictures/rare-drift.svg)\n\n{body}")
     draw(runs[0], DOCS / "pictures" / "rare-drift.svg")
 
 

@@ -5,7 +5,7 @@
 3,000 training rows without the event, and 1 to 80 with it; test rows of other patients, thinned to 2 % events (up to 10,000). One-class is
 blind to the events, so it is the same at every count. RiskClassifier refuses fewer than 10 events; logistic regression does not. What was
 found lies in out/rare; --cheap leaves RiskClassifier out, --kept asks nothing more. --publish writes benchmarks/results/rare_one_class.csv, the
-table of docs/rare.md and the picture.
+table of docs/guide/rare-outcomes.md and the picture.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main() -> None:
     if told.publish:
         raw.write_csv(Path(__file__).with_name("rare_one_class.csv"), float_precision=5)
         draw(raw, DOCS / "pictures" / "rare-one-class.svg")
-        body = f"![Recall at 5 % alerts by the number of events learned from](pictures/rare-one-class.svg)\n\n{markdown(table)}"
-        replace_part("rare.md", "rare one-class", body)
+        body = f"![Recall at 5 % alerts by the number of events learned from](../pictures/rare-one-class.svg)\n\n{markdown(table)}"
+        replace_part("rare one-class", body)
 
 
 def judged(cohort: Cohort, seed: int, cheap: bool, kept: bool) -> list[dict[str, object]]:

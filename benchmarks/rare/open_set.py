@@ -4,7 +4,7 @@
 
 Each kind (a diagnosis, a disease group, an admission source) with enough rows is left out of training once. Half of the patients
 teach, half are asked. Every detector reads the same encoded columns and sets its threshold on the same calibration patients, at 5 %
-false alarms. --publish writes benchmarks/results/rare_open_set.csv, the table of docs/rare.md and the picture. What was found lies in out/rare.
+false alarms. --publish writes benchmarks/results/rare_open_set.csv, the table of docs/guide/rare-outcomes.md and the picture. What was found lies in out/rare.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     if told.publish:
         raw.write_csv(Path(__file__).with_name("rare_unknown.csv"), float_precision=5)
         draw(raw, DOCS / "pictures" / "rare-unknown.svg")
-        replace_part("rare.md", "rare unknown", f"![Unknown kinds told from known ones](pictures/rare-unknown.svg)\n\n{markdown(table)}")
+        replace_part("rare unknown", f"![Unknown kinds told from known ones](../pictures/rare-unknown.svg)\n\n{markdown(table)}")
 
 
 def judged(data: Path, name: str, seed: int) -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.rare.protocols windows|columns|sources [--data DIR]
 
-Each writes its part of docs/rare.md.
+Each writes its part of docs/guide/rare-outcomes.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         body = {"windows": windows, "columns": columns, "sources": sources}[told.trial](told.data)
     print(body)
-    replace_part("rare.md", f"rare-{told.trial}", body)
+    replace_part(f"rare-{told.trial}", body)
 
 
 def windows(data: Path) -> str:

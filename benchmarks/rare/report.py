@@ -216,18 +216,18 @@ def _told(values: Iterable[float], between: str) -> str:
 
 
 def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
-    """Write the CSV, the picture, the mean over tasks in docs/rare.md, and every task's AUPRC in docs/benchmarks.md."""
+    """Write the CSV, the picture, the mean over tasks in docs/guide/rare-outcomes.md, and every task's AUPRC in docs/benchmarks."""
     table.write_csv(Path(__file__).with_name("rare.csv"), float_precision=5)
     picture = DOCS / "pictures" / "rare.svg"
     draw(table, picture)
-    replace_part("rare.md", "rare", f"![AUPRC gained over the untouched model](pictures/rare.svg)\n\n{markdown(summary(table))}")
-    replace_part("rare.md", "rare resampling", markdown(twins(table)))
-    replace_part("rare.md", "rare run", markdown(coverage(table, methods, tasks)))
+    replace_part("rare", f"![AUPRC gained over the untouched model](../pictures/rare.svg)\n\n{markdown(summary(table))}")
+    replace_part("rare resampling", markdown(twins(table)))
+    replace_part("rare run", markdown(coverage(table, methods, tasks)))
     each = table.filter(pl.col("task") != MEAN)
     wide = each.pivot(on="method", index=["rate", "task", "events"], values="auprc", aggregate_function="first").sort(
         "rate", descending=True, maintain_order=True
     )
-    replace_part("benchmarks.md", "rare", markdown(wide))
+    replace_part("rare by cohort", markdown(wide))
 
 
 def draw(table: pl.DataFrame, path: Path) -> None:

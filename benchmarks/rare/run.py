@@ -6,7 +6,7 @@
 Cells: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise; each
 seed has test patients of its own. What a method said of a cell lies in out/rare, with what was measured of it, and is not asked again,
 unless named with --again.
---publish writes benchmarks/results/rare.csv, the table of docs/rare.md, the tables of docs/benchmarks.md and the pictures.
+--publish writes benchmarks/results/rare.csv, the table of docs/guide/rare-outcomes.md, the tables of docs/benchmarks and the pictures.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def main() -> None:
     table = table.group_by("cohort", "by", maintain_order=True).mean().drop("seed")
     print(table)
     if told.publish:
-        replace_part("benchmarks.md", "cells", markdown(table).replace("None", ""))
+        replace_part("cells", markdown(table).replace("None", ""))
 
 
 def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:

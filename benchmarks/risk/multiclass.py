@@ -5,7 +5,7 @@
 The first letter of a diagnosis gives its class, as the file's own notes group them. Two thirds of the patients are learned from, a
 third is asked about. ``fit``: models of all classes; ``binary``: one binary RiskClassifier a class, class by class (--only: some);
 ``head``: the encoder alone, a plain head beside the simplex head. What was said lies in out/classes and is not asked again. --publish
-writes docs/benchmarks.md.
+writes docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
     if told.publish:
-        replace_part("benchmarks.md", f"classes {told.part}", markdown(table))
+        replace_part(f"classes {told.part}", markdown(table))
 
 
 def diagnoses(data: Path) -> tuple[pl.DataFrame, Rows, list[str]]:

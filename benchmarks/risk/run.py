@@ -5,7 +5,7 @@
 Protocol: up to 20,000 rows StratifiedKFold(5, shuffle, seed 0), folds 0-1 only above 4,000 rows; above 20,000 rows one 70/30
 stratified split (grouped where there is a group), training capped at 50,000. Predictions lie in out/risk under a digest of the code that
 made them, and are not made again while it is the same, unless asked for with --again. --publish writes benchmarks/results/risk.csv and the
-tables in docs/benchmarks.md.
+tables in docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     asked.add_argument("--data", type=Path, default=DATA, help="folder of cohorts: table.parquet with table.json")
     asked.add_argument("--only", default="", help="names of tasks, with commas")
     asked.add_argument("--again", default="", help="names of models to fit again, with commas")
-    asked.add_argument("--publish", action="store_true", help="write benchmarks/results/risk.csv and docs/benchmarks.md")
+    asked.add_argument("--publish", action="store_true", help="write benchmarks/results/risk.csv and docs/benchmarks")
     told = asked.parse_args()
     only, again = [[part for part in text.split(",") if part] for text in (told.only, told.again)]
     kept = ROOT / "out" / "risk"
@@ -186,10 +186,10 @@ def paired(interval: tuple[float, float, float]) -> str:
 
 
 def publish(table: pl.DataFrame, gains: pl.DataFrame) -> None:
-    """Replace the part of docs/benchmarks.md that this script owns."""
+    """Replace the part of docs/benchmarks that this script owns."""
     body = f"AUPRC, mean over the test folds:\n\n{markdown(table)}\n\n"
     body += f"nearward beside each task's best baseline, in one run:\n\n{markdown(gains)}"
-    replace_part("benchmarks.md", "risk", body)
+    replace_part("risk", body)
 
 
 if __name__ == "__main__":

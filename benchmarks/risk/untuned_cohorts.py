@@ -7,7 +7,7 @@
 
 Trials, registries and claims from R's packages (survival, mstate, medicaldata, wooldridge, openintro, modeldata). Each outcome is one that
 somebody would want to foresee; a time to an event is cut at a horizon, and rows that were lost before it are left out. Columns that are
-known only afterwards are dropped by name. --publish writes benchmarks/results/untuned_cohorts.csv and the table in docs/benchmarks.md from what
+known only afterwards are dropped by name. --publish writes benchmarks/results/untuned_cohorts.csv and the table in docs/benchmarks from what
 risk.py has kept.
 """
 
@@ -101,7 +101,7 @@ _OPT_DROPPED = ("Completed.EDC", "Tx.time", "N.qualifying.teeth", "Tx.comp.", "L
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument(
-        "--publish", action="store_true", help="write benchmarks/results/untuned_cohorts.csv and docs/benchmarks.md from what is kept"
+        "--publish", action="store_true", help="write benchmarks/results/untuned_cohorts.csv and docs/benchmarks from what is kept"
     )
     if asked.parse_args().publish:
         publish()
@@ -150,7 +150,7 @@ def _preterm() -> Source:
 
 
 def publish() -> None:
-    """Replace the part of docs/benchmarks.md that this script owns."""
+    """Replace the part of docs/benchmarks that this script owns."""
     kept, raw, rows = ROOT / "out" / "risk", [], []
     for cohort in cohorts(FOLDER):
         parts = splits(cohort)
@@ -174,7 +174,7 @@ def publish() -> None:
         f"Log loss (less is better):\n\n{markdown(loss)}",
         f"Cohorts on which nearward is at least as good as the other, and its mean relative gain in AUPRC:\n\n{markdown(best)}",
     ]
-    replace_part("benchmarks.md", "unseen", "\n\n".join(parts))
+    replace_part("unseen", "\n\n".join(parts))
 
 
 def _against(wide: pl.DataFrame, name: str, sign: int) -> pl.DataFrame:

@@ -5,7 +5,7 @@ Each case runs in a process of its own:
     taskset -c 0,1 .venv/bin/python -m benchmarks.synthesizers.evaluation_speed [--only risk|card] [--case NAME] [--sdmetrics PYTHON] [--publish]
 
 SDMetrics needs pandas<3: --sdmetrics names a Python that has both; its case is marked as not run where that one has not.
---publish writes the tables between their marks in docs/benchmarks.md.
+--publish writes the tables between their marks in docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     asked.add_argument("--only", choices=("risk", "card"), help="one of the two tables")
     asked.add_argument("--case", help="run one case in this process and print it as JSON")
     asked.add_argument("--sdmetrics", default=sys.executable, help="a Python that has sdmetrics and pandas<3")
-    asked.add_argument("--publish", action="store_true", help="write the tables into docs/benchmarks.md")
+    asked.add_argument("--publish", action="store_true", help="write the tables into docs/benchmarks")
     told = asked.parse_args()
     if told.case:
         print(json.dumps(measure_card(told.case, told.sdmetrics) if told.case in CARD_CASES else measure_risk(told.case)))
@@ -53,7 +53,7 @@ def main() -> None:
             table = pl.DataFrame([in_own_process(case, told.sdmetrics) for case in cases])
             print(markdown(table), flush=True)
             if told.publish:
-                replace_part("benchmarks.md", f"evaluation {name}", markdown(table))
+                replace_part(f"evaluation {name}", markdown(table))
 
 
 def measure_risk(case: str) -> dict[str, object]:

@@ -16,12 +16,12 @@ _TITLES = {"C2ST AUC": "C2ST AUC (95 %), .5 is best", "TSTR / TRTR": "TSTR / TRT
 
 
 def publish(table: pl.DataFrame) -> None:
-    """Replace the parts of docs/benchmarks.md that this benchmark owns."""
+    """Replace the parts of docs/benchmarks that this benchmark owns."""
     main = [name for name in dict.fromkeys(table["model"]) if name not in ABLATION]
-    replace_part("benchmarks.md", "synth", "\n\n".join([_compared(table, main), _judged(table, main)]))
+    replace_part("synth", "\n\n".join([_compared(table, main), _judged(table, main)]))
     variants = [name for name in dict.fromkeys(table["model"]) if name in ABLATION]
     ablated = table.filter(pl.col("cohort").is_in(table.filter(pl.col("model").is_in(variants))["cohort"]))
-    replace_part("benchmarks.md", "synth ablation", _compared(ablated, [OURS, *variants]) if variants else "Not run.")
+    replace_part("synth ablation", _compared(ablated, [OURS, *variants]) if variants else "Not run.")
 
 
 def _compared(table: pl.DataFrame, models: Sequence[str]) -> str:

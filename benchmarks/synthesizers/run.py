@@ -5,7 +5,7 @@
 Three tenths of the patients are held out, the rest is what each synthesizer is given; it makes as many rows. diabetes130 is cut to
 patients with 20,000 rows. Each synthesizer runs in a process of its own with one core's worth of threads, for at most --minutes; a fit that
 takes longer is reported as such. Tables lie in out/synth under a digest of the code that made them, and are not made again
-while it is the same. --publish writes benchmarks/results/synthesizers.csv and the tables in docs/benchmarks.md.
+while it is the same. --publish writes benchmarks/results/synthesizers.csv and the tables in docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     asked.add_argument("--ablation", action="store_true", help="the variants of ours, on three cohorts")
     asked.add_argument("--minutes", type=float, default=15.0, help="longest fit")
     asked.add_argument(
-        "--publish", action="store_true", help="write benchmarks/results/synthesizers.csv and docs/benchmarks.md from what is kept"
+        "--publish", action="store_true", help="write benchmarks/results/synthesizers.csv and docs/benchmarks from what is kept"
     )
     asked.add_argument("--make", nargs=2, metavar=("COHORT", "NAME"), help="fit and sample one in this process")
     told = asked.parse_args()

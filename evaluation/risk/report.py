@@ -254,7 +254,7 @@ def _notes(sample: Sample, risk: str, group: str | None) -> tuple[str, ...]:
     if sample.independent < _FEW_EVENTS:
         notes.append(
             f"Only {sample.independent} patients have the rarer outcome: the intervals are wide, and some hold the truth less often than "
-            "95 times in a hundred (docs/evaluation.md says which)."
+            "95 times in a hundred (docs/guide/judge-a-risk.md says which)."
         )
     values = sample.risks[risk]
     if (values == values[0]).all():

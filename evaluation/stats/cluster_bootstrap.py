@@ -91,7 +91,7 @@ def interval(value: float, draws: Floats, scale: Scale, independent: int, n: int
 
     On a scale where such numbers are spread evenly no interval leaves the possible, and a skewed number gets a skewed interval. Only the
     spread of the draws is used, not their place: drawing with replacement repeats rows, and a repeated event ranks beside itself, which
-    flatters average precision. Student's t for as many independent events as there are. docs/evaluation.md says how often such intervals
+    flatters average precision. Student's t for as many independent events as there are. docs/guide/judge-a-risk.md says how often such intervals
     hold the truth, and what else was tried.
 
     Parameters

@@ -1,7 +1,7 @@
 """The FAITH-style card (our definition): fidelity, adherence, inference resistance, task utility, heterogeneity of a synthetic table.
 
 Five numbers in [0, 1], each between two anchors made of real rows, each with its interval and its own gate, and no sum of them: a table
-that leaks is not mended by being useful. docs/faith.md says how each is made and what it does not say.
+that leaks is not mended by being useful. docs/reference/faith-card.md says how each is made and what it does not say.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def faith_page(card: FaithCard) -> Page:
     page.section("T: task utility", *_utility(card))
     page.section("H: heterogeneity", *_heterogeneity(card))
     page.section("Copy check (not a privacy figure)", *_copies(card))
-    page.section("What this card does not say", paragraph(DISCLAIMER), paragraph("docs/faith.md says how each number is made."))
+    page.section("What this card does not say", paragraph(DISCLAIMER), paragraph("docs/reference/faith-card.md says how each number is made."))
     return page
 
 
@@ -257,7 +257,7 @@ def _copies(card: FaithCard) -> list[str]:
             f"Synthetic rows identical to a row of train: {found.identical}; holdout rows: {found.usual}. Distances to the closest record "
             "find careless copying and nothing else."
         ),
-        table(found.distances, "Distance to the closest row of train, in the space of docs/faith.md."),
+        table(found.distances, "Distance to the closest row of train, in the space of docs/reference/faith-card.md."),
     ]
     if found.suspicious:
         parts.append(notice("more synthetic rows repeat a row of train than holdout rows do.", "bad"))

@@ -2,7 +2,7 @@
 
 A worker is a process of its own that loads the libraries and the model once. Sharing pages by forking would save some of that, but
 neither torch's threads nor Polars' survive a fork. So a worker costs what it costs, and where the limit is tight there are fewer.
-The constants were measured (docs/scale.md); ``resident`` tells what a worker really holds, and the job says so at its end.
+The constants were measured (docs/guide/score-every-night.md); ``resident`` tells what a worker really holds, and the job says so at its end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What there is to score: tables found under the names a user gives, and cut into shards of so many rows.
 
 A shard is a range of rows of one Parquet file. Polars reads such a range out of the row groups that it touches, and of these only the
-pages: a slice of 25,000 rows out of one row group of a million takes no more memory than the slice (docs/scale.md).
+pages: a slice of 25,000 rows out of one row group of a million takes no more memory than the slice (docs/guide/score-every-night.md).
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def synth(
         missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
         typer.echo(f"NOT PASSED: {missed}", err=True)
         raise typer.Exit(4)
-    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/faith.md)")
+    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/reference/faith-card.md)")
 
 
 def show_card(card: FaithCard, name: str) -> None:

@@ -109,7 +109,7 @@ def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRo
 
 def _verdict(stamp: dict[str, object]) -> str:
     if stamp["passed"]:
-        return "passed its audit; that is no proof of anonymity (docs/faith.md)"
+        return "passed its audit; that is no proof of anonymity (docs/reference/faith-card.md)"
     risk = stamp["accepted_risk"]
     reason = risk["reason"] if isinstance(risk, dict) else ""
     return f"did NOT pass its audit ({'; '.join(stamp['missed'])}); let out because: {reason}"  # type: ignore[arg-type]

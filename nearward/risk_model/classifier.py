@@ -88,7 +88,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    AWARE: attention-weighted supervised embeddings (arXiv 2604.01841), cross-fitted here; see docs/log.md for what was measured.
+    AWARE: attention-weighted supervised embeddings (arXiv 2604.01841), cross-fitted here; see docs/log/2026-11.md for what was measured.
 
     Examples
     --------

@@ -46,7 +46,7 @@ class EncoderConfig:
     batch : int
         Rows a step.
     event_share : float
-        Of the rows of a batch that are events. docs/log.md has what a quarter gained over a half.
+        Of the rows of a batch that are events. docs/log/2026-11.md has what a quarter gained over a half.
     steps : int
         Steps at the most; a small table gets fewer (``epochs`` times through its rows).
     epochs : int
@@ -57,7 +57,7 @@ class EncoderConfig:
         Weight of the classification head's loss beside the neighbour loss.
     block_dropout : float
         Probability, at the end of the training, that a row loses a block of columns (``retrieval/encoders/block_dropout.py``). For
-        votes at sites which lack a block; docs/rare.md has what it buys, and that the whole model's risk gains nothing.
+        votes at sites which lack a block; docs/guide/rare-outcomes.md has what it buys, and that the whole model's risk gains nothing.
     pretext : "none", "masked" or "views"
         What the encoder learns from rows without their outcomes before the training proper (``retrieval/encoders/self_supervised.py``).
     loss : "cross-entropy", "focal" or "tversky"

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 from nearward.tabular.ensemble.closed_form import STRENGTHS, ridge_discriminant
 from nearward.tabular.typing import Floats, Ints
 
-_WIDTH = 48  # axes at the most; 32 to all 144 of diabetes130 vote alike (docs/log.md)
+_WIDTH = 48  # axes at the most; 32 to all 144 of diabetes130 vote alike (docs/log/2026-11.md)
 _RISK_SHARE = 0.5  # variance along the discriminant, in units of all columns' together
 _SAMPLE = 200  # rows that set the temperature
 

@@ -1,7 +1,7 @@
 """SDV's metadata JSON, read and written: what SDV calls an sdtype is here a role and a kind.
 
 Read are single tables (``SINGLE_TABLE_V1``, ``V2``) and several (``V1``, ``V2``); written are the V1 forms, which SDV 1 and 2 both take.
-SDV itself is not needed. What has no place on the other side is lost, and docs/export.md lists it.
+SDV itself is not needed. What has no place on the other side is lost, and docs/guide/synthetic-tables.md lists it.
 """
 
 from __future__ import annotations

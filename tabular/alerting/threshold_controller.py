@@ -6,7 +6,7 @@ Letters: n rows of a batch (a day, a week).
 
 References
 ----------
-Åström, Hägglund: Advanced PID control (2006). The error's scale and the gains are ours; docs/rare.md has the drift they were tried on.
+Åström, Hägglund: Advanced PID control (2006). The error's scale and the gains are ours; docs/guide/rare-outcomes.md has the drift they were tried on.
 """
 
 from __future__ import annotations

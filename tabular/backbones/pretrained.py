@@ -219,7 +219,7 @@ def _check_rows(context: Floats, outcome: Ints, query: Floats, categorical: Sequ
 
 def _check_protocol(backbone: object) -> None:
     """Refuse at once what would fail after the encoders were trained."""
-    shape = "a backbone is an object with a name and a method risks(context, outcome, query) (docs/backbones.md)"
+    shape = "a backbone is an object with a name and a method risks(context, outcome, query) (docs/guide/bring-your-own-backbone.md)"
     kind = type(backbone).__name__
     if isinstance(backbone, type):
         raise InputError(f"{shape}, got {backbone.__name__} is a class; pass {backbone.__name__}()")

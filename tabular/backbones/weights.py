@@ -131,5 +131,5 @@ def _read(package: str, path: str, read: Callable[[], Any]) -> Any:
     except Exception as error:
         raise InputError(
             f"{path} is not a classifier's weights as {package} writes them ({type(error).__name__}): "
-            "fetch the file again, or name another; docs/backbones.md lists them"
+            "fetch the file again, or name another; docs/guide/bring-your-own-backbone.md lists them"
         ) from error

@@ -25,7 +25,7 @@ from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_f
 from nearward.tabular.typing import Floats, Ints
 
 # Three ways to boost that disagree usefully: bold finds interactions and sharp edges, deep shrinks its leaves, shallow keeps a weak signal
-# whole. Which of them ranks best changes from cohort to cohort (docs/log.md).
+# whole. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
 _BOLD: dict[str, Any] = {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10}
 _DEEP: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0}
 _SHALLOW: dict[str, Any] = {

@@ -62,7 +62,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Trees on a resampled table, calibrated on the rows as they are.
 
     It helps where a learner is hindered by the rarity itself: where it stops early, or splits on too few events. Trees that are grown on
-    log-loss are not, and beside ``sampler=None`` with a lower threshold little is left of the gain (docs/rare.md). ``predict_proba`` is
+    log-loss are not, and beside ``sampler=None`` with a lower threshold little is left of the gain (docs/guide/rare-outcomes.md). ``predict_proba`` is
     calibrated out of fold; ``predict_uncorrected`` shows what the resampled table would have had you believe.
 
     Parameters

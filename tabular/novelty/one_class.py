@@ -58,7 +58,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Trained on rows without the event alone, of patients who never had it. ``RiskClassifier(experts=[OneClass()])`` puts it into the panel,
     where its score is cross-fitted and the risk stays calibrated; by itself it ranks, and ``nearward.screen`` says how well.
     It helps where events are unlike everything else in the table; most clinical events are not, and then a supervised model passes it at a
-    handful of events (docs/rare.md has the figure).
+    handful of events (docs/guide/rare-outcomes.md has the figure).
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     It needs classes that mean something (diagnoses, wards, sites, or the outcome), and helps where the unknown lies between them. It is
     blind to what lies outside: a value out of range pushes a row outwards, where the known are. Use it beside ``novelty`` in
     ``predict_frame``, which is the distance to neighbours, never instead: either ranked better on about half of 18 phenotypes and sites
-    that were left out (docs/rare.md).
+    that were left out (docs/guide/rare-outcomes.md).
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Rules that a table keeps: what each says, which rows break it, and the file they are written in.
 
 A rule never breaks on what it cannot see: a row that lacks one of its values keeps it, except for the rule about missing values itself.
-Rules are written with counts and where they come from, to be read and edited by people; see docs/faith.md.
+Rules are written with counts and where they come from, to be read and edited by people; see docs/reference/faith-card.md.
 
 Letters: n rows, r rules.
 """

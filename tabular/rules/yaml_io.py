@@ -14,7 +14,7 @@ from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import KINDS, Evidence, Rule, Rules
 
 FORMAT = "nearward-rules/1"
-_HEAD = "# Rules that a table keeps. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/faith.md\n"
+_HEAD = "# Rules that a table keeps. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
 
 
 def write_rules(rules: Rules, path: str | Path) -> None:

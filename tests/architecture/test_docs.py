@@ -41,7 +41,7 @@ def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_tests_that_the_documentation_names_are_there() -> None:
-    named = re.findall(r"`(?:(test_\w+\.py): )?(test_\w+)`", (README.parent / "docs" / "synth.md").read_text())
+    named = re.findall(r"`(?:(test_\w+\.py): )?(test_\w+)`", (README.parent / "docs" / "reference" / "synthesizer.md").read_text())
     assert len(named) >= 8
     for file, name in named:
         assert f"def {name}(" in (README.parent / "tests" / file).read_text(), (file, name)

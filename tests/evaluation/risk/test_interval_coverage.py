@@ -89,4 +89,4 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rate: float, middle: floa
     outside = {key: coverage[key] for key, more in within.items() if not 0.93 - more <= coverage[key] <= 0.97 + more}
     assert not outside
     assert coverage["ece"] >= 0.95  # a safe interval, not a narrow one
-    assert coverage["scaled_brier"] >= 0.88  # under what is asked for where events are rare: see docs/evaluation.md
+    assert coverage["scaled_brier"] >= 0.88  # under what is asked for where events are rare: see docs/guide/judge-a-risk.md

@@ -28,7 +28,7 @@ from nearward.tabular.errors import ArtifactError, InputError, MissingWeights, N
 
 pytestmark = pytest.mark.usefixtures("opened")
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "backbones.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "guide" / "bring-your-own-backbone.md"
 KINDS: dict[str, Any] = {"tabpfn": TabPFNBackbone, "tabicl": TabICLBackbone}
 VARIABLES = {"tabpfn": "NEARWARD_TABPFN", "tabicl": "NEARWARD_TABICL"}
 TABICL_FILE = "tabicl-classifier-v2-20260212.ckpt"
@@ -446,7 +446,7 @@ def test_any_object_with_the_protocol_will_do() -> None:
         (LogisticRegression(), "LogisticRegression has no such method: wrap it"),
         (Nameless(), "Nameless has no name"),
         (Narrow(), "risks of Narrow takes other arguments"),
-        (None, "NoneType has no such method (docs/backbones.md)"),
+        (None, "NoneType has no such method (docs/guide/bring-your-own-backbone.md)"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -118,7 +118,7 @@ def test_files_that_cannot_be_rules(body, message):
 
 
 def test_the_file_that_the_documentation_shows_is_one():
-    text = (Path(__file__).resolve().parents[3] / "docs" / "faith.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "faith-card.md").read_text(encoding="utf-8")
     rules = from_yaml(text.split("```yaml\n")[1].split("```")[0])
     assert {rule.kind for rule in rules} == set(KINDS)
 
