@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -146,5 +148,38 @@ def test_trainer_needs_numpy_and_torch_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=short)
-def test_one_idea_per_file(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 350
+def test_size_of_files(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= 350, "split it by idea"
+    assert lines >= 20 or path.stem == "__init__", "put it where it is used"
+
+
+def test_folders_hold_at_most_fifteen_modules() -> None:
+    modules = Counter(path.parent for path in SOURCES if path.stem != "__init__")
+    assert {short(folder): count for folder, count in modules.items() if count > 15} == {}
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return the modules that each module imports, at its top or inside functions."""
+    modules = {module_name(path) for path in SOURCES}
+    owners = {path: {name if name in modules else name.rpartition(".")[0] for name in imported_by(path)} for path in SOURCES}
+    return {module_name(path): (names & modules) - {module_name(path)} for path, names in owners.items()}
+
+
+def test_no_circle_of_files() -> None:
+    TopologicalSorter(arrows()).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_circle_of_subpackages() -> None:
+    """A sub-package is one node; a module that lies beside sub-packages is a node of its own."""
+    packages = {module_name(path) for path in SOURCES if path.stem == "__init__"}
+    facades = {*PACKAGES.values()}
+
+    def node(module: str) -> str:
+        package = module if module in packages else module.rpartition(".")[0]
+        return module if package in facades else package
+
+    graph: dict[str, set[str]] = {}
+    for module, targets in arrows().items():
+        graph.setdefault(node(module), set()).update({node(target) for target in targets} - {node(module)})
+    TopologicalSorter(graph).prepare()
