@@ -80,12 +80,12 @@ class LoadedModel:
     def score(self, frame: pl.DataFrame) -> Scored:
         """Score q rows of raw columns."""
         from nearward.risk_model.classifier import score_columns
-        from nearward.risk_model.validation import oddities
+        from nearward.risk_model.data_warnings import count_anomalies
         from nearward.tabular.data.feature_blocks import fill_lacking
 
         fitted = self._fitted
         rows = fitted.schema_.conform(fill_lacking(frame, fitted.schema_))
-        odd = oddities(rows, fitted.schema_, fitted._model.encoding)
+        odd = count_anomalies(rows, fitted.schema_, fitted._model.encoding)
         bins = {one.column: one.counted(rows.get_column(one.column)).tolist() for one in self._bins}
         return Scored(pl.DataFrame(score_columns(fitted._score(rows), fitted.classes_)), odd, bins)
 

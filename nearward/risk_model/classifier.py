@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FitConfig, Scores, fit_risk
+from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
 from nearward.risk_model.explanation import similar_rows
 from nearward.risk_model.multiclass import ClassScores, class_columns, fit_classes, name_outcomes
 from nearward.risk_model.persistence import restored, save
@@ -30,9 +31,7 @@ from nearward.risk_model.validation import (
     patient_columns,
     read_groups,
     read_outcome,
-    settle_encoder,
-    warn_of_oddities,
-    warn_of_shortcuts,
+    resolve_encoder_options,
 )
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import fill_lacking
@@ -171,9 +170,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature is left: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        warn_of_shortcuts(frame, rows, schema, outcome, group, self.seed)
+        warn_of_leakage(frame, rows, schema, outcome, group, self.seed)
         encoder = self.encoder or EncoderConfig()
-        schema, more = settle_encoder(encoder, schema, rows, len(classes), unlabelled)
+        schema, more = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
         self._columns, self.n_features_in_ = frame.columns, frame.width  # an array's columns are the training frame's, in its order
         self.__dict__.pop("feature_names_in_", None)
         if names_in(X):
@@ -311,7 +310,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)
-        warn_of_oddities(rows, self.schema_, self._model.encoding)
+        warn_of_anomalies(rows, self.schema_, self._model.encoding)
         return rows
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:

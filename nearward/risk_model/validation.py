@@ -1,4 +1,4 @@
-"""What users hand to ``fit``, checked and turned into numbers: outcomes, patients, and features that are too good to be true."""
+"""Checks of the arguments of ``RiskClassifier`` and ``fit``: parameters, encoder options, outcome, patients, columns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from nearward.risk_model.user_experts import check_experts
 from nearward.tabular.backbones.pretrained import find_backbone
-from nearward.tabular.data.feature_blocks import NO_BLOCKS, blocks_of, lacking, with_blocks
-from nearward.tabular.data.schema import Schema, unit_slips
+from nearward.tabular.data.feature_blocks import NO_BLOCKS, blocks_of, with_blocks
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
 
 if TYPE_CHECKING:
@@ -27,12 +26,65 @@ FEWEST_IN_CLASS = 5  # one a fold, in five folds; under ten rows a class is warn
 MOST_CLASSES = 10
 _FEWEST_WITHOUT = 2  # one a fold, in two folds
 _MOST_MEMBERS = 32
-_ODD = {
-    "unit slips": "values far outside the training range (over 32 times), a slip of units?",
-    "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
-    "unseen": "categories that no training patient had:",
-    "blocks": "a whole block of columns is missing in every row, and risks rest on the others (does this site not measure it?):",
-}
+
+
+def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
+    """Check the constructor's scalar arguments and experts; see ``RiskClassifier``."""
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
+    if not isinstance(folds, int | np.integer) or folds < 2:
+        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
+    if experts is None or isinstance(experts, str):
+        raise InputError(f"experts must be a list of column names or estimators, got experts={experts!r}")
+    check_experts(experts)
+
+
+def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
+    """Check the in-context model's arguments, and that a pretrained backbone's weights are present, before anything is fitted."""
+    if not isinstance(members, int | np.integer) or not 1 <= members <= _MOST_MEMBERS:
+        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, got members={members!r}")
+    if not isinstance(adapter, bool | np.bool_):
+        raise InputError(f"adapter must be True or False, got adapter={adapter!r}")
+    if isinstance(backbone, str) and backbone == "embedded":
+        return
+    if members != 1 or adapter:
+        raise InputError(f'members and adapter need backbone="embedded", got backbone={backbone!r}')
+    if backbone is not None:
+        find_backbone(backbone)
+
+
+def resolve_encoder_options(
+    encoder: EncoderConfig, schema: Schema, rows: pl.DataFrame, classes: int, unlabelled: Any
+) -> tuple[Schema, pl.DataFrame | None]:
+    """Check the encoder's options against the data, and prepare what they need.
+
+    Returns
+    -------
+    schema : Schema, with feature blocks where block dropout needs them
+    unlabelled : conformed rows without an outcome, or None
+
+    Raises
+    ------
+    InputError
+        An option that the number of classes or the columns rule out; unlabelled rows without a pretext.
+    """
+    from nearward.retrieval.encoders.simplex_head import FEWEST_CLASSES
+
+    if encoder.head == "simplex" and classes < FEWEST_CLASSES:
+        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
+    if encoder.loss != "cross-entropy" and classes > 2:
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, got {classes} classes")
+    if encoder.block_dropout:
+        schema = with_blocks(schema, rows)
+        if not blocks_of(schema):
+            raise InputError(NO_BLOCKS)
+    if unlabelled is None:
+        return schema, None
+    if encoder.pretext == "none":
+        raise InputError('unlabelled rows need a self-supervised pretext: encoder=EncoderConfig(pretext="masked"), or "views"')
+    return schema, schema.conform(to_frame(unlabelled))
 
 
 def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tuple[NDArray[Any], Ints]:
@@ -92,139 +144,10 @@ def read_outcome(y: Any, rows: int, positive: Any = None, most: int = 2) -> tupl
     return classes, outcome
 
 
-def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
-    """Refuse constructor arguments that would fail later or mean something else; see ``RiskClassifier``."""
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
-    if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
-    if prevalence is not None and not 0 < prevalence < 1:
-        raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
-    if experts is None or isinstance(experts, str):
-        raise InputError(f"experts must be a list of column names, got experts={experts!r}")
-    check_experts(experts)
-
-
-def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
-    """Refuse what no in-context model can be, and look for a published one's weights, before anything is fitted."""
-    if not isinstance(members, int | np.integer) or not 1 <= members <= _MOST_MEMBERS:
-        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, got members={members!r}")
-    if not isinstance(adapter, bool | np.bool_):
-        raise InputError(f"adapter must be True or False, got adapter={adapter!r}")
-    if isinstance(backbone, str) and backbone == "embedded":
-        return
-    if members != 1 or adapter:
-        raise InputError(f'members and adapter are for backbone="embedded" alone, got backbone={backbone!r}')
-    if backbone is not None:
-        find_backbone(backbone)
-
-
-def read_groups(groups: Any, rows: int) -> Ints:
-    """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
-    if groups is None:
-        return np.arange(rows)
-    series = to_series("groups", groups)
-    if len(series) != rows:
-        raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
-    if series.null_count():
-        raise InputError(f"groups is missing in {series.null_count()} of {rows} rows: whose are they? Give each a patient of its own")
-    return series.rank("dense").to_numpy().astype(np.int64) - 1
-
-
-def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
-    """Return the columns that part the rows just as the patients do: another name of the patient, and no feature."""
-    patients = len(np.unique(group))
-    if patients == frame.height:
-        return []
-    candidates = [c for c in frame.iter_columns() if _may_name(c) and c.n_unique() == patients]
-    return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
-
-
-def _may_name(column: pl.Series) -> bool:
-    """Whether a column is text or whole numbers, in whatever dtype they are stored."""
-    dtype = column.dtype
-    if dtype.is_float() or dtype.is_decimal():
-        return bool((column == column.round()).all())
-    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-
-
-def warn_of_shortcuts(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
-    """Warn of features, and of a site, that tell the outcome without knowing anything of illness.
-
-    Parameters
-    ----------
-    frame, rows : n rows as they came, and conformed
-    schema : Schema
-    outcome : (n,), class numbers from 0
-    group : (n,), patients
-    seed : int
-    """
-    warn_of_giveaways(rows, outcome)
-    for j in range(1, int(outcome.max()) + 1):
-        _warn_of_source(frame, rows, schema, (outcome == j).astype(np.int64), group, seed)
-
-
-def warn_of_giveaways(frame: pl.DataFrame, outcome: Ints) -> None:
-    """Warn of features that equal the outcome (0 or 1, or class numbers), or are missing exactly where it happened or did not."""
-    event, classes = outcome == 1, int(outcome.max()) + 1
-    found = []
-    for column in frame.iter_columns():
-        if classes > 2:
-            pairs = pl.DataFrame({"value": column, "class": outcome}).drop_nulls()
-            if pairs.height > 0.9 * len(outcome) and pairs["value"].n_unique() == pairs.n_unique() == classes:
-                found.append(column.name)
-            continue
-        there = column.is_not_null().to_numpy()
-        values = column.drop_nulls()
-        signs = [(there == event)]
-        if there.mean() > 0.9 and values.n_unique() == 2:
-            signs.append((values == values[0]).to_numpy() == event[there])
-        if any(sign.mean() in (0.0, 1.0) for sign in signs):
-            found.append(column.name)
-    if found:
-        told = f"features that equal the outcome: {found}. Known at the time of prediction? If not, drop them."
-        warnings.warn(told, DataWarning, stacklevel=5)
-
-
-def _warn_of_source(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, group: Ints, seed: int) -> None:
-    """Warn where features tell the site that the schema declares, and the site tracks the outcome: a model could learn the site instead."""
-    from nearward.evaluation.risk.inputs import Sample
-    from nearward.evaluation.risk.site_leakage import leak_of
-
-    for name in schema.named("site"):
-        if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
-            continue
-        try:
-            found = leak_of(Sample(outcome.astype(float), {}, group), frame.get_column(name), rows, schema, seed)
-        except InputError as error:  # a cohort of one site can still be fitted
-            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
-            continue
-        if found.leaks:
-            warnings.warn(found.verdict(), DataWarning, stacklevel=5)
-
-
 def _plain_numbers(decimals: pl.Series) -> pl.Series:
     """Return decimals as whole numbers, or as floats where one of them is not whole."""
     floats = decimals.cast(pl.Float64)
     return decimals.cast(pl.Int64) if bool((floats == floats.round()).all()) else floats
-
-
-def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
-    """Return the place of each value among more than two classes (n,)."""
-    if positive is not None:
-        raise InputError(
-            f"positive names the event of an outcome with two values, this one has {len(classes)}: leave it out for a share a class, "
-            "or make a column that says whether the event happened"
-        )
-    code = np.searchsorted(classes, values).astype(np.int64)
-    least = int(np.bincount(code).min())
-    if least < FEWEST_IN_CLASS:
-        raise TooFewEvents(least, FEWEST_IN_CLASS, "tell a class (the outcome's rarest; put rare ones together)")
-    if least < FEWEST_EVENTS:
-        small = int((np.bincount(code) < FEWEST_EVENTS).sum())
-        told = f"{small} of {len(classes)} classes have fewer than {FEWEST_EVENTS} rows: their shares are little more than their frequency"
-        warnings.warn(told, DataWarning, stacklevel=4)
-    return code
 
 
 def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]:
@@ -257,10 +180,51 @@ def _classes(series: pl.Series, values: NDArray[Any], most: int) -> NDArray[Any]
     return classes
 
 
-def names_in(X: Any) -> list[str]:
-    """Return a frame's column names; none for an array, or where a name is no text."""
-    names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
-    return names if all(isinstance(name, str) for name in names) else []
+def _class_numbers(classes: NDArray[Any], values: NDArray[Any], positive: Any) -> Ints:
+    """Return the place of each value among more than two classes (n,)."""
+    if positive is not None:
+        raise InputError(
+            f"positive names the event of an outcome with two values, this one has {len(classes)}: leave it out for a share a class, "
+            "or make a column that says whether the event happened"
+        )
+    code = np.searchsorted(classes, values).astype(np.int64)
+    least = int(np.bincount(code).min())
+    if least < FEWEST_IN_CLASS:
+        raise TooFewEvents(least, FEWEST_IN_CLASS, "tell a class (the outcome's rarest; put rare ones together)")
+    if least < FEWEST_EVENTS:
+        small = int((np.bincount(code) < FEWEST_EVENTS).sum())
+        told = f"{small} of {len(classes)} classes have fewer than {FEWEST_EVENTS} rows: their shares are little more than their frequency"
+        warnings.warn(told, DataWarning, stacklevel=4)
+    return code
+
+
+def read_groups(groups: Any, rows: int) -> Ints:
+    """Turn patient names into numbers from 0; without any, every row is a patient of its own. (n,)."""
+    if groups is None:
+        return np.arange(rows)
+    series = to_series("groups", groups)
+    if len(series) != rows:
+        raise InputError(f"groups has {len(series)} values and the frame {rows} rows")
+    if series.null_count():
+        raise InputError(f"groups is missing in {series.null_count()} of {rows} rows: whose are they? Give each a patient of its own")
+    return series.rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
+    """Return the columns that part the rows just as the patients do: another name of the patient, and no feature."""
+    patients = len(np.unique(group))
+    if patients == frame.height:
+        return []
+    candidates = [c for c in frame.iter_columns() if _may_name(c) and c.n_unique() == patients]
+    return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
+
+
+def _may_name(column: pl.Series) -> bool:
+    """Whether a column is text or whole numbers, in whatever dtype they are stored."""
+    dtype = column.dtype
+    if dtype.is_float() or dtype.is_decimal():
+        return bool((column == column.round()).all())
+    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
@@ -271,50 +235,7 @@ def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
             raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
 
 
-def settle_encoder(
-    encoder: EncoderConfig, schema: Schema, rows: pl.DataFrame, classes: int, unlabelled: Any
-) -> tuple[Schema, pl.DataFrame | None]:
-    """Refuse encoder options that nothing here is for, before anything is fitted.
-
-    Returns
-    -------
-    schema : Schema, with blocks where block dropout needs them
-    unlabelled : conformed rows without an outcome, or None
-    """
-    from nearward.retrieval.encoders.simplex_head import FEWEST_CLASSES
-
-    if encoder.head == "simplex" and classes < FEWEST_CLASSES:
-        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
-    if encoder.loss != "cross-entropy" and classes > 2:
-        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, got {classes} classes")
-    if encoder.block_dropout:
-        schema = with_blocks(schema, rows)
-        if not blocks_of(schema):
-            raise InputError(NO_BLOCKS)
-    if unlabelled is None:
-        return schema, None
-    if encoder.pretext == "none":
-        raise InputError('unlabelled rows are read by a pretext alone: encoder=EncoderConfig(pretext="masked"), or "views"')
-    return schema, schema.conform(to_frame(unlabelled))
-
-
-def warn_of_oddities(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> None:
-    """Warn, one kind of oddity a warning, of what ``oddities`` finds."""
-    for kind, counts in oddities(rows, schema, encoding).items():
-        if counts:
-            told = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
-            warnings.warn(f"{_ODD[kind]} {told}", DataWarning, stacklevel=4)
-
-
-def oddities(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> dict[str, dict[str, int]]:
-    """Count what conformed rows hold that no stored row held.
-
-    Returns
-    -------
-    dict
-        By kind (``unit slips``, ``gaps``: missing where no stored row misses, ``unseen``: categories), rows a column; and ``blocks``
-        that no row has a value of, rows a block. Only what is there.
-    """
-    gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
-    blocks = dict.fromkeys(lacking(rows, schema), rows.height)
-    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen(rows), "blocks": blocks}
+def names_in(X: Any) -> list[str]:
+    """Return a frame's column names; none for an array, or where a name is no text."""
+    names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
+    return names if all(isinstance(name, str) for name in names) else []

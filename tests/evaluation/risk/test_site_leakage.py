@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nearward.cli.main import app
 from nearward.evaluation.risk.report import evaluate_risk
 from nearward.evaluation.risk.site_leakage import source_leak
-from nearward.risk_model.validation import warn_of_shortcuts
+from nearward.risk_model.data_warnings import warn_of_leakage
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 
@@ -110,7 +110,7 @@ def test_it_warns_before_fitting() -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             died, patient = (frame[name].to_numpy().astype(np.int64) for name in ("died", "patient"))
-            warn_of_shortcuts(frame, schema.conform(frame), schema, died, patient, 0)
+            warn_of_leakage(frame, schema.conform(frame), schema, died, patient, 0)
         return [str(one.message) for one in told if issubclass(one.category, DataWarning)]
 
     assert "instead of the illness" in warned(cohort(9, 1.5))[0]
