@@ -1,8 +1,8 @@
-"""CellModel: what each cell of a row would be, told by the row's other cells. Fills gaps, and says which cells surprise.
+"""CellModel: the distribution of each cell of a row given the row's other cells. Imputes missing values and scores surprising ones.
 
-The masked-cell pretext of the encoder (``pretext.py``) as a model of its own. It never reads an outcome.
+A model of its own from the masked-cell pretext of the encoder (``self_supervised.py``). It never reads an outcome.
 
-Letters: n stored rows, q query rows, p encoded columns, d number columns.
+Shapes: n stored rows, q query rows, p encoded columns, d number columns.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, first_weights, network_from_state, network_state
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, network_from_state, network_state, seeded_init
 from nearward.retrieval.encoders.self_supervised import BATCH, CellDecoder, masked_loss
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
@@ -29,30 +28,74 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
-_SIZES = EncoderConfig(hidden=128, dropout=0.0)
+_CONFIG = EncoderConfig(hidden=128, dropout=0.0)
 _STEPS = 1500
 _FEWEST_ROWS = 50
-_LEFT_OUT = 0.1  # of the rows: they say how far the claimed spread is from the real one
-_SHARES = np.array([0.68, 0.8, 0.9, 0.95])
-_USUAL = -ndtri((1 - _SHARES) / 2)  # standard deviations that hold these shares of a normal's values
-_LEAST = 1e-12  # share of a level: beyond, rarer is not rarer
+_HOLDOUT_SHARE, _HOLDOUT_ROWS = 0.1, 20  # share of the rows, and their minimum, on which the predicted deviations are calibrated
+_COVERAGE = np.array([0.68, 0.8, 0.9, 0.95])
+_NORMAL_Z = -ndtri((1 - _COVERAGE) / 2)  # half-widths of a standard normal's central intervals of these coverages
+_LEAST_PROBABILITY = 1e-12  # of a category's value; smaller ones are clipped here
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the model says of every cell of q rows, each cell hidden: numbers' means and deviations (q, d), levels' log-shares."""
+class _CellDistributions:
+    """Predicted distribution of each cell of q rows given the row's other cells.
+
+    Parameters
+    ----------
+    mean, deviation : (q, d), of the number columns
+    log_probability : (q, values) for each one-hot category column
+    """
 
     mean: Floats
     deviation: Floats
-    shares: tuple[Floats, ...]
+    log_probability: tuple[Floats, ...]
+
+
+@dataclass(frozen=True)
+class _CellNetwork:
+    """Encoder and decoder that predict masked cells, and the fitted encoding of the columns."""
+
+    columns: tuple[str, ...]  # of the fitted frame, in its order
+    encoding: TableEncoder
+    layout: FeatureLayout
+    encoder: AwareEncoder
+    decoder: CellDecoder
+
+    def predict(self, x: Floats) -> _CellDistributions:
+        """Mask one source column after the other of rows (q, p), and predict it from the rest."""
+        layout, rows = self.layout, torch.as_tensor(x, dtype=torch.float32)
+        absent = torch.as_tensor(layout.absent, dtype=torch.float32)
+        mean, deviation = np.empty((len(x), len(layout.value))), np.empty((len(x), len(layout.value)))
+        log_probability = []
+
+        def hidden_without(source: int) -> Tensor:
+            return self.encoder.hidden(torch.where(torch.as_tensor(layout.source == source), absent, rows))
+
+        with torch.inference_mode():
+            for j, (source, _) in enumerate(layout.value):
+                means, log_deviations = self.decoder.moments(hidden_without(source))
+                mean[:, j], deviation[:, j] = means[:, j].numpy(), log_deviations[:, j].exp().numpy()
+            for j, (source, _, _) in enumerate(layout.levels):
+                log_probability.append(self.decoder.log_probabilities(hidden_without(source))[j].double().numpy())
+        return _CellDistributions(mean, deviation, tuple(log_probability))
+
+    def z_scores(self, rows: pl.DataFrame, predicted: _CellDistributions) -> Floats:
+        """Return each number's distance from its predicted mean, in predicted deviations: (q, d), NaN where missing."""
+        out: Floats = (self.encoding.numbers(rows).value - predicted.mean) / predicted.deviation
+        return out
+
+    def one_hot_columns(self) -> list[CategoryColumn]:
+        """Return the category columns that are predicted."""
+        return [column for column in self.encoding.category if column.one_hot]
 
 
 class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A model of cells: an imputer, and a search for cells that do not go with the rest of their row.
+    """An imputer, and a detector of values that do not fit the rest of their row.
 
-    Categories of more than 16 levels are read but not told: their gaps stay, their surprise is missing.
+    Categories of more than 16 values are read but not predicted: their missing values stay, their surprise is null.
 
     Parameters
     ----------
@@ -60,7 +103,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     schema : Schema, optional
         Inferred by default; only features and experts are read.
     steps : int
-        Of the training, 256 rows each.
+        Training steps, 256 rows each.
 
     Attributes
     ----------
@@ -69,13 +112,13 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    Vincent and others: Stacked denoising autoencoders (2010); the noise on hidden cells and the surprise are ours. docs/guide/rare-outcomes.md says how
-    well it fills.
+    Vincent and others: Stacked denoising autoencoders (2010); the noise on masked cells and the surprise are ours. docs/guide/rare-outcomes.md
+    has its imputation errors.
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> height = draw.normal(170, 10, 400)
+    >>> rng = np.random.default_rng(0)
+    >>> height = rng.normal(170, 10, 400)
     >>> people = pl.DataFrame({"cm": height, "inch": height / 2.54})
     >>> model = CellModel(seed=0, steps=300).fit(people)
     >>> slip = pl.DataFrame({"cm": [170.0, 170.0], "inch": [66.9, 96.9]})
@@ -97,81 +140,90 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : frame of n rows
         y : not read
         groups : (n,), optional
-            Patients: whoever teaches does not say how far the model is off.
+            Patients; the deviations are calibrated on patients that the network was not trained on.
 
         Raises
         ------
         InputError
-            Fewer than 50 rows, too few patients to leave some out, or no column that can be told.
+            Fewer than 50 rows, too few patients for a holdout, or no column that can be predicted.
         """
         frame = to_frame(X)
         if frame.height < _FEWEST_ROWS:
-            raise InputError(f"{frame.height} rows are too few to learn what goes with what: at least {_FEWEST_ROWS} are needed")
+            raise InputError(f"X has {frame.height} rows; at least {_FEWEST_ROWS} are required")
         if self.steps < 1:
             raise InputError(f"steps must be at least 1, got steps={self.steps}")
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
-        self._columns, self.n_features_in_ = frame.columns, frame.width
-        self._encoding = TableEncoder.fit(self.schema_, rows)
-        self._layout = FeatureLayout.of(self._encoding)
-        if not self._layout.value and not self._layout.levels:
-            raise InputError("no column can be told: there must be a number, or a category of at most 16 levels")
-        held = self._left_out(read_patients(groups, frame.height))
-        x = self._encoding.dense(self._encoding.numbers(rows))
-        self._train(x[~held])
-        self._stretch = np.ones(len(self._layout.value))
-        away = np.abs(self._away(rows.filter(held), self._told(x[held])))
-        known = np.isfinite(away).sum(axis=0) > 10
-        spread = np.nanquantile(away[:, known], _SHARES, axis=0) / _USUAL[:, None]  # (shares, columns)
-        self._stretch[known] = np.maximum(spread.mean(axis=0), 1e-3)
+        self.n_features_in_ = frame.width
+        encoding = TableEncoder.fit(self.schema_, rows)
+        layout = FeatureLayout.of(encoding)
+        if not layout.value and not layout.levels:
+            raise InputError("no column can be predicted: there must be a number, or a category of at most 16 values")
+        holdout = _holdout_rows(read_patients(groups, frame.height), self.seed)
+        x = encoding.dense(encoding.numbers(rows))
+        self._network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
+        self._deviation_scale = np.ones(len(layout.value))
+        z = np.abs(self._network.z_scores(rows.filter(holdout), self._network.predict(x[holdout])))
+        enough = np.isfinite(z).sum(axis=0) > 10
+        ratio = np.nanquantile(z[:, enough], _COVERAGE, axis=0) / _NORMAL_Z[:, None]  # (coverages, columns)
+        self._deviation_scale[enough] = np.maximum(ratio.mean(axis=0), 1e-3)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:
-        """Return rows with their gaps filled: numbers by what is expected (on the scale that is read), categories by the likeliest."""
-        frame, rows, told = self._ask(X)
-        filled = []
-        for j, column in enumerate(self._encoding.number):
+        """Return rows with missing values imputed: numbers by their predicted mean (on the encoded scale), categories by the likeliest."""
+        frame, rows, predicted = self._predict(X)
+        network = self._network
+        imputed = []
+        for j, column in enumerate(network.encoding.number):
             series = rows.get_column(column.name)
             if series.null_count():
-                value = column.centre + column.scale * np.sinh(told.mean[:, j])
-                filled.append(_filled(series, pl.Series(column.name, value.clip(column.knots[0], column.knots[-1]))))
-        for column, share in zip(self._listed(), told.shares, strict=True):
-            series = rows.get_column(column.name)
+                value = column.centre + column.scale * np.sinh(predicted.mean[:, j])
+                imputed.append(_fill_nulls(series, pl.Series(column.name, value.clip(column.knots[0], column.knots[-1]))))
+        for category, log_probability in zip(network.one_hot_columns(), predicted.log_probability, strict=True):
+            series = rows.get_column(category.name)
             if series.null_count():
-                best = share[:, : column.one_hot].argmax(axis=1)
-                filled.append(_filled(series, pl.Series(column.name, column.levels).gather(best)))
-        return frame.with_columns(filled)
+                likeliest = log_probability[:, : category.one_hot].argmax(axis=1)
+                imputed.append(_fill_nulls(series, pl.Series(category.name, category.levels).gather(likeliest)))
+        return frame.with_columns(imputed)
 
     def surprise(self, X: Any) -> pl.DataFrame:
-        """Say how unusual each cell is beside the rest of its row.
+        """Score how unlikely each cell is given the rest of its row.
 
         Returns
         -------
         pl.DataFrame, q rows
-            One column a feature: ``-log10`` of the chance of a value so far out (numbers), or of the level (categories); 3 is one cell in a
-            thousand. Null where the cell is missing or cannot be told.
+            One column a feature: ``-log10`` of the two-sided tail probability (numbers) or of the value's probability (categories); 3 is
+            one cell in a thousand. Null where the cell is missing or cannot be predicted.
         """
-        _, rows, told = self._ask(X)
+        _, rows, predicted = self._predict(X)
+        encoding = self._network.encoding
         out = {name: pl.Series(name, [None] * rows.height, dtype=pl.Float64) for name in rows.columns}
-        away = np.abs(self._away(rows, told)) / self._stretch
-        for j, number in enumerate(self._encoding.number):
-            tail = -(np.log(2) + log_ndtr(-away[:, j])) / np.log(10)
+        z = np.abs(self._network.z_scores(rows, predicted)) / self._deviation_scale
+        for j, number in enumerate(encoding.number):
+            tail = -(np.log(2) + log_ndtr(-z[:, j])) / np.log(10)
             out[number.name] = pl.Series(number.name, tail).fill_nan(None)
-        code = self._encoding.numbers(rows).code
-        places = {column.name: j for j, column in enumerate(self._encoding.category)}
-        for column, share in zip(self._listed(), told.shares, strict=True):
-            level = code[:, places[column.name]]
-            pooled = np.where(level == UNSEEN, share.shape[1], np.minimum(level, share.shape[1] - 1))
-            padded = np.column_stack([share, np.full(len(share), np.log(_LEAST))])  # a level that no stored row has
-            told_share = np.take_along_axis(padded, np.maximum(pooled, 0)[:, None], axis=1)[:, 0]
-            rare = -np.maximum(told_share, np.log(_LEAST)) / np.log(10)
-            out[column.name] = pl.Series(column.name, np.where(level == -1, np.nan, rare)).fill_nan(None)
+        codes = encoding.numbers(rows).code
+        positions = {column.name: j for j, column in enumerate(encoding.category)}
+        for category, log_probability in zip(self._network.one_hot_columns(), predicted.log_probability, strict=True):
+            code = codes[:, positions[category.name]]
+            values = log_probability.shape[1]
+            pooled = np.where(code == UNSEEN, values, np.minimum(code, values - 1))
+            padded = np.column_stack([log_probability, np.full(len(code), np.log(_LEAST_PROBABILITY))])  # last: an unseen value
+            own = np.take_along_axis(padded, np.maximum(pooled, 0)[:, None], axis=1)[:, 0]
+            surprise = -np.maximum(own, np.log(_LEAST_PROBABILITY)) / np.log(10)
+            out[category.name] = pl.Series(category.name, np.where(code == -1, np.nan, surprise)).fill_nan(None)
         return pl.DataFrame(list(out.values()))
 
-    # ---- on disk -----------------------------------------------------------------------------------------------------
+    def _predict(self, X: Any) -> tuple[pl.DataFrame, pl.DataFrame, _CellDistributions]:
+        """Return the frame, its conformed rows and their predicted cells."""
+        check_is_fitted(self, "_network")
+        frame = to_frame(X, self._network.columns)
+        rows = self.schema_.conform(frame)
+        encoding = self._network.encoding
+        return frame, rows, self._network.predict(encoding.dense(encoding.numbers(rows)))
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into a folder, made where it is missing; what was there before stays until all is written.
+        """Write the model into a folder, created if missing; earlier contents stay until all is written.
 
         Raises
         ------
@@ -179,100 +231,69 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             The folder holds something else.
         """
         check_is_fitted(self, "_network")
-        learned = {
+        network = self._network
+        state = {
             "schema": self.schema_.to_json(),
-            "columns": self.n_features_in_,
-            "names": self._columns,
-            "encoding": self._encoding,
-            "stretch": self._stretch,
-            "network": network_state(self._network),
-            "decoder": {name: value.numpy() for name, value in self._decoder.state_dict().items()},
+            "columns": network.columns,
+            "encoding": network.encoding,
+            "deviation_scale": self._deviation_scale,
+            "network": network_state(network.encoder),
+            "decoder": {name: value.numpy() for name, value in network.decoder.state_dict().items()},
         }
-        write_estimator(folder, "CellModel", self.get_params(deep=False), learned)
+        write_estimator(folder, "CellModel", self.get_params(deep=False), state)
 
     @classmethod
     def load(cls, folder: str | Path) -> CellModel:
-        """Read what ``save`` wrote, every hash checked first.
+        """Load the result of ``save``, every hash checked first.
 
         Raises
         ------
-        ArtefactError
-            Not a model of cells; corrupt; saved by a later version.
+        ArtifactError
+            Not a CellModel; corrupt; saved by a later version.
         """
-        settings, learned = read_estimator(folder, "CellModel", [TableEncoder, NumberColumn, CategoryColumn, EncoderConfig])
+        settings, state = read_estimator(folder, "CellModel", [TableEncoder, NumberColumn, CategoryColumn, EncoderConfig])
         model = cls(**settings)
-        model.schema_, model.n_features_in_ = Schema.from_json(learned["schema"]), learned["columns"]
-        model._columns = list(learned.get("names", ())) or [column.name for column in model.schema_.columns]
-        model._encoding, model._stretch = learned["encoding"], learned["stretch"]
-        model._layout = FeatureLayout.of(model._encoding)
-        network: Any = network_from_state(learned["network"])
-        with first_weights(0):  # drawn and written over
-            model._decoder = CellDecoder(network.config.hidden, model._layout)
-        model._network = network.float()  # as it was trained: singles, from doubles of singles
-        model._decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in learned["decoder"].items()})
+        model.schema_, model.n_features_in_ = Schema.from_json(state["schema"]), len(state["columns"])
+        model._deviation_scale = state["deviation_scale"]
+        layout = FeatureLayout.of(state["encoding"])
+        encoder: Any = network_from_state(state["network"])
+        with seeded_init(0):  # overwritten below
+            decoder = CellDecoder(encoder.config.hidden, layout)
+        decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["decoder"].items()})
+        model._network = _CellNetwork(tuple(state["columns"]), state["encoding"], layout, encoder.float(), decoder)  # trained in float32
         return model
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _left_out(self, group: Ints) -> NDArray[np.bool_]:
-        """Return the rows of patients (n,) who do not teach: a tenth of the rows, 20 at the least."""
-        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
-        rows = np.bincount(group)[order].cumsum()
-        held = np.isin(group, order[: np.searchsorted(rows, max(20, round(_LEFT_OUT * len(group)))) + 1])
-        if held.all():
-            raise InputError(f"the rows are of {len(order)} patient(s), too few to leave some out")
-        return held
-
-    def _ask(self, X: Any) -> tuple[pl.DataFrame, pl.DataFrame, _Told]:
-        check_is_fitted(self, "_network")
-        frame = to_frame(X, self._columns)
-        rows = self.schema_.conform(frame)
-        return frame, rows, self._told(self._encoding.dense(self._encoding.numbers(rows)))
-
-    def _listed(self) -> list[Any]:
-        return [column for column in self._encoding.category if column.one_hot]
-
-    def _train(self, x: Floats) -> None:
-        rng, draw = torch.Generator().manual_seed(self.seed), np.random.default_rng(self.seed)
-        with first_weights(self.seed):
-            self._network = AwareEncoder(x.shape[1], _SIZES)
-            self._decoder = CellDecoder(_SIZES.hidden, self._layout)
-        rows = torch.as_tensor(x, dtype=torch.float32)
-        learned = [*self._network.parameters(), *self._decoder.parameters()]
-        optimiser = torch.optim.AdamW(learned, lr=2e-3, weight_decay=1e-2)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=self.steps)
-        for _ in range(self.steps):
-            batch = rows[torch.as_tensor(draw.integers(0, len(rows), min(BATCH, len(rows))))]
-            loss = masked_loss(self._network, self._decoder, batch, self._layout, rng)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(learned, 1.0)
-            optimiser.step()
-            rate.step()
-
-    def _told(self, x: Floats) -> _Told:
-        """Hide one source column after the other, and collect what is said of it."""
-        layout, rows = self._layout, torch.as_tensor(x, dtype=torch.float32)
-        absent = torch.as_tensor(layout.absent, dtype=torch.float32)
-        mean, deviation = np.empty((len(x), len(layout.value))), np.empty((len(x), len(layout.value)))
-        shares = []
-
-        def without(source: int) -> Tensor:
-            return self._network.hidden(torch.where(torch.as_tensor(layout.source == source), absent, rows))
-
-        with torch.inference_mode():
-            for j, (source, _) in enumerate(layout.value):
-                centre, spread = self._decoder.spread(without(source))
-                mean[:, j], deviation[:, j] = centre[:, j].numpy(), spread[:, j].exp().numpy()
-            for j, (source, _, _) in enumerate(layout.levels):
-                shares.append(self._decoder.shares(without(source))[j].double().numpy())
-        return _Told(mean, deviation, tuple(shares))
-
-    def _away(self, rows: pl.DataFrame, told: _Told) -> Floats:
-        """Return how many claimed standard deviations each number is from what was expected: (q, d), NaN where missing."""
-        out: Floats = (self._encoding.numbers(rows).value - told.mean) / told.deviation
-        return out
+def _holdout_rows(patient_ids: Ints, seed: int) -> Bools:
+    """Return the rows of random patients that are not trained on (n,): a tenth of the rows, at least 20."""
+    order = np.random.default_rng(seed).permutation(patient_ids.max() + 1)
+    rows = np.bincount(patient_ids)[order].cumsum()
+    size = max(_HOLDOUT_ROWS, round(_HOLDOUT_SHARE * len(patient_ids)))
+    holdout: Bools = np.isin(patient_ids, order[: np.searchsorted(rows, size) + 1])
+    if holdout.all():
+        raise InputError(f"groups has {len(order)} patient(s), too few for a holdout of {size} rows: give more patients")
+    return holdout
 
 
-def _filled(series: pl.Series, guess: pl.Series) -> pl.Series:
-    return pl.select(pl.coalesce(pl.lit(series), pl.lit(guess)).alias(series.name)).to_series()
+def _train(x: Floats, layout: FeatureLayout, seed: int, steps: int) -> tuple[AwareEncoder, CellDecoder]:
+    torch_rng, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    with seeded_init(seed):
+        encoder = AwareEncoder(x.shape[1], _CONFIG)
+        decoder = CellDecoder(_CONFIG.hidden, layout)
+    features = torch.as_tensor(x, dtype=torch.float32)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    for _ in range(steps):
+        batch = features[torch.as_tensor(rng.integers(0, len(features), min(BATCH, len(features))))]
+        loss = masked_loss(encoder, decoder, batch, layout, torch_rng)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+    return encoder, decoder
+
+
+def _fill_nulls(series: pl.Series, values: pl.Series) -> pl.Series:
+    return pl.select(pl.coalesce(pl.lit(series), pl.lit(values)).alias(series.name)).to_series()

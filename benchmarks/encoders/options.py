@@ -28,8 +28,9 @@ from benchmarks.common.paired_metrics import paired_intervals
 from benchmarks.encoders.figure import draw
 from benchmarks.rare.training_set import thinned
 from nearward.datasets import Cohort
-from nearward.retrieval.encoders.aware import AwareEncoder, embed, train_encoder
-from nearward.retrieval.encoders.self_supervised import STEPS, warm_up
+from nearward.retrieval.encoders.aware import AwareEncoder, embed
+from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.index import Shard
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -201,7 +202,7 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
 
         def warm(pretext: str) -> float:
             config = nw.EncoderConfig(pretext=pretext)
-            return _spent(lambda: warm_up(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
+            return _spent(lambda: pretrain(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
 
         with single_threaded():
             train()  # torch's first steps are dearer

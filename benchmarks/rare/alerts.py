@@ -29,7 +29,8 @@ from nearward.evaluation.risk.inputs import Sample
 from nearward.evaluation.risk.metrics import Use
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, measure
 from nearward.evaluation.stats.cluster_bootstrap import Undefined
-from nearward.retrieval.encoders.aware import embed, train_encoder
+from nearward.retrieval.encoders.aware import embed
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.alerting.voting import STAGES
 from nearward.tabular.calibration.calibrator import Calibrator, logistic
 from nearward.tabular.data.atomic_files import replacing

@@ -33,7 +33,8 @@ from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import markdown, replace_part
 from benchmarks.common.paired_metrics import Ranking, paired_intervals
 from nearward.datasets import read_cohort
-from nearward.retrieval.encoders.aware import embed, train_encoder
+from nearward.retrieval.encoders.aware import embed
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.multiclass import log_shares
 from nearward.tabular.data.schema import Schema

@@ -1,1 +1,1 @@
-"""Encoders that make patients with like outcomes near."""
+"""Encoders: embeddings in which patients with similar outcomes are near."""

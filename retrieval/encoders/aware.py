@@ -1,14 +1,15 @@
-"""The AWARE encoder: a gate that weighs the features patient by patient, and a small network that brings patients with
-the same outcome together.
+"""The AWARE encoder: a feature gate per patient, a residual network, and a unit-length embedding in which patients with the same
+outcome lie close together.
 
 Trained with the soft nearest-neighbour loss on class-balanced batches, beside a plain classification head (AWARE,
-arXiv 2604.01841; the sizes, the schedule and the head are ours).
+arXiv 2604.01841; the sizes, the schedule and the head are ours). ``training.py`` has the training.
 
-Letters: n rows, p encoded columns, e embedding width, b batch, c classes where an outcome has more than two.
+Shapes: n rows, p encoded columns, e embedding width, b batch, c classes where an outcome has more than two.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,50 +21,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nearward.retrieval.encoders.block_dropout import BlockDropout
 from nearward.retrieval.encoders.linear_metric import LinearMetric
-from nearward.retrieval.encoders.losses import LOSSES, HeadLoss
+from nearward.retrieval.encoders.losses import LOSSES
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.typing import Floats, Ints
-
-_TEMPERATURE_RATE = 20.0  # the one temperature learns this much faster than the weights, or it stays where it began
+from nearward.tabular.typing import Floats
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes and training of one encoder.
+    """Architecture and training of one encoder.
 
     Parameters
     ----------
     gate_hidden, hidden, width : int
-        Units of the gate, of the residual blocks, and of the embedding.
+        Units of the gate, of the residual blocks and of the embedding.
     blocks : int
         Residual blocks.
     dropout, feature_dropout : float
-        Shares of hidden units, and of encoded columns, dropped in training.
+        Dropout probabilities of hidden units and of encoded columns.
     batch : int
-        Rows a step.
+        Rows per step.
     event_share : float
-        Of the rows of a batch that are events. docs/log/2026-11.md has what a quarter gained over a half.
+        Share of events in a batch. docs/log/2026-11.md has what a quarter gained over a half.
     steps : int
-        Steps at the most; a small table gets fewer (``epochs`` times through its rows).
+        Maximum number of steps; a small table gets fewer (``epochs`` passes through its rows).
     epochs : int
-        Passes through the rows at the most.
+        Maximum number of passes through the rows.
     learning_rate, weight_decay : float
-        AdamW's, with a short warm-up and a cosine.
+        Of AdamW, with a short linear warm-up and cosine decay.
     head_weight : float
-        Weight of the classification head's loss beside the neighbour loss.
+        Weight of the classification head's loss, relative to the neighbour loss.
     block_dropout : float
-        Probability, at the end of the training, that a row loses a block of columns (``retrieval/encoders/block_dropout.py``). For
-        votes at sites which lack a block; docs/guide/rare-outcomes.md has what it buys, and that the whole model's risk gains nothing.
+        Final probability that a row loses a block of columns (``retrieval/encoders/block_dropout.py``), for votes at sites which
+        lack a block. docs/guide/rare-outcomes.md has the gain of the vote; the whole model's risk gains nothing.
     pretext : "none", "masked" or "views"
-        What the encoder learns from rows without their outcomes before the training proper (``retrieval/encoders/self_supervised.py``).
+        Self-supervised pretraining on rows without their outcomes (``retrieval/encoders/self_supervised.py``).
     loss : "cross-entropy", "focal" or "tversky"
-        Of the plain head, for an outcome of two values (``retrieval/encoders/losses.py``).
+        Loss of the plain head, for an outcome of two values (``retrieval/encoders/losses.py``).
     head : "plain" or "simplex"
-        A learned head; or fixed corners of a simplex with the dot-regression loss, from four classes up (``retrieval/encoders/simplex_head.py``).
+        A learned linear head; or a fixed simplex frame with the dot-regression loss, from four classes up
+        (``retrieval/encoders/simplex_head.py``).
     """
 
     gate_hidden: int = 64
@@ -91,54 +89,80 @@ class EncoderConfig:
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be one of {list(allowed)}, got {name}={getattr(self, name)!r}")
         if self.loss != LOSSES[0] and self.head != "plain":
-            raise InputError(f"loss={self.loss!r} is for the plain head, and head={self.head!r} has a loss of its own: choose one")
+            raise InputError(f"loss={self.loss!r} needs head='plain', got head={self.head!r}, which has a loss of its own")
 
 
 class AwareEncoder(nn.Module):
-    """Gate, residual network, unit-length embedding, and a log-odds head; one log-odds a class where there are more than two."""
+    """Gate, residual network, unit-length embedding, and a head of log-odds; one per class where there are more than two.
+
+    Dropout is active where ``forward`` gets a generator, whatever the module's mode.
+    """
 
     def __init__(self, columns: int, config: EncoderConfig, classes: int = 2) -> None:
         super().__init__()
         self.columns, self.config, self.classes = columns, config, classes
-        self.gate_in = nn.Linear(columns, config.gate_hidden)
-        self.gate_out = nn.Linear(config.gate_hidden, columns)
-        nn.init.zeros_(self.gate_out.weight)  # starts as plain distance: every weight 1
-        nn.init.zeros_(self.gate_out.bias)
-        self.inward = nn.Linear(columns, config.hidden)
-        self.blocks = nn.ModuleList(_Residual(config.hidden, config.dropout) for _ in range(config.blocks))
+        self.gate_input_proj = nn.Linear(columns, config.gate_hidden)
+        self.gate_output_proj = nn.Linear(config.gate_hidden, columns)
+        nn.init.zeros_(self.gate_output_proj.weight)  # starts as the plain distance: every weight 1
+        nn.init.zeros_(self.gate_output_proj.bias)
+        self.input_proj = nn.Linear(columns, config.hidden)
+        self.blocks = nn.ModuleList(_ResidualBlock(config.hidden, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.hidden)
-        self.outward = nn.Linear(config.hidden, config.width)
+        self.output_proj = nn.Linear(config.hidden, config.width)
         self.head = _new_head(config, classes)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
 
+    def forward(self, x: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return the embedding (b, e), unit length, and the head's log-odds (b,) or (b, c); ``rng`` switches dropout on."""
+        hidden = self.hidden(x, rng)
+        return F.normalize(self.output_proj(hidden), dim=1), self.head(hidden).squeeze(1)
+
+    def hidden(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Return the hidden units from which embedding and head are computed: (b, hidden)."""
+        hidden = self.input_proj(x * self.gate(x))
+        for block in self.blocks:
+            hidden = block(hidden, rng)
+        out: Tensor = self.norm(hidden)
+        return out
+
     def gate(self, x: Tensor) -> Tensor:
         """Return the weight of each column for each row: (b, p), mean 1 over the columns."""
-        weight: Tensor = self.gate_out(F.gelu(self.gate_in(x))).softmax(dim=1) * self.columns
+        weight: Tensor = self.gate_output_proj(F.gelu(self.gate_input_proj(x))).softmax(dim=1) * self.columns
         return weight
-
-    @property
-    def temperature(self) -> float:
-        """What the training settled on as one unit of squared distance."""
-        return float(self.log_temperature.detach().exp())
 
     def mean_gate(self, x: Floats) -> Floats:
         """Return the mean weight of each column over rows (n, p) -> (p,)."""
         with torch.inference_mode():
-            out: Floats = self.double().gate(torch.as_tensor(x, dtype=torch.float64)).mean(dim=0).numpy()
+            out: Floats = self.in_double().gate(torch.as_tensor(x, dtype=torch.float64)).mean(dim=0).numpy()
         return out
 
-    def forward(self, x: Tensor, dropped: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return the embedding (b, e), unit length, and the head's log-odds (b,) or (b, c); with a generator, units are dropped."""
-        hidden = self.hidden(x, dropped)
-        return F.normalize(self.outward(hidden), dim=1), self.head(hidden).squeeze(1)
+    @property
+    def temperature(self) -> float:
+        """The learned unit of squared distance."""
+        return float(self.log_temperature.detach().exp())
 
-    def hidden(self, x: Tensor, dropped: torch.Generator | None = None) -> Tensor:
-        """Return what embedding and head are made of: (b, hidden)."""
-        hidden = self.inward(x * self.gate(x))
-        for block in self.blocks:
-            hidden = block(hidden, dropped)
-        out: Tensor = self.norm(hidden)
+    def in_double(self) -> AwareEncoder:
+        """Return this network in double precision: itself where it is already, else a copy."""
+        return self if self.log_temperature.dtype == torch.float64 else copy.deepcopy(self).double()
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.input_proj, self.output_proj = nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
+        inner = F.gelu(self.input_proj(self.norm(x)))
+        if rng is not None:
+            inner = inner * dropout_mask(inner.shape, self.dropout, rng) / (1 - self.dropout)
+        out: Tensor = x + self.output_proj(inner)
         return out
+
+
+def dropout_mask(shape: torch.Size, rate: float, rng: torch.Generator) -> Tensor:
+    """Return a boolean mask that is False with probability ``rate``."""
+    return torch.rand(shape, generator=rng) >= rate
 
 
 def _new_head(config: EncoderConfig, classes: int) -> nn.Module:
@@ -147,167 +171,33 @@ def _new_head(config: EncoderConfig, classes: int) -> nn.Module:
     return nn.Linear(config.hidden, 1 if classes == 2 else classes)
 
 
-class _Residual(nn.Module):
-    def __init__(self, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.norm, self.inward, self.outward = nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
-        self.dropout = dropout
-
-    def forward(self, x: Tensor, dropped: torch.Generator | None) -> Tensor:
-        inner = F.gelu(self.inward(self.norm(x)))
-        if dropped is not None:
-            inner = inner * _kept(inner.shape, self.dropout, dropped) / (1 - self.dropout)
-        out: Tensor = x + self.outward(inner)
-        return out
-
-
-def _kept(shape: torch.Size, dropout: float, dropped: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=dropped) >= dropout
-
-
-def soft_nearest_neighbour_loss(embedding: Tensor, outcome: Tensor, temperature: Tensor, apart: Tensor) -> Tensor:
-    """Return the mean of -log(share of a row's neighbourhood that has its own outcome).
-
-    Parameters
-    ----------
-    embedding : (b, e), unit length
-    outcome : (b,), 0 or 1, or class numbers
-    temperature : scalar
-    apart : (b, b), bool
-        True where two rows may be neighbours: not the same row, nor the same patient.
-
-    References
-    ----------
-    Frosst, Papernot, Hinton: Analyzing and improving representations with the soft nearest neighbor loss (2019).
-    """
-    closeness = (embedding @ embedding.T / temperature).masked_fill(~apart, -torch.inf)  # (b, b)
-    same = closeness.masked_fill(outcome[:, None] != outcome[None, :], -torch.inf)
-    alone = ~(apart & (outcome[:, None] == outcome[None, :])).any(dim=1)  # nobody to be near: says nothing
-    loss = closeness.logsumexp(dim=1) - same.masked_fill(alone[:, None], 0.0).logsumexp(dim=1)
-    return loss.masked_fill(alone, 0.0).sum() / (~alone).sum().clamp(min=1)
-
-
-def train_encoder(
-    x: Floats,
-    outcome: Ints,
-    group: Ints,
-    config: EncoderConfig,
-    seed: int,
-    layout: FeatureLayout | None = None,
-    unlabelled: Floats | None = None,
-) -> AwareEncoder:
-    """Train one encoder on these rows, all of them.
-
-    Parameters
-    ----------
-    x : (n, p), the dense encoding
-    outcome : (n,), 0 or 1, both present; or class numbers from 0, all present
-    group : (n,), patient numbers
-    config : EncoderConfig
-    seed : int
-    layout : FeatureLayout, optional
-        What block dropout and pretexts need to know of the columns.
-    unlabelled : (u, p), optional
-        More rows for the pretext.
-
-    Returns
-    -------
-    AwareEncoder, in evaluation mode
-    """
-    draw, dropped = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    classes = max(2, int(outcome.max()) + 1)
-    encoder = _new_encoder(x.shape[1], config, seed, classes)
-    pools = [np.flatnonzero(outcome == k) for k in range(classes)]
-    batch = min(config.batch, 2 * max(len(pool) for pool in pools))
-    steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
-    if config.pretext != "none":
-        from nearward.retrieval.encoders.self_supervised import STEPS, warm_up
-
-        # a step of views costs two of the training proper: a few hundred rows get fewer
-        warm_up(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 3 * steps // 2))
-    lose_blocks = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
-    optimiser, loss_of_two = _optimiser(encoder, config), HeadLoss(config.loss, classes)
-    rows, owner = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(group)
-    label = torch.as_tensor(outcome, dtype=torch.float32)
-    counts = _rows_a_class(pools, batch, config.event_share)
-    for step in range(steps):
-        for parameters in optimiser.param_groups:
-            parameters["lr"] = parameters["peak"] * _schedule(step, steps)
-        drawn = [draw.choice(pool, count) for pool, count in zip(pools, counts, strict=True)]
-        index = torch.as_tensor(np.concatenate(drawn))
-        kept = _kept(torch.Size((1, x.shape[1])), config.feature_dropout, dropped)  # one draw a batch: distances stay comparable
-        seen = rows[index] if lose_blocks is None else lose_blocks(rows[index], step / steps, dropped)
-        embedding, logit = encoder(seen * kept, dropped)
-        y, who = label[index], owner[index]
-        loss = soft_nearest_neighbour_loss(embedding, y, encoder.log_temperature.exp(), who[:, None] != who[None, :])
-        loss = loss + config.head_weight * _head_loss(encoder, logit, y, loss_of_two)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimiser.step()
-    return encoder.eval()
-
-
-def _rows_a_class(pools: list[Ints], batch: int, event_share: float) -> list[int]:
-    """Deal a batch's rows to two classes by the events' share; to more, half in equal parts and half as they are."""
-    if len(pools) == 2:
-        events = max(2, round(batch * event_share))
-        return [batch - events, events]
-    size = np.array([len(pool) for pool in pools])
-    return [max(2, round(batch * share)) for share in (0.5 / len(pools) + 0.5 * size / size.sum()).tolist()]
-
-
-def _head_loss(encoder: AwareEncoder, logit: Tensor, label: Tensor, loss_of_two: HeadLoss) -> Tensor:
-    if isinstance(encoder.head, SimplexHead):
-        return encoder.head.loss(logit, label.long())
-    if logit.ndim == 2:
-        return F.cross_entropy(logit, label.long())
-    return loss_of_two(logit, label)
-
-
-_GLOBAL_DICE = threading.Lock()  # torch draws first weights from a generator that all threads share
+_GLOBAL_RNG = threading.Lock()  # torch initialises layers from a generator that all threads share
 
 
 @contextmanager
-def first_weights(seed: int) -> Iterator[None]:
-    """Let networks made inside the block draw their first weights by this seed, and leave the user's random numbers alone."""
-    with _GLOBAL_DICE, torch.random.fork_rng(devices=[]):
+def seeded_init(seed: int) -> Iterator[None]:
+    """Initialise networks that are built inside the block by this seed; the user's random state stays as it was."""
+    with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
-def _new_encoder(columns: int, config: EncoderConfig, seed: int, classes: int = 2) -> AwareEncoder:
-    with first_weights(seed):
-        return AwareEncoder(columns, config, classes).train()
-
-
 def embed(encoder: AwareEncoder | LinearMetric, x: Floats, chunk: int = 8192) -> tuple[Floats, Floats]:
-    """Return the embeddings (n, e) and the head's log-odds (n,) or (n, c), 0 for a metric; in double precision: batches cannot differ."""
+    """Return embeddings (n, e) and the head's log-odds (n,) or (n, c), 0 for a metric.
+
+    In double precision, so that a row's numbers do not depend on its batch; the encoder itself is not converted.
+    """
     if isinstance(encoder, LinearMetric):
-        return encoder.place(x), np.zeros(len(x))
-    precise: Any = encoder.double().eval()
+        return encoder.transform(x), np.zeros(len(x))
+    double = encoder.in_double()
     with torch.inference_mode():
-        parts = [precise(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
+        parts = [double(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
     embedding, logit = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return embedding, logit
 
 
-def _optimiser(encoder: AwareEncoder, config: EncoderConfig) -> torch.optim.AdamW:
-    networks = [value for name, value in encoder.named_parameters() if name != "log_temperature"]
-    groups = [
-        {"params": networks, "peak": config.learning_rate},
-        {"params": [encoder.log_temperature], "peak": _TEMPERATURE_RATE * config.learning_rate, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-
-
-def _schedule(step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / 30)
-    return warm * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
-
-
 def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
-    """Return a linear metric as it is, an encoder as plain arrays and numbers."""
+    """Return an encoder as plain arrays and numbers, a linear metric as it is."""
     if isinstance(encoder, LinearMetric):
         return encoder
     arrays = {name: value.float().numpy() for name, value in encoder.state_dict().items()}
@@ -315,10 +205,10 @@ def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
 
 
 def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
-    """Rebuild what ``network_state`` took apart."""
+    """Load the result of ``network_state``, an encoder in double precision."""
     if isinstance(state, LinearMetric):
         return state
-    with first_weights(0):  # drawn and written over; the user's random numbers stay as they are
-        encoder = AwareEncoder(state["columns"], state["config"], state.get("classes", 2))
+    with seeded_init(0):  # overwritten below; the user's random state stays as it was
+        encoder = AwareEncoder(state["columns"], state["config"], state["classes"])
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})
     return encoder.double().eval()

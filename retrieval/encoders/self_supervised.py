@@ -1,16 +1,17 @@
-"""What an encoder can learn from rows whose outcome nobody knows, before it is trained on those whose outcome is known.
+"""Self-supervised pretraining of an encoder, on rows with or without an outcome; no outcome is read.
 
-*Masked*: three cells in ten are hidden, half of them behind Gaussian noise and half as if missing, and a decoder says what they were.
-*Views*: a row with a tenth of its cells resampled from other rows (weak) and two with six tenths (strong). Each strong view must find
-the weak view of its own row among those of the batch; the weak view is only a target, no gradient flows into it. Neither reads an outcome.
+*Masked* (a denoising autoencoder): three cells in ten are masked, half of them by Gaussian noise and half as if missing, and a decoder
+predicts their values.
+*Views* (contrastive): a row with a tenth of its cells resampled from other rows (weak view) and two with six tenths (strong views). Each
+strong view must identify the weak view of its own row among those of the batch; the weak view is a target without gradient.
 
-Letters: b rows of a batch, p encoded columns, s source columns, d number columns, e embedding width.
+Shapes: b rows of a batch, p encoded columns, s source columns, d number columns, e embedding width.
 
 References
 ----------
 Vincent and others: Stacked denoising autoencoders (2010). Bahri and others: SCARF: self-supervised contrastive learning using random
-feature corruption (2022), whose resampled cells these are. Chen, He: Exploring simple siamese representation learning (2021) for the
-stop-gradient; telling rows apart within the batch, in place of their likeness alone, is what keeps ours from placing all rows alike.
+feature corruption (2022), for the resampled cells. Chen, He: Exploring simple siamese representation learning (2021), for the
+stop-gradient. In place of their similarity alone, rows are told apart within the batch, which prevents collapse.
 """
 
 from __future__ import annotations
@@ -22,74 +23,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nearward.retrieval.encoders.aware import AwareEncoder, first_weights
+from nearward.retrieval.encoders.aware import AwareEncoder, seeded_init
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats
 
 STEPS, BATCH = 300, 256
-HIDDEN_SHARE = 0.3  # of the cells of a row
+MASKED_SHARE = 0.3  # of the cells of a row
 WEAK, STRONG = 0.1, 0.6  # shares of resampled cells
-_SHARPNESS = 10.0  # of the choice among weak views
-_CALMEST = -4.0  # log of the least standard deviation that the decoder may claim
+_LOGIT_SCALE = 10.0  # inverse temperature of the contrastive loss
+_MIN_LOG_DEVIATION, _MAX_LOG_DEVIATION = -4.0, 3.0
+_WARMUP_STEPS = 30
 
 
-class CellDecoder(nn.Module):
-    """From hidden units to what each cell holds: mean and spread of a number, a share for each level of a category."""
-
-    def __init__(self, hidden: int, layout: FeatureLayout) -> None:
-        super().__init__()
-        self.layout = layout
-        self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.value)))  # torch warns of layers without units
-        self.levels = nn.Linear(hidden, max(1, sum(end - begin for _, begin, end in layout.levels)))
-
-    def spread(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the numbers' means and the logs of their standard deviations: (b, d), (b, d)."""
-        mean, log_deviation = self.numbers(hidden).chunk(2, dim=1)
-        return mean, log_deviation.clamp(_CALMEST, 3.0)
-
-    def shares(self, hidden: Tensor) -> list[Tensor]:
-        """Return log-shares of the levels of each category column: (b, levels) each."""
-        wide = [end - begin for _, begin, end in self.layout.levels]
-        return [part.log_softmax(dim=1) for part in self.levels(hidden).split(wide, dim=1)] if wide else []
-
-    def loss(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """Return how unlikely each cell of x (b, p) is: nats (b, s); 0 for columns that are not decoded, and for unknown levels."""
-        out = torch.zeros((len(x), len(self.layout.names)), dtype=x.dtype)
-        if self.layout.value:
-            sources, places = (list(part) for part in zip(*self.layout.value, strict=True))
-            mean, log_deviation = self.spread(hidden)
-            away = (x[:, places] - mean) / log_deviation.exp()
-            out[:, sources] = 0.5 * away**2 + log_deviation + 0.5 * math.log(2 * math.pi)
-        for (source, begin, end), share in zip(self.layout.levels, self.shares(hidden), strict=True):
-            out[:, source] = -(share * x[:, begin:end]).sum(dim=1)
-        return out
-
-
-def warm_up(encoder: AwareEncoder, x: Floats, layout: FeatureLayout | None, seed: int, steps: int = STEPS) -> None:
-    """Train the encoder in place on rows (n, p) by the pretext that its configuration names, for so many steps.
+def pretrain(encoder: AwareEncoder, x: Floats, layout: FeatureLayout | None, seed: int, steps: int = STEPS) -> None:
+    """Train the encoder in place on rows (n, p), by the pretext task of its configuration.
 
     Raises
     ------
     InputError
-        There is no layout: nobody knows which columns are one cell.
+        The layout is missing.
     """
     if layout is None:
-        raise InputError("a pretext hides cells, and needs the layout that says which encoded columns are one cell")
-    rng, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    rows = torch.as_tensor(x, dtype=torch.float32)
+        raise InputError(f"pretext={encoder.config.pretext!r} needs a layout: which encoded columns belong to one cell")
+    torch_rng, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    features = torch.as_tensor(x, dtype=torch.float32)
     masked = encoder.config.pretext == "masked"
-    with first_weights(seed):
-        helper = CellDecoder(encoder.config.hidden, layout) if masked else _predictor(encoder.config.width)
-    optimiser = torch.optim.AdamW([*encoder.parameters(), *helper.parameters()], lr=encoder.config.learning_rate, weight_decay=1e-2)
+    with seeded_init(seed):
+        pretext_head = CellDecoder(encoder.config.hidden, layout) if masked else _predictor(encoder.config.width)
+    optimiser = torch.optim.AdamW([*encoder.parameters(), *pretext_head.parameters()], lr=encoder.config.learning_rate, weight_decay=1e-2)
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = encoder.config.learning_rate * min(1.0, (step + 1) / 30)
-        batch = rows[torch.as_tensor(draw.integers(0, len(rows), min(BATCH, len(rows))))]
-        if isinstance(helper, CellDecoder):
-            loss = masked_loss(encoder, helper, batch, layout, rng)
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = encoder.config.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS)
+        batch = features[torch.as_tensor(rng.integers(0, len(features), min(BATCH, len(features))))]
+        if isinstance(pretext_head, CellDecoder):
+            loss = masked_loss(encoder, pretext_head, batch, layout, torch_rng)
         else:
-            loss = views_loss(encoder, helper, batch, layout, rng)
+            loss = views_loss(encoder, pretext_head, batch, layout, torch_rng)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -100,28 +70,60 @@ def _predictor(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
 
+class CellDecoder(nn.Module):
+    """Distribution of each cell from hidden units: mean and deviation of a number, probabilities of a category's values."""
+
+    def __init__(self, hidden: int, layout: FeatureLayout) -> None:
+        super().__init__()
+        self.layout = layout
+        self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.value)))  # torch warns of layers without units
+        self.categories = nn.Linear(hidden, max(1, sum(end - begin for _, begin, end in layout.levels)))
+
+    def moments(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the numbers' means and log standard deviations: (b, d), (b, d)."""
+        mean, log_deviation = self.numbers(hidden).chunk(2, dim=1)
+        return mean, log_deviation.clamp(_MIN_LOG_DEVIATION, _MAX_LOG_DEVIATION)
+
+    def log_probabilities(self, hidden: Tensor) -> list[Tensor]:
+        """Return the log-probabilities of the values of each category column, (b, values) each."""
+        widths = [end - begin for _, begin, end in self.layout.levels]
+        return [part.log_softmax(dim=1) for part in self.categories(hidden).split(widths, dim=1)] if widths else []
+
+    def loss(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """Return the negative log-likelihood of each cell of x (b, p): nats (b, s); 0 where a column is not decoded or a value unknown."""
+        out = torch.zeros((len(x), len(self.layout.names)), dtype=x.dtype)
+        if self.layout.value:
+            sources, columns = (list(part) for part in zip(*self.layout.value, strict=True))
+            mean, log_deviation = self.moments(hidden)
+            z = (x[:, columns] - mean) / log_deviation.exp()
+            out[:, sources] = 0.5 * z**2 + log_deviation + 0.5 * math.log(2 * math.pi)
+        for (source, begin, end), log_probability in zip(self.layout.levels, self.log_probabilities(hidden), strict=True):
+            out[:, source] = -(log_probability * x[:, begin:end]).sum(dim=1)
+        return out
+
+
 def masked_loss(encoder: AwareEncoder, decoder: CellDecoder, x: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
-    """Hide cells of rows (b, p), and return how unlikely the decoder found them: nats a cell, missing cells not counted."""
-    cells = torch.rand((len(x), len(layout.names)), generator=rng) < HIDDEN_SHARE  # (b, s)
-    lost = decoder.loss(encoder.hidden(hide(x, cells, layout, rng), rng), x)
-    asked = cells & present(x, layout)
-    return (lost * asked).sum() / asked.sum().clamp(min=1)
+    """Mask cells of rows (b, p), and return the decoder's negative log-likelihood of them: nats a cell, missing cells not counted."""
+    masked = torch.rand((len(x), len(layout.names)), generator=rng) < MASKED_SHARE  # (b, s)
+    loss = decoder.loss(encoder.hidden(mask_cells(x, masked, layout, rng), rng), x)
+    scored = masked & observed_cells(x, layout)
+    return (loss * scored).sum() / scored.sum().clamp(min=1)
 
 
 def views_loss(encoder: AwareEncoder, predictor: nn.Module, x: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Return the mean cross-entropy of two strong views of each row (b, p) choosing the row's own weak view among the batch's."""
     with torch.no_grad():
-        target = encoder(resample(x, WEAK, layout, rng))[0]  # (b, e)
+        target = encoder(resample_cells(x, WEAK, layout, rng))[0]  # (b, e)
     own = torch.arange(len(x))
     losses = []
     for _ in range(2):
-        told = F.normalize(predictor(encoder(resample(x, STRONG, layout, rng), rng)[0]), dim=1)
-        losses.append(F.cross_entropy(_SHARPNESS * told @ target.T, own))
+        predicted = F.normalize(predictor(encoder(resample_cells(x, STRONG, layout, rng), rng)[0]), dim=1)
+        losses.append(F.cross_entropy(_LOGIT_SCALE * predicted @ target.T, own))
     return torch.stack(losses).mean()
 
 
-def hide(x: Tensor, cells: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
-    """Hide cells (b, s) of rows (b, p), all that the encoding makes of each: by a coin behind noise, or as if missing."""
+def mask_cells(x: Tensor, cells: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
+    """Mask cells (b, s) of rows (b, p), all encoded columns of each: with equal chance by noise or as if missing."""
     source = torch.as_tensor(layout.source)
     noisy = (torch.rand(cells.shape, generator=rng) < 0.5)[:, source]
     noise = torch.randn(x.shape, generator=rng, dtype=x.dtype)
@@ -129,7 +131,7 @@ def hide(x: Tensor, cells: Tensor, layout: FeatureLayout, rng: torch.Generator) 
     return torch.where(cells[:, source], torch.where(noisy, noise, absent), x)
 
 
-def resample(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
+def resample_cells(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Replace a share of the cells of rows (b, p) by the same column's cells of random rows of the batch."""
     source, (b, s) = torch.as_tensor(layout.source), (len(x), len(layout.names))
     cells = torch.rand((b, s), generator=rng) < share
@@ -137,9 +139,9 @@ def resample(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Generato
     return torch.where(cells[:, source], x.gather(0, donor[:, source]), x)
 
 
-def present(x: Tensor, layout: FeatureLayout) -> Tensor:
-    """Say which cells of rows (b, p) have a value, as far as missing flags tell: (b, s)."""
+def observed_cells(x: Tensor, layout: FeatureLayout) -> Tensor:
+    """Return the cells of rows (b, p) that have a value, by the missing flags: bool (b, s); without a flag a cell counts as observed."""
     out = torch.ones((len(x), len(layout.names)), dtype=torch.bool)
-    for place in np.flatnonzero(layout.absent):
-        out[:, layout.source[place]] &= x[:, place] < 0.5
+    for column in np.flatnonzero(layout.absent):
+        out[:, layout.source[column]] &= x[:, column] < 0.5
     return out

@@ -1,9 +1,9 @@
-"""A classification head that is not learned: class directions at equal angles, so that a rare class has as much room as a common one.
+"""A fixed classification head: class directions at equal angles, so that a rare class has as much room as a common one.
 
-A learned head lets the frequent classes push the directions of the rare ones together. Fixed as the corners of a simplex, they stay as far
-apart as directions can be, and the dot-regression loss pulls each row to its class's corner without pushing it from the others.
+In a learned head the frequent classes push the directions of the rare ones together. The vertices of a simplex are as far apart as
+directions can be, and the dot-regression loss pulls each row towards the vertex of its class without pushing it from the others.
 
-Letters: b rows of a batch, c classes, w units.
+Shapes: b rows of a batch, c classes, w units.
 
 References
 ----------
@@ -20,7 +20,29 @@ from torch.nn import functional as F
 from nearward.tabular.errors import InputError
 
 FEWEST_CLASSES = 4
-_SHARPNESS = 10.0  # log-odds are this times the cosine: a scale only, every class is calibrated afterwards
+_LOGIT_SCALE = 10.0  # log-odds are this times the cosine: a scale only, every class is calibrated afterwards
+
+
+class SimplexHead(nn.Module):
+    """Log-odds of c classes from hidden units (b, w), by the cosine to fixed vertices; only the projection is learned."""
+
+    frame: Tensor
+
+    def __init__(self, hidden: int, classes: int, rng: torch.Generator) -> None:
+        super().__init__()
+        if classes < FEWEST_CLASSES:
+            raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
+        self.proj = nn.Linear(hidden, hidden)
+        self.register_buffer("frame", simplex_frame(classes, hidden, rng))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return log-odds (b, c)."""
+        return _LOGIT_SCALE * F.normalize(self.proj(hidden), dim=1) @ self.frame.T.to(hidden.dtype)
+
+    @staticmethod
+    def loss(logit: Tensor, outcome: Tensor) -> Tensor:
+        """Return the dot-regression loss of the log-odds of ``forward``."""
+        return dot_regression(logit / _LOGIT_SCALE, outcome)
 
 
 def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
@@ -30,7 +52,7 @@ def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
     ----------
     classes : int, c
     width : int, w, at least c
-    rng : torch.Generator, turns the frame
+    rng : torch.Generator, for the frame's random rotation
 
     Raises
     ------
@@ -39,14 +61,14 @@ def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
     """
     if width < classes:
         raise InputError(f"a simplex of {classes} classes needs at least as many units, got hidden={width}")
-    turn, _ = torch.linalg.qr(torch.randn((width, classes), generator=rng, dtype=torch.float64))
+    rotation, _ = torch.linalg.qr(torch.randn((width, classes), generator=rng, dtype=torch.float64))
     centred = torch.eye(classes, dtype=torch.float64) - 1 / classes
-    frame: Tensor = (classes / (classes - 1)) ** 0.5 * centred @ turn.T
+    frame: Tensor = (classes / (classes - 1)) ** 0.5 * centred @ rotation.T
     return frame.float()
 
 
 def dot_regression(cosine: Tensor, outcome: Tensor) -> Tensor:
-    """Return the mean of ``(cosine to the row's own corner - 1)² / 2``.
+    """Return the mean of ``(cosine to the vertex of the row's own class - 1)² / 2``.
 
     Parameters
     ----------
@@ -55,25 +77,3 @@ def dot_regression(cosine: Tensor, outcome: Tensor) -> Tensor:
     """
     own = cosine.gather(1, outcome[:, None]).squeeze(1)
     return ((own - 1) ** 2).mean() / 2
-
-
-class SimplexHead(nn.Module):
-    """Log-odds of c classes from hidden units (b, w), by the cosine to fixed corners; only the turn towards them is learned."""
-
-    frame: Tensor
-
-    def __init__(self, hidden: int, classes: int, rng: torch.Generator) -> None:
-        super().__init__()
-        if classes < FEWEST_CLASSES:
-            raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
-        self.turn = nn.Linear(hidden, hidden)
-        self.register_buffer("frame", simplex_frame(classes, hidden, rng))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return log-odds (b, c)."""
-        return _SHARPNESS * F.normalize(self.turn(hidden), dim=1) @ self.frame.T.to(hidden.dtype)
-
-    @staticmethod
-    def loss(logit: Tensor, outcome: Tensor) -> Tensor:
-        """Return the dot-regression loss of what ``forward`` gave."""
-        return dot_regression(logit / _SHARPNESS, outcome)

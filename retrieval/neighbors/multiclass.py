@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, compute_weights, join, look, per_shard, truncate

@@ -1,4 +1,4 @@
-"""CellModel: gaps filled better than by the column's mean, planted slips found, and what it leaves alone."""
+"""CellModel: imputation better than the column's mean, planted errors among the most surprising cells, and cells that are not predicted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nearward.tabular.errors import InputError, MissingColumns
 
 def people(n: int, seed: int) -> pl.DataFrame:
     """Height in two units, a ward that goes with age, a column that goes with nothing."""
-    draw = np.random.default_rng(seed)
-    cm, age = draw.normal(170, 10, n), draw.normal(60, 15, n)
-    ward = np.where(age + draw.normal(0, 3, n) > 60, "geriatric", np.where(draw.random(n) < 0.97, "adult", "other"))
-    return pl.DataFrame({"cm": cm, "inch": cm / 2.54 + draw.normal(0, 0.3, n), "age": age, "ward": ward, "noise": draw.normal(size=n)})
+    rng = np.random.default_rng(seed)
+    cm, age = rng.normal(170, 10, n), rng.normal(60, 15, n)
+    ward = np.where(age + rng.normal(0, 3, n) > 60, "geriatric", np.where(rng.random(n) < 0.97, "adult", "other"))
+    return pl.DataFrame({"cm": cm, "inch": cm / 2.54 + rng.normal(0, 0.3, n), "age": age, "ward": ward, "noise": rng.normal(size=n)})
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def model() -> CellModel:
     return CellModel(seed=0, steps=700).fit(people(1500, 0))
 
 
-def test_gaps_are_filled_better_than_by_the_mean(model: CellModel) -> None:
+def test_imputation_is_better_than_the_mean(model: CellModel) -> None:
     truth = people(600, 1)
     gone = np.random.default_rng(2).random((600, 5)) < 0.2
     gone[:, 0] &= ~gone[:, 1]  # one of the two heights is there
@@ -34,8 +34,8 @@ def test_gaps_are_filled_better_than_by_the_mean(model: CellModel) -> None:
     assert filled.columns == truth.columns
     assert filled.null_count().row(0) == (0,) * 5
     for j, name in enumerate(truth.columns):
-        kept = pl.Series(~gone[:, j])
-        assert filled.filter(kept)[name].equals(truth.filter(kept)[name])
+        observed = pl.Series(~gone[:, j])
+        assert filled.filter(observed)[name].equals(truth.filter(observed)[name])
     error = {
         name: np.abs(filled[name] - truth[name]).to_numpy()[gone[:, j]].mean() for j, name in enumerate(truth.columns) if name != "ward"
     }
@@ -45,17 +45,17 @@ def test_gaps_are_filled_better_than_by_the_mean(model: CellModel) -> None:
         if name != "ward"
     }
     assert error["cm"] < 0.4 * spread["cm"]
-    assert error["age"] < 0.85 * spread["age"]  # all that the ward tells
+    assert error["age"] < 0.85 * spread["age"]  # the ward's information
     assert error["noise"] < 1.15 * spread["noise"]
     right = (filled["ward"] == truth["ward"]).to_numpy()[gone[:, 3]].mean()
     assert right > (truth["ward"] == "geriatric").mean() + 0.2
 
 
-def test_planted_slips_are_the_most_surprising(model: CellModel) -> None:
+def test_planted_errors_are_the_most_surprising(model: CellModel) -> None:
     rows = people(500, 3)
     planted = pl.int_range(500) % 50 == 0
-    slips = rows.with_columns(pl.when(planted).then(pl.col("inch") + 12).otherwise(pl.col("inch")).alias("inch"))
-    surprise = model.surprise(slips)
+    with_errors = rows.with_columns(pl.when(planted).then(pl.col("inch") + 12).otherwise(pl.col("inch")).alias("inch"))
+    surprise = model.surprise(with_errors)
     assert surprise.columns == rows.columns
     top = np.argsort(-surprise["inch"].to_numpy())[:10]
     assert len(set(top.tolist()) & set(range(0, 500, 50))) >= 9
@@ -78,9 +78,9 @@ def test_missing_and_many_levelled_cells_have_no_surprise() -> None:
         code=pl.Series([f"c{j % 40}" for j in range(300)]), cm=pl.when(pl.int_range(300) > 3).then(pl.col("cm"))
     )
     fitted = CellModel(steps=20).fit(frame)
-    told = fitted.surprise(frame)
-    assert told["cm"].is_null().to_list() == frame["cm"].is_null().to_list()
-    assert told["code"].null_count() == 300
+    surprise = fitted.surprise(frame)
+    assert surprise["cm"].is_null().to_list() == frame["cm"].is_null().to_list()
+    assert surprise["code"].null_count() == 300
     gone = fitted.transform(frame.with_columns(code=pl.lit(None, dtype=pl.String)))
     assert gone["code"].null_count() == 300  # nothing to fill it with
     assert gone["cm"].null_count() == 0
@@ -95,28 +95,28 @@ def test_same_seed_same_model_and_rows_alone_as_together(model: CellModel) -> No
     assert nw.CellModel is CellModel
 
 
-def test_who_taught_does_not_say_how_far_it_is_off() -> None:
-    """Forty patients with twenty rows each, all alike: a network knows them by heart, and none of it helps with the next patient."""
-    whose = np.repeat(np.arange(40), 20)
+def test_deviations_are_calibrated_on_patients_of_the_holdout() -> None:
+    """Forty patients with twenty rows each, all alike: a network memorises them, which does not help with the next patient."""
+    patient_ids = np.repeat(np.arange(40), 20)
 
     def surprising(groups: np.ndarray | None) -> float:
-        rows = people(40, 1).drop("ward")[whose]
-        told = CellModel(steps=400).fit(rows, groups=groups).surprise(people(400, 2).drop("ward"))
-        return float((told.to_numpy() > 2).mean())  # one cell in a hundred
+        rows = people(40, 1).drop("ward")[patient_ids]
+        scores = CellModel(steps=400).fit(rows, groups=groups).surprise(people(400, 2).drop("ward"))
+        return float((scores.to_numpy() > 2).mean())  # one cell in a hundred
 
-    assert surprising(whose) < 0.6 * surprising(None)
+    assert surprising(patient_ids) < 0.6 * surprising(None)
 
 
-def test_what_it_refuses(model: CellModel) -> None:
-    with pytest.raises(InputError, match="49 rows are too few"):
+def test_invalid_input_is_rejected(model: CellModel) -> None:
+    with pytest.raises(InputError, match="X has 49 rows; at least 50"):
         CellModel().fit(people(49, 0))
     with pytest.raises(MissingColumns, match="inch"):
         model.transform(people(5, 0).drop("inch"))
-    with pytest.raises(InputError, match="no column can be told"):
+    with pytest.raises(InputError, match="no column can be predicted"):
         CellModel().fit(pl.DataFrame({"code": [f"c{j % 40}" for j in range(200)]}))
     with pytest.raises(InputError, match="steps must be at least 1"):
         CellModel(steps=0).fit(people(60, 0))
-    with pytest.raises(InputError, match="too few to leave some out"):
+    with pytest.raises(InputError, match="too few for a holdout"):
         CellModel(steps=2).fit(people(60, 0), groups=np.zeros(60))
 
 

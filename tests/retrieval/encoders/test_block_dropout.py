@@ -1,4 +1,4 @@
-"""Block dropout: what is taken, how often, and that an encoder trained with it does better where the block is missing."""
+"""Block dropout: masked columns, the rising probability, and the gain of an encoder where the block is missing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from nearward.retrieval.encoders.aware import EncoderConfig, embed, train_encoder
-from nearward.retrieval.encoders.block_dropout import BlockDropout, risen
+from nearward.retrieval.encoders.aware import EncoderConfig, embed
+from nearward.retrieval.encoders.block_dropout import BlockDropout, ramp
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
@@ -17,13 +18,13 @@ from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 
 def ill(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """An illness that three labs tell well, and three questions nearly as well; six more columns say nothing."""
-    draw = np.random.default_rng(seed)
-    latent = draw.normal(size=n)
-    outcome = (latent + 0.3 * draw.normal(size=n) > 1.0).astype(np.int64)
-    labs = {f"lab_{j}": latent + 0.4 * draw.normal(size=n) for j in range(3)}
-    asked = {f"q_{j}": latent + 1.0 * draw.normal(size=n) for j in range(3)}
-    return pl.DataFrame({**labs, **asked, **{f"n{j}": draw.normal(size=n) for j in range(6)}}), outcome
+    """Three labs predict the illness well, three questions nearly as well; six more columns are noise."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=n)
+    outcome = (latent + 0.3 * rng.normal(size=n) > 1.0).astype(np.int64)
+    labs = {f"lab_{j}": latent + 0.4 * rng.normal(size=n) for j in range(3)}
+    questions = {f"q_{j}": latent + 1.0 * rng.normal(size=n) for j in range(3)}
+    return pl.DataFrame({**labs, **questions, **{f"n{j}": rng.normal(size=n) for j in range(6)}}), outcome
 
 
 BLOCKS = {f"{kind}_{j}": name for kind, name in (("lab", "labs"), ("q", "questions")) for j in range(3)}
@@ -38,7 +39,7 @@ def cohort() -> tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]:
     return encoding, FeatureLayout.of(encoding, BLOCKS), encoding.dense(encoding.numbers(frame)), outcome
 
 
-def test_a_lost_block_reads_as_if_it_had_been_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_a_dropped_block_is_encoded_as_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, _ = cohort
     gone = ill(1500, 0)[0].with_columns(pl.lit(None, dtype=pl.Float64).alias(f"lab_{j}") for j in range(3))
     expected = torch.as_tensor(encoding.dense(encoding.numbers(gone)), dtype=torch.float32)
@@ -56,16 +57,16 @@ def test_the_probability_rises_from_nothing(cohort: tuple[TableEncoder, FeatureL
     _, layout, x, _ = cohort
     rows, drop = torch.as_tensor(x, dtype=torch.float32), BlockDropout.of(layout, 0.8)
     share = []
-    for done in (0.0, 0.3, 0.5, 0.9):
-        changed = (drop(rows, done, torch.Generator().manual_seed(1)) != rows)[:, torch.as_tensor(layout.block == 1)].any(dim=1)
+    for progress in (0.0, 0.3, 0.5, 0.9):
+        changed = (drop(rows, progress, torch.Generator().manual_seed(1)) != rows)[:, torch.as_tensor(layout.block == 1)].any(dim=1)
         share.append(float(changed.float().mean()))
     assert share[0] == 0
     assert share[0] < share[1] < share[2] < share[3]
     assert share[3] == pytest.approx(0.8, abs=0.05)
-    assert [risen(d) for d in np.linspace(0, 1, 50)] == sorted(risen(d) for d in np.linspace(0, 1, 50))
+    assert [ramp(d) for d in np.linspace(0, 1, 50)] == sorted(ramp(d) for d in np.linspace(0, 1, 50))
 
 
-def test_it_beats_none_where_the_block_is_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_block_dropout_helps_where_the_block_is_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, outcome = cohort
     frame, truth = ill(2000, 1)
     whole = encoding.dense(encoding.numbers(frame))
@@ -79,9 +80,9 @@ def test_it_beats_none_where_the_block_is_missing(cohort: tuple[TableEncoder, Fe
         head[rate] = [roc_auc_score(truth, embed(encoder, rows)[1]) for rows in (whole, without)]
         nearest = [np.argsort(-(embed(encoder, rows)[0] @ stored.T), axis=1)[:, :50] for rows in (whole, without)]
         near[rate] = [roc_auc_score(truth, outcome[rows].mean(axis=1)) for rows in nearest]
-    for found in (head, near):
-        assert found[0.5][1] > found[0.0][1] + 0.02  # without the labs
-        assert found[0.5][0] > found[0.0][0] - 0.02  # and it costs little where they are there
+    for auroc in (head, near):
+        assert auroc[0.5][1] > auroc[0.0][1] + 0.02  # without the labs
+        assert auroc[0.5][0] > auroc[0.0][0] - 0.02  # and it costs little where they are there
 
 
 def test_off_is_the_same_network_whatever_the_layout(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
@@ -92,7 +93,7 @@ def test_off_is_the_same_network_whatever_the_layout(cohort: tuple[TableEncoder,
     assert np.array_equal(one, other)
 
 
-def test_what_it_refuses(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_invalid_settings_are_rejected(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, _, x, outcome = cohort
     with pytest.raises(InputError, match=r"block_dropout must lie in \[0, 1\)"):
         EncoderConfig(block_dropout=1.0)

@@ -1,4 +1,4 @@
-"""Pretexts: what is hidden is hidden whole, views keep their rows' own columns, and both learn something without an outcome."""
+"""Pretraining: cells are masked whole, views stay within their columns, and both pretexts learn without an outcome."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import nearward as nw
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
-from nearward.retrieval.encoders.self_supervised import CellDecoder, hide, masked_loss, present, resample, warm_up
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
+from nearward.retrieval.encoders.self_supervised import CellDecoder, mask_cells, masked_loss, observed_cells, pretrain, resample_cells
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
@@ -26,25 +27,25 @@ def rng(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def kinds() -> tuple[FeatureLayout, np.ndarray, np.ndarray]:
-    """Four kinds of patients, no outcome: three columns each tell the kind, three tell nothing, one is a category of the kind."""
-    draw = np.random.default_rng(0)
-    kind = draw.integers(0, 4, 800)
-    centre = draw.normal(size=(4, 3)) * 2
-    told = centre[kind] + 0.5 * draw.normal(size=(800, 3))
-    frame = pl.DataFrame({**{f"a{j}": told[:, j] for j in range(3)}, **{f"n{j}": draw.normal(size=800) for j in range(3)}})
+    """Four kinds of patients, no outcome: three columns depend on the kind, three are noise, one is a category of the kind."""
+    rows_rng = np.random.default_rng(0)
+    kind = rows_rng.integers(0, 4, 800)
+    centre = rows_rng.normal(size=(4, 3)) * 2
+    informative = centre[kind] + 0.5 * rows_rng.normal(size=(800, 3))
+    frame = pl.DataFrame({**{f"a{j}": informative[:, j] for j in range(3)}, **{f"n{j}": rows_rng.normal(size=800) for j in range(3)}})
     frame = frame.with_columns(
-        ward=pl.Series(np.array(list("ABCD"))[kind]), a0=pl.when(pl.Series(draw.random(800) < 0.9)).then(pl.col("a0"))
+        ward=pl.Series(np.array(list("ABCD"))[kind]), a0=pl.when(pl.Series(rows_rng.random(800) < 0.9)).then(pl.col("a0"))
     )
     encoding = TableEncoder.fit(Schema.infer(frame), frame)
     return FeatureLayout.of(encoding), encoding.dense(encoding.numbers(frame)), kind
 
 
-def test_a_hidden_cell_is_hidden_whole(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_a_masked_cell_is_masked_in_all_its_columns(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x, dtype=torch.float32)
     cells = torch.zeros((len(x), len(layout.names)), dtype=torch.bool)
     cells[:, 0] = cells[:, 6] = True  # a0 and the ward
-    seen = hide(rows, cells, layout, rng())
+    seen = mask_cells(rows, cells, layout, rng())
     own = torch.as_tensor(np.isin(layout.source, [0, 6]))
     assert torch.equal(seen[:, ~own], rows[:, ~own])
     absent = (seen[:, own] == torch.as_tensor(layout.absent, dtype=torch.float32)[own]).all(dim=1)
@@ -54,20 +55,20 @@ def test_a_hidden_cell_is_hidden_whole(kinds: tuple[FeatureLayout, np.ndarray, n
     assert other.std() > 0.5
 
 
-def test_missing_flags_tell_what_is_present(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_observed_cells_follow_the_missing_flags(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
-    there = present(torch.as_tensor(x), layout).numpy()
+    observed = observed_cells(torch.as_tensor(x), layout).numpy()
     flag = np.flatnonzero(layout.absent)
     assert len(flag) == 1
-    np.testing.assert_array_equal(there[:, 0], x[:, flag[0]] == 0)
-    assert there[:, 1:].all()
+    np.testing.assert_array_equal(observed[:, 0], x[:, flag[0]] == 0)
+    assert observed[:, 1:].all()
 
 
 def test_resampled_cells_come_from_the_same_column_whole(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x)
     for share in (0.1, 0.6):
-        view = resample(rows, share, layout, rng(1)).numpy()
+        view = resample_cells(rows, share, layout, rng(1)).numpy()
         changed = 0.0
         for source in range(len(layout.names)):
             columns = layout.source == source
@@ -85,43 +86,43 @@ def test_the_decoders_loss_by_hand() -> None:
         torch.nn.init.zeros_(parameter)  # mean 0, deviation 1, both wards alike
     cell = torch.zeros((1, 4))
     cell[0, 0], cell[0, 2] = 2.0, 1.0  # x two deviations out, ward A
-    lost = decoder.loss(torch.ones((1, 4)), cell)[0]
-    assert lost.tolist() == pytest.approx([2 + 0.5 * math.log(2 * math.pi), math.log(2)], rel=1e-6)
+    loss = decoder.loss(torch.ones((1, 4)), cell)[0]
+    assert loss.tolist() == pytest.approx([2 + 0.5 * math.log(2 * math.pi), math.log(2)], rel=1e-6)
 
 
-def test_masked_cells_are_told_better_than_by_chance_and_by_units_that_learned_nothing(
+def test_masked_cells_are_predicted_better_than_by_marginals_and_by_an_untrained_encoder(
     kinds: tuple[FeatureLayout, np.ndarray, np.ndarray],
 ) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x, dtype=torch.float32)
 
-    def told(by: AwareEncoder) -> float:
-        """What an encoder's hidden units hold, read out anew."""
+    def decoding_loss(encoder: AwareEncoder) -> float:
+        """Loss of a new decoder on the encoder's hidden units."""
         torch.manual_seed(5)
         decoder = CellDecoder(32, layout)
         optimiser = torch.optim.Adam(decoder.parameters(), lr=1e-2)
         for step in range(200):
-            loss = masked_loss(by, decoder, rows[:256], layout, rng(step))
+            loss = masked_loss(encoder, decoder, rows[:256], layout, rng(step))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        return float(np.mean([masked_loss(by, decoder, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
+        return float(np.mean([masked_loss(encoder, decoder, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
 
     config = EncoderConfig(hidden=32, width=8, pretext="masked")
     torch.manual_seed(0)
     encoder = AwareEncoder(x.shape[1], config)
-    before = told(encoder)
-    warm_up(encoder, x, layout, 0)
-    held = told(encoder)
+    before = decoding_loss(encoder)
+    pretrain(encoder, x, layout, 0)
+    after = decoding_loss(encoder)
     marginal = CellDecoder(32, layout)
     torch.nn.init.zeros_(marginal.numbers.weight)
-    torch.nn.init.zeros_(marginal.levels.weight)
+    torch.nn.init.zeros_(marginal.categories.weight)
     with torch.no_grad():
-        marginal.numbers.bias[: len(layout.value)] = rows[:, [place for _, place in layout.value]].mean(dim=0)
-        marginal.numbers.bias[len(layout.value) :] = rows[:, [place for _, place in layout.value]].std(dim=0).log()
+        marginal.numbers.bias[: len(layout.value)] = rows[:, [column for _, column in layout.value]].mean(dim=0)
+        marginal.numbers.bias[len(layout.value) :] = rows[:, [column for _, column in layout.value]].std(dim=0).log()
     chance = float(np.mean([masked_loss(encoder, marginal, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
-    assert held < chance - 0.2
-    assert held < before - 0.06
+    assert after < chance - 0.2
+    assert after < before - 0.06
 
 
 @pytest.mark.parametrize("pretext", ["masked", "views"])
@@ -130,42 +131,42 @@ def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[FeatureLayout, np
     config = EncoderConfig(hidden=32, width=8, pretext=pretext)
     torch.manual_seed(0)
     encoder = AwareEncoder(x.shape[1], config)
-    warm_up(encoder, x, layout, 0)
-    place = embed(encoder, x)[0]
-    assert (place @ place.T).mean() < 0.9  # 1 where all rows lie in one spot
+    pretrain(encoder, x, layout, 0)
+    embedding = embed(encoder, x)[0]
+    assert (embedding @ embedding.T).mean() < 0.9  # 1 where all rows lie in one spot
     if pretext == "views":
-        near = np.argsort(-(place @ place.T), axis=1)[:, 1:11]
+        near = np.argsort(-(embedding @ embedding.T), axis=1)[:, 1:11]
         raw = np.argsort(((x[:, None] - x[None]) ** 2).sum(axis=2), axis=1)[:, 1:11]
         assert (kind[near] == kind[:, None]).mean() > (kind[raw] == kind[:, None]).mean() - 0.02
         assert (kind[near] == kind[:, None]).mean() > 0.8  # by chance .25
 
 
-def test_a_warmed_encoder_trains_on_the_same_again_and_more_rows_change_it(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
+def test_pretraining_is_reproducible_and_more_rows_change_it(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, kind = kinds
     outcome, group = (kind == 0).astype(np.int64), np.arange(800)
     config = EncoderConfig(hidden=32, width=8, steps=30, pretext="views")
 
-    def place(more: np.ndarray | None = None) -> np.ndarray:
+    def embeddings(more: np.ndarray | None = None) -> np.ndarray:
         return embed(train_encoder(x[:300], outcome[:300], group[:300], config, 0, layout, more), x)[0]
 
-    first = place()
+    first = embeddings()
     torch.manual_seed(99)
-    assert np.array_equal(first, place())
-    assert not np.allclose(first, place(x[300:]))
+    assert np.array_equal(first, embeddings())
+    assert not np.allclose(first, embeddings(x[300:]))
     assert not np.allclose(first, embed(train_encoder(x[:300], outcome[:300], group[:300], SMALL, 0), x)[0])
 
 
 def test_a_small_table_gets_fewer_steps(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     layout, x, kind = kinds
     taken: list[int] = []
-    monkeypatch.setattr("nearward.retrieval.encoders.self_supervised.warm_up", lambda *given: taken.append(given[-1]))
+    monkeypatch.setattr("nearward.retrieval.encoders.training.pretrain", lambda *args: taken.append(args[-1]))
     for rows, steps in ((100, 600), (800, 600), (800, 5)):
         config = EncoderConfig(hidden=8, width=4, steps=steps, pretext="views")
         train_encoder(x[:rows], (kind[:rows] == 0).astype(np.int64), np.arange(rows), config, 0, layout)
     assert taken == [150, 280, 7]  # half as many again as the training's own, 300 at the most
 
 
-def test_what_it_refuses(clinic) -> None:
+def test_invalid_settings_are_rejected(clinic) -> None:
     with pytest.raises(InputError, match=r"pretext must be one of .*'masked'"):
         EncoderConfig(pretext="mask")
     with pytest.raises(InputError, match="layout"):

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, train_encoder
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors import binary as module
 from nearward.retrieval.neighbors.binary import RULES, Context, Retriever, Rule, fit_retriever
 from nearward.retrieval.neighbors.index import Shard

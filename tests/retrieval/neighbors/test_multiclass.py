@@ -112,7 +112,7 @@ def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold:
 
     seen, inside = fold != fold[0], np.flatnonzero(fold == fold[0])
     metric = class_metric(x[seen], code[seen], group[seen], 0)
-    place = metric.place(x[inside])
+    place = metric.transform(x[inside])
     found = _weighed(Shard(place.astype(np.float32), inside), place, code, CLASS_RULES[0], 5, metric.temperature, group)
     return vote(found, 4)[np.isin(inside, [0, 1])]
 
