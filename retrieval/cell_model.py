@@ -112,8 +112,8 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    Vincent and others: Stacked denoising autoencoders (2010); the noise on masked cells and the surprise are ours. docs/guide/rare-outcomes.md
-    has its imputation errors.
+    Vincent and others: Stacked denoising autoencoders (2010); the noise on masked cells and the surprise are ours.
+    docs/guide/rare-outcomes.md has the imputation errors.
 
     Examples
     --------
