@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
+from nearward.synth.constraints.consistency import check_consistent, check_known_columns
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import Policy
-from nearward.synth.policy.outcome_model import OutcomeTrees
-from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, Grid, NumberTokenizer
-from nearward.synth.tokenizer.decimal_precision import Precision
+from nearward.synth.policy.outcome_model import OutcomeModel
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.synth.tokenizer.decimal_precision import DecimalPrecision, Grid
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.errors import ArtifactError
@@ -26,7 +26,7 @@ from nearward.tabular.typing import Arrays
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
-_PARTS: tuple[type, ...] = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, Precision)
+_PARTS: tuple[type, ...] = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision)
 _POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": TreeMarginals}
 _ROLE = "(role)"  # the artifact's own column beside the records' columns
 
@@ -59,7 +59,7 @@ def save(model: Any, folder: str | Path) -> None:
     write_rules(model.rules, Path(folder) / RULES_FILE)
 
 
-def restored(kind: type, folder: str | Path) -> Any:
+def load(kind: type, folder: str | Path) -> Any:
     """Rebuild the synthesizer (of class ``kind``) that ``save`` wrote; errors as its ``load``."""
     about, tensors, records = read_model(folder)
     if about.get("kind") != KIND:
@@ -71,12 +71,12 @@ def restored(kind: type, folder: str | Path) -> Any:
     model.summary_ = about["summary"]
     model.privacy = None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"])
     model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
-    model._policy = _POLICIES[about["policy"]["kind"]].restored(about["policy"], tensors)
-    model._trees = unpack(about.get("trees"), tensors, {part.__name__: part for part in (OutcomeTrees, Forest)})
-    model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.columns))]
+    model._policy = _POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors)
+    model._trees = unpack(about.get("trees"), tensors, {part.__name__: part for part in (OutcomeModel, Forest)})
+    model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.column_tokenizers))]
     train, holdout, steered = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1, 2))
     model._schema = train.schema
     model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups, steered if steered.height else None)
-    refuse_strangers(model.rules, list(model._tokens.place))
-    refuse_contradictions(model.rules)
+    check_known_columns(model.rules, list(model._tokens.column_index))
+    check_consistent(model.rules)
     return model

@@ -21,23 +21,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.synth.constraints.compiled_rules import CompiledRules
-from nearward.synth.constraints.consistency import refuse_contradictions, refuse_strangers
+from nearward.synth.constraints.consistency import check_consistent, check_known_columns
 from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.model import DELTA
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.fitting import RoleSplits, fit_generator, fit_private_generator, rare_token
-from nearward.synth.inputs.conditions import Conditions, read_conditions
-from nearward.synth.inputs.outcome import declared, numbered, rare_event
-from nearward.synth.inputs.splits import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
-from nearward.synth.inputs.validation import alike, refuse_unusable
+from nearward.synth.inputs.conditions import Conditions, validate_conditions
+from nearward.synth.inputs.outcome import encode_patients, rare_event, target_shares
+from nearward.synth.inputs.splits import HOLDOUT_ROLES, TUNING_ROLES, AuditRows, split_by_hash, split_by_role
+from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.optimization.tilted import Tilted
-from nearward.synth.persistence import restored, save
+from nearward.synth.persistence import load, save
 from nearward.synth.policy.autoregressive import FREE, Policy
-from nearward.synth.policy.outcome_model import OutcomeTrees
+from nearward.synth.policy.outcome_model import OutcomeModel
 from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
-from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_names
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
@@ -158,10 +158,10 @@ class Synthesizer:
             raise MissingColumns(missing, frame.columns)
         if public is not None and self.epsilon is None:
             raise InputError("public= declares what need not be paid for: it goes with epsilon")
-        refuse_contradictions(rules or Rules())
-        refuse_strangers(rules or Rules(), [name for name in frame.columns if name != groups])
-        refuse_unusable(frame, groups)
-        judges = None if holdout is None else alike(to_frame(holdout), frame, groups)
+        check_consistent(rules or Rules())
+        check_known_columns(rules or Rules(), [name for name in frame.columns if name != groups])
+        check_trainable(frame, groups)
+        judges = None if holdout is None else align_holdout(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
         with single_threaded():  # sums come out the same whatever the number of cores
@@ -188,7 +188,7 @@ class Synthesizer:
         if n < 1:
             raise InputError(f"n must be at least 1, got {n}")
         seen = None if self.privacy else self.audit_rows.train
-        asked = read_conditions(where or {}, self._tokens, self._schema, seen)
+        asked = validate_conditions(where or {}, self._tokens, self._schema, seen)
         rules = self.rules.enforced
         book = CompiledRules.of(rules, self._tokens, self._policy.order, self._rows)
         draw = np.random.default_rng(self.seed if seed is None else seed)
@@ -238,7 +238,7 @@ class Synthesizer:
         RuleError
             Rules that cannot be read, that contradict each other, or that speak of columns it does not have.
         """
-        model: Synthesizer = restored(cls, folder)
+        model: Synthesizer = load(cls, folder)
         return model
 
     # ---- fitting ------------------------------------------------------------------------------------------------------------------
@@ -248,15 +248,15 @@ class Synthesizer:
     ) -> Synthesizer:
         progress = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
-        warn_of_names(body)
-        patient = None if self.groups is None else numbered(frame.get_column(self.groups))
+        warn_of_identifiers(body)
+        patient = None if self.groups is None else encode_patients(frame.get_column(self.groups))
         if self.epsilon is None:
-            part = deal_roles(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
+            part = split_by_role(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
         else:
-            part = deal_alone(frame.get_column(self.groups) if self.groups else None, frame.height, self.seed, judged=judges is None)
+            part = split_by_hash(frame.get_column(self.groups) if self.groups else None, frame.height, self.seed, judged=judges is None)
         if judges is None:
-            judges = frame[_joined(part, JUDGES)]
-        steered = frame[_joined(part, STEERING)] if self.epsilon is None else None
+            judges = frame[_joined(part, HOLDOUT_ROLES)]
+        steered = frame[_joined(part, TUNING_ROLES)] if self.epsilon is None else None
         self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups, steered)
         dealt = RoleSplits(body, part, patient, self.outcome, self.positive)
         if self.epsilon is None:
@@ -271,40 +271,40 @@ class Synthesizer:
     _tokens: TableTokenizer
     _policy: Policy | Tilted | TreeMarginals
     _rows: list[Ints]
-    _trees: OutcomeTrees | None
+    _trees: OutcomeModel | None
 
     # ---- sampling -----------------------------------------------------------------------------------------------------------------
 
     def _drawn(self, n: int, book: CompiledRules, asked: Conditions, draw: np.random.Generator) -> pl.DataFrame:
         """Draw rows by the book, without the patients' column."""
-        given = np.full((n, len(self._tokens.columns)), FREE)
+        given = np.full((n, len(self._tokens.column_tokenizers)), FREE)
         for j, token in asked.tokens.items():
             given[:, j] = token
-        place = self._tokens.place[self.outcome]
+        place = self._tokens.column_index[self.outcome]
         if self.target is not None and place not in asked.tokens:  # written first: given it, the rest is drawn as ever
             rare = rare_token(self._tokens, self.outcome, self.positive, self._schema)
-            wanted = declared(self._rows[place], rare, self.target)
+            wanted = target_shares(self._rows[place], rare, self.target)
             given[:, place] = draw.choice(len(wanted), n, p=wanted)
         seed = int(draw.integers(2**31))
         keepers: list[ConstrainedDecoder] = []
 
-        def limits(first: int) -> ConstrainedDecoder:
+        def make_constraint(first: int) -> ConstrainedDecoder:
             keepers.append(ConstrainedDecoder(book, seed + first, asked.numbers))
             return keepers[-1]
 
-        tokens = self._policy.sample(given, seed, limits)
+        tokens = self._policy.sample(given, seed, make_constraint)
         if sum(len(keeper.values) for keeper in keepers) != n:  # a tilted policy has chosen among more: its numbers are drawn anew
             keepers = [ConstrainedDecoder(book, seed, asked.numbers)]
             for j in book.order:
-                tokens[:, j] = keepers[0].written(j, tokens[:, j])
+                tokens[:, j] = keepers[0].commit(j, tokens[:, j])
         values = np.concatenate([keeper.values for keeper in keepers])
         if self._trees is not None and place not in asked.tokens:
-            may = ConstrainedDecoder.of_written(book, values).allowed(place, tokens)
-            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n))
-            if isinstance(own := self._tokens.columns[place], NumberTokenizer):
+            may = ConstrainedDecoder.of_written(book, values).allowed_tokens(place, tokens)
+            tokens[:, place] = self._trees.resample(tokens, may, draw.random(n))
+            if isinstance(own := self._tokens.column_tokenizers[place], NumberTokenizer):
                 values[:, place] = own.values(tokens[:, place], np.zeros(n))
         schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
-        made = self._tokens.write(tokens, values, schema)
+        made = self._tokens.to_frame(tokens, values, schema)
         return made.with_columns(pl.lit(one[0], one.dtype).cast(made.schema[one.name]).alias(one.name) for one in asked.values)
 
     def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.synthesizers.run import OUTCOME, PATIENT, split
-from nearward.synth.constraints.violations import breaches
-from nearward.synth.inputs.splits import deal_roles
+from nearward.synth.constraints.violations import violation_checks
+from nearward.synth.inputs.splits import split_by_role
 from nearward.synth.optimization.discriminators import separation
 from nearward.synth.optimization.gain import paired
 from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, improve
-from nearward.synth.policy.autoregressive import FREE, OnlySeen
+from nearward.synth.policy.autoregressive import FREE, ObservedTokens
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.typing import Ints
 
@@ -45,14 +45,14 @@ def main() -> None:
     tokens, policy = fitted._tokens, fitted._policy
     event = (train[OUTCOME] == fitted.positive).to_numpy().astype(np.int64)
     patient = np.unique(train[PATIENT].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    part = deal_roles(event, patient, seed=0)
-    place = tokens.place[OUTCOME]
-    rare = int(tokens.columns[place].encode(pl.Series(OUTCOME, [fitted.positive], dtype=train.schema[OUTCOME]))[0])
-    groups = sorted({tuple(sorted(tokens.place[name] for name in rule.columns)) for rule in fitted.rules if len(rule.columns) > 1})
+    part = split_by_role(event, patient, seed=0)
+    place = tokens.column_index[OUTCOME]
+    rare = int(tokens.column_tokenizers[place].encode(pl.Series(OUTCOME, [fitted.positive], dtype=train.schema[OUTCOME]))[0])
+    groups = sorted({tuple(sorted(tokens.column_index[name] for name in rule.columns)) for rule in fitted.rules if len(rule.columns) > 1})
     coded = {role: tokens.encode(train[rows]) for role, rows in part.items()}
     critics, judges = ((coded[role], patient[part[role]]) for role in ("discriminator", "rules"))
-    forbidden = breaches(fitted.rules.enforced, tokens)
-    ground = ImprovementData(coded["generator"], *critics, *judges, outcome=place, rare=rare, groups=groups, breaches=forbidden)
+    forbidden = violation_checks(fitted.rules.enforced, tokens)
+    ground = ImprovementData(coded["generator"], *critics, *judges, outcome=place, rare=rare, groups=groups, violation_checks=forbidden)
     judged, who = tokens.encode(test), test[PATIENT].to_numpy()
     print(f"{told.cohort}: share of the rare outcome {(judged[:, place] == rare).mean():.4f} held out")
     print("none:", *judgements(policy, judged, who, place, rare))
@@ -71,7 +71,7 @@ def judgements(policy, real: Ints, who: NDArray, place: int, rare: int) -> list[
 
 
 def judgement(policy, real: Ints, who: NDArray, place: int, rare: int, seed: int) -> str:
-    made = policy.sample(np.full(real.shape, FREE), seed, lambda first: OnlySeen(policy.rows))
+    made = policy.sample(np.full(real.shape, FREE), seed, lambda first: ObservedTokens(policy.token_counts))
     draw = np.random.default_rng(seed)
     number = np.unique(who, return_inverse=True)[1]
     folds = (draw.permutation(number.max() + 1) % 5)[number], draw.permutation(len(made)) % 5

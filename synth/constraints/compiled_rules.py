@@ -79,7 +79,7 @@ class CompiledRules:
         order : (d,), columns in the order they are written
         rows : d arrays (size,), how many learned rows have each token: others are never written
         """
-        d, place = len(tokens.columns), tokens.place
+        d, place = len(tokens.column_tokenizers), tokens.column_index
         written = np.argsort(order)
         alone = [count > 0 for count in rows]
         low, high = np.full(d, -np.inf), np.full(d, np.inf)
@@ -106,7 +106,7 @@ class CompiledRules:
             for a, b, table in _pairs(rule, tokens, written):
                 tables[a, b] = tables.get((a, b), True) & table
                 tables[b, a] = tables[a, b].T
-        numbers = [isinstance(column, NumberTokenizer) for column in tokens.columns]
+        numbers = [isinstance(column, NumberTokenizer) for column in tokens.column_tokenizers]
         for side in (below, above):
             _close(side, [not may[0] for may in alone])
         _carry(low, high, below, tokens)
@@ -124,7 +124,7 @@ class CompiledRules:
         )
 
 
-def after_terms(order: Sequence[int], rules: Rules, place: Mapping[str, int]) -> list[int]:
+def sums_after_terms(order: Sequence[int], rules: Rules, place: Mapping[str, int]) -> list[int]:
     """Move sums behind their terms: a sum can always be repaired, the last term of a sum may come out negative."""
     moved = list(order)
     for rule in rules:
@@ -139,18 +139,18 @@ def after_terms(order: Sequence[int], rules: Rules, place: Mapping[str, int]) ->
 
 def _pairs(rule: Rule, tokens: TableTokenizer, written: Ints) -> list[tuple[int, int, Bools]]:
     """Return which tokens of two columns go together by a rule about levels or missing values: (a, b, table (size of a, size of b))."""
-    at = [tokens.place[name] for name in rule.columns]
+    at = [tokens.column_index[name] for name in rule.columns]
     if isinstance(rule, MissingTogether):
         first = min(at, key=lambda j: int(written[j]))
         there = {j: np.arange(tokens.sizes[j]) > 0 for j in at}
         return [(first, j, there[first][:, None] == there[j][None]) for j in at if j != first]
     if isinstance(rule, Depends):
-        a, b = tokens.place[rule.given], tokens.place[rule.column]
+        a, b = tokens.column_index[rule.given], tokens.column_index[rule.column]
         due, missing = dict(rule.pairs), np.arange(tokens.sizes[b]) == 0
         rows = [missing | _named(tokens, b, {due[name]}) if name in due else np.ones_like(missing) for name in _names(tokens, a)]
         return [(a, b, np.stack(rows))]
     if isinstance(rule, Implies):
-        a, b = tokens.place[rule.where], tokens.place[rule.column]
+        a, b = tokens.column_index[rule.where], tokens.column_index[rule.column]
         then = _named(tokens, b, {rule.then})
         row = ~then if rule.never else then
         row[0] = True  # a missing value breaks nothing
@@ -182,10 +182,10 @@ def _join(tables: Tables, alone: Sequence[Bools]) -> None:
 
 def _carry(low: Floats, high: Floats, below: Sequence[Sequence[int]], tokens: TableTokenizer) -> None:
     """Carry bounds along orders, in place: a lesser value written first must leave room for the greater one."""
-    for j, own in enumerate(tokens.columns):
-        if isinstance(own, NumberTokenizer) and len(own.points):
+    for j, own in enumerate(tokens.column_tokenizers):
+        if isinstance(own, NumberTokenizer) and len(own.bin_quantiles):
             low[j], high[j] = max(low[j], own.low[1]), min(high[j], own.high[-1])
-    for _ in tokens.columns:
+    for _ in tokens.column_tokenizers:
         for j, lesser in enumerate(below):
             for i in lesser:
                 low[j], high[i] = max(low[j], low[i]), min(high[i], high[j])
@@ -193,11 +193,11 @@ def _carry(low: Floats, high: Floats, below: Sequence[Sequence[int]], tokens: Ta
 
 def _names(tokens: TableTokenizer, column: int) -> list[str | None]:
     """Return what rules call each token of a column; None for missing, RARE, and cells of several values."""
-    own = tokens.columns[column]
+    own = tokens.column_tokenizers[column]
     if isinstance(own, CategoryTokenizer):
-        return [None, *own.levels, None]
-    single = own.points[:, 0] == own.points[:, -1] if len(own.points) else np.zeros(0, dtype=bool)
-    text = as_text(pl.Series(own.points[:, 0] if len(own.points) else [], dtype=pl.Float64), own.name).to_list()
+        return [None, *own.categories, None]
+    single = own.bin_quantiles[:, 0] == own.bin_quantiles[:, -1] if len(own.bin_quantiles) else np.zeros(0, dtype=bool)
+    text = as_text(pl.Series(own.bin_quantiles[:, 0] if len(own.bin_quantiles) else [], dtype=pl.Float64), own.name).to_list()
     return [None, *(name if one else None for name, one in zip(text, single, strict=True))]
 
 

@@ -11,7 +11,7 @@ from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, Order
 _Bound = tuple[float, tuple[Rule, ...]]
 
 
-def refuse_contradictions(rules: Rules) -> None:
+def check_consistent(rules: Rules) -> None:
     """Refuse rules that contradict each other.
 
     Raises
@@ -21,8 +21,8 @@ def refuse_contradictions(rules: Rules) -> None:
 
     Examples
     --------
-    >>> refuse_contradictions(Rules((Range("age", 0, 120), Order("dbp", "sbp"))))
-    >>> refuse_contradictions(Rules((Range("dbp", 150, 200), Range("sbp", 50, 100), Order("dbp", "sbp"))))
+    >>> check_consistent(Rules((Range("age", 0, 120), Order("dbp", "sbp"))))
+    >>> check_consistent(Rules((Range("dbp", 150, 200), Range("sbp", 50, 100), Order("dbp", "sbp"))))
     Traceback (most recent call last):
     nearward.tabular.errors.RuleError: rules contradict each other: dbp is from 150 to 200 / dbp is at most sbp / sbp is from 50 to 100
     """
@@ -30,7 +30,7 @@ def refuse_contradictions(rules: Rules) -> None:
         raise RuleError(f"rules contradict each other: {' / '.join(dict.fromkeys(map(str, found)))}")
 
 
-def refuse_strangers(rules: Rules, columns: Sequence[str]) -> None:
+def check_known_columns(rules: Rules, columns: Sequence[str]) -> None:
     """Refuse rules that speak of other columns.
 
     Raises

@@ -30,7 +30,7 @@ class ConstrainedDecoder:
     def __init__(self, book: CompiledRules, seed: int, asked: Mapping[int, float]) -> None:
         self._book, self._asked = book, dict(asked)
         self._draw = np.random.default_rng(seed)
-        self.values = np.empty((0, len(book.tokens.columns)))
+        self.values = np.empty((0, len(book.tokens.column_tokenizers)))
 
     @classmethod
     def of_written(cls, book: CompiledRules, values: Floats) -> ConstrainedDecoder:
@@ -48,15 +48,15 @@ class ConstrainedDecoder:
                 self.values[:, j] = number
             self._known = set(self._asked)
 
-    def allowed(self, column: int, tokens: Ints) -> Bools:
+    def allowed_tokens(self, column: int, tokens: Ints) -> Bools:
         """Return which tokens (n, size) of a column the rows may have; rows that no token fits have all, and break a rule."""
         self._begin(len(tokens))
-        book, own = self._book, self._book.tokens.columns[column]
+        book, own = self._book, self._book.tokens.column_tokenizers[column]
         may = np.repeat(book.alone[column][None], len(tokens), axis=0)
         for other, table in book.pairs[column]:
             there = tokens[:, other] != FREE
             may[there] &= table[tokens[there, other]]
-        if isinstance(own, NumberTokenizer) and len(own.points):
+        if isinstance(own, NumberTokenizer) and len(own.bin_quantiles):
             low, high = self._bounds(column)
             if np.isfinite(low).any() or np.isfinite(high).any():
                 may &= ~((own.high[None] < low[:, None]) | (own.low[None] > high[:, None]))  # nan, missing, is never outside
@@ -64,19 +64,19 @@ class ConstrainedDecoder:
         may[stuck] = book.alone[column] if book.alone[column].any() else True
         return may
 
-    def written(self, column: int, tokens: Ints) -> Ints:
+    def commit(self, column: int, tokens: Ints) -> Ints:
         """Give a column's drawn tokens (n,) their numbers, and return the tokens of these."""
         self._begin(len(tokens))
         self._known.add(column)
-        own = self._book.tokens.columns[column]
-        if isinstance(own, CategoryTokenizer) or column in self._asked or not len(own.points):
+        own = self._book.tokens.column_tokenizers[column]
+        if isinstance(own, CategoryTokenizer) or column in self._asked or not len(own.bin_quantiles):
             return tokens
         values = own.values(tokens, self._inside[:, column])
         low, high = self._bounds(column)
         outside = (values < low) | (values > high)
         if outside.any():
             cell = (tokens - 1).clip(0)
-            start, end = np.maximum(low, own.points[cell, 0])[outside], np.minimum(high, own.points[cell, -1])[outside]
+            start, end = np.maximum(low, own.bin_quantiles[cell, 0])[outside], np.minimum(high, own.bin_quantiles[cell, -1])[outside]
             inner = start + self._inside[outside, column] * (end - start)
             values[outside] = inner if own.grid is None else own.grid.snap(inner).clip(own.grid.up(start), own.grid.down(end))
         for one in self._book.sums[column]:
@@ -89,7 +89,7 @@ class ConstrainedDecoder:
             due = np.where(np.abs(snapped - due) * abs(mine) <= one.tolerance, snapped, due)
             values = np.where(np.isnan(values) | np.isnan(due), values, due)
         self.values[:, column] = values
-        return np.where(np.isnan(values), tokens, own.cells(values))
+        return np.where(np.isnan(values), tokens, own.digitize(values))
 
     def _bounds(self, column: int) -> tuple[Floats, Floats]:
         """Return the least and the greatest value that a column's rows may have (n,)."""

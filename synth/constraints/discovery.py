@@ -25,7 +25,7 @@ _FEWEST_RARE = 20  # rows with the rare outcome that a rule speaks of
 _MOST_BROKEN_BY_RARE = 0.05
 
 
-def discover(
+def discover_rules(
     frame: pl.DataFrame, second: pl.DataFrame, tokens: TableTokenizer, rare: tuple[str, object], patient: Ints | None, seed: int
 ) -> Rules:
     """Mine rules.
@@ -69,9 +69,9 @@ def _weighed(rule: Rule, frame: pl.DataFrame, event: NDArray[np.bool_]) -> Rule:
 def _published(frame: pl.DataFrame, tokens: TableTokenizer) -> pl.DataFrame:
     """Return the columns that rules can speak of, their rare levels as RARE."""
     columns = []
-    for own in tokens.columns:
+    for own in tokens.column_tokenizers:
         column = frame.get_column(own.name)
         if column.dtype.is_temporal():
             continue
-        columns.append(own.write(own.encode(column), column.dtype) if isinstance(own, CategoryTokenizer) else column)
+        columns.append(own.to_series(own.encode(column), column.dtype) if isinstance(own, CategoryTokenizer) else column)
     return pl.DataFrame(columns)

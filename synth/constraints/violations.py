@@ -21,7 +21,7 @@ from nearward.tabular.typing import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
-class Forbidden:
+class ForbiddenTokens:
     """Tokens of one column, or pairs of tokens of two, that cannot be.
 
     Parameters
@@ -33,13 +33,13 @@ class Forbidden:
     columns: tuple[int, ...]
     table: Bools
 
-    def broken(self, tokens: Ints) -> Bools:
+    def violated(self, tokens: Ints) -> Bools:
         """Return which rows (n, d) break it (n,)."""
         return np.asarray(self.table[tuple(tokens[:, j] for j in self.columns)])
 
 
 @dataclass(frozen=True)
-class Unbalanced:
+class UnbalancedSum:
     """A weighted sum that cannot be zero.
 
     Parameters
@@ -55,7 +55,7 @@ class Unbalanced:
     constant: float
     tolerance: float
 
-    def broken(self, tokens: Ints) -> Bools:
+    def violated(self, tokens: Ints) -> Bools:
         """Return which rows (n, d) break it (n,)."""
         low, high = (
             self.constant + sum(one[tokens[:, j]] for j, one in zip(self.columns, ends, strict=True))
@@ -64,10 +64,10 @@ class Unbalanced:
         return np.asarray((low > self.tolerance) | (high < -self.tolerance))  # NaN, a missing term, breaks nothing
 
 
-Breach = Forbidden | Unbalanced
+ViolationCheck = ForbiddenTokens | UnbalancedSum
 
 
-def breaches(rules: Rules, tokens: TableTokenizer) -> tuple[Breach, ...]:
+def violation_checks(rules: Rules, tokens: TableTokenizer) -> tuple[ViolationCheck, ...]:
     """Tell what each rule forbids; rules about columns that the tokens lack, or that forbid no token, are left out.
 
     Parameters
@@ -75,48 +75,48 @@ def breaches(rules: Rules, tokens: TableTokenizer) -> tuple[Breach, ...]:
     rules : Rules
     tokens : Tokens
     """
-    found: list[Breach] = []
+    found: list[ViolationCheck] = []
     for rule in rules:
-        if any(name not in tokens.place for name in rule.columns):
+        if any(name not in tokens.column_index for name in rule.columns):
             continue
         found += [_balance(rule, tokens)] if isinstance(rule, Linear) else _tables(Rules((rule,)), tokens)
     return tuple(found)
 
 
-def _tables(rules: Rules, tokens: TableTokenizer) -> list[Breach]:
+def _tables(rules: Rules, tokens: TableTokenizer) -> list[ViolationCheck]:
     """Read one rule's tables off its book."""
     every = [np.ones(size, dtype=np.int64) for size in tokens.sizes]
-    book = CompiledRules.of(rules, tokens, range(len(tokens.columns)), every)
-    at = sorted({tokens.place[name] for rule in rules for name in rule.columns})
-    found: list[Breach] = []
+    book = CompiledRules.of(rules, tokens, range(len(tokens.column_tokenizers)), every)
+    at = sorted({tokens.column_index[name] for rule in rules for name in rule.columns})
+    found: list[ViolationCheck] = []
     for j in at:
-        own = tokens.columns[j]
+        own = tokens.column_tokenizers[j]
         alone = ~book.alone[j]
         if isinstance(own, NumberTokenizer):
             alone = alone | (own.high < book.low[j]) | (own.low > book.high[j])
         if alone.any():
-            found.append(Forbidden((j,), alone))
-        found += [Forbidden((i, j), ~table) for i, table in book.pairs[j] if i < j and not table.all()]
-        found += [Forbidden((i, j), table) for i in book.below[j] if (table := _above(tokens, i, j)).any()]
+            found.append(ForbiddenTokens((j,), alone))
+        found += [ForbiddenTokens((i, j), ~table) for i, table in book.pairs[j] if i < j and not table.all()]
+        found += [ForbiddenTokens((i, j), table) for i in book.below[j] if (table := _above(tokens, i, j)).any()]
     return found
 
 
 def _above(tokens: TableTokenizer, lesser: int, greater: int) -> Bools:
     """Return where the least value of one number's cell lies above the greatest of another's (size, size)."""
-    ends = tokens.columns[lesser], tokens.columns[greater]
+    ends = tokens.column_tokenizers[lesser], tokens.column_tokenizers[greater]
     if not all(isinstance(one, NumberTokenizer) for one in ends):
         return np.zeros((1, 1), dtype=bool)
     low, high = ends[0].low, ends[1].high  # type: ignore[union-attr]
     return np.asarray(low[:, None] > high[None])
 
 
-def _balance(rule: Linear, tokens: TableTokenizer) -> Breach:
+def _balance(rule: Linear, tokens: TableTokenizer) -> ViolationCheck:
     terms: Sequence[tuple[str, float]] = (*rule.terms, (rule.column, -1.0))
     least, greatest = [], []
     for name, weight in terms:
-        own = tokens.columns[tokens.place[name]]
+        own = tokens.column_tokenizers[tokens.column_index[name]]
         ends = np.stack([own.low, own.high]) * weight if isinstance(own, NumberTokenizer) else np.full((2, own.size), np.nan)
         least.append(ends.min(axis=0))
         greatest.append(ends.max(axis=0))
-    columns = tuple(tokens.place[name] for name, _ in terms)
-    return Unbalanced(columns, tuple(least), tuple(greatest), rule.constant, rule.tolerance)
+    columns = tuple(tokens.column_index[name] for name, _ in terms)
+    return UnbalancedSum(columns, tuple(least), tuple(greatest), rule.constant, rule.tolerance)

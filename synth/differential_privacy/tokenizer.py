@@ -18,7 +18,8 @@ import polars as pl
 
 from nearward.synth.differential_privacy.accountant import FEWEST_ROWS
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, Grid, NumberTokenizer, physical
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, to_physical_numbers
+from nearward.synth.tokenizer.decimal_precision import Grid
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.schema import Schema
@@ -91,7 +92,7 @@ def private_cells(
         raise _too_few(rows, frame.width, len(numbers))
     for name in numbers:
         column = frame.get_column(name)
-        x = (physical(column) if column.dtype.is_temporal() else as_number(column, name)).cast(pl.Float64).to_numpy()
+        x = (to_physical_numbers(column) if column.dtype.is_temporal() else as_number(column, name)).cast(pl.Float64).to_numpy()
         counted = column.dtype.is_integer() or column.dtype.is_temporal()
         whole = counted or _is_whole(x, tell, rho * _SPLIT["whole"] / len(numbers), name)
         if name in open_ranges:

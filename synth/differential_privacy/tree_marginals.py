@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.policy.autoregressive import FREE, Limits
+from nearward.synth.policy.autoregressive import FREE, DecodingConstraint
 from nearward.tabular.typing import Arrays, Floats, Ints
 
 _CHOOSING = 1 / 3  # of the budget spent here; the rest counts the pairs
@@ -104,7 +104,7 @@ class TreeMarginals:
                 out[:, j] = np.log(table[above, tokens[:, j]])
         return out
 
-    def sample(self, given: Ints, seed: int, limits: Callable[[int], Limits] | None = None) -> Ints:
+    def sample(self, given: Ints, seed: int, make_constraint: Callable[[int], DecodingConstraint] | None = None) -> Ints:
         """Draw rows (n, d) with the conditions ``given`` (n, d), -1 where free; no row is drawn twice to meet them.
 
         A condition that cannot be met on the tree is written all the same, beside what its other columns make of it.
@@ -114,21 +114,21 @@ class TreeMarginals:
         patterns, which = np.unique(given, axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(which.ravel() == number)
-            out[rows] = self._draw(pattern, len(rows), draw, limits(int(rows[0])) if limits else None)
+            out[rows] = self._draw(pattern, len(rows), draw, make_constraint(int(rows[0])) if make_constraint else None)
         return out
 
-    def _draw(self, pattern: Ints, n: int, draw: np.random.Generator, limits: Limits | None) -> Ints:
+    def _draw(self, pattern: Ints, n: int, draw: np.random.Generator, constraint: DecodingConstraint | None) -> Ints:
         likely = self._evidence(pattern)
         tokens = np.where(pattern == FREE, FREE, pattern)[None].repeat(n, axis=0)
         for j, mother, table in zip(self.order, self.parent, self.tables, strict=True):
             if pattern[j] == FREE:
                 above = np.zeros(n, dtype=np.int64) if mother == j else tokens[:, mother]
-                chance = _weights(table[above], likely[j], limits.allowed(j, tokens) if limits else None)
+                chance = _weights(table[above], likely[j], constraint.allowed_tokens(j, tokens) if constraint else None)
                 total = chance.cumsum(axis=1)
                 drawn = (total < draw.random((n, 1)) * total[:, -1:]).sum(axis=1).clip(0, chance.shape[1] - 1)
             else:
                 drawn = tokens[:, j]
-            tokens[:, j] = drawn if limits is None else limits.written(j, drawn)
+            tokens[:, j] = drawn if constraint is None else constraint.commit(j, drawn)
         return tokens
 
     def _evidence(self, pattern: Ints) -> dict[int, Floats]:
@@ -151,7 +151,7 @@ class TreeMarginals:
         return {"kind": "marginals", "order": list(self.order), "parent": list(self.parent)}
 
     @classmethod
-    def restored(cls, about: dict[str, Any], tensors: Arrays) -> TreeMarginals:
+    def from_state(cls, about: dict[str, Any], tensors: Arrays) -> TreeMarginals:
         """Rebuild what ``state`` took apart."""
         tables = tuple(tensors[f"marginals.{place}"] for place in range(len(about["order"])))
         return cls(tuple(about["order"]), tuple(about["parent"]), tables)

@@ -32,7 +32,7 @@ class Conditions:
     values: tuple[pl.Series, ...]
 
 
-def read_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema: pl.Schema, train: pl.DataFrame | None) -> Conditions:
+def validate_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema: pl.Schema, train: pl.DataFrame | None) -> Conditions:
     """Check conditions against what was learned.
 
     Parameters
@@ -50,20 +50,20 @@ def read_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema: pl
     InputError
         A value of another type, a level that is not known, a number outside, or conditions that no learned row meets together.
     """
-    unknown = [name for name in where if name not in tokens.place]
+    unknown = [name for name in where if name not in tokens.column_index]
     if unknown:
-        raise MissingColumns(unknown, list(tokens.place))
+        raise MissingColumns(unknown, list(tokens.column_index))
     asked: dict[int, int] = {}
     numbers: dict[int, float] = {}
     values = []
     for name, value in where.items():
-        j = tokens.place[name]
-        own = tokens.columns[j]
+        j = tokens.column_index[name]
+        own = tokens.column_tokenizers[j]
         series = _as_column(name, value, schema[name])
         asked[j] = int(own.encode(series)[0])
         if isinstance(own, CategoryTokenizer) and asked[j] == own.size - 1:
             raise InputError(
-                f"where: {name!r} has no such level, or fewer than five patients have it; levels: {list(own.levels)[:_LISTED]}"
+                f"where: {name!r} has no such level, or fewer than five patients have it; levels: {list(own.categories)[:_LISTED]}"
             )
         if isinstance(own, NumberTokenizer):
             numbers[j] = float(own.numbers(series)[0])
@@ -73,7 +73,7 @@ def read_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema: pl
     if train is not None and asked:
         met = np.ones(train.height, dtype=bool)
         for j, token in asked.items():
-            met &= tokens.columns[j].encode(train.get_column(tokens.columns[j].name)) == token
+            met &= tokens.column_tokenizers[j].encode(train.get_column(tokens.column_tokenizers[j].name)) == token
         if not met.any():
             raise InputError(f"where: no learned row meets these conditions together: {sorted(where)}. Drop one")
     return Conditions(asked, numbers, tuple(values))

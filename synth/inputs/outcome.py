@@ -53,12 +53,12 @@ def rare_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     return rare, event
 
 
-def numbered(patients: pl.Series) -> Ints:
+def encode_patients(patients: pl.Series) -> Ints:
     """Number the patients (n,), all of them named, from 0."""
     return patients.rank("dense").to_numpy().astype(np.int64) - 1
 
 
-def declared(rows: Ints, rare: int, target: float) -> Floats:
+def target_shares(rows: Ints, rare: int, target: float) -> Floats:
     """Return the share of each of an outcome's tokens (size,) where the rare one shall have ``target``; the others keep their proportions.
 
     Parameters
@@ -69,7 +69,7 @@ def declared(rows: Ints, rare: int, target: float) -> Floats:
 
     Examples
     --------
-    >>> declared(np.array([0, 60, 30, 10]), 3, 0.4).tolist()
+    >>> target_shares(np.array([0, 60, 30, 10]), 3, 0.4).tolist()
     [0.0, 0.4, 0.2, 0.4]
     """
     others = rows.astype(np.float64)
@@ -79,7 +79,7 @@ def declared(rows: Ints, rare: int, target: float) -> Floats:
     return np.asarray(shares)
 
 
-def counts(column: pl.Series) -> dict[str, int]:
+def value_counts(column: pl.Series) -> dict[str, int]:
     """Return how many rows have each value, by its text."""
     table = as_text(column, column.name).alias("value").value_counts(name="rows").sort("value")
     return dict(zip(table["value"].to_list(), table["rows"].to_list(), strict=True))

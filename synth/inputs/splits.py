@@ -17,13 +17,13 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Ints
 
 ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
-JUDGES = ("utility", "privacy")  # what an audit calls holdout
-STEERING = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
+HOLDOUT_ROLES = ("utility", "privacy")  # what an audit calls holdout
+TUNING_ROLES = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
 _FIFTIETHS = {"generator": 31, "discriminator": 6, "rules": 3, "utility": 5, "privacy": 5}
 _JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
 
 
-def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True, critics: bool = True) -> dict[str, Ints]:
+def split_by_role(outcome: Ints, group: Ints | None, seed: int, judged: bool = True, critics: bool = True) -> dict[str, Ints]:
     """Deal the patients into the five parts, rare outcomes spread evenly over them.
 
     Parameters
@@ -47,7 +47,7 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
 
     Examples
     --------
-    >>> parts = deal_roles(np.tile([0, 0, 0, 1], 100), None, seed=0)
+    >>> parts = split_by_role(np.tile([0, 0, 0, 1], 100), None, seed=0)
     >>> {role: len(rows) for role, rows in parts.items()}
     {'generator': 248, 'discriminator': 48, 'rules': 24, 'utility': 40, 'privacy': 40}
     """
@@ -67,11 +67,11 @@ def deal_roles(outcome: Ints, group: Ints | None, seed: int, judged: bool = True
     return rows
 
 
-def deal_alone(names: pl.Series | None, rows: int, seed: int, judged: bool = True) -> dict[str, Ints]:
+def split_by_hash(names: pl.Series | None, rows: int, seed: int, judged: bool = True) -> dict[str, Ints]:
     """Deal the patients into rows to learn from and rows to judge by, each by himself: who else is in the table changes nobody's part.
 
     Differential privacy needs that, and has neither critics nor mined rules: the parts of these are learned from. The parts are only about
-    as large as ``deal_roles`` would make them.
+    as large as ``split_by_role`` would make them.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def deal_alone(names: pl.Series | None, rows: int, seed: int, judged: bool = Tru
         text = names.cast(pl.String)
         place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in text.unique()}
         slot = text.replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    ends = np.cumsum([_FIFTIETHS[role] for role in reversed(JUDGES)])
+    ends = np.cumsum([_FIFTIETHS[role] for role in reversed(HOLDOUT_ROLES)])
     dealt = np.searchsorted(ends, slot, side="right")
-    parts = {role: np.flatnonzero(dealt == number) for number, role in enumerate([*reversed(JUDGES), "generator"])}
+    parts = {role: np.flatnonzero(dealt == number) for number, role in enumerate([*reversed(HOLDOUT_ROLES), "generator"])}
     return nobody | parts
 
 

@@ -7,7 +7,7 @@ import polars as pl
 from nearward.tabular.errors import InputError, MissingColumns, SharedPatients
 
 
-def refuse_unusable(frame: pl.DataFrame, groups: str | None) -> None:
+def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
     """Refuse at once what would be refused after the long fit, or could not be written.
 
     Raises
@@ -21,7 +21,7 @@ def refuse_unusable(frame: pl.DataFrame, groups: str | None) -> None:
         raise InputError(f"patients' column {groups!r} is missing in {holes} of {frame.height} rows: name these patients, or drop the rows")
 
 
-def alike(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
+def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
     """Return the holdout with the columns and dtypes of train.
 
     Raises

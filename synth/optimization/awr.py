@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from nearward.synth.policy.network import Network
-from nearward.synth.policy.training import conditions
+from nearward.synth.policy.training import sample_condition_mask
 from nearward.tabular.typing import Floats, Ints
 
 
@@ -82,7 +82,7 @@ def fit_again(
         for turn in range(config.passes):
             total = 0.0
             for rows in np.array_split(draw.permutation(n), -(-n // config.batch)):
-                given = torch.as_tensor(conditions(len(rows), d, config.conditioned, draw), device=device)
+                given = torch.as_tensor(sample_condition_mask(len(rows), d, config.conditioned, draw), device=device)
                 loss = -(w[rows] * network(x[rows], given).sum(dim=1)).mean() / d
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

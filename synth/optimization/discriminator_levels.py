@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.synth.constraints.violations import Breach
-from nearward.synth.tokenizer.dependence import coarse_table, dependence_tree, mutual_information
+from nearward.synth.constraints.violations import ViolationCheck
+from nearward.synth.tokenizer.dependence import chow_liu_tree, coarse_lookup, mutual_information
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
 from nearward.tabular.typing import Floats, Ints
 
@@ -44,7 +44,7 @@ class Shape:
     joined : d arrays (size,), the coarse token that each token becomes
     seen : d arrays (size,) of bool, tokens that some learned row has
     groups : g tuples of columns
-    breaches : what hard rules forbid
+    violation_checks : what hard rules forbid
     """
 
     sizes: tuple[int, ...]
@@ -52,18 +52,24 @@ class Shape:
     joined: tuple[Ints, ...]
     seen: tuple[NDArray[np.bool_], ...]
     groups: tuple[tuple[int, ...], ...]
-    breaches: tuple[Breach, ...] = ()
+    violation_checks: tuple[ViolationCheck, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[Ints], order: Sequence[int], groups: Sequence[Sequence[int]] = (), breaches: Sequence[Breach] = ()) -> Shape:
+    def of(
+        cls,
+        rows: Sequence[Ints],
+        order: Sequence[int],
+        groups: Sequence[Sequence[int]] = (),
+        violation_checks: Sequence[ViolationCheck] = (),
+    ) -> Shape:
         """Take the shape from how many learned rows have each token of each column."""
         return cls(
             tuple(len(count) for count in rows),
             tuple(order),
-            tuple(coarse_table(count) for count in rows),
+            tuple(coarse_lookup(count) for count in rows),
             tuple(count > 0 for count in rows),
             tuple(tuple(group) for group in groups),
-            tuple(breaches),
+            tuple(violation_checks),
         )
 
     def coarse(self, tokens: Ints) -> Ints:
@@ -93,7 +99,7 @@ class TokenLevel:
     def fit(cls, shape: Shape, real: Ints, made: Ints) -> TokenLevel:
         """Count the cells of real and of made rows (n, d), both coarse."""
         sizes = [int(table.max()) + 1 for table in shape.joined]
-        edges = dependence_tree(mutual_information(real, sizes), shape.order[0])
+        edges = chow_liu_tree(mutual_information(real, sizes), shape.order[0])
         parents = np.empty(len(sizes), dtype=np.int64)
         for j, parent in edges:
             parents[j] = parent
@@ -132,9 +138,9 @@ class SentenceLevel:
         out = np.empty(tokens.shape)
         for j, ratio in enumerate(self.ratios):
             out[:, j] = np.where(shape.seen[j][tokens[:, j]], ratio[coarse[:, j]], -CLIP)
-        for breach in shape.breaches:
+        for breach in shape.violation_checks:
             if len(breach.columns) == 1:
-                out[breach.broken(tokens), breach.columns[0]] = -CLIP
+                out[breach.violated(tokens), breach.columns[0]] = -CLIP
         return out.clip(-CLIP, CLIP)
 
 
@@ -154,9 +160,9 @@ class FeatureLevel:
         out = np.zeros(tokens.shape)
         for forest, group in zip(self.forests, shape.groups, strict=True):
             out[:, shape.last(group)] += forest.scores(coarse[:, list(group)].astype(np.float32)).clip(-CLIP, CLIP)
-        for breach in shape.breaches:
+        for breach in shape.violation_checks:
             if len(breach.columns) > 1:
-                out[:, shape.last(breach.columns)] -= CLIP * breach.broken(tokens)
+                out[:, shape.last(breach.columns)] -= CLIP * breach.violated(tokens)
         return out
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from nearward.synth.constraints.violations import Breach
+from nearward.synth.constraints.violations import ViolationCheck
 from nearward.synth.optimization.awr import AwrConfig, fit_again
 from nearward.synth.optimization.discriminator_levels import Shape
 from nearward.synth.optimization.discriminators import FEWEST, Discriminators
@@ -25,7 +25,7 @@ from nearward.synth.optimization.ppo import PpoConfig, improve_by_ppo
 from nearward.synth.optimization.reward_shaping import class_weights, coverage_bonus, density_bonus, shaped_steps, shares, within_class
 from nearward.synth.optimization.tilt import class_tilted, effective_share, refuse_thin, temperature, tilt_divergence
 from nearward.synth.optimization.tilted import Tilted
-from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.policy.autoregressive import FREE, ObservedTokens, Policy
 from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Floats, Ints
 
@@ -75,7 +75,7 @@ class ImprovementData:
     outcome : int, the outcome's column
     rare : int, the rare outcome's token
     groups : tuples of columns, those of mined rules and strong associations
-    breaches : what hard rules forbid
+    violation_checks : what hard rules forbid
     target : dict of outcome's token -> declared share, or None for that of ``learned``
     """
 
@@ -87,7 +87,7 @@ class ImprovementData:
     outcome: int
     rare: int
     groups: Sequence[Sequence[int]] = ()
-    breaches: Sequence[Breach] = ()
+    violation_checks: Sequence[ViolationCheck] = ()
     target: dict[int, float] | None = None
 
 
@@ -136,7 +136,7 @@ def improve(
     if min(len(ground.real), len(ground.judges)) < FEWEST:
         left = f"{len(ground.real)} real rows are left for critics, {len(ground.judges)} to judge a round by: {FEWEST} are needed"
         return policy, account | {"rounds": [{"stopped": left}]}
-    shape = Shape.of(policy.rows, policy.order, ground.groups, ground.breaches)
+    shape = Shape.of(policy.token_counts, policy.order, ground.groups, ground.violation_checks)
     draw = np.random.default_rng(seed)
     made = _drawn(policy, config.rows, int(draw.integers(2**31)))
     account["rare share"] = {"learned": _rare(ground, ground.learned), "before": _rare(ground, made)}
@@ -252,7 +252,7 @@ def _nats(policy: Policy, ground: ImprovementData) -> Floats:
 
 def _drawn(policy: Policy | Tilted, n: int, seed: int) -> Ints:
     given = np.full((n, len(policy.sizes)), FREE)
-    return policy.sample(given, seed, lambda first: OnlySeen(policy.rows))
+    return policy.sample(given, seed, lambda first: ObservedTokens(policy.token_counts))
 
 
 def _spread_minority(shape: Shape, ground: ImprovementData, made: Ints) -> Floats:

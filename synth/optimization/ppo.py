@@ -180,7 +180,7 @@ def improve_by_ppo(
             x = torch.as_tensor(tokens, device=device)
             free = torch.zeros_like(x, dtype=torch.bool)
             with torch.no_grad():
-                old, reference, known = network(x, free), began(x, free), began.known(x, free)
+                old, reference, known = network(x, free), began(x, free), began.context(x, free)
                 values = critic(known).double().cpu().numpy()
             advantage, returns = gae(earned, values, config.gamma, config.lam)
             a = torch.as_tensor(shape_advantage(advantage, tokens), dtype=torch.float32, device=device)
@@ -220,7 +220,7 @@ def improve_by_ppo(
 
 def _told(network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log probability of each cell (b, d) and the mean entropy of a column."""
-    known = network.known(tokens, torch.zeros_like(tokens, dtype=torch.bool))
+    known = network.context(tokens, torch.zeros_like(tokens, dtype=torch.bool))
     features = network.features(known, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
     each, entropy = [], []
     for j in range(tokens.shape[1]):

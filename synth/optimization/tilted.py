@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from nearward.synth.constraints.violations import Forbidden, Unbalanced
+from nearward.synth.constraints.violations import ForbiddenTokens, UnbalancedSum
 from nearward.synth.optimization.discriminator_levels import FeatureLevel, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.synth.optimization.discriminators import Discriminators, Separation
 from nearward.synth.optimization.tilt import chosen
-from nearward.synth.policy.autoregressive import Limits, Policy
+from nearward.synth.policy.autoregressive import DecodingConstraint, Policy
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.typing import Arrays, Floats, Ints
 
 _CANDIDATES = 4
-_PARTS = (Discriminators, Separation, Shape, Forbidden, Unbalanced, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)
+_PARTS = (Discriminators, Separation, Shape, ForbiddenTokens, UnbalancedSum, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)
 _TYPES = {kind.__name__: kind for kind in _PARTS}
 
 
@@ -58,17 +58,17 @@ class Tilted:
         return self.policy.order
 
     @property
-    def rows(self) -> list[Ints]:
+    def token_counts(self) -> list[Ints]:
         """How many learned rows have each token."""
-        return self.policy.rows
+        return self.policy.token_counts
 
-    def sample(self, given: Ints, seed: int, limits: Callable[[int], Limits] | None = None) -> Ints:
+    def sample(self, given: Ints, seed: int, make_constraint: Callable[[int], DecodingConstraint] | None = None) -> Ints:
         """Draw rows as ``Policy.sample`` does, each chosen among four candidates that meet its conditions (n, d)."""
         seeds = np.random.SeedSequence(seed).generate_state(3)
-        first = self.policy.sample(given, int(seeds[0]), limits)
+        first = self.policy.sample(given, int(seeds[0]), make_constraint)
         asked = given.copy()
         asked[:, self.outcome] = first[:, self.outcome]
-        more = self.policy.sample(np.repeat(asked, _CANDIDATES - 1, axis=0), int(seeds[1]), limits)
+        more = self.policy.sample(np.repeat(asked, _CANDIDATES - 1, axis=0), int(seeds[1]), make_constraint)
         candidates = np.concatenate([first[:, None], more.reshape(len(given), _CANDIDATES - 1, -1)], axis=1)  # (n, c, d)
         reward = self.critics.rewards(candidates.reshape(-1, given.shape[1])).sum(axis=1).reshape(len(given), _CANDIDATES)
         chance = np.random.default_rng(int(seeds[2])).random(len(given))
@@ -84,7 +84,7 @@ class Tilted:
         return {"kind": "tilted", **about, "policy": self.policy.state(tensors)}
 
     @classmethod
-    def restored(cls, about: dict[str, Any], tensors: Arrays) -> Tilted:
+    def from_state(cls, about: dict[str, Any], tensors: Arrays) -> Tilted:
         """Rebuild what ``state`` took apart."""
         critics = unpack(about["critics"], tensors, _TYPES)
-        return cls(Policy.restored(about["policy"], tensors), critics, about["beta"], about["outcome"])
+        return cls(Policy.from_state(about["policy"], tensors), critics, about["beta"], about["outcome"])

@@ -1,11 +1,11 @@
-"""Draws the outcome once more, given the whole row: trees know better what a row's outcome is than a policy that wrote it first.
+"""A model of the outcome given the whole row, by which a generated row's outcome is sampled once more.
 
-The policy writes the outcome, and everything else given it. What that says of the outcome given everything else is thirty columns'
-errors multiplied; a model of the outcome alone makes one. Rows stay as they are, and the rare outcome's share too, learned or declared: the
-trees' log-odds are shifted until the policy's rows have it, by rows of which half have the rare outcome, weighed: few events would tell the
-shift badly.
+The policy generates the outcome first and everything else given it. The distribution of the outcome given everything else, which this
+implies, multiplies the errors of thirty columns; a classifier of the outcome makes one. The other columns of a row stay unchanged, and so
+does the share of the rare outcome, observed or declared: an intercept is added to the log-odds until the policy's rows have that share.
+Half of the rows used for this have the rare outcome, and are weighted: with few events the intercept would be imprecise.
 
-Letters: n rows, d columns.
+Shapes: n rows, d columns.
 """
 
 from __future__ import annotations
@@ -13,93 +13,93 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
 from nearward.tabular.typing import Bools, Floats, Ints
 
-_FEWEST = 20  # learned rows with either outcome: fewer teach trees nothing
-_FORESTS = 3  # of half of the columns at each split: together less sure of what only one of them sees
+_MIN_ROWS = 20  # training rows with either outcome
+_FORESTS = 3  # each split sees half of the columns: averaged, they rely less on any single column
 _TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 12, "min_samples_leaf": 20, "max_features": 0.5}
-_REACH = 12.0  # log-odds
+_MAX_INTERCEPT = 12.0  # log-odds
 
 
 @dataclass(frozen=True)
-class OutcomeTrees:
-    """The log-odds of a two-valued outcome given all other columns.
+class OutcomeModel:
+    """Boosted trees for the log-odds of a binary outcome given all other columns.
 
     Parameters
     ----------
-    forests : tuple of Forest, their mean is meant
-    place : int, the outcome's column
+    forests : tuple of Forest, averaged
+    column : int, of the outcome
     rare, other : int, its tokens
-    shift : float, added to log-odds
+    intercept : float, added to the log-odds
     """
 
     forests: tuple[Forest, ...]
-    place: int
+    column: int
     rare: int
     other: int
-    shift: float = 0.0
+    intercept: float = 0.0
 
     @classmethod
-    def fit(cls, tokens: Ints, made: Ints, place: int, rare: int, share: float, seed: int) -> OutcomeTrees | None:
-        """Grow trees on learned rows, and shift them by rows of the policy.
+    def fit(cls, tokens: Ints, synthetic: Ints, column: int, rare: int, share: float, seed: int) -> OutcomeModel | None:
+        """Fit trees to training rows, and the intercept to rows of the policy.
 
         Parameters
         ----------
-        tokens : (n, d), learned rows
-        made : (m, d), rows of the policy, of which any share has the rare outcome
-        place, rare : int
+        tokens : (n, d), training rows
+        synthetic : (m, d), rows of the policy, any share of which has the rare outcome
+        column, rare : int
         share : float
-            Of the rare outcome that shall be drawn: learned, or declared.
+            Of the rare outcome in generated rows: observed, or declared.
         seed : int
 
         Returns
         -------
-        OutcomeTrees, or None where the outcome has more than two values, or one of them fewer than 20 rows
+        OutcomeModel, or None where the outcome has more than two values, or one of them fewer than 20 rows
         """
-        values, rows = np.unique(tokens[:, place], return_counts=True)
-        if len(values) != 2 or rows.min() < _FEWEST:
+        values, count = np.unique(tokens[:, column], return_counts=True)
+        if len(values) != 2 or count.min() < _MIN_ROWS:
             return None
-        event = tokens[:, place] == rare
-        x = np.delete(tokens, place, axis=1).astype(np.float32)
-        forests = tuple(boosted_trees(x, event.astype(np.int64), seed + i, **_TREES) for i in range(_FORESTS))
-        other = int(values[values != rare][0])
-        plain = cls(forests, place, rare, other)
-        of_made = made[:, place] == rare
-        weight = np.where(of_made, share / of_made.mean(), (1 - share) / (1 - of_made.mean()))
-        return replace(plain, shift=shift_to(plain.log_odds(made), share, weight))
+        event = (tokens[:, column] == rare).astype(np.int64)
+        x = np.delete(tokens, column, axis=1).astype(np.float32)
+        forests = tuple(boosted_trees(x, event, seed + i, **_TREES) for i in range(_FORESTS))
+        model = cls(forests, column, rare, int(values[values != rare][0]))
+        is_rare = synthetic[:, column] == rare
+        weight = np.where(is_rare, share / is_rare.mean(), (1 - share) / (1 - is_rare.mean()))
+        return replace(model, intercept=intercept_for_share(model.log_odds(synthetic), share, weight))
 
     def log_odds(self, tokens: Ints) -> Floats:
         """Return the log-odds of the rare outcome (n,)."""
-        x = np.delete(tokens, self.place, axis=1).astype(np.float32)
-        return np.asarray(np.mean([forest.scores(x) for forest in self.forests], axis=0) + self.shift)
+        x = np.delete(tokens, self.column, axis=1).astype(np.float32)
+        return np.asarray(np.mean([forest.scores(x) for forest in self.forests], axis=0) + self.intercept)
 
-    def redrawn(self, tokens: Ints, may: Bools, chance: Floats) -> Ints:
-        """Return the outcome's tokens of rows, drawn given the other columns (n,).
+    def resample(self, tokens: Ints, allowed: Bools, uniform: Floats) -> Ints:
+        """Sample the outcome's token given the other columns (n,).
 
         Parameters
         ----------
         tokens : (n, d)
-        may : (n, size), which tokens of the outcome rules leave to each row; where not both, the row keeps what it has
-        chance : (n,), from 0 to 1
+        allowed : (n, size), tokens of the outcome that the rules allow; where not both, the row keeps its token
+        uniform : (n,), from 0 to 1
         """
-        risk = 1 / (1 + np.exp(-self.log_odds(tokens)))
-        free = may[:, self.rare] & may[:, self.other]
-        return np.where(free, np.where(chance < risk, self.rare, self.other), tokens[:, self.place])
+        risk = expit(self.log_odds(tokens))
+        free = allowed[:, self.rare] & allowed[:, self.other]
+        return np.where(free, np.where(uniform < risk, self.rare, self.other), tokens[:, self.column])
 
 
-def shift_to(log_odds: Floats, share: float, weight: Floats) -> float:
-    """Return what must be added to log-odds (n,) for their mean risk, rows weighed (n,), to be a share, found by halving.
+def intercept_for_share(log_odds: Floats, share: float, weight: Floats) -> float:
+    """Return the number to add to log-odds (n,) so that the weighted mean risk is ``share``, by bisection.
 
     Examples
     --------
-    >>> abs(round(shift_to(np.array([-1.0, 1.0]), 0.5, np.ones(2)), 6))
+    >>> abs(round(intercept_for_share(np.array([-1.0, 1.0]), 0.5, np.ones(2)), 6))
     0.0
     """
-    low, high = -_REACH, _REACH
+    low, high = -_MAX_INTERCEPT, _MAX_INTERCEPT
     for _ in range(60):
         middle = (low + high) / 2
-        drawn = np.average(1 / (1 + np.exp(-(log_odds + middle))), weights=weight)
-        low, high = (middle, high) if drawn < share else (low, middle)
+        mean_risk = np.average(expit(log_odds + middle), weights=weight)
+        low, high = (middle, high) if mean_risk < share else (low, middle)
     return (low + high) / 2

@@ -1,8 +1,9 @@
-"""Fits the policy's network to rows, as long as rows that it does not learn from become likelier: memorising is the privacy risk.
+"""Training of the policy's network by maximum likelihood, with early stopping on other patients' rows: memorising is the privacy risk.
 
-In each step some cells of some rows are made conditions: the network learns every column given any others, and so never has to reject.
+In each step some tokens of some rows are made conditions: the network learns every column given any others, so that conditional sampling
+never rejects a row.
 
-Letters: n rows, d columns.
+Shapes: n rows, d columns.
 """
 
 from __future__ import annotations
@@ -13,123 +14,142 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nearward.synth.policy.network import Network
-from nearward.tabular.typing import Ints
+from nearward.tabular.typing import Bools, Ints
 
-_RISE = 50  # steps
-_LEAST_STEPS = 20  # between two falls: the passes of a small table are short
+_WARMUP = 50  # steps
+_MIN_STEPS = 20  # between two drops of the learning rate: epochs of a small table are short
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the network is trained.
+    """Settings of the training.
 
     Parameters
     ----------
-    cells : int
-        Cells that are seen in all: minutes on two cores, fewer passes over larger tables.
-    fewest, most : int
-        Passes over the rows.
-    batch : int
+    token_budget : int
+        Tokens seen in all epochs: minutes on two cores, and fewer epochs of a larger table.
+    min_epochs, max_epochs : int
+    batch_size : int
         Rows a step.
-    rate : float
-        Learning rate at first; it rises for fifty steps.
-    decay : float
-        Weight decay.
-    conditioned : float
-        Share of rows with conditions, a random number of cells each; the other rows learn what is drawn without conditions.
+    learning_rate : float
+        Reached after a warm-up of fifty steps.
+    weight_decay : float
+    condition_share : float
+        Share of rows with conditions, a random number of tokens each; the other rows train unconditional generation.
     patience : int
-        Passes without a gain on held-out rows, after which training goes back to the best weights and on at a third of the rate.
-    falls : int
-        Times that the rate falls before training ends: how many passes a table bears is not known beforehand.
-    average : float
-        Decay of the running mean of weights, which is what is kept.
+        Epochs without a gain on held-out rows, after which the best weights are restored and the learning rate drops to a third.
+    lr_drops : int
+        Drops of the learning rate before training ends: the number of epochs that suits a table is not known beforehand.
+    ema_decay : float
+        Of the moving average of the weights, which is the trained network.
     """
 
-    cells: int = 9_000_000
-    fewest: int = 12
-    most: int = 300
-    batch: int = 256
-    rate: float = 2e-3
-    decay: float = 1.0
-    conditioned: float = 0.4
+    token_budget: int = 9_000_000
+    min_epochs: int = 12
+    max_epochs: int = 300
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1.0
+    condition_share: float = 0.4
     patience: int = 2
-    falls: int = 3
-    average: float = 0.98
+    lr_drops: int = 3
+    ema_decay: float = 0.98
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Outcome of a training.
+
+    Parameters
+    ----------
+    epochs, best_epoch : int
+    nats : float
+        Negative log likelihood of a held-out row under the best weights.
+    nats_train : float
+        The same of a training row.
+    """
+
+    epochs: int
+    best_epoch: int
+    nats: float
+    nats_train: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the result as JSON."""
+        return {"passes": self.epochs, "best": self.best_epoch, "nats": self.nats, "nats_train": self.nats_train}
 
 
 def train(
     network: Network, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig, progress: Callable[..., None] | None = None
-) -> dict[str, float]:
-    """Fit by maximum likelihood, and keep the weights that held-out rows are likeliest under.
+) -> TrainingResult:
+    """Fit by maximum likelihood, and load the weights under which held-out rows are most likely.
 
     Parameters
     ----------
     network : Network, changed in place
-    tokens : (n, d), in the network's order
+    tokens : (n, d), in the network's order of columns
     held_out : (m, d), rows of other patients
     seed : int
     config : TrainConfig
     progress : callable, optional
-        Called about ten times with a few words.
-
-    Returns
-    -------
-    dict: ``passes`` made, ``best`` pass, ``nats`` a held-out row under the kept weights, ``nats_train`` a row of ``tokens``
+        Called about ten times with a message.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     n, d = tokens.shape
-    passes = int(np.clip(config.cells // max(n * d, 1), config.fewest, config.most))
-    batch = min(config.batch, max(32, n // 4))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
-    mean = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average))  # type: ignore[no-untyped-call]
-    x, judged = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
-    best, best_pass, kept = np.inf, 0, {name: value.clone() for name, value in network.state_dict().items()}
-    done, step, falls, since = 0, 0, 0, 0
+    epochs = int(np.clip(config.token_budget // max(n * d, 1), config.min_epochs, config.max_epochs))
+    batch_size = min(config.batch_size, max(32, n // 4))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay))  # type: ignore[no-untyped-call]
+    x, x_held_out = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
+    best, best_epoch, best_weights = np.inf, 0, _weights(network)
+    epoch, step, drops, last_gain = 0, 0, 0, 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for turn in range(passes):
+        for epoch in range(1, epochs + 1):
             network.train()
-            done = turn + 1
-            for rows in np.array_split(draw.permutation(n), -(-n // batch)):
-                given = torch.as_tensor(conditions(len(rows), d, config.conditioned, draw), device=device)
-                loss = -network(x[rows], given).sum(dim=1).mean() / d
-                optimiser.zero_grad(set_to_none=True)
+            for rows in np.array_split(rng.permutation(n), -(-n // batch_size)):
+                is_condition = torch.as_tensor(sample_condition_mask(len(rows), d, config.condition_share, rng), device=device)
+                loss = -network(x[rows], is_condition).sum(dim=1).mean() / d
+                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 step += 1
-                for group in optimiser.param_groups:
-                    group["lr"] = config.rate * min(1.0, step / _RISE) / 3**falls
-                optimiser.step()
-                mean.update_parameters(network)
-            now = _nats(mean.module, judged)
-            if now < best - 1e-4:
-                best, best_pass, kept = now, done, {name: value.clone() for name, value in mean.module.state_dict().items()}
-                since = done
-            if progress is not None and (turn * 10) // passes != (done * 10) // passes:
-                progress(f"pass {done} of {passes}, {now:.3f} nats a held-out row")
-            if done - since >= max(config.patience, _LEAST_STEPS * batch // n):
-                if falls == config.falls:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * min(1.0, step / _WARMUP) / 3**drops
+                optimizer.step()
+                average.update_parameters(network)
+            nats = _nats(average.module, x_held_out)
+            if nats < best - 1e-4:
+                best, best_epoch, last_gain, best_weights = nats, epoch, epoch, _weights(average.module)
+            if progress is not None and ((epoch - 1) * 10) // epochs != (epoch * 10) // epochs:
+                progress(f"epoch {epoch} of {epochs}, {nats:.3f} nats per held-out row")
+            if epoch - last_gain >= max(config.patience, _MIN_STEPS * batch_size // n):
+                if drops == config.lr_drops:
                     break
-                falls, since = falls + 1, done
-                network.load_state_dict(kept)
-                mean.module.load_state_dict(kept)
-    network.load_state_dict(kept)
+                drops, last_gain = drops + 1, epoch
+                network.load_state_dict(best_weights)
+                average.module.load_state_dict(best_weights)
+    network.load_state_dict(best_weights)
     network.eval()
-    return {"passes": done, "best": best_pass, "nats": best, "nats_train": _nats(network, x)}
+    return TrainingResult(epoch, best_epoch, best, _nats(network, x))
 
 
-def conditions(n: int, d: int, share: float, draw: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw which cells are conditions (n, d): none in most rows, in ``share`` of them each cell with a chance of the row's own."""
-    chance = draw.random((n, 1)) * (draw.random((n, 1)) < share)
-    return np.asarray(draw.random((n, d)) < chance)
+def sample_condition_mask(n: int, d: int, share: float, rng: np.random.Generator) -> Bools:
+    """Choose conditions at random (n, d): none in most rows, in ``share`` of them each token with a probability of the row's own."""
+    probability = rng.random((n, 1)) * (rng.random((n, 1)) < share)
+    return np.asarray(rng.random((n, d)) < probability)
+
+
+def _weights(network: torch.nn.Module) -> dict[str, Any]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _nats(network: Any, tokens: torch.Tensor) -> float:
+    """Return the mean negative log likelihood of rows (n, d)."""
     network.eval()
     with torch.no_grad():
         parts = [network(rows, torch.zeros_like(rows, dtype=torch.bool)).sum() for rows in tokens.split(1024)]  # type: ignore[no-untyped-call]

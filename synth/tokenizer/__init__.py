@@ -1,1 +1,1 @@
-"""Tables as tokens, and back."""
+"""Tables as integer tokens, and back."""

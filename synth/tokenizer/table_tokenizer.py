@@ -1,6 +1,6 @@
-"""A table as whole numbers, one token a cell, and back: same columns, dtypes and order, missing values where they were.
+"""Tokenizer of a table: one integer token for each value, and back with the same columns, dtypes, order and missing values.
 
-Letters: n rows, d columns.
+Shapes: n rows, d columns.
 """
 
 from __future__ import annotations
@@ -19,79 +19,80 @@ from nearward.tabular.typing import Floats, Ints
 
 @dataclass(frozen=True)
 class TableTokenizer:
-    """Tokens of all columns, in the table's order.
+    """Tokenizers of all columns, in the table's order.
 
     Examples
     --------
     >>> frame = pl.DataFrame({"age": [50, 60, None] * 5, "sex": ["f", "m", "f"] * 5})
-    >>> tokens = TableTokenizer.fit(frame)
-    >>> tokens.encode(frame)[:3].tolist()
+    >>> tokenizer = TableTokenizer.fit(frame)
+    >>> tokenizer.encode(frame)[:3].tolist()
     [[1, 1], [2, 2], [0, 1]]
-    >>> tokens.decode(tokens.encode(frame), np.zeros((15, 2)), frame.schema).equals(frame)
+    >>> tokenizer.decode(tokenizer.encode(frame), np.zeros((15, 2)), frame.schema).equals(frame)
     True
     """
 
-    columns: tuple[ColumnTokenizer, ...]
+    column_tokenizers: tuple[ColumnTokenizer, ...]
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, protect: str | None = None, patient: Ints | None = None) -> TableTokenizer:
-        """Cut all columns of a frame into tokens.
+    def fit(cls, frame: pl.DataFrame, outcome: str | None = None, patient_ids: Ints | None = None) -> TableTokenizer:
+        """Fit the tokenizers of all columns.
 
         Parameters
         ----------
         frame : n rows
-        protect : str, optional
-            The outcome: every value of it keeps a token of its own.
-        patient : (n,), optional
-            Patient numbers; without them each row is a patient.
+        outcome : str, optional
+            Every value of this column keeps a token of its own.
+        patient_ids : (n,), optional
+            Without them each row is a patient.
         """
-        return cls(tuple(fit_column(column, column.name == protect, patient) for column in frame.iter_columns()))
+        return cls(tuple(fit_column(column, column.name == outcome, patient_ids) for column in frame.iter_columns()))
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens of each column (d,)."""
-        return [column.size for column in self.columns]
+        """Number of tokens of each column (d,)."""
+        return [column.size for column in self.column_tokenizers]
+
+    @property
+    def ordinal(self) -> list[bool]:
+        """Whether the tokens of each column are ordered (d,): bins are, categories are not."""
+        return [isinstance(column, NumberTokenizer) for column in self.column_tokenizers]
 
     @cached_property
-    def place(self) -> dict[str, int]:
-        """Number of each column."""
-        return {column.name: j for j, column in enumerate(self.columns)}
+    def column_index(self) -> dict[str, int]:
+        """Index of each column by its name."""
+        return {column.name: j for j, column in enumerate(self.column_tokenizers)}
 
     def encode(self, frame: pl.DataFrame) -> Ints:
         """Return the tokens of a frame (n, d)."""
-        coded = [column.encode(frame.get_column(column.name)) for column in self.columns]
-        return np.stack(coded, axis=1) if coded else np.zeros((frame.height, 0), dtype=np.int64)
+        tokens = [column.encode(frame.get_column(column.name)) for column in self.column_tokenizers]
+        return np.stack(tokens, axis=1) if tokens else np.zeros((frame.height, 0), dtype=np.int64)
 
-    def values(self, tokens: Ints, inside: Floats) -> Floats:
-        """Return a number for each cell of a number column, NaN elsewhere (n, d); ``inside`` (n, d) says where in the cell."""
+    def decode(self, tokens: Ints, position: Floats, schema: pl.Schema) -> pl.DataFrame:
+        """Return tokens (n, d) as a frame, each number at ``position`` (n, d), 0 to 1, of its bin."""
         values = np.full(tokens.shape, np.nan)
-        for j, column in enumerate(self.columns):
+        for j, column in enumerate(self.column_tokenizers):
             if isinstance(column, NumberTokenizer):
-                values[:, j] = column.values(tokens[:, j], inside[:, j])
-        return values
+                values[:, j] = column.values(tokens[:, j], position[:, j])
+        return self.to_frame(tokens, values, schema)
 
-    def write(self, tokens: Ints, values: Floats, schema: pl.Schema) -> pl.DataFrame:
-        """Return tokens and numbers (n, d) as a frame with the dtypes of ``schema``."""
+    def to_frame(self, tokens: Ints, values: Floats, schema: pl.Schema) -> pl.DataFrame:
+        """Return a frame with the dtypes of ``schema``: categories from ``tokens``, numbers from ``values``, both (n, d)."""
         return pl.DataFrame(
             [
-                column.write(tokens[:, j], schema[column.name])
+                column.to_series(tokens[:, j], schema[column.name])
                 if isinstance(column, CategoryTokenizer)
-                else column.write(values[:, j], schema[column.name])
-                for j, column in enumerate(self.columns)
+                else column.to_series(values[:, j], schema[column.name])
+                for j, column in enumerate(self.column_tokenizers)
             ]
         )
 
-    def decode(self, tokens: Ints, inside: Floats, schema: pl.Schema) -> pl.DataFrame:
-        """Return tokens (n, d) as a frame, each number at ``inside`` (n, d) of its cell."""
-        return self.write(tokens, self.values(tokens, inside), schema)
 
-
-def warn_of_names(frame: pl.DataFrame) -> None:
-    """Warn of text and whole numbers that differ in every row: what names a row tells nothing, and its range should not leave."""
+def warn_of_identifiers(frame: pl.DataFrame) -> None:
+    """Warn of text and whole numbers that differ in every row: identifiers predict nothing, and their range should not be published."""
     for column in frame.iter_columns():
         if (column.dtype.is_integer() or column.dtype == pl.String) and column.len() > 1 and column.n_unique() == column.len():
             warnings.warn(
-                f"column {column.name!r} differs in every row: if it names rows or patients, drop it, or name it as groups",
+                f"column {column.name!r} differs in every row: if it identifies rows or patients, drop it, or pass it as groups",
                 DataWarning,
                 stacklevel=4,
             )

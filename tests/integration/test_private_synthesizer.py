@@ -15,7 +15,7 @@ from nearward.cli import main as cli
 from nearward.release.audit import AuditRows
 from nearward.synth.differential_privacy.accountant import JobStore
 from nearward.synth.differential_privacy.tree_marginals import Marginals
-from nearward.synth.inputs.splits import deal_alone
+from nearward.synth.inputs.splits import split_by_hash
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.rules.rules import Order, Range, Rules
@@ -157,14 +157,14 @@ def test_a_rare_outcome_that_noise_swallows_is_said(train) -> None:
 
 def test_a_patient_more_changes_nobody_elses_part() -> None:
     names = pl.Series([f"p{i}" for i in range(1000)])
-    before = deal_alone(names, 1000, 0)
-    after = deal_alone(pl.concat([pl.Series(["a"]), names]), 1001, 0)
+    before = split_by_hash(names, 1000, 0)
+    after = split_by_hash(pl.concat([pl.Series(["a"]), names]), 1001, 0)
     for role, rows in before.items():
         assert set(names.gather(rows)) == {pl.concat([pl.Series(["a"]), names])[int(i)] for i in after[role]} - {"a"}
-    alone = deal_alone(None, 5000, 0)
+    alone = split_by_hash(None, 5000, 0)
     assert 0.77 < len(alone["generator"]) / 5000 < 0.83
-    assert not np.array_equal(alone["generator"], deal_alone(None, 5000, 0)["generator"])  # by lot, not by the row's number
-    assert len(deal_alone(names, 1000, 0, judged=False)["generator"]) == 1000
+    assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # by lot, not by the row's number
+    assert len(split_by_hash(names, 1000, 0, judged=False)["generator"]) == 1000
 
 
 def test_decimals_under_a_budget_keep_their_fractions() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.inputs.splits import ROLES, deal_roles
+from nearward.synth.inputs.splits import ROLES, split_by_role
 from nearward.synth.persistence import RULES_FILE
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
@@ -191,10 +191,10 @@ def test_a_generator_is_no_risk_model_and_the_other_way_round(fitted, tmp_path) 
 def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
     who = train["patient"].rank("dense").to_numpy().astype(np.int64) - 1
     event = train["died"].to_numpy().astype(np.int64)
-    without = deal_roles(event, who, 0, critics=False)
+    without = split_by_role(event, who, 0, critics=False)
     assert len(without["discriminator"]) == 0
     assert len(without["generator"]) > 0.66 * train.height
-    part = deal_roles(event, who, 0)
+    part = split_by_role(event, who, 0)
     assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
     patients = [set(who[part[role]].tolist()) for role in ROLES]
     assert sum(map(len, patients)) == len(set().union(*patients))
@@ -217,7 +217,7 @@ def test_who_trained_critics_is_a_member_too(train) -> None:
     few = train[:700]
     rows = Synthesizer(seed=1, optimiser="tilt").fit(few, outcome="died", groups="patient").audit_rows
     who = few["patient"].rank("dense").to_numpy().astype(np.int64) - 1
-    part = deal_roles((few["died"] == 1).to_numpy().astype(np.int64), who, 1)
+    part = split_by_role((few["died"] == 1).to_numpy().astype(np.int64), who, 1)
     critics = set(few["patient"].gather(part["discriminator"]))
     assert critics
     assert critics <= set(rows.steered["patient"])
@@ -242,7 +242,7 @@ def test_conditions_that_were_not_learned_are_refused(fitted, where, words) -> N
 def test_unknown_columns_and_conditions_that_nobody_meets_are_refused(train, fitted) -> None:
     with pytest.raises(MissingColumns, match="died"):
         fitted.sample(5, where={"dieed": 1})
-    age, lactate = (fitted._tokens.columns[fitted._tokens.place[name]] for name in ("age", "lactate"))
+    age, lactate = (fitted._tokens.column_tokenizers[fitted._tokens.column_index[name]] for name in ("age", "lactate"))
     with pytest.raises(InputError, match="no learned row"):
         fitted.sample(5, where={"age": int(age.low[1]), "died": 1, "lactate": float(lactate.high[-1]), "ward": "surgical"})
     with pytest.raises(InputError, match="at least 1"):

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.constraints.compiled_rules import CompiledRules, after_terms
-from nearward.synth.constraints.consistency import refuse_contradictions
+from nearward.synth.constraints.compiled_rules import CompiledRules, sums_after_terms
+from nearward.synth.constraints.consistency import check_consistent
 from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
@@ -43,27 +43,27 @@ def table(n: int, seed: int) -> pl.DataFrame:
 def made_by():
     """(rules, conditions) -> rows, of a policy that knows each column's shares and nothing else."""
     frame = table(1500, 0)
-    tokens = TableTokenizer.fit(frame, protect="event")
+    tokens = TableTokenizer.fit(frame, outcome="event")
     coded = tokens.encode(frame)
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-    ordered = [isinstance(column, NumberTokenizer) for column in tokens.columns]
+    ordered = [isinstance(column, NumberTokenizer) for column in tokens.column_tokenizers]
 
     def make(rules: tuple[Rule, ...], where: dict[str, int | float] | None = None, order: list[int] | None = None) -> pl.DataFrame:
-        order = after_terms(order or list(range(len(rows))), Rules(rules), tokens.place)
+        order = sums_after_terms(order or list(range(len(rows))), Rules(rules), tokens.column_index)
         policy = Policy(tokens.sizes, ordered, order, rows)
         book = CompiledRules.of(Rules(rules), tokens, order, rows)
         given = np.full((800, len(rows)), FREE)
-        asked = {tokens.place[name]: float(value) for name, value in (where or {}).items()}
+        asked = {tokens.column_index[name]: float(value) for name, value in (where or {}).items()}
         for j, value in asked.items():
-            given[:, j] = tokens.columns[j].cells(np.array([value]))[0]
+            given[:, j] = tokens.column_tokenizers[j].digitize(np.array([value]))[0]
         keepers: list[ConstrainedDecoder] = []
 
-        def limits(first: int) -> ConstrainedDecoder:
+        def make_constraint(first: int) -> ConstrainedDecoder:
             keepers.append(ConstrainedDecoder(book, first, asked))
             return keepers[-1]
 
-        drawn = policy.sample(given, 1, limits)
-        return tokens.write(drawn, np.concatenate([keeper.values for keeper in keepers]), frame.schema)
+        drawn = policy.sample(given, 1, make_constraint)
+        return tokens.to_frame(drawn, np.concatenate([keeper.values for keeper in keepers]), frame.schema)
 
     return make
 
@@ -131,8 +131,8 @@ def test_conditions_on_later_columns_bind_earlier_ones(made_by) -> None:
 def test_sums_are_written_after_their_terms() -> None:
     place = {"z": 0, "x": 1, "y": 2, "event": 3}
     rules = Rules((Linear("z", (("x", 1.0), ("y", 1.0))),))
-    assert after_terms([3, 0, 1, 2], rules, place) == [3, 1, 2, 0]
-    assert after_terms([3, 1, 2, 0], rules, place) == [3, 1, 2, 0]
+    assert sums_after_terms([3, 0, 1, 2], rules, place) == [3, 1, 2, 0]
+    assert sums_after_terms([3, 1, 2, 0], rules, place) == [3, 1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_sums_are_written_after_their_terms() -> None:
 )
 def test_contradictions_are_named(rules, named) -> None:
     with pytest.raises(RuleError) as error:
-        refuse_contradictions(Rules(tuple(rules)))
+        check_consistent(Rules(tuple(rules)))
     assert all(words in str(error.value) for words in named)
 
 
 def test_rules_that_can_be_kept_together_are_no_contradiction() -> None:
-    refuse_contradictions(
+    check_consistent(
         Rules(
             (
                 Range("a", 0, 10),

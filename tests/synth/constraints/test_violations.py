@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.synth.constraints.violations import breaches
+from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, SentenceLevel, Shape
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
@@ -46,10 +46,10 @@ FAMILIES: list[Rule] = [
 @pytest.mark.parametrize("rule", FAMILIES, ids=str)
 def test_what_is_told_broken_is_broken_and_where_cells_are_single_values_all_of_it_is(frame, rule) -> None:
     tokens = TableTokenizer.fit(frame)
-    (found, *more) = breaches(Rules((rule,)), tokens)
-    told = found.broken(tokens.encode(frame))
+    (found, *more) = violation_checks(Rules((rule,)), tokens)
+    told = found.violated(tokens.encode(frame))
     for other in more:
-        told = told | other.broken(tokens.encode(frame))
+        told = told | other.violated(tokens.encode(frame))
     speaks, breaks = rule.judged(frame)
     assert not (told & ~(speaks & breaks)).any()  # no false alarm
     share = told.sum() / (speaks & breaks).sum()
@@ -57,16 +57,16 @@ def test_what_is_told_broken_is_broken_and_where_cells_are_single_values_all_of_
 
 
 def test_rules_about_other_columns_forbid_nothing(frame) -> None:
-    assert breaches(Rules((Range("age", 0, 1), Order("dbp", "age"))), TableTokenizer.fit(frame)) == ()
+    assert violation_checks(Rules((Range("age", 0, 1), Order("dbp", "age"))), TableTokenizer.fit(frame)) == ()
 
 
 def test_a_broken_rule_costs_the_clip_where_it_is_written_last(frame) -> None:
     tokens = TableTokenizer.fit(frame)
-    coded, place = tokens.encode(frame), tokens.place
+    coded, place = tokens.encode(frame), tokens.column_index
     rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
     order = list(range(coded.shape[1]))[::-1]
     rules = Rules((Implies("ward", "ICU", "unit", "A"), Range("x", 2, 4)))
-    shape = Shape.of(rows, order, (), breaches(rules, tokens))
+    shape = Shape.of(rows, order, (), violation_checks(rules, tokens))
     scores = FeatureLevel(()).scores(shape, coded, shape.coarse(coded))
     broken = rules.violations(frame)
     assert (scores[:, place["ward"]] == -CLIP * broken[:, 0]).all()  # unit is written before ward

@@ -102,8 +102,8 @@ def test_a_lone_extreme_and_a_lone_level_are_not_published():
     frame = clinic()
     odd = frame[:1].with_columns(lactate=pl.lit(1e6), ward=pl.lit("Mars"))
     found = fit_private(pl.concat([frame, odd]), "died", None, epsilon=5.0, noise_seed=3)
-    assert found.tokens.columns[1].high.max() < 100 or np.nanmax(found.tokens.columns[1].high) < 100
-    assert "Mars" not in found.tokens.columns[0].levels
+    assert found.tokens.column_tokenizers[1].high.max() < 100 or np.nanmax(found.tokens.column_tokenizers[1].high) < 100
+    assert "Mars" not in found.tokens.column_tokenizers[0].categories
 
 
 def test_declared_ranges_and_levels_cost_nothing_and_bound_what_comes_out():

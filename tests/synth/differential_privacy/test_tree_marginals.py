@@ -82,19 +82,19 @@ def test_projection_by_hand():
 
 def test_rules_of_the_sampler_are_obeyed():
     class Never:
-        def allowed(self, column, tokens):
+        def allowed_tokens(self, column, tokens):
             return np.tile([True, False, False], (len(tokens), 1)) if column == 2 else None
 
-        def written(self, column, tokens):
+        def commit(self, column, tokens):
             return tokens
 
-    drawn = TREE.sample(np.full((300, 3), FREE), seed=5, limits=lambda start: Never())
+    drawn = TREE.sample(np.full((300, 3), FREE), seed=5, make_constraint=lambda start: Never())
     assert (drawn[:, 2] == 0).all()
     assert len(np.unique(drawn[:, 1])) == 2
 
 
 def test_state_there_and_back():
     tensors: dict[str, np.ndarray] = {}
-    again = TreeMarginals.restored(TREE.state(tensors), tensors)
+    again = TreeMarginals.from_state(TREE.state(tensors), tensors)
     given = np.full((50, 3), FREE)
     assert np.array_equal(again.sample(given, 7), TREE.sample(given, 7))

@@ -12,7 +12,7 @@ from nearward.synth.optimization.awr import AwrConfig
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, ImprovementData, improve
 from nearward.synth.optimization.ppo import PpoConfig
 from nearward.synth.optimization.tilted import Tilted
-from nearward.synth.policy.autoregressive import FREE, OnlySeen, Policy
+from nearward.synth.policy.autoregressive import FREE, ObservedTokens, Policy
 from nearward.tabular.errors import InputError
 
 CONFIG = ImproveConfig(rounds=2, rows=3000, ppo=PpoConfig(rounds=6, rows=1024, rate=1e-3, kl_target=0.05, penalty=0.1))
@@ -34,7 +34,7 @@ def unaware() -> tuple[Policy, ImprovementData]:
 
 
 def agreement(policy) -> tuple[float, float]:
-    made = policy.sample(np.full((6000, 3), FREE), 5, lambda first: OnlySeen(policy.rows))
+    made = policy.sample(np.full((6000, 3), FREE), 5, lambda first: ObservedTokens(policy.token_counts))
     return float((made[:, 1] == made[:, 2]).mean()), float((made[:, 0] == 2).mean())
 
 
@@ -81,7 +81,7 @@ def test_a_tilted_policy_meets_conditions_and_comes_back_from_its_state() -> Non
     assert (made[:, 2] == 4).all()
     tensors: dict[str, np.ndarray] = {}
     about = json.loads(json.dumps(tilted.state(tensors)))
-    assert (Tilted.restored(about, tensors).sample(given, 1) == made).all()
+    assert (Tilted.from_state(about, tensors).sample(given, 1) == made).all()
 
 
 def test_an_unknown_optimiser_is_refused_and_none_changes_nothing() -> None:

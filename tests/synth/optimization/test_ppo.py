@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nearward.synth.optimization.ppo import PpoConfig, explained_variance, gae, improve_by_ppo, ppo_loss
-from nearward.synth.policy.autoregressive import choose
+from nearward.synth.policy.autoregressive import sample_tokens
 from nearward.synth.policy.network import Network, NetworkConfig
 
 
@@ -75,7 +75,7 @@ def test_ppo_earns_more_and_stays_near() -> None:
         with torch.no_grad():
             for j in range(2):
                 logits = network.logits(j, network.features(known, torch.full((n,), j)))
-                tokens[:, j] = choose(logits, torch.rand(n, 1, generator=generator))
+                tokens[:, j] = sample_tokens(logits, torch.rand(n, 1, generator=generator))
                 known = known + network.embed(j, torch.as_tensor(tokens[:, j]))
         return tokens
 
