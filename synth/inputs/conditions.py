@@ -66,7 +66,7 @@ def validate_conditions(where: Mapping[str, Any], tokens: TableTokenizer, schema
                 f"where: {name!r} has no such level, or fewer than five patients have it; levels: {list(own.categories)[:_LISTED]}"
             )
         if isinstance(own, NumberTokenizer):
-            numbers[j] = float(own.numbers(series)[0])
+            numbers[j] = float(own.to_numbers(series)[0])
             if asked[j] and not own.low[1] <= numbers[j] <= own.high[-1]:
                 raise InputError(f"where: {name!r} lies outside what was learned ({own.low[1]:g} to {own.high[-1]:g})")
         values.append(series)

@@ -64,11 +64,11 @@ def test_nothing_is_learned_from_critics_that_cannot_tell() -> None:
         lonely[:, j] = np.random.default_rng(j).permutation(lonely[:, j])
     policy = Policy([3, 5, 5], [False] * 3, [0, 1, 2], [np.bincount(lonely[:, j], minlength=s) for j, s in enumerate((3, 5, 5))])
     real = np.stack([np.random.default_rng(10 + j).permutation(linked(800, 2)[:, j]) for j in range(3)], axis=1)
-    before = policy.network.state_dict()["last.weight"].clone()
+    before = policy.network.state_dict()["norm_out.weight"].clone()
     _, account = improve(policy, ImprovementData(lonely, real, None, real, None, 0, 2), "ppo", 3, CONFIG)
     assert "stopped" in account["rounds"][-1]
     assert len(account["rounds"]) == 1
-    assert (policy.network.state_dict()["last.weight"] == before).all()
+    assert (policy.network.state_dict()["norm_out.weight"] == before).all()
 
 
 def test_a_tilted_policy_meets_conditions_and_comes_back_from_its_state() -> None:
