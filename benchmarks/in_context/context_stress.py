@@ -42,6 +42,7 @@ from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.in_context.checkpoint import load_net
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
@@ -154,8 +155,8 @@ def _keep(cell: Cell) -> None:
     rates = [TargetEncoder.fit(numbers.code[fold != f], levels, y[fold != f]) for f in range(fold.max() + 1)]
     rate = np.stack([r.apply(numbers.code) for r in rates])[fold, np.arange(len(fold))]
     rate_new = np.mean([r.apply(numbers_new.code) for r in rates], axis=0)
-    retriever, *_ = fit_retriever(dense, y, group, fold, EncoderConfig(), cell.seed, lambda words: None)
-    rows = StoredRows(np.column_stack([numbers.value, rate]), np.zeros((len(y), 0)), dense, y, group, fold)
+    retriever, *_ = fit_retriever(dense, TrainingData(y, group, fold), EncoderConfig(), cell.seed, lambda words: None)
+    rows = StoredRows(np.column_stack([numbers.value, rate]), np.zeros((len(y), 0)), dense, TrainingData(y, group, fold))
     kept = {
         "rows": rows,
         "retriever": retriever.state(),
@@ -215,13 +216,13 @@ def _judge(cell: Cell, adapted: bool) -> dict[str, Any]:
     kept = pickle.loads(cell.path.read_bytes())
     rows, retriever = kept["rows"], Retriever.from_state(kept["retriever"])
     way = EnsembleView(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
-    plain = InContextModel(load_net(), (way,), rows.value, rows.score, rows.outcome)
+    plain = InContextModel(load_net(), (way,), rows.value, rows.score, rows.data.outcome)
     score_new = np.zeros((len(kept["value_new"]), 0))
 
     def risk(model: InContextModel, context: Context) -> np.ndarray:
         return model.ask(kept["value_new"], score_new, [context])[0]
 
-    (near, event, drawn), known = kept["raw"], rows.outcome.astype(float)
+    (near, event, drawn), known = kept["raw"], rows.data.outcome.astype(float)
     (found,), _ = retriever.contexts(kept["dense_new"], (_RULE,))
     adapter = {"kept": False, "why": "not tried"}
     risks = {

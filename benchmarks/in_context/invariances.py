@@ -29,7 +29,7 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
     """Measure how far log-odds or risks move when what should not matter changes."""
     rows, near = fitted.rows, context(fitted)
     draw = np.random.default_rng(0)
-    n, (q, c), (d, m) = len(rows.outcome), near.row.shape, (rows.value.shape[1], rows.score.shape[1])
+    n, (q, c), (d, m) = len(rows.data.outcome), near.row.shape, (rows.value.shape[1], rows.score.shape[1])
 
     asked = _questions(net, fitted, near)
     order = torch.as_tensor(np.argsort(draw.random((q, c)), axis=1))
@@ -41,7 +41,7 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
 
     plain = _risk(net, fitted, near)
     dealt = draw.permutation(n)
-    stored = replace(rows, value=rows.value[dealt], score=rows.score[dealt], outcome=rows.outcome[dealt])
+    stored = replace(rows, value=rows.value[dealt], score=rows.score[dealt], data=replace(rows.data, outcome=rows.data.outcome[dealt]))
     other = replace(near, row=np.where(near.row >= 0, np.argsort(dealt)[near.row], -1))
     yield "order of the stored rows: risk", _furthest(plain, _risk(net, replace(fitted, rows=stored), other)), _RISK
 

@@ -31,9 +31,10 @@ from nearward.retrieval.neighbors.binary import fit_retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.risk_model import binary as whole
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import fit_base_learners
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.in_context.model import InContextNet
@@ -131,13 +132,14 @@ def _fit(task: Task) -> Fitted:
     fold = split_patients(known, group, 5, 0)
     encoding = TableEncoder.fit(schema, frame)
     rows, new = (whole.columns(encoding, part, ()) for part in (frame, schema.conform(task.asked)))
-    panel, scores, _ = fit_base_learners(rows, encoding, known, group, fold, (), 0, quiet)
-    retriever, context, head, _ = fit_retriever(rows.dense, known, group, fold, EncoderConfig(), 0, quiet)
+    data = TrainingData(known, group, fold)
+    panel, scores, _ = fit_base_learners(rows, encoding, data, (), 0, quiet)
+    retriever, context, head, _ = fit_retriever(rows.dense, data, EncoderConfig(), 0, quiet)
     members = whole._members(scores, context.vote, head, retriever.has_head)
     (found, near), head = retriever.contexts(new.dense, (retriever.rule, RULE))
     asked = whole._members(panel.scores(new)[0], found.vote, head, retriever.has_head)
-    stack, out_of_fold, pull = fit_stack(members, known, fold, group)
-    stored = StoredRows(panel.values(rows, fold), members, rows.dense, known, group, fold)
+    stack, out_of_fold, pull = fit_stack(members, data)
+    stored = StoredRows(panel.values(rows, fold), members, rows.dense, data)
     (near_stored,) = retriever.out_of_fold(rows.dense, group, (RULE,))
     models = baselines()
     return Fitted(
@@ -158,12 +160,12 @@ def _fit(task: Task) -> Fitted:
 
 def context(fitted: Fitted) -> Context:
     """Return the contexts of the asked rows."""
-    return _context(fitted.near, fitted.rows.outcome)
+    return _context(fitted.near, fitted.rows.data.outcome)
 
 
 def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows]:
     """Make the in-context model of one member ready, as a fit does: it, and its risk of the stored rows out of fold (n,)."""
-    found = SimpleNamespace(out_of_fold=lambda *_: [_context(fitted.near_stored, fitted.rows.outcome)])
+    found = SimpleNamespace(out_of_fold=lambda *_: [_context(fitted.near_stored, fitted.rows.data.outcome)])
     with patch("nearward.risk_model.in_context.load_net", lambda: net):
         embedded, risk, _ = fit_in_context_model(fitted.rows, found, 1, False, 0, lambda words: None)
     assert embedded.rules == (RULE,)
@@ -173,20 +175,22 @@ def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows
 def embed(net: InContextNet, fitted: Fitted) -> InContextModel:
     """Make the in-context model of one member ready, without the out-of-fold risks."""
     way = EnsembleView(RULE, np.arange(fitted.value.shape[1]), np.arange(fitted.score.shape[1]))
-    return InContextModel(net, (way,), fitted.rows.value, fitted.rows.score, fitted.rows.outcome)
+    return InContextModel(net, (way,), fitted.rows.value, fitted.rows.score, fitted.rows.data.outcome)
 
 
 def stacked_with(fitted: Fitted, stored: Rows, asked: Rows) -> Rows:
     """Return the log-odds (q,) of the stack that the in-context model's risks (n,), (q,) have joined."""
     rows = fitted.rows
-    stack, _, _ = fit_stack(np.column_stack([rows.score, log_odds(stored)]), rows.outcome, rows.fold, rows.group, (fitted.pull,))
-    return stack.log_odds(np.column_stack([fitted.score, log_odds(asked)]))
+    stack, _, _ = fit_stack(np.column_stack([rows.score, logit(stored)]), rows.data, (fitted.pull,))
+    return stack.log_odds(np.column_stack([fitted.score, logit(asked)]))
 
 
 def slots_of(fitted: Fitted) -> RowFeaturizer:
     """Return the slots as the first member has them."""
     value, score = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (fitted.rows.value, fitted.rows.score))
-    return fit_row_featurizer(value, score, torch.ones(1, score.shape[2], dtype=torch.bool), torch.as_tensor(fitted.rows.outcome)[None])
+    return fit_row_featurizer(
+        value, score, torch.ones(1, score.shape[2], dtype=torch.bool), torch.as_tensor(fitted.rows.data.outcome)[None]
+    )
 
 
 def expert_mean(query: SlotRows) -> torch.Tensor:

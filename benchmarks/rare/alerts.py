@@ -32,7 +32,8 @@ from nearward.evaluation.stats.cluster_bootstrap import Undefined
 from nearward.retrieval.encoders.aware import embed
 from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.alerting.voting import STAGES
-from nearward.tabular.calibration.calibrator import Calibrator, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble.cross_fitting import Encoded
@@ -100,7 +101,7 @@ def _head(loss: str) -> Method:
             told.append(embed(encoder, q)[1])
         score: Floats = np.mean(told, axis=0)
         calibration = Calibrator.fit(out_of_fold, cell.outcome)
-        return Scored(logistic(calibration.log_odds(score)), uncorrected=logistic(score))
+        return Scored(expit(calibration.log_odds(score)), uncorrected=expit(score))
 
     return ask
 

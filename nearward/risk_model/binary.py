@@ -24,13 +24,17 @@ from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredR
 from nearward.risk_model.user_experts import PARTS as BROUGHT_PARTS
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
-from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, correct_prior, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, correct_prior
+from nearward.tabular.calibration.log_odds import expit, logit
+from nearward.tabular.calibration.venn_abers import VennAbersBand
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import BaseLearners, Columns, FoldLearners, fit_base_learners
 from nearward.tabular.ensemble.closed_form import Kernel, Ridge
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.ensemble.trees import Forest
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, Numbers, TableEncoder
@@ -41,7 +45,7 @@ _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is no certainty
 PLACES = {True: "AWARE encoders", False: "linear metric"}
 PARTS: tuple[type, ...] = (
     TableEncoder, NumberColumn, CategoryColumn, BaseLearners, Ridge, Kernel, FoldLearners, TargetEncoder, Forest, LinearMetric, EncoderConfig, Rule,
-    Stack, Calibrator, Band, DistanceQuantiles, EnsembleView, *BROUGHT_PARTS,
+    Stack, Calibrator, VennAbersBand, DistanceQuantiles, EnsembleView, *BROUGHT_PARTS,
 )  # fmt: skip
 
 
@@ -93,7 +97,7 @@ class FittedRisk:
         The in-context model; None where the panel alone ranked better, or none was asked for.
     stack : Stack
     calibration : Calibration
-    band : Band
+    band : VennAbersBand
     novelty : Novelty
     trained_prevalence : float
     prevalence : float or None
@@ -108,7 +112,7 @@ class FittedRisk:
     backbone: InContextModel | ExternalBackboneModel | None
     stack: Stack
     calibration: Calibrator
-    band: Band
+    band: VennAbersBand
     novelty: DistanceQuantiles
     trained_prevalence: float
     prevalence: float | None
@@ -118,8 +122,8 @@ class FittedRisk:
         """Score a conformed frame of q rows."""
         consulted = self._consult(self._rows(frame))
         stacked = self.stack.log_odds(consulted.members)
-        risk = logistic(self.calibration.log_odds(stacked))
-        low, high = self.band.around(stacked, risk)
+        risk = expit(self.calibration.log_odds(stacked))
+        low, high = self.band.interval(stacked, risk)
         if self.prevalence is not None:
             risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
         distance = consulted.distance
@@ -148,7 +152,7 @@ class FittedRisk:
             risk, voted = self.backbone.ask(self.panel.values(rows), members, contexts)
         else:
             voted, risk = found, self.backbone.ask(raw_rows(self.encoding, rows.numbers), contexts[0])
-        return _Consulted(np.column_stack([members, log_odds(risk)]), found, voted, distance)
+        return _Consulted(np.column_stack([members, logit(risk)]), found, voted, distance)
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
@@ -226,26 +230,26 @@ def fit_risk(
     model : FittedRisk
     summary : JSON-able account of the training, its figures out of fold
     """
-    fold = split_patients(outcome, group, config.folds, config.seed)
+    data = TrainingData(outcome, group, split_patients(outcome, group, config.folds, config.seed))
     encoding = TableEncoder.fit(schema, frame)
-    user_estimators, said = cross_fit(config.user_estimators, schema, frame, outcome, group, fold, progress)
+    user_estimators, said = cross_fit(config.user_estimators, schema, frame, data, progress)
     rows = columns(encoding, frame, schema.experts, list(said.T))
     own = (*schema.experts, *(one.name for one in user_estimators))
-    panel, scores, distance = fit_base_learners(rows, encoding, outcome, group, fold, own, config.seed, progress)
+    panel, scores, distance = fit_base_learners(rows, encoding, data, own, config.seed, progress)
     layout, unlabelled = config.beside(schema, encoding)
     retriever, context, head, trials = fit_retriever(
-        rows.dense, outcome, group, fold, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
+        rows.dense, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
     )
     trained = retriever.has_head
     members = _members(scores, context.vote, head, trained)
     names = [*panel.names, "AWARE vote", *(["AWARE head"] if trained else [])]
-    stack, out_of_fold, shrinkage = fit_stack(members, outcome, fold, group)
+    stack, out_of_fold, shrinkage = fit_stack(members, data)
     backbone, told = None, {"in_use": False, "why": "none was asked for"}
     if config.backbone is not None:
-        asked = StoredRows(panel.values(rows, fold), members, rows.dense, outcome, group, fold)
+        asked = StoredRows(panel.values(rows, data.fold), members, rows.dense, data)
         backbone, risk, told = _fit_backbone(config, encoding, rows.numbers, asked, retriever, progress)
-        with_it = np.column_stack([members, log_odds(risk)])
-        wider = fit_stack(with_it, outcome, fold, group, (shrinkage,))  # as freely as without it: else the freedom is judged, not the model
+        with_it = np.column_stack([members, logit(risk)])
+        wider = fit_stack(with_it, data, (shrinkage,))  # as freely as without it: else the freedom is judged, not the model
         alone, together = (float(average_precision_score(outcome, z)) for z in (out_of_fold, wider[1]))
         told |= {"auprc": float(average_precision_score(outcome, risk)), "auprc_panel_alone": alone, "auprc_together": together}
         told["in_use"] = together > alone
@@ -262,7 +266,7 @@ def fit_risk(
         backbone,
         stack,
         Calibrator.fit(out_of_fold, outcome),
-        Band.fit(out_of_fold, outcome),
+        VennAbersBand.fit(out_of_fold, outcome),
         DistanceQuantiles.fit(distance),
         float(outcome.mean()),
         config.prevalence,
@@ -272,8 +276,8 @@ def fit_risk(
     summary = {
         "rows": len(outcome),
         "events": int(outcome.sum()),
-        "patients": int(group.max()) + 1,
-        "folds": int(fold.max()) + 1,
+        "patients": data.n_patients,
+        "folds": data.n_folds,
         "retrieval": _retrieval(retriever.learned, trials),
         "backbone": told,
         "stack_pull": shrinkage,
@@ -307,7 +311,7 @@ def _fit_backbone(
         return fit_in_context_model(rows, retriever, config.members, config.adapter, config.seed, progress)
     assert config.backbone is not None
     found = find_backbone(config.backbone, level_columns(encoding))
-    foreign, risk = fit_external_backbone(found, raw_rows(encoding, numbers), rows.dense, rows.outcome, rows.group, retriever)
+    foreign, risk = fit_external_backbone(found, raw_rows(encoding, numbers), rows.dense, rows.data, retriever)
     progress("in-context model")
     return foreign, risk, {"name": found.name}
 
@@ -336,5 +340,5 @@ def columns(encoding: TableEncoder, frame: pl.DataFrame, own: tuple[str, ...], s
 
 
 def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:
-    opinions = [panel, log_odds(vote, _VOTE_FLOOR)]
+    opinions = [panel, logit(vote, _VOTE_FLOOR)]
     return np.column_stack([*opinions, head] if has_head else opinions)

@@ -18,7 +18,8 @@ from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.tabular.backbones.context_batching import ask
 from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
-from nearward.tabular.calibration.calibrator import log_odds, logistic
+from nearward.tabular.calibration.log_odds import expit, logit
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
 from nearward.tabular.typing import Floats, Ints
@@ -51,7 +52,7 @@ class ExternalBackboneModel:
         ``owner`` (n,) and ``asker`` (q,) name the patients where stored rows are judged themselves.
         """
         risk = ask(self.backbone, self.stored, self.outcome, context.row, raw, owner=owner, asker=asker)
-        return logistic(log_odds(risk, _CERTAIN) - _floor_log_odds(context))
+        return expit(logit(risk, _CERTAIN) - _floor_log_odds(context))
 
     def state(self) -> dict[str, Any]:
         """Return what it is made of, for the artifact; the backbone's weights stay where they are."""
@@ -64,7 +65,7 @@ class ExternalBackboneModel:
 
 
 def fit_external_backbone(
-    backbone: Backbone, raw: Floats, dense: Floats, outcome: Ints, group: Ints, retriever: Retriever
+    backbone: Backbone, raw: Floats, dense: Floats, data: TrainingData, retriever: Retriever
 ) -> tuple[ExternalBackboneModel, Floats]:
     """Let a backbone judge each stored row by others, its own patient left out.
 
@@ -73,7 +74,7 @@ def fit_external_backbone(
     backbone : Backbone
     raw : (n, d), as ``raw_rows`` gives them
     dense : (n, p), the encoding that the retriever reads
-    outcome, group : (n,)
+    data : TrainingData
     retriever : Retriever
 
     Returns
@@ -81,9 +82,9 @@ def fit_external_backbone(
     foreign : Foreign
     out_of_fold : (n,), risk
     """
-    foreign = ExternalBackboneModel(backbone, raw, outcome)
-    (context,) = retriever.out_of_fold(dense, group, foreign.rules)
-    return foreign, foreign.ask(raw, context, owner=group, asker=group)
+    foreign = ExternalBackboneModel(backbone, raw, data.outcome)
+    (context,) = retriever.out_of_fold(dense, data.patient_ids, foreign.rules)
+    return foreign, foreign.ask(raw, context, owner=data.patient_ids, asker=data.patient_ids)
 
 
 def raw_rows(encoding: TableEncoder, numbers: Numbers) -> Floats:

@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, Rule, merge
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.in_context.checkpoint import from_halves, halves, load_net
 from nearward.tabular.in_context.inference import Questions, answers, scaled_distances
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
@@ -149,16 +150,13 @@ class StoredRows:
     value : (n, d), columns as numbers; rates of category levels by folds that had not seen the row
     score : (n, m), experts' scores by models that had not seen the row
     dense : (n, p), the encoding that the retriever reads
-    outcome : (n,), 0 or 1
-    group, fold : (n,)
+    data : TrainingData
     """
 
     value: Floats
     score: Floats
     dense: Floats
-    outcome: Ints
-    group: Ints
-    fold: Ints
+    data: TrainingData
 
 
 def fit_in_context_model(
@@ -183,19 +181,19 @@ def fit_in_context_model(
     """
     net = load_net()
     ways = _ways(members, rows.value.shape[1], rows.score.shape[1], seed)
-    contexts = retriever.out_of_fold(rows.dense, rows.group, tuple(way.rule for way in ways))
+    contexts = retriever.out_of_fold(rows.dense, rows.data.patient_ids, tuple(way.rule for way in ways))
 
     def ask_fold(f: int) -> list[Questions]:
-        return [_left_out_questions(net, way, context, rows, rows.fold == f) for way, context in zip(ways, contexts, strict=True)]
+        return [_left_out_questions(net, way, context, rows, rows.data.fold == f) for way, context in zip(ways, contexts, strict=True)]
 
-    asked = list(parallel_map(ask_fold, int(rows.fold.max()) + 1))  # by fold, then by member
-    risk = _left_out_risk([net] * len(asked), asked, rows.fold)
+    asked = list(parallel_map(ask_fold, rows.data.n_folds))  # by fold, then by member
+    risk = _left_out_risk([net] * len(asked), asked, rows.data.fold)
     progress("in-context model")
     told: dict[str, Any] = {"name": "embedded", "members": members}
     if adapter:
         net, risk, told["adapter"] = _try_adapter(net, asked, rows, risk, seed)
         progress("adapter")
-    return InContextModel(net, ways, rows.value, rows.score, rows.outcome), risk, told
+    return InContextModel(net, ways, rows.value, rows.score, rows.data.outcome), risk, told
 
 
 def _ways(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:
@@ -212,7 +210,7 @@ def _ways(members: int, columns: int, experts: int, seed: int) -> tuple[Ensemble
 
 def _left_out_questions(net: InContextNet, way: EnsembleView, context: Context, rows: StoredRows, inside: NDArray[np.bool_]) -> Questions:
     """Ask about the rows of one fold, read by slots that were fitted on the others; their contexts lie within the fold."""
-    reader = _Reader.fit(net, way, rows.value, rows.score, rows.outcome, np.flatnonzero(~inside))
+    reader = _Reader.fit(net, way, rows.value, rows.score, rows.data.outcome, np.flatnonzero(~inside))
     asked = np.flatnonzero(inside)
     return reader.questions(rows.value[asked], rows.score[asked], context.take(asked))
 
@@ -229,18 +227,18 @@ def _try_adapter(
     net: InContextNet, asked: list[list[Questions]], rows: StoredRows, risk: Floats, seed: int
 ) -> tuple[InContextNet, Floats, dict[str, Any]]:
     """Adapt on every other fold for those between, and keep the adapter only where the out-of-fold AUPRC rises."""
-    events = int(rows.outcome.sum())
+    events = int(rows.data.outcome.sum())
     if events < FEWEST_EVENTS:
         return net, risk, {"kept": False, "why": f"skipped: {events} events, an adapter needs {FEWEST_EVENTS}"}
     first = [questions[0] for questions in asked]
-    known = [rows.outcome[rows.fold == f] for f in range(len(asked))]
+    known = [rows.data.outcome[rows.data.fold == f] for f in range(len(asked))]
 
     def fit_without(half: int) -> InContextNet:
         return fit_adapter(net, first[1 - half :: 2], known[1 - half :: 2], seed + half)
 
     nets = list(parallel_map(fit_without, 2))
-    adapted = _left_out_risk([nets[f % 2] for f in range(len(asked))], asked, rows.fold)
-    before, after = (float(average_precision_score(rows.outcome, r)) for r in (risk, adapted))
+    adapted = _left_out_risk([nets[f % 2] for f in range(len(asked))], asked, rows.data.fold)
+    before, after = (float(average_precision_score(rows.data.outcome, r)) for r in (risk, adapted))
     told = {"kept": after > before, "auprc_without": before, "auprc_with": after}
     if after <= before:
         return net, risk, {**told, "why": "out of fold it does not rank better"}

@@ -23,13 +23,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from nearward.retrieval.neighbors.multiclass import ClassRetriever, fit_class_retriever, vote
 from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.binary import PARTS, PLACES, FitConfig, columns, share_by_source
-from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, log_odds
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.calibration.multiclass import Coupling
+from nearward.tabular.calibration.venn_abers import VennAbersBand
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_classes
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import BaseLearners, fit_base_learners
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints
@@ -69,7 +73,7 @@ class FittedClasses:
     retriever : ClassRetriever
     stacks : tuple of Stack
     calibrations : tuple of Calibration
-    bands : tuple of Band
+    bands : tuple of VennAbersBand
     coupling : Coupling
     novelty : Novelty
     """
@@ -79,7 +83,7 @@ class FittedClasses:
     retriever: ClassRetriever
     stacks: tuple[Stack, ...]
     calibrations: tuple[Calibrator, ...]
-    bands: tuple[Band, ...]
+    bands: tuple[VennAbersBand, ...]
     coupling: Coupling
     novelty: DistanceQuantiles
 
@@ -97,7 +101,7 @@ class FittedClasses:
         )
         each = np.column_stack([one.log_odds(z) for one, z in zip(self.calibrations, stacked.T, strict=True)])
         proba = self.coupling.shares(each)
-        ends = [band.around(z, p) for band, z, p in zip(self.bands, stacked.T, proba.T, strict=True)]
+        ends = [band.interval(z, p) for band, z, p in zip(self.bands, stacked.T, proba.T, strict=True)]
         low, high = (np.column_stack(end) for end in zip(*ends, strict=True))
         distance = asked[0][1]
         for missing in self.encoding.gaps(frame).values():
@@ -149,26 +153,25 @@ def fit_classes(
         What only an outcome of two values can be asked: another backbone, an adapter, a prevalence, experts that are estimators.
     """
     _refuse(config)
-    classes, fold = int(code.max()) + 1, split_classes(code, group, config.folds, config.seed)
+    classes, data = int(code.max()) + 1, TrainingData(code, group, split_classes(code, group, config.folds, config.seed))
     encoding = TableEncoder.fit(schema, frame)
     rows = columns(encoding, frame, schema.experts)
     layout, unlabelled = config.beside(schema, encoding)
-    retriever, votes, head, told = fit_class_retriever(
-        rows.dense, code, group, fold, config.encoder, config.seed, progress, layout, unlabelled
-    )
+    retriever, votes, head, told = fit_class_retriever(rows.dense, data, config.encoder, config.seed, progress, layout, unlabelled)
     panels, stacks, calibrations, bands, distances, each, accounts = [], [], [], [], [], [], []
     for j in range(classes):
-        outcome = (code == j).astype(np.int64)
-        panel, scores, apart = fit_base_learners(rows, encoding, outcome, group, fold, schema.experts, config.seed, lambda words: None)
+        one = data.one_vs_rest(j)
+        outcome = one.outcome
+        panel, scores, apart = fit_base_learners(rows, encoding, one, schema.experts, config.seed, lambda words: None)
         members = _members(scores, votes[:, j], head[:, j], retriever.has_head)
         names = [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])]
-        stack, out_of_fold, _ = fit_stack(members, outcome, fold, group)
+        stack, out_of_fold, _ = fit_stack(members, one)
         calibration = Calibrator.fit(out_of_fold, outcome)
         panels.append(panel)
         distances.append(apart)
         stacks.append(stack)
         calibrations.append(calibration)
-        bands.append(Band.fit(out_of_fold, outcome))
+        bands.append(VennAbersBand.fit(out_of_fold, outcome))
         each.append(calibration.log_odds(out_of_fold))
         accounts.append(dict(zip(names, _accounts(outcome, members, stack), strict=True)))
         progress(f"class {j + 1} of {classes}")
@@ -183,8 +186,8 @@ def fit_classes(
     summary = {
         "rows": len(code),
         "events": int(len(code) - size.max()),  # outside the commonest class
-        "patients": int(group.max()) + 1,
-        "folds": int(fold.max()) + 1,
+        "patients": data.n_patients,
+        "folds": data.n_folds,
         "retrieval": PLACES[retriever.learned],
         "backbone": {"in_use": False, "why": "the embedded model knows one event, not classes"},
         "out_of_fold": {
@@ -231,8 +234,8 @@ def _refuse(config: FitConfig) -> None:
 
 def _members(panel: Floats, votes: Floats, head: Floats, has_head: bool) -> Floats:
     """Return one class's members (q, m); a head's log-share becomes log-odds against the rest."""
-    opinions = [panel, log_odds(votes, _VOTE_FLOOR)]
-    return np.column_stack([*opinions, log_odds(np.exp(head), 1e-6)] if has_head else opinions)
+    opinions = [panel, logit(votes, _VOTE_FLOOR)]
+    return np.column_stack([*opinions, logit(np.exp(head), 1e-6)] if has_head else opinions)
 
 
 def _ranked(outcome: NDArray[np.bool_], score: Floats) -> dict[str, float]:

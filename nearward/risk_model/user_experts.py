@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.ensemble.cross_fitting import fit_told
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.ensemble.cross_fitting import fit_with_groups
 from nearward.tabular.ensemble.resampling import Copy, FittedResampled, Resampled
 from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
 from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats
 
 OWN: dict[str, type] = {kind.__name__: kind for kind in (OneClass, Resampled)}
 
@@ -69,7 +70,7 @@ def split_experts(experts: Sequence[Any]) -> tuple[list[str], tuple[Any, ...]]:
 
 
 def cross_fit(
-    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints, fold: Ints, progress: Callable[[str], None]
+    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, data: TrainingData, progress: Callable[[str], None]
 ) -> tuple[tuple[CrossFittedEstimator, ...], Floats]:
     """Fit each estimator once a fold, on the rows of the other folds.
 
@@ -78,9 +79,7 @@ def cross_fit(
     estimators : of s kinds, unfitted; they are cloned
     schema : Schema
     frame : conformed, n rows
-    outcome : (n,), 0 or 1
-    group : (n,), patient numbers
-    fold : (n,)
+    data : TrainingData, n rows, outcome 0 or 1
     progress : called with a few words after each piece of work
 
     Returns
@@ -93,13 +92,12 @@ def cross_fit(
     InputError
         Scores that are no numbers, or not one a row.
     """
-    user_estimators, out_of_fold = [], np.empty((len(outcome), len(estimators)))
+    user_estimators, out_of_fold = [], np.empty((len(data), len(estimators)))
     for s, (name, estimator) in enumerate(zip(_names(estimators), estimators, strict=True)):
         copies = []
-        for f in range(int(fold.max()) + 1):
-            inside = fold == f
-            copy = _fit_copy(estimator, schema, frame.filter(~inside), outcome[~inside], group[~inside])
-            out_of_fold[inside, s] = _ask(copy, frame.filter(inside), name)
+        for _, train in data.splits():
+            copy = _fit_copy(estimator, schema, frame.filter(train), data.take(train))
+            out_of_fold[~train, s] = _ask(copy, frame.filter(~train), name)
             copies.append(copy)
         user_estimators.append(CrossFittedEstimator(name, tuple(copies)))
         progress(f"expert {name}")
@@ -133,13 +131,13 @@ def _names(estimators: Sequence[Any]) -> list[str]:
     return [kind if kinds.count(kind) == 1 else f"{kind} {kinds[: at + 1].count(kind)}" for at, kind in enumerate(kinds)]
 
 
-def _fit_copy(estimator: Any, schema: Schema, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
+def _fit_copy(estimator: Any, schema: Schema, frame: pl.DataFrame, data: TrainingData) -> Any:
     from sklearn.base import clone
 
     copy = clone(estimator)
     if type(copy) in OWN.values():  # the outcome is 0 and 1 here, whatever the user calls it
         copy.set_params(positive=None, schema=copy.schema or schema)
-    fit_told(copy, frame, outcome, group)
+    fit_with_groups(copy, frame, data.outcome, data.patient_ids)
     return getattr(copy, "fitted_", copy) if is_dataclass(getattr(copy, "fitted_", None)) else copy
 
 
@@ -147,7 +145,7 @@ def _ask(copy: Any, frame: pl.DataFrame, name: str) -> Floats:
     """Return a fitted copy's scores (q,), higher meaning more risk."""
     if is_dataclass(type(copy)):
         return np.asarray(copy.scores(frame))
-    told = np.asarray(copy.decision_function(frame) if hasattr(copy, "decision_function") else log_odds(copy.predict_proba(frame)[:, -1]))
+    told = np.asarray(copy.decision_function(frame) if hasattr(copy, "decision_function") else logit(copy.predict_proba(frame)[:, -1]))
     if told.shape != (frame.height,) or not np.isfinite(told).all():
         raise InputError(f"the expert {name} must give one finite score a row: shape {told.shape} for {frame.height} rows")
     return told.astype(np.float64)

@@ -24,6 +24,7 @@ from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import RULES, Context, Rule, compute_weights, join, look, per_shard, resolve_ties, truncate
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats, Ints
@@ -139,9 +140,7 @@ class _Candidate:
 
 def fit_retriever(
     x: Floats,
-    outcome: Ints,
-    group: Ints,
-    fold: Ints,
+    data: TrainingData,
     config: EncoderConfig,
     seed: int,
     progress: Callable[[str], None],
@@ -157,9 +156,7 @@ def fit_retriever(
     Parameters
     ----------
     x : (n, p), the dense encoding of the stored rows
-    outcome : (n,), 0 or 1
-    group : (n,), patient numbers from 0
-    fold : (n,), from ``assign_folds``
+    data : TrainingData, n rows, outcome 0 or 1
     config : EncoderConfig
     seed : int
     progress : called with a few words after each piece of work
@@ -173,28 +170,27 @@ def fit_retriever(
     head : (n,), log-odds of the encoder that had not seen the row; 0 where none was trained
     trials : how each rule did
     """
-    folds = int(fold.max()) + 1
-    few = len(x) < _FEW_ROWS or int(outcome.sum()) < _FEW_EVENTS
+    few = len(x) < _FEW_ROWS or int(data.outcome.sum()) < _FEW_EVENTS
 
     def metric_of(f: int) -> LinearMetric:
-        seen = fold != f
-        return fit_linear_metric(x[seen], outcome[seen], group[seen], seed + f)
+        train = data.train_rows(f)
+        return fit_linear_metric(x[train], data.outcome[train], data.patient_ids[train], seed + f)
 
     def encoder_of(f: int) -> AwareEncoder:
-        seen = fold != f
-        return train_encoder(x[seen], outcome[seen], group[seen], config, seed + f, layout, unlabelled)
+        train = data.train_rows(f)
+        return train_encoder(x[train], data.outcome[train], data.patient_ids[train], config, seed + f, layout, unlabelled)
 
     def done(f: int) -> None:
-        progress(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {folds}")
+        progress(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {data.n_folds}")
 
-    plain = _candidate(metric_of, x, outcome, group, fold, rules, done if few else lambda f: None)
+    plain = _candidate(metric_of, x, data, rules, done if few else lambda f: None)
     if few:
         progress("choice of context")
         return plain.retriever, plain.out_of_fold, plain.head, plain.trials
-    deep = _candidate(encoder_of, x, outcome, group, fold, rules, done)
+    deep = _candidate(encoder_of, x, data, rules, done)
     progress("choice of context")
     trials = [*plain.trials, *deep.trials]
-    if _ranks_clearly_better(deep.out_of_fold.vote, plain.out_of_fold.vote, outcome, group, seed):
+    if _ranks_clearly_better(deep.out_of_fold.vote, plain.out_of_fold.vote, data, seed):
         return deep.retriever, deep.out_of_fold, deep.head, trials
     heads = tuple(encoder for encoder in deep.retriever.encoders if isinstance(encoder, AwareEncoder))
     return replace(plain.retriever, heads=heads), plain.out_of_fold, deep.head, trials
@@ -203,14 +199,12 @@ def fit_retriever(
 def _candidate(
     fit_fold: Callable[[int], AwareEncoder | LinearMetric],
     x: Floats,
-    outcome: Ints,
-    group: Ints,
-    fold: Ints,
+    data: TrainingData,
     rules: tuple[Rule, ...],
     done: Callable[[int], None],
 ) -> _Candidate:
     """Fit fold by fold, build the shards, and choose the rule by out-of-fold AUPRC of the vote."""
-    folds = int(fold.max()) + 1
+    folds, fold, outcome = data.n_folds, data.fold, data.outcome
     encoders: list[AwareEncoder | LinearMetric] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
@@ -225,9 +219,9 @@ def _candidate(
         events.append(shards[f].of(rows[outcome[rows] == 1]))
     known = outcome.astype(float)
     trials, best = [], None
-    looked = [look(shards[f], events[f], places[f], _widest(rules), folds, group) for f in range(folds)]
+    looked = [look(shards[f], events[f], places[f], _widest(rules), folds, data.patient_ids) for f in range(folds)]
     for rule in rules:
-        found = [resolve_ties(truncate(looked[f], rule, folds), shards[f], known, group) for f in range(folds)]
+        found = [resolve_ties(truncate(looked[f], rule, folds), shards[f], known, data.patient_ids) for f in range(folds)]
         parts = [compute_weights(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
         vote = np.empty(len(x))
         for f, part in enumerate(parts):
@@ -243,16 +237,15 @@ def _candidate(
     return _Candidate(retriever, _by_row(parts, retriever.shards), head, trials)
 
 
-def _ranks_clearly_better(one: Floats, other: Floats, outcome: Ints, group: Ints, seed: int) -> bool:
+def _ranks_clearly_better(one: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
     """Whether the AUPRC of one set of votes is higher than the other's by more than a standard error, patients resampled."""
     draw = np.random.default_rng(seed)
 
     def gain(weight: Floats | None) -> float:
-        mine, theirs = (average_precision_score(outcome, vote, sample_weight=weight) for vote in (one, other))
+        mine, theirs = (average_precision_score(data.outcome, vote, sample_weight=weight) for vote in (one, other))
         return float(mine - theirs)
 
-    patients = int(group.max()) + 1
-    gains = [gain(draw.exponential(size=patients)[group]) for _ in range(_DRAWS)]  # a resample that loses no event
+    gains = [gain(draw.exponential(size=data.n_patients)[data.patient_ids]) for _ in range(_DRAWS)]  # a resample that loses no event
     return gain(None) > float(np.std(gains))
 
 

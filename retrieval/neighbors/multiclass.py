@@ -21,6 +21,7 @@ from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, compute_weights, join, look, per_shard, truncate
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats, Ints
@@ -92,9 +93,7 @@ def log_shares(logit: Floats, classes: int) -> Floats:
 
 def fit_class_retriever(
     x: Floats,
-    code: Ints,
-    group: Ints,
-    fold: Ints,
+    data: TrainingData,
     config: EncoderConfig,
     seed: int,
     progress: Callable[[str], None],
@@ -108,9 +107,7 @@ def fit_class_retriever(
     Parameters
     ----------
     x : (n, p), the dense encoding
-    code : (n,), class numbers from 0
-    group : (n,), patient numbers from 0
-    fold : (n,)
+    data : TrainingData, n rows, outcome a class index
     config : EncoderConfig
     seed : int
     progress : called with a few words after each piece of work
@@ -123,24 +120,24 @@ def fit_class_retriever(
     head : (n, c), log-shares by the encoder that had not seen the row; 0 where none was trained
     told : log-loss of the vote of each way of placing patients
     """
-    folds, size = int(fold.max()) + 1, np.bincount(code)
+    size = np.bincount(data.outcome)
 
     def metric_of(f: int) -> LinearMetric:
-        seen = fold != f
-        return class_metric(x[seen], code[seen], group[seen], seed + f)
+        train = data.train_rows(f)
+        return class_metric(x[train], data.outcome[train], data.patient_ids[train], seed + f)
 
     def encoder_of(f: int) -> AwareEncoder:
-        seen = fold != f
-        return train_encoder(x[seen], code[seen], group[seen], config, seed + f, layout, unlabelled)
+        train = data.train_rows(f)
+        return train_encoder(x[train], data.outcome[train], data.patient_ids[train], config, seed + f, layout, unlabelled)
 
-    plain, plain_vote, none, plain_loss = _candidate(metric_of, x, code, group, fold)
+    plain, plain_vote, none, plain_loss = _candidate(metric_of, x, data)
     if len(x) < _FEW_ROWS or np.sort(size)[-2] < _FEW_EACH:
         progress("choice of context")
         return plain, plain_vote, none, {"linear metric": float(plain_loss.mean())}
-    deep, deep_vote, head, deep_loss = _candidate(encoder_of, x, code, group, fold, lambda f: progress(f"AWARE encoder {f + 1} of {folds}"))
+    deep, deep_vote, head, deep_loss = _candidate(encoder_of, x, data, lambda f: progress(f"AWARE encoder {f + 1} of {data.n_folds}"))
     progress("choice of context")
     told = {"linear metric": float(plain_loss.mean()), "AWARE encoders": float(deep_loss.mean())}
-    gain = np.bincount(group, weights=plain_loss - deep_loss)  # by patient
+    gain = np.bincount(data.patient_ids, weights=plain_loss - deep_loss)  # by patient
     if gain.sum() > gain.std() * len(gain) ** 0.5:
         return deep, deep_vote, head, told
     heads = tuple(encoder for encoder in deep.encoders if isinstance(encoder, AwareEncoder))
@@ -157,13 +154,11 @@ def class_metric(x: Floats, code: Ints, group: Ints, seed: int) -> LinearMetric:
 def _candidate(
     fit_fold: Callable[[int], AwareEncoder | LinearMetric],
     x: Floats,
-    code: Ints,
-    group: Ints,
-    fold: Ints,
+    data: TrainingData,
     done: Callable[[int], None] = lambda f: None,
 ) -> tuple[ClassRetriever, Floats, Floats, Floats]:
     """Fit fold by fold, build the shards, choose the rule; returns votes and heads (n, c) and the votes' log-loss (n,), all out of fold."""
-    folds, classes = int(fold.max()) + 1, int(code.max()) + 1
+    folds, fold, code, classes = data.n_folds, data.fold, data.outcome, int(data.outcome.max()) + 1
     encoders: list[AwareEncoder | LinearMetric] = []
     for f, encoder in enumerate(parallel_map(fit_fold, folds)):
         encoders.append(encoder)
@@ -179,7 +174,7 @@ def _candidate(
     for rule in CLASS_RULES:
         votes, reach = np.empty((len(x), classes)), np.empty(folds)
         for f in range(folds):
-            found = _weighed(shards[f], places[f], code, rule, folds, encoders[f].temperature, group)
+            found = _weighed(shards[f], places[f], code, rule, folds, encoders[f].temperature, data.patient_ids)
             votes[shards[f].rows] = vote(found, classes)
             last = found.squared[:, per_shard(rule.neighbours, folds) - 1]
             reach[f] = np.quantile(last[np.isfinite(last)], 0.9) if np.isfinite(last).any() else 0.0

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.alerting.pid import PID
-from nearward.tabular.calibration.calibrator import log_odds, logistic
+from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_column
 from nearward.tabular.errors import InputError, MissingColumns
@@ -126,7 +126,7 @@ class ThresholdController:
             off = (float(raised[event].mean()) - target) / (target * (1 - target)) if expected else 0.0
         if expected > 0:  # errors in proportion, not their logarithms: what is summed to nothing is then the mean that was promised
             off = min(max(off, -_MOST), _MOST)
-            self.threshold = float(logistic(self._pid.step(off * expected / (expected + _DOUBT))))
+            self.threshold = float(expit(self._pid.step(off * expected / (expected + _DOUBT))))
         return self.threshold
 
     def run(self, frame: pl.DataFrame | pl.LazyFrame, risk: str, time: str, outcome: str | None = None) -> pl.DataFrame:
@@ -200,11 +200,11 @@ class ThresholdController:
         return self.delay if self.target_recall is not None else 0  # alerts are known at once
 
     def _begin(self, threshold: float) -> None:
-        ends = [float(log_odds(end, _EDGE)) for end in (self.lowest, self.highest)]
-        first = min(max(float(log_odds(threshold, _EDGE)), ends[0]), ends[1])
+        ends = [float(logit(end, _EDGE)) for end in (self.lowest, self.highest)]
+        first = min(max(float(logit(threshold, _EDGE)), ends[0]), ends[1])
         gains = (gain / (1 + self._wait / 2) for gain in (_PROPORTIONAL, _INTEGRAL, _DERIVATIVE))
         self._pid = PID(first, *ends, *gains)
-        self.threshold = float(logistic(first))
+        self.threshold = float(expit(first))
 
 
 def _risks(risk: Any) -> NDArray[np.float64]:

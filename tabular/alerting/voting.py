@@ -22,7 +22,7 @@ import polars as pl
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import read_event, read_rows
@@ -227,7 +227,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
     def _cascade(self, risk: Floats) -> tuple[Bools, Ints]:
         """Return alerts (q,) and the number of the stage that decided each row (q,)."""
         votes, m = (risk >= self.threshold_).sum(axis=1), risk.shape[1]
-        over = log_odds(risk.mean(axis=1)) - log_odds(self.threshold_)
+        over = logit(risk.mean(axis=1)) - logit(self.threshold_)
         none = np.zeros(len(risk), dtype=bool)
         stages = [  # whether the stage applies, and what it says
             ((votes == 0) | (votes == m), votes == m),
@@ -246,12 +246,12 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
 
 def _apart(risk: Floats) -> Floats:
     """How far the members' log-odds lie apart (q,)."""
-    z = log_odds(risk)
+    z = logit(risk)
     return np.asarray(z.max(axis=1) - z.min(axis=1))
 
 
 def _boosted(risk: Floats, threshold: float, weight: Floats, boost: float) -> Floats:
-    over = log_odds(risk) - log_odds(threshold)
+    over = logit(risk) - logit(threshold)
     return np.asarray(np.where(over > 0, boost * over, over) @ weight)
 
 

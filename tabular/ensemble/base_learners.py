@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
 from nearward.tabular.parallel import parallel_map
@@ -80,7 +81,7 @@ class FoldLearners:
         linear = np.column_stack([rows.dense, rates]) @ self.logistic[:-1] + self.logistic[-1]
         tree = tree_columns(rows.numbers, rates)
         boosted = [forest.scores(tree) for forest in (self.bold, self.deep, self.shallow)]
-        return np.column_stack([linear, *boosted, *(log_odds(forest.scores(tree), 1e-3) for forest in (self.extra, self.keen))])
+        return np.column_stack([linear, *boosted, *(logit(forest.scores(tree), 1e-3) for forest in (self.extra, self.keen))])
 
 
 FOLD_LEARNERS = ("logistic", "boosted, bold", "boosted, deep", "boosted, shallow", "extra-trees", "extra-trees, keen")
@@ -130,9 +131,7 @@ class BaseLearners:
 def fit_base_learners(
     rows: Columns,
     encoding: TableEncoder,
-    outcome: Ints,
-    group: Ints,
-    fold: Ints,
+    data: TrainingData,
     own: tuple[str, ...],
     seed: int,
     progress: Callable[[str], None],
@@ -143,9 +142,7 @@ def fit_base_learners(
     ----------
     rows : Columns, n stored rows
     encoding : Encoding
-    outcome : (n,), 0 or 1
-    group : (n,), patient numbers from 0
-    fold : (n,), from ``assign_folds``
+    data : TrainingData, n rows, outcome 0 or 1
     own : names of the user's score columns
     seed : int
     progress : called with a few words after each piece of work
@@ -156,25 +153,24 @@ def fit_base_learners(
     out_of_fold : (n, m), scores
     distance : (n,), squared distance of each row to its neighbourhood, its own patient left out
     """
-    ridges = [ridge_discriminant(rows.dense, outcome, group, strength) for strength in STRENGTHS]
-    kernels = [make(rows.dense, outcome, group, seed) for make in (plain_kernel, whitened_kernel)]
+    ridges = [ridge_discriminant(rows.dense, data.outcome, data.patient_ids, strength) for strength in STRENGTHS]
+    kernels = [make(rows.dense, data.outcome, data.patient_ids, seed) for make in (plain_kernel, whitened_kernel)]
     progress("closed-form experts")
 
     def fit_fold(f: int) -> tuple[FoldLearners, Floats]:
-        inside = fold == f
-        member = _fit_fold(rows.take(~inside), encoding, outcome[~inside], group[~inside], seed + f)
-        return member, member.log_odds(rows.take(inside))
+        train = data.train_rows(f)
+        member = _fit_fold(rows.take(train), encoding, data.take(train), seed + f)
+        return member, member.log_odds(rows.take(~train))
 
-    fitted = np.empty((len(outcome), len(FOLD_LEARNERS)))
+    fitted = np.empty((len(data), len(FOLD_LEARNERS)))
     members = []
-    folds = int(fold.max()) + 1
-    for f, (member, out_of_fold) in enumerate(parallel_map(fit_fold, folds)):
+    for f, (member, out_of_fold) in enumerate(parallel_map(fit_fold, data.n_folds)):
         members.append(member)
-        fitted[fold == f] = out_of_fold
-        progress(f"expert panel, fold {f + 1} of {folds}")
+        fitted[data.fold == f] = out_of_fold
+        progress(f"base learners, fold {f + 1} of {data.n_folds}")
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.own.T], dtype=np.float64)
     panel = BaseLearners(tuple(r for r, _ in ridges), tuple(kernels), tuple(members), own, fill)
-    around = [k.around(rows.dense, group) for k in kernels]
+    around = [k.around(rows.dense, data.patient_ids) for k in kernels]
     return panel, _side_by_side([out for _, out in ridges], around, fitted, rows.own, fill), around[0][1]
 
 
@@ -184,16 +180,16 @@ def tree_columns(numbers: Numbers, rates: Floats) -> NDArray[np.float32]:
 
 
 def _side_by_side(ridge: list[Floats], around: list[tuple[Floats, Floats]], fitted: Floats, own: Floats, fill: Floats) -> Floats:
-    kernel = [log_odds(share, 1e-3) for share, _ in around]
+    kernel = [logit(share, 1e-3) for share, _ in around]
     return np.column_stack([*ridge, *kernel, fitted, np.where(np.isnan(own), fill, own)])
 
 
-def _fit_fold(rows: Columns, encoding: TableEncoder, outcome: Ints, group: Ints, seed: int) -> FoldLearners:
+def _fit_fold(rows: Columns, encoding: TableEncoder, data: TrainingData, seed: int) -> FoldLearners:
     from sklearn.linear_model import LogisticRegression
 
+    outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
     levels = [len(c.levels) for c in encoding.category]
-    group = np.unique(group, return_inverse=True)[1]
-    unseen_rates = cross_fitted_rates(rows.numbers.code, levels, outcome, group, seed)
+    unseen_rates = cross_fitted_rates(rows.numbers.code, levels, outcome, patient_ids, seed)
     linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, unseen_rates]), outcome)
     tree = tree_columns(rows.numbers, unseen_rates)
     leaf = max(3, len(outcome) // 3000)

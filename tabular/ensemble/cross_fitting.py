@@ -15,7 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from nearward.tabular.calibration.calibrator import Calibrator, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
@@ -111,23 +112,23 @@ class Members:
         return _calibrated(self.calibrations, score)
 
 
-def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
-    """Fit a copy as ``fit_told`` does."""
+def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) -> Any:
+    """Fit a clone, as ``fit_with_groups`` does."""
     copy = clone(model)
     if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever the user calls it
         copy.set_params(positive=None)
-    return fit_told(copy, frame, outcome, group)
+    return fit_with_groups(copy, frame, outcome, patient_ids)
 
 
-def fit_told(model: Any, frame: pl.DataFrame, outcome: Ints, group: Ints) -> Any:
-    """Fit a model; one that splits rows itself is told whose they are."""
-    told = {"groups": group} if "groups" in inspect.signature(model.fit).parameters else {}
-    return model.fit(frame, outcome, **told)
+def fit_with_groups(model: Any, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) -> Any:
+    """Fit a model, with ``groups`` where its ``fit`` takes them."""
+    groups = {"groups": patient_ids} if "groups" in inspect.signature(model.fit).parameters else {}
+    return model.fit(frame, outcome, **groups)
 
 
 def _score(model: Any, frame: pl.DataFrame) -> Floats:
-    return log_odds(np.asarray(model.predict_proba(frame))[:, 1])
+    return logit(np.asarray(model.predict_proba(frame))[:, 1])
 
 
 def _calibrated(calibrations: tuple[Calibrator, ...], score: Floats) -> Floats:
-    return np.column_stack([logistic(one.log_odds(column)) for one, column in zip(calibrations, score.T, strict=True)])
+    return np.column_stack([expit(one.log_odds(column)) for one, column in zip(calibrations, score.T, strict=True)])

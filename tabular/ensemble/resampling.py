@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.calibration.calibrator import Calibrator, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.validation import read_event, read_rows
@@ -148,13 +149,13 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the calibrated probability of each class, the event's last: (q, 2)."""
         check_is_fitted(self, "fitted_")
-        risk = logistic(self.fitted_.scores(X))
+        risk = expit(self.fitted_.scores(X))
         return np.column_stack([1 - risk, risk])
 
     def predict_uncorrected(self, X: Any) -> Floats:
         """Return the event's probability in the resampled table (q,): no risk of anybody."""
         check_is_fitted(self, "fitted_")
-        return logistic(self.fitted_.uncorrected(X))
+        return expit(self.fitted_.uncorrected(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""

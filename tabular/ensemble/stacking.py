@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from nearward.tabular.calibration.calibrator import Calibrator, log_loss, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit, log_loss
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.typing import Floats, Ints
 
 SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
@@ -39,9 +41,7 @@ class Stack:
         return out
 
 
-def fit_stack(
-    scores: Floats, outcome: Ints, fold: Ints, group: Ints | None = None, pulls: tuple[float, ...] = SHRINKAGES
-) -> tuple[Stack, Floats, float]:
+def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that did not see its fold.
 
     How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
@@ -50,11 +50,9 @@ def fit_stack(
     Parameters
     ----------
     scores : (n, m), each by a model that had not seen the row
-    outcome : (n,), 0 or 1
-    fold : (n,)
-    group : (n,), optional
-        Patient numbers from 0: the standard error is over patients.
-    pulls : tuple of float, rising
+    data : TrainingData, n rows, outcome 0 or 1
+        The standard error is over patients.
+    penalties : tuple of float, rising
         Penalties to choose among: how strongly weights are drawn to the plain mean.
 
     Returns
@@ -63,25 +61,24 @@ def fit_stack(
     out_of_fold : (n,), log-odds
     shrinkage : float, the chosen penalty
     """
-    parts = []
-    for f in np.unique(fold):
-        inside = fold == f
+    outcome, parts = data.outcome, []
+    for f in np.unique(data.fold):
+        inside = data.fold == f
         member = _calibrations(scores[~inside], outcome[~inside])
         parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
     scored = []
-    for shrinkage in pulls:
+    for shrinkage in penalties:
         out_of_fold = np.empty(len(outcome))
         for inside, seen, known, asked in parts:
             weight, shift = _weights(seen, known, shrinkage)
             out_of_fold[inside] = asked @ weight + shift
         scored.append(out_of_fold)
-    loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (pulls, n)
+    loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (penalties, n)
     excess = loss - loss[loss.mean(axis=1).argmin()]
-    owner = np.arange(len(outcome)) if group is None else group
-    patients = np.stack([np.bincount(owner, weights=row) for row in excess])  # (pulls, patients)
+    patients = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
     near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
     chosen = int(np.flatnonzero(near)[-1])
-    shrinkage, out_of_fold = pulls[chosen], scored[chosen]
+    shrinkage, out_of_fold = penalties[chosen], scored[chosen]
     member = _calibrations(scores, outcome)
     weight, shift = _weights(_calibrated(member, scores), outcome, shrinkage)
     return Stack(member, weight, shift), out_of_fold, shrinkage
@@ -105,7 +102,7 @@ def _weights(members: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, 
     def objective(free: Floats) -> tuple[float, Floats]:
         weight, shift = free[:-1], free[-1]
         z = members @ weight + shift
-        error = (logistic(z) - outcome) / n
+        error = (expit(z) - outcome) / n
         away = weight - even
         return log_loss(z, outcome) + strength * float(away @ away), np.append(error @ members + 2 * strength * away, error.sum())
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, random_forest
 from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Floats, Floats32, Ints
@@ -61,7 +61,7 @@ class Shares:
 
     def scores(self, x: Floats32) -> Floats:
         """Return log-odds (q,)."""
-        return log_odds(self.forest.scores(x), 1e-3)
+        return logit(self.forest.scores(x), 1e-3)
 
 
 FittedTrees = XGBoosted | Shares | Forest

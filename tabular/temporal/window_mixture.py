@@ -26,7 +26,8 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.calibration.calibrator import Calibrator, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
@@ -112,7 +113,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         out_of_fold = np.array([_cross_fitted(risk, there, features, outcome, fold, shrinkage) for shrinkage in SHRINKAGES])  # (pulls, n)
         self.pull_, chosen = _choose(out_of_fold, outcome, patient)
         self._gate = _fit(risk, there, features, outcome, self.pull_)
-        self._calibration = Calibrator.fit(log_odds(out_of_fold[chosen], _FLOOR), outcome)
+        self._calibration = Calibrator.fit(logit(out_of_fold[chosen], _FLOOR), outcome)
         self._prevalence = float(outcome.mean())
         return self
 
@@ -129,7 +130,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             warnings.warn(
                 f"{int(nobody.sum())} of {nobody.size} rows have no window with a risk: they get the prevalence", DataWarning, stacklevel=2
             )
-        out = np.where(nobody, self._prevalence, logistic(self._calibration.log_odds(log_odds(mixed, _FLOOR))))
+        out = np.where(nobody, self._prevalence, expit(self._calibration.log_odds(logit(mixed, _FLOOR))))
         return np.column_stack([1 - out, out])
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from nearward.risk_model import binary as fitted
 from nearward.risk_model import in_context as embedded
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.in_context.checkpoint import load_net
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
@@ -37,9 +38,13 @@ def ward(seed: int = 0, n: int = 400, patients: int = 300) -> tuple[StoredRows, 
     outcome = (draw.random(n) < 1 / (1 + np.exp(-signal))).astype(np.int64)
     score = signal[:, None] + draw.normal(size=(n, 4)) * [0.5, 1, 2, 4]
     value = np.where(draw.random(x.shape) < 0.1, np.nan, x)
-    fold = split_patients(outcome, group, 5, 0)
-    retriever, *_ = fit_retriever(np.nan_to_num(value), outcome, group, fold, FEW, 0, silent)
-    return StoredRows(value, score, np.nan_to_num(value), outcome, group, fold), retriever
+    data = TrainingData(outcome, group, split_patients(outcome, group, 5, 0))
+    retriever, *_ = fit_retriever(np.nan_to_num(value), data, FEW, 0, silent)
+    return StoredRows(value, score, np.nan_to_num(value), data), retriever
+
+
+def with_outcome(rows: StoredRows, outcome: np.ndarray) -> StoredRows:
+    return dataclasses.replace(rows, data=dataclasses.replace(rows.data, outcome=outcome))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retr
     np.testing.assert_allclose(voted.weight.sum(axis=1), 1, atol=1e-9)
     np.testing.assert_allclose((voted.weight * voted.outcome).sum(axis=1), risk, atol=1e-6)
     assert (voted.weight >= 0).all()
-    np.testing.assert_array_equal(voted.outcome[voted.row >= 0], rows.outcome[voted.row[voted.row >= 0]])
+    np.testing.assert_array_equal(voted.outcome[voted.row >= 0], rows.data.outcome[voted.row[voted.row >= 0]])
     for line in voted.row:
         there = line[line >= 0]
         assert len(set(there)) == len(there)
@@ -79,7 +84,7 @@ def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredR
     contexts, _ = retriever.contexts(rows.dense[asked], model.rules)
     alone = []
     for way, context in zip(model.ways, contexts, strict=True):
-        one = InContextModel(model.net, (way,), rows.value, rows.score, rows.outcome)
+        one = InContextModel(model.net, (way,), rows.value, rows.score, rows.data.outcome)
         alone.append(one.ask(rows.value[asked], rows.score[asked], [context])[0])
     np.testing.assert_allclose(model.ask(rows.value[asked], rows.score[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
@@ -91,7 +96,7 @@ def test_it_ranks_at_least_as_well_as_the_experts_mean(warded: tuple[StoredRows,
     rows, retriever = warded
     _, out_of_fold, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     mean = rows.score.mean(axis=1)
-    assert roc_auc_score(rows.outcome, out_of_fold) > roc_auc_score(rows.outcome, mean) - 0.02
+    assert roc_auc_score(rows.data.outcome, out_of_fold) > roc_auc_score(rows.data.outcome, mean) - 0.02
 
 
 def test_the_right_patient_gets_the_vote() -> None:
@@ -103,7 +108,7 @@ def test_the_right_patient_gets_the_vote() -> None:
     _, voted = model.ask(rows.value[asked], rows.score[asked], [context])
     place, share = [], []
     for i, original in enumerate(asked):
-        kin = (voted.row[i] >= 0) & (voted.outcome[i] == rows.outcome[original])
+        kin = (voted.row[i] >= 0) & (voted.outcome[i] == rows.data.outcome[original])
         weight = voted.weight[i][kin]
         own = float(weight[voted.row[i][kin] == original].sum())
         place.append((weight > own + 1e-12).sum() / len(weight))
@@ -115,10 +120,10 @@ def test_the_right_patient_gets_the_vote() -> None:
 def test_a_patients_own_outcome_is_not_known_where_he_is_judged(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
     _, before, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
-    repeated = np.flatnonzero(np.bincount(rows.group) > 1)
-    own = np.isin(rows.group, repeated[:1])
+    repeated = np.flatnonzero(np.bincount(rows.data.patient_ids) > 1)
+    own = np.isin(rows.data.patient_ids, repeated[:1])
     assert own.sum() > 1
-    turned = dataclasses.replace(rows, outcome=np.where(own, 1 - rows.outcome, rows.outcome))
+    turned = with_outcome(rows, np.where(own, 1 - rows.data.outcome, rows.data.outcome))
     _, after, _ = fit_in_context_model(turned, retriever, 1, False, 0, silent)
     np.testing.assert_allclose(after[own], before[own], atol=1e-9)
     assert np.abs(after - before).max() > 1e-6  # others do hear of it
@@ -138,8 +143,8 @@ def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
 
 def test_an_adapter_needs_events(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
-    few = np.flatnonzero(rows.outcome == 1)[FEWEST_EVENTS - 1 :]
-    thinned = dataclasses.replace(rows, outcome=np.where(np.isin(np.arange(400), few), 0, rows.outcome))
+    few = np.flatnonzero(rows.data.outcome == 1)[FEWEST_EVENTS - 1 :]
+    thinned = with_outcome(rows, np.where(np.isin(np.arange(400), few), 0, rows.data.outcome))
     model, _, told = fit_in_context_model(thinned, retriever, 1, True, 0, silent)
     assert told["adapter"] == {"kept": False, "why": f"skipped: {FEWEST_EVENTS - 1} events, an adapter needs {FEWEST_EVENTS}"}
     assert model.net is load_net()
@@ -173,7 +178,7 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
     assert (account["auprc_with"] > account["auprc_without"]) is helps
     from sklearn.metrics import average_precision_score
 
-    assert average_precision_score(rows.outcome, out_of_fold) == pytest.approx(max(account["auprc_with"], account["auprc_without"]))
+    assert average_precision_score(rows.data.outcome, out_of_fold) == pytest.approx(max(account["auprc_with"], account["auprc_without"]))
     assert model.net is (load_net() if helps else embedded.load_net())
 
 
@@ -223,7 +228,7 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
     def told(rows: StoredRows, *rest: Any) -> Any:
         model, risk, account = real(rows, *rest)
         noise = np.random.default_rng(1).random(len(risk))  # of twelve seeds ten leave the panel alone; two gain .002 and .005 by luck
-        return model, np.where(rows.outcome == 1, 0.5, 0.2) + 0.3 * noise if useful else noise, account
+        return model, np.where(rows.data.outcome == 1, 0.5, 0.2) + 0.3 * noise if useful else noise, account
 
     monkeypatch.setattr(fitted, "fit_embedded", told)
     model = nw.RiskClassifier(encoder=FEW).fit(frame, died, groups=patient)

@@ -19,9 +19,10 @@ from sklearn.tree import DecisionTreeClassifier
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.user_experts import check_experts, cross_fit, describe, restored, split_experts
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import OneClass
 
@@ -53,7 +54,7 @@ def rows(n: int = 400) -> tuple[Schema, pl.DataFrame, np.ndarray, np.ndarray, np
 
 def test_no_row_is_scored_by_a_copy_that_saw_it_or_its_patient() -> None:
     schema, frame, outcome, group, fold = rows()
-    (user_estimators,), out_of_fold = cross_fit([Remembers()], schema, frame, outcome, group, fold, lambda _: None)
+    (user_estimators,), out_of_fold = cross_fit([Remembers()], schema, frame, TrainingData(outcome, group, fold), lambda _: None)
     assert (out_of_fold == 0).all()
     for f, fitted in enumerate(user_estimators.folds):
         assert fitted.seen_ == set(frame["x"].to_numpy()[fold != f])
@@ -63,7 +64,7 @@ def test_no_row_is_scored_by_a_copy_that_saw_it_or_its_patient() -> None:
 def test_own_experts_are_kept_as_arrays_and_the_given_one_is_left_alone() -> None:
     schema, frame, outcome, group, fold = rows()
     given = OneClass(steps=5)
-    _, out_of_fold = cross_fit([given], schema, frame, outcome, group, fold, lambda _: None)
+    _, out_of_fold = cross_fit([given], schema, frame, TrainingData(outcome, group, fold), lambda _: None)
     assert not hasattr(given, "fitted_")
     inside = fold == 1
     alone = clone(given).set_params(schema=schema).fit(frame.filter(~inside), outcome[~inside], groups=group[~inside])
@@ -73,7 +74,7 @@ def test_own_experts_are_kept_as_arrays_and_the_given_one_is_left_alone() -> Non
 def test_a_score_that_is_no_number_is_refused() -> None:
     schema, frame, outcome, group, fold = rows()
     with pytest.raises(InputError, match="expert Broken must give one finite score a row"):
-        cross_fit([Broken()], schema, frame, outcome, group, fold, lambda _: None)
+        cross_fit([Broken()], schema, frame, TrainingData(outcome, group, fold), lambda _: None)
 
 
 def test_experts_are_columns_or_estimators() -> None:
@@ -128,8 +129,8 @@ def test_a_foreign_estimator_is_refused_at_save_before_anything_is_written(with_
 def test_a_pipeline_of_scikit_learn_is_asked_by_its_decision_or_its_log_odds() -> None:
     schema, frame, outcome, group, fold = rows()
     linear, trees = make_pipeline(StandardScaler(), LogisticRegression()), DecisionTreeClassifier(max_depth=2)
-    _, out_of_fold = cross_fit([linear, trees], schema, frame, outcome, group, fold, lambda _: None)
+    _, out_of_fold = cross_fit([linear, trees], schema, frame, TrainingData(outcome, group, fold), lambda _: None)
     inside = fold == 0
     for column, kind in enumerate((linear, trees)):
         alone = clone(kind).fit(frame.filter(~inside), outcome[~inside]).predict_proba(frame.filter(inside))[:, 1]
-        assert out_of_fold[inside, column] == pytest.approx(log_odds(alone))
+        assert out_of_fold[inside, column] == pytest.approx(logit(alone))

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from nearward.retrieval.encoders.aware import EncoderConfig, embed
 from nearward.retrieval.encoders.losses import HeadLoss, focal_loss, soft_nearest_neighbour_loss, tversky_loss
 from nearward.retrieval.encoders.training import train_encoder
-from nearward.tabular.calibration.calibrator import Calibrator, log_loss, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.errors import InputError
 
 LOGIT, LABEL = torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([1.0, 1.0, 0.0, 0.0])
@@ -118,14 +119,14 @@ def test_trains_and_calibration_corrects_it(loss: str) -> None:
     """The head ranks fresh rows, its probabilities are off, and calibration on holdout rows corrects them."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1800, 4))
-    outcome = (rng.random(1800) < logistic(2 * x[:, 0] + x[:, 1] - 3)).astype(np.int64)
+    outcome = (rng.random(1800) < expit(2 * x[:, 0] + x[:, 1] - 3)).astype(np.int64)
     encoder = train_encoder(x[:600], outcome[:600], np.arange(600), EncoderConfig(steps=60, hidden=64, loss=loss), seed=0)
     logit = embed(encoder, x[600:])[1]
     scores, event = logit[600:], outcome[1200:]
     calibrated = Calibrator.fit(logit[:600], outcome[600:1200]).log_odds(scores)
     assert roc_auc_score(event, scores) > 0.75
     assert log_loss(calibrated, event) < log_loss(scores, event) - 0.02
-    assert abs(logistic(calibrated).mean() - event.mean()) < 0.04
+    assert abs(expit(calibrated).mean() - event.mean()) < 0.04
 
 
 def test_cross_entropy_is_torchs() -> None:

@@ -21,6 +21,7 @@ from nearward.retrieval.neighbors.binary import RULES, Context, Retriever, Rule,
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Found, compute_weights
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import NearwardError
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
@@ -36,9 +37,10 @@ class Cohort:
         self.outcome = (self.x[:, 0] + self.x[:, 1] * self.x[:, 2] + 0.5 * draw.normal(size=n) > 1.5).astype(np.int64)
         self.group = np.unique(draw.integers(0, patients, size=n), return_inverse=True)[1]
         self.fold = assign_folds(self.outcome, self.group, folds, seed)
+        self.data = TrainingData(self.outcome, self.group, self.fold)
 
     def fit(self, rules: tuple[Rule, ...] = RULES, config: EncoderConfig = CONFIG) -> Fitted:
-        return fit_retriever(self.x, self.outcome, self.group, self.fold, config, 0, lambda _: None, rules)
+        return fit_retriever(self.x, self.data, config, 0, lambda _: None, rules)
 
 
 @pytest.fixture(scope="module")
@@ -456,7 +458,7 @@ def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np
 
 def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
     told: list[str] = []
-    fit_retriever(cohort.x, cohort.outcome, cohort.group, cohort.fold, CONFIG, 0, told.append, RULES[:1])
+    fit_retriever(cohort.x, cohort.data, CONFIG, 0, told.append, RULES[:1])
     assert told[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
 
 
@@ -469,10 +471,11 @@ def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(fl
     draw = np.random.default_rng(0)
     outcome = (draw.random(1000) < 0.045).astype(np.int64)
     fold = np.arange(1000) % 5
+    data = TrainingData(outcome, np.arange(1000), fold)
     x = np.ones((1000, 3))
     for rule in (Rule(60, floor, 1.0), Rule(125, floor, 1.0), Rule(250, floor, 1.0)):
         rules = (rule, Rule(250, floor, 4.0))  # a wider rule is searched as well
-        retriever, out_of_fold, _, _ = fit_retriever(x, outcome, np.arange(1000), fold, EncoderConfig(steps=5), 0, lambda _: None, rules)
+        retriever, out_of_fold, _, _ = fit_retriever(x, data, EncoderConfig(steps=5), 0, lambda _: None, rules)
         retriever = dataclasses.replace(retriever, rule=rule)
         votes = retriever.context(x[:1])[0].vote
         assert votes[0] == pytest.approx(np.mean([outcome[fold == f].mean() for f in range(5)]), abs=1e-12)

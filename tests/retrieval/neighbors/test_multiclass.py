@@ -16,6 +16,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.neighbors.multiclass import class_metric, fit_class_retriever, log_shares, vote, vote_loss
 from nearward.tabular.data.splits import split_classes
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 
 FEW = EncoderConfig(steps=40, hidden=32, width=8)
@@ -88,7 +89,7 @@ def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -
     code = np.concatenate([np.arange(4), draw.choice(4, rows - 4, p=[0.55, 0.2, 0.15, 0.1])])
     x, group = np.eye(4, 5)[code] * 3 + draw.normal(size=(rows, 5)), np.arange(rows) // 2
     fold = split_classes(code, group, 5, 0)
-    retriever, out_of_fold, head, told = fit_class_retriever(x, code, group, fold, FEW, 0, lambda words: None)
+    retriever, out_of_fold, head, told = fit_class_retriever(x, TrainingData(code, group, fold), FEW, 0, lambda words: None)
     assert retriever.has_head == (rows == 600)
     assert ("AWARE encoders" in told) == (rows == 600)
     np.testing.assert_allclose(out_of_fold.sum(axis=1), 1)

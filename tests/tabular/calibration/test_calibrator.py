@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from nearward.tabular.calibration import calibrator as calibrate
-from nearward.tabular.calibration.calibrator import Band, Calibrator, DistanceQuantiles, correct_prior, log_loss, log_odds, logistic
+from nearward.tabular.calibration.calibrator import Calibrator, correct_prior
+from nearward.tabular.calibration.log_odds import expit, log_loss, logit
+from nearward.tabular.calibration.venn_abers import VennAbersBand
 from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 
 probability = st.floats(1e-4, 1 - 1e-4)
 
@@ -28,21 +31,21 @@ def sample(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_log_odds_by_hand() -> None:
-    assert log_odds([0.5, 0.8, 0.0, 1.0], floor=0.01) == pytest.approx([0, math.log(4), -math.log(99), math.log(99)])
-    assert logistic([0.0, math.log(4)]) == pytest.approx([0.5, 0.8])
+    assert logit([0.5, 0.8, 0.0, 1.0], floor=0.01) == pytest.approx([0, math.log(4), -math.log(99), math.log(99)])
+    assert expit([0.0, math.log(4)]) == pytest.approx([0.5, 0.8])
 
 
 def test_logistic_does_not_overflow() -> None:
     with np.errstate(all="raise", under="ignore"):
-        assert logistic([-1e308, -800.0, 800.0, 1e308]).tolist() == [0, 0, 1, 1]
+        assert expit([-1e308, -800.0, 800.0, 1e308]).tolist() == [0, 0, 1, 1]
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(p=probability, z=st.floats(-9, 9))
 def test_log_odds_and_logistic_undo_each_other(p: float, z: float) -> None:
-    assert logistic(log_odds(p)) == pytest.approx(p, rel=1e-12)
-    assert log_odds(logistic(z)) == pytest.approx(z, rel=1e-9, abs=1e-12)
-    assert logistic(z) + logistic(-z) == pytest.approx(1, abs=1e-15)
+    assert expit(logit(p)) == pytest.approx(p, rel=1e-12)
+    assert logit(expit(z)) == pytest.approx(z, rel=1e-9, abs=1e-12)
+    assert expit(z) + expit(-z) == pytest.approx(1, abs=1e-15)
 
 
 def test_log_loss_by_hand() -> None:
@@ -74,7 +77,7 @@ def test_calibration_never_reorders(rows: list[tuple[float, bool]], slopes: int,
 def test_a_known_sigmoid_is_recovered(slopes: int) -> None:
     draw = np.random.default_rng(0)
     score = draw.normal(3, 2, size=20_000)
-    outcome = (draw.random(20_000) < logistic(1.2 * score - 6)).astype(np.int64)
+    outcome = (draw.random(20_000) < expit(1.2 * score - 6)).astype(np.int64)
     asked = np.array([1.0, 3.0, 5.0, 7.0])
     assert Calibrator.fit(score, outcome, slopes).log_odds(asked) == pytest.approx(1.2 * asked - 6, abs=0.25)
 
@@ -83,7 +86,7 @@ def test_two_slopes_bend_where_the_truth_bends() -> None:
     draw = np.random.default_rng(1)
     score = draw.normal(size=20_000)
     truth = np.where(score > 0, 3 * score, 0.3 * score) - 1
-    outcome = (draw.random(20_000) < logistic(truth)).astype(np.int64)
+    outcome = (draw.random(20_000) < expit(truth)).astype(np.int64)
     bent, straight = (log_loss(Calibrator.fit(score, outcome, s).log_odds(score), outcome) for s in (2, 1))
     assert bent < straight - 0.01
     calibration = Calibrator.fit(score, outcome)
@@ -93,7 +96,7 @@ def test_two_slopes_bend_where_the_truth_bends() -> None:
 def test_the_mean_calibrated_risk_is_the_prevalence() -> None:
     score, outcome = sample(2, 3000)
     for slopes in (1, 2):
-        assert logistic(Calibrator.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
+        assert expit(Calibrator.fit(score, outcome, slopes).log_odds(score)).mean() == pytest.approx(outcome.mean(), abs=1e-4)
 
 
 def test_calibration_does_not_mind_the_scores_unit() -> None:
@@ -106,7 +109,7 @@ def test_calibration_does_not_mind_the_scores_unit() -> None:
 def test_a_score_that_ranks_backwards_is_flattened_and_not_turned_round() -> None:
     score, outcome = sample(4, 2000)
     out = Calibrator.fit(-score, outcome).log_odds(np.array([-1.0, 0.0]))
-    assert out == pytest.approx(np.full(2, log_odds(outcome.mean())), abs=0.05)
+    assert out == pytest.approx(np.full(2, logit(outcome.mean())), abs=0.05)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -1e6])
@@ -114,9 +117,9 @@ def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) 
     outcome = (np.arange(30) < 6).astype(np.int64)
     calibration = Calibrator.fit(np.full(30, constant), outcome)
     prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
-    assert logistic(calibration.log_odds(np.array([constant]))) == pytest.approx([prevalence], abs=1e-3)
+    assert expit(calibration.log_odds(np.array([constant]))) == pytest.approx([prevalence], abs=1e-3)
     near = constant + 1e-9 * max(1.0, abs(constant))
-    assert logistic(calibration.log_odds(np.array([near]))) == pytest.approx([prevalence], abs=1e-3)
+    assert expit(calibration.log_odds(np.array([near]))) == pytest.approx([prevalence], abs=1e-3)
 
 
 @pytest.mark.parametrize("slopes", [1, 2])
@@ -158,13 +161,13 @@ def test_prior_correction_round_trips_and_shifts_log_odds(p: float, trained: flo
     there = correct_prior(p, trained, deployed)
     assert correct_prior(there, deployed, trained) == pytest.approx(p, rel=1e-9)
     shift = math.log(deployed / (1 - deployed)) - math.log(trained / (1 - trained))
-    assert log_odds(there, 1e-15) == pytest.approx(log_odds(p, 1e-15) + shift, abs=1e-6)
+    assert logit(there, 1e-15) == pytest.approx(logit(p, 1e-15) + shift, abs=1e-6)
     assert correct_prior(trained, trained, deployed) == pytest.approx(deployed)
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_a_prevalence_that_is_none_is_refused(prevalence: float) -> None:
-    with pytest.raises(InputError, match="prevalence deployed"):
+    with pytest.raises(InputError, match="prevalence must lie between 0 and 1, got deployed"):
         correct_prior([0.5], trained=0.5, deployed=prevalence)
     with pytest.raises(InputError, match="prevalence trained"):
         correct_prior([0.5], trained=prevalence, deployed=0.5)
@@ -175,8 +178,8 @@ def test_a_prevalence_that_is_none_is_refused(prevalence: float) -> None:
 
 def test_band_by_hand() -> None:
     """A new row joins one of four bins, once without and once with the outcome, and rates are made to rise."""
-    band = Band.fit(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 1, 0, 1]))
-    low, high = band.around(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.3, 0.4, 0.5, 0.7]))
+    band = VennAbersBand.fit(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 1, 0, 1]))
+    low, high = band.interval(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.3, 0.4, 0.5, 0.7]))
     # joining row 2 without: bins 0/1, 1/2, 0/1, 1/1 -> rows 2 and 3 pool to 1/3; with: 0/1, 2/2, 0/1, 1/1 -> 2/3
     assert low == pytest.approx([0, 1 / 3, 1 / 3, 1 / 2])
     assert high == pytest.approx([1 / 2, 2 / 3, 2 / 3, 1])
@@ -188,7 +191,7 @@ def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int,
     """Each end by its definition: scikit-learn's regression on the calibration rows and the new one."""
     score, outcome = np.array([float(s) for s, _ in rows]), np.array([int(y) for _, y in rows])
     seen = np.unique(score)
-    band = Band.fit(score, outcome)
+    band = VennAbersBand.fit(score, outcome)
     for imagined, end in ((0, band.low), (1, band.high)):
         fits = [IsotonicRegression().fit(np.append(score, s), np.append(outcome, imagined)).predict([s])[0] for s in seen]
         assert end[np.searchsorted(band.edge, seen, side="right")] == pytest.approx(fits)
@@ -202,8 +205,8 @@ def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int,
 def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], asked: list[float]) -> None:
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
     new = np.sort(np.array(asked))
-    risk = logistic(Calibrator.fit(score, outcome).log_odds(new))
-    low, high = Band.fit(score, outcome).around(new, risk)
+    risk = expit(Calibrator.fit(score, outcome).log_odds(new))
+    low, high = VennAbersBand.fit(score, outcome).around(new, risk)
     assert (low <= risk).all()
     assert (risk <= high).all()
     assert ((low >= 0) & (high <= 1)).all()
@@ -214,7 +217,7 @@ def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[floa
 def test_one_end_of_the_band_is_calibrated_on_exchangeable_patients() -> None:
     score, outcome = sample(10, 6000)
     fitted, new = slice(0, 1500), slice(1500, None)
-    band = Band.fit(score[fitted], outcome[fitted])
+    band = VennAbersBand.fit(score[fitted], outcome[fitted])
     place = np.searchsorted(band.edge, score[new], side="right")
     low, high, truth = band.low[place], band.high[place], outcome[new]
     for part in np.array_split(np.argsort(score[new]), 10):
@@ -227,7 +230,7 @@ def test_the_mean_outcome_lies_between_the_mean_ends_over_many_small_cohorts(mon
     ends = []
     for seed in range(400):
         score, outcome = sample(1000 + seed, 41)
-        band = Band.fit(score[:40], outcome[:40])
+        band = VennAbersBand.fit(score[:40], outcome[:40])
         place = np.searchsorted(band.edge, score[40], side="right")
         ends.append((band.low[place], band.high[place], outcome[40]))
     low, high, truth = np.array(ends).T
@@ -239,9 +242,9 @@ def test_the_mean_outcome_lies_between_the_mean_ends_over_many_small_cohorts(mon
 def test_the_band_does_not_depend_on_the_calibrated_risk() -> None:
     """A risk in the band leaves the band as it is; one outside draws out its nearer end."""
     score, outcome = sample(11, 800)
-    band = Band.fit(score, outcome)
+    band = VennAbersBand.fit(score, outcome)
     asked = np.full(3, 0.7)
-    low, high = band.around(asked, np.array([0.49, 0.01, 0.99]))
+    low, high = band.interval(asked, np.array([0.49, 0.01, 0.99]))
     assert low[0] == low[2] == high[0] - (high[0] - low[0]) > low[1] == 0.01
     assert high[0] == high[1] < high[2] == 0.99
 
@@ -249,20 +252,20 @@ def test_the_band_does_not_depend_on_the_calibrated_risk() -> None:
 def test_the_band_narrows_where_patients_are_many() -> None:
     few, many = sample(12, 60), sample(12, 6000)
     asked = np.array([0.5])
-    (a, b), (c, d) = (Band.fit(*rows).around(asked, np.array([0.25])) for rows in (few, many))
+    (a, b), (c, d) = (VennAbersBand.fit(*rows).around(asked, np.array([0.25])) for rows in (few, many))
     assert d[0] - c[0] < 0.5 * (b[0] - a[0])
 
 
 def test_the_band_keeps_to_four_hundred_bins_and_gives_the_riskiest_their_own() -> None:
     score, outcome = sample(13, 5000)
-    band = Band.fit(score, outcome)
+    band = VennAbersBand.fit(score, outcome)
     assert len(band.low) <= 400
     assert (score > band.edge[-1]).sum() <= 10
 
 
 def test_equal_scores_share_one_bin() -> None:
-    band = Band.fit(np.zeros(9), np.array([1, 0, 0, 0, 0, 0, 0, 0, 0]))
-    low, high = band.around(np.array([-1.0, 0.0, 1.0]), np.full(3, 0.15))
+    band = VennAbersBand.fit(np.zeros(9), np.array([1, 0, 0, 0, 0, 0, 0, 0, 0]))
+    low, high = band.interval(np.array([-1.0, 0.0, 1.0]), np.full(3, 0.15))
     assert low == pytest.approx([0.1] * 3)
     assert high == pytest.approx([0.2] * 3)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.calibration.calibrator import log_odds
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble import base_learners as module
 from nearward.tabular.ensemble.base_learners import FOLD_LEARNERS, BaseLearners, Columns, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
@@ -48,14 +50,14 @@ class Cohort:
         own = np.column_stack([x[:, 0] * 3 + 10, draw.normal(size=n)])
         own[::7, 0] = np.nan
         self.rows = Columns(self.encoding.dense(numbers), numbers, own)
-        self.group = np.unique(draw.integers(0, 90, size=n), return_inverse=True)[1]
-        self.fold = assign_folds(self.outcome, self.group, 3, seed)
+        patient_ids = np.unique(draw.integers(0, 90, size=n), return_inverse=True)[1]
+        self.data = TrainingData(self.outcome, patient_ids, assign_folds(self.outcome, patient_ids, 3, seed))
 
     def fit(
         self, outcome: np.ndarray | None = None, own: tuple[str, ...] = ("sofa", "saps")
     ) -> tuple[BaseLearners, np.ndarray, np.ndarray]:
-        y = self.outcome if outcome is None else outcome
-        return fit_base_learners(self.rows, self.encoding, y, self.group, self.fold, own, 0, lambda _: None)
+        data = self.data if outcome is None else replace(self.data, outcome=outcome)
+        return fit_base_learners(self.rows, self.encoding, data, own, 0, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_there_is_a_name_for_every_column(cohort: Cohort) -> None:
 @pytest.mark.parametrize("row", [0, 50, 101])
 def test_no_opinion_of_a_patient_depends_on_that_patients_outcomes(cohort: Cohort, row: int) -> None:
     _, before, _ = cohort.fit()
-    own = cohort.group == cohort.group[row]
+    own = cohort.data.patient_ids == cohort.data.patient_ids[row]
     flipped = np.where(own, 1 - cohort.outcome, cohort.outcome)
     _, after, _ = cohort.fit(flipped)
     assert after[own] == pytest.approx(before[own], abs=1e-7)
@@ -88,7 +90,7 @@ def test_no_opinion_of_a_patient_depends_on_that_patients_outcomes(cohort: Cohor
 def test_fold_members_answer_for_their_own_fold_only(cohort: Cohort) -> None:
     panel, out_of_fold, _ = cohort.fit()
     for f in range(3):
-        inside = cohort.fold == f
+        inside = cohort.data.fold == f
         answers = panel.folds[f].log_odds(cohort.rows.take(inside))
         assert out_of_fold[inside, 5:OWN] == pytest.approx(answers, abs=1e-12)
         other = panel.folds[(f + 1) % 3].log_odds(cohort.rows.take(inside))
@@ -102,7 +104,7 @@ def test_new_rows_get_the_mean_of_the_folds_and_the_closed_forms(cohort: Cohort)
     for j in range(3):
         assert scores[:, j] == pytest.approx(panel.ridge[j].scores(new.dense), abs=1e-12)
     for j in range(2):
-        assert scores[:, 3 + j] == pytest.approx(log_odds(panel.kernel[j].around(new.dense)[0], 1e-3), abs=1e-12)
+        assert scores[:, 3 + j] == pytest.approx(logit(panel.kernel[j].around(new.dense)[0], 1e-3), abs=1e-12)
     assert scores[:, 5:OWN] == pytest.approx(sum(fold.log_odds(new) for fold in panel.folds) / 3, abs=1e-12)
     assert distance == pytest.approx(panel.kernel[0].around(new.dense)[1], abs=1e-12)
 
@@ -174,7 +176,7 @@ def test_trees_are_grown_on_rates_that_no_row_gave_its_own_outcome_to(cohort: Co
     monkeypatch.setattr(module, "extra_trees", recorded_trees)
     cohort.fit()
     assert {x[:, -1:].tobytes() for x in read} == {g.astype(np.float32).tobytes() for g in given}
-    assert len(given) == int(cohort.fold.max()) + 1
+    assert len(given) == cohort.data.n_folds
 
 
 def test_no_own_scores_are_fine() -> None:
@@ -188,7 +190,7 @@ def test_no_own_scores_are_fine() -> None:
 
 def test_progress_is_told_fold_by_fold(cohort: Cohort) -> None:
     told: list[str] = []
-    fit_base_learners(cohort.rows, cohort.encoding, cohort.outcome, cohort.group, cohort.fold, ("sofa", "saps"), 0, told.append)
+    fit_base_learners(cohort.rows, cohort.encoding, cohort.data, ("sofa", "saps"), 0, told.append)
     assert [words.partition("fold ")[2] for words in told if "fold" in words] == ["1 of 3", "2 of 3", "3 of 3"]
 
 

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from nearward.risk_model.user_experts import PARTS
-from nearward.tabular.calibration.calibrator import Calibrator, logistic
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.ensemble import resampling as resampled
 from nearward.tabular.ensemble import tree_learners as learners
@@ -25,7 +26,7 @@ def made(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     draw = np.random.default_rng(seed)
     x, z = draw.normal(size=(2, n))
     ward = draw.choice(["a", "b", "c"], n)
-    outcome = (draw.random(n) < logistic(1.5 * x + (ward == "c") - 4)).astype(int)
+    outcome = (draw.random(n) < expit(1.5 * x + (ward == "c") - 4)).astype(int)
     holes = draw.random(n) < 0.1
     frame = pl.DataFrame({"x": x, "z": z, "ward": ward}).with_columns(pl.when(pl.Series(~holes)).then("z").alias("z"))
     return frame, outcome
