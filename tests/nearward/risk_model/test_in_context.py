@@ -230,7 +230,7 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
         noise = np.random.default_rng(1).random(len(risk))  # of twelve seeds ten leave the panel alone; two gain .002 and .005 by luck
         return model, np.where(rows.data.outcome == 1, 0.5, 0.2) + 0.3 * noise if useful else noise, account
 
-    monkeypatch.setattr(fitted, "fit_embedded", told)
+    monkeypatch.setattr(fitted, "fit_in_context_model", told)
     model = nw.RiskClassifier(encoder=FEW).fit(frame, died, groups=patient)
     told_of = model.summary_["backbone"]
     assert told_of["in_use"] is useful is (told_of["auprc_together"] > told_of["auprc_panel_alone"])
