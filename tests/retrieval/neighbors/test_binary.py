@@ -37,7 +37,10 @@ class Cohort:
         self.outcome = (self.x[:, 0] + self.x[:, 1] * self.x[:, 2] + 0.5 * draw.normal(size=n) > 1.5).astype(np.int64)
         self.group = np.unique(draw.integers(0, patients, size=n), return_inverse=True)[1]
         self.fold = assign_folds(self.outcome, self.group, folds, seed)
-        self.data = TrainingData(self.outcome, self.group, self.fold)
+
+    @property
+    def data(self) -> TrainingData:
+        return TrainingData(self.outcome, self.group, self.fold)
 
     def fit(self, rules: tuple[Rule, ...] = RULES, config: EncoderConfig = CONFIG) -> Fitted:
         return fit_retriever(self.x, self.data, config, 0, lambda _: None, rules)
@@ -357,13 +360,13 @@ def test_better_by_more_than_a_standard_error() -> None:
     draw = np.random.default_rng(0)
     outcome = (draw.random(2000) < 0.1).astype(np.int64)
     good = outcome + draw.normal(size=2000)
-    patients = np.arange(2000)
-    assert module._ranks_clearly_better(good, draw.normal(size=2000), outcome, patients, 0)
-    assert not module._ranks_clearly_better(draw.normal(size=2000), good, outcome, patients, 0)
-    assert not module._ranks_clearly_better(good, good, outcome, patients, 0)
+    data = TrainingData(outcome, np.arange(2000), np.arange(2000) % 2)
+    assert module._ranks_clearly_better(good, draw.normal(size=2000), data, 0)
+    assert not module._ranks_clearly_better(draw.normal(size=2000), good, data, 0)
+    assert not module._ranks_clearly_better(good, good, data, 0)
     near = good + 0.02 * draw.normal(size=2000)
     better, worse = sorted((good, near), key=lambda vote: -average_precision_score(outcome, vote))
-    assert not module._ranks_clearly_better(better, worse, outcome, patients, 0)  # a gain that resampling does not bear out
+    assert not module._ranks_clearly_better(better, worse, data, 0)  # a gain that resampling does not bear out
 
 
 def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
