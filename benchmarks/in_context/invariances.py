@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.in_context.probes import Fitted, Rows, context, embed, slots_of
 from nearward.retrieval.neighbors.voting import Context
-from nearward.tabular.in_context.inference import Questions
+from nearward.tabular.in_context.inference import QueryBatch
 from nearward.tabular.in_context.model import InContextNet
-from nearward.tabular.in_context.row_features import Rows as SlotRows
+from nearward.tabular.in_context.row_features import RowFeatures
 
 Finding = tuple[str, float, float]  # case, value, greatest that is wanted
 Table = tuple[Rows, Rows, Rows, Rows]  # columns and scores of the stored rows, columns and scores of the asked ones
@@ -33,7 +33,7 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
 
     asked = _questions(net, fitted, near)
     order = torch.as_tensor(np.argsort(draw.random((q, c)), axis=1))
-    moved = replace(asked, **{name: getattr(asked, name).gather(1, order) for name in ("row", "apart", "inside", "floored")})
+    moved = replace(asked, **{name: getattr(asked, name).gather(1, order) for name in ("row", "sq_distance", "mask", "floored")})
     exact = copy.deepcopy(net).double()
     yield "order of the context: log-odds, single precision", _furthest(_log_odds(net, asked), _log_odds(net, moved)), _ROUNDING
     in_double = _furthest(_log_odds(exact, _double(asked)), _log_odds(exact, _double(moved)))
@@ -65,9 +65,9 @@ def dirt(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
         dirty = _with(fitted, table)
         asked = _questions(net, dirty, near)
         with torch.inference_mode():
-            vote = asked.ask(net, slice(None))
-        known = asked.known[asked.row]
-        event, other = ((known == y) & asked.inside for y in (1, 0))
+            vote = asked.forward(net, slice(None))
+        known = asked.outcome[asked.row]
+        event, other = ((known == y) & asked.mask for y in (1, 0))
         both = (event.any(dim=1) & other.any(dim=1)).numpy()
         risk = vote.log_odds[:, 0].double().sigmoid().numpy()
         weighed = (vote.weight[:, 0].double() * event).sum(dim=1).numpy()
@@ -110,19 +110,19 @@ def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
     return embed(net, fitted).ask(fitted.value, fitted.score, [near])[0]
 
 
-def _questions(net: InContextNet, fitted: Fitted, near: Context) -> Questions:
+def _questions(net: InContextNet, fitted: Fitted, near: Context) -> QueryBatch:
     (reader,) = embed(net, fitted)._readers
     return reader.questions(fitted.value, fitted.score, near)
 
 
-def _log_odds(net: InContextNet, asked: Questions) -> Rows:
+def _log_odds(net: InContextNet, asked: QueryBatch) -> Rows:
     with torch.inference_mode():
-        return asked.ask(net, slice(None)).log_odds[:, 0].double().numpy()
+        return asked.forward(net, slice(None)).log_odds[:, 0].double().numpy()
 
 
-def _double(asked: Questions) -> Questions:
-    query = SlotRows(asked.query.features.double(), asked.query.log_odds.double(), asked.query.inputs.double(), asked.query.present)
-    return replace(asked, query=query, token=asked.token.double(), apart=asked.apart.double())
+def _double(asked: QueryBatch) -> QueryBatch:
+    query = RowFeatures(asked.query.features.double(), asked.query.log_odds.double(), asked.query.inputs.double(), asked.query.present)
+    return replace(asked, query=query, token=asked.token.double(), sq_distance=asked.sq_distance.double())
 
 
 def _furthest(a: Rows, b: Rows) -> float:

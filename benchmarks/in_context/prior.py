@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nearward.tabular.in_context.episodes import prepare
-from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
+from nearward.tabular.in_context.episodes import make_episode
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, sample_tables
 from nearward.tabular.in_context.row_features import EXPERTS, FEATURES
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _rates(families: tuple[str, ...], lesson: bool, device: str) -> tuple[list[f
     draws = itertools.cycle(families)
 
     def draw() -> None:
-        tables = draw_tables(next(draws), BATCH[device], ROWS, COLUMNS, rng)
+        tables = sample_tables(next(draws), BATCH[device], ROWS, COLUMNS, rng)
         if lesson:
-            prepare(tables, ROWS - ASKED, NEIGHBOURS, rng)
+            make_episode(tables, ROWS - ASKED, NEIGHBOURS, rng)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -129,7 +129,7 @@ def pictures() -> None:
     }  # fmt: skip
     PICTURES.mkdir(parents=True, exist_ok=True)
     for i, family in enumerate(FAMILIES):
-        _save(_family(draw_tables(family, 4, 600, 8, TaskRng(100 + i))), family)
+        _save(_family(sample_tables(family, 4, 600, 8, TaskRng(100 + i))), family)
     _save(_columns(), "columns")
     _save(_outcomes(), "outcomes")
     _save(_experts(), "experts")
@@ -213,7 +213,7 @@ def _columns() -> Figure:
     """For each family, how the columns of a task go together, and where another's holes are."""
     figure, axes = _figure(2, 6, (10.5, 3.9))
     for i, (family, (above, below)) in enumerate(zip(FAMILIES, axes.T, strict=True)):
-        tables = draw_tables(family, 12, 600, COLUMNS, TaskRng(200 + i))
+        tables = sample_tables(family, 12, 600, COLUMNS, TaskRng(200 + i))
         holes = tables.value.isnan().float()  # (b, n, d)
         held = holes.mean(dim=(1, 2))
         whole, holed = int(held.argmin()), int((held > 0.05).int().argmax())
@@ -242,7 +242,7 @@ def _outcomes() -> Figure:
     figure, axes = _figure(1, 3, (10.5, 2.7))
     edges = np.geomspace(0.004, 0.6, 25)
     for rows, colour in ((4096, LINE), (512, EVENT)):
-        share = np.concatenate([draw_tables(f, 100, rows, 2, TaskRng(300)).outcome.float().mean(dim=1).numpy() for f in FAMILIES])
+        share = np.concatenate([sample_tables(f, 100, rows, 2, TaskRng(300)).outcome.float().mean(dim=1).numpy() for f in FAMILIES])
         axes[0, 0].hist(share, edges, histtype="step", color=colour, linewidth=1.4, label=f"tables of {rows:,} rows")
     axes[0, 0].set(xscale="log", xlabel="share of events in a table", ylabel="of 600 tables", title="How many events")
     axes[0, 0].set_xticks([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5], ["0.5 %", "1 %", "2 %", "5 %", "10 %", "20 %", "50 %"])
@@ -250,9 +250,9 @@ def _outcomes() -> Figure:
     known, gains = [], []
     for i, family in enumerate(FAMILIES):
         rng = TaskRng(400 + i)
-        tables = draw_tables(family, 150, ROWS, COLUMNS, rng)
+        tables = sample_tables(family, 150, ROWS, COLUMNS, rng)
         known.append([_auroc(r, y) for r, y in zip(tables.risk.numpy(), tables.outcome.numpy(), strict=True)])
-        lesson = prepare(tables, ROWS - ASKED, NEIGHBOURS, rng)
+        lesson = make_episode(tables, ROWS - ASKED, NEIGHBOURS, rng)
         gains.append(lesson.stored.inputs[:, 0, GAIN][lesson.stored.present[:, 0]].numpy())
     for plot, told, title, label in (
         (axes[0, 1], known, "How much can be known", "AUROC of the true risk"),
@@ -272,8 +272,8 @@ def _outcomes() -> Figure:
 def _experts() -> Figure:
     """Three tasks as the network is served them: six of each one's expert slots, against the signal."""
     rng = TaskRng(500)
-    tables = draw_tables("additive", 80, 600, COLUMNS, rng)
-    lesson = prepare(tables, 500, NEIGHBOURS, rng)
+    tables = sample_tables("additive", 80, 600, COLUMNS, rng)
+    lesson = make_episode(tables, 500, NEIGHBOURS, rng)
     gain = lesson.stored.inputs[:, 0, GAIN : GAIN + EXPERTS]  # (b, s), best first
     enough = (lesson.stored.present.sum(dim=1) >= 10) & (tables.outcome.sum(dim=1) > 60)
     lead = (gain[:, 0] - gain[:, 1]).masked_fill(~enough, -1)
@@ -281,7 +281,7 @@ def _experts() -> Figure:
     tasks = (int(lead.argmax()), int(middling.argmin()), int(gain[:, 0].masked_fill(~enough, 9).argmin()))
     figure, axes = _figure(3, 6, (10.5, 5.6), sharex=True, sharey="row")
     for row, (task, name) in enumerate(zip(tasks, ("one nearly right", "as usual", "hard for all"), strict=True)):
-        signal, risk, y = (item[task, :500].numpy() for item in (tables.signal, tables.risk, lesson.known))
+        signal, risk, y = (item[task, :500].numpy() for item in (tables.signal, tables.risk, lesson.stored_outcome))
         order, truth = signal.argsort(), np.log(risk / (1 - risk))
         filled = int(lesson.stored.present[task].sum())
         for column, slot in enumerate(np.linspace(0, filled - 1, 6).round().astype(int)):

@@ -38,8 +38,7 @@ from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import fit_base_learners
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.in_context.model import InContextNet
-from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
-from nearward.tabular.in_context.row_features import Rows as SlotRows
+from nearward.tabular.in_context.row_features import RowFeatures, RowFeaturizer, fit_row_featurizer
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -193,7 +192,7 @@ def slots_of(fitted: Fitted) -> RowFeaturizer:
     )
 
 
-def expert_mean(query: SlotRows) -> torch.Tensor:
+def expert_mean(query: RowFeatures) -> torch.Tensor:
     """Return the plain mean of the calibrated experts' log-odds (b, q), the base rate's where there is none."""
     there = query.present[:, None]
     mean = (query.log_odds * there).sum(dim=2) / there.sum(dim=2).clamp(min=1)
@@ -203,7 +202,7 @@ def expert_mean(query: SlotRows) -> torch.Tensor:
 def mean_of_experts(fitted: Fitted) -> Rows:
     """Return the mean calibrated log-odds of the asked rows (q,)."""
     value, score = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (fitted.value, fitted.score))
-    return expert_mean(slots_of(fitted).read(value, score))[0].double().numpy()
+    return expert_mean(slots_of(fitted).transform(value, score))[0].double().numpy()
 
 
 @cache

@@ -53,14 +53,13 @@ from benchmarks.in_context.probes import (
 )
 from nearward.retrieval.neighbors.voting import per_shard
 from nearward.risk_model.in_context import EnsembleView, InContextModel
-from nearward.tabular.in_context.checkpoint import SHIPPED, export, load_net
-from nearward.tabular.in_context.episodes import Episode, prepare
-from nearward.tabular.in_context.inference import Questions, answers
+from nearward.tabular.in_context.checkpoint import SHIPPED, load_net, save_net
+from nearward.tabular.in_context.episodes import Episode, make_episode
+from nearward.tabular.in_context.inference import QueryBatch, predict_risk
 from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote
-from nearward.tabular.in_context.pretrain import held_out_ratios
-from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
-from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS
-from nearward.tabular.in_context.row_features import Rows as SlotRows
+from nearward.tabular.in_context.pretrain import holdout_losses
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, sample_tables
+from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, RowFeatures
 
 HERE = Path(__file__).resolve().parent
 NETWORK, MEAN = "in-context", "mean of experts"
@@ -104,7 +103,7 @@ def from_checkpoint(path: Path, folder: Path) -> Path:
         net = InContextNet(NetConfig(**json.loads(str(arrays["about"]))["net"]))
         prefix = "average."
         net.load_state_dict({n.removeprefix(prefix): torch.from_numpy(arrays[n]) for n in arrays.files if n.startswith(prefix)})
-    export(net, folder / "average.safetensors", {})
+    save_net(net, folder / "average.safetensors", {})
     return folder / "average.safetensors"
 
 
@@ -114,11 +113,11 @@ def from_checkpoint(path: Path, folder: Path) -> Path:
 class FirstSlot:
     """What the network must beat: the expert that did best on the stored rows, calibrated on them."""
 
-    def tokens(self, rows: SlotRows, outcome: torch.Tensor) -> torch.Tensor:
+    def tokens(self, rows: RowFeatures, outcome: torch.Tensor) -> torch.Tensor:
         """Nothing to remember."""
         return outcome
 
-    def __call__(self, query: SlotRows, *context: torch.Tensor) -> Vote:
+    def __call__(self, query: RowFeatures, *context: torch.Tensor) -> Vote:
         """Say what the first slot says."""
         return Vote(query.log_odds[:, :, 0], query.log_odds)
 
@@ -127,7 +126,7 @@ def judge_families(net: InContextNet, path: Path, book: Book) -> None:
     """Loss over the base rate's on tasks never trained on."""
     plain = InContextNet(net.config).eval()  # the plain mean of the calibrated experts, and a vote that knows nothing
     rivals: dict[str, Any] = {NETWORK: net, "untrained": plain, "best slot": FirstSlot()}
-    found = {name: held_out_ratios(rival, "cpu") for name, rival in rivals.items()}
+    found = {name: holdout_losses(rival, "cpu") for name, rival in rivals.items()}
     for ratios in found.values():
         ratios["mean of families"] = sum(ratios.values()) / len(FAMILIES)
     book.table("families", {family: {name: found[name][family] for name in rivals} for family in found[NETWORK]})
@@ -161,24 +160,26 @@ def rare_queries(net: InContextNet, tasks: int = 48, stored: int = 2048, asked: 
         rng = TaskRng(UNSEEN + step)
         family, columns = FAMILIES[step % len(FAMILIES)], round(float(rng.log_uniform(1, low=2, high=48)))
         step += 1
-        tables = draw_tables(family, 4, stored + asked, columns, rng)
+        tables = sample_tables(family, 4, stored + asked, columns, rng)
         rate = tables.risk.mean(dim=1)
         chosen = (rate >= RARE[0]) & (rate <= RARE[1])
         if not chosen.any():
             continue
         parts = (tables.value, tables.category, tables.outcome, tables.signal, tables.risk)
-        lesson = prepare(Tables(family, *(part[chosen] for part in parts)), stored, 128, rng)
-        outcomes += lesson.outcome
+        lesson = make_episode(Tables(family, *(part[chosen] for part in parts)), stored, 128, rng)
+        outcomes += lesson.query_outcome
         risks[NETWORK] += _vote(net, lesson).log_odds.sigmoid()
         risks[MEAN] += expert_mean(lesson.query).sigmoid()
-        risks["base rate"] += lesson.known.double().mean(dim=1, keepdim=True).expand(-1, asked)
+        risks["base rate"] += lesson.stored_outcome.double().mean(dim=1, keepdim=True).expand(-1, asked)
     return torch.cat(outcomes).numpy(), {name: torch.cat(parts).double().numpy() for name, parts in risks.items()}
 
 
 def _vote(net: InContextNet, lesson: Episode) -> Vote:
-    near = lesson.near
+    near = lesson.neighbors
     with torch.inference_mode():
-        told: Vote = net(lesson.query, net.tokens(lesson.stored, lesson.known), lesson.known, near.apart, near.inside, near.floored)
+        told: Vote = net(
+            lesson.query, net.tokens(lesson.stored, lesson.stored_outcome), lesson.stored_outcome, near.sq_distance, near.mask, near.floored
+        )
     return told
 
 
@@ -239,8 +240,8 @@ def judge_time(net: InContextNet, path: Path, book: Book) -> None:
         asked = _made_up_questions(net, neighbours, draw)
         for threads in counts:
             with _cores(threads):
-                answers(net, asked)
-                rate = len(asked.row) / min(_seconds(lambda asked=asked: answers(net, asked)) for _ in range(3))
+                predict_risk(net, asked)
+                rate = len(asked.row) / min(_seconds(lambda asked=asked: predict_risk(net, asked)) for _ in range(3))
             rates.setdefault(f"k = {neighbours} ({asked.row.shape[1]} places): rows/s", {})[_threads(threads)] = rate
     for n in (2_000, 10_000, 50_000):
         value, score, y = draw.normal(size=(n, 32)), draw.normal(size=(n, 12)), (draw.random(n) < 0.1).astype(np.int64)
@@ -257,17 +258,17 @@ def judge_time(net: InContextNet, path: Path, book: Book) -> None:
     book.want("time", "file: MB", path.stat().st_size / 1e6, "<=", 4)
 
 
-def _made_up_questions(net: InContextNet, neighbours: int, draw: np.random.Generator, q: int = 2048, n: int = 10_000) -> Questions:
+def _made_up_questions(net: InContextNet, neighbours: int, draw: np.random.Generator, q: int = 2048, n: int = 10_000) -> QueryBatch:
     """Random rows in contexts as large as five encoders give."""
     places = 5 * (per_shard(neighbours, 5) + per_shard(max(8, 0.05 * neighbours), 5))
     inputs = torch.as_tensor(draw.normal(size=(1, n, INPUTS)), dtype=torch.float32)
-    rows = SlotRows(inputs[:, :, : 2 * FEATURES], inputs[:, :, :EXPERTS], inputs, torch.ones(1, EXPERTS, dtype=torch.bool))
+    rows = RowFeatures(inputs[:, :, : 2 * FEATURES], inputs[:, :, :EXPERTS], inputs, torch.ones(1, EXPERTS, dtype=torch.bool))
     known = torch.as_tensor(draw.random(n) < 0.1).long()
     row = torch.as_tensor(draw.integers(0, n, (q, places)))
     with torch.inference_mode():
         token = net.tokens(rows, known[None])[0]
     inside = torch.ones(row.shape, dtype=torch.bool)
-    return Questions(rows.take(slice(0, q)), token, known, row, torch.rand(row.shape) * 2, inside, ~inside)
+    return QueryBatch(rows.take(slice(0, q)), token, known, row, torch.rand(row.shape) * 2, inside, ~inside)
 
 
 @contextmanager

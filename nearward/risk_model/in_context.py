@@ -17,8 +17,8 @@ from sklearn.metrics import average_precision_score
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, Rule, merge
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.in_context.checkpoint import from_halves, halves, load_net
-from nearward.tabular.in_context.inference import Questions, answers, scaled_distances
+from nearward.tabular.in_context.checkpoint import float16_state, from_float16_state, load_net
+from nearward.tabular.in_context.inference import QueryBatch, predict_risk, scaled_distances
 from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.in_context.model import InContextNet
 from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
@@ -83,7 +83,7 @@ class InContextModel:
             The members' contexts as one, weighed by the network; its vote is the risk, except where a context has one outcome only.
         """
         asked = parallel_map(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
-        told = [answers(self.net, q) for q in list(asked)]
+        told = [predict_risk(self.net, q) for q in list(asked)]
         voted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, told, strict=True)]
         return np.mean([risk for risk, _ in told], axis=0), voted[0] if len(voted) == 1 else merge(voted)
 
@@ -91,7 +91,7 @@ class InContextModel:
         """Return what it is made of, for the artifact; tokens are a function of these and are made anew."""
         return {
             "network": asdict(self.net.config),
-            "weights": halves(self.net),
+            "weights": float16_state(self.net),
             "ways": self.ways,
             "value": self.value.astype(np.float32),
             "score": self.score.astype(np.float32),
@@ -101,7 +101,7 @@ class InContextModel:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> InContextModel:
         """Rebuild what ``state`` took apart."""
-        net = from_halves(state["network"], state["weights"])
+        net = from_float16_state(state["network"], state["weights"])
         return cls(net, tuple(state["ways"]), state["value"], state["score"], state["outcome"])
 
 
@@ -121,16 +121,16 @@ class _Reader:
         there = torch.ones(1, told.shape[2], dtype=torch.bool)
         with torch.inference_mode():
             slots = fit_row_featurizer(x[:, seen], told[:, seen], there, known[None, seen])
-            token = net.tokens(slots.read(x, told), known[None])[0]
+            token = net.tokens(slots.transform(x, told), known[None])[0]
         return cls(way, slots, token, known)
 
-    def questions(self, value: Floats, score: Floats, context: Context) -> Questions:
+    def questions(self, value: Floats, score: Floats, context: Context) -> QueryBatch:
         """Read rows and their contexts."""
         inside = context.row >= 0
         apart = scaled_distances(context.squared, inside, context.floored, context.shard)
         with torch.inference_mode():
-            query = self.slots.read(_tensor(value[:, self.way.columns]), _tensor(score[:, self.way.experts]))
-        return Questions(
+            query = self.slots.transform(_tensor(value[:, self.way.columns]), _tensor(score[:, self.way.experts]))
+        return QueryBatch(
             query,
             self.token,
             self.known,
@@ -183,7 +183,7 @@ def fit_in_context_model(
     ways = _ways(members, rows.value.shape[1], rows.score.shape[1], seed)
     contexts = retriever.out_of_fold(rows.dense, rows.data.patient_ids, tuple(way.rule for way in ways))
 
-    def ask_fold(f: int) -> list[Questions]:
+    def ask_fold(f: int) -> list[QueryBatch]:
         return [_left_out_questions(net, way, context, rows, rows.data.fold == f) for way, context in zip(ways, contexts, strict=True)]
 
     asked = list(parallel_map(ask_fold, rows.data.n_folds))  # by fold, then by member
@@ -208,23 +208,23 @@ def _ways(members: int, columns: int, experts: int, seed: int) -> tuple[Ensemble
     return (first, *rest)
 
 
-def _left_out_questions(net: InContextNet, way: EnsembleView, context: Context, rows: StoredRows, inside: NDArray[np.bool_]) -> Questions:
+def _left_out_questions(net: InContextNet, way: EnsembleView, context: Context, rows: StoredRows, inside: NDArray[np.bool_]) -> QueryBatch:
     """Ask about the rows of one fold, read by slots that were fitted on the others; their contexts lie within the fold."""
     reader = _Reader.fit(net, way, rows.value, rows.score, rows.data.outcome, np.flatnonzero(~inside))
     asked = np.flatnonzero(inside)
     return reader.questions(rows.value[asked], rows.score[asked], context.take(asked))
 
 
-def _left_out_risk(nets: list[InContextNet], asked: list[list[Questions]], fold: Ints) -> Floats:
+def _left_out_risk(nets: list[InContextNet], asked: list[list[QueryBatch]], fold: Ints) -> Floats:
     """Return each stored row's risk (n,), its fold's questions put to its fold's network."""
     risk = np.empty(len(fold))
     for f, (net, questions) in enumerate(zip(nets, asked, strict=True)):
-        risk[fold == f] = np.mean([answers(net, q)[0] for q in questions], axis=0)
+        risk[fold == f] = np.mean([predict_risk(net, q)[0] for q in questions], axis=0)
     return risk
 
 
 def _try_adapter(
-    net: InContextNet, asked: list[list[Questions]], rows: StoredRows, risk: Floats, seed: int
+    net: InContextNet, asked: list[list[QueryBatch]], rows: StoredRows, risk: Floats, seed: int
 ) -> tuple[InContextNet, Floats, dict[str, Any]]:
     """Adapt on every other fold for those between, and keep the adapter only where the out-of-fold AUPRC rises."""
     events = int(rows.data.outcome.sum())

@@ -1,10 +1,10 @@
-"""From a made-up table to what the network would be served of it: experts that had not seen a row, slots, and a retrieved context.
+"""Training episodes from synthetic tables: out-of-fold expert scores, row features and retrieved contexts, as in a fitted model.
 
-Trained as it is used: ridge and kernel experts answer leave-one-out on the stored rows, other experts are imitated (what they know of
-the signal, what they get wrong smoothly, what is noise; useless ones, and in a third of the tasks one that is nearly right), slots are
-fitted on the stored rows, and each query's context is what a noisy supervised metric finds, with and without a class floor.
+Pretraining resembles use. Ridge and kernel experts score the stored rows leave-one-out. Further experts are simulated: part signal, part
+error that is smooth in the columns, part noise; some are useless, and in a third of the tasks one is nearly right. The row featurizer is
+fitted on the stored rows, and each query's context is retrieved by a noisy supervised metric, with and without a class floor.
 
-Letters: b tasks, n stored rows, q query rows, N = n + q, d columns, m experts, k context rows.
+Shapes: b tasks, n stored rows, q query rows, N = n + q, d columns, m experts, e embedding width, k context rows.
 """
 
 from __future__ import annotations
@@ -15,213 +15,212 @@ import torch
 from torch import Tensor
 
 from nearward.tabular.in_context.prior import Tables, TaskRng
-from nearward.tabular.in_context.row_features import Rows, fit_row_featurizer
+from nearward.tabular.in_context.row_features import RowFeatures, fit_row_featurizer
 
 _SIMULATED = 8
 _RIDGES = (1e-2, 1.0)
-_KERNEL_ROWS = 30  # a kernel is as wide as this many neighbours
+_KERNEL_ROWS = 30  # neighbours within a kernel's bandwidth
 _FLOOR_ROWS, _FLOOR_SHARE = 8, 0.05  # as retrieval's class floor
 
 
 @dataclass(frozen=True)
-class Near:
-    """Who is in each query's context, among n stored rows.
+class Neighbors:
+    """Contexts of queries, as masks over n stored rows.
 
     Parameters
     ----------
-    apart : (b, q, n), squared distance, 1 at the mean of the query's nearest rows
-    inside : (b, q, n), bool, in the context
-    floored : (b, q, n), bool, there only because of the class floor
+    sq_distance : (b, q, n), squared distance, scaled to mean 1 over the query's nearest rows
+    mask : (b, q, n), bool, rows in the context
+    floored : (b, q, n), bool, rows retrieved by the class floor alone
     """
 
-    apart: Tensor
-    inside: Tensor
+    sq_distance: Tensor
+    mask: Tensor
     floored: Tensor
 
 
 @dataclass(frozen=True)
 class Episode:
-    """What the network is asked, and what is so.
+    """Inputs and targets of one training step.
 
     Parameters
     ----------
-    stored, query : Rows of n and of q
-    known : (b, n), outcome of the stored rows
-    near : Near
-    outcome : (b, q), of the queries
-    entropy : (b,), nats a query costs who knows the prevalence alone
+    stored, query : RowFeatures of n and of q rows
+    stored_outcome : (b, n)
+    neighbors : Neighbors
+    query_outcome : (b, q)
+    entropy : (b,), log-loss of the base rate, nats
     """
 
-    stored: Rows
-    query: Rows
-    known: Tensor
-    near: Near
-    outcome: Tensor
+    stored: RowFeatures
+    query: RowFeatures
+    stored_outcome: Tensor
+    neighbors: Neighbors
+    query_outcome: Tensor
     entropy: Tensor
 
 
-def prepare(tables: Tables, stored: int, neighbours: int, rng: TaskRng) -> Episode:
-    """Play a fit and a prediction through: the first ``stored`` rows of each table are the cohort, the others are asked about.
+def make_episode(tables: Tables, stored: int, neighbors: int, rng: TaskRng) -> Episode:
+    """Simulate a fit on the first ``stored`` rows of each table and a prediction of the others.
 
     Parameters
     ----------
     tables : Tables
     stored : int, n
-    neighbours : int, k, before the class floor
-    rng : Dice
+    neighbors : int, k, before the class floor
+    rng : TaskRng
     """
     y = tables.outcome[:, :stored]
-    value = _level_rates(tables, stored)
-    plain = _plain(value, stored)
-    guess = _imitated(tables.signal, plain, rng, 1, rng.log_uniform(len(y), 1, low=0.2, high=2.0))[:, :, 0]
-    metric = _metric(plain, guess, rng)
+    value = _target_encoded(tables, stored)
+    z = _standardized(value, stored)
+    encoder_score = _simulated_scores(tables.signal, z, rng, 1, rng.log_uniform(len(y), 1, low=0.2, high=2.0))[:, :, 0]
+    embedding = _supervised_embedding(z, encoder_score, rng)
     score = torch.cat(
         [
-            *(_ridge(plain, y, strength) for strength in _RIDGES),
-            _kernel(plain, y),
-            _kernel(metric, y),
-            guess[:, :, None],
-            _panel(tables.signal, plain, rng),
+            *(_ridge(z, y, strength) for strength in _RIDGES),
+            _kernel(z, y),
+            _kernel(embedding, y),
+            encoder_score[:, :, None],
+            _simulated_experts(tables.signal, z, rng),
         ],
         dim=2,
     )
-    there = _there(score, rng)
-    slots = fit_row_featurizer(value[:, :stored], score[:, :stored], there, y)
-    rows = slots.read(value, score)
+    present = _present_experts(score, rng)
+    featurizer = fit_row_featurizer(value[:, :stored], score[:, :stored], present, y)
+    rows = featurizer.transform(value, score)
     rate = y.float().mean(dim=1).clamp(0.01 / stored, 1 - 0.01 / stored)
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
-    asked = slice(stored, None)
-    near = find(metric[:, asked], metric[:, :stored], y, neighbours, rng.happens(0.85, len(y), 1, 1))
-    return Episode(rows.take(slice(0, stored)), rows.take(asked), y, near, tables.outcome[:, asked], entropy)
+    queries = slice(stored, None)
+    retrieved = find_neighbors(embedding[:, queries], embedding[:, :stored], y, neighbors, rng.happens(0.85, len(y), 1, 1))
+    return Episode(rows.take(slice(0, stored)), rows.take(queries), y, retrieved, tables.outcome[:, queries], entropy)
 
 
-def find(query: Tensor, stored: Tensor, y: Tensor, neighbours: int, floor: Tensor) -> Near:
-    """Find the k nearest rows, and where ``floor`` (b, 1, 1) says so the nearest events beside them.
+def find_neighbors(query: Tensor, stored: Tensor, y: Tensor, neighbors: int, floor: Tensor) -> Neighbors:
+    """Find the k nearest rows and, where ``floor`` (b, 1, 1) is True, further nearest events.
 
     Parameters
     ----------
     query : (b, q, e)
     stored : (b, n, e)
     y : (b, n)
-    neighbours : int, k
+    neighbors : int, k
     floor : (b, 1, 1), bool
     """
-    squared = _squared(query, stored)  # (b, q, n)
-    k = min(neighbours, stored.shape[1])
-    reach = squared.topk(k, dim=2, largest=False).values
-    inside = squared <= reach[:, :, -1:]
+    sq_distance = _sq_distance(query, stored)  # (b, q, n)
+    k = min(neighbors, stored.shape[1])
+    nearest = sq_distance.topk(k, dim=2, largest=False).values
+    mask = sq_distance <= nearest[:, :, -1:]
     event = (y > 0)[:, None, :]
     count = min(int(max(_FLOOR_ROWS, _FLOOR_SHARE * k)), stored.shape[1])
-    furthest = squared.masked_fill(~event, torch.inf).topk(count, dim=2, largest=False).values[:, :, -1:]
-    floored = event & (squared <= furthest) & ~inside & floor & squared.isfinite()
-    return Near(squared / reach.mean(dim=2, keepdim=True).clamp(min=1e-9), inside | floored, floored)
+    floor_radius = sq_distance.masked_fill(~event, torch.inf).topk(count, dim=2, largest=False).values[:, :, -1:]
+    floored = event & (sq_distance <= floor_radius) & ~mask & floor & sq_distance.isfinite()
+    return Neighbors(sq_distance / nearest.mean(dim=2, keepdim=True).clamp(min=1e-9), mask | floored, floored)
 
 
-# ---- what rows look like to experts -----------------------------------------------------------------------------------------------
+# ---- encodings --------------------------------------------------------------------------------------------------------------------
 
 
-def _level_rates(tables: Tables, stored: int, smoothing: float = 20.0) -> Tensor:
-    """Turn categories into the log-odds of the outcome at their level, each stored row's own outcome left out. (b, N, d)."""
+def _target_encoded(tables: Tables, stored: int, smoothing: float = 20.0) -> Tensor:
+    """Encode categories as the smoothed log-odds of the outcome, leave-one-out for stored rows. (b, N, d)."""
     if not tables.category.any():
         return tables.value
     level = tables.value.nan_to_num(0.0).long()  # (b, N, d)
     level = torch.where(tables.category[:, None], level, 0)
     y = tables.outcome.float()
     y = torch.cat([y[:, :stored], torch.zeros_like(y[:, stored:])], dim=1)
-    counts = torch.zeros_like(y)
-    counts[:, :stored] = 1
+    is_stored = torch.zeros_like(y)
+    is_stored[:, :stored] = 1
     b, rows, d = level.shape
-    size = int(level.max()) + 1
-    table = torch.zeros(2, b, size, d, device=y.device)
-    table[0].scatter_add_(1, level, counts[:, :, None].expand(b, rows, d))
-    table[1].scatter_add_(1, level, y[:, :, None].expand(b, rows, d))
-    overall = (y.sum(dim=1) / stored).clamp(min=1e-3)[:, None, None]
-    n = table[0].gather(1, level) - counts[:, :, None]
-    events = table[1].gather(1, level) - y[:, :, None]
-    rate = torch.logit(((events + smoothing * overall) / (n + smoothing)).clamp(1e-4, 1 - 1e-4))
+    counts = torch.zeros(2, b, int(level.max()) + 1, d, device=y.device)  # rows and events of each level
+    counts[0].scatter_add_(1, level, is_stored[:, :, None].expand(b, rows, d))
+    counts[1].scatter_add_(1, level, y[:, :, None].expand(b, rows, d))
+    base_rate = (y.sum(dim=1) / stored).clamp(min=1e-3)[:, None, None]
+    n = counts[0].gather(1, level) - is_stored[:, :, None]
+    events = counts[1].gather(1, level) - y[:, :, None]
+    rate = torch.logit(((events + smoothing * base_rate) / (n + smoothing)).clamp(1e-4, 1 - 1e-4))
     return torch.where(tables.category[:, None] & ~tables.value.isnan(), rate, tables.value)
 
 
-def _plain(value: Tensor, stored: int) -> Tensor:
-    """Standardise on the stored rows; 0 where missing. (b, N, d)."""
-    seen = (~value.isnan()).float()[:, :stored]
+def _standardized(value: Tensor, stored: int) -> Tensor:
+    """Standardise by mean and standard deviation of the stored rows; 0 where missing. (b, N, d)."""
+    observed = (~value.isnan()).float()[:, :stored]
     filled = value.nan_to_num(0.0)
-    count = seen.sum(dim=1, keepdim=True).clamp(min=1)
-    centre = (filled[:, :stored] * seen).sum(dim=1, keepdim=True) / count
-    spread = (((filled[:, :stored] - centre) * seen) ** 2).sum(dim=1, keepdim=True).div(count).sqrt()
-    return ((filled - centre) / spread.clamp(min=1e-6)).clamp(-6, 6).masked_fill(value.isnan(), 0.0)
+    count = observed.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (filled[:, :stored] * observed).sum(dim=1, keepdim=True) / count
+    std = (((filled[:, :stored] - mean) * observed) ** 2).sum(dim=1, keepdim=True).div(count).sqrt()
+    return ((filled - mean) / std.clamp(min=1e-6)).clamp(-6, 6).masked_fill(value.isnan(), 0.0)
 
 
-def _metric(plain: Tensor, guess: Tensor, rng: TaskRng) -> Tensor:
-    """Return places whose distances a supervised encoder might give: weighed columns, and its own idea of the risk. (b, N, e)."""
-    b, rows, d = plain.shape
+def _supervised_embedding(z: Tensor, score: Tensor, rng: TaskRng) -> Tensor:
+    """Imitate a supervised encoder's embedding: weighted columns, its own risk score, a little noise. (b, N, e)."""
+    b, rows, d = z.shape
     weight = rng.log_uniform(b, 1, d, low=0.1, high=3.0) / d**0.5
-    learned = rng.log_uniform(b, 1, 1, low=0.1, high=4.0) * rng.happens(0.8, b, 1, 1)
-    return torch.cat([plain * weight, guess[:, :, None] * learned, 0.02 * rng.normal(b, rows, 1)], dim=2)
+    score_weight = rng.log_uniform(b, 1, 1, low=0.1, high=4.0) * rng.happens(0.8, b, 1, 1)
+    return torch.cat([z * weight, score[:, :, None] * score_weight, 0.02 * rng.normal(b, rows, 1)], dim=2)
 
 
 # ---- experts ----------------------------------------------------------------------------------------------------------------------
 
 
-def _ridge(plain: Tensor, y: Tensor, strength: float) -> Tensor:
-    """Ridge discriminant, leave-one-out for the stored rows by the hat matrix. (b, N, 1)."""
+def _ridge(z: Tensor, y: Tensor, strength: float) -> Tensor:
+    """Ridge regression, leave-one-out for the stored rows by the hat matrix. (b, N, 1)."""
     n = y.shape[1]
-    x = torch.cat([torch.ones_like(plain[:, :, :1]), plain], dim=2)
+    x = torch.cat([torch.ones_like(z[:, :, :1]), z], dim=2)
     penalty = torch.full((x.shape[2],), strength * n, device=x.device)
     penalty[0] = 1e-4
-    seen = x[:, :n]
-    inverse = torch.linalg.inv(seen.transpose(1, 2) @ seen + torch.diag(penalty))
-    weight = inverse @ (seen.transpose(1, 2) @ y.float()[:, :, None])
-    fitted = x @ weight  # (b, N, 1)
-    own = ((seen @ inverse) * seen).sum(dim=2)
-    out_of_fold = y - (y - fitted[:, :n, 0]) / (1 - own).clamp(min=0.05)
+    stored = x[:, :n]
+    inverse = torch.linalg.inv(stored.transpose(1, 2) @ stored + torch.diag(penalty))
+    coefficients = inverse @ (stored.transpose(1, 2) @ y.float()[:, :, None])
+    fitted = x @ coefficients  # (b, N, 1)
+    leverage = ((stored @ inverse) * stored).sum(dim=2)
+    out_of_fold = y - (y - fitted[:, :n, 0]) / (1 - leverage).clamp(min=0.05)
     return torch.cat([out_of_fold[:, :, None], fitted[:, n:]], dim=1)
 
 
-def _kernel(place: Tensor, y: Tensor) -> Tensor:
-    """Log-odds of the share of events around each row, the row itself left out. (b, N, 1)."""
+def _kernel(embedding: Tensor, y: Tensor) -> Tensor:
+    """Log-odds of a Gaussian kernel regression, leave-one-out for the stored rows. (b, N, 1)."""
     n = y.shape[1]
-    squared = _squared(place, place[:, :n])  # (b, N, n)
-    squared[:, :n].diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    sample = squared[:, :, ::4]  # a quarter of the rows tells how far neighbours are
-    width = sample.topk(max(1, _KERNEL_ROWS // 4), dim=2, largest=False).values[:, :, -1:].clamp(min=1e-9)
-    mass = torch.exp(-2 * squared / width) + 1e-9
-    return torch.logit(((mass @ y.float()[:, :, None]) / mass.sum(dim=2, keepdim=True)).clamp(1e-3, 1 - 1e-3))
+    sq_distance = _sq_distance(embedding, embedding[:, :n])  # (b, N, n)
+    sq_distance[:, :n].diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    sample = sq_distance[:, :, ::4]  # a quarter of the rows is enough to choose the bandwidth
+    bandwidth = sample.topk(max(1, _KERNEL_ROWS // 4), dim=2, largest=False).values[:, :, -1:].clamp(min=1e-9)
+    kernel = torch.exp(-2 * sq_distance / bandwidth) + 1e-9
+    return torch.logit(((kernel @ y.float()[:, :, None]) / kernel.sum(dim=2, keepdim=True)).clamp(1e-3, 1 - 1e-3))
 
 
-def _imitated(signal: Tensor, plain: Tensor, rng: TaskRng, count: int, error: Tensor) -> Tensor:
-    """Scores that know the signal up to an error of some size (b, count), part smooth in the columns, part noise. (b, N, count)."""
-    b, rows, d = plain.shape
-    smooth = torch.tanh(plain @ (rng.normal(b, d, count) * (2 / d) ** 0.5) + rng.normal(b, 1, count)) * 1.5
-    own = rng.uniform(b, 1, count, high=1.0)
-    wrong = smooth * own + rng.normal(b, rows, count) * (1 - own**2).sqrt()
-    return signal[:, :, None] + wrong * error[:, None]
+def _simulated_scores(signal: Tensor, z: Tensor, rng: TaskRng, count: int, error: Tensor) -> Tensor:
+    """Add an error of some size (b, count) to the signal, partly smooth in the columns and partly noise. (b, N, count)."""
+    b, rows, d = z.shape
+    smooth = torch.tanh(z @ (rng.normal(b, d, count) * (2 / d) ** 0.5) + rng.normal(b, 1, count)) * 1.5
+    smooth_share = rng.uniform(b, 1, count, high=1.0)
+    noise = smooth * smooth_share + rng.normal(b, rows, count) * (1 - smooth_share**2).sqrt()
+    return signal[:, :, None] + noise * error[:, None]
 
 
-def _panel(signal: Tensor, plain: Tensor, rng: TaskRng) -> Tensor:
-    """Imitate experts: kin of a few families that err alike, some useless, in a third of the tasks one that is nearly right. (b, N, m)."""
+def _simulated_experts(signal: Tensor, z: Tensor, rng: TaskRng) -> Tensor:
+    """Simulate experts: three families with correlated errors, some useless, in a third of the tasks one nearly right. (b, N, m)."""
     b = len(signal)
-    usual = rng.log_uniform(b, 1, low=0.3, high=2.5)  # how hard this task is for everybody
-    error = usual * rng.log_uniform(b, _SIMULATED, low=0.6, high=1.8)
+    difficulty = rng.log_uniform(b, 1, low=0.3, high=2.5)  # of the task, for all experts
+    error = difficulty * rng.log_uniform(b, _SIMULATED, low=0.6, high=1.8)
     best = rng.happens(1 / 3, b, 1) & (torch.arange(_SIMULATED, device=signal.device) == 0)
     error = torch.where(best, error * rng.uniform(b, 1, low=0.15, high=0.5), error)
-    score = _imitated(signal, plain, rng, _SIMULATED, error)
-    kin = rng.below(3, b, _SIMULATED)
-    alike = _imitated(torch.zeros_like(signal), plain, rng, 3, torch.ones_like(usual).expand(b, 3))  # (b, N, 3)
-    shared = alike.gather(2, kin[:, None].expand(-1, signal.shape[1], -1))
-    score = score + shared * (usual * rng.uniform(b, 1, high=1.2))[:, None] * ~best[:, None]
+    score = _simulated_scores(signal, z, rng, _SIMULATED, error)
+    family = rng.below(3, b, _SIMULATED)
+    family_error = _simulated_scores(torch.zeros_like(signal), z, rng, 3, torch.ones_like(difficulty).expand(b, 3))  # (b, N, 3)
+    shared = family_error.gather(2, family[:, None].expand(-1, signal.shape[1], -1))
+    score = score + shared * (difficulty * rng.uniform(b, 1, high=1.2))[:, None] * ~best[:, None]
     useless = rng.happens(0.15, b, 1, _SIMULATED)
     score = torch.where(useless, score - signal[:, :, None], score)
     return score.sign() * score.abs() ** rng.uniform(b, 1, _SIMULATED, low=0.7, high=1.3)
 
 
-def _there(score: Tensor, rng: TaskRng) -> Tensor:
-    """Choose which experts a task has; in one of twelve it has none. (b, m)."""
+def _present_experts(score: Tensor, rng: TaskRng) -> Tensor:
+    """Choose the experts of each task; one task in twelve has none. (b, m)."""
     b, _, m = score.shape
     return rng.happens(rng.uniform(b, 1, low=0.2, high=1.0), b, m) & ~rng.happens(1 / 12, b, 1)
 
 
-def _squared(a: Tensor, b: Tensor) -> Tensor:
+def _sq_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances of rows (t, i, e) and (t, j, e): (t, i, j)."""
     cross = torch.baddbmm((b**2).sum(dim=2)[:, None], a, b.transpose(1, 2), alpha=-2)
     return (cross + (a**2).sum(dim=2)[:, :, None]).clamp_(min=0)

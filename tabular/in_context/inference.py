@@ -1,6 +1,6 @@
-"""Asking the in-context network about real rows, each with a context of its own.
+"""Inference of the in-context network on real rows, each with a context of its own.
 
-Letters: n stored rows, q query rows, c context rows of a query, w token width.
+Shapes: n stored rows, q query rows, c context rows of a query, w token width.
 """
 
 from __future__ import annotations
@@ -13,63 +13,60 @@ import torch
 from torch import Tensor
 
 from nearward.tabular.in_context.model import InContextNet, Vote
-from nearward.tabular.in_context.row_features import Rows
+from nearward.tabular.in_context.row_features import RowFeatures
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Bools, Floats, Ints
 
-_CHUNK = 256  # queries at a time
+_BATCH = 256  # queries
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Queries and their contexts, as the network takes them.
+class QueryBatch:
+    """Queries and their contexts, as the network's input.
 
     Parameters
     ----------
-    query : Rows of q, of one task
+    query : RowFeatures of q rows, of one task
     token : (n, w), of the stored rows
-    known : (n,), their outcomes
-    row : (q, c), stored rows of each context; any number where ``inside`` is False
-    apart : (q, c), squared distance over the mean of the context's nearest rows
-    inside, floored : (q, c), bool
+    outcome : (n,), of the stored rows
+    row : (q, c), indices of the context's stored rows; any index where ``mask`` is False
+    sq_distance : (q, c), squared distance divided by its mean over the context's nearest rows
+    mask, floored : (q, c), bool
     """
 
-    query: Rows
+    query: RowFeatures
     token: Tensor
-    known: Tensor
+    outcome: Tensor
     row: Tensor
-    apart: Tensor
-    inside: Tensor
+    sq_distance: Tensor
+    mask: Tensor
     floored: Tensor
 
-    def ask(self, net: InContextNet, part: Tensor | slice, parameters: Mapping[str, Tensor] | None = None) -> Vote:
-        """Ask some of the queries; with ``parameters`` the network answers as if it had these. Vote of (q, 1) and (q, 1, c)."""
-        asked = self.query.take(part)
-        features, log_odds, inputs = (x.transpose(0, 1) for x in (asked.features, asked.log_odds, asked.inputs))
-        alone = Rows(features, log_odds, inputs, asked.present)
-        row = self.row[part]
-        given = (alone, self.token[row], self.known[row], *(x[part][:, None] for x in (self.apart, self.inside, self.floored)))
-        if parameters is None:
-            told: Vote = net(*given)
-        else:
-            told = torch.func.functional_call(net, dict(parameters), given)
-        return told
+    def forward(self, net: InContextNet, part: Tensor | slice, parameters: Mapping[str, Tensor] | None = None) -> Vote:
+        """Run the network on some of the queries, with its own or other parameters. Returns a Vote of (q, 1) and (q, 1, c)."""
+        query, row = self.query.take(part), self.row[part]
+        features, log_odds, inputs = (x.transpose(0, 1) for x in (query.features, query.log_odds, query.inputs))  # (q, 1, …)
+        single = RowFeatures(features, log_odds, inputs, query.present)
+        context = (x[part][:, None] for x in (self.sq_distance, self.mask, self.floored))
+        arguments = (single, self.token[row], self.outcome[row], *context)
+        vote: Vote = net(*arguments) if parameters is None else torch.func.functional_call(net, dict(parameters), arguments)
+        return vote
 
 
-def scaled_distances(squared: Floats, inside: Bools, floored: Bools, shard: Ints) -> Floats:
-    """Divide squared distances (q, c) by their mean over the nearest rows, encoder by encoder; 0 in empty places."""
-    out = np.zeros_like(squared)
+def scaled_distances(sq_distance: Floats, mask: Bools, floored: Bools, shard: Ints) -> Floats:
+    """Divide squared distances (q, c) by their mean over the nearest rows, encoder by encoder; 0 where ``mask`` is False."""
+    out = np.zeros_like(sq_distance)
     for s in np.unique(shard):
-        here = shard == s
-        near = inside[:, here] & ~floored[:, here]
-        found = np.where(inside[:, here], squared[:, here], 0.0)
-        mean = np.where(near, found, 0.0).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
-        out[:, here] = found / np.maximum(mean, 1e-9)[:, None]
+        column = shard == s
+        nearest = mask[:, column] & ~floored[:, column]
+        masked = np.where(mask[:, column], sq_distance[:, column], 0.0)
+        mean = np.where(nearest, masked, 0.0).sum(axis=1) / np.maximum(nearest.sum(axis=1), 1)
+        out[:, column] = masked / np.maximum(mean, 1e-9)[:, None]
     return out
 
 
-def answers(net: InContextNet, questions: Questions) -> tuple[Floats, Floats]:
-    """Ask all queries.
+def predict_risk(net: InContextNet, queries: QueryBatch) -> tuple[Floats, Floats]:
+    """Predict all queries.
 
     Returns
     -------
@@ -78,11 +75,11 @@ def answers(net: InContextNet, questions: Questions) -> tuple[Floats, Floats]:
         Of every context row, sums to 1; over the events to the risk, where the context has rows of both outcomes.
     """
 
-    def ask(chunk: int) -> tuple[Floats, Floats]:
+    def predict_part(i: int) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            told = questions.ask(net, slice(chunk * _CHUNK, (chunk + 1) * _CHUNK))
-            risk, weight = told.log_odds[:, 0].double().sigmoid().numpy(), told.weight[:, 0].double().numpy()
+            vote = queries.forward(net, slice(i * _BATCH, (i + 1) * _BATCH))
+            risk, weight = vote.log_odds[:, 0].double().sigmoid().numpy(), vote.weight[:, 0].double().numpy()
         return risk, weight / weight.sum(axis=1, keepdims=True)
 
-    parts = list(parallel_map(ask, -(-len(questions.row) // _CHUNK)))
+    parts = list(parallel_map(predict_part, -(-len(queries.row) // _BATCH)))
     return np.concatenate([risk for risk, _ in parts]), np.concatenate([weight for _, weight in parts])

@@ -1,7 +1,7 @@
-"""A light adapter: low-rank changes to what a query asks, learned from the cohort's own out-of-fold questions (LoRA, rank 8).
+"""LoRA fine-tuning of the in-context network on a cohort's own out-of-fold queries (rank 8).
 
-The stored rows' tokens stay as they are, so nothing made once a fit has to be made again. Every fold is answered by an adapter
-that had not seen it; whether the adapter is kept is for the caller to decide from these answers.
+Only the query's side of the network is adapted, so the stored rows' tokens stay valid. Adapters are fitted on some folds and evaluated
+on others; the caller decides from that whether to use one.
 
 References
 ----------
@@ -17,51 +17,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearward.tabular.in_context.inference import Questions
+from nearward.tabular.in_context.inference import QueryBatch
 from nearward.tabular.in_context.model import InContextNet
 from nearward.tabular.typing import Ints
 
 FEWEST_EVENTS = 50
-_RANK, _BATCH, _RATE, _DECAY = 8, 192, 2e-3, 1e-2
-_MOST_STEPS, _EPOCHS = 120, 3  # few rows are not gone over again and again
+ADAPTED = ("cross_attention", "mlp_blocks", "expert_weighting", "vote_query_proj")
+_RANK, _BATCH, _LEARNING_RATE, _WEIGHT_DECAY = 8, 192, 2e-3, 1e-2
+_MAX_STEPS, _MAX_EPOCHS = 120, 3
 
 
-def fit_adapter(net: InContextNet, questions: list[Questions], outcomes: list[Ints], seed: int) -> InContextNet:
-    """Return a network that was adapted to answer these questions.
+def fit_adapter(net: InContextNet, folds: list[QueryBatch], outcomes: list[Ints], seed: int) -> InContextNet:
+    """Return a copy of the network fine-tuned on these queries.
 
     Parameters
     ----------
-    net : InContextNet, left as it is
-    questions : one for each fold, asked about rows whose outcome the slots and the context do not know
-    outcomes : their answers (q,), 0 or 1
+    net : InContextNet, not modified
+    folds : queries of each fold, with features and contexts that do not use the fold's outcomes
+    outcomes : the queries' outcomes (q,), 0 or 1, for each fold
     seed : int
     """
-    own = deepcopy(net)  # a functional call swaps a network's parameters for a moment: no other thread may share it
-    rng, draw = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    weights = {name: value.detach().clone() for name, value in net.named_parameters()}
-    named = [n for n, v in weights.items() if v.ndim == 2 and n.split(".")[0] in ("looks", "thoughts", "trust", "asks")]
-    down = {n: torch.randn(_RANK, weights[n].shape[1], generator=rng) * weights[n].shape[1] ** -0.5 for n in named}
-    up = {n: torch.zeros(weights[n].shape[0], _RANK) for n in named}
-    free = [value.requires_grad_() for value in (*down.values(), *up.values())]
-    optimiser = torch.optim.AdamW(free, lr=_RATE, weight_decay=_DECAY)
+    adapted = deepcopy(net)  # functional_call swaps a module's parameters temporarily: threads must not share the module
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    frozen = {name: value.detach().clone() for name, value in net.named_parameters()}
+    names = [n for n, v in frozen.items() if v.ndim == 2 and n.split(".")[0] in ADAPTED]
+    down = {n: torch.randn(_RANK, frozen[n].shape[1], generator=generator) * frozen[n].shape[1] ** -0.5 for n in names}
+    up = {n: torch.zeros(frozen[n].shape[0], _RANK) for n in names}
+    trainable = [value.requires_grad_() for value in (*down.values(), *up.values())]
+    optimizer = torch.optim.AdamW(trainable, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
-    def changed() -> dict[str, Tensor]:
-        return {**weights, **{n: weights[n] + up[n] @ down[n] for n in named}}
+    def parameters() -> dict[str, Tensor]:
+        return {**frozen, **{n: frozen[n] + up[n] @ down[n] for n in names}}
 
-    rows = np.concatenate([np.stack([np.full(len(y), f), np.arange(len(y))], axis=1) for f, y in enumerate(outcomes)])
-    label = [torch.as_tensor(y, dtype=torch.float32) for y in outcomes]
-    steps = min(_MOST_STEPS, -(-_EPOCHS * len(rows) // _BATCH))
+    queries = np.concatenate([np.stack([np.full(len(y), f), np.arange(len(y))], axis=1) for f, y in enumerate(outcomes)])  # fold, row
+    targets = [torch.as_tensor(y, dtype=torch.float32) for y in outcomes]
+    steps = min(_MAX_STEPS, -(-_MAX_EPOCHS * len(queries) // _BATCH))
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = _RATE * (1 - step / steps)
-        drawn = rows[draw.integers(0, len(rows), _BATCH)]
-        optimiser.zero_grad(set_to_none=True)
-        now, loss = changed(), torch.zeros(())
-        for f in np.unique(drawn[:, 0]):
-            part = torch.as_tensor(drawn[drawn[:, 0] == f, 1])
-            told = questions[f].ask(own, part, now).log_odds[:, 0]
-            loss = loss + F.binary_cross_entropy_with_logits(told, label[f][part], reduction="sum") / _BATCH
+        for parameter_group in optimizer.param_groups:
+            parameter_group["lr"] = _LEARNING_RATE * (1 - step / steps)
+        batch = queries[rng.integers(0, len(queries), _BATCH)]
+        optimizer.zero_grad(set_to_none=True)
+        current, loss = parameters(), torch.zeros(())
+        for f in np.unique(batch[:, 0]):
+            rows = torch.as_tensor(batch[batch[:, 0] == f, 1])
+            log_odds = folds[f].forward(adapted, rows, current).log_odds[:, 0]
+            loss = loss + F.binary_cross_entropy_with_logits(log_odds, targets[f][rows], reduction="sum") / _BATCH
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    own.load_state_dict({name: value.detach() for name, value in changed().items()})
-    return own
+        optimizer.step()
+    adapted.load_state_dict({name: value.detach() for name, value in parameters().items()})
+    return adapted

@@ -1,19 +1,19 @@
-"""The embedded in-context network: it reads a patient and the similar patients, and lets these vote.
+"""The in-context network: tabular rows become tokens, queries attend to retrieved context rows, and these vote on the risk.
 
-Nothing is fitted on a cohort here. A stored row becomes a token once (what its slots say, and its outcome); a query walks through the
-blocks and in each one looks at the tokens of its context, the nearer ones more, as each head has learned to. Keys come from stored rows
-alone, and stored rows do not depend on who asks, so their keys are made once a fit, a query gets the same risk alone or in company,
-and the order of the context means nothing.
+Nothing is fitted on a cohort. A stored row is embedded as a token once; a query passes through blocks of cross-attention and MLP, and every
+attention head has a learned penalty on distance. Keys and values come from stored rows alone, and stored rows do not attend to
+each other. So tokens are computed once per fit, a query's risk does not depend on the other queries of its batch, and the order of the
+context has no influence.
 
-The vote is Bayes' rule. The experts, weighed for this query, give log-odds ``s``; attention ``a`` says how well each context row
-explains the query, on average within the events and within the others::
+The vote is Bayes' rule. A weighted mean of the experts' log-odds is the prior ``s``; the attention logit ``a`` says how well a context row
+explains the query, averaged within the events and within the non-events::
 
-    log-odds of the risk = s + log mean(exp a over events) - log mean(exp a over the others)
+    log-odds of the risk = s + log mean(exp a over events) - log mean(exp a over non-events)
 
-The risk is shared out over the events of the context, and what it lacks to 1 over the others, each by ``exp a`` times how much the query
-looked at the row. So ``risk = Σ weight · outcome``, exactly, and the weights say whom the network heeded.
+The risk is divided among the context's events, and 1 - risk among its non-events, in proportion to ``exp a`` times the query's mean
+attention to the row. So ``risk = Σ weight · outcome`` holds exactly, and the weights explain the prediction.
 
-Letters: b contexts, q queries of each, k its rows, w width, h heads, s expert slots, i inputs.
+Shapes: b contexts, q queries of each, k context rows, w width, h heads, e width of a head, s expert slots, i inputs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nearward.tabular.in_context.row_features import EXPERTS, INPUTS, Rows
+from nearward.tabular.in_context.row_features import EXPERTS, INPUTS, RowFeatures
 
-_FURTHEST = 8.0  # mean squared distances: beyond, further is not further
+_MAX_DISTANCE = 8.0  # in mean squared distances; clipped here
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class NetConfig:
     Parameters
     ----------
     width : int
-        Of a token.
+        Width of a token.
     heads : int
-        Ways of looking, in every block.
+        Attention heads per block.
     blocks : int
-        Looks at the context.
+        Blocks of cross-attention and MLP.
     hidden : int
-        Units of each block's inner layer.
+        Hidden units of each MLP block.
     """
 
     width: int = 128
@@ -53,89 +53,46 @@ class NetConfig:
 
 @dataclass(frozen=True)
 class Vote:
-    """What the network says of its queries.
+    """The network's predictions.
 
     Parameters
     ----------
     log_odds : (b, q)
-        Of the risk; finite also where all of a context had the same outcome.
+        Log-odds of the risk; finite also where all rows of a context have the same outcome.
     weight : (b, q, k)
-        Not negative, sums to 1 over the context; ``(weight * outcome).sum(2)`` is the risk.
+        Non-negative, sums to 1 over the context; ``(weight * outcome).sum(2)`` is the risk.
     """
 
     log_odds: Tensor
     weight: Tensor
 
 
-class _Inner(nn.Module):
-    """Pre-norm residual layer, silent at first."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.down(F.gelu(self.up(self.norm(x))))
-        return out
-
-
-class _Look(nn.Module):
-    """A query looks at its context; silent at first, and heads begin far- and near-sighted.
-
-    Keys and values are linear in the tokens, so the query carries its question to the tokens instead (``ask @ keys``): nothing but the
-    tokens need be kept of a stored row.
-    """
-
-    def __init__(self, config: NetConfig) -> None:
-        super().__init__()
-        w, self.heads = config.width, config.heads
-        self.norm, self.asks, self.tells = nn.LayerNorm(w), nn.Linear(w, w), nn.Linear(w, w, bias=False)
-        self.keys, self.values = nn.Linear(w, w, bias=False), nn.Linear(w, w, bias=False)
-        self.nearness = nn.Parameter(torch.linspace(-2.0, 2.0, config.heads))
-        self.floor = nn.Parameter(torch.zeros(config.heads))
-        nn.init.zeros_(self.tells.weight)
-
-    def forward(self, x: Tensor, token: Tensor, apart: Tensor, floored: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the queries (b, q, w) after the look, and where the heads looked on average (b, q, k)."""
-        b, q, w = x.shape
-        k, h, e = token.shape[1], self.heads, w // self.heads
-        ask = torch.einsum("bqhe,hew->bqhw", self.asks(self.norm(x)).view(b, q, h, e), self.keys.weight.view(h, e, w))
-        score = (ask.reshape(b, q * h, w) @ token.transpose(1, 2)).view(b, q, h, k) / e**0.5
-        near = F.softplus(self.nearness)[:, None] * apart[:, :, None] - self.floor[:, None] * floored[:, :, None]
-        attention = (score - near).masked_fill(~inside[:, :, None], -torch.inf).softmax(dim=3)  # (b, q, h, k)
-        seen = (attention.to(token.dtype).view(b, q * h, k) @ token).view(b, q, h, w)
-        heard = torch.einsum("bqhw,hew->bqhe", seen, self.values.weight.view(h, e, w)).reshape(b, q, w)
-        return x + self.tells(heard), attention.mean(dim=2)
-
-
 class InContextNet(nn.Module):
-    """The network. See the module's docstring; ``Rows`` come from ``nearward.tabular.in_context.row_features``."""
+    """In-context classifier: see the module's docstring. ``RowFeatures`` come from ``nearward.tabular.in_context.row_features``."""
 
     def __init__(self, config: NetConfig | None = None) -> None:
         super().__init__()
         self.config = config or NetConfig()
         w = self.config.width
-        self.read = nn.Linear(INPUTS, w)
-        self.outcome = nn.Linear(EXPERTS + 2, w, bias=False)  # a stored row's outcome, and by how much each expert missed it
-        self.rows = nn.ModuleList(_Inner(w, self.config.hidden) for _ in range(2))
-        self.looks = nn.ModuleList(_Look(self.config) for _ in range(self.config.blocks))
-        self.thoughts = nn.ModuleList(_Inner(w, self.config.hidden) for _ in range(self.config.blocks))
-        self.norm, self.stored_norm = nn.LayerNorm(w), nn.LayerNorm(w)
-        self.trust = nn.Linear(w, EXPERTS + 2)  # which experts, how much, and a correction
-        self.asks, self.ballot = nn.Linear(w, w, bias=False), nn.Linear(w, w, bias=False)
-        self.nearness = nn.Parameter(torch.tensor(-4.0))
-        for silent in (self.trust, self.asks):  # starts as the plain mean of the calibrated experts
-            nn.init.zeros_(silent.weight)
-        nn.init.zeros_(self.trust.bias)
+        self.input_proj = nn.Linear(INPUTS, w)
+        self.outcome_proj = nn.Linear(EXPERTS + 2, w, bias=False)  # of each expert's residual, and the one-hot outcome
+        self.row_mlp_blocks = nn.ModuleList(MLPBlock(w, self.config.hidden) for _ in range(2))
+        self.cross_attention = nn.ModuleList(CrossAttention(self.config) for _ in range(self.config.blocks))
+        self.mlp_blocks = nn.ModuleList(MLPBlock(w, self.config.hidden) for _ in range(self.config.blocks))
+        self.query_norm, self.token_norm = nn.LayerNorm(w), nn.LayerNorm(w)
+        self.expert_weighting = nn.Linear(w, EXPERTS + 2)  # softmax logits of the experts, log-scale and shift of their mean
+        self.vote_query_proj, self.vote_key_proj = nn.Linear(w, w, bias=False), nn.Linear(w, w, bias=False)
+        self.distance_penalty = nn.Parameter(torch.tensor(-4.0))  # before softplus
+        for zero in (self.expert_weighting, self.vote_query_proj):  # initially the unweighted mean of the calibrated experts
+            nn.init.zeros_(zero.weight)
+        nn.init.zeros_(self.expert_weighting.bias)
 
-    def tokens(self, rows: Rows, outcome: Tensor) -> Tensor:
-        """Make tokens of stored rows, once for all who will ask.
+    def tokens(self, rows: RowFeatures, outcome: Tensor) -> Tensor:
+        """Embed stored rows, once for all queries.
 
         Parameters
         ----------
-        rows : Rows of k
+        rows : RowFeatures of k rows
         outcome : (b, k), 0 or 1
 
         Returns
@@ -143,83 +100,128 @@ class InContextNet(nn.Module):
         token : (b, k, w)
         """
         y = outcome.to(rows.inputs.dtype)
-        missed = (y[:, :, None] - rows.log_odds.sigmoid()) * rows.present[:, None]
-        x = self.read(rows.inputs) + self.outcome(torch.cat([missed, y[:, :, None], 1 - y[:, :, None]], dim=2))
-        for inner in self.rows:
-            x = inner(x)
-        out: Tensor = self.stored_norm(x)
-        return out
+        residual = (y[:, :, None] - rows.log_odds.sigmoid()) * rows.present[:, None]  # (b, k, s)
+        x = self.input_proj(rows.inputs) + self.outcome_proj(torch.cat([residual, y[:, :, None], 1 - y[:, :, None]], dim=2))
+        for mlp in self.row_mlp_blocks:
+            x = mlp(x)
+        token: Tensor = self.token_norm(x)
+        return token
 
-    def forward(self, query: Rows, token: Tensor, outcome: Tensor, apart: Tensor, inside: Tensor, floored: Tensor) -> Vote:
-        """Ask. Contexts are shared (several queries look at the same k rows, each at its own part of them) or a query's own (q = 1).
+    def forward(self, query: RowFeatures, token: Tensor, outcome: Tensor, sq_distance: Tensor, mask: Tensor, floored: Tensor) -> Vote:
+        """Predict. Queries share k stored rows, each with a mask of its own; or each has its own context (q = 1).
 
         Parameters
         ----------
-        query : Rows of q
+        query : RowFeatures of q rows
         token : (b, k, w), from ``tokens``
         outcome : (b, k), 0 or 1
-        apart : (b, q, k), squared distance, 1 at the mean of the query's nearest rows
-        inside : (b, q, k), bool, which stored rows are in the query's context
-        floored : (b, q, k), bool, which are there because of the class floor alone
+        sq_distance : (b, q, k), squared distance, scaled to mean 1 over the query's nearest rows
+        mask : (b, q, k), bool, stored rows in the query's context
+        floored : (b, q, k), bool, rows retrieved by the class floor alone
         """
-        x = self.read(query.inputs)
-        for inner in self.rows:
-            x = inner(x)
-        apart, looked = apart.clamp(max=_FURTHEST), []
-        for look, inner in zip(self.looks, self.thoughts, strict=True):
-            x, seen = look(x, token, apart, floored, inside)
-            x = inner(x)
-            looked.append(seen)
-        x = self.norm(x)
-        told = self._experts(x, query)
-        attention = (self.asks(x) @ self.ballot.weight @ token.transpose(1, 2)).float() / x.shape[2] ** 0.5  # (b, q, k)
-        attention = attention - F.softplus(self.nearness) * apart
-        return vote(told, attention, torch.stack(looked).mean(dim=0).float(), outcome[:, None].expand_as(inside), inside)
+        x = self.input_proj(query.inputs)  # (b, q, w)
+        for mlp in self.row_mlp_blocks:
+            x = mlp(x)
+        sq_distance, attention = sq_distance.clamp(max=_MAX_DISTANCE), []
+        for cross_attention, mlp in zip(self.cross_attention, self.mlp_blocks, strict=True):
+            x, head_mean = cross_attention(x, token, sq_distance, mask, floored)
+            x = mlp(x)
+            attention.append(head_mean)
+        x = self.query_norm(x)
+        prior = self._weighted_experts(x, query)
+        vote_logits = (self.vote_query_proj(x) @ self.vote_key_proj.weight @ token.transpose(1, 2)).float() / x.shape[2] ** 0.5  # (b, q, k)
+        vote_logits = vote_logits - F.softplus(self.distance_penalty) * sq_distance
+        return vote(prior, vote_logits, torch.stack(attention).mean(dim=0).float(), outcome[:, None].expand_as(mask), mask)
 
-    def _experts(self, x: Tensor, query: Rows) -> Tensor:
-        """Weigh the experts for each query: (b, q), log-odds."""
-        trust = self.trust(x).float()
-        there = query.present[:, None]
-        share = trust[:, :, :EXPERTS].masked_fill(~there, -torch.inf).masked_fill(~there.any(dim=2, keepdim=True), 0.0).softmax(dim=2)
-        mean: Tensor = (share * query.log_odds).sum(dim=2)  # an empty slot says the base rate
-        out: Tensor = mean * trust[:, :, EXPERTS].clamp(-3, 3).exp() + trust[:, :, EXPERTS + 1]
+    def _weighted_experts(self, x: Tensor, query: RowFeatures) -> Tensor:
+        """Return the experts' mean log-odds (b, q), weighted, scaled and shifted for each query."""
+        weighting = self.expert_weighting(x).float()  # (b, q, s + 2)
+        present = query.present[:, None]
+        logits = weighting[:, :, :EXPERTS].masked_fill(~present, -torch.inf).masked_fill(~present.any(dim=2, keepdim=True), 0.0)
+        mean: Tensor = (logits.softmax(dim=2) * query.log_odds).sum(dim=2)  # an empty slot holds the base rate
+        log_odds: Tensor = mean * weighting[:, :, EXPERTS].clamp(-3, 3).exp() + weighting[:, :, EXPERTS + 1]
+        return log_odds
+
+
+class CrossAttention(nn.Module):
+    """Queries attend to context tokens: pre-norm, residual, zero at initialisation; each head has its own penalty on distance.
+
+    Keys and values are linear in the tokens, so their projections are applied to the query's side (``projected_query @ token``):
+    stored rows need no keys and values of their own.
+    """
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        w, self.heads = config.width, config.heads
+        self.norm, self.query_proj, self.out_proj = nn.LayerNorm(w), nn.Linear(w, w), nn.Linear(w, w, bias=False)
+        self.key_proj, self.value_proj = nn.Linear(w, w, bias=False), nn.Linear(w, w, bias=False)
+        self.distance_penalty = nn.Parameter(torch.linspace(-2.0, 2.0, config.heads))  # before softplus
+        self.floor_bonus = nn.Parameter(torch.zeros(config.heads))
+        nn.init.zeros_(self.out_proj.weight)
+
+    def forward(self, x: Tensor, token: Tensor, sq_distance: Tensor, mask: Tensor, floored: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the updated queries (b, q, w) and the attention averaged over heads (b, q, k)."""
+        b, q, w = x.shape
+        k, h, e = token.shape[1], self.heads, w // self.heads
+        query = self.query_proj(self.norm(x)).view(b, q, h, e)
+        projected_query = torch.einsum("bqhe,hew->bqhw", query, self.key_proj.weight.view(h, e, w))
+        logits = (projected_query.reshape(b, q * h, w) @ token.transpose(1, 2)).view(b, q, h, k) / e**0.5
+        penalty = F.softplus(self.distance_penalty)[:, None] * sq_distance[:, :, None] - self.floor_bonus[:, None] * floored[:, :, None]
+        attention = (logits - penalty).masked_fill(~mask[:, :, None], -torch.inf).softmax(dim=3)  # (b, q, h, k)
+        mean_token = (attention.to(token.dtype).view(b, q * h, k) @ token).view(b, q, h, w)
+        attended = torch.einsum("bqhw,hew->bqhe", mean_token, self.value_proj.weight.view(h, e, w)).reshape(b, q, w)
+        return x + self.out_proj(attended), attention.mean(dim=2)
+
+
+class MLPBlock(nn.Module):
+    """Pre-norm residual MLP, zero at initialisation."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.up_proj, self.down_proj = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
+        nn.init.zeros_(self.down_proj.weight)
+        nn.init.zeros_(self.down_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (b, n, w) plus the MLP of it."""
+        out: Tensor = x + self.down_proj(F.gelu(self.up_proj(self.norm(x))))
         return out
 
 
-def vote(told: Tensor, attention: Tensor, looked: Tensor, outcome: Tensor, inside: Tensor) -> Vote:
-    """Let the context vote, by Bayes' rule.
+def vote(prior: Tensor, vote_logits: Tensor, attention: Tensor, outcome: Tensor, mask: Tensor) -> Vote:
+    """Combine the experts' log-odds with the votes of the context rows, by Bayes' rule.
 
     Parameters
     ----------
-    told : (b, q), log-odds before the context is heard
-    attention : (b, q, k)
-    looked : (b, q, k), share of the query's looks that each row had
+    prior : (b, q), log-odds by the experts alone
+    vote_logits : (b, q, k)
+    attention : (b, q, k), the query's mean attention to each row
     outcome : (b, q, k), 0 or 1
-    inside : (b, q, k), bool
+    mask : (b, q, k), bool
 
     Returns
     -------
     Vote
-        Where a context has one outcome only, all its weight lies there, and ``log_odds`` are ``told``.
+        Where a context has one outcome only, that outcome has all the weight, and ``log_odds`` are ``prior``.
     """
-    event = outcome.bool() & inside
-    other = ~outcome.bool() & inside
-    out = attention.masked_fill(~inside, -torch.inf)
-    heeded = out + looked.clamp(min=1e-9).log()
-    level = heeded - torch.where(event, _log_sum(heeded, event), _log_sum(heeded, other))  # log-weight within its outcome, sums to 1
+    event = outcome.bool() & mask
+    other = ~outcome.bool() & mask
+    vote_logits = vote_logits.masked_fill(~mask, -torch.inf)
+    log_weight = vote_logits + attention.clamp(min=1e-9).log()
+    log_share = log_weight - torch.where(event, _log_sum(log_weight, event), _log_sum(log_weight, other))  # sums to 1 within each outcome
     both = event.any(dim=2) & other.any(dim=2)  # (b, q)
-    evidence = (_log_mean(out, event) - _log_mean(out, other)).squeeze(2)
-    log_odds = told + torch.where(both, evidence, 0.0)
-    share = torch.where(event, F.logsigmoid(log_odds)[:, :, None], F.logsigmoid(-log_odds)[:, :, None])
-    weight = (level + torch.where(both[:, :, None], share, 0.0)).exp()
-    return Vote(log_odds, weight.masked_fill(~inside, 0.0))
+    log_likelihood_ratio = (_log_mean(vote_logits, event) - _log_mean(vote_logits, other)).squeeze(2)
+    log_odds = prior + torch.where(both, log_likelihood_ratio, 0.0)
+    log_risk = torch.where(event, F.logsigmoid(log_odds)[:, :, None], F.logsigmoid(-log_odds)[:, :, None])
+    weight = (log_share + torch.where(both[:, :, None], log_risk, 0.0)).exp()
+    return Vote(log_odds, weight.masked_fill(~mask, 0.0))
 
 
-def _log_sum(x: Tensor, chosen: Tensor) -> Tensor:
-    """Log of the summed exponentials of the chosen (b, q, k) -> (b, q, 1); 0 where none is."""
-    none = ~chosen.any(dim=2, keepdim=True)
-    return x.masked_fill(~chosen, -torch.inf).masked_fill(none, 0.0).logsumexp(dim=2, keepdim=True).masked_fill(none, 0.0)
+def _log_sum(x: Tensor, selected: Tensor) -> Tensor:
+    """Log-sum-exp over the selected rows (b, q, k) -> (b, q, 1); 0 where none is selected."""
+    none = ~selected.any(dim=2, keepdim=True)
+    return x.masked_fill(~selected, -torch.inf).masked_fill(none, 0.0).logsumexp(dim=2, keepdim=True).masked_fill(none, 0.0)
 
 
-def _log_mean(x: Tensor, chosen: Tensor) -> Tensor:
-    return _log_sum(x, chosen) - chosen.sum(dim=2, keepdim=True).clamp(min=1).to(x.dtype).log()
+def _log_mean(x: Tensor, selected: Tensor) -> Tensor:
+    return _log_sum(x, selected) - selected.sum(dim=2, keepdim=True).clamp(min=1).to(x.dtype).log()

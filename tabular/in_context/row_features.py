@@ -1,13 +1,12 @@
-"""What the in-context network reads of a row, in slots that mean the same for every cohort.
+"""Input features of the in-context network, in slots that mean the same for every cohort.
 
-Feature slots hold the columns that go with the outcome most, best first, turned so that more means more risk. Expert slots hold the
-experts' scores as calibrated log-odds and as the log-odds of their mid-rank, the most reliable expert first. The order, the turning
-and the calibration are fitted on stored rows; a row whose own outcome must not be known is read by slots that were fitted without it.
+Feature slots hold the columns most associated with the outcome, strongest first, with the sign such that more means more risk. Expert slots
+hold the experts' scores as calibrated log-odds and as the log-odds of their rank, the most reliable expert first. Order, sign and
+calibration are fitted on stored rows. A row whose own outcome must stay unknown is transformed by a featurizer fitted without it.
 
-The same functions fill the slots of a hospital's cohort (b = 1) and of the made-up tasks of the training. Only torch and numpy are
-imported.
+The same functions serve a hospital's cohort (b = 1) and the synthetic tasks of pretraining. Only torch and numpy are imported.
 
-Letters: b tasks, n rows, d columns, m experts, f feature slots, s expert slots.
+Shapes: b tasks, n rows, d columns, m experts, f feature slots, s expert slots.
 """
 
 from __future__ import annotations
@@ -17,23 +16,25 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 FEATURES, EXPERTS = 32, 12
-CONSTANTS = 3  # numbers about the cohort that every row carries
-_REACH, _KNOTS = 6.0, 97  # log-odds of the outermost rank knots, and how many knots there are
-_FAR = 6.0  # standard deviations at which a score or a value is cut off
-_NEWTON = 12
+CONSTANTS = 3  # numbers about the cohort, the same for every row
+INPUTS = 2 * FEATURES + 4 * EXPERTS + CONSTANTS
+_MAX_LOG_ODDS, _QUANTILES = 6.0, 97  # quantile levels are equidistant in log-odds between these bounds
+_MAX_Z = 6.0  # standard deviations at which a score or a value is clipped
+_NEWTON_STEPS = 12
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows as the network reads them.
+class RowFeatures:
+    """Rows as the network's input.
 
     Parameters
     ----------
-    features : (b, n, 2 f), values then missing flags
-    log_odds : (b, n, s), calibrated, of the experts; the base rate's where a slot is empty
-    inputs : (b, n, i), everything that a row's token is made of but its outcome
+    features : (b, n, 2 f), values, then missing indicators
+    log_odds : (b, n, s), the experts' calibrated log-odds; the base rate's where a slot is empty
+    inputs : (b, n, i), all inputs of a row's token except its outcome
     present : (b, s), bool, which expert slots are filled
     """
 
@@ -42,126 +43,123 @@ class Rows:
     inputs: Tensor
     present: Tensor
 
-    def take(self, rows: Tensor | slice) -> Rows:
+    def take(self, rows: Tensor | slice) -> RowFeatures:
         """Return some rows of every task."""
-        return Rows(self.features[:, rows], self.log_odds[:, rows], self.inputs[:, rows], self.present)
+        return RowFeatures(self.features[:, rows], self.log_odds[:, rows], self.inputs[:, rows], self.present)
 
 
 @dataclass(frozen=True)
 class RowFeaturizer:
-    """How slots are filled, fitted on stored rows.
+    """Column and expert selection, scaling and calibration, fitted on stored rows.
 
     Parameters
     ----------
-    column : (b, f), which column each feature slot shows; -1 for none
-    centre, spread : (b, f), of its values; ``spread`` is negative where less means more risk
-    expert : (b, s), which expert each slot shows; -1 for none
-    middle, scale : (b, s), of its scores
-    slope, shift : (b, s), of its calibration
-    gain : (b, s), share of the base rate's log-loss that the calibrated expert takes away
-    knots : (b, s, 97), quantiles of its scores
+    column : (b, f), column index of each feature slot; -1 for an empty slot
+    mean, signed_std : (b, f), of the column's values; ``signed_std`` is negative where less means more risk
+    expert : (b, s), expert index of each expert slot; -1 for an empty slot
+    score_mean, score_std : (b, s), of the expert's scores
+    slope, intercept : (b, s), of the expert's calibration
+    pseudo_r2 : (b, s), share of the base rate's log-loss that the calibrated expert removes (McFadden's)
+    quantiles : (b, s, 97), of the standardised scores
     base : (b,), log-odds of the outcome
     constants : (b, 3)
     """
 
     column: Tensor
-    centre: Tensor
-    spread: Tensor
+    mean: Tensor
+    signed_std: Tensor
     expert: Tensor
-    middle: Tensor
-    scale: Tensor
+    score_mean: Tensor
+    score_std: Tensor
     slope: Tensor
-    shift: Tensor
-    gain: Tensor
-    knots: Tensor
+    intercept: Tensor
+    pseudo_r2: Tensor
+    quantiles: Tensor
     base: Tensor
     constants: Tensor
 
-    def read(self, value: Tensor, score: Tensor) -> Rows:
-        """Read rows.
+    def transform(self, value: Tensor, score: Tensor) -> RowFeatures:
+        """Fill the slots of rows.
 
         Parameters
         ----------
         value : (b, n, d), NaN where missing
         score : (b, n, m), higher is more risk
         """
-        picked = _pick(value, self.column)  # (b, n, f)
-        missing = picked.isnan()
-        shown = ((picked - self.centre[:, None]) / self.spread[:, None]).clamp(-_FAR, _FAR).masked_fill(missing, 0.0)
-        there = (self.column >= 0)[:, None]
-        features = torch.cat([shown * there, (missing & there).to(shown.dtype)], dim=2)
+        selected = _select(value, self.column)  # (b, n, f)
+        missing, filled = selected.isnan(), (self.column >= 0)[:, None]
+        z = ((selected - self.mean[:, None]) / self.signed_std[:, None]).clamp(-_MAX_Z, _MAX_Z).masked_fill(missing, 0.0)
+        features = torch.cat([z * filled, (missing & filled).to(z.dtype)], dim=2)
 
-        told = ((_pick(score, self.expert) - self.middle[:, None]) / self.scale[:, None]).clamp(-_FAR, _FAR)  # (b, n, s)
+        z_score = ((_select(score, self.expert) - self.score_mean[:, None]) / self.score_std[:, None]).clamp(-_MAX_Z, _MAX_Z)  # (b, n, s)
         present = self.expert >= 0  # (b, s)
-        log_odds = torch.where(present[:, None], self.slope[:, None] * told + self.shift[:, None], self.base[:, None, None])
-        asked = told.transpose(1, 2).contiguous()  # (b, s, n)
-        place = torch.searchsorted(self.knots, asked) + torch.searchsorted(self.knots, asked, right=True)
-        rank = (place.transpose(1, 2) / (_KNOTS - 1) - 1).clamp(-1, 1) * present[:, None]  # (b, n, s), -1 … 1
-        about = torch.cat([self.gain, present.to(rank.dtype), self.constants], dim=1)  # (b, 2 s + 3)
+        log_odds = torch.where(present[:, None], self.slope[:, None] * z_score + self.intercept[:, None], self.base[:, None, None])
+        by_expert = z_score.transpose(1, 2).contiguous()  # (b, s, n)
+        index = torch.searchsorted(self.quantiles, by_expert) + torch.searchsorted(self.quantiles, by_expert, right=True)
+        rank = (index.transpose(1, 2) / (_QUANTILES - 1) - 1).clamp(-1, 1) * present[:, None]  # (b, n, s), -1 … 1
+        cohort = torch.cat([self.pseudo_r2, present.to(rank.dtype), self.constants], dim=1)  # (b, 2 s + 3)
         inputs = torch.cat(
-            [features, (log_odds - self.base[:, None, None]) / 3, rank * 2, about[:, None].expand(-1, shown.shape[1], -1)], dim=2
+            [features, (log_odds - self.base[:, None, None]) / 3, rank * 2, cohort[:, None].expand(-1, z.shape[1], -1)], dim=2
         )
-        return Rows(features, log_odds, inputs, present)
+        return RowFeatures(features, log_odds, inputs, present)
 
 
-INPUTS = 2 * FEATURES + 4 * EXPERTS + CONSTANTS
-
-
-def fit_row_featurizer(value: Tensor, score: Tensor, there: Tensor, outcome: Tensor) -> RowFeaturizer:
-    """Fit slots on stored rows.
+def fit_row_featurizer(value: Tensor, score: Tensor, present: Tensor, outcome: Tensor) -> RowFeaturizer:
+    """Fit a featurizer on stored rows.
 
     Parameters
     ----------
     value : (b, n, d), columns as numbers, NaN where missing
-    score : (b, n, m), the experts' scores of rows that they had not seen
-    there : (b, m), bool, which experts the task has
+    score : (b, n, m), the experts' out-of-fold scores
+    present : (b, m), bool, the experts of each task
     outcome : (b, n), 0 or 1
 
     Returns
     -------
-    Slots
+    RowFeaturizer
     """
     y = outcome.to(value.dtype)
     n = y.shape[1]
     rate = ((y.sum(dim=1) + 0.5) / (n + 1)).clamp(1e-6, 1 - 1e-6)  # (b,)
     base = torch.logit(rate)
-    column, centre, spread = _fit_columns(value, y)
+    column, mean, signed_std = _fit_columns(value, y)
 
-    middle = score.mean(dim=1)
-    scale = score.std(dim=1).clamp(min=1e-6)
-    told = ((score - middle[:, None]) / scale[:, None]).clamp(-_FAR, _FAR)  # (b, n, m)
-    slope, shift = _platt(told, y, base)
-    loss = _loss(slope[:, None] * told + shift[:, None], y[:, :, None]).mean(dim=1)  # (b, m)
+    score_mean = score.mean(dim=1)
+    score_std = score.std(dim=1).clamp(min=1e-6)
+    z = ((score - score_mean[:, None]) / score_std[:, None]).clamp(-_MAX_Z, _MAX_Z)  # (b, n, m)
+    slope, intercept = _platt(z, y, base)
+    loss = _log_loss(slope[:, None] * z + intercept[:, None], y[:, :, None]).mean(dim=1)  # (b, m)
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
-    gain = (1 - loss / entropy[:, None]).clamp(0, 1)
-    merit = gain + 1e-6 * _correlation(told, y)  # the useless gain nothing, all alike: let not the order they come in decide
-    expert = _best(merit.masked_fill(~there, -1.0), EXPERTS, at_least=-0.5)
-    levels = torch.sigmoid(torch.linspace(-_REACH, _REACH, _KNOTS, device=value.device, dtype=value.dtype))
-    ordered = _pick(told, expert).sort(dim=1).values.transpose(1, 2)  # (b, s, n)
-    knots = ordered[:, :, (levels * (n - 1)).round().long()].contiguous()
-    events = y.sum(dim=1)
-    constants = torch.stack([base / 3, (events + 1).log() / 4 - 1, math.log10(n) - 3 + torch.zeros_like(base)], dim=1)
-    middle, scale, slope, shift, gain = (_pick(item[:, None], expert).squeeze(1) for item in (middle, scale, slope, shift, gain))
-    return RowFeaturizer(column, centre, spread, expert, middle, scale.clamp(min=1e-6), slope, shift, gain, knots, base, constants)
+    pseudo_r2 = (1 - loss / entropy[:, None]).clamp(0, 1)
+    merit = pseudo_r2 + 1e-6 * _correlation(z, y)  # breaks the ties of useless experts, whose order must not matter
+    expert = _top(merit.masked_fill(~present, -1.0), EXPERTS, minimum=-0.5)
+    levels = torch.sigmoid(torch.linspace(-_MAX_LOG_ODDS, _MAX_LOG_ODDS, _QUANTILES, device=value.device, dtype=value.dtype))
+    ordered = _select(z, expert).sort(dim=1).values.transpose(1, 2)  # (b, s, n)
+    quantiles = ordered[:, :, (levels * (n - 1)).round().long()].contiguous()
+    constants = torch.stack([base / 3, (y.sum(dim=1) + 1).log() / 4 - 1, math.log10(n) - 3 + torch.zeros_like(base)], dim=1)
+    score_mean, score_std, slope, intercept, pseudo_r2 = (
+        _select(statistic[:, None], expert).squeeze(1) for statistic in (score_mean, score_std, slope, intercept, pseudo_r2)
+    )
+    score_std = score_std.clamp(min=1e-6)
+    return RowFeaturizer(column, mean, signed_std, expert, score_mean, score_std, slope, intercept, pseudo_r2, quantiles, base, constants)
 
 
 def _fit_columns(value: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank the columns by how their value, its distance from the mean or its absence goes with the outcome."""
+    """Rank columns by the correlation of their value, its distance from the mean or its absence with the outcome."""
     missing = value.isnan()
-    seen = (~missing).to(value.dtype)
-    count = seen.sum(dim=1).clamp(min=1)  # (b, d)
-    filled = value.nan_to_num(0.0)
-    centre = (filled * seen).sum(dim=1) / count
-    away = (filled - centre[:, None]) * seen
-    spread = ((away**2).sum(dim=1) / count).sqrt()
-    constant = spread < 1e-6 * (1 + centre.abs())
-    z = (away / spread.masked_fill(constant, 1.0)[:, None]).clamp(-_FAR, _FAR)
+    observed = (~missing).to(value.dtype)
+    count = observed.sum(dim=1).clamp(min=1)  # (b, d)
+    mean = (value.nan_to_num(0.0) * observed).sum(dim=1) / count
+    deviation = (value.nan_to_num(0.0) - mean[:, None]) * observed
+    std = ((deviation**2).sum(dim=1) / count).sqrt()
+    constant = std < 1e-6 * (1 + mean.abs())
+    z = (deviation / std.masked_fill(constant, 1.0)[:, None]).clamp(-_MAX_Z, _MAX_Z)
     signed = _correlation(z, y)
-    relevance = torch.stack([signed.abs(), 0.7 * _correlation(z.abs(), y).abs(), _correlation(1 - seen, y).abs()]).amax(dim=0)
+    relevance = torch.stack([signed.abs(), 0.7 * _correlation(z.abs(), y).abs(), _correlation(1 - observed, y).abs()]).amax(dim=0)
     relevance = relevance.masked_fill(constant & (missing.all(dim=1) | ~missing.any(dim=1)), -1.0)
-    column = _best(relevance, FEATURES, at_least=-0.5)
-    turned = torch.where(signed < 0, -1.0, 1.0).to(value.dtype) * spread.masked_fill(constant, 1.0)
-    return column, _pick(centre[:, None], column).squeeze(1), _pick(turned[:, None], column).squeeze(1).masked_fill(column < 0, 1.0)
+    column = _top(relevance, FEATURES, minimum=-0.5)
+    signed_std = torch.where(signed < 0, -1.0, 1.0).to(value.dtype) * std.masked_fill(constant, 1.0)
+    return column, _select(mean[:, None], column).squeeze(1), _select(signed_std[:, None], column).squeeze(1).masked_fill(column < 0, 1.0)
 
 
 def _correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -170,39 +168,39 @@ def _correlation(x: Tensor, y: Tensor) -> Tensor:
     return (dx * dy).sum(dim=1) / ((dx**2).sum(dim=1) * (dy**2).sum(dim=1)).sqrt().clamp(min=1e-6)
 
 
-def _platt(told: Tensor, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-    """Calibrate each expert (b, n, m) by a sigmoid that never falls, with Platt's targets; Newton's method. (b, m), (b, m)."""
-    events = y.sum(dim=1, keepdim=True)
-    free = y.shape[1] - events
-    target = torch.where(y > 0, (events + 1) / (events + 2), 1 / (free + 2))[:, :, None]
-    slope = torch.zeros_like(told[:, 0])
-    shift = base[:, None].expand_as(slope).clone()
-    for _ in range(_NEWTON):
-        risk = torch.sigmoid(slope[:, None] * told + shift[:, None])
-        error, curve = risk - target, (risk * (1 - risk)).clamp(min=1e-6)
-        g0, g1 = error.sum(dim=1), (error * told).sum(dim=1) + 1e-3 * slope
-        h00, h01, h11 = curve.sum(dim=1), (curve * told).sum(dim=1), (curve * told**2).sum(dim=1) + 1e-3
-        size = (h00 * h11 - h01**2).clamp(min=1e-9)
-        shift = shift - ((h11 * g0 - h01 * g1) / size).clamp(-1, 1)
-        slope = slope - ((h00 * g1 - h01 * g0) / size).clamp(-1, 1)
+def _platt(z: Tensor, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+    """Platt-calibrate each expert (b, n, m) by Newton's method; slopes below 0 become 0. Slope and intercept, each (b, m)."""
+    positives = y.sum(dim=1, keepdim=True)
+    negatives = y.shape[1] - positives
+    target = torch.where(y > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))[:, :, None]
+    slope = torch.zeros_like(z[:, 0])
+    intercept = base[:, None].expand_as(slope).clone()
+    for _ in range(_NEWTON_STEPS):
+        risk = torch.sigmoid(slope[:, None] * z + intercept[:, None])
+        error, curvature = risk - target, (risk * (1 - risk)).clamp(min=1e-6)
+        g0, g1 = error.sum(dim=1), (error * z).sum(dim=1) + 1e-3 * slope
+        h00, h01, h11 = curvature.sum(dim=1), (curvature * z).sum(dim=1), (curvature * z**2).sum(dim=1) + 1e-3
+        determinant = (h00 * h11 - h01**2).clamp(min=1e-9)
+        intercept = intercept - ((h11 * g0 - h01 * g1) / determinant).clamp(-1, 1)
+        slope = slope - ((h00 * g1 - h01 * g0) / determinant).clamp(-1, 1)
     useless = slope <= 0
-    return slope.masked_fill(useless, 0.0), torch.where(useless, base[:, None].expand_as(shift), shift)
+    return slope.masked_fill(useless, 0.0), torch.where(useless, base[:, None].expand_as(intercept), intercept)
 
 
-def _loss(log_odds: Tensor, y: Tensor) -> Tensor:
-    return torch.nn.functional.softplus(log_odds) - y * log_odds
+def _log_loss(log_odds: Tensor, y: Tensor) -> Tensor:
+    return F.softplus(log_odds) - y * log_odds
 
 
-def _best(merit: Tensor, most: int, at_least: float) -> Tensor:
-    """Return the places of the best, best first (b, most); -1 where there are no more. Equal merit: the earlier place first."""
-    order = merit.argsort(dim=1, descending=True, stable=True)[:, :most]
-    order = torch.where(merit.gather(1, order) >= at_least, order, -1)
-    return torch.nn.functional.pad(order, (0, most - order.shape[1]), value=-1)
+def _top(merit: Tensor, count: int, minimum: float) -> Tensor:
+    """Return the indices of the highest, highest first (b, count), -1 where fewer reach ``minimum``; ties in the order of the index."""
+    order = merit.argsort(dim=1, descending=True, stable=True)[:, :count]
+    order = torch.where(merit.gather(1, order) >= minimum, order, -1)
+    return F.pad(order, (0, count - order.shape[1]), value=-1)
 
 
-def _pick(x: Tensor, place: Tensor) -> Tensor:
-    """Return columns (b, n, d) by place (b, f); 0 where the place is -1."""
+def _select(x: Tensor, index: Tensor) -> Tensor:
+    """Return columns (b, n, d) by index (b, f); 0 where the index is -1."""
     if x.shape[2] == 0:
-        return x.new_zeros(x.shape[0], x.shape[1], place.shape[1])
-    index = place.clamp(min=0)[:, None].expand(-1, x.shape[1], -1)
-    return x.gather(2, index).masked_fill((place < 0)[:, None], 0.0)
+        return x.new_zeros(x.shape[0], x.shape[1], index.shape[1])
+    column = index.clamp(min=0)[:, None].expand(-1, x.shape[1], -1)
+    return x.gather(2, column).masked_fill((index < 0)[:, None], 0.0)

@@ -20,7 +20,7 @@ from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.in_context.checkpoint import load_net
-from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
+from nearward.tabular.in_context.lora import ADAPTED, FEWEST_EVENTS, fit_adapter
 
 FEW = EncoderConfig(steps=30)
 
@@ -160,8 +160,8 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
         def turn(net: Any, *_: Any) -> Any:
             turned = type(net)(net.config)
             turned.load_state_dict(net.state_dict())
-            turned.trust.bias.data[-2:] = 0
-            turned.trust.weight.data[:] = -5 * turned.trust.weight.data
+            turned.expert_weighting.bias.data[-2:] = 0
+            turned.expert_weighting.weight.data[:] = -5 * turned.expert_weighting.weight.data
             return turned.eval().requires_grad_(False)
 
         monkeypatch.setattr(embedded, "fit_adapter", turn)
@@ -169,7 +169,7 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
         spoiled = load_net()
         worse = type(spoiled)(spoiled.config)
         worse.load_state_dict(spoiled.state_dict())
-        worse.trust.weight.data[:] = -5 * worse.trust.weight.data
+        worse.expert_weighting.weight.data[:] = -5 * worse.expert_weighting.weight.data
         monkeypatch.setattr(embedded, "load_net", lambda: worse.eval().requires_grad_(False))
         monkeypatch.setattr(embedded, "fit_adapter", lambda *_: spoiled)
     model, out_of_fold, told = fit_in_context_model(rows, retriever, 1, True, 0, silent)
@@ -194,15 +194,15 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[Stored
     monkeypatch.setattr(embedded, "fit_adapter", remember)
     fit_in_context_model(rows, retriever, 1, True, 0, silent)
     before = {name: value.clone() for name, value in kept["net"].named_parameters()}
-    monkeypatch.setattr("nearward.tabular.in_context.lora._EPOCHS", 30)
+    monkeypatch.setattr("nearward.tabular.in_context.lora._MAX_EPOCHS", 30)
     adapted = fit_adapter(kept["net"], kept["questions"], kept["outcomes"], 1)
     assert all((value == before[name]).all() for name, value in kept["net"].named_parameters())
     assert any((value != before[name]).any() for name, value in adapted.named_parameters())
     changed = {n.split(".")[0] for n, v in adapted.named_parameters() if (v != before[n]).any()}
-    assert changed <= {"looks", "thoughts", "trust", "asks"}
+    assert changed <= set(ADAPTED)
 
     def loss(net: Any) -> float:
-        risk = np.concatenate([embedded.answers(net, q)[0] for q in kept["questions"]])
+        risk = np.concatenate([embedded.predict_risk(net, q)[0] for q in kept["questions"]])
         y = np.concatenate(kept["outcomes"])
         return -float(np.mean(y * np.log(risk) + (1 - y) * np.log1p(-risk)))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.in_context.checkpoint import SHIPPED, export, from_halves, halves, load_net
+from nearward.tabular.in_context.checkpoint import SHIPPED, float16_state, from_float16_state, load_net, save_net
 from nearward.tabular.in_context.model import InContextNet, NetConfig
 
 
@@ -36,14 +36,14 @@ def test_they_are_small_and_their_card_tells_where_they_come_from() -> None:
 def test_they_were_trained(copied: Path) -> None:
     """An untrained network trusts every expert alike and looks nowhere in particular."""
     net = load_net(copied)
-    assert net.trust.weight.abs().max() > 0.01
-    assert net.asks.weight.abs().max() > 0.01
+    assert net.expert_weighting.weight.abs().max() > 0.01
+    assert net.vote_query_proj.weight.abs().max() > 0.01
 
 
 def test_weights_go_to_disk_and_back_as_halves(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = InContextNet(NetConfig(width=16, heads=2, blocks=1, hidden=32))
-    export(net, tmp_path / "new" / "tiny.safetensors", {"steps": 7})
+    save_net(net, tmp_path / "new" / "tiny.safetensors", {"steps": 7})
     back = load_net(tmp_path / "new" / "tiny.safetensors")
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(back.state_dict()[name].numpy(), value.half().float().numpy())
@@ -77,5 +77,5 @@ def test_a_card_that_tells_nothing_is_refused(copied: Path, card: str) -> None:
 
 def test_weights_of_another_network_are_refused() -> None:
     tiny = InContextNet(NetConfig(width=16, heads=2, blocks=1, hidden=32))
-    with pytest.raises(ArtifactError, match="belong to another network"):
-        from_halves({"width": 32, "heads": 2, "blocks": 1, "hidden": 32}, halves(tiny))
+    with pytest.raises(ArtifactError, match="belong to another architecture"):
+        from_float16_state({"width": 32, "heads": 2, "blocks": 1, "hidden": 32}, float16_state(tiny))

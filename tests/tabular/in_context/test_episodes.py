@@ -1,4 +1,4 @@
-"""Rehearsal: experts that had not seen a row, queries whose outcomes nobody knows, and contexts as retrieval would find them."""
+"""Rehearsal: experts that had not seen a row, queries whose outcomes nobody knows, and contexts as retrieval would find_neighbors them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from nearward.tabular.in_context import episodes as rehearsal
-from nearward.tabular.in_context.episodes import Episode, Near, find, prepare
-from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
-from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, Rows
+from nearward.tabular.in_context import episodes
+from nearward.tabular.in_context.episodes import Episode, Neighbors, find_neighbors, make_episode
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, sample_tables
+from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, RowFeatures
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,8 @@ def flipped(y: Tensor, row: int) -> Tensor:
     return out
 
 
-def parts(item: Episode | Rows | Near, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Every tensor of a lesson, by its path."""
+def parts(item: Episode | RowFeatures | Neighbors, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Every tensor of a episode, by its path."""
     out: dict[str, Tensor] = {}
     for field in fields(item):
         value = getattr(item, field.name)
@@ -73,7 +73,7 @@ def refit(x: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
 @pytest.mark.parametrize(("n", "d"), [(30, 3), (40, 20)])
 def test_ridge_left_out_equals_the_refit_without_the_row(strength: float, n: int, d: int) -> None:
     x, y = plain(0, rows=n + 5, n=n, d=d)
-    score = rehearsal._ridge(x, y, strength)[0, :, 0].numpy()
+    score = episodes._ridge(x, y, strength)[0, :, 0].numpy()
     design, outcome = x[0].double().numpy(), y[0].double().numpy()
     for i in range(n):
         others = np.arange(n) != i
@@ -86,9 +86,9 @@ def test_ridge_left_out_equals_the_refit_without_the_row(strength: float, n: int
 
 def test_ridge_of_a_task_does_not_depend_on_the_tasks_beside_it() -> None:
     x, y = plain(1, b=3)
-    together = rehearsal._ridge(x, y, 1e-2)
+    together = episodes._ridge(x, y, 1e-2)
     for task in range(3):
-        assert torch.allclose(rehearsal._ridge(x[task : task + 1], y[task : task + 1], 1e-2)[0], together[task], atol=1e-5)
+        assert torch.allclose(episodes._ridge(x[task : task + 1], y[task : task + 1], 1e-2)[0], together[task], atol=1e-5)
 
 
 # ---- kernels -------------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ def slow_kernel(place: np.ndarray, y: np.ndarray, row: int) -> float:
 
 def test_kernel_equals_the_slow_loop() -> None:
     x, y = plain(2, rows=60, n=48)
-    score = rehearsal._kernel(x, y)[0, :, 0]
+    score = episodes._kernel(x, y)[0, :, 0]
     for i in range(60):
         assert score[i].item() == pytest.approx(slow_kernel(x[0].double().numpy(), y[0].numpy(), i), abs=1e-3)
 
 
-@pytest.mark.parametrize("expert", [rehearsal._kernel, lambda x, y: rehearsal._ridge(x, y, 1e-2)], ids=["kernel", "ridge"])
+@pytest.mark.parametrize("expert", [episodes._kernel, lambda x, y: episodes._ridge(x, y, 1e-2)], ids=["kernel", "ridge"])
 def test_no_left_out_score_depends_on_its_own_outcome(expert: object) -> None:
     x, y = plain(3, b=2, rows=60, n=48)
     before = expert(x, y)  # type: ignore[operator]
@@ -129,27 +129,27 @@ def tables_of(value: Tensor, category: Tensor, outcome: Tensor) -> Tables:
     return Tables("by hand", value, category, outcome, zero, zero)
 
 
-def test_level_rates_of_queries_by_hand() -> None:
+def test_target_encoded_of_queries_by_hand() -> None:
     """Stored: level 0 with 1 event of 3, level 1 with 1 of 1; overall 2 of 4, which counts as 20 rows more of each level."""
     nan = torch.nan
     value = torch.tensor([[[0.0, -7.5], [0, 2], [0, 3], [1, 4], [0, 5], [1, nan], [2, 1], [nan, 9]]])
     outcome = torch.tensor([[1, 0, 0, 1, 1, 1, 1, 1]])
-    shown = rehearsal._level_rates(tables_of(value, torch.tensor([[True, False]]), outcome), 4)
+    shown = episodes._target_encoded(tables_of(value, torch.tensor([[True, False]]), outcome), 4)
     rates = torch.sigmoid(shown[0, 4:7, 0])
     assert rates.tolist() == pytest.approx([(1 + 10) / 23, (1 + 10) / 21, 10 / 20], rel=1e-5)
     assert shown[0, 7, 0].isnan()
     assert torch.equal(shown[:, :, 1].nan_to_num(), value[:, :, 1].nan_to_num())  # a number is left as it is
 
 
-def test_level_rates_leave_the_rows_own_outcome_out() -> None:
+def test_target_encoded_leave_the_rows_own_outcome_out() -> None:
     draw = torch.Generator().manual_seed(0)
     level = (torch.arange(60) % 5).float()[None, :, None]
     y = (torch.rand(1, 60, generator=draw) < 0.4).long()
-    before = rehearsal._level_rates(tables_of(level, torch.ones(1, 1, dtype=torch.bool), y), 50)
+    before = episodes._target_encoded(tables_of(level, torch.ones(1, 1, dtype=torch.bool), y), 50)
     moved = 0
     for i in range(50):
         j = next(j for j in range(50) if j % 5 != i % 5 and y[0, j] != y[0, i])  # swapped with another level's: overall stays the same
-        after = rehearsal._level_rates(tables_of(level, torch.ones(1, 1, dtype=torch.bool), flipped(flipped(y, i), j)), 50)
+        after = episodes._target_encoded(tables_of(level, torch.ones(1, 1, dtype=torch.bool), flipped(flipped(y, i), j)), 50)
         assert after[0, i, 0].item() == pytest.approx(before[0, i, 0].item(), abs=1e-5)
         kin = torch.arange(50, 60)[torch.arange(50, 60) % 5 == i % 5]
         moved += int((after[0, kin, 0] != before[0, kin, 0]).all())
@@ -157,97 +157,97 @@ def test_level_rates_leave_the_rows_own_outcome_out() -> None:
 
 
 @pytest.mark.xfail(
-    reason="a leave-one-out rate is lower for events than for others of the same level, and rows of a kind find each other by it"
+    reason="a leave-one-out rate is lower for events than for others of the same level, and rows of a kind find_neighbors each other by it"
 )
 def test_categories_that_mean_nothing_make_no_expert_look_wise() -> None:
     rng = TaskRng(0)
     value = torch.cat([rng.below(5, 40, 512, 4).float(), rng.normal(40, 512, 2)], dim=2)
     category = torch.tensor([[True] * 4 + [False] * 2]).expand(40, -1)
     outcome = rng.happens(0.15, 40, 512).long()
-    places = rehearsal._plain(rehearsal._level_rates(tables_of(value, category, outcome), 384), 384)
-    score = rehearsal._kernel(places, outcome[:, :384])[:, :, 0]
+    places = episodes._standardized(episodes._target_encoded(tables_of(value, category, outcome), 384), 384)
+    score = episodes._kernel(places, outcome[:, :384])[:, :, 0]
     assert auroc(score[:, 384:], outcome[:, 384:]) == pytest.approx(0.5, abs=0.03)
     assert auroc(score[:, :384], outcome[:, :384]) == pytest.approx(0.5, abs=0.04)
 
 
 def test_plain_columns_are_standardised_on_stored_rows_and_zero_in_holes() -> None:
     value = torch.tensor([[[1.0, 5], [3, 5], [torch.nan, 5], [1e6, 6], [2, torch.nan]]])
-    shown = rehearsal._plain(value, 3)
+    shown = episodes._standardized(value, 3)
     assert shown[0].tolist() == [[-1, 0], [1, 0], [0, 0], [6, 6], [0, 0]]
 
 
 # ---- lessons -------------------------------------------------------------------------------------
 
 
-def lesson_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: int = 9) -> Episode:
-    return prepare(tables, stored, neighbours, TaskRng(seed))
+def episode_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: int = 9) -> Episode:
+    return make_episode(tables, stored, neighbours, TaskRng(seed))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_query_may_have_any_outcome_and_nothing_else_changes(family: str) -> None:
-    tables = draw_tables(family, 4, 150, 8, TaskRng(0))
+    tables = sample_tables(family, 4, 150, 8, TaskRng(0))
     outcome = tables.outcome.clone()
     outcome[:, 130:] = 1 - outcome[:, 130:]
-    before, after = lesson_of(tables), lesson_of(replace(tables, outcome=outcome))
-    assert torch.equal(after.outcome, 1 - before.outcome)
-    for name, tensor in parts(before, but=("outcome",)).items():
+    before, after = episode_of(tables), episode_of(replace(tables, outcome=outcome))
+    assert torch.equal(after.query_outcome, 1 - before.query_outcome)
+    for name, tensor in parts(before, but=("query_outcome",)).items():
         assert torch.equal(tensor, parts(after)[name]), name
-    stored = lesson_of(replace(tables, outcome=flipped(tables.outcome, 3)))
+    stored = episode_of(replace(tables, outcome=flipped(tables.outcome, 3)))
     assert not torch.equal(stored.query.inputs, before.query.inputs)
-    assert not torch.equal(stored.known, before.known)
+    assert not torch.equal(stored.stored_outcome, before.stored_outcome)
 
 
 def test_a_query_is_read_by_itself() -> None:
     """What stands in one query's columns reaches neither the stored rows nor another query."""
-    tables = draw_tables("additive", 3, 150, 8, TaskRng(1))
+    tables = sample_tables("additive", 3, 150, 8, TaskRng(1))
     value = tables.value.clone()
     value[:, 140] = torch.where(tables.category, 0.0, 2.5)
-    before, after = lesson_of(tables), lesson_of(replace(tables, value=value))
+    before, after = episode_of(tables), episode_of(replace(tables, value=value))
     others = torch.arange(20) != 10
     assert torch.equal(before.stored.inputs, after.stored.inputs)
     assert torch.allclose(before.query.inputs[:, others], after.query.inputs[:, others], atol=1e-5)
-    assert torch.equal(before.near.inside[:, others], after.near.inside[:, others])
+    assert torch.equal(before.neighbors.mask[:, others], after.neighbors.mask[:, others])
     assert (before.query.inputs[:, 10] - after.query.inputs[:, 10]).abs().amax(dim=1).min() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lessons_are_what_they_say(family: str) -> None:
-    tables = draw_tables(family, 5, 200, 12, TaskRng(3))
-    lesson = lesson_of(tables, stored=160, neighbours=24)
-    assert lesson.stored.inputs.shape == (5, 160, INPUTS)
-    assert lesson.query.inputs.shape == (5, 40, INPUTS)
-    assert {item.shape for item in (lesson.near.apart, lesson.near.inside, lesson.near.floored)} == {(5, 40, 160)}
-    assert torch.equal(lesson.known, tables.outcome[:, :160])
-    assert torch.equal(lesson.outcome, tables.outcome[:, 160:])
-    for name, tensor in parts(lesson).items():
+    tables = sample_tables(family, 5, 200, 12, TaskRng(3))
+    episode = episode_of(tables, stored=160, neighbours=24)
+    assert episode.stored.inputs.shape == (5, 160, INPUTS)
+    assert episode.query.inputs.shape == (5, 40, INPUTS)
+    assert {item.shape for item in (episode.neighbors.sq_distance, episode.neighbors.mask, episode.neighbors.floored)} == {(5, 40, 160)}
+    assert torch.equal(episode.stored_outcome, tables.outcome[:, :160])
+    assert torch.equal(episode.query_outcome, tables.outcome[:, 160:])
+    for name, tensor in parts(episode).items():
         assert tensor.double().isfinite().all(), name
-    assert lesson.stored.inputs.abs().max() < 40
-    assert (lesson.near.inside.sum(dim=2) >= 24).all()
-    assert not (lesson.near.floored & (lesson.known == 0)[:, None]).any()
-    rate = lesson.known.double().mean(dim=1)
-    assert lesson.entropy.double().numpy() == pytest.approx((-rate * rate.log() - (1 - rate) * (1 - rate).log()).numpy(), rel=1e-4)
+    assert episode.stored.inputs.abs().max() < 40
+    assert (episode.neighbors.mask.sum(dim=2) >= 24).all()
+    assert not (episode.neighbors.floored & (episode.stored_outcome == 0)[:, None]).any()
+    rate = episode.stored_outcome.double().mean(dim=1)
+    assert episode.entropy.double().numpy() == pytest.approx((-rate * rate.log() - (1 - rate) * (1 - rate).log()).numpy(), rel=1e-4)
 
 
 def test_the_same_dice_prepare_the_same_lesson() -> None:
-    tables = draw_tables("dag", 3, 150, 8, TaskRng(4))
-    first, again, other = (lesson_of(tables, seed=seed) for seed in (5, 5, 6))
+    tables = sample_tables("dag", 3, 150, 8, TaskRng(4))
+    first, again, other = (episode_of(tables, seed=seed) for seed in (5, 5, 6))
     for name, tensor in parts(first).items():
         assert torch.equal(tensor, parts(again)[name]), name
     assert not torch.equal(first.stored.inputs, other.stored.inputs)
-    assert not torch.equal(first.near.inside, other.near.inside)
+    assert not torch.equal(first.neighbors.mask, other.neighbors.mask)
 
 
 def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
     """Where every column is a number: calibrated experts cost, and know, on new rows what they did on stored ones."""
     told: dict[str, list[Tensor]] = {"stored": [], "query": []}
     for i, family in enumerate(FAMILIES):
-        tables = draw_tables(family, 20, 768, 6, TaskRng(10 + i))
-        lesson = lesson_of(replace(tables, category=torch.zeros_like(tables.category)), stored=384)
-        for name, rows, outcome in (("stored", lesson.stored, lesson.known), ("query", lesson.query, lesson.outcome)):
+        tables = sample_tables(family, 20, 768, 6, TaskRng(10 + i))
+        episode = episode_of(replace(tables, category=torch.zeros_like(tables.category)), stored=384)
+        for name, rows, outcome in (("stored", episode.stored, episode.stored_outcome), ("query", episode.query, episode.query_outcome)):
             loss = binary_cross_entropy_with_logits(
                 rows.log_odds, outcome[:, :, None].expand_as(rows.log_odds).float(), reduction="none"
             ).mean(dim=1)  # (b, s), nats
-            told[name].append(torch.stack([loss, lesson.entropy[:, None].expand_as(loss)])[:, rows.present])
+            told[name].append(torch.stack([loss, episode.entropy[:, None].expand_as(loss)])[:, rows.present])
     (stored, base), (query, _) = (torch.cat(each, dim=1) for each in told.values())
     assert stored.sum() / base.sum() < 0.9
     assert query.sum() / base.sum() == pytest.approx(float(stored.sum() / base.sum()), abs=0.03)
@@ -260,13 +260,13 @@ def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
 def test_an_imitation_without_error_is_the_signal_and_with_error_is_told_apart_by_it() -> None:
     rng = TaskRng(0)
     signal, columns = rng.normal(30, 800), rng.normal(30, 800, 6)
-    same = rehearsal._imitated(signal, columns, rng, 3, torch.zeros(30, 3))
+    same = episodes._simulated_scores(signal, columns, rng, 3, torch.zeros(30, 3))
     assert torch.equal(same, signal[:, :, None].expand(30, 800, 3))
     errors = torch.tensor([0.3, 1.0, 3.0]).expand(30, 3)
-    heard = rehearsal._imitated(signal, columns, rng, 3, errors)
+    heard = episodes._simulated_scores(signal, columns, rng, 3, errors)
     wrong = (heard - signal[:, :, None]).std(dim=1)  # smooth and noisy parts together
     assert wrong.mean(dim=0).numpy() == pytest.approx([0.3, 1.0, 3.0], rel=0.15)
-    columns_tell = rehearsal._imitated(torch.zeros(30, 800), columns, rng, 1, torch.ones(30, 1))[:, :, 0]
+    columns_tell = episodes._simulated_scores(torch.zeros(30, 800), columns, rng, 1, torch.ones(30, 1))[:, :, 0]
     x = torch.cat([torch.ones(30, 800, 1), columns], dim=2)
     left = columns_tell - (x @ torch.linalg.lstsq(x, columns_tell[:, :, None]).solution)[:, :, 0]
     explained = 1 - left.var(dim=1) / columns_tell.var(dim=1)
@@ -274,23 +274,25 @@ def test_an_imitation_without_error_is_the_signal_and_with_error_is_told_apart_b
     assert explained.min() < 0.1  # some are noise
 
 
-def test_a_panel_has_useless_members_and_in_a_third_of_the_tasks_one_that_is_nearly_right() -> None:
+def test_some_simulated_experts_are_useless_and_in_a_third_of_the_tasks_one_is_nearly_right() -> None:
     rng = TaskRng(1)
     signal, columns = rng.normal(600, 150), rng.normal(600, 150, 5)
-    panel = rehearsal._panel(signal, columns, rng)
-    assert panel.shape == (600, 150, 8)
-    centred = panel - panel.mean(dim=1, keepdim=True)
-    told = (centred * signal[:, :, None]).sum(dim=1) / centred.norm(dim=1) / signal.norm(dim=1)[:, None]  # (tasks, m), correlations
-    useless = (told.abs() < 0.2).float().mean()
+    score = episodes._simulated_experts(signal, columns, rng)
+    assert score.shape == (600, 150, 8)
+    centred = score - score.mean(dim=1, keepdim=True)
+    correlation = (centred * signal[:, :, None]).sum(dim=1) / centred.norm(dim=1) / signal.norm(dim=1)[:, None]  # (tasks, m), correlations
+    useless = (correlation.abs() < 0.2).float().mean()
     assert 0.15 < useless < 0.4  # 15 % by choice, and those of the hardest tasks
-    ahead = told[:, 0] > told[:, 1:].max(dim=1).values
+    ahead = correlation[:, 0] > correlation[:, 1:].max(dim=1).values
     assert 0.3 < ahead.float().mean() < 0.5
-    others = torch.stack([told[:, j] > told[:, torch.arange(8) != j].max(dim=1).values for j in range(1, 8)]).float().mean(dim=1)
+    others = (
+        torch.stack([correlation[:, j] > correlation[:, torch.arange(8) != j].max(dim=1).values for j in range(1, 8)]).float().mean(dim=1)
+    )
     assert others.max() < 0.15
 
 
 def test_one_task_of_twelve_has_no_expert() -> None:
-    there = rehearsal._there(torch.zeros(6000, 1, 13), TaskRng(2))
+    there = episodes._present_experts(torch.zeros(6000, 1, 13), TaskRng(2))
     assert (~there.any(dim=1)).float().mean() == pytest.approx(1 / 12 + 0.015, abs=0.015)  # some more by chance
     assert there.float().mean() == pytest.approx(0.6 * 11 / 12, abs=0.02)
     assert there.sum(dim=1).unique().tolist() == list(range(14))
@@ -319,13 +321,13 @@ def slow_find(query: np.ndarray, stored: np.ndarray, y: np.ndarray, k: int, floo
 def test_find_equals_the_slow_loop(seed: int, n: int, k: int, prevalence: float, floor: list[bool]) -> None:
     draw = np.random.default_rng(seed)
     query, stored, y = draw.normal(size=(2, 3, 4)), draw.normal(size=(2, n, 4)), (draw.random((2, n)) < prevalence).astype(np.int64)
-    near = find(*(torch.tensor(item) for item in (query, stored, y)), k, torch.tensor(floor)[:, None, None])
+    near = find_neighbors(*(torch.tensor(item) for item in (query, stored, y)), k, torch.tensor(floor)[:, None, None])
     for task in (0, 1):
         for q in range(3):
             nearest, added, apart = slow_find(query[task, q], stored[task], y[task], min(k, n), floor[task])
-            assert set(near.inside[task, q].nonzero().flatten().tolist()) == nearest | added
+            assert set(near.mask[task, q].nonzero().flatten().tolist()) == nearest | added
             assert set(near.floored[task, q].nonzero().flatten().tolist()) == added
-            assert near.apart[task, q].numpy() == pytest.approx(apart, rel=1e-6, abs=1e-9)
+            assert near.sq_distance[task, q].numpy() == pytest.approx(apart, rel=1e-6, abs=1e-9)
             assert len(added) <= 8
 
 
@@ -334,36 +336,35 @@ def test_the_floor_is_a_twentieth_where_contexts_are_large() -> None:
     stored = torch.arange(400.0, dtype=torch.float64)[None, :, None]
     y = (torch.arange(400) >= 300).long()[None]
     query = torch.zeros(1, 1, 1, dtype=torch.float64)
-    near = find(query, stored, y, 200, torch.ones(1, 1, 1, dtype=torch.bool))
+    near = find_neighbors(query, stored, y, 200, torch.ones(1, 1, 1, dtype=torch.bool))
     assert near.floored[0, 0].nonzero().flatten().tolist() == list(range(300, 310))
-    assert near.inside[0, 0].nonzero().flatten().tolist() == [*range(200), *range(300, 310)]
-    assert near.apart[0, 0, :200].mean() == pytest.approx(1)
-    without = find(query, stored, y, 200, torch.zeros(1, 1, 1, dtype=torch.bool))
+    assert near.mask[0, 0].nonzero().flatten().tolist() == [*range(200), *range(300, 310)]
+    assert near.sq_distance[0, 0, :200].mean() == pytest.approx(1)
+    without = find_neighbors(query, stored, y, 200, torch.zeros(1, 1, 1, dtype=torch.bool))
     assert not without.floored.any()
-    assert without.inside.sum() == 200
+    assert without.mask.sum() == 200
 
 
 def test_a_context_holds_the_like_of_its_query_and_the_floor_is_usual() -> None:
     """The metric has an idea of the risk: contexts of events hold more events than contexts of others do, in most families' tasks."""
     floors, gaps = [], []
     for seed, family in enumerate(FAMILIES):
-        lesson = lesson_of(draw_tables(family, 60, 320, 10, TaskRng(seed)), stored=256, neighbours=32, seed=seed)
-        share = ((lesson.near.inside & ~lesson.near.floored) * lesson.known[:, None]).sum(dim=2) / 32
-        gaps.append(
-            (share * lesson.outcome).sum() / lesson.outcome.sum() - (share * (1 - lesson.outcome)).sum() / (1 - lesson.outcome).sum()
-        )
-        floors.append(lesson.near.floored.any(dim=2).any(dim=1).float().mean())
+        episode = episode_of(sample_tables(family, 60, 320, 10, TaskRng(seed)), stored=256, neighbours=32, seed=seed)
+        share = ((episode.neighbors.mask & ~episode.neighbors.floored) * episode.stored_outcome[:, None]).sum(dim=2) / 32
+        y = episode.query_outcome
+        gaps.append((share * y).sum() / y.sum() - (share * (1 - y)).sum() / (1 - y).sum())
+        floors.append(episode.neighbors.floored.any(dim=2).any(dim=1).float().mean())
     assert min(gaps) > 0.05
     assert float(torch.stack(floors).mean()) == pytest.approx(0.85, abs=0.08)
 
 
 def test_slots_of_lessons_differ() -> None:
     """Lessons show few and many columns, good and poor experts, none: the network must be ready for all."""
-    lesson = lesson_of(draw_tables("trees", 120, 150, 40, TaskRng(8)))
-    filled = lesson.stored.present.sum(dim=1)
+    episode = episode_of(sample_tables("trees", 120, 150, 40, TaskRng(8)))
+    filled = episode.stored.present.sum(dim=1)
     assert filled.min() == 0
     assert filled.max() > 9
-    assert (lesson.stored.present.int().diff(dim=1) <= 0).all()  # the first slots are filled first
-    gain = lesson.stored.inputs[:, 0, 2 * FEATURES + 2 * EXPERTS]
+    assert (episode.stored.present.int().diff(dim=1) <= 0).all()  # the first slots are filled first
+    gain = episode.stored.inputs[:, 0, 2 * FEATURES + 2 * EXPERTS]
     assert gain.max() > 0.6
     assert ((gain > 0) & (gain < 0.15)).any()

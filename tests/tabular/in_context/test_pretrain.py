@@ -1,4 +1,4 @@
-"""Training: an interrupted run is the uninterrupted one, a checkpoint is whole or the one before, lessons come from the seed, and
+"""Training: an interrupted run is the uninterrupted one, a checkpoint is whole or the one before, episodes come from the seed, and
 exported weights are the average and a place to begin from."""
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from nearward.tabular.in_context.pretrain import (
     CHECKPOINT,
     RunConfig,
     Trainer,
-    begin_from,
-    draw_episode,
     export_average,
-    held_out_ratios,
-    resume,
+    holdout_losses,
+    load_or_start,
+    sample_episode,
     save,
+    start_from_weights,
     task_losses,
     train,
 )
 from nearward.tabular.in_context.prior import FAMILIES
 
 TINY = NetConfig(width=32, heads=2, blocks=1, hidden=32)
-RATIOS = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
+LOSSES = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def advance(run: Trainer, steps: int) -> list[tuple[str, float]]:
 
 
 def same(a: Trainer, b: Trainer) -> bool:
-    """Parameters, averages and the optimisers' memory, bit for bit."""
+    """Parameters, averages and the optimizers' memory, bit for bit."""
     one, two = a.state(), b.state()
     return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
@@ -65,15 +65,15 @@ def same(a: Trainer, b: Trainer) -> bool:
 @pytest.fixture
 def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out losses are not measured but these."""
-    monkeypatch.setattr(pretrain, "held_out_ratios", lambda *_: RATIOS)
+    monkeypatch.setattr(pretrain, "holdout_losses", lambda *_: LOSSES)
 
 
 @pytest.fixture
-def one_lesson(monkeypatch: pytest.MonkeyPatch) -> Episode:
-    """Every step is on this lesson, and the rate warms up in ten."""
-    drawn = draw_episode(5, 1, 512, "cpu", "additive")
-    monkeypatch.setattr(pretrain, "draw_lesson", lambda *_: drawn)
-    monkeypatch.setattr(pretrain, "_WARM", 10)
+def one_episode(monkeypatch: pytest.MonkeyPatch) -> Episode:
+    """Every step is on this episode, and the rate warms up in ten."""
+    drawn = sample_episode(5, 1, 512, "cpu", "additive")
+    monkeypatch.setattr(pretrain, "sample_episode", lambda *_: drawn)
+    monkeypatch.setattr(pretrain, "_WARMUP", 10)
     return drawn[1]
 
 
@@ -87,7 +87,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
     assert advance(begun, 2) == losses[:2]
     save(begun, tmp_path, 12.0)
     torch.manual_seed(99)  # whatever happens in between
-    gone_on, seconds = resume(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
+    gone_on, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
     assert (gone_on.step, seconds) == (2, 12.0)
     assert same(gone_on, begun)
     assert advance(gone_on, 2) == losses[2:]
@@ -102,12 +102,12 @@ def test_another_seed_is_another_run() -> None:
 
 
 def test_a_run_begins_where_there_is_no_checkpoint_and_may_be_made_longer(tmp_path: Path) -> None:
-    begun, seconds = resume(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
+    begun, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
     assert (begun.step, seconds) == (0, 0.0)
     assert same(begun, trainer())
     advance(begun, 1)
     save(begun, tmp_path, 1.0)
-    longer, _ = resume(tmp_path, RunConfig(0, 400, 512), NetConfig(), "cpu")
+    longer, _ = load_or_start(tmp_path, RunConfig(0, 400, 512), NetConfig(), "cpu")
     assert longer.run.steps == 400
     assert longer.net.config == TINY  # the checkpoint's network, whatever the default
 
@@ -117,7 +117,7 @@ def test_another_seed_is_refused(tmp_path: Path) -> None:
     advance(begun, 1)
     save(begun, tmp_path, 1.0)
     with pytest.raises(SystemExit, match="seed 3: use that seed, or another --out"):
-        resume(tmp_path, RunConfig(4, 40, 512), TINY, "cpu")
+        load_or_start(tmp_path, RunConfig(4, 40, 512), TINY, "cpu")
 
 
 def test_a_run_killed_while_it_writes_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +136,11 @@ def test_a_run_killed_while_it_writes_keeps_the_checkpoint_before(tmp_path: Path
         with pytest.raises(KeyboardInterrupt):
             save(run, tmp_path, 6.0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
-    again, seconds = resume(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
+    again, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
     assert (again.step, seconds) == (1, 5.0)
     advance(again, 1)
     save(again, tmp_path, 6.0)
-    assert resume(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")[0].step == 2
+    assert load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")[0].step == 2
 
 
 def test_a_checkpoint_of_the_shipped_size_is_small(tmp_path: Path) -> None:
@@ -154,16 +154,16 @@ def test_a_checkpoint_of_the_shipped_size_is_small(tmp_path: Path) -> None:
 def test_a_run_stops_at_its_steps_or_its_minutes(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = []
     run = trainer(steps=3)
-    assert train(run, tmp_path, 7.0, minutes=0.0, tell=lines.append) == (7.0, RATIOS)
+    assert train(run, tmp_path, 7.0, minutes=0.0, log=lines.append) == (7.0, LOSSES)
     assert run.step == 0
     assert not (tmp_path / CHECKPOINT).exists()
-    seconds, _ = train(run, tmp_path, 7.0, minutes=math.inf, tell=lines.append)
+    seconds, _ = train(run, tmp_path, 7.0, minutes=math.inf, log=lines.append)
     assert run.step == 3
     assert 7 < seconds < 60
-    assert lines == [{"step": step, "held_out": pytest.approx(RATIOS), "mean": 0.75} for step in (0, 3)]
+    assert lines == [{"step": step, "held_out": pytest.approx(LOSSES), "mean": 0.75} for step in (0, 3)]
     written = (tmp_path / CHECKPOINT).stat().st_mtime_ns
-    over, before = resume(tmp_path, RunConfig(0, 3, 512), TINY, "cpu")
-    assert train(over, tmp_path, before, minutes=math.inf, tell=lines.append) == (before, RATIOS)
+    over, before = load_or_start(tmp_path, RunConfig(0, 3, 512), TINY, "cpu")
+    assert train(over, tmp_path, before, minutes=math.inf, log=lines.append) == (before, LOSSES)
     assert over.step == 3
     assert same(over, run)
     assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == written
@@ -191,7 +191,7 @@ def test_a_run_tells_of_its_losses_on_the_way(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
-    rates = [pretrain._rate(step, 20_000) for step in range(20_001)]
+    rates = [pretrain._schedule(step, 20_000) for step in range(20_001)]
     assert rates[0] == pytest.approx(1 / 200)
     assert rates[99] == pytest.approx(0.5)
     assert set(rates[199:16_001]) == {1.0}
@@ -199,20 +199,26 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert rates[20_000] == 0
     assert (np.diff(rates[:200]) > 0).all()
     assert (np.diff(rates[16_000:]) < 0).all()
-    assert pretrain._rate(50, 10) == 0  # past the end
+    assert pretrain._schedule(50, 10) == 0  # past the end
 
 
-def test_optimisers_take_the_rate_of_the_step_and_share_out_the_parameters() -> None:
+def test_optimizers_take_the_rate_of_the_step_and_share_out_the_parameters() -> None:
     run = trainer()
     advance(run, 2)
-    assert [group["lr"] for optimiser in run.optimisers for group in optimiser.param_groups] == pytest.approx(
+    assert [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups] == pytest.approx(
         [2e-3 * 2 / 200, 1e-3 * 2 / 200]
     )
     names = {id(parameter): name for name, parameter in run.net.named_parameters()}
-    muon, adam = ([names[id(p)] for group in optimiser.param_groups for p in group["params"]] for optimiser in run.optimisers)
+    muon, adam = ([names[id(p)] for group in optimizer.param_groups for p in group["params"]] for optimizer in run.optimizers)
     assert sorted(muon + adam) == sorted(names.values())
-    assert "looks.0.asks.weight" in muon
-    assert {"read.weight", "outcome.weight", "trust.weight", "looks.0.asks.bias", "nearness"} <= set(adam)
+    assert "cross_attention.0.query_proj.weight" in muon
+    assert {
+        "input_proj.weight",
+        "outcome_proj.weight",
+        "expert_weighting.weight",
+        "cross_attention.0.query_proj.bias",
+        "distance_penalty",
+    } <= set(adam)
 
 
 def test_the_average_follows_the_parameters() -> None:
@@ -223,51 +229,58 @@ def test_the_average_follows_the_parameters() -> None:
     averaged = dict(run.averaged().named_parameters())
     for name, value in run.net.named_parameters():
         assert torch.allclose(averaged[name], begin[name] / 11 + value * 10 / 11, atol=1e-6), name
-    assert not torch.equal(averaged["trust.bias"], run.net.trust.bias)
+    assert not torch.equal(averaged["expert_weighting.bias"], run.net.expert_weighting.bias)
 
 
-def test_a_lesson_gone_over_again_and_again_is_learned(one_lesson: Episode) -> None:
+def test_an_episode_gone_over_again_and_again_is_learned(one_episode: Episode) -> None:
     run = trainer(steps=1000)
-    begin = task_losses(run.net, one_lesson).mean()
-    ratios = [ratio for _, ratio in advance(run, 60)]
-    assert ratios[0] > 0.6
-    assert ratios[-1] < 0.5 * ratios[0]
-    assert task_losses(run.averaged(), one_lesson).mean() < 0.7 * begin
+    begin = task_losses(run.net, one_episode).mean()
+    losses = [loss for _, loss in advance(run, 60)]
+    assert losses[0] > 0.6
+    assert losses[-1] < 0.5 * losses[0]
+    assert task_losses(run.averaged(), one_episode).mean() < 0.7 * begin
 
 
 def test_a_loss_is_the_mean_log_loss_of_a_tasks_queries() -> None:
-    _, lesson = draw_episode(0, 0, 512, "cpu", "ehr")
+    _, episode = sample_episode(0, 0, 512, "cpu", "ehr")
     torch.manual_seed(0)
     net = InContextNet(TINY)
-    near = lesson.near
-    vote = net(lesson.query, net.tokens(lesson.stored, lesson.known), lesson.known, near.apart, near.inside, near.floored)
+    neighbors = episode.neighbors
+    vote = net(
+        episode.query,
+        net.tokens(episode.stored, episode.stored_outcome),
+        episode.stored_outcome,
+        neighbors.sq_distance,
+        neighbors.mask,
+        neighbors.floored,
+    )
     risk = vote.log_odds.sigmoid().double()
-    by_hand = -torch.where(lesson.outcome == 1, risk, 1 - risk).log().mean(dim=1)
-    assert task_losses(net, lesson).tolist() == pytest.approx(by_hand.tolist(), rel=0.02)  # bfloat16
+    by_hand = -torch.where(episode.query_outcome == 1, risk, 1 - risk).log().mean(dim=1)
+    assert task_losses(net, episode).tolist() == pytest.approx(by_hand.tolist(), rel=0.02)  # bfloat16
 
 
-# ---- lessons -------------------------------------------------------------------------------------
+# ---- episodes -------------------------------------------------------------------------------------
 
 
-def test_lessons_follow_from_seed_and_step() -> None:
-    (family, first), (again, same_lesson) = (draw_episode(0, 7, 512, "cpu") for _ in range(2))
+def test_episodes_follow_from_seed_and_step() -> None:
+    (family, first), (again, same_episode) = (sample_episode(0, 7, 512, "cpu") for _ in range(2))
     assert family == again
-    assert torch.equal(first.query.inputs, same_lesson.query.inputs)
-    assert torch.equal(first.near.apart, same_lesson.near.apart)
+    assert torch.equal(first.query.inputs, same_episode.query.inputs)
+    assert torch.equal(first.neighbors.sq_distance, same_episode.neighbors.sq_distance)
     for seed, step in ((0, 8), (1, 7)):
-        other = draw_episode(seed, step, 512, "cpu", family)[1]
+        other = sample_episode(seed, step, 512, "cpu", family)[1]
         assert other.query.inputs.shape != first.query.inputs.shape or not torch.equal(other.query.inputs, first.query.inputs)
 
 
-def test_lessons_are_of_every_family_and_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "draw_tables", lambda *asked: asked)
-    monkeypatch.setattr(pretrain, "prepare", lambda tables, stored, neighbours, rng: (tables, stored, neighbours))
-    plans = [draw_episode(0, step, 8192, "cpu") for step in range(3000)]
+def test_episodes_are_of_every_family_and_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "sample_tables", lambda *asked: asked)
+    monkeypatch.setattr(pretrain, "make_episode", lambda tables, stored, neighbours, rng: (tables, stored, neighbours))
+    plans = [sample_episode(0, step, 8192, "cpu") for step in range(3000)]
     families = Counter(family for family, _ in plans)
     assert set(families) == set(FAMILIES)
     assert min(families.values()) > 400
     often = Counter(stored for _, (_, stored, _) in plans)
-    assert {stored: count / 3000 for stored, count in often.items()} == pytest.approx(dict(pretrain._SHAPES), abs=0.03)
+    assert {stored: count / 3000 for stored, count in often.items()} == pytest.approx(dict(pretrain._STORED_ROWS), abs=0.03)
     for family, ((drawn, tasks, rows, columns, _), stored, neighbours) in plans:
         assert drawn == family
         assert tasks * stored == 8192
@@ -277,17 +290,17 @@ def test_lessons_are_of_every_family_and_many_shapes(monkeypatch: pytest.MonkeyP
     assert {columns for _, ((_, _, _, columns, _), _, _) in plans} >= {2, 3, 10, 30, 100}
 
 
-def test_held_out_lessons_are_the_same_each_time_and_never_trained_on() -> None:
+def test_held_out_episodes_are_the_same_each_time_and_never_trained_on() -> None:
     net = InContextNet(TINY).eval()
-    first, again = (held_out_ratios(net, "cpu", batches=1, rows=256) for _ in range(2))
+    first, again = (holdout_losses(net, "cpu", batches=1, rows=256) for _ in range(2))
     assert first == again
     assert set(first) == set(FAMILIES)
-    assert all(0 < ratio < 5 for ratio in first.values())  # of one task each
+    assert all(0 < loss < 5 for loss in first.values())  # of one task each
     assert len(set(first.values())) == len(FAMILIES)
-    trained = [draw_episode(0, step, 256, "cpu", "rules")[1].query.inputs for step in range(5)]
-    held_out = draw_episode(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs
-    assert torch.equal(held_out, draw_episode(pretrain._HELD_OUT, 0, 256, "cpu", "rules")[1].query.inputs)
-    assert not any(held_out.shape == lesson.shape and torch.equal(held_out, lesson) for lesson in trained)
+    trained = [sample_episode(0, step, 256, "cpu", "rules")[1].query.inputs for step in range(5)]
+    held_out = sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs
+    assert torch.equal(held_out, sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs)
+    assert not any(held_out.shape == episode.shape and torch.equal(held_out, episode) for episode in trained)
 
 
 # ---- exported weights ----------------------------------------------------------------------------
@@ -298,7 +311,7 @@ def exported(tmp_path: Path) -> tuple[Trainer, Path]:
     """A run of two steps, and its average as a file."""
     run, path = trainer(), tmp_path / "out" / "tiny.safetensors"
     advance(run, 2)
-    export_average(run, path, 12.4, RATIOS)
+    export_average(run, path, 12.4, LOSSES)
     return run, path
 
 
@@ -313,7 +326,7 @@ def test_exported_weights_are_the_average_in_halves_and_a_card_says_of_what(expo
     assert {name: card[name] for name in ("steps", "seconds", "seed", "rows_per_step")} == {
         "steps": 2, "seconds": 12, "seed": 0, "rows_per_step": 512,
     }  # fmt: skip
-    assert card["loss_over_base"] == pytest.approx(RATIOS)
+    assert card["loss_over_base"] == pytest.approx(LOSSES)
     assert "no patient" in card["trained_on"]
     assert "start" not in card
 
@@ -321,33 +334,33 @@ def test_exported_weights_are_the_average_in_halves_and_a_card_says_of_what(expo
 def test_a_run_begins_from_exported_weights(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     """The first forward pass is the exported network's, of its sizes; average there too, everything else afresh."""
     _, path = exported
-    begun, seconds = resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", path)
+    begun, seconds = load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", path)
     assert (begun.step, seconds, begun.run.seed, begun.net.config) == (0, 0.0, 5, TINY)
-    lesson = draw_episode(5, 0, 512, "cpu")[1]
+    episode = sample_episode(5, 0, 512, "cpu")[1]
     for net in (begun.net, begun.averaged()):
-        assert torch.equal(task_losses(net, lesson), task_losses(load_net(path), lesson))
-    assert not torch.equal(task_losses(begun.net, lesson), task_losses(trainer(5).net, lesson))
-    assert not any(name.startswith("optimiser.") for name in begun.state())
+        assert torch.equal(task_losses(net, episode), task_losses(load_net(path), episode))
+    assert not torch.equal(task_losses(begun.net, episode), task_losses(trainer(5).net, episode))
+    assert not any(name.startswith("optimizer.") for name in begun.state())
     kept = [value.clone() for value in load_net(path).parameters()]
     advance(begun, 2)
-    assert not torch.equal(begun.net.trust.bias, load_net(path).trust.bias)
+    assert not torch.equal(begun.net.expert_weighting.bias, load_net(path).expert_weighting.bias)
     assert all(torch.equal(a, b) for a, b in zip(kept, load_net(path).parameters(), strict=True))
 
 
 def test_the_same_command_goes_on_with_a_started_run(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     _, path = exported
-    begun = begin_from(path, RunConfig(5, 40, 512), "cpu")
+    begun = start_from_weights(path, RunConfig(5, 40, 512), "cpu")
     advance(begun, 1)
     save(begun, tmp_path, 3.0)
     for start in (path, None):
-        gone_on, seconds = resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", start)
+        gone_on, seconds = load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", start)
         assert (gone_on.step, seconds) == (1, 3.0)
         assert same(gone_on, begun)
-    export_average(gone_on, tmp_path / "next.safetensors", seconds, RATIOS)
+    export_average(gone_on, tmp_path / "next.safetensors", seconds, LOSSES)
     sha256 = {name: json.loads((tmp_path / name).read_text())["sha256"] for name in ("out/tiny.json", "next.json")}
     assert json.loads((tmp_path / "next.json").read_text())["start"] == sha256["out/tiny.json"]
     with pytest.raises(SystemExit, match=r"did not begin from .*next\.safetensors: leave --start out"):
-        resume(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", tmp_path / "next.safetensors")
+        load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", tmp_path / "next.safetensors")
 
 
 def test_a_checkpoint_that_began_elsewhere_is_not_passed_over_in_silence(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
@@ -355,23 +368,23 @@ def test_a_checkpoint_that_began_elsewhere_is_not_passed_over_in_silence(exporte
     save(run, tmp_path, 3.0)
     for start in (path, tmp_path / "nowhere.safetensors"):
         with pytest.raises(SystemExit, match=r"did not begin from .* or use another --out"):
-            resume(tmp_path, RunConfig(0, 40, 512), NetConfig(), "cpu", start)
+            load_or_start(tmp_path, RunConfig(0, 40, 512), NetConfig(), "cpu", start)
 
 
 def test_weights_that_are_not_whole_are_no_place_to_begin(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     _, path = exported
     with pytest.raises(SystemExit, match=r"nowhere\.safetensors: not whole, or not written by --export"):
-        begin_from(tmp_path / "nowhere.safetensors", RunConfig(), "cpu")
+        start_from_weights(tmp_path / "nowhere.safetensors", RunConfig(), "cpu")
     content = path.read_bytes()
     path.write_bytes(content[:-2] + b"\0\0")
     with pytest.raises(SystemExit, match=r"tiny\.safetensors: not whole"):
-        begin_from(path, RunConfig(), "cpu")
+        start_from_weights(path, RunConfig(), "cpu")
     path.write_bytes(content)
-    begin_from(path, RunConfig(), "cpu")
+    start_from_weights(path, RunConfig(), "cpu")
     path.with_suffix(".json").unlink()
     load_net.cache_clear()
     with pytest.raises(SystemExit, match="card beside it"):
-        begin_from(path, RunConfig(), "cpu")
+        start_from_weights(path, RunConfig(), "cpu")
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -419,7 +432,7 @@ def test_the_command_trains_writes_and_goes_on(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "run" / "log.jsonl").read_text())
     assert line == json.loads(done.stdout)
     assert line["step"] == 3
-    assert all(0.3 < ratio < 1.2 for ratio in line["held_out"].values())
+    assert all(0.3 < loss < 1.2 for loss in line["held_out"].values())
     assert line["held_out"].keys() == set(FAMILIES)
     assert json.loads((tmp_path / "net.json").read_text())["loss_over_base"] == line["held_out"]
 

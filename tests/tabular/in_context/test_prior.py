@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nearward.tabular.in_context import prior
-from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, draw_tables
+from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, sample_tables
 
 
 def drawn(rows: int, columns: int, tasks: int = 40, seed: int = 0) -> dict[str, Tables]:
-    return {family: draw_tables(family, tasks, rows, columns, TaskRng(seed)) for family in FAMILIES}
+    return {family: sample_tables(family, tasks, rows, columns, TaskRng(seed)) for family in FAMILIES}
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -48,7 +48,7 @@ def linear_fit(x: Tensor, signal: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str) -> None:
-    first, again, other = (draw_tables(family, 6, 60, 20, TaskRng(seed)) for seed in (5, 5, 6))
+    first, again, other = (sample_tables(family, 6, 60, 20, TaskRng(seed)) for seed in (5, 5, 6))
     for name in ("value", "category", "outcome", "signal", "risk"):
         assert same(getattr(first, name), getattr(again, name)), name
         assert not same(getattr(first, name), getattr(other, name)), name
@@ -57,7 +57,7 @@ def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dice_go_on(family: str) -> None:
     rng = TaskRng(1)
-    first, second = (draw_tables(family, 2, 60, 5, rng) for _ in range(2))
+    first, second = (sample_tables(family, 2, 60, 5, rng) for _ in range(2))
     assert not same(first.value, second.value)
     assert not torch.equal(first.signal[0], first.signal[1])
 
@@ -71,7 +71,7 @@ def test_dice_go_on(family: str) -> None:
     seed=st.integers(0, 2**48 - 1),
 )
 def test_tables_are_what_they_say(family: str, tasks: int, rows: int, columns: int, seed: int) -> None:
-    tables = draw_tables(family, tasks, rows, columns, TaskRng(seed))
+    tables = sample_tables(family, tasks, rows, columns, TaskRng(seed))
     assert tables.family == family
     assert tables.value.shape == (tasks, rows, columns)
     assert tables.category.shape == (tasks, columns)
@@ -141,7 +141,7 @@ def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
 
 
 def test_two_tables_of_five_have_holes() -> None:
-    tables = [draw_tables(family, 150, 100, 20, TaskRng(seed)) for seed, family in enumerate(FAMILIES)]
+    tables = [sample_tables(family, 150, 100, 20, TaskRng(seed)) for seed, family in enumerate(FAMILIES)]
     holed = torch.cat([t.value.isnan().any(dim=2).any(dim=1) for t in tables]).float().mean()
     assert holed == pytest.approx(0.4, abs=0.05)  # 900 tasks: three standard errors
     rate = torch.cat([t.value.isnan().float().mean(dim=1) for t in tables])  # (tasks, d)
@@ -180,7 +180,7 @@ def test_hardly_any_signal_of_two_columns_is_constant() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_signal_ranks_outcomes(family: str) -> None:
-    tables = draw_tables(family, 60, 300, 10, TaskRng(4))
+    tables = sample_tables(family, 60, 300, 10, TaskRng(4))
     area = auroc(tables.signal, tables.outcome)
     assert area.mean() > 0.7
     assert area.std() > 0.08  # weak signals and strong ones
@@ -189,7 +189,7 @@ def test_signal_ranks_outcomes(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["dag", "layers", "ehr"])
 def test_columns_of_shown_families_know_something_but_not_everything(family: str) -> None:
-    known = linear_fit(draw_tables(family, 60, 400, 20, TaskRng(7)).value, draw_tables(family, 60, 400, 20, TaskRng(7)).signal)
+    known = linear_fit(sample_tables(family, 60, 400, 20, TaskRng(7)).value, sample_tables(family, 60, 400, 20, TaskRng(7)).signal)
     assert 0.1 < known.mean() < 0.9
     assert known.max() < 1
 
@@ -247,7 +247,7 @@ def test_prevalences_span_a_half_to_a_half_percent_evenly() -> None:
 
 def test_outcomes_follow_the_risk() -> None:
     """Pooled over tasks, rows told a risk have that share of events."""
-    tables = [draw_tables(family, 60, 1000, 5, TaskRng(20 + i)) for i, family in enumerate(FAMILIES)]
+    tables = [sample_tables(family, 60, 1000, 5, TaskRng(20 + i)) for i, family in enumerate(FAMILIES)]
     risk, outcome = (torch.cat([getattr(t, name).flatten() for t in tables]) for name in ("risk", "outcome"))
     assert outcome.float().mean() == pytest.approx(float(risk.mean()), abs=0.003)
     for part in range(10):

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from nearward.tabular.in_context.row_features import CONSTANTS, EXPERTS, FEATURES, INPUTS, RowFeaturizer, Rows, fit_row_featurizer
+from nearward.tabular.in_context.row_features import CONSTANTS, EXPERTS, FEATURES, INPUTS, RowFeatures, RowFeaturizer, fit_row_featurizer
 
 F, E = FEATURES, EXPERTS
 LOG_ODDS, RANK = slice(2 * F, 2 * F + E), slice(2 * F + E, 2 * F + 2 * E)  # of the inputs, as ABOUT and COHORT
@@ -31,16 +31,16 @@ def cohort(seed: int, b: int = 1, n: int = 300, d: int = 5, m: int = 4, holes: f
     return value, score, outcome
 
 
-def fit(value: Tensor, score: Tensor, outcome: Tensor) -> tuple[RowFeaturizer, Rows]:
-    slots = fit_row_featurizer(value, score, torch.ones(len(value), score.shape[2], dtype=torch.bool), outcome)
-    return slots, slots.read(value, score)
+def fit(value: Tensor, score: Tensor, outcome: Tensor) -> tuple[RowFeaturizer, RowFeatures]:
+    featurizer = fit_row_featurizer(value, score, torch.ones(len(value), score.shape[2], dtype=torch.bool), outcome)
+    return featurizer, featurizer.transform(value, score)
 
 
 def none(b: int, n: int) -> Tensor:
     return torch.zeros(b, n, 0)
 
 
-def same(a: Rows, b: Rows, atol: float = 0.0) -> bool:
+def same(a: RowFeatures, b: RowFeatures, atol: float = 0.0) -> bool:
     return torch.equal(a.present, b.present) and all(
         torch.allclose(getattr(a, name), getattr(b, name), rtol=0, atol=atol) for name in ("features", "log_odds", "inputs")
     )
@@ -55,12 +55,12 @@ def correlation(x: Tensor, y: Tensor) -> float:
 
 def test_inputs_are_features_experts_and_constants() -> None:
     value, score, outcome = cohort(0, b=2)
-    slots, rows = fit(value, score, outcome)
+    featurizer, rows = fit(value, score, outcome)
     assert rows.inputs.shape == (2, 300, INPUTS)
     assert rows.features.shape == (2, 300, 2 * F)
     assert torch.equal(rows.inputs[:, :, : 2 * F], rows.features)
-    assert torch.allclose(rows.inputs[:, :, LOG_ODDS] * 3 + slots.base[:, None, None], rows.log_odds, atol=1e-5)
-    assert torch.equal(rows.inputs[:, :, GAIN], slots.gain[:, None].expand(2, 300, E))
+    assert torch.allclose(rows.inputs[:, :, LOG_ODDS] * 3 + featurizer.base[:, None, None], rows.log_odds, atol=1e-5)
+    assert torch.equal(rows.inputs[:, :, GAIN], featurizer.pseudo_r2[:, None].expand(2, 300, E))
     assert torch.equal(rows.inputs[:, :, PRESENT].bool(), rows.present[:, None].expand(2, 300, E))
     assert rows.present.sum(dim=1).tolist() == [4, 4]
     assert rows.inputs[:, :, COHORT].shape[2] == CONSTANTS
@@ -73,9 +73,9 @@ def test_constants_by_hand() -> None:
     """Of 99 rows 9 have the outcome: the base rate is 9.5 of 100."""
     outcome = torch.zeros(1, 99, dtype=torch.long)
     outcome[:, :9] = 1
-    slots, rows = fit(torch.randn(1, 99, 2), torch.randn(1, 99, 1), outcome)
+    featurizer, rows = fit(torch.randn(1, 99, 2), torch.randn(1, 99, 1), outcome)
     base = math.log(0.095 / 0.905)
-    assert slots.base.item() == pytest.approx(base, rel=1e-5)
+    assert featurizer.base.item() == pytest.approx(base, rel=1e-5)
     by_hand = [base / 3, math.log(10) / 4 - 1, math.log10(99) - 3]
     assert rows.inputs[0, 50, COHORT].tolist() == pytest.approx(by_hand, rel=1e-5)
 
@@ -91,12 +91,12 @@ def test_take_takes_rows() -> None:
 # ---- experts -------------------------------------------------------------------------------------
 
 
-def platt(told: np.ndarray, outcome: np.ndarray) -> tuple[float, float]:
+def platt(z: np.ndarray, outcome: np.ndarray) -> tuple[float, float]:
     """Slope and intercept by scikit-learn, penalty .001 on the slope, Platt's targets as weights of both outcomes."""
-    events, free = outcome.sum(), (1 - outcome).sum()
-    target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (free + 2))
+    events, non_events = outcome.sum(), (1 - outcome).sum()
+    target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (non_events + 2))
     model = LogisticRegression(C=1e3, tol=1e-10, max_iter=10_000)
-    model.fit(np.tile(told, 2)[:, None], np.repeat([1, 0], len(told)), sample_weight=np.append(target, 1 - target))
+    model.fit(np.tile(z, 2)[:, None], np.repeat([1, 0], len(z)), sample_weight=np.append(target, 1 - target))
     return float(model.coef_[0, 0]), float(model.intercept_[0])
 
 
@@ -113,80 +113,80 @@ def test_calibration_is_scikit_learns(seed: int, n: int, prevalence: float, stre
     outcome = (np.arange(n) < max(3, round(prevalence * n))).astype(np.int64)
     score = strength * outcome + draw.normal(size=n)
     score = (np.sign(score) * np.abs(score) ** tail).astype(np.float32)
-    slots, rows = fit(none(1, n), torch.tensor(score)[None, :, None], torch.tensor(outcome)[None])
-    told = np.clip((score - score.mean()) / score.std(ddof=1), -6, 6)
-    slope, shift = platt(told, outcome)
+    featurizer, rows = fit(none(1, n), torch.tensor(score)[None, :, None], torch.tensor(outcome)[None])
+    z = np.clip((score - score.mean()) / score.std(ddof=1), -6, 6)
+    slope, intercept = platt(z, outcome)
     if slope < 0.01:
-        assert slots.slope[0, 0] == pytest.approx(max(slope, 0), abs=2e-3)
+        assert featurizer.slope[0, 0] == pytest.approx(max(slope, 0), abs=2e-3)
         return
-    assert (slots.slope[0, 0].item(), slots.shift[0, 0].item()) == pytest.approx((slope, shift), rel=5e-3, abs=5e-3)
-    assert rows.log_odds[0, :, 0].numpy() == pytest.approx(slope * told + shift, rel=5e-3, abs=1e-2)
+    assert (featurizer.slope[0, 0].item(), featurizer.intercept[0, 0].item()) == pytest.approx((slope, intercept), rel=5e-3, abs=5e-3)
+    assert rows.log_odds[0, :, 0].numpy() == pytest.approx(slope * z + intercept, rel=5e-3, abs=1e-2)
     rate = (outcome.sum() + 0.5) / (n + 1)
     entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
-    gain = 1 - log_loss(outcome, 1 / (1 + np.exp(-slope * told - shift))) / entropy
-    assert slots.gain[0, 0].item() == pytest.approx(max(gain, 0), abs=0.01)
+    pseudo_r2 = 1 - log_loss(outcome, 1 / (1 + np.exp(-slope * z - intercept))) / entropy
+    assert featurizer.pseudo_r2[0, 0].item() == pytest.approx(max(pseudo_r2, 0), abs=0.01)
 
 
 def test_a_useless_or_inverted_expert_says_the_base_rate() -> None:
     _, score, outcome = cohort(2)
-    slots, rows = fit(none(1, 300), torch.stack([torch.ones(1, 300), -score[:, :, 0], score[:, :, 0]], dim=2), outcome)
-    assert slots.expert[0, :3].tolist() == [2, 0, 1]
-    assert slots.slope[0, 0] > 0.5
-    assert slots.gain[0, 0] > 0.1
+    featurizer, rows = fit(none(1, 300), torch.stack([torch.ones(1, 300), -score[:, :, 0], score[:, :, 0]], dim=2), outcome)
+    assert featurizer.expert[0, :3].tolist() == [2, 0, 1]
+    assert featurizer.slope[0, 0] > 0.5
+    assert featurizer.pseudo_r2[0, 0] > 0.1
     for slot in (1, 2):
-        assert slots.slope[0, slot] == 0
-        assert slots.gain[0, slot] == pytest.approx(0, abs=1e-3)
-        assert torch.equal(rows.log_odds[0, :, slot], slots.base.expand(300))
-    assert slots.base.sigmoid() == pytest.approx((outcome.sum().item() + 0.5) / 301, rel=1e-5)
+        assert featurizer.slope[0, slot] == 0
+        assert featurizer.pseudo_r2[0, slot] == pytest.approx(0, abs=1e-3)
+        assert torch.equal(rows.log_odds[0, :, slot], featurizer.base.expand(300))
+    assert featurizer.base.sigmoid() == pytest.approx((outcome.sum().item() + 0.5) / 301, rel=1e-5)
 
 
 def test_experts_stand_best_first() -> None:
     value, score, outcome = cohort(3, n=3000, m=5)
     shuffle = torch.tensor([4, 0, 2, 1, 3])
-    slots, _ = fit(value, score[:, :, shuffle], outcome)
-    assert shuffle[slots.expert[0, :5]].tolist() == [0, 1, 2, 3, 4]
-    assert (slots.gain[0].diff() <= 0).all()
-    assert slots.gain[0, 0] > 0.2
-    assert 0 < slots.gain[0, 4] < 0.1
-    assert slots.expert[0, 5:].tolist() == [-1] * (E - 5)
+    featurizer, _ = fit(value, score[:, :, shuffle], outcome)
+    assert shuffle[featurizer.expert[0, :5]].tolist() == [0, 1, 2, 3, 4]
+    assert (featurizer.pseudo_r2[0].diff() <= 0).all()
+    assert featurizer.pseudo_r2[0, 0] > 0.2
+    assert 0 < featurizer.pseudo_r2[0, 4] < 0.1
+    assert featurizer.expert[0, 5:].tolist() == [-1] * (E - 5)
 
 
 def test_experts_that_a_task_lacks_are_not_heard() -> None:
     value, score, outcome = cohort(4, b=2)
-    there = torch.tensor([[True, False, True, True], [False, False, False, False]])
-    slots = fit_row_featurizer(value, score, there, outcome)
-    assert sorted(slots.expert[0, :3].tolist()) == [0, 2, 3]
-    assert slots.expert[1].tolist() == [-1] * E
-    rows = slots.read(value, score)
+    present = torch.tensor([[True, False, True, True], [False, False, False, False]])
+    featurizer = fit_row_featurizer(value, score, present, outcome)
+    assert sorted(featurizer.expert[0, :3].tolist()) == [0, 2, 3]
+    assert featurizer.expert[1].tolist() == [-1] * E
+    rows = featurizer.transform(value, score)
     assert rows.present.sum(dim=1).tolist() == [3, 0]
     other = score.clone()
     other[0, :, 1] = torch.randn(300) * 50
     other[1] = torch.randn(300, 4) * 50
-    assert same(rows, slots.read(value, other))
-    assert same(rows, fit_row_featurizer(value, other, there, outcome).read(value, other))
+    assert same(rows, featurizer.transform(value, other))
+    assert same(rows, fit_row_featurizer(value, other, present, outcome).transform(value, other))
 
 
 def test_of_more_experts_than_slots_the_best_are_heard() -> None:
     value, score, outcome = cohort(5, n=2000, m=16)
-    slots, _ = fit(value, score, outcome)
-    everybody = [fit(value, score[:, :, j : j + 1], outcome)[0].gain[0, 0].item() for j in range(16)]
-    assert slots.expert[0].tolist() == np.argsort(everybody)[::-1][:E].tolist()
+    featurizer, _ = fit(value, score, outcome)
+    everybody = [fit(value, score[:, :, j : j + 1], outcome)[0].pseudo_r2[0, 0].item() for j in range(16)]
+    assert featurizer.expert[0].tolist() == np.argsort(everybody)[::-1][:E].tolist()
 
 
 def test_ranks_rise_with_the_score_and_reach_from_end_to_end() -> None:
     _, score, outcome = cohort(6, n=400, m=2)
     score = score.exp()  # ranks do not care
-    slots, rows = fit(none(1, 400), score, outcome)
-    assert (slots.knots.diff(dim=2) >= 0).all()
+    featurizer, rows = fit(none(1, 400), score, outcome)
+    assert (featurizer.quantiles.diff(dim=2) >= 0).all()
     for slot in (0, 1):
-        order = score[0, :, slots.expert[0, slot]].argsort()
+        order = score[0, :, featurizer.expert[0, slot]].argsort()
         rank = rows.inputs[0, order, RANK][:, slot]
         assert (rank.diff() >= 0).all()
         assert (rank[0], rank[-1]) == pytest.approx((-2, 2), abs=0.05)
         mid = (torch.arange(400) + 0.5) / 400  # log-odds of the mid-rank, cut off at 6, over 3
         inner = slice(20, 380)
         assert rank[inner] == pytest.approx(torch.logit(mid)[inner] / 3, abs=0.06)
-    far = slots.read(none(1, 2), torch.tensor([[[-1e6, -1e6], [1e6, 1e6]]])).inputs[0, :, RANK][:, :2]
+    far = featurizer.transform(none(1, 2), torch.tensor([[[-1e6, -1e6], [1e6, 1e6]]])).inputs[0, :, RANK][:, :2]
     assert far.tolist() == [[-2, -2], [2, 2]]
 
 
@@ -207,22 +207,22 @@ def test_columns_stand_by_relevance_and_more_means_more_risk() -> None:
     value, score, outcome = cohort(8, n=1500, d=6)
     sign = torch.tensor([1.0, -1, -1, 1, -1, 1])
     shuffle = torch.tensor([3, 5, 0, 2, 4, 1])
-    slots, rows = fit((value * sign)[:, :, shuffle], score, outcome)
-    assert shuffle[slots.column[0, :6]].tolist() == [0, 1, 2, 3, 4, 5]
-    assert ((slots.spread[0, :6] < 0) == (sign < 0)).all()
+    featurizer, rows = fit((value * sign)[:, :, shuffle], score, outcome)
+    assert shuffle[featurizer.column[0, :6]].tolist() == [0, 1, 2, 3, 4, 5]
+    assert ((featurizer.signed_std[0, :6] < 0) == (sign < 0)).all()
     for j in range(6):
         assert correlation(rows.features[0, :, j], outcome[0]) > 0
 
 
 def test_a_slot_shows_the_standardised_value_and_a_flag_for_a_hole() -> None:
     value, score, outcome = cohort(9, d=1, holes=0.3)
-    slots, rows = fit(value * 7 + 100, score, outcome)
-    seen = ~value[0, :, 0].isnan()
-    known = value[0, seen, 0]
-    assert rows.features[0, seen, 0].numpy() == pytest.approx(((known - known.mean()) / known.std(correction=0)).numpy(), abs=1e-4)
-    assert not rows.features[0, ~seen, 0].any()
-    assert torch.equal(rows.features[0, :, F].bool(), ~seen)
-    far = slots.read(torch.tensor([[[1e9], [-1e9], [torch.nan]]]), score[:, :3])
+    featurizer, rows = fit(value * 7 + 100, score, outcome)
+    observed = ~value[0, :, 0].isnan()
+    known = value[0, observed, 0]
+    assert rows.features[0, observed, 0].numpy() == pytest.approx(((known - known.mean()) / known.std(correction=0)).numpy(), abs=1e-4)
+    assert not rows.features[0, ~observed, 0].any()
+    assert torch.equal(rows.features[0, :, F].bool(), ~observed)
+    far = featurizer.transform(torch.tensor([[[1e9], [-1e9], [torch.nan]]]), score[:, :3])
     assert far.features[0, :, 0].tolist() == [6, -6, 0]
 
 
@@ -241,35 +241,35 @@ def test_constant_and_empty_columns_are_left_out() -> None:
     value[:, :, 1] = 7.3
     value[:, :, 2] = torch.nan
     value[:, :, 3] = torch.where(torch.arange(300) % 3 == 0, torch.nan, 1e6)  # the same wherever it is known
-    slots, rows = fit(value, score, outcome)
-    assert slots.column[0, 0] == 0
-    assert slots.column[0, 1] == 3  # its holes may tell something
-    assert slots.column[0, 2:].tolist() == [-1] * (F - 2)
+    featurizer, rows = fit(value, score, outcome)
+    assert featurizer.column[0, 0] == 0
+    assert featurizer.column[0, 1] == 3  # its holes may tell something
+    assert featurizer.column[0, 2:].tolist() == [-1] * (F - 2)
     assert rows.inputs.isfinite().all()
     assert not rows.features[0, :, 1:F].any()
     assert not rows.features[0, :, F + 2 :].any()
-    assert slots.read(torch.full_like(value, torch.nan), score).inputs.isfinite().all()
+    assert featurizer.transform(torch.full_like(value, torch.nan), score).inputs.isfinite().all()
 
 
 def test_of_more_columns_than_slots_the_most_relevant_are_shown() -> None:
     value, score, outcome = cohort(11, n=2000, d=50, holes=0.0)
-    slots, rows = fit(value, score, outcome)
+    featurizer, rows = fit(value, score, outcome)
     wanted = np.argsort([-abs(correlation(value[0, :, j], outcome[0])) for j in range(50)])
-    assert slots.column[0, :10].tolist() == wanted[:10].tolist()  # far down, chance in the distance from the mean may count for more
-    assert len(set(slots.column[0].tolist())) == F
-    assert (slots.column[0] >= 0).all()
+    assert featurizer.column[0, :10].tolist() == wanted[:10].tolist()  # far down, chance in the distance from the mean may count for more
+    assert len(set(featurizer.column[0].tolist())) == F
+    assert (featurizer.column[0] >= 0).all()
     assert rows.features[0, :, F - 1].any()
 
 
 @pytest.mark.parametrize(("d", "m"), [(0, 3), (3, 0), (0, 0)])
 def test_no_columns_and_no_experts(d: int, m: int) -> None:
     value, score, outcome = cohort(12, b=2)
-    slots, rows = fit(value[:, :, :d], score[:, :, :m], outcome)
+    featurizer, rows = fit(value[:, :, :d], score[:, :, :m], outcome)
     assert rows.inputs.shape == (2, 300, INPUTS)
     assert rows.inputs.isfinite().all()
     assert rows.features.any() == (d > 0)
     assert torch.equal(rows.present.sum(dim=1), torch.tensor([m, m]))
-    assert torch.equal(rows.log_odds[:, :, m:], slots.base[:, None, None].expand(2, 300, E - m))
+    assert torch.equal(rows.log_odds[:, :, m:], featurizer.base[:, None, None].expand(2, 300, E - m))
 
 
 def test_few_rows_and_a_lone_event_are_read() -> None:
@@ -291,8 +291,8 @@ def test_the_order_of_columns_and_of_experts_does_not_matter(seed: int, d: int, 
     columns, experts = torch.randperm(d, generator=draw), torch.randperm(m, generator=draw)
     before, rows = fit(value, score, outcome)
     after, shuffled = fit(value[:, :, columns], score[:, :, experts], outcome)
-    there = before.expert[0] >= 0
-    assert torch.equal(experts[after.expert[0][there]], before.expert[0][there])  # the useless too, which all say the base rate
+    present = before.expert[0] >= 0
+    assert torch.equal(experts[after.expert[0][present]], before.expert[0][present])  # the useless too, which all say the base rate
     assert torch.equal(columns[after.column[0].clamp(min=0)][after.column[0] >= 0], before.column[0][before.column[0] >= 0])
     assert same(rows, shuffled, atol=1e-5)
 
@@ -301,23 +301,23 @@ def test_the_order_of_columns_and_of_experts_does_not_matter(seed: int, d: int, 
 @given(seed=st.integers(0, 10_000))
 def test_rows_alone_and_tasks_alone_are_read_as_together(seed: int) -> None:
     value, score, outcome = cohort(seed, b=2, n=90)
-    slots, rows = fit(value, score, outcome)
+    featurizer, rows = fit(value, score, outcome)
     for task in (0, 1):
         one = slice(task, task + 1)
-        mine = Rows(rows.features[one], rows.log_odds[one], rows.inputs[one], rows.present[one])
+        mine = RowFeatures(rows.features[one], rows.log_odds[one], rows.inputs[one], rows.present[one])
         assert same(mine, fit(value[one], score[one], outcome[one])[1], atol=1e-5)
     for row in (0, 37, 89):
-        assert same(rows.take(slice(row, row + 1)), slots.read(value[:, row : row + 1], score[:, row : row + 1]))
+        assert same(rows.take(slice(row, row + 1)), featurizer.transform(value[:, row : row + 1], score[:, row : row + 1]))
 
 
 def test_slots_are_fitted_on_outcomes_and_stored_rows_alone() -> None:
     """Reading new rows changes nothing, and their values do not reach one another."""
     value, score, outcome = cohort(13, n=200)
-    slots, _ = fit(value[:, :150], score[:, :150], outcome[:, :150])
-    rows = slots.read(value[:, 150:], score[:, 150:])
+    featurizer, _ = fit(value[:, :150], score[:, :150], outcome[:, :150])
+    rows = featurizer.transform(value[:, 150:], score[:, 150:])
     other = value.clone()
     other[:, 150] = 1e3
-    changed = slots.read(other[:, 150:], score[:, 150:])
+    changed = featurizer.transform(other[:, 150:], score[:, 150:])
     assert not torch.equal(rows.inputs[:, 0], changed.inputs[:, 0])
     assert torch.equal(rows.inputs[:, 1:], changed.inputs[:, 1:])
 
