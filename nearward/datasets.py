@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.risk_model.validation import read_groups
 from nearward.tabular.data.table_io import read_table
+from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import InputError, MissingColumns
 
 
@@ -72,11 +72,11 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
     if missing:
         raise MissingColumns(missing, frame.columns)
     frame = frame.filter(pl.col(column).is_not_null())
-    group = None if group_column is None else read_groups(frame.get_column(group_column), frame.height)
+    group = None if group_column is None else validate_groups(frame.get_column(group_column), frame.height)
     return Cohort(
         name=table.stem if task is None else f"{table.stem}@{task}",
         features=frame.drop(set(named)),
-        outcome=(frame.get_column(column) == positive).cast(pl.Int64).to_numpy(),
+        outcome=validate_target(frame.get_column(column), positive=positive, max_classes=None, name=f"column {column!r}").outcome,
         group=group,
         title=str(about.get("title", table.stem)),
     )

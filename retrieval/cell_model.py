@@ -23,7 +23,7 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, netwo
 from nearward.retrieval.encoders.self_supervised import BATCH, CellDecoder, masked_loss
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import read_patients
+from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
@@ -159,7 +159,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         layout = FeatureLayout.of(encoding)
         if not layout.value and not layout.levels:
             raise InputError("no column can be predicted: there must be a number, or a category of at most 16 values")
-        holdout = _holdout_rows(read_patients(groups, frame.height), self.seed)
+        holdout = _holdout_rows(validate_groups(groups, frame.height), self.seed)
         x = encoding.dense(encoding.numbers(rows))
         self._network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
         self._deviation_scale = np.ones(len(layout.value))

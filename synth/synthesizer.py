@@ -28,7 +28,7 @@ from nearward.synth.differential_privacy.model import DELTA
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.fitting import RoleSplits, fit_generator, fit_private_generator, rare_token
 from nearward.synth.inputs.conditions import Conditions, validate_conditions
-from nearward.synth.inputs.outcome import encode_patients, rare_event, target_shares
+from nearward.synth.inputs.outcome import read_event, target_shares
 from nearward.synth.inputs.splits import HOLDOUT_ROLES, TUNING_ROLES, AuditRows, split_by_hash, split_by_role
 from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
@@ -40,6 +40,7 @@ from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, MissingColumns, RuleError
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.rules.rules import Rules
@@ -137,7 +138,7 @@ class Synthesizer:
         groups : str, optional
             Column that names patients: it is not learned, and synthetic rows get fresh ones, as text or as whole numbers (Int64).
         positive : value, optional
-            The rare outcome; by default the rarer value.
+            The event; by default the greater of two values, the rarest of more.
         rules : Rules, optional
             In the place of those that would be mined.
         holdout : pl.DataFrame, optional
@@ -163,7 +164,7 @@ class Synthesizer:
         check_trainable(frame, groups)
         judges = None if holdout is None else align_holdout(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
-        self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
+        self.positive, event = read_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
         with single_threaded():  # sums come out the same whatever the number of cores
             return self._fitted(frame, event, rules, judges, public)
 
@@ -249,7 +250,7 @@ class Synthesizer:
         progress = self.progress or (lambda words: None)
         body = frame.drop(self.groups) if self.groups else frame
         warn_of_identifiers(body)
-        patient = None if self.groups is None else encode_patients(frame.get_column(self.groups))
+        patient = None if self.groups is None else validate_groups(frame.get_column(self.groups), frame.height)
         if self.epsilon is None:
             part = split_by_role(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
         else:

@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.data.validation import validate_groups, validate_target
+from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.typing import Floats, Ints
 
 FEWEST = 10  # events, and rows without: below this an interval says nothing, and a count may name a patient
@@ -103,43 +104,17 @@ def read_sample(
         raise MissingColumns(missing, table.columns)
     if outcome in risks:
         raise InputError(f"column {outcome!r} is named both as the outcome and as a risk: a risk is said before the outcome is known")
-    event = _read_outcome(table.get_column(outcome), positive)
-    if event.sum() < FEWEST:
-        raise TooFewEvents(int(event.sum()), FEWEST, "judge a risk")
-    without = int(len(event) - event.sum())
+    target = validate_target(table.get_column(outcome), positive=positive, name=f"outcome {outcome!r}")
+    target.require_events(FEWEST, "evaluate a risk")
+    without = table.height - target.events
     if without < FEWEST:
         raise InputError(
-            f"refused: {without} rows without the event are too few to judge a risk; at least {FEWEST} are needed. "
+            f"refused: {without} rows without the event are too few to evaluate a risk; at least {FEWEST} are needed. "
             "Is the right value the event (positive=)?"
         )
     read = {name: _read_risk(table.get_column(name)) for name in risks}
-    patient = np.arange(table.height) if group is None else _read_patients(table.get_column(group))
-    return Sample(event, read, patient), table.select(list(dict.fromkeys(also)))
-
-
-def _read_outcome(column: pl.Series, positive: Any) -> Floats:
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-    if column.null_count():
-        raise InputError(
-            f"outcome {column.name!r} is missing (null or NaN) in {column.null_count()} of {len(column)} rows: drop them, "
-            "or find out what happened"
-        )
-    if isinstance(column.dtype, pl.Enum | pl.Categorical):
-        column = column.cast(pl.String)  # the greater by its text, as in a fit
-    values = column.unique().sort()
-    if len(values) < 2:
-        raise InputError(f"outcome {column.name!r} is the same in every row: there is nothing to tell apart")
-    if len(values) > 2:
-        raise InputError(f"outcome {column.name!r} has {len(values)} different values; an event happens or it does not: make it two-valued")
-    if positive is None:
-        event = column == values[1]
-    else:
-        alike = [value for value in values.to_list() if value == positive and isinstance(value, str) == isinstance(positive, str)]
-        if not alike:
-            raise InputError(f"no row of {column.name!r} has the outcome value named as positive ({positive!r}, {type(positive).__name__})")
-        event = column == alike[0]
-    return np.array(event.cast(pl.Float64).to_numpy())
+    patient = validate_groups(None if group is None else table.get_column(group), table.height, f"group {group!r}")
+    return Sample(target.outcome.astype(np.float64), read, patient), table.select(list(dict.fromkeys(also)))
 
 
 def _read_risk(column: pl.Series) -> Floats:
@@ -157,14 +132,3 @@ def _read_risk(column: pl.Series) -> Floats:
             "a logit or a score. Divide by 100, or calibrate it first."
         )
     return np.array(risk)
-
-
-def _read_patients(column: pl.Series) -> Ints:
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-    if column.null_count():
-        raise InputError(
-            f"group {column.name!r} is missing in {column.null_count()} of {len(column)} rows: whose are they? "
-            "Give each a patient of its own"
-        )
-    return column.rank("dense").to_numpy().astype(np.int64) - 1

@@ -99,7 +99,9 @@ def faith_page(card: FaithCard) -> Page:
     page.section("T: task utility", *_utility(card))
     page.section("H: heterogeneity", *_heterogeneity(card))
     page.section("Copy check (not a privacy figure)", *_copies(card))
-    page.section("What this card does not say", paragraph(DISCLAIMER), paragraph("docs/reference/faith-card.md says how each number is made."))
+    page.section(
+        "What this card does not say", paragraph(DISCLAIMER), paragraph("docs/reference/faith-card.md says how each number is made.")
+    )
     return page
 
 

@@ -21,6 +21,7 @@ from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.neighbors import TableEmbedding
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 from nearward.tabular.typing import Ints
 
@@ -144,8 +145,7 @@ def _patients(train: pl.DataFrame, holdout: pl.DataFrame, group: str | None) -> 
         if group not in frame.columns:
             raise MissingColumns([group], frame.columns)
         column = as_text(frame.get_column(group), group)
-        if column.null_count():
-            raise InputError(f"{name}: {group!r} is missing in {column.null_count()} of {len(column)} rows: whose are they?")
+        validate_groups(column, len(column), f"group {group!r} of {name}")
         numbered.append(column)
     shared = len(set(numbered[0].unique()) & set(numbered[1].unique()))
     if shared:
@@ -153,7 +153,7 @@ def _patients(train: pl.DataFrame, holdout: pl.DataFrame, group: str | None) -> 
     for name, column in zip(NAMES, numbered, strict=False):
         if column.n_unique() < _FEWEST_PATIENTS:
             raise InputError(f"refused: {name} has {column.n_unique()} patients; at least {_FEWEST_PATIENTS} are needed to compare tables")
-    train_patient, holdout_patient = (column.rank("dense").cast(pl.Int64).to_numpy() - 1 for column in numbered)
+    train_patient, holdout_patient = (validate_groups(column, len(column)) for column in numbered)
     return train_patient, holdout_patient
 
 
@@ -223,18 +223,18 @@ def _event(frames: dict[str, pl.DataFrame], outcome: str, positive: Any) -> floa
         missing = frame.get_column(outcome).null_count()
         if missing:
             raise InputError(f"outcome {outcome!r} is missing in {missing} of {frame.height} rows of {name}: drop them, and say so")
-    values = frames["train"].get_column(outcome).unique().sort().to_list()
-    if len(values) < 2:
-        raise InputError(f"outcome {outcome!r} is the same in every row of train: there is nothing to judge")
+    column = frames["train"].get_column(outcome)
+    values = column.unique().sort().to_list()
     if len(values) > 2 and positive is None:
-        raise InputError(f"outcome {outcome!r} has {len(values)} different values in train: say which of them is the event (positive=)")
+        raise InputError(f"outcome {outcome!r} has {len(values)} different values in train: name the event (positive=)")
+    named = None if positive is None else _named(values, positive, outcome)
+    event = validate_target(column, positive=named, max_classes=None, name=f"outcome {outcome!r} of train").event
     for name in NAMES[1:]:
         foreign = int((~frames[name].get_column(outcome).is_in(values)).sum())
         if foreign:
             raise InputError(
                 f"outcome {outcome!r}: {foreign} rows of {name} have a value that train has nowhere: make them the same two values"
             )
-    event = values[1] if positive is None else _named(values, positive, outcome)
     for name in NAMES[:2]:
         there = (frames[name].get_column(outcome) == event).sum()
         if there < FEWEST_EVENTS:

@@ -24,7 +24,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     group: Annotated[str | None, typer.Option(help="Column that names the patients.", show_default=False)] = None,
     drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)] = None,
-    positive: Annotated[str | None, typer.Option(help="The rare outcome.", show_default="the rarer value")] = None,
+    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
     rules: Annotated[Path | None, typer.Option(help="Rules file in the place of mined rules.", show_default=False)] = None,
     holdout: Annotated[
         Path | None, typer.Option(help="Table of other patients to judge by; by default a fifth is set aside.", show_default=False)

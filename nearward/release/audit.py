@@ -15,6 +15,7 @@ from nearward.evaluation.synthetic.card import FaithCard, Gates, faith_card
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.provenance import table_hash
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_target
 from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns
 from nearward.tabular.rules.rules import Rules
 
@@ -107,5 +108,5 @@ def audit(
 
 def _share(frame: pl.DataFrame, rows: AuditRows) -> Estimate:
     column = frame.get_column(rows.outcome)
-    event = rows.positive if rows.positive is not None else rows.train.get_column(rows.outcome).drop_nulls().unique().sort()[-1]
+    event = validate_target(rows.train.get_column(rows.outcome), max_classes=None).event if rows.positive is None else rows.positive
     return wilson(int((column == event).sum()), frame.height)

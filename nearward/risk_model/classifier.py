@@ -25,18 +25,18 @@ from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
     check_backbone,
+    check_class_sizes,
     check_ids,
     check_parameters,
     names_in,
     patient_columns,
-    read_groups,
-    read_outcome,
     resolve_encoder_options,
 )
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import fill_lacking
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 
 _BATCH = 8192
@@ -152,11 +152,13 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"the frame has {frame.height} rows (n_samples = {frame.height}): nothing to learn from")
-        classes, outcome = read_outcome(y, frame.height, self.positive, most=MOST_CLASSES)
+        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES)
+        check_class_sizes(target)
+        classes, outcome = target.classes, target.outcome
         columns, user_estimators = split_experts(self.experts)
         schema = (self.schema or Schema.infer(frame)).with_roles(expert=columns)
         named = [name for name in schema.named("group") if name in frame.columns]
-        group = read_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
+        group = validate_groups(frame.get_column(named[0]) if groups is None and named else groups, frame.height)
         twice = patient_columns(frame.select(name for name in schema.features if name in frame.columns), group)
         if twice:
             warnings.warn(f"columns that name the patients are no features: {twice}", DataWarning, stacklevel=2)

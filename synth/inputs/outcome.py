@@ -1,4 +1,4 @@
-"""The outcome as a synthesizer sees it: which of its values is the rare one, which rows have it, and whether they are enough.
+"""The outcome as a synthesizer sees it: which of its values is the event, which rows have it, and whether they are enough.
 
 Letters: n rows.
 """
@@ -12,50 +12,48 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text
+from nearward.tabular.data.validation import validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.typing import Floats, Ints
 
 _FEWEST_ROWS, _FEWEST_EVENTS = 200, 20
 
 
-def rare_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
-    """Return the rare value, by default the rarest, and which rows have it (n,), 1 or 0.
+def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
+    """Return the value that is the event and which rows have it (n,), 1 or 0.
+
+    The event is the value named, else the greater of two values, as in all of nearward; of more than two values it is the rarest.
 
     Raises
     ------
     InputError
-        Fewer than 200 rows, missing outcomes, one value only, no row with ``positive``. Under 20 events: a warning.
+        Fewer than 200 rows, missing outcomes, one value only, no row with ``positive``.
+
+    Warns
+    -----
+    DataWarning
+        Fewer than 20 rows with the event, or without.
 
     Examples
     --------
-    >>> value, event = rare_event(pl.Series("died", ["no"] * 280 + ["yes"] * 20))
+    >>> value, event = read_event(pl.Series("died", ["no"] * 280 + ["yes"] * 20))
     >>> value, int(event.sum())
     ('yes', 20)
     """
     if len(column) < _FEWEST_ROWS:
-        raise InputError(f"{len(column)} rows: a synthesizer needs {_FEWEST_ROWS}; fewer would be remembered, not learned")
-    if column.null_count():
-        raise InputError(f"outcome {column.name!r} is missing in {column.null_count()} rows: drop these")
-    table = column.alias("value").value_counts(name="rows").sort(["rows", "value"])
-    if table.height < 2:
-        raise InputError(f"outcome {column.name!r} has one value only")
-    rare = table["value"][0] if positive is None else positive
-    event: Ints = (column == rare).to_numpy().astype(np.int64)
-    if not event.any():
-        raise InputError(f"no row of outcome {column.name!r} has the value that positive names")
-    if event.sum() < _FEWEST_EVENTS:
+        raise InputError(f"{len(column)} rows are too few for a synthesizer; at least {_FEWEST_ROWS} are needed")
+    name = f"outcome {column.name!r}"
+    target = validate_target(column, positive=positive, max_classes=None, name=name)
+    if positive is None and len(target.classes) > 2:
+        target = validate_target(column, positive=target.classes[np.bincount(target.outcome).argmin()], max_classes=None, name=name)
+    rarer = min(target.events, len(column) - target.events)
+    if rarer < _FEWEST_EVENTS:
         warnings.warn(
-            f"{int(event.sum())} rows with the rare outcome, under {_FEWEST_EVENTS}: their share is kept; "
-            "how they differ is not learned reliably",
+            f"{rarer} rows with the rarer outcome, fewer than {_FEWEST_EVENTS}: their share is learned, but not reliably how they differ",
             DataWarning,
             stacklevel=3,
         )
-    return rare, event
-
-
-def encode_patients(patients: pl.Series) -> Ints:
-    """Number the patients (n,), all of them named, from 0."""
-    return patients.rank("dense").to_numpy().astype(np.int64) - 1
+    return target.event, target.outcome
 
 
 def target_shares(rows: Ints, rare: int, target: float) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, MissingColumns, SharedPatients
 
 
@@ -17,8 +18,8 @@ def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
     """
     if times := [name for name, dtype in frame.schema.items() if dtype == pl.Time]:
         raise InputError(f"columns {times}: a time of day has no obvious meaning; make it a number, hours since midnight say")
-    if groups and (holes := frame.get_column(groups).null_count()):
-        raise InputError(f"patients' column {groups!r} is missing in {holes} of {frame.height} rows: name these patients, or drop the rows")
+    if groups:
+        validate_groups(frame.get_column(groups), frame.height, f"groups column {groups!r}")
 
 
 def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nearward.tabular.alerting.pid import PID
 from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import read_column
+from nearward.tabular.data.validation import validate_column
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.typing import Bools
@@ -154,7 +154,7 @@ class ThresholdController:
             raise InputError("to hold the recall, name the column of the outcome (outcome=)")
         if time in _TOLD:
             raise InputError(f"column {time!r} would be written over: rename it")
-        read_column(f"column {time!r}", table.get_column(time), table.height)  # who has no time has no batch
+        validate_column(table.get_column(time), table.height, f"column {time!r}")  # who has no time has no batch
         kept: list[tuple[Bools, NDArray[np.bool_] | None]] = []
         rows = []
         for (when,), batch in table.sort(time, maintain_order=True).group_by(time, maintain_order=True):

@@ -25,9 +25,9 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.data.validation import validate_training_data
 from nearward.tabular.ensemble.cross_fitting import Members
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
+from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 from nearward.tabular.typing import Bools, Floats, Ints
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
@@ -121,10 +121,9 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, values, patient = read_rows(X, y, groups)
-        _, event = read_event(values, self.positive)
-        if event.sum() < _FEWEST_EVENTS:
-            raise TooFewEvents(int(event.sum()), _FEWEST_EVENTS, "settle how members vote")
+        frame, target, patient = validate_training_data(X, y, groups, self.positive)
+        target.require_events(_FEWEST_EVENTS, "settle how members vote")
+        event = target.outcome
         if isinstance(self.members, Mapping):
             self._members, risk = Members.fit(self.members, frame, event, patient, self.seed)
         else:

@@ -20,9 +20,9 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.data.validation import read_event, read_rows
+from nearward.tabular.data.validation import validate_training_data
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, learn
-from nearward.tabular.errors import InputError, TooFewEvents
+from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.typing import Floats, Floats32, Ints
 
@@ -125,10 +125,9 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, values, group = read_rows(X, y, groups)
-        self.classes_, outcome = read_event(values, self.positive)
-        if outcome.sum() < _FEWEST:
-            raise TooFewEvents(int(outcome.sum()), _FEWEST, "resample and calibrate")
+        frame, target, group = validate_training_data(X, y, groups, self.positive)
+        target.require_events(_FEWEST, "resample and calibrate")
+        self.classes_, outcome = target.classes, target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema
         fold = split_patients(outcome, group, self.folds, self.seed)
         out_of_fold, copies = np.empty(len(outcome)), []

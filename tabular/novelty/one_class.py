@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import check_counts, read_event, read_rows
+from nearward.tabular.data.validation import validate_groups, validate_positive_integers, validate_target
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class_networks import Layers, place, train_by_contrast, train_to_a_centre
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -133,9 +133,11 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Fewer than 50 rows are left, or what cannot be read.
         """
         self._check()
-        X = to_frame(X)
-        frame, values, group = read_rows(X, np.zeros(X.height, dtype=int) if y is None else y, groups)
-        self.classes_, outcome = (np.array([0, 1]), values) if len(np.unique(values)) == 1 else read_event(values, self.positive)
+        frame = to_frame(X)
+        n_rows = frame.height
+        target = validate_target(np.zeros(n_rows, dtype=int) if y is None else y, n_rows, self.positive, min_classes=1)
+        group, outcome = validate_groups(groups, n_rows), target.outcome
+        self.classes_ = target.classes if len(target.classes) == 2 else np.array([0, 1])
         ill = np.isin(group, group[outcome == 1])
         if (~ill).sum() < _FEWEST:
             raise InputError(f"refused: {(~ill).sum()} rows of patients without the event are too few for one-class; {_FEWEST} are needed")
@@ -179,7 +181,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"method must be one of {list(METHODS)}, got method={self.method!r}")
         if not 0 < self.budget < 1:
             raise InputError(f"budget must lie between 0 and 1, got budget={self.budget!r}")
-        check_counts(width=self.width, steps=self.steps)
+        validate_positive_integers(width=self.width, steps=self.steps)
 
 
 def _far(z: Floats, reference: Floats) -> Floats:

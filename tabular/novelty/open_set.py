@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.validation import check_counts, read_rows
+from nearward.tabular.data.validation import validate_positive_integers, validate_training_data
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import Points, learn_points
 from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
@@ -114,11 +114,9 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
-        check_counts(width=self.width, steps=self.steps)
-        frame, values, group = read_rows(X, y, groups)
-        self.classes_, code, rows = np.unique(values, return_inverse=True, return_counts=True)
-        if len(self.classes_) < 2:
-            raise InputError("one class only: a gate learns what sets the known classes apart. Give at least two")
+        validate_positive_integers(width=self.width, steps=self.steps)
+        frame, target, group = validate_training_data(X, y, groups, max_classes=None)
+        self.classes_, code, rows = target.classes, target.outcome, np.bincount(target.outcome)
         if (rows < _FEWEST).any():
             raise InputError(f"{(rows < _FEWEST).sum()} classes have fewer than {_FEWEST} rows: pool them, or leave their rows out")
         held = np.random.default_rng(self.seed).permutation(group.max() + 1)[group] % _HELD_OUT == 0

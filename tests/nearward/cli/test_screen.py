@@ -63,7 +63,7 @@ def test_mistakes_are_one_line_and_write_nothing(nearward: Any, place: Path) -> 
     for more, told in (
         (("--group", "pateint"), "did you mean 'patient'"),
         (("--budget", 1.5), "budget must lie between 0 and 1"),
-        (("--positive", "maybe"), "no row has the outcome value"),
+        (("--positive", "maybe"), "no row of the outcome has the value"),
         (("--id", "visit", "--new", "cohort.csv", "--out", "none.txt"), "none.txt"),
     ):
         done = nearward(*words, *more, cwd=place, code=2)

@@ -18,7 +18,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import nearward as nw
 from nearward.datasets import read_cohort
-from nearward.risk_model.validation import read_groups, read_outcome
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, NearwardError, TooFewEvents
 
 FEW = nw.EncoderConfig(steps=40)
@@ -235,42 +234,10 @@ def test_a_group_declared_in_the_schema_is_honoured(clinic):
 # ---- what it refuses -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("outcome", "message"),
-    [
-        ([0] * 100, "one class"),
-        ([0, 1, 2, 1] * 25, "Only binary"),
-        ([0.1, 0.2, 0.3, 0.4] * 25, "continuous"),
-        ([None, 0, 1, 0] * 25, "missing .* in 25 of 100"),
-        ([float("nan"), 0, 1, 0] * 25, "missing .* in 25 of 100"),
-        ([0, 1] * 10, "20 values and the frame 100"),
-        (None, "requires y"),
-    ],
-)
-def test_outcomes_that_are_none(outcome, message):
-    with pytest.raises(InputError, match=message):
-        read_outcome(pl.Series(outcome, strict=False) if outcome is not None else None, 100)
-
-
 def test_fewer_than_ten_events_are_refused(clinic):
     frame, _, _ = clinic
     with pytest.raises(TooFewEvents, match="refused: 9 events"):
         nw.RiskClassifier().fit(frame[:200], np.arange(200) < 9)
-
-
-def test_an_event_value_that_does_not_occur():
-    with pytest.raises(InputError, match="positive"):
-        read_outcome([0, 1] * 20, 40, positive="dead")
-
-
-def test_groups_are_checked():
-    with pytest.raises(InputError, match="missing in 1 of 3"):
-        read_groups(pl.Series([1, None, 2]), 3)
-    with pytest.raises(InputError, match="missing in 2 of 3"):
-        read_groups(np.array([1.0, np.nan, np.nan]), 3)
-    with pytest.raises(InputError, match="2 values"):
-        read_groups([1, 2], 3)
-    np.testing.assert_array_equal(read_groups(["b", "a", "b"], 3), [1, 0, 1])
 
 
 @pytest.mark.parametrize("bad", [None, "table", 3, [[1, 2], [3]], pl.Series([1, 2]), np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0))])

@@ -17,7 +17,7 @@ from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.neighbors.multiclass import class_metric, fit_class_retriever, log_shares, vote, vote_loss
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.errors import InputError, TooFewEvents
 
 FEW = EncoderConfig(steps=40, hidden=32, width=8)
 
@@ -226,21 +226,12 @@ def test_what_it_refuses(tmp_path) -> None:
         nw.RiskClassifier().fit(frame, frame["tsh"])
     with pytest.raises(InputError, match="positive names the event of an outcome with two values"):
         nw.RiskClassifier(positive="hypo").fit(frame, diagnosis)
-    with pytest.raises(TooFewEvents, match="4 events are too few to tell a class"):
+    with pytest.raises(TooFewEvents, match="4 events are too few to predict a class"):
         nw.RiskClassifier().fit(frame, np.where(np.arange(200) < 4, "rare", diagnosis))
     refused = [{"prevalence": 0.1}, {"members": 2}, {"adapter": True}, {"experts": [nw.OneClass()]}]
     for how in (*refused, {"encoder": nw.EncoderConfig(loss="focal")}):
         with pytest.raises(InputError, match="for an outcome with two values"):
             nw.RiskClassifier(**how).fit(frame, diagnosis)
-
-
-def test_small_classes_are_warned_of() -> None:
-    from nearward.risk_model.validation import read_outcome
-
-    with pytest.warns(DataWarning, match="1 of 3 classes have fewer than 10 rows"):
-        classes, code = read_outcome(np.array([2] * 7 + [5] * 30 + [9] * 30), 67, most=10)
-    assert classes.tolist() == [2, 5, 9]
-    assert np.bincount(code).tolist() == [7, 30, 30]
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_refusals() -> None:
             ThresholdController(target_alert_rate=0.1).learn(told)
     with pytest.raises(InputError, match="risks must be one column of numbers"):
         controller.alert(["high"])
-    with pytest.raises(InputError, match=r"missing .* in 1 of 50 rows"):
+    with pytest.raises(InputError, match=r"1 missing values .* in 50 rows"):
         controller.run(frame.with_columns(week=pl.when(pl.int_range(pl.len()) > 0).then("week")), "risk", "week", "event")
     with pytest.raises(InputError, match="written over"):
         controller.run(frame.rename({"week": "rows"}), "risk", "rows", "event")

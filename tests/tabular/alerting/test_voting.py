@@ -161,5 +161,5 @@ def test_refusals() -> None:
         Alerts(["one", "two"], threshold=1.5).fit(frame, event)
     with pytest.raises(TooFewEvents):
         Alerts(["one", "two"]).fit(frame, np.arange(200) < 5)
-    with pytest.raises(InputError, match="outcome is missing"):
+    with pytest.raises(InputError, match="outcome has .* missing values"):
         Alerts(["one", "two"]).fit(frame, np.full(200, np.nan))

@@ -154,7 +154,7 @@ def test_bad_input() -> None:
         Resampled(folds=1).fit(frame, outcome)
     with pytest.raises(TooFewEvents):
         Resampled(sampler=None).fit(frame, (np.arange(300) < 9).astype(int))
-    with pytest.raises(InputError, match="named as positive"):
+    with pytest.raises(InputError, match="value of the event"):
         Resampled(sampler=None, positive="yes").fit(frame, outcome)
     labels = np.where(outcome == 1, "died", "well")
     model = Resampled(sampler=None, learner="boosting", folds=2, positive="died").fit(frame, labels)

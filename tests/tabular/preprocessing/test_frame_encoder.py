@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.data.validation import read_event, read_rows
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 
@@ -48,30 +47,6 @@ def test_only_features_and_experts_are_read() -> None:
 def test_an_array_is_read_by_the_schemas_names() -> None:
     x = np.random.default_rng(0).normal(size=(50, 3))
     assert FrameEncoder.fit(pl.DataFrame(x), None).dense(x).shape[0] == 50
-
-
-def test_rows_are_checked_at_the_door() -> None:
-    frame = made(6)
-    _, values, group = read_rows(frame, pl.Series(["no", "yes"] * 3), ["b", "a", "b", "a", "c", "c"])
-    assert values.tolist() == ["no", "yes"] * 3
-    assert group.tolist() == [1, 0, 1, 0, 2, 2]
-    with pytest.raises(InputError, match=r"groups is missing .* in 1 of 6 rows"):
-        read_rows(frame, np.zeros(6), [1, 2, None, 4, 5, 6])
-    with pytest.raises(InputError, match=r"outcome is missing .* in 1 of 6 rows"):
-        read_rows(frame, [0, 1, float("nan"), 0, 0, 0], None)
-    with pytest.raises(InputError, match="5 values and the frame 6 rows"):
-        read_rows(frame, np.zeros(5), None)
-
-
-def test_the_event_is_the_greater_value_or_the_one_that_is_named() -> None:
-    classes, outcome = read_event(np.array([2, 1, 2]))
-    assert (classes.tolist(), outcome.tolist()) == ([1, 2], [1, 0, 1])
-    classes, outcome = read_event(np.array([2, 1, 2]), positive=1)
-    assert (classes.tolist(), outcome.tolist()) == ([2, 1], [0, 1, 0])
-    with pytest.raises(InputError, match="named as positive"):
-        read_event(np.array([2, 1, 2]), positive=3)
-    with pytest.raises(InputError, match="3 different values"):
-        read_event(np.array([0, 1, 2]))
 
 
 def test_an_array_has_the_fitted_frames_columns_whatever_the_schemas_order() -> None:

@@ -111,14 +111,14 @@ def test_what_it_refuses(gate: WindowGate) -> None:
         WindowGate(["6h", "7d"]).fit(
             frame.with_columns(pl.when(pl.int_range(200) == 3).then(1.5).otherwise(pl.col("6h")).alias("6h")), died
         )
-    with pytest.raises(InputError, match="1 different values"):
+    with pytest.raises(InputError, match="one class"):
         WindowGate(["6h", "7d"]).fit(frame, np.zeros(200))
     holes = pl.Series([None, *died[1:].tolist()])
-    with pytest.raises(InputError, match="the outcome is missing"):
+    with pytest.raises(InputError, match="the outcome has .* missing values"):
         WindowGate(["6h", "7d"]).fit(frame, holes)
-    with pytest.raises(InputError, match="the outcome is missing"):
+    with pytest.raises(InputError, match="the outcome has .* missing values"):
         WindowGate(["6h", "7d"]).fit(frame, np.where(died, 1.0, np.nan))
-    with pytest.raises(InputError, match="groups is missing"):
+    with pytest.raises(InputError, match="groups has .* missing values"):
         WindowGate(["6h", "7d"]).fit(frame, died, groups=pl.Series([None, *range(199)]))
     with pytest.raises(InputError, match="groups has 5 values"):
         WindowGate(["6h", "7d"]).fit(frame, died, groups=np.arange(5))
