@@ -59,10 +59,10 @@ class Synthesizer:
     seed : int
         Of fitting, and of samples that name none. The same seed gives the same rows.
     optimiser : str
-        What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/reference/synthesizer.md says what each bought, and why the default is it.
+        Optimizer of the policy after its training: ``none``, ``tilt``, ``awr`` or ``ppo``; docs/reference/synthesizer.md compares them.
     epsilon : float, optional
-        Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/guide/synthetic-tables.md. Nothing is
-        mined then, and nothing improved: rules must be given. Its noise hangs on no seed.
+        Differential privacy at the level of the patient: noisy marginals replace the policy; see docs/guide/synthetic-tables.md. No rules
+        are mined and no optimizer runs. The noise does not depend on the seed.
     improving : ImproveConfig, optional
         How the optimiser works; see ``nearward.synth.optimization.improvement``.
     target : float, optional
@@ -191,7 +191,7 @@ class Synthesizer:
         seen = None if self.privacy else self.audit_rows.train
         asked = validate_conditions(where or {}, self._tokens, self._schema, seen)
         rules = self.rules.enforced
-        book = CompiledRules.of(rules, self._tokens, self._policy.order, self._rows)
+        book = CompiledRules.compile(rules, self._tokens, self._policy.order, self._rows)
         draw = np.random.default_rng(self.seed if seed is None else seed)
         open_ = np.arange(n)
         made: pl.DataFrame | None = None
@@ -300,7 +300,7 @@ class Synthesizer:
                 tokens[:, j] = keepers[0].commit(j, tokens[:, j])
         values = np.concatenate([keeper.values for keeper in keepers])
         if self._trees is not None and place not in asked.tokens:
-            may = ConstrainedDecoder.of_written(book, values).allowed_tokens(place, tokens)
+            may = ConstrainedDecoder.of_complete_rows(book, values).allowed_tokens(place, tokens)
             tokens[:, place] = self._trees.resample(tokens, may, draw.random(n))
             if isinstance(own := self._tokens.column_tokenizers[place], NumberTokenizer):
                 values[:, place] = own.values(tokens[:, place], np.zeros(n))

@@ -1,4 +1,4 @@
-"""Rules while rows are written: each family holds in every row of a policy that knows none of them, without drawing rows again."""
+"""Constrained sampling: each kind of rule holds in every row of a policy that has learned none, without sampling rows again."""
 
 from __future__ import annotations
 
@@ -10,65 +10,63 @@ from nearward.synth.constraints.compiled_rules import CompiledRules, sums_after_
 from nearward.synth.constraints.consistency import check_consistent
 from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
-from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
 
 
 def table(n: int, seed: int) -> pl.DataFrame:
-    """Columns that hang together in nothing: a policy of their shares breaks every rule."""
-    draw = np.random.default_rng(seed)
-    hole = draw.random((2, n)) < 0.4
+    """Independent columns: a policy of their marginal distributions violates every rule."""
+    rng = np.random.default_rng(seed)
+    missing = rng.random((2, n)) < 0.4
     return pl.DataFrame(
         {
-            "event": (draw.random(n) < 0.2).astype(int),
-            "a": draw.normal(80, 10, n).round(1),
-            "b": draw.normal(85, 20, n).round(),
-            "x": draw.integers(0, 50, n),
-            "y": draw.integers(0, 50, n),
-            "z": draw.integers(0, 100, n),
-            "ward": draw.choice(["ICU", "medical", "surgical"], n),
-            "unit": draw.choice(["A", "B", "C"], n),
-            "lactate": draw.gamma(2, 1, n).round(2),
-            "ph": draw.normal(7.4, 0.1, n).round(2),
+            "event": (rng.random(n) < 0.2).astype(int),
+            "a": rng.normal(80, 10, n).round(1),
+            "b": rng.normal(85, 20, n).round(),
+            "x": rng.integers(0, 50, n),
+            "y": rng.integers(0, 50, n),
+            "z": rng.integers(0, 100, n),
+            "ward": rng.choice(["ICU", "medical", "surgical"], n),
+            "unit": rng.choice(["A", "B", "C"], n),
+            "lactate": rng.gamma(2, 1, n).round(2),
+            "ph": rng.normal(7.4, 0.1, n).round(2),
         }
     ).with_columns(
-        lactate=pl.when(pl.Series(~hole[0])).then(pl.col("lactate")),
-        ph=pl.when(pl.Series(~hole[1])).then(pl.col("ph")),
+        lactate=pl.when(pl.Series(~missing[0])).then(pl.col("lactate")),
+        ph=pl.when(pl.Series(~missing[1])).then(pl.col("ph")),
     )
 
 
 @pytest.fixture(scope="module")
-def made_by():
-    """(rules, conditions) -> rows, of a policy that knows each column's shares and nothing else."""
+def sample_with():
+    """(rules, conditions) -> rows of a policy that has each column's marginal distribution and nothing else."""
     frame = table(1500, 0)
-    tokens = TableTokenizer.fit(frame, outcome="event")
-    coded = tokens.encode(frame)
-    rows = [np.bincount(coded[:, j], minlength=size) for j, size in enumerate(tokens.sizes)]
-    ordered = [isinstance(column, NumberTokenizer) for column in tokens.column_tokenizers]
+    tokenizer = TableTokenizer.fit(frame, outcome="event")
+    tokens = tokenizer.encode(frame)
+    counts = [np.bincount(tokens[:, j], minlength=size) for j, size in enumerate(tokenizer.sizes)]
 
-    def make(rules: tuple[Rule, ...], where: dict[str, int | float] | None = None, order: list[int] | None = None) -> pl.DataFrame:
-        order = sums_after_terms(order or list(range(len(rows))), Rules(rules), tokens.column_index)
-        policy = Policy(tokens.sizes, ordered, order, rows)
-        book = CompiledRules.of(Rules(rules), tokens, order, rows)
-        given = np.full((800, len(rows)), FREE)
-        asked = {tokens.column_index[name]: float(value) for name, value in (where or {}).items()}
-        for j, value in asked.items():
-            given[:, j] = tokens.column_tokenizers[j].digitize(np.array([value]))[0]
-        keepers: list[ConstrainedDecoder] = []
+    def sample(rules: tuple[Rule, ...], where: dict[str, int | float] | None = None, order: list[int] | None = None) -> pl.DataFrame:
+        order = sums_after_terms(order or list(range(len(counts))), Rules(rules), tokenizer.column_index)
+        policy = Policy(tokenizer.sizes, tokenizer.ordinal, order, counts)
+        compiled = CompiledRules.compile(Rules(rules), tokenizer, order, counts)
+        conditions = np.full((800, len(counts)), FREE)
+        numbers = {tokenizer.column_index[name]: float(value) for name, value in (where or {}).items()}
+        for j, value in numbers.items():
+            conditions[:, j] = tokenizer.column_tokenizers[j].digitize(np.array([value]))[0]
+        decoders: list[ConstrainedDecoder] = []
 
         def make_constraint(first: int) -> ConstrainedDecoder:
-            keepers.append(ConstrainedDecoder(book, first, asked))
-            return keepers[-1]
+            decoders.append(ConstrainedDecoder(compiled, first, numbers))
+            return decoders[-1]
 
-        drawn = policy.sample(given, 1, make_constraint)
-        return tokens.to_frame(drawn, np.concatenate([keeper.values for keeper in keepers]), frame.schema)
+        sampled = policy.sample(conditions, 1, make_constraint)
+        return tokenizer.to_frame(sampled, np.concatenate([decoder.values for decoder in decoders]), frame.schema)
 
-    return make
+    return sample
 
 
-FAMILIES = [
+KINDS = [
     Range("a", 75.05, 81),
     Domain("ward", ("ICU", "medical")),
     MissingTogether(("lactate", "ph")),
@@ -81,24 +79,24 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("rule", FAMILIES, ids=str)
+@pytest.mark.parametrize("rule", KINDS, ids=str)
 @pytest.mark.parametrize("backwards", [False, True])
-def test_each_family_holds_in_every_row_whatever_is_written_first(made_by, rule, backwards) -> None:
+def test_each_kind_of_rule_holds_in_every_row_in_any_order_of_generation(sample_with, rule, backwards) -> None:
     if isinstance(rule, Linear) and backwards:
-        pytest.skip("sums go behind their terms: see below")
+        pytest.skip("sums are generated after their terms: see below")
     order = [0, *range(9, 0, -1)] if backwards else None
-    free, kept = made_by((), order=order), made_by((rule,), order=order)
-    speaks, breaks = rule.judged(free)
-    assert (speaks & breaks).mean() > 0.05  # the policy knows nothing of it
-    speaks, breaks = rule.judged(kept)
-    assert not (speaks & breaks).any()
-    assert speaks.mean() > 0.05
-    for name in ("a", "x"):  # and nothing else has changed: grids, types
-        assert kept[name].drop_nulls().round(1).equals(kept[name].drop_nulls())
+    unconstrained, constrained = sample_with((), order=order), sample_with((rule,), order=order)
+    applies, violates = rule.judged(unconstrained)
+    assert (applies & violates).mean() > 0.05  # the policy has not learned it
+    applies, violates = rule.judged(constrained)
+    assert not (applies & violates).any()
+    assert applies.mean() > 0.05
+    for name in ("a", "x"):  # grids are unchanged
+        assert constrained[name].drop_nulls().round(1).equals(constrained[name].drop_nulls())
 
 
-MEETING = {
-    "an order through a column that is written last": ((Order("x", "y"), Order("y", "z"), Range("z", 0, 45)), ["z", "x", "y"]),
+INTERACTING = {
+    "an order through a column that is generated last": ((Order("x", "y"), Order("y", "z"), Range("z", 0, 45)), ["z", "x", "y"]),
     "implications that meet in one column": (
         (Implies("ward", "ICU", "unit", "A"), Implies("event", "1", "unit", "A", never=True), Domain("unit", ("A", "B"))),
         ["ward", "event", "unit"],
@@ -108,31 +106,31 @@ MEETING = {
 }
 
 
-@pytest.mark.parametrize("name", MEETING)
-def test_rules_that_meet_in_one_cell_are_foreseen(made_by, name) -> None:
-    rules, first = MEETING[name]
+@pytest.mark.parametrize("name", INTERACTING)
+def test_interacting_rules_hold_without_rejection(sample_with, name) -> None:
+    rules, first = INTERACTING[name]
     columns = list(table(1, 0).columns)
     order = [columns.index(one) for one in first]
-    made = made_by(rules, order=order + [j for j in range(len(columns)) if j not in order])
-    assert not Rules(rules).violations(made).any()
+    synthetic = sample_with(rules, order=order + [j for j in range(len(columns)) if j not in order])
+    assert not Rules(rules).violations(synthetic).any()
 
 
-def test_orders_leave_no_heap_of_equal_values(made_by) -> None:
-    made = made_by((Order("a", "b"),))
-    assert (made["a"] == made["b"]).mean() < 0.03
+def test_an_order_does_not_pile_up_equal_values(sample_with) -> None:
+    synthetic = sample_with((Order("a", "b"),))
+    assert (synthetic["a"] == synthetic["b"]).mean() < 0.03
 
 
-def test_conditions_on_later_columns_bind_earlier_ones(made_by) -> None:
-    made = made_by((Order("a", "b"),), where={"b": 70})
-    assert made["b"].unique().to_list() == [70]
-    assert (made["a"] <= 70).all()
+def test_conditions_on_later_columns_bound_earlier_ones(sample_with) -> None:
+    synthetic = sample_with((Order("a", "b"),), where={"b": 70})
+    assert synthetic["b"].unique().to_list() == [70]
+    assert (synthetic["a"] <= 70).all()
 
 
-def test_sums_are_written_after_their_terms() -> None:
-    place = {"z": 0, "x": 1, "y": 2, "event": 3}
+def test_sums_are_generated_after_their_terms() -> None:
+    index = {"z": 0, "x": 1, "y": 2, "event": 3}
     rules = Rules((Linear("z", (("x", 1.0), ("y", 1.0))),))
-    assert sums_after_terms([3, 0, 1, 2], rules, place) == [3, 1, 2, 0]
-    assert sums_after_terms([3, 1, 2, 0], rules, place) == [3, 1, 2, 0]
+    assert sums_after_terms([3, 0, 1, 2], rules, index) == [3, 1, 2, 0]
+    assert sums_after_terms([3, 1, 2, 0], rules, index) == [3, 1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_contradictions_are_named(rules, named) -> None:
     assert all(words in str(error.value) for words in named)
 
 
-def test_rules_that_can_be_kept_together_are_no_contradiction() -> None:
+def test_consistent_rules_are_accepted() -> None:
     check_consistent(
         Rules(
             (
