@@ -9,7 +9,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: .venv/.installed
 	$(BIN)/nearward demo
 
-# Not `python -m pytest`: that puts the root on sys.path, where modules load under a second name.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile  # a file stays in one process: fitted models are shared within it
 
