@@ -25,8 +25,8 @@ import polars as pl
 import nearward as nw
 from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import markdown, replace_part
-from nearward.batch.job import Task, run_job
-from nearward.batch.memory import resident
+from nearward.batch.job import ScoringJob, run_job
+from nearward.batch.memory import peak_memory
 from nearward.datasets import read_cohort
 from nearward.tabular.parallel import cores
 
@@ -116,24 +116,24 @@ def _measure(case: str, place: Path) -> dict[str, float]:
         model.predict_frame(frame[:500])
         began, spent = time.monotonic(), _cpu()
         model.predict_frame(frame)
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, resident())
+        return _told(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
     if case == "LightGBM, in memory":
         import lightgbm
 
         model, frame = lightgbm.Booster(model_file=str(place / "lightgbm.txt")), pl.read_parquet(files[0])
         began, spent = time.monotonic(), _cpu()
         model.predict(frame.to_numpy().astype(float))
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, resident())
+        return _told(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
     workers, engine = _JOBS[case]
     out = place / "scores"
     shutil.rmtree(out, ignore_errors=True)
     limit = 2e9 if "2GB" in case else None
     began, spent = time.monotonic(), _cpu()
-    report = run_job(Task(place / "model", (place / "archive",), out, workers=workers, engine=engine, max_memory=limit))
+    report = run_job(ScoringJob(place / "model", (place / "archive",), out, workers=workers, engine=engine, max_memory=limit))
     if not report.complete:
         raise RuntimeError(f"{case}: {report.failed}")
     cpu = 0.0 if engine == "ray" else _cpu() - spent  # Ray's actors are no children of ours
-    return _told(report.scored, time.monotonic() - began, cpu, report.resident)
+    return _told(report.scored, time.monotonic() - began, cpu, report.peak_memory)
 
 
 def _told(rows: int, seconds: float, cpu: float, memory: float) -> dict[str, float]:

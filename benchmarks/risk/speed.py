@@ -17,7 +17,7 @@ import numpy as np
 
 import nearward as nw
 from benchmarks.common.cohorts import DATA
-from nearward.batch.memory import resident
+from nearward.batch.memory import peak_memory
 from nearward.datasets import Cohort, read_cohort
 
 _CASES = {  # name -> table, rows to fit on (None: all), rows to score
@@ -74,7 +74,7 @@ def _measure(case: str, folder: Path) -> dict[str, object]:
         for i in range(20):
             model.predict_frame(new[i : i + 1])
         alone = f"{(time.monotonic() - began) / 20 * 1000:.0f}"
-    peak = resident() / 1e9
+    peak = peak_memory() / 1e9
     return {"size": f"{len(stored)} x {features.width}", "fit": fit, "peak": peak, "rate": rate, "alone": alone}
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 import nearward as nw
 from benchmarks.common.cohorts import DATA
-from nearward.batch.memory import resident
+from nearward.batch.memory import peak_memory
 from nearward.datasets import read_cohort
 from nearward.evaluation.synthetic.fidelity import fidelity
 from nearward.evaluation.tables.inputs import read_tables
@@ -28,7 +28,7 @@ _COLUMNS = 30
 def measure_card(case: str, sdmetrics: str) -> dict[str, object]:
     """Run one case; ``sdmetrics`` is a Python that has sdmetrics."""
     found = {FIDELITY: _fidelity, QUALITY: lambda: _quality(sdmetrics), CARD: _card}[case]()
-    memory = resident() / 2**30
+    memory = peak_memory() / 2**30
     row: dict[str, object] = {
         "case": case,
         "cores": len(os.sched_getaffinity(0)),

@@ -26,7 +26,7 @@ import nearward as nw
 from benchmarks.common.markdown import markdown, replace_part
 from benchmarks.synthesizers.card_timing import CASES as CARD_CASES
 from benchmarks.synthesizers.card_timing import measure_card
-from nearward.batch.memory import resident
+from nearward.batch.memory import peak_memory
 
 ROWS, RESAMPLES = 100_000, 1_000
 _RISK_CASES = {  # name -> middle of the log-odds, rows a patient, subgroups
@@ -75,7 +75,7 @@ def measure_risk(case: str) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "evaluate_risk, s": round(seconds, 1),
         "three of its metrics in a loop of scikit-learn, s (from 10 resamples)": round(loop, 1),
-        "peak memory, GB": round(resident() / 2**30, 2),
+        "peak memory, GB": round(peak_memory() / 2**30, 2),
         "AUPRC": str(report["auprc"]),
         "AUROC": str(report["auroc"]),
     }

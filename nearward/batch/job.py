@@ -1,4 +1,4 @@
-"""A job from beginning to end: open the ledger, enter the tables, work through what is not done, tell what came of it."""
+"""A scoring job: open the job store, add the tables, score the shards that are not done, summarize the scores."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.job_store import JobStore, Options, open_job_store
-from nearward.batch.local_engine import Engine, Local, Outcome
-from nearward.batch.meds import MOMENT, SUBJECT
-from nearward.batch.memory import Budget, plan_memory, resident
-from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, header
-from nearward.batch.summary import write_summary
+from nearward.batch.engine import Engine, ShardOutcome
+from nearward.batch.job_store import JobStore, open_job_store
+from nearward.batch.local_engine import LocalEngine
+from nearward.batch.meds import PREDICTION_TIME, SUBJECT
+from nearward.batch.memory import Resources, peak_memory, plan_resources
+from nearward.batch.records import JobOptions
+from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, read_header
+from nearward.batch.summary import JobSummary, summarize, write_summary
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.persistence.artifact import model_hash, read_manifest
 
-_TRIES = 2  # of a shard whose worker dies
-_HOPELESS = 6  # deaths before anything was scored: it is not the shard
-_PASSES = 3  # over shards whose hash does not hold, because another job wrote between output and sidecar
+_ATTEMPTS = 2  # at a shard whose worker dies
+_MOST_DEATHS = 6  # of workers before any shard was scored: the cause is not the shard
+_PASSES = 3  # over shards whose hash does not match, because another job wrote between output and sidecar
 
-Tick = Callable[..., None]
+Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a user asks for.
+class ScoringJob:
+    """What to score, and how.
 
     Parameters
     ----------
@@ -43,15 +45,15 @@ class Task:
     threshold : float, optional
         Risk from which on a row counts as flagged; by default the event rate that the model expects.
     workers : int, optional
-        One a core by default.
+        One per core by default.
     max_memory : float, bytes, optional
-        Of all processes together.
+        Limit for all processes together.
     shard_rows : int, optional
     engine : "local" or "ray"
     address : str, optional
-        Of a Ray cluster.
+        Address of a Ray cluster.
     restart : bool
-        Void what is there, and score anew.
+        Discard the scores in ``out`` and start again.
     """
 
     model: Path
@@ -68,36 +70,36 @@ class Task:
     restart: bool = False
 
 
-@dataclass
-class Report:
-    """What became of a job.
+@dataclass(frozen=True)
+class JobReport:
+    """The result of one run of a job.
 
     Parameters
     ----------
     shards, rows : int, planned
-    done : int, shards done
+    done : int, shards that are done
     scored : int, rows scored in this run
-    failed : (shard or table, why) of what could not be scored
+    failed : (shard or table, why) of everything that could not be scored
     stopped : str
-        Why the job gave up early; empty where it did not.
+        Why the run was aborted; empty where it was not.
     seconds : float
     workers : int, processes
-    threads : int, of each
-    resident : float, bytes held at most: this process and the workers together
-    summary : dict, see ``summary.py``
+    threads : int, of each process
+    peak_memory : float, bytes, this process and the workers together
+    summary : JobSummary
     """
 
-    shards: int = 0
-    rows: int = 0
-    done: int = 0
-    scored: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    stopped: str = ""
-    seconds: float = 0.0
-    workers: int = 0
-    threads: int = 0
-    resident: float = 0.0
-    summary: dict[str, Any] = field(default_factory=dict)
+    shards: int
+    rows: int
+    done: int
+    scored: int
+    failed: tuple[tuple[str, str], ...]
+    stopped: str
+    seconds: float
+    workers: int
+    threads: int
+    peak_memory: float
+    summary: JobSummary
 
     @property
     def complete(self) -> bool:
@@ -105,199 +107,220 @@ class Report:
         return not self.failed and not self.stopped and self.done == self.shards
 
 
-def options_of(task: Task) -> tuple[Options, list[Source]]:
-    """Read off the model what the job needs, and find the tables.
-
-    Raises
-    ------
-    ArtefactError
-        Not a model.
-    InputError
-        Arguments that do not go together, or nothing to score.
-    """
-    if task.schema not in ("plain", "meds"):
-        raise InputError(f"--schema must be plain or meds, got {task.schema}")
-    if task.engine not in ("local", "ray"):
-        raise InputError(f"--engine must be local or ray, got {task.engine}")
-    if task.labels and task.schema != "meds":
-        raise InputError("--labels are MEDS labels: add --schema meds")
-    if task.threshold is not None and not 0 <= task.threshold <= 1:
-        raise InputError(f"--threshold is a risk from 0 to 1, got {task.threshold}")
-    digest, manifest = model_hash(task.model), read_manifest(task.model)
-    _refuse_own_output(task)
-    tables = find_tables(task.tables)
-    sources = find_tables([task.labels]) if task.labels else tables
-    schema = Schema.from_json(json.dumps(manifest["schema"]))
-    reads = schema.named("feature", "expert")
-    known_as = _id_column(schema, sources) if task.schema == "plain" else None
-    keys = (SUBJECT, MOMENT) if task.schema == "meds" else ()
-    needs = [*keys, *(() if task.labels else reads), *([known_as] if known_as else [])]
-    trained = manifest["summary"]["events"] / manifest["summary"]["rows"]
-    threshold = task.threshold if task.threshold is not None else manifest["config"]["prevalence"] or trained
-    features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if task.labels else ()
-    return Options(digest, task.schema, float(threshold), tuple(dict.fromkeys(needs)), reads, known_as, features), sources
-
-
-def budget_of(task: Task, options: Options, shard_rows: int | None = None) -> Budget:
-    """Choose workers and rows a shard."""
-    return plan_memory(task.model, len(options.reads), task.workers, task.max_memory, shard_rows or task.shard_rows)
-
-
-def run_job(task: Task, progress: Callable[[int], Any] | None = None) -> Report:
-    """Score what is not scored yet.
+def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> JobReport:
+    """Score the rows that are not scored yet.
 
     Parameters
     ----------
-    task : Task
+    job : ScoringJob
     progress : callable, optional
         Given the number of rows, returns a context whose value is called with ``words`` and ``done=rows`` (see ``nearward.cli.progress``).
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         The model cannot be used, or was replaced while the job ran.
     InputError
-        Arguments, or a folder that holds something else or another job.
+        Invalid arguments, or an output folder with other files or another job.
     OSError
-        The folder cannot be written.
+        The output folder is not writable.
     """
-    began = time.monotonic()
-    options, sources = options_of(task)
-    ledger = open_job_store(task.out, options, budget_of(task, options).shard_rows, task.restart)
-    budget = budget_of(task, options, ledger.shard_rows)
-    ledger.tidy()
-    ledger.enter(sources)
-    shards = ledger.shards()
-    report = Report(len(shards), sum(shard.rows for shard in shards), workers=budget.workers, threads=budget.threads)
-    pending = [shard for shard in shards if not ledger.done(shard)]
-    with nullcontext(_silent) if progress is None else progress(report.rows) as tick:
-        there = report.rows - sum(shard.rows for shard in pending)
-        if there:
-            tick("already there", done=there)
-        failed = _work(task, ledger, pending, budget, report, tick) if pending else {}
-    ledger.tidy()
-    tables = ledger.tables()
-    held = [(shard, ledger.done(shard)) for shard in shards]
-    report.done = sum(sidecar is not None for _, sidecar in held)
-    report.failed = [(table["name"], table["error"]) for table in tables if "error" in table]
-    for shard, sidecar in held:
-        if sidecar is None:
-            why = failed.get(shard) or report.stopped or "another job has begun this folder anew"
-            report.failed.append(
-                (f"{shard.name} ({tables[shard.file]['name']}, rows {shard.offset} to {shard.offset + shard.rows - 1})", why)
-            )
-    report.summary = write_summary(ledger, [sidecar for _, sidecar in held if sidecar], task.model, report.failed, keep=not report.stopped)
-    report.seconds = time.monotonic() - began
-    return report
+    started = time.monotonic()
+    options, sources = read_options(job)
+    store = open_job_store(job.out, options, plan(job, options).shard_rows, job.restart)
+    resources = plan(job, options, store.shard_rows)
+    store.clean_up()
+    store.add_tables(sources)
+    shards = store.shards()
+    rows = sum(shard.rows for shard in shards)
+    pending = [shard for shard in shards if not store.is_done(shard)]
+    with nullcontext(_no_progress) if progress is None else progress(rows) as advance:
+        done_before = rows - sum(shard.rows for shard in pending)
+        if done_before:
+            advance("already there", done=done_before)
+        scheduler = _run_shards(job, store, pending, resources, advance)
+    store.clean_up()
+    results = {shard: result for shard in shards if (result := store.result(shard)) is not None}
+    failed = _failures(store, [shard for shard in shards if shard not in results], scheduler)
+    summary = summarize(store, list(results.values()), job.model, failed)
+    if not scheduler.stopped:
+        write_summary(summary, job.out)
+    return JobReport(
+        shards=len(shards),
+        rows=rows,
+        done=len(results),
+        scored=scheduler.scored,
+        failed=failed,
+        stopped=scheduler.stopped,
+        seconds=time.monotonic() - started,
+        workers=resources.workers,
+        threads=resources.threads,
+        peak_memory=peak_memory() + sum(sorted(scheduler.worker_memory.values())[-resources.workers :]) if pending else 0.0,
+        summary=summary,
+    )
 
 
-def _work(task: Task, ledger: JobStore, pending: list[Shard], budget: Budget, report: Report, tick: Tick) -> dict[Shard, str]:
-    """Work through shards; return why some failed."""
-    engine: Engine
-    if task.engine == "ray":
-        from nearward.batch.ray_engine import OnRay
+def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
+    """Derive the job's options from its arguments and the model, and list the tables.
 
-        engine = OnRay(task.model, task.out, budget.workers, task.address, budget.threads)
-    else:
-        engine = Local(task.model, task.out, budget.workers, budget.threads)
-    crew = Crew(ledger, engine, report, tick)
-    try:
-        for _ in range(_PASSES):
-            crew.work_through([shard for shard in pending if shard not in crew.failed and not ledger.done(shard)])
-            if report.stopped:
-                break
-    finally:
-        engine.close()
-    report.resident = resident() + sum(sorted(crew.held.values())[-budget.workers :])
-    return crew.failed
+    Raises
+    ------
+    ArtifactError
+        ``model`` is not a model.
+    InputError
+        Invalid or contradicting arguments, or nothing to score.
+    """
+    if job.schema not in ("plain", "meds"):
+        raise InputError(f"--schema must be plain or meds, got {job.schema}")
+    if job.engine not in ("local", "ray"):
+        raise InputError(f"--engine must be local or ray, got {job.engine}")
+    if job.labels and job.schema != "meds":
+        raise InputError("--labels are MEDS labels: add --schema meds")
+    if job.threshold is not None and not 0 <= job.threshold <= 1:
+        raise InputError(f"--threshold must be a risk from 0 to 1, got {job.threshold}")
+    digest, manifest = model_hash(job.model), read_manifest(job.model)
+    _refuse_own_output(job)
+    tables = find_tables(job.tables)
+    sources = find_tables([job.labels]) if job.labels else tables
+    schema = Schema.from_json(json.dumps(manifest["schema"]))
+    reads = schema.named("feature", "expert")
+    id_column = _id_column(schema, sources) if job.schema == "plain" else None
+    keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
+    needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
+    event_rate = manifest["config"]["prevalence"] or manifest["summary"]["events"] / manifest["summary"]["rows"]
+    threshold = event_rate if job.threshold is None else job.threshold
+    features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
+    return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources
 
 
-class Crew:
-    """Hands shards to an engine and hears what became of them.
+def plan(job: ScoringJob, options: JobOptions, shard_rows: int | None = None) -> Resources:
+    """Choose the number of workers and the rows of a shard; ``shard_rows`` is that of a job which is resumed."""
+    return plan_resources(job.model, len(options.reads), job.workers, job.max_memory, shard_rows or job.shard_rows)
+
+
+class ShardScheduler:
+    """Submits shards to an engine, retries those whose worker died, and records why shards fail.
 
     Parameters
     ----------
-    ledger : Ledger
-    engine : Engine
-    report : Report, filled in place
-    tick : callable
+    store : JobStore
+    progress : callable
+
+    Attributes
+    ----------
+    scored : int, rows
+    failed : dict, why each failed shard failed
+    stopped : str, why the run must be aborted; empty where it need not
+    worker_memory : dict, peak bytes by process id
     """
 
-    def __init__(self, ledger: JobStore, engine: Engine, report: Report, tick: Tick) -> None:
-        self._ledger, self._engine, self._report, self._tick = ledger, engine, report, tick
+    def __init__(self, store: JobStore, progress: Progress) -> None:
+        self._store, self._progress = store, progress
         self._deaths: Counter[Shard] = Counter()
+        self.scored = 0
         self.failed: dict[Shard, str] = {}
-        self.held: dict[int, float] = {}
+        self.stopped = ""
+        self.worker_memory: dict[int, float] = {}
 
-    def work_through(self, shards: Sequence[Shard]) -> None:
-        """Have shards scored: those that nobody has begun first, those that another job is at last. Nobody is waited for."""
-        fresh, late = deque(shards), deque[Shard]()
-        while not self._report.stopped:
-            while (fresh or late) and self._engine.room():
-                shard = fresh[0] if fresh else late[0]
-                if self._ledger.done(shard):  # by another job, meanwhile
-                    self._tick(shard.name, done=shard.rows)
-                elif fresh and not self._ledger.claim(shard):
-                    late.append(shard)
+    def run(self, engine: Engine, shards: Sequence[Shard]) -> None:
+        """Score shards, those that another job has claimed last; no claim is waited for."""
+        unclaimed, last = deque(shards), deque[Shard]()
+        while not self.stopped:
+            while (unclaimed or last) and engine.free_workers():
+                is_last = not unclaimed
+                shard = (unclaimed or last).popleft()
+                if self._store.is_done(shard):  # by another job, meanwhile
+                    self._progress(shard.name, done=shard.rows)
+                elif is_last or self._store.claim(shard):
+                    engine.submit(shard)
                 else:
-                    self._engine.give(shard)
-                (fresh or late).popleft()
-            heard = self._engine.wait()
-            if not heard:
+                    last.append(shard)
+            outcomes = engine.wait()
+            if not outcomes:
                 return
-            for outcome in heard:
-                if self._again(outcome):
-                    late.append(outcome.shard)
+            last.extend(outcome.shard for outcome in outcomes if not self._finish(outcome))
 
-    def _again(self, outcome: Outcome) -> bool:
-        """Take note of an outcome; tell whether the shard must be tried again."""
-        shard, told = outcome.shard, outcome.told
-        if told is None:
+    def _finish(self, outcome: ShardOutcome) -> bool:
+        """Record the end of an attempt at a shard; return whether it was the last attempt."""
+        shard, reply = outcome.shard, outcome.reply
+        if reply is None:
             self._deaths[shard] += 1
-            if self._deaths.total() >= _HOPELESS and not self.held:
-                self._report.stopped = f"workers die before they have scored anything: {outcome.how}"
-                self._ledger.release(shard)
-                return False
-            if self._deaths[shard] < _TRIES:
+            if self._deaths.total() >= _MOST_DEATHS and not self.worker_memory:
+                self.stopped = f"workers die before they have scored any shard: {outcome.cause}"
+                self._store.release(shard)
                 return True
-            told = {"error": f"its worker died {_TRIES} times: {outcome.how}", "kind": "died"}
-            self._ledger.fail(shard, told["error"])
-        self._ledger.release(shard)
-        if "pid" in told:
-            self.held[told["pid"]] = told["resident"]
-        kind = told.get("kind")
-        if kind == "model":
-            raise ArtifactError(told["error"])
-        if kind == "setup":
-            raise InputError(told["error"])
-        if kind == "disk":
-            self._report.stopped = f"the output cannot be written: {told['error']}"
-        elif kind:
-            self.failed[shard] = told["error"]
+            if self._deaths[shard] < _ATTEMPTS:
+                return False
+            self.failed[shard] = f"its worker died {_ATTEMPTS} times: {outcome.cause}"
+            self._store.save_error(shard, self.failed[shard])
+            self._store.release(shard)
         else:
-            self._report.scored += shard.rows
-        self._tick(shard.name, done=shard.rows)
-        return False
+            self._store.release(shard)
+            self.worker_memory[reply.pid] = reply.peak_memory
+            if reply.kind == "model":
+                raise ArtifactError(reply.error)
+            if reply.kind == "setup":
+                raise InputError(reply.error)
+            if reply.kind == "disk":
+                self.stopped = f"the output cannot be written: {reply.error}"
+            elif reply.error is not None:
+                self.failed[shard] = reply.error
+            else:
+                self.scored += shard.rows
+        self._progress(shard.name, done=shard.rows)
+        return True
 
 
-def _silent(words: str = "", done: int = 1) -> None:
-    """Progress that nobody watches."""
+def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], resources: Resources, progress: Progress) -> ShardScheduler:
+    scheduler = ShardScheduler(store, progress)
+    if not pending:
+        return scheduler
+    engine: Engine
+    if job.engine == "ray":
+        from nearward.batch.ray_engine import RayEngine
+
+        engine = RayEngine(job.model, job.out, resources.workers, job.address, resources.threads)
+    else:
+        engine = LocalEngine(job.model, job.out, resources.workers, resources.threads)
+    try:
+        for _ in range(_PASSES):
+            scheduler.run(engine, [shard for shard in pending if shard not in scheduler.failed and not store.is_done(shard)])
+            if scheduler.stopped:
+                break
+    finally:
+        engine.close()
+    return scheduler
 
 
-def _refuse_own_output(task: Task) -> None:
-    for given in (*task.tables, *([task.labels] if task.labels else [])):
-        if not given.exists():
-            raise InputError(f"{given}: no such file or folder")
-        if given.is_dir() and task.out.resolve().is_relative_to(given.resolve()):
-            raise InputError(f"--out {task.out} lies in {given}: the next run would score its own scores. Choose a folder beside it")
+def _failures(store: JobStore, missing: Sequence[Shard], scheduler: ShardScheduler) -> tuple[tuple[str, str], ...]:
+    """Return (table, why) of unreadable tables, then (shard, why) of shards without a result."""
+    tables = store.tables()
+    failures = [(table.name, table.error) for table in tables if table.error is not None]
+    for shard in missing:
+        why = scheduler.failed.get(shard) or scheduler.stopped or "another job has restarted this folder"
+        last_row = shard.offset + shard.rows - 1
+        failures.append((f"{shard.name} ({tables[shard.file].name}, rows {shard.offset} to {last_row})", why))
+    return tuple(failures)
+
+
+def _no_progress(words: str = "", done: int = 1) -> None:
+    pass
+
+
+def _refuse_own_output(job: ScoringJob) -> None:
+    for path in (*job.tables, *([job.labels] if job.labels else [])):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir() and job.out.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"--out {job.out} lies in {path}: the next run would score its own scores. Choose a folder beside it")
 
 
 def _id_column(schema: Schema, sources: Sequence[Source]) -> str | None:
-    """Return the id column if the archive has it: the first table that can be read decides, and the others must agree."""
+    """Return the schema's id column if the tables have it: the first readable table decides, and the others must have it too."""
     for name in schema.named("id"):
         for source in sources:
             try:
-                return name if name in header(source.path)[1] else None
-            except InputError:  # the ledger will say so of this table
+                return name if name in read_header(source.path)[1] else None
+            except InputError:  # the job store records the error of this table
                 continue
     return None

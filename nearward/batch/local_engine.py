@@ -1,6 +1,6 @@
-"""Workers on this machine: processes that are told shards through a pipe, restarted where they die.
+"""Workers on this machine: processes that receive shards through a pipe, and are restarted when they die.
 
-Nothing is forked and nothing is pickled: a worker is a fresh interpreter, each library with the threads it is given, and speaks JSON lines.
+Nothing is forked or pickled: a worker is a fresh interpreter that reads and writes JSON lines.
 """
 
 from __future__ import annotations
@@ -11,59 +11,16 @@ import os
 import selectors
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
 
+from nearward.batch.engine import ShardOutcome, WorkerReply, worker_environment
 from nearward.batch.sharding import Shard
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+Process = subprocess.Popen[str]
 
 
-def surroundings(threads: int) -> dict[str, str]:
-    """Return the environment in which a worker has so many threads a library, and one heap."""
-    return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a shard.
-
-    Parameters
-    ----------
-    shard : Shard
-    told : dict or None
-        The worker's answer (see ``worker.Station``); None where it died.
-    how : str
-        Why it died.
-    """
-
-    shard: Shard
-    told: dict[str, Any] | None
-    how: str = ""
-
-
-class Engine(Protocol):
-    """Something that works on shards."""
-
-    def room(self) -> int:
-        """Return how many more shards can be given out now."""
-        ...
-
-    def give(self, shard: Shard) -> None:
-        """Give a shard to an idle worker."""
-        ...
-
-    def wait(self) -> list[Outcome]:
-        """Wait until something is heard of at least one shard."""
-        ...
-
-    def close(self) -> None:
-        """Let the workers go."""
-        ...
-
-
-class Local:
+class LocalEngine:
     """An engine of processes.
 
     Parameters
@@ -75,59 +32,58 @@ class Local:
 
     def __init__(self, model: Path, out: Path, workers: int, threads: int = 1) -> None:
         self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", str(model.resolve()), str(out.resolve())]
-        self._most, self._surroundings = workers, {**os.environ, **surroundings(threads)}
-        self._busy: dict[int, tuple[subprocess.Popen[str], Shard]] = {}
-        self._idle: list[subprocess.Popen[str]] = []
-        self._heard = selectors.DefaultSelector()
+        self._workers, self._environment = workers, {**os.environ, **worker_environment(threads)}
+        self._busy: dict[int, tuple[Process, Shard]] = {}  # by process id
+        self._idle: list[Process] = []
+        self._selector = selectors.DefaultSelector()
 
-    def room(self) -> int:
-        """Return how many more shards can be given out now."""
-        return self._most - len(self._busy)
+    def free_workers(self) -> int:
+        """Return how many more shards can be submitted now."""
+        return self._workers - len(self._busy)
 
-    def give(self, shard: Shard) -> None:
-        """Give a shard to an idle worker, or start one."""
+    def submit(self, shard: Shard) -> None:
+        """Send a shard to an idle worker, started if necessary."""
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[worker.pid] = (worker, shard)
         assert worker.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died: `wait` hears of that
+        with contextlib.suppress(BrokenPipeError):  # the worker has died: `wait` reports it
             worker.stdin.write(json.dumps(asdict(shard)) + "\n")
             worker.stdin.flush()
 
-    def wait(self) -> list[Outcome]:
-        """Wait until something is heard of at least one shard."""
-        out: list[Outcome] = []
-        while not out and self._busy:
-            for key, _ in self._heard.select():
-                worker: subprocess.Popen[str] = key.data
+    def wait(self) -> list[ShardOutcome]:
+        """Block until at least one submitted shard has ended; return at once where none is running."""
+        outcomes: list[ShardOutcome] = []
+        while not outcomes and self._busy:
+            for key, _ in self._selector.select():
+                worker: Process = key.data
                 assert worker.stdout is not None
                 line = worker.stdout.readline()
-                told = json.loads(line) if line.endswith("\n") else None
                 _, shard = self._busy.pop(worker.pid)
-                if told is None:
-                    out.append(Outcome(shard, None, self._buried(worker)))
-                else:
+                if line.endswith("\n"):
                     self._idle.append(worker)
-                    out.append(Outcome(shard, told))
-        return out
+                    outcomes.append(ShardOutcome(shard, WorkerReply(**json.loads(line))))
+                else:
+                    outcomes.append(ShardOutcome(shard, None, self._stop(worker)))
+        return outcomes
 
     def close(self) -> None:
-        """Let the workers finish what they are at, and end."""
+        """Stop the workers, after the shards that they are scoring."""
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
-            self._buried(worker)
+            self._stop(worker)
         self._idle, self._busy = [], {}
-        self._heard.close()
+        self._selector.close()
 
-    def _start(self) -> subprocess.Popen[str]:
-        worker = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._surroundings)
-        self._heard.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+    def _start(self) -> Process:
+        worker = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
         return worker
 
-    def _buried(self, worker: subprocess.Popen[str]) -> str:
-        """End a worker, and say how it ended."""
+    def _stop(self, worker: Process) -> str:
+        """Close a worker's input, wait for its end, and describe how it ended."""
         assert worker.stdin is not None
         assert worker.stdout is not None
-        self._heard.unregister(worker.stdout)
-        with contextlib.suppress(BrokenPipeError):  # what was not sent need not be
+        self._selector.unregister(worker.stdout)
+        with contextlib.suppress(BrokenPipeError):  # it has died with unread input
             worker.stdin.close()
         code = worker.wait()
         worker.stdout.close()

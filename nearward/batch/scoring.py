@@ -1,6 +1,6 @@
-"""One shard, from rows to committed scores: what every engine's worker does.
+"""Scoring of one shard, from reading its rows to committing its scores: the work of every engine's workers.
 
-Letters: q rows of the shard.
+Shapes: q rows of the shard.
 """
 
 from __future__ import annotations
@@ -8,32 +8,33 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
-from nearward.batch.job_store import JobStore, Options
-from nearward.batch.meds import KNOWN, features_as_of, key_columns, predictions
-from nearward.batch.sharding import Shard, fingerprint, header, read_range
+from nearward.batch.job_store import JobStore
+from nearward.batch.meds import LABEL, features_as_of, key_columns, predictions
+from nearward.batch.records import JobOptions, ShardCounts, TableRecord
+from nearward.batch.sharding import Shard, fingerprint, read_header, read_shard
 from nearward.tabular.errors import ArtifactError, InputError
 
-STRANGE = 0.99  # novelty from which on a row lies outside the training population
+NOVEL = 0.99  # novelty above which a row counts as outside the training population
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a model says of q rows.
+class Scores:
+    """A model's scores of q rows.
 
     Parameters
     ----------
     columns : pl.DataFrame, q rows: risk, low, high, n_similar, novelty, vote
-    odd : rows by kind and column that hold what no training row held
+    anomalies : rows by kind and column, see ``nearward.risk_model.data_warnings.count_anomalies``
     bins : rows by column and bin, for drift; empty where the model was saved without bins
     """
 
     columns: pl.DataFrame
-    odd: dict[str, dict[str, int]]
+    anomalies: dict[str, dict[str, int]]
     bins: dict[str, list[int]]
 
 
@@ -42,7 +43,7 @@ class Scorer(Protocol):
 
     model: str  # its hash
 
-    def score(self, frame: pl.DataFrame) -> Scored:
+    def score(self, frame: pl.DataFrame) -> Scores:
         """Score q rows of raw columns."""
         ...
 
@@ -56,8 +57,10 @@ class LoadedModel:
 
     Raises
     ------
-    ArtefactError
-        Unusable, or replaced while it was being read.
+    ArtifactError
+        The model is unusable, or was replaced while it was being read.
+    InputError
+        The model has more than two classes.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -66,102 +69,97 @@ class LoadedModel:
         from nearward.tabular.persistence.artifact import model_hash, read_manifest
 
         self.model = model_hash(folder)
-        held = read_manifest(folder).get("bins")
-        self._bins = () if held is None else bins_from_json(held)
-        self._fitted = load(folder)
-        if len(self._fitted.classes_) > 2:
+        bins = read_manifest(folder).get("bins")
+        self._bins = () if bins is None else bins_from_json(bins)
+        self._classifier = load(folder)
+        n_classes = len(self._classifier.classes_)
+        if n_classes > 2:
             raise InputError(
-                f"a scoring job is for one event, and this model has {len(self._fitted.classes_)} classes: name a file to write "
-                "(--out shares.parquet), one table at a time"
+                f"scoring jobs need a model of one event, this model has {n_classes} classes: score one table at a time into a file "
+                "(--out shares.parquet)"
             )
         if model_hash(folder) != self.model:
             raise ArtifactError(f"{folder} was replaced while it was being read: run again")
 
-    def score(self, frame: pl.DataFrame) -> Scored:
+    def score(self, frame: pl.DataFrame) -> Scores:
         """Score q rows of raw columns."""
         from nearward.risk_model.classifier import score_columns
         from nearward.risk_model.data_warnings import count_anomalies
         from nearward.tabular.data.feature_blocks import fill_lacking
 
-        fitted = self._fitted
-        rows = fitted.schema_.conform(fill_lacking(frame, fitted.schema_))
-        odd = count_anomalies(rows, fitted.schema_, fitted._model.encoding)
-        bins = {one.column: one.counted(rows.get_column(one.column)).tolist() for one in self._bins}
-        return Scored(pl.DataFrame(score_columns(fitted._score(rows), fitted.classes_)), odd, bins)
+        classifier = self._classifier
+        rows = classifier.schema_.conform(fill_lacking(frame, classifier.schema_))
+        anomalies = count_anomalies(rows, classifier.schema_, classifier._model.encoding)
+        bins = {column.column: column.counted(rows.get_column(column.column)).tolist() for column in self._bins}
+        return Scores(pl.DataFrame(score_columns(classifier._score(rows), classifier.classes_)), anomalies, bins)
 
 
-def score_shard(ledger: JobStore, shard: Shard, scorer: Scorer) -> int:
-    """Score a shard and commit it; return its rows. A shard that is done already is left as it is.
+def score_shard(store: JobStore, shard: Shard, scorer: Scorer) -> int:
+    """Score and commit a shard unless it is done already; return its number of rows.
 
     Raises
     ------
     InputError
-        The rows cannot be read or scored; written into the ledger first.
-    ArtefactError
+        The rows cannot be read or scored; recorded in the store first.
+    ArtifactError
         The model is not the job's.
     OSError
-        The output cannot be written.
+        The output is not writable.
     """
-    if ledger.done(shard):
+    if store.is_done(shard):
         return shard.rows
-    if scorer.model != ledger.options.model:
+    if scorer.model != store.options.model:
         raise ArtifactError("the model was replaced while the job ran: put the old one back, or --restart")
-    table = ledger.tables()[shard.file]
     try:
-        frame, counted = _scores(ledger, table, shard, scorer)
+        frame, counts = _score_rows(store.options, store.tables()[shard.file], shard, scorer)
     except InputError as error:
-        ledger.fail(shard, str(error))
+        store.save_error(shard, str(error))
         raise
     content = io.BytesIO()
-    metadata = {"nearward.model": ledger.options.model, "nearward.schema": ledger.options.schema}
+    metadata = {"nearward.model": store.options.model, "nearward.schema": store.options.schema}
     frame.write_parquet(content, compression="zstd", metadata=metadata)
-    ledger.keep(shard, content.getvalue(), counted)
+    store.save_result(shard, content.getvalue(), counts)
     return shard.rows
 
 
-def _scores(ledger: JobStore, table: dict[str, Any], shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return a shard's output and what was counted on the way."""
-    path, options = Path(table["path"]), ledger.options
-    if list(fingerprint(path)) != [table["size"], table["changed"]]:
-        raise InputError("it has changed since the job was planned: run again")
+def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, ShardCounts]:
+    """Return a shard's output and its counts."""
+    path = Path(table.path)
+    if fingerprint(path) != (table.size, table.changed):
+        raise InputError("the table has changed since the job was planned: run again")
     if options.schema == "meds":
-        keys, frame, found = _label_rows(path, shard, options)
-        told = scorer.score(frame.filter(found)) if found.any() else None
-        risk = np.full(shard.rows, np.nan)
-        if told is not None:
-            risk[found.to_numpy()] = told.columns.get_column("risk").to_numpy()
-        out = predictions(keys, pl.Series("risk", risk).fill_nan(None), options.threshold)
-        return out, {"unfound": shard.rows - int(found.sum()), **_counts(told, options.threshold)}
-    frame = read_range(path, options.needs, shard)
-    told = scorer.score(frame.select(options.reads))
+        return _score_labels(path, options, shard, scorer)
+    frame = read_shard(path, options.needs, shard)
+    scores = scorer.score(frame.select(options.reads))
     if options.id is None:
-        known_as = pl.int_range(shard.offset, shard.offset + shard.rows, eager=True).alias("row")
+        ids = pl.int_range(shard.offset, shard.offset + shard.rows, eager=True).alias("row")
     else:
-        known_as = frame.get_column(options.id)
-        known_as = known_as.alias("row_id") if known_as.name in ("file", *told.columns.columns) else known_as
-    named = pl.repeat(table["name"], shard.rows, eager=True).alias("file")
-    return pl.DataFrame([named, known_as, *told.columns.get_columns()]), {"unfound": 0, **_counts(told, options.threshold)}
+        ids = frame.get_column(options.id)
+        ids = ids.alias("row_id") if ids.name in ("file", *scores.columns.columns) else ids
+    files = pl.repeat(table.name, shard.rows, eager=True).alias("file")
+    return pl.DataFrame([files, ids, *scores.columns.get_columns()]), _count(scores, 0, options.threshold)
 
 
-def _label_rows(path: Path, shard: Shard, options: Options) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
-    """Read MEDS rows: keys, features, and which rows have any."""
-    known = [KNOWN] if KNOWN in header(path)[1] else []
-    frame = read_range(path, [*dict.fromkeys([*options.needs, *known])], shard)
-    keys = key_columns(frame)
+def _score_labels(path: Path, options: JobOptions, shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, ShardCounts]:
+    """Score MEDS labels; the risk of a label without features is null."""
+    label = [LABEL] if LABEL in read_header(path)[1] else []
+    labels = read_shard(path, [*dict.fromkeys([*options.needs, *label])], shard)
+    keys = key_columns(labels)
     if options.features:
-        return keys, *features_as_of(keys, [Path(table) for table, _, _ in options.features], options.reads)
-    return keys, frame.select(options.reads), pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
+        features, has_features = features_as_of(keys, [Path(table) for table, _, _ in options.features], options.reads)
+    else:
+        features, has_features = labels.select(options.reads), pl.repeat(True, labels.height, dtype=pl.Boolean, eager=True)
+    risk = np.full(shard.rows, np.nan)
+    scores = scorer.score(features.filter(has_features)) if has_features.any() else None
+    if scores is not None:
+        risk[has_features.to_numpy()] = scores.columns.get_column("risk").to_numpy()
+    output = predictions(keys, pl.Series("risk", risk).fill_nan(None), options.threshold)
+    return output, _count(scores, shard.rows - int(has_features.sum()), options.threshold)
 
 
-def _counts(told: Scored | None, threshold: float) -> dict[str, Any]:
-    if told is None:
-        return {"scored": 0, "flagged": 0, "strange": 0, "risk": 0.0, "odd": {}, "bins": {}}
-    risk, novelty = told.columns.get_column("risk"), told.columns.get_column("novelty")
-    return {
-        "scored": len(risk),
-        "flagged": int((risk >= threshold).sum()),
-        "strange": int((novelty > STRANGE).sum()),
-        "risk": float(risk.sum()),
-        "odd": told.odd,
-        "bins": told.bins,
-    }
+def _count(scores: Scores | None, without_features: int, threshold: float) -> ShardCounts:
+    if scores is None:
+        return ShardCounts(0, 0, 0, without_features, 0.0, {}, {})
+    risk, novelty = scores.columns.get_column("risk"), scores.columns.get_column("novelty")
+    flagged, novel = int((risk >= threshold).sum()), int((novelty > NOVEL).sum())
+    return ShardCounts(len(risk), flagged, novel, without_features, float(risk.sum()), scores.anomalies, scores.bins)

@@ -1,7 +1,7 @@
-"""What there is to score: tables found under the names a user gives, and cut into shards of so many rows.
+"""Input tables, and their division into shards of a fixed number of rows.
 
-A shard is a range of rows of one Parquet file. Polars reads such a range out of the row groups that it touches, and of these only the
-pages: a slice of 25,000 rows out of one row group of a million takes no more memory than the slice (docs/guide/score-every-night.md).
+A shard is a range of rows of one Parquet file. Polars reads it from the row groups that it overlaps, and of these only the pages: a slice
+of 25,000 rows from a row group of a million takes no more memory than the slice (docs/benchmarks/scoring-jobs.md).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from nearward.tabular.errors import InputError
 
 @dataclass(frozen=True)
 class Source:
-    """A table of the archive.
+    """An input table.
 
     Parameters
     ----------
     name : str
-        As the user gave it, or below the folder that he gave: what the output's ``file`` column says.
+        The path as given, or relative to the folder given; the output's ``file`` column.
     path : Path, absolute
     """
 
@@ -38,7 +38,7 @@ class Shard:
     Parameters
     ----------
     file, part : int
-        Place of the table in the job, and of the range in the table.
+        Index of the table in the job, and of the range in the table.
     offset, rows : int
     """
 
@@ -49,59 +49,68 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What its files are called: numbers only, so no input can choose where they lie. Names sort in the plan's order."""
+        """The stem of its files: numbers only, so that no input decides where they are written. Names sort in the order of the plan."""
         return f"part-{self.file:05d}-{self.part:06d}"
 
 
-def find_tables(named: Sequence[Path]) -> list[Source]:
-    """Find the Parquet files that are named, and those in the folders that are named, in a fixed order.
+def find_tables(paths: Sequence[Path]) -> list[Source]:
+    """List Parquet files, and those inside folders, in a fixed order and without duplicates.
 
     Raises
     ------
     InputError
-        Nothing there, not Parquet, or a link in a folder that leads out of it.
+        A folder without Parquet files, a file that is not Parquet, or a link that leads out of its folder.
     """
-    found: dict[Path, Source] = {}
-    for given in named:
-        if given.is_dir():
-            inside = sorted(path for path in given.rglob("*.parquet") if not _hidden(path.relative_to(given)) and not path.is_dir())
-            if not inside:
-                raise InputError(f"{given}: no Parquet files (*.parquet) in this folder")
-            for path in inside:
-                if not path.resolve().is_relative_to(given.resolve()):
-                    raise InputError(f"{path} is a link that leads out of {given}: name the table itself if it is meant")
-                found.setdefault(path.resolve(), Source(path.relative_to(given).as_posix(), path.resolve()))
-        elif given.suffix.lower() != ".parquet":
-            raise InputError(f"{given}: a job over many tables reads Parquet. Write it as Parquet first, or score it alone into one file")
+    sources: dict[Path, Source] = {}
+    for path in paths:
+        if path.is_dir():
+            for table in _tables_in(path):
+                sources.setdefault(table.resolve(), Source(table.relative_to(path).as_posix(), table.resolve()))
+        elif path.suffix.lower() != ".parquet":
+            raise InputError(f"{path}: a job over many tables reads Parquet. Convert it first, or score it alone with --out FILE")
         else:
-            found.setdefault(given.resolve(), Source(given.as_posix(), given.resolve()))
-    if not found:
+            sources.setdefault(path.resolve(), Source(path.as_posix(), path.resolve()))
+    if not sources:
         raise InputError("no table to score")
-    return list(found.values())
+    return list(sources.values())
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    tables = sorted(path for path in folder.rglob("*.parquet") if not _is_hidden(path.relative_to(folder)) and not path.is_dir())
+    if not tables:
+        raise InputError(f"{folder}: no Parquet files (*.parquet) in this folder")
+    for path in tables:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{path} is a link that leads out of {folder}: pass the table's own path to score it")
+    return tables
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def fingerprint(path: Path) -> tuple[int, int]:
-    """Return a file's size in bytes and its time of change in ns: what tells that it is still the file that was planned.
+    """Return a file's size in bytes and its modification time in ns, by which a changed file is recognised.
 
     Raises
     ------
     InputError
-        No such file.
+        The file does not exist or is not accessible.
     """
     try:
-        facts = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise InputError(f"{path.name}: no such file, or not readable ({type(error).__name__})") from error
-    return facts.st_size, facts.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
-def header(path: Path) -> tuple[int, pl.Schema]:
-    """Read how many rows a Parquet file has, and its columns, from its footer alone.
+def read_header(path: Path) -> tuple[int, pl.Schema]:
+    """Read a Parquet file's number of rows and its columns from the footer alone.
 
     Raises
     ------
     InputError
-        Not a whole Parquet file.
+        The file is truncated, damaged, or not Parquet.
     """
     try:
         scan = pl.scan_parquet(path, glob=False)
@@ -110,33 +119,29 @@ def header(path: Path) -> tuple[int, pl.Schema]:
         raise InputError(f"cannot be read as Parquet, truncated or damaged: {type(error).__name__}") from error
 
 
-def cut(file: int, rows: int, shard_rows: int) -> list[Shard]:
-    """Cut a table of so many rows into shards.
+def split_into_shards(file: int, rows: int, shard_rows: int) -> list[Shard]:
+    """Split a table of ``rows`` rows into shards.
 
     Examples
     --------
-    >>> [(shard.offset, shard.rows) for shard in cut(0, 5, 2)]
+    >>> [(shard.offset, shard.rows) for shard in split_into_shards(0, 5, 2)]
     [(0, 2), (2, 2), (4, 1)]
     """
-    return [Shard(file, part, begin, min(shard_rows, rows - begin)) for part, begin in enumerate(range(0, rows, shard_rows))]
+    return [Shard(file, part, offset, min(shard_rows, rows - offset)) for part, offset in enumerate(range(0, rows, shard_rows))]
 
 
-def read_range(path: Path, columns: Sequence[str], shard: Shard) -> pl.DataFrame:
+def read_shard(path: Path, columns: Sequence[str], shard: Shard) -> pl.DataFrame:
     """Read some columns of a shard's rows.
 
     Raises
     ------
     InputError
-        Damaged, or no longer the rows that were planned.
+        The file is damaged, or has fewer rows than when the job was planned.
     """
     try:
         frame = pl.scan_parquet(path, glob=False).select(columns).slice(shard.offset, shard.rows).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"rows {shard.offset} to {shard.offset + shard.rows - 1} cannot be read: {type(error).__name__}") from error
     if frame.height != shard.rows:
-        raise InputError(f"it had {shard.offset + shard.rows} rows or more when the job was planned, and has fewer now")
+        raise InputError(f"the table has fewer rows than when the job was planned (at least {shard.offset + shard.rows})")
     return frame
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -21,9 +21,10 @@ JOB = """
 import os, signal, sys
 from pathlib import Path
 import polars as pl
-from nearward.batch.job_store import Options, open_job_store
+from nearward.batch.job_store import open_job_store
+from nearward.batch.records import JobOptions
 from nearward.batch.sharding import find_tables
-from nearward.batch.scoring import Scored, score_shard
+from nearward.batch.scoring import Scores, score_shard
 
 place, deadly, calls = Path(sys.argv[1]), int(os.environ.get("DEADLY", "0")), 0
 
@@ -47,17 +48,17 @@ class Scorer:
     model = "m"
     def score(self, frame):
         risk = frame.get_column("x") / 1000
-        return Scored(pl.DataFrame({name: risk for name in ("risk", "low", "high", "n_similar", "novelty", "vote")}), {}, {})
+        return Scores(pl.DataFrame({name: risk for name in ("risk", "low", "high", "n_similar", "novelty", "vote")}), {}, {})
 
-ledger = open_job_store(place / "out", Options("m", "plain", 0.5, ("x",), ("x",), None), 10)
-ledger.tidy()
-ledger.enter(find_tables([place / "in"]))
-for shard in ledger.shards():
-    if not ledger.done(shard):
-        ledger.claim(shard)
-        score_shard(ledger, shard, Scorer())
-        ledger.release(shard)
-ledger.tidy()
+store = open_job_store(place / "out", JobOptions("m", "plain", 0.5, ("x",), ("x",), None), 10)
+store.clean_up()
+store.add_tables(find_tables([place / "in"]))
+for shard in store.shards():
+    if not store.is_done(shard):
+        store.claim(shard)
+        score_shard(store, shard, Scorer())
+        store.release(shard)
+store.clean_up()
 print("calls", calls)
 """
 

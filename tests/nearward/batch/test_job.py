@@ -1,4 +1,4 @@
-"""Scoring jobs: the plan, the ledger, resuming, what a failure leaves behind. One real model, a scorer of two lines in its place."""
+"""Scoring jobs: the plan, the job store, resuming, and failures. The model is real; a two-line scorer replaces its predictions."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearward.batch import job as module
-from nearward.batch.job import Task, options_of, run_job
+from nearward.batch.engine import ShardOutcome
+from nearward.batch.job import ScoringJob, read_options, run_job
 from nearward.batch.job_store import JobStore, open_job_store
-from nearward.batch.local_engine import Outcome
-from nearward.batch.memory import plan_memory, read_size
-from nearward.batch.scoring import Scored
-from nearward.batch.sharding import Shard, cut, find_tables
-from nearward.batch.worker import Station
+from nearward.batch.memory import plan_resources, read_size
+from nearward.batch.scoring import Scores
+from nearward.batch.sharding import Shard, find_tables, split_into_shards
+from nearward.batch.worker import ShardWorker
 from nearward.tabular.errors import ArtifactError, InputError
 
 TABLES, ROWS = 4, 50
 
 
 class ByAge:
-    """Scores a row by its age, and knows which model it stands for."""
+    """A scorer whose risk is the age, under the hash of a real model."""
 
     def __init__(self, model: str) -> None:
         self.model = model
 
-    def score(self, frame: pl.DataFrame) -> Scored:
+    def score(self, frame: pl.DataFrame) -> Scores:
         risk = frame.get_column("age").fill_null(0.0).cast(pl.Float64) / 200
         columns = {"risk": risk, "low": risk / 2, "high": risk, "n_similar": pl.int_range(frame.height, eager=True), "novelty": risk}
-        return Scored(pl.DataFrame({**columns, "vote": risk}), {}, {})
+        return Scores(pl.DataFrame({**columns, "vote": risk}), {}, {})
 
 
-class Here:
-    """An engine that works in this process, and may be told what goes wrong."""
+class InProcessEngine:
+    """An engine without processes; ``fault`` returns an outcome in place of scoring, or raises."""
 
-    trouble: Callable[[Shard], Outcome | None] = staticmethod(lambda shard: None)
+    fault: Callable[[Shard], ShardOutcome | None] = staticmethod(lambda shard: None)
 
     def __init__(self, model: Path, out: Path, workers: int, threads: int) -> None:
-        self.station, self.given = Station(model, out), []
+        self.worker, self.submitted = ShardWorker(model, out), []
 
-    def room(self) -> int:
-        return 1 - len(self.given)
+    def free_workers(self) -> int:
+        return 1 - len(self.submitted)
 
-    def give(self, shard: Shard) -> None:
-        self.given.append(shard)
+    def submit(self, shard: Shard) -> None:
+        self.submitted.append(shard)
 
-    def wait(self) -> list[Outcome]:
-        shards, self.given = self.given, []
-        return [Here.trouble(shard) or Outcome(shard, self.station.answer(shard)) for shard in shards]
+    def wait(self) -> list[ShardOutcome]:
+        shards, self.submitted = self.submitted, []
+        return [InProcessEngine.fault(shard) or ShardOutcome(shard, self.worker.score(shard)) for shard in shards]
 
     def close(self) -> None:
         pass
@@ -73,10 +73,11 @@ def model(fitted, tmp_path_factory) -> Path:
 @pytest.fixture
 def place(model, clinic, tmp_path, monkeypatch) -> Path:
     """An archive of four tables, and workers that need no libraries."""
-    monkeypatch.setattr(module, "Local", Here)
-    monkeypatch.setattr(Here, "trouble", staticmethod(lambda shard: None))
+    monkeypatch.setattr(module, "LocalEngine", InProcessEngine)
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
     monkeypatch.setattr(
-        "nearward.batch.worker.LoadedModel", lambda folder: ByAge(options_of(Task(model, (tmp_path / "in",), tmp_path / "o"))[0].model)
+        "nearward.batch.worker.LoadedModel",
+        lambda folder: ByAge(read_options(ScoringJob(model, (tmp_path / "in",), tmp_path / "o"))[0].model),
     )
     (tmp_path / "in").mkdir()
     rows = clinic[0][: TABLES * ROWS].with_row_index("visit")
@@ -85,8 +86,8 @@ def place(model, clinic, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def task(model: Path, place: Path, **more) -> Task:
-    return Task(model, (place / "in",), place / "out", **{"shard_rows": 20, **more})
+def scoring_job(model: Path, place: Path, **more) -> ScoringJob:
+    return ScoringJob(model, (place / "in",), place / "out", **{"shard_rows": 20, **more})
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -102,7 +103,7 @@ def scores(folder: Path) -> pl.DataFrame:
 
 @given(st.integers(0, 3000), st.integers(1, 500))
 def test_shards_cover_every_row_once(rows: int, size: int) -> None:
-    shards = cut(3, rows, size)
+    shards = split_into_shards(3, rows, size)
     assert [row for shard in shards for row in range(shard.offset, shard.offset + shard.rows)] == list(range(rows))
     assert all(0 < shard.rows <= size for shard in shards)
     assert [shard.name for shard in shards] == sorted({shard.name for shard in shards})
@@ -113,21 +114,21 @@ def test_sizes_are_read_and_memory_decides_workers_and_shards(model) -> None:
     for wrong in ("2 apples", "-1GB", "0GB", ""):
         with pytest.raises(InputError, match="not a size"):
             read_size(wrong)
-    free, tight = (plan_memory(model, 30, 4, limit) for limit in (None, 1.9e9))
+    free, tight = (plan_resources(model, 30, 4, limit) for limit in (None, 1.9e9))
     assert (free.workers, free.threads) == (4, 1)
     assert tight.workers < 4
     assert tight.workers * tight.threads <= 4
-    assert plan_memory(model, 30, 2, 1.2e9).threads == 2  # no room for a second process: the cores go to the first
-    assert tight.expected <= 1.9e9
+    assert plan_resources(model, 30, 2, 1.2e9).threads == 2  # no room for a second process: the cores go to the first
+    assert tight.memory <= 1.9e9
     with pytest.raises(InputError, match="too little"):
-        plan_memory(model, 30, 2, 3e8)
+        plan_resources(model, 30, 2, 3e8)
 
 
 # ---- a job ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_row_is_scored_once_in_the_plans_order_and_the_model_is_named(model, place) -> None:
-    report = run_job(task(model, place))
+    report = run_job(scoring_job(model, place))
     assert report.complete
     assert (report.shards, report.scored) == (12, TABLES * ROWS)
     found = scores(place / "out")
@@ -137,7 +138,7 @@ def test_every_row_is_scored_once_in_the_plans_order_and_the_model_is_named(mode
     wanted = pl.concat([pl.read_parquet(place / "in" / f"t{i}.parquet")["age"] for i in range(TABLES)]).fill_null(0.0) / 200
     np.testing.assert_allclose(found["risk"], wanted)
     part = place / "out" / "part-00000-000000.parquet"
-    assert pl.read_parquet_metadata(part)["nearward.model"] == options_of(task(model, place))[0].model
+    assert pl.read_parquet_metadata(part)["nearward.model"] == read_options(scoring_job(model, place))[0].model
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place / "out").rglob("*") if path.is_file()} == {0o600}
     summary = json.loads((place / "out" / "summary.json").read_text())
     assert summary["scored"] == TABLES * ROWS
@@ -145,8 +146,8 @@ def test_every_row_is_scored_once_in_the_plans_order_and_the_model_is_named(mode
 
 
 def test_the_size_of_the_shards_does_not_change_a_score(model, place) -> None:
-    run_job(task(model, place))
-    run_job(Task(model, (place / "in",), place / "other", shard_rows=7))
+    run_job(scoring_job(model, place))
+    run_job(ScoringJob(model, (place / "in",), place / "other", shard_rows=7))
     columns = ["file", "row", "risk", "low", "high"]
     assert scores(place / "out").select(columns).equals(scores(place / "other").select(columns))
 
@@ -159,24 +160,24 @@ def test_a_job_goes_on_where_it_stopped_and_does_not_repeat_itself(model, place,
         if shard.file == 2:
             raise Gone
 
-    monkeypatch.setattr(Here, "trouble", staticmethod(gone))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(gone))
     with pytest.raises(Gone):
-        run_job(task(model, place))
+        run_job(scoring_job(model, place))
     before = {path.name: path.stat().st_mtime_ns for path in (place / "out").glob("part-*")}
     assert len(before) == 6
-    monkeypatch.setattr(Here, "trouble", staticmethod(lambda shard: None))
-    report = run_job(task(model, place))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
+    report = run_job(scoring_job(model, place))
     assert report.complete
     assert report.scored == 2 * ROWS
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in (place / "out").glob("part-*")}.items()
-    run_job(Task(model, (place / "in",), place / "whole", shard_rows=20))
+    run_job(ScoringJob(model, (place / "in",), place / "whole", shard_rows=20))
     assert content(place / "out") == content(place / "whole")
     assert not list((place / "out" / "ledger").glob("*.claim"))
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone", "sidecar gone", "sidecar nonsense"])
 def test_done_means_that_the_sidecar_is_there_and_its_hash_holds(model, place, harm) -> None:
-    run_job(task(model, place))
+    run_job(scoring_job(model, place))
     wanted, part = content(place / "out"), place / "out" / "part-00001-000001.parquet"
     sidecar = place / "out" / "ledger" / "part-00001-000001.json"
     if harm == "flipped":
@@ -187,7 +188,7 @@ def test_done_means_that_the_sidecar_is_there_and_its_hash_holds(model, place, h
         sidecar.unlink()
     else:
         sidecar.write_text("{")
-    report = run_job(task(model, place))
+    report = run_job(scoring_job(model, place))
     assert report.complete
     assert report.scored == 20
     assert content(place / "out") == wanted
@@ -198,19 +199,19 @@ def test_a_truncated_table_is_named_and_all_others_are_scored(model, place) -> N
     broken = place / "in" / "t1.parquet"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    report = run_job(task(model, place))
+    report = run_job(scoring_job(model, place))
     assert not report.complete
     assert report.scored == 3 * ROWS
     assert [what for what, _ in report.failed] == ["t1.parquet"]
     assert "t1.parquet" not in scores(place / "out")["file"]
     broken.write_bytes(whole)  # mended: the same command takes it in
-    assert run_job(task(model, place)).complete
+    assert run_job(scoring_job(model, place)).complete
     assert sorted(set(scores(place / "out")["file"])) == [f"t{i}.parquet" for i in range(TABLES)]
 
 
 def test_a_table_without_a_column_fails_alone(model, place) -> None:
     pl.read_parquet(place / "in" / "t3.parquet").drop("age").write_parquet(place / "in" / "t3.parquet")
-    report = run_job(task(model, place))
+    report = run_job(scoring_job(model, place))
     assert [what for what, _ in report.failed] == ["t3.parquet"]
     assert "age" in report.failed[0][1]
 
@@ -218,15 +219,15 @@ def test_a_table_without_a_column_fails_alone(model, place) -> None:
 def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up(model, place, monkeypatch) -> None:
     deaths: list[str] = []
 
-    def dies(shard: Shard) -> Outcome | None:
+    def dies(shard: Shard) -> ShardOutcome | None:
         once = shard.name == "part-00000-000001" and shard.name not in deaths
         if once or shard.name == "part-00002-000000":
             deaths.append(shard.name)
-            return Outcome(shard, None, "killed by signal 9; out of memory?")
+            return ShardOutcome(shard, None, "killed by signal 9; out of memory?")
         return None
 
-    monkeypatch.setattr(Here, "trouble", staticmethod(dies))
-    report = run_job(task(model, place))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(dies))
+    report = run_job(scoring_job(model, place))
     assert deaths.count("part-00000-000001") == 1
     assert deaths.count("part-00002-000000") == 2
     assert (report.done, report.shards) == (11, 12)
@@ -237,21 +238,21 @@ def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up
 def test_workers_that_all_die_stop_the_job(model, place, monkeypatch) -> None:
     given: list[str] = []
 
-    def dies(shard: Shard) -> Outcome:
+    def dies(shard: Shard) -> ShardOutcome:
         given.append(shard.name)
-        return Outcome(shard, None, "it ended with code 1")
+        return ShardOutcome(shard, None, "it ended with code 1")
 
-    monkeypatch.setattr(Here, "trouble", staticmethod(dies))
-    report = run_job(task(model, place))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(dies))
+    report = run_job(scoring_job(model, place))
     assert "workers die" in report.stopped
     assert len(given) == 6 < 2 * report.shards
     assert not report.complete
-    monkeypatch.setattr(Here, "trouble", staticmethod(lambda shard: None))
-    assert run_job(task(model, place)).complete
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
+    assert run_job(scoring_job(model, place)).complete
 
 
 def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monkeypatch) -> None:
-    run_job(task(model, place))
+    run_job(scoring_job(model, place))
     wanted = content(place / "out")
     for path in list((place / "out" / "ledger").glob("part-00003-*.json")):
         path.unlink()
@@ -261,14 +262,14 @@ def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monke
 
     monkeypatch.setattr("nearward.tabular.data.atomic_files.os.write", full)
     with pytest.raises(OSError, match="No space"):
-        run_job(task(model, place))
+        run_job(scoring_job(model, place))
     monkeypatch.undo()
     assert content(place / "out") == wanted
     assert not list((place / "out").rglob("*.part"))
 
 
 def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, monkeypatch) -> None:
-    run_job(task(model, place))
+    run_job(scoring_job(model, place))
     wanted = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
     (place / "out" / "ledger" / "part-00003-000000.json").unlink()
 
@@ -280,14 +281,14 @@ def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, mon
     really = os.open
     monkeypatch.setattr("nearward.tabular.data.atomic_files.os.open", read_only)
     with pytest.raises(OSError, match="Read-only"):
-        run_job(task(model, place))
+        run_job(scoring_job(model, place))
     monkeypatch.undo()
     left = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
     assert left == {path: held for path, held in wanted.items() if path.name != "part-00003-000000.json"}
 
 
 def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fitted) -> None:
-    run_job(task(model, place))
+    run_job(scoring_job(model, place))
     before = content(place / "out")
     swapped = place / "swapped"
     shutil.copytree(model, swapped)
@@ -298,50 +299,50 @@ def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fit
 
     (swapped / "manifest.json").write_bytes(_sealed(manifest))
     with pytest.raises(InputError, match="another model"):
-        run_job(task(swapped, place))
+        run_job(scoring_job(swapped, place))
     assert content(place / "out") == before
-    old = JobStore(place / "out").job
+    old = JobStore(place / "out").job_id
     with pytest.raises(InputError, match="another --threshold"):
-        run_job(task(model, place, threshold=0.9))
-    assert run_job(task(model, place, threshold=0.9, restart=True)).scored == TABLES * ROWS
-    assert JobStore(place / "out").job != old
+        run_job(scoring_job(model, place, threshold=0.9))
+    assert run_job(scoring_job(model, place, threshold=0.9, restart=True)).scored == TABLES * ROWS
+    assert JobStore(place / "out").job_id != old
 
 
 def test_two_jobs_in_one_folder_share_the_work_and_nobody_waits(model, place) -> None:
     """The other job holds every claim and is gone: this one scores all the same."""
-    options, sources = options_of(task(model, place))
+    options, sources = read_options(scoring_job(model, place))
     other = open_job_store(place / "out", options, 20)
-    other.enter(sources)
+    other.add_tables(sources)
     assert all(other.claim(shard) for shard in other.shards())
     assert not other.claim(other.shards()[0])
-    report = run_job(task(model, place, shard_rows=33))  # a job that goes on keeps its own size
+    report = run_job(scoring_job(model, place, shard_rows=33))  # a job that goes on keeps its own size
     assert report.complete
     assert report.shards == 12
     assert scores(place / "out").select("file", "row").is_unique().all()
 
 
 def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> None:
-    run_job(Task(model, (place / "in",), place / "whole", shard_rows=20))
+    run_job(ScoringJob(model, (place / "in",), place / "whole", shard_rows=20))
 
     def other(shard: Shard) -> None:
         if shard.name == "part-00000-000000":  # while the first is scored, somebody else commits the second
-            ledger = JobStore(place / "out")
-            second = ledger.shards()[1]
-            Station(model, place / "out").answer(second)
-            assert ledger.done(second)
+            store = JobStore(place / "out")
+            second = store.shards()[1]
+            ShardWorker(model, place / "out").score(second)
+            assert store.is_done(second)
 
-    monkeypatch.setattr(Here, "trouble", staticmethod(other))
-    report = run_job(task(model, place))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(other))
+    report = run_job(scoring_job(model, place))
     assert report.complete
     assert report.scored == TABLES * ROWS - 20
     assert content(place / "out") == content(place / "whole")
 
 
 def test_a_changed_table_is_refused_once_scored(model, place) -> None:
-    run_job(task(model, place))
+    run_job(scoring_job(model, place))
     pl.read_parquet(place / "in" / "t0.parquet")[:10].write_parquet(place / "in" / "t0.parquet")
     with pytest.raises(InputError, match="has changed since it was scored"):
-        run_job(task(model, place))
+        run_job(scoring_job(model, place))
 
 
 def test_folders_and_names_that_would_do_harm_are_refused(model, place) -> None:
@@ -354,18 +355,18 @@ def test_folders_and_names_that_would_do_harm_are_refused(model, place) -> None:
     odd = place / "in" / "..%2f..%2fetc; rm -rf.parquet"
     shutil.copy(place / "in" / "t0.parquet", odd)
     before = {path for path in place.rglob("*") if "out" not in path.parts}
-    assert run_job(task(model, place)).complete
+    assert run_job(scoring_job(model, place)).complete
     assert {path for path in place.rglob("*") if "out" not in path.relative_to(place).parts} == before
     assert all(path.name.startswith(("part-", "summary", "ledger", "job", "file-")) for path in (place / "out").rglob("*"))
     with pytest.raises(InputError, match="score its own scores"):
-        run_job(Task(model, (place / "in",), place / "in" / "out"))
+        run_job(ScoringJob(model, (place / "in",), place / "in" / "out"))
     with pytest.raises(InputError, match="not empty"):
-        run_job(Task(model, (place / "in",), place / "elsewhere"))
+        run_job(ScoringJob(model, (place / "in",), place / "elsewhere"))
     (place / "nothing").mkdir()
     with pytest.raises(InputError, match="no Parquet files"):
-        run_job(Task(model, (place / "nothing",), place / "out2"))
+        run_job(ScoringJob(model, (place / "nothing",), place / "out2"))
     with pytest.raises(ArtifactError):
-        run_job(Task(place / "in", (place / "in",), place / "out3"))
+        run_job(ScoringJob(place / "in", (place / "in",), place / "out3"))
 
 
 def test_a_hostile_manifest_does_not_lead_out_of_the_models_folder(model, place) -> None:
@@ -379,5 +380,5 @@ def test_a_hostile_manifest_does_not_lead_out_of_the_models_folder(model, place)
 
     (hostile / "manifest.json").write_bytes(_sealed(manifest))
     with pytest.raises(ArtifactError):
-        run_job(task(hostile, place))
+        run_job(scoring_job(hostile, place))
     assert not (place / "out").exists()

@@ -216,21 +216,21 @@ def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
 def test_ray_gives_the_same_and_outlives_an_actor(nearward, place, monkeypatch) -> None:
     ray = pytest.importorskip("ray", reason="needs the extra 'distributed'")
     from nearward.batch import ray_engine
-    from nearward.batch.job import Task, run_job
+    from nearward.batch.job import ScoringJob, run_job
 
     nearward("score", "model", "archive", "--out", "local", "--workers", 1, "--shard-rows", 40, cwd=place)
     killed: list[object] = []
-    plain = ray_engine.OnRay.give
+    plain = ray_engine.RayEngine.submit
 
-    def give(self: ray_engine.OnRay, shard: object) -> None:
+    def submit(self: ray_engine.RayEngine, shard: object) -> None:
         plain(self, shard)
         if shard.name == "part-00001-000001" and not killed:  # type: ignore[attr-defined]
             actor, _ = list(self._busy.values())[-1]
             killed.append(actor)
             ray.kill(actor)
 
-    monkeypatch.setattr(ray_engine.OnRay, "give", give)
-    report = run_job(Task(place / "model", (place / "archive",), place / "ray", workers=2, shard_rows=40, engine="ray"))
+    monkeypatch.setattr(ray_engine.RayEngine, "submit", submit)
+    report = run_job(ScoringJob(place / "model", (place / "archive",), place / "ray", workers=2, shard_rows=40, engine="ray"))
     assert killed
     assert report.complete
     one, other = ({path.name: path.read_bytes() for path in (place / folder).glob("part-*.parquet")} for folder in ("local", "ray"))
