@@ -122,7 +122,7 @@ def _scores(
     part = patient[learn]
     part = np.unique(part, return_inverse=True)[1]
     held = np.random.default_rng(seed).permutation(part.max() + 1)[part] % 4 == 0  # as the gate parts its patients
-    x = gate.fitted_.reading.dense(frame)
+    x = gate.fitted_.encoder.dense(frame)
     known, usual, new = x[learn][~held], x[learn][held], x[ask]
     middle, spread = known.mean(axis=0), np.cov(known.T) + 0.1 * np.eye(known.shape[1])
     white = np.linalg.inv(np.linalg.cholesky(spread)).T
@@ -133,7 +133,7 @@ def _scores(
         NEIGHBOURS: lambda rows: near.kneighbors(rows)[0].mean(axis=1),
         FOREST: lambda rows: -forest.score_samples(rows),
     }
-    own = (-gate.fitted_.usual, -gate.fitted_.points.distances(new).max(axis=1))
+    own = (-gate.fitted_.calibration_scores, -gate.fitted_.points.distances(new).max(axis=1))
     found = {RPM: own} | {name: (score(usual), score(new)) for name, score in detect.items()}
     return found | {EITHER: _either(found[RPM], found[NEIGHBOURS])}
 

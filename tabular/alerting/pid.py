@@ -1,4 +1,4 @@
-"""A PID controller that does not wind up: an error in, a setting within limits out.
+"""A PID controller with conditional integration (anti-windup).
 
 References
 ----------
@@ -12,44 +12,46 @@ from dataclasses import dataclass
 
 @dataclass
 class PID:
-    """Proportional, integral and derivative action; the one thing in this package that remembers on purpose.
+    """A PID controller with limits of its output; a mutable object that remembers the integral and the previous error.
 
-    While the setting stands at a limit, errors that push it further are not summed: the sum would have to be worked off again, error by
-    error, after the cause is gone.
+    While the output is at a limit, errors that push it further are not integrated. Otherwise the integral would wind up, and the
+    output would stay at the limit long after the cause has gone.
 
     Parameters
     ----------
-    start : float
-        The setting as long as nothing was off.
+    bias : float
+        Output at zero error (manual reset).
     low, high : float
-        Limits of the setting.
+        Limits of the output.
     proportional, integral, derivative : float, not negative
-        Units of the setting for a unit of error, of the summed error, of its change. A positive error raises the setting.
-    total, last : float
-        The errors' sum, and the last one: what it remembers.
+        Gains: units of output per unit of error, of integrated error and of its change. A positive error raises the output.
+    error_sum, last_error : float
+        The state: the integrated error and the previous one.
 
     Examples
     --------
-    >>> pid = PID(start=0.0, low=-1.0, high=1.0, proportional=0.5, integral=0.5, derivative=0.0)
+    >>> pid = PID(bias=0.0, low=-1.0, high=1.0, proportional=0.5, integral=0.5, derivative=0.0)
     >>> pid.step(0.5), pid.step(0.5)
     (0.5, 0.75)
     """
 
-    start: float
+    bias: float
     low: float
     high: float
     proportional: float
     integral: float
     derivative: float
-    total: float = 0.0
-    last: float = 0.0
+    error_sum: float = 0.0
+    last_error: float = 0.0
 
     def step(self, error: float) -> float:
-        """Take in the error of one more interval and return the setting for the next."""
-        total = self.total + error
-        wanted = self.start + self.proportional * error + self.integral * total + self.derivative * (error - self.last)
-        setting = min(max(wanted, self.low), self.high)
-        if (wanted - setting) * error <= 0:  # else it is at a limit, and the error pushes on
-            self.total = total
-        self.last = error
-        return setting
+        """Take the error of one more interval and return the output for the next."""
+        error_sum = self.error_sum + error
+        unlimited = (
+            self.bias + self.proportional * error + self.integral * error_sum + self.derivative * (error - self.last_error)
+        )
+        output = min(max(unlimited, self.low), self.high)
+        if (unlimited - output) * error <= 0:  # not saturated in the direction of the error
+            self.error_sum = error_sum
+        self.last_error = error
+        return output

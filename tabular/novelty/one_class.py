@@ -1,6 +1,6 @@
-"""One-class: what rows without the event look like, and how far a row is from that. A score, never a probability.
+"""One-class classification: trained on rows without the event, it scores how far a row lies from them. A score, never a probability.
 
-Letters: n rows, q query rows, p encoded columns, e embedding width, r reference rows, c held-out rows.
+Shapes: n rows, q query rows, p encoded columns, e embedding width, r reference rows, c calibration rows.
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups, validate_positive_integers, validate_target
 from nearward.tabular.errors import InputError
-from nearward.tabular.novelty.one_class_networks import Layers, place, train_by_contrast, train_to_a_centre
+from nearward.tabular.novelty.one_class_networks import Layers, embed, train_contrastive, train_deep_svdd
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.typing import Floats
 
 METHODS = ("dsvdd", "droc")
-_FEWEST = 50  # rows without the event
-_HELD_OUT = 5  # one patient in so many says where the budget's threshold lies, and teaches nothing
+_MIN_ROWS = 50  # without the event
+_CALIBRATION = 5  # one patient in so many sets the threshold and is not trained on
 _REFERENCES = 1000
-_NEAREST = 10  # references that a distance is the mean to
+_NEIGHBORS = 10  # nearest references in the score
 
 
 @dataclass(frozen=True)
 class FittedOneClass:
-    """A trained encoder and what distances are taken from.
+    """A trained network, and the reference points of its distances.
 
     Parameters
     ----------
-    reading : Reading
-    layers : matrices of the bias-free encoder
+    encoder : FrameEncoder
+    layers : weight matrices of the bias-free network
     reference : (r, e)
         The centre alone; or embeddings of rows without the event.
-    usual : (c,), scores of rows without the event that it did not learn from, rising
+    calibration_scores : (c,), ascending, of rows without the event that it was not trained on
     """
 
-    reading: FrameEncoder
+    encoder: FrameEncoder
     layers: Layers
     reference: Floats
-    usual: Floats
+    calibration_scores: Floats
 
     def scores(self, X: Any) -> Floats:
-        """Return how far q rows are from those without the event (q,), on a logarithmic scale."""
-        return _far(place(self.layers, self.reading.dense(X)), self.reference)
+        """Return the log mean squared distance of q rows to the references (q,)."""
+        return _log_distance(embed(self.layers, self.encoder.dense(X)), self.reference)
 
 
 class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """How unlike the rows without the event a row is: an expert for the panel, or a ranker where events are too few to learn from.
+    """One-class novelty score: a base learner of the risk model, or a ranker where events are too few for supervised learning.
 
-    Trained on rows without the event alone, of patients who never had it. ``RiskClassifier(experts=[OneClass()])`` puts it into the panel,
-    where its score is cross-fitted and the risk stays calibrated; by itself it ranks, and ``nearward.screen`` says how well.
-    It helps where events are unlike everything else in the table; most clinical events are not, and then a supervised model passes it at a
-    handful of events (docs/guide/rare-outcomes.md has the figure).
+    Trained only on rows of patients who never had the event. ``RiskClassifier(experts=[OneClass()])`` adds it to the base learners: its
+    score is cross-fitted and the risk stays calibrated. By itself it ranks; ``nearward.screen`` measures how well.
+    It helps where events differ from all other rows. Most clinical events do not, and then a supervised model is better from a handful of
+    events on (docs/guide/rare-outcomes.md has the figure).
 
     Parameters
     ----------
     method : "dsvdd" or "droc"
-        Distance to the centre of a bias-free encoder; or to the nearest rows without the event in the embedding of a contrastive one, for
-        which a row with a block of columns masked is a row of its own.
+        "dsvdd": distance to the centre of a bias-free network (Deep SVDD). "droc": distance to the nearest rows without the event in a
+        contrastive embedding, with masked blocks of columns as distribution augmentation.
     budget : float
         Share of rows without the event that ``predict`` alerts.
     width : int
-        Of the embedding.
+        Width of the embedding.
     steps : int
-        Of training.
+        Training steps.
     seed : int
     positive : value, optional
         The outcome value that is the event; by default the greater of the two.
@@ -90,11 +90,11 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> usual = pl.DataFrame(draw.normal(size=(300, 4)), schema=["a", "b", "c", "d"])
-    >>> ranker = OneClass(steps=50).fit(usual, None)
-    >>> strange = pl.DataFrame({"a": [0.0, 9.0], "b": [0.0, -9.0], "c": [0.0, 9.0], "d": [0.0, 9.0]})
-    >>> ranker.rank(strange)["alert"].to_list()
+    >>> rng = np.random.default_rng(0)
+    >>> training = pl.DataFrame(rng.normal(size=(300, 4)), schema=["a", "b", "c", "d"])
+    >>> ranker = OneClass(steps=50).fit(training, None)
+    >>> new = pl.DataFrame({"a": [0.0, 9.0], "b": [0.0, -9.0], "c": [0.0, 9.0], "d": [0.0, 9.0]})
+    >>> ranker.rank(new)["alert"].to_list()
     [False, True]
     """
 
@@ -118,42 +118,45 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.schema = schema
 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> OneClass:
-        """Learn what rows without the event look like.
+        """Train on the rows of patients without the event.
 
         Parameters
         ----------
         X : frame of n rows
         y : (n,), optional
             The outcome; without it no row has the event.
-        groups : (n,), optional, patients: whoever had the event once teaches nothing
+        groups : (n,), optional
+            Patients. All rows of a patient with an event are left out of training.
 
         Raises
         ------
         InputError
-            Fewer than 50 rows are left, or what cannot be read.
+            Fewer than 50 rows remain, or invalid arguments.
         """
         self._check()
         frame = to_frame(X)
         n_rows = frame.height
         target = validate_target(np.zeros(n_rows, dtype=int) if y is None else y, n_rows, self.positive, min_classes=1)
-        group, outcome = validate_groups(groups, n_rows), target.outcome
+        patient_ids = validate_groups(groups, n_rows)
         self.classes_ = target.classes if len(target.classes) == 2 else np.array([0, 1])
-        ill = np.isin(group, group[outcome == 1])
-        if (~ill).sum() < _FEWEST:
-            raise InputError(f"refused: {(~ill).sum()} rows of patients without the event are too few for one-class; {_FEWEST} are needed")
-        usual, group = frame.filter(~ill), np.unique(group[~ill], return_inverse=True)[1]
-        held = np.random.default_rng(self.seed).permutation(group.max() + 1)[group] % _HELD_OUT == 0
-        if held.all():
-            raise InputError("refused: all rows without the event are of one patient; two are needed, as one is left out for the threshold")
-        reading = FrameEncoder.fit(usual.filter(~held), self.schema)
-        x = reading.dense(usual)
-        self.fitted_ = self._train(reading, x[~held], x[held])
-        self.threshold_ = float(np.quantile(self.fitted_.usual, 1 - self.budget))
+        negative = ~np.isin(patient_ids, patient_ids[target.outcome == 1])
+        if negative.sum() < _MIN_ROWS:
+            raise InputError(
+                f"refused: {negative.sum()} rows of patients without the event are too few for one-class; {_MIN_ROWS} are needed"
+            )
+        rows, patient_ids = frame.filter(negative), np.unique(patient_ids[negative], return_inverse=True)[1]
+        calibration = np.random.default_rng(self.seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
+        if calibration.all():
+            raise InputError("refused: all rows without the event are of one patient; two are needed, one of them for the threshold")
+        encoder = FrameEncoder.fit(rows.filter(~calibration), self.schema)
+        x = encoder.dense(rows)
+        self.fitted_ = self._train(encoder, x[~calibration], x[calibration])
+        self.threshold_ = float(np.quantile(self.fitted_.calibration_scores, 1 - self.budget))
         self.n_features_in_ = frame.width
         return self
 
     def decision_function(self, X: Any) -> Floats:
-        """Return the score less the threshold (q,): above 0 where a row is alerted, higher where it is less like the usual."""
+        """Return the score minus the threshold (q,): above 0 for alerted rows, higher for more unusual ones."""
         check_is_fitted(self, "fitted_")
         return self.fitted_.scores(X) - self.threshold_
 
@@ -162,19 +165,19 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[(self.decision_function(X) > 0).astype(int)])
 
     def rank(self, X: Any) -> pl.DataFrame:
-        """Return q rows, in their order: ``row``, ``score``, ``share`` (of rows without the event that are less unusual), ``alert``."""
-        score = self.decision_function(X) + self.threshold_
-        share = np.searchsorted(self.fitted_.usual, score) / len(self.fitted_.usual)
+        """Return ``row``, ``score``, ``share`` (of rows without the event with lower scores) and ``alert`` of q rows, in their order."""
+        score, calibration = self.decision_function(X) + self.threshold_, self.fitted_.calibration_scores
+        share = np.searchsorted(calibration, score) / len(calibration)
         return pl.DataFrame({"row": np.arange(len(score)), "score": score, "share": share, "alert": score > self.threshold_})
 
-    def _train(self, reading: FrameEncoder, x: Floats, held: Floats) -> FittedOneClass:
+    def _train(self, encoder: FrameEncoder, x: Floats, calibration: Floats) -> FittedOneClass:
         if self.method == "dsvdd":
-            layers, centre = train_to_a_centre(x, self.width, self.steps, self.seed)
+            layers, centre = train_deep_svdd(x, self.width, self.steps, self.seed)
             reference = centre[None]
         else:
-            layers = train_by_contrast(x, reading.blocks(x), self.width, self.steps, self.seed)
-            reference = place(layers, np.random.default_rng(self.seed).permutation(x)[:_REFERENCES])
-        return FittedOneClass(reading, layers, reference, np.sort(_far(place(layers, held), reference)))
+            layers = train_contrastive(x, encoder.blocks(x), self.width, self.steps, self.seed)
+            reference = embed(layers, np.random.default_rng(self.seed).permutation(x)[:_REFERENCES])
+        return FittedOneClass(encoder, layers, reference, np.sort(_log_distance(embed(layers, calibration), reference)))
 
     def _check(self) -> None:
         if self.method not in METHODS:
@@ -184,11 +187,11 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validate_positive_integers(width=self.width, steps=self.steps)
 
 
-def _far(z: Floats, reference: Floats) -> Floats:
-    """Return the logarithm of the mean squared distance to the nearest references (q,).
+def _log_distance(embedding: Floats, reference: Floats) -> Floats:
+    """Return the log mean squared distance to the nearest references (q,).
 
-    Not of the cosine, as in images: an encoder without biases turns a row that is twice as far into the same direction.
+    Unlike images, no cosine: a bias-free network maps a row and its double to the same direction.
     """
-    squared = (z**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1) - 2 * z @ reference.T  # (q, r)
-    near = min(_NEAREST, len(reference))
-    return np.asarray(np.log(np.partition(squared, near - 1, axis=1)[:, :near].mean(axis=1).clip(1e-12)))
+    sq_distance = (embedding**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1) - 2 * embedding @ reference.T  # (q, r)
+    k = min(_NEIGHBORS, len(reference))
+    return np.asarray(np.log(np.partition(sq_distance, k - 1, axis=1)[:, :k].mean(axis=1).clip(1e-12)))

@@ -1,6 +1,6 @@
-"""The unknown-patient gate: is this patient of any kind that was seen? At a declared rate of false alarms.
+"""Open-set recognition: does a patient belong to any known class? At a declared rate of false alarms.
 
-Letters: n rows, q query rows, k classes, c calibration rows.
+Shapes: n rows, q query rows, k classes, c calibration rows.
 """
 
 from __future__ import annotations
@@ -18,51 +18,55 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import validate_positive_integers, validate_training_data
 from nearward.tabular.errors import InputError
-from nearward.tabular.novelty.reciprocal_points import Points, learn_points
+from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
 from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
-_FEWEST = 10  # rows a class
-_HELD_OUT = 4  # one patient in so many calibrates the alarm, and teaches nothing
+_MIN_ROWS = 10  # of a class
+_CALIBRATION = 4  # one patient in so many calibrates the threshold and is not trained on
 
 
 @dataclass(frozen=True)
-class FittedGate:
-    """The trained points, how they read a frame, and how near the middle calibration rows come.
+class FittedOpenSet:
+    """Trained reciprocal points, with the encoder of their input.
 
     Parameters
     ----------
-    reading : Reading
-    points : Points
-    usual : (c,), largest distance to a point of rows that it did not learn from, rising
+    encoder : FrameEncoder
+    points : ReciprocalPoints
+    calibration_scores : (c,), ascending, largest distances to a point, of rows that it was not trained on
     """
 
-    reading: FrameEncoder
-    points: Points
-    usual: Floats
+    encoder: FrameEncoder
+    points: ReciprocalPoints
+    calibration_scores: Floats
+
+    def distances(self, X: Any) -> Floats:
+        """Return the distance of q rows to each class's point (q, k)."""
+        return self.points.distances(self.encoder.dense(X))
 
 
-_PARTS = (FittedGate, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, Points)
+_STATE_TYPES = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
 
 
 class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Tells patients who are like no class it learned: a new phenotype, another site, a table filled in differently.
+    """Open-set detector: flags patients of no known class, such as a new phenotype, another site, or a table filled in differently.
 
-    It needs classes that mean something (diagnoses, wards, sites, or the outcome), and helps where the unknown lies between them. It is
-    blind to what lies outside: a value out of range pushes a row outwards, where the known are. Use it beside ``novelty`` in
-    ``predict_frame``, which is the distance to neighbours, never instead: either ranked better on about half of 18 phenotypes and sites
+    It needs meaningful classes (diagnoses, wards, sites, or the outcome), and helps where the unknown lies between them. It does not detect
+    values out of range: they push a row outwards, to the known classes. Use it beside the column ``novelty`` of ``predict_frame``, the
+    distance to neighbours, and not instead of it: each ranked better on about half of 18 phenotypes and sites
     that were left out (docs/guide/rare-outcomes.md).
 
     Parameters
     ----------
     false_alarms : float
-        Share of rows of the known classes that may be called unknown.
+        Share of rows of the known classes that are flagged as unknown.
     width : int
-        Of the embedding.
+        Width of the embedding.
     steps : int
-        Of training.
+        Training steps.
     seed : int
     schema : Schema, optional
         Kinds of the columns; inferred by default.
@@ -71,7 +75,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     classes_ : (k,)
     offset_ : float, score below which a row is unknown
-    fitted_ : FittedGate
+    fitted_ : FittedOpenSet
 
     References
     ----------
@@ -80,10 +84,10 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> kind = draw.choice(["a", "b", "c"], 600)
+    >>> rng = np.random.default_rng(0)
+    >>> kind = rng.choice(["a", "b", "c"], 600)
     >>> middle = {"a": (4, 0), "b": (-4, 0), "c": (0, 4)}
-    >>> frame = pl.DataFrame([middle[k] + draw.normal(size=2) for k in kind], schema=["x", "y"], orient="row")
+    >>> frame = pl.DataFrame([middle[k] + rng.normal(size=2) for k in kind], schema=["x", "y"], orient="row")
     >>> gate = UnknownGate().fit(frame, kind)
     >>> gate.gate(pl.DataFrame({"x": [4.0, 0.0], "y": [0.0, -3.0]}))["unknown"].to_list()
     [False, True]
@@ -99,47 +103,50 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.schema = schema
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> UnknownGate:
-        """Learn the known classes.
+        """Train on the known classes.
 
         Parameters
         ----------
         X : frame of n rows
         y : (n,), the class of each row, two or more
-        groups : (n,), optional, patients: none both teaches and calibrates
+        groups : (n,), optional
+            Patients; the rows of one patient are used either in training or in calibration.
 
         Raises
         ------
         InputError
-            One class only, classes of fewer than 10 rows, too few rows for the rate of false alarms, or what cannot be read.
+            One class only, classes of fewer than 10 rows, too few rows for the rate of false alarms, or invalid
+            arguments.
         """
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
         validate_positive_integers(width=self.width, steps=self.steps)
-        frame, target, group = validate_training_data(X, y, groups, max_classes=None)
-        self.classes_, code, rows = target.classes, target.outcome, np.bincount(target.outcome)
-        if (rows < _FEWEST).any():
-            raise InputError(f"{(rows < _FEWEST).sum()} classes have fewer than {_FEWEST} rows: pool them, or leave their rows out")
-        held = np.random.default_rng(self.seed).permutation(group.max() + 1)[group] % _HELD_OUT == 0
-        if len(np.unique(code[~held])) < len(self.classes_):
-            raise InputError("a class has patients only among those that calibrate the alarm: it needs more patients")
-        place = ceil((held.sum() + 1) * (1 - self.false_alarms))
-        if place > held.sum():
-            raise InputError(f"{held.sum()} rows to calibrate on are too few for false_alarms={self.false_alarms}")
-        reading = FrameEncoder.fit(frame.filter(~held), self.schema)
-        x = reading.dense(frame)
-        points = learn_points(x[~held], code[~held], self.width, self.steps, self.seed)
-        usual = np.sort(points.distances(x[held]).max(axis=1))
-        self.fitted_ = FittedGate(reading, points, usual)
-        self.offset_ = float(usual[len(usual) - place])
+        frame, target, patient_ids = validate_training_data(X, y, groups, max_classes=None)
+        self.classes_, class_index, count = target.classes, target.outcome, np.bincount(target.outcome)
+        if (count < _MIN_ROWS).any():
+            raise InputError(f"{(count < _MIN_ROWS).sum()} classes have fewer than {_MIN_ROWS} rows: pool them, or leave their rows out")
+        calibration = np.random.default_rng(self.seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
+        if len(np.unique(class_index[~calibration])) < len(self.classes_):
+            raise InputError("a class has patients in the calibration part only: it needs more patients")
+        n = int(calibration.sum())
+        rank = ceil((n + 1) * (1 - self.false_alarms))
+        if rank > n:
+            raise InputError(f"{n} calibration rows are too few for false_alarms={self.false_alarms}")
+        encoder = FrameEncoder.fit(frame.filter(~calibration), self.schema)
+        x = encoder.dense(frame)
+        points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, self.seed)
+        scores = np.sort(points.distances(x[calibration]).max(axis=1))
+        self.fitted_ = FittedOpenSet(encoder, points, scores)
+        self.offset_ = float(scores[n - rank])
         self.n_features_in_ = frame.width
         return self
 
     def score_samples(self, X: Any) -> Floats:
-        """Return the distance to the farthest point (q,): small for a row like no known class."""
-        return self._distances(X).max(axis=1)  # type: ignore[no-any-return]
+        """Return the distance to the farthest point (q,): small for rows of no known class."""
+        return np.asarray(self._distances(X).max(axis=1))
 
     def decision_function(self, X: Any) -> Floats:
-        """Return the score less the threshold (q,): below 0 for an unknown row."""
+        """Return the score minus the threshold (q,): below 0 for unknown rows."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> Ints:
@@ -147,58 +154,58 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def gate(self, X: Any) -> pl.DataFrame:
-        """Say of each of q rows whether it is known.
+        """Flag unknown rows among q rows.
 
         Returns
         -------
         pl.DataFrame
-            ``row``; ``class``, the most likely one if it is known; ``share``, of calibration rows that are as near the middle (with the row
-            itself counted: uniform for known patients); ``unknown``, whether the alarm is raised.
+            ``row``; ``class``, the most likely known class; ``share``, the conformal p-value, which is the share of rows (calibration rows and
+            the row itself) with a score as low, uniform for known patients; ``unknown``, whether the row is flagged.
         """
-        far = self._distances(X)
-        score, usual = far.max(axis=1), self.fitted_.usual
-        share = (np.searchsorted(usual, score, side="right") + 1) / (len(usual) + 1)
+        distance = self._distances(X)
+        score, calibration = distance.max(axis=1), self.fitted_.calibration_scores
+        share = (np.searchsorted(calibration, score, side="right") + 1) / (len(calibration) + 1)
         return pl.DataFrame(
             {
                 "row": np.arange(len(score)),
-                "class": pl.Series(self.classes_).gather(far.argmax(axis=1)),
+                "class": pl.Series(self.classes_).gather(distance.argmax(axis=1)),
                 "share": share,
                 "unknown": score < self.offset_,
             }
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write the gate into a folder, made where it is missing; what was there before stays until all is written.
+        """Save to a folder, which is created if missing; an earlier save stays until this one is complete.
 
         Raises
         ------
         InputError
-            The folder holds something else; classes that are neither text nor numbers.
+            The folder holds other files; classes that are neither text nor numbers.
         """
         check_is_fitted(self, "fitted_")
-        learned = {
+        state = {
             "fitted": self.fitted_,
             "offset": self.offset_,
             "columns": self.n_features_in_,
             "classes": classes_as_json(self.classes_),
         }
-        write_estimator(folder, "UnknownGate", self.get_params(deep=False), learned)
+        write_estimator(folder, "UnknownGate", self.get_params(deep=False), state)
 
     @classmethod
     def load(cls, folder: str | Path) -> UnknownGate:
-        """Read what ``save`` wrote, every hash checked first.
+        """Load what ``save`` wrote, after checking every hash.
 
         Raises
         ------
-        ArtefactError
-            Not a gate; corrupt; saved by a later version.
+        ArtifactError
+            Not an UnknownGate; corrupt; saved by a later version.
         """
-        settings, learned = read_estimator(folder, "UnknownGate", _PARTS)
+        settings, state = read_estimator(folder, "UnknownGate", _STATE_TYPES)
         gate = cls(**settings)
-        gate.fitted_, gate.offset_, gate.n_features_in_ = learned["fitted"], learned["offset"], learned["columns"]
-        gate.classes_ = classes_from_json(learned["classes"])
+        gate.fitted_, gate.offset_, gate.n_features_in_ = state["fitted"], state["offset"], state["columns"]
+        gate.classes_ = classes_from_json(state["classes"])
         return gate
 
     def _distances(self, X: Any) -> Floats:
         check_is_fitted(self, "fitted_")
-        return self.fitted_.points.distances(self.fitted_.reading.dense(X))
+        return self.fitted_.distances(X)

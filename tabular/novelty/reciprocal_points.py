@@ -1,9 +1,9 @@
-"""Reciprocal points: for each class a point for all that is not of it; a row belongs to the class whose point it is farthest from.
+"""Reciprocal points (ARPL): each class has a point that represents all other classes; a row belongs to the class whose point is farthest.
 
-Known classes are pushed outwards, each away from its own point, and a learned margin keeps them within reach: what is like none of them is
-left near the points, in the middle.
+Known classes are pushed outwards, away from their own points, within a learned margin. A row of an unknown class stays near the points, in
+the middle.
 
-Letters: n rows, p columns, e embedding width, k classes, b rows a step.
+Shapes: n rows, p columns, e embedding width, k classes, b rows of a batch.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from nearward.tabular.parallel import single_threaded
 from nearward.tabular.typing import Floats, Ints
 
 _HIDDEN, _BATCH = 96, 256
-_RATE, _DECAY, _DROPPED = 2e-3, 1e-3, 0.1
+_LEARNING_RATE, _WEIGHT_DECAY, _DROPOUT = 2e-3, 1e-3, 0.1
 _MARGIN, _SCATTER = 0.1, 0.1  # weights of the hinge and of the scatter beside the cross-entropy
 
 
 @dataclass(frozen=True)
-class Points:
-    """A trained embedding with one reciprocal point a class.
+class ReciprocalPoints:
+    """A trained embedding with one reciprocal point per class.
 
     Parameters
     ----------
-    inward, outward : (p + 1, hidden), (hidden + 1, e), the last row added to all
-    point : (k, e)
-    margin : float, squared distance per dimension within which a class keeps to its point
+    hidden_layer, output_layer : (p + 1, hidden), (hidden + 1, e), the last row is the bias
+    points : (k, e)
+    margin : float, squared distance per dimension within which a class stays to its point
     """
 
-    inward: Floats
-    outward: Floats
-    point: Floats
+    hidden_layer: Floats
+    output_layer: Floats
+    points: Floats
     margin: float
 
-    def place(self, x: Floats) -> Floats:
+    def embed(self, x: Floats) -> Floats:
         """Return the embeddings (n, e) of rows (n, p)."""
-        hidden = np.maximum(x @ self.inward[:-1] + self.inward[-1], 0.0)
-        return np.asarray(hidden @ self.outward[:-1] + self.outward[-1])
+        hidden = np.maximum(x @ self.hidden_layer[:-1] + self.hidden_layer[-1], 0.0)
+        return np.asarray(hidden @ self.output_layer[:-1] + self.output_layer[-1])
 
     def distances(self, x: Floats) -> Floats:
         """Return each row's distance to each class's point (n, k): ``‖z - P‖² / e - cos(z, P)``."""
-        z = self.place(x)
-        squared = (z**2).sum(axis=1)[:, None] + (self.point**2).sum(axis=1) - 2 * z @ self.point.T
-        size = np.linalg.norm(z, axis=1)[:, None] * np.linalg.norm(self.point, axis=1)
-        return np.asarray(squared / z.shape[1] - z @ self.point.T / np.maximum(size, 1e-12))
+        z = self.embed(x)
+        sq_distance = (z**2).sum(axis=1)[:, None] + (self.points**2).sum(axis=1) - 2 * z @ self.points.T
+        norm = np.linalg.norm(z, axis=1)[:, None] * np.linalg.norm(self.points, axis=1)
+        return np.asarray(sq_distance / z.shape[1] - z @ self.points.T / np.maximum(norm, 1e-12))
 
 
-def learn_points(x: Floats, code: Ints, width: int, steps: int, seed: int) -> Points:
-    """Train on rows (n, p) with class numbers (n,) from 0, each class weighing the same.
+def fit_reciprocal_points(x: Floats, class_index: Ints, width: int, steps: int, seed: int) -> ReciprocalPoints:
+    """Train on rows (n, p) with class indices (n,), all classes weighted equally.
 
-    Loss: cross-entropy of the distances, the hinge of a row's distance to its own class's point beyond the learned margin, and the scatter
-    within classes over the scatter between them.
+    The loss is the cross-entropy of the distances, plus the hinge of a row's distance to its own class's point above the learned margin,
+    plus the scatter within classes over the scatter between them.
 
     References
     ----------
@@ -63,49 +63,50 @@ def learn_points(x: Floats, code: Ints, width: int, steps: int, seed: int) -> Po
     import torch
     from torch.nn import functional as F
 
-    classes = int(code.max()) + 1
-    weight = torch.as_tensor(len(code) / (classes * np.bincount(code)), dtype=torch.float32)
+    n_classes = int(class_index.max()) + 1
+    class_weight = torch.as_tensor(len(class_index) / (n_classes * np.bincount(class_index)), dtype=torch.float32)
     with single_threaded():
         rng = torch.Generator().manual_seed(seed)
-        inward, outward = _affine(x.shape[1], _HIDDEN, rng), _affine(_HIDDEN, width, rng)
-        point = (0.1 * torch.randn(classes, width, generator=rng)).requires_grad_()
+        hidden_layer, output_layer = _affine(x.shape[1], _HIDDEN, rng), _affine(_HIDDEN, width, rng)
+        points = (0.1 * torch.randn(n_classes, width, generator=rng)).requires_grad_()
         margin = torch.ones(1, requires_grad=True)
-        optimiser = torch.optim.AdamW([inward, outward, point, margin], lr=_RATE, weight_decay=_DECAY)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        rows, label = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(code)
+        optimizer = torch.optim.AdamW([hidden_layer, output_layer, points, margin], lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        rows, labels = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(class_index)
         for _ in range(steps):
-            chosen = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=rng)
-            hidden = (rows[chosen] @ inward[:-1] + inward[-1]).relu()
-            hidden = hidden * (torch.rand(hidden.shape, generator=rng) >= _DROPPED) / (1 - _DROPPED)
-            z, y = hidden @ outward[:-1] + outward[-1], label[chosen]  # (b, e), (b,)
-            squared = ((z[:, None] - point) ** 2).mean(dim=2)  # (b, k)
-            far = squared - F.cosine_similarity(z[:, None], point[None], dim=2)
-            beyond = (squared.gather(1, y[:, None]).squeeze(1) - margin).relu()
-            loss = F.cross_entropy(far, y, weight) + _MARGIN * (weight[y] * beyond).mean() + _SCATTER * _scatter(z, y, classes)
-            optimiser.zero_grad(set_to_none=True)
+            batch = torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=rng)
+            hidden = (rows[batch] @ hidden_layer[:-1] + hidden_layer[-1]).relu()
+            hidden = hidden * (torch.rand(hidden.shape, generator=rng) >= _DROPOUT) / (1 - _DROPOUT)
+            z, y = hidden @ output_layer[:-1] + output_layer[-1], labels[batch]  # (b, e), (b,)
+            sq_distance = ((z[:, None] - points) ** 2).mean(dim=2)  # (b, k)
+            distance = sq_distance - F.cosine_similarity(z[:, None], points[None], dim=2)
+            hinge = (sq_distance.gather(1, y[:, None]).squeeze(1) - margin).relu()
+            loss = F.cross_entropy(distance, y, class_weight) + _MARGIN * (class_weight[y] * hinge).mean()
+            loss = loss + _SCATTER * _scatter_ratio(z, y, n_classes)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
-    first, second, points = (part.detach().double().numpy() for part in (inward, outward, point))
-    return Points(first, second, points, float(margin.detach()))
+    arrays = (part.detach().double().numpy() for part in (hidden_layer, output_layer, points))
+    return ReciprocalPoints(*arrays, float(margin.detach()))
 
 
-def _scatter(z: Any, y: Any, classes: int) -> Any:
-    """Mean squared distance to the class's mean, over that of the classes' means to theirs; classes count alike."""
+def _scatter_ratio(z: Any, y: Any, n_classes: int) -> Any:
+    """Mean squared distance to the class mean, over that of the class means to their mean; all classes weighted equally."""
     from torch.nn import functional as F
 
-    member = F.one_hot(y, classes).to(z.dtype)  # (b, k)
-    rows = member.sum(dim=0)
-    there = rows > 0
-    mean = member.T @ z / rows.clamp(min=1)[:, None]  # (k, e)
-    within = (member.T @ ((z - mean[y]) ** 2).sum(dim=1) / rows.clamp(min=1))[there].mean()
-    between = ((mean[there] - mean[there].mean(dim=0)) ** 2).sum(dim=1).mean()
+    one_hot = F.one_hot(y, n_classes).to(z.dtype)  # (b, k)
+    count = one_hot.sum(dim=0)
+    present = count > 0
+    mean = one_hot.T @ z / count.clamp(min=1)[:, None]  # (k, e)
+    within = (one_hot.T @ ((z - mean[y]) ** 2).sum(dim=1) / count.clamp(min=1))[present].mean()
+    between = ((mean[present] - mean[present].mean(dim=0)) ** 2).sum(dim=1).mean()
     return within / (between + 1e-3)
 
 
 def _affine(inputs: int, outputs: int, rng: Any) -> Any:
     import torch
 
-    drawn = torch.randn(inputs + 1, outputs, generator=rng) * (2 / inputs) ** 0.5
-    drawn[-1] = 0.0
-    return drawn.requires_grad_()
+    layer = torch.randn(inputs + 1, outputs, generator=rng) * (2 / inputs) ** 0.5
+    layer[-1] = 0.0
+    return layer.requires_grad_()

@@ -1,4 +1,4 @@
-"""The controller reaches its target, does not wind up, and never looks ahead."""
+"""The controller reaches its target, does not wind up, and uses no later batch."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from nearward.tabular.errors import InputError, MissingColumns
 
 def weeks(rates: list[float], rows: int, seed: int) -> pl.DataFrame:
     """Batches whose event rate follows the list: calibrated risks about it, and outcomes."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     parts = []
     for week, rate in enumerate(rates):
-        risk = draw.beta(2, 2 * (1 - rate) / rate, rows)
-        parts.append(pl.DataFrame({"week": week, "risk": risk, "event": (draw.random(rows) < risk).astype(int)}))
+        risk = rng.beta(2, 2 * (1 - rate) / rate, rows)
+        parts.append(pl.DataFrame({"week": week, "risk": risk, "event": (rng.random(rows) < risk).astype(int)}))
     return pl.concat(parts)
 
 
-def test_by_hand() -> None:
-    pid = PID(start=1.0, low=0.0, high=3.0, proportional=1.0, integral=0.5, derivative=0.25)
+def test_pid_by_hand() -> None:
+    pid = PID(bias=1.0, low=0.0, high=3.0, proportional=1.0, integral=0.5, derivative=0.25)
     assert pid.step(1.0) == 1.0 + 1.0 + 0.5 + 0.25
     assert pid.step(0.0) == 1.0 + 0.0 + 0.5 - 0.25
     assert pid.step(5.0) == 3.0
-    assert pid.total == 1.0  # the limit was reached: the error that went beyond is not remembered
+    assert pid.error_sum == 1.0  # at the limit, the error is not integrated
 
 
 def test_alert_rate_is_held_while_the_prevalence_trebles() -> None:
     drift = [0.05] * 10 + [0.15] * 40
     start = weeks([0.05] * 5, 400, 9)["risk"]
-    held = ThresholdController(target_alert_rate=0.05).start(start).run(weeks(drift, 400, 0), "risk", "week")
+    controlled = ThresholdController(target_alert_rate=0.05).start(start).run(weeks(drift, 400, 0), "risk", "week")
     fixed = (weeks(drift, 400, 0)["risk"] >= np.quantile(start, 0.95)).reshape((-1, 400)).to_numpy().mean(axis=1)
-    assert fixed[20:].mean() > 0.2  # doing nothing: four times the alerts
-    assert held["alert_rate"][20:].mean() == pytest.approx(0.05, abs=0.005)
-    assert held["alert_rate"][20:].std() < 0.03
-    assert held["threshold"][20:].min() > held["threshold"][:10].max()
+    assert fixed[20:].mean() > 0.2  # a fixed threshold: four times the alerts
+    assert controlled["alert_rate"][20:].mean() == pytest.approx(0.05, abs=0.005)
+    assert controlled["alert_rate"][20:].std() < 0.03
+    assert controlled["threshold"][20:].min() > controlled["threshold"][:10].max()
 
 
 @pytest.mark.parametrize("delay", [0, 4])
 def test_recall_is_held_with_outcomes_that_come_late(delay: int) -> None:
     start = weeks([0.1] * 5, 1000, 9)
     controller = ThresholdController(target_recall=0.8, delay=delay).start(start["risk"], start["event"])
-    told = controller.run(weeks([0.1] * 5 + [0.03] * 60, 1000, 1), "risk", "week", "event")
-    assert told["recall"][5:9].mean() < 0.65  # as the patients change, the old threshold misses
-    assert told["recall"][30:].mean() == pytest.approx(0.8, abs=0.03)
+    history = controller.run(weeks([0.1] * 5 + [0.03] * 60, 1000, 1), "risk", "week", "event")
+    assert history["recall"][5:9].mean() < 0.65  # as the patients change, the old threshold misses
+    assert history["recall"][30:].mean() == pytest.approx(0.8, abs=0.03)
 
 
 def test_it_does_not_wind_up() -> None:
@@ -57,20 +57,20 @@ def test_it_does_not_wind_up() -> None:
     for _ in range(300):
         controller.learn(controller.alert(np.full(400, 0.01)))
         wound.step(-3.0)
-        wound.total = -3.0 * 300  # what a controller without the guard would have summed
+        wound.error_sum = -3.0 * 300  # the integral without anti-windup
     assert controller.threshold == pytest.approx(0.05)
     rates = []
     for _ in range(25):
-        raised = controller.alert(np.linspace(0, 1, 400))
-        rates.append(raised.mean())
-        controller.learn(raised)
+        alerts = controller.alert(np.linspace(0, 1, 400))
+        rates.append(alerts.mean())
+        controller.learn(alerts)
     assert rates[0] > 0.9
     assert rates[-1] == pytest.approx(0.05, abs=0.02)
     assert controller.threshold == pytest.approx(before, abs=0.03)
     assert all(wound.step(3.0) == wound.low for _ in range(25))
 
 
-def test_no_batch_knows_itself_or_later_ones() -> None:
+def test_thresholds_depend_on_earlier_batches_only() -> None:
     drift = weeks([0.05, 0.1, 0.2, 0.1, 0.05], 300, 4)
     other = pl.concat([drift.filter(pl.col("week") < 3), weeks([0.3] * 5, 300, 5).filter(pl.col("week") >= 3)])
     first, second = (ThresholdController(target_alert_rate=0.1).run(frame, "risk", "week") for frame in (drift, other))
@@ -88,7 +88,7 @@ def test_delayed_outcomes_are_not_used_early() -> None:
     assert first["threshold"][6] != second["threshold"][6]
 
 
-def test_a_batch_without_events_teaches_nothing() -> None:
+def test_a_batch_without_events_changes_nothing() -> None:
     controller = ThresholdController(target_recall=0.5)
     before = controller.threshold
     assert controller.learn(np.ones(50, dtype=bool), np.zeros(50)) == before
@@ -106,9 +106,9 @@ def test_small_batches_move_it_less() -> None:
 def test_refusals() -> None:
     recall = {"target_recall": 0.5}
     both, upside_down = recall | {"target_alert_rate": 0.1}, recall | {"lowest": 0.9, "highest": 0.1}
-    for how in ({}, both, {"target_alert_rate": 1.5}, upside_down, recall | {"delay": -1}):
+    for arguments in ({}, both, {"target_alert_rate": 1.5}, upside_down, recall | {"delay": -1}):
         with pytest.raises(InputError):
-            ThresholdController(**how)
+            ThresholdController(**arguments)
     controller = ThresholdController(target_recall=0.5)
     frame = weeks([0.1], 50, 0)
     with pytest.raises(InputError, match="outcome="):
@@ -121,18 +121,18 @@ def test_refusals() -> None:
         controller.start([0.1, 0.2], [0, 0])
     with pytest.raises(InputError, match="2 values of 0 or 1"):
         controller.learn([True, False])
-    for told in ([[True], [False]], [0.3, 0.1], pl.Series([True, None])):
+    for alerts in ([[True], [False]], [0.3, 0.1], pl.Series([True, None])):
         with pytest.raises(InputError, match="alerts must be"):
-            ThresholdController(target_alert_rate=0.1).learn(told)
+            ThresholdController(target_alert_rate=0.1).learn(alerts)
     with pytest.raises(InputError, match="risks must be one column of numbers"):
         controller.alert(["high"])
     with pytest.raises(InputError, match=r"1 missing values .* in 50 rows"):
         controller.run(frame.with_columns(week=pl.when(pl.int_range(pl.len()) > 0).then("week")), "risk", "week", "event")
-    with pytest.raises(InputError, match="written over"):
+    with pytest.raises(InputError, match="overwritten"):
         controller.run(frame.rename({"week": "rows"}), "risk", "rows", "event")
 
 
-def test_a_day_without_patients_teaches_nothing() -> None:
+def test_a_batch_without_rows_changes_nothing() -> None:
     for target in ({"target_alert_rate": 0.05}, {"target_recall": 0.5}):
         controller = ThresholdController(**target)
         assert controller.learn([], []) == controller.threshold == ThresholdController(**target).threshold

@@ -274,7 +274,7 @@ def test_equal_scores_share_one_bin() -> None:
 
 
 def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
-    novelty = DistanceQuantiles.fit(np.arange(101.0), knots=101)
+    novelty = DistanceQuantiles.fit(np.arange(101.0), count=101)
     assert novelty.score(np.array([-1.0, 0.0, 50.0, 50.5, 100.0, 101.0])) == pytest.approx([0, 0, 50 / 101, 51 / 101, 100 / 101, 1])
 
 

@@ -137,7 +137,7 @@ def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
     assert len(slopes) > 30
     assert abs(sum(slopes) / len(slopes)) < 3 * 0.5 / len(slopes) ** 0.5
     number = ~category[:, None].expand_as(value) & (value == shown)
-    assert torch.allclose(acts[number], prior._standard(shown)[number], atol=1e-4)  # a plain number acts as it is
+    assert torch.allclose(acts[number], prior._standardize(shown)[number], atol=1e-4)  # a plain number acts as it is
 
 
 def test_two_tables_of_five_have_holes() -> None:
@@ -153,9 +153,9 @@ def test_two_tables_of_five_have_holes() -> None:
 def test_half_of_the_holes_lean_on_the_value_or_the_risk() -> None:
     draw = torch.Generator().manual_seed(0)
     value, signal = torch.randn(300, 1000, 6, generator=draw), torch.randn(300, 1000, generator=draw)
-    hole = prior._holes(value, signal, TaskRng(0)).isnan().float()
+    hole = prior._with_missing(value, signal, TaskRng(0)).isnan().float()
     kept = ~hole.bool()
-    assert torch.equal(prior._holes(value, signal, TaskRng(0))[kept], value[kept])
+    assert torch.equal(prior._with_missing(value, signal, TaskRng(0))[kept], value[kept])
     counted = (hole.mean(dim=1) > 0.05) & (hole.mean(dim=1) < 0.6)
     leaning = torch.stack([correlation(hole, value), correlation(hole, signal[:, :, None].expand_as(value))]).abs() > 0.12
     by_value, by_signal = leaning[0][counted].float().mean(), leaning[1][counted].float().mean()

@@ -1,4 +1,4 @@
-"""The unknown-patient gate: a class left out is told from the known, and false alarms come as declared."""
+"""The unknown-patient gate: a class left out is result from the known, and false alarms come as declared."""
 
 from __future__ import annotations
 
@@ -9,90 +9,92 @@ from sklearn.metrics import roc_auc_score
 
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.open_set import UnknownGate
-from nearward.tabular.novelty.reciprocal_points import Points, learn_points
+from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
 
 MIDDLES = {"flu": (4.0, 0.0, 0.0), "copd": (-4.0, 0.0, 0.0), "chf": (0.0, 4.0, 0.0), "mi": (0.0, 0.0, 4.0)}
 STRANGE = (0.5, 0.5, 0.5)  # between the known, each of whose columns it shares
 
 
-def made(n: int = 800, seed: int = 0, kinds: tuple[str, ...] = tuple(MIDDLES)) -> tuple[pl.DataFrame, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    kind = draw.choice(kinds, n, p=None if len(kinds) != 4 else [0.7, 0.1, 0.1, 0.1])
+def table(n: int = 800, seed: int = 0, kinds: tuple[str, ...] = tuple(MIDDLES)) -> tuple[pl.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(kinds, n, p=None if len(kinds) != 4 else [0.7, 0.1, 0.1, 0.1])
     middle = np.array([MIDDLES.get(k, STRANGE) for k in kind])
-    return pl.DataFrame(middle + draw.normal(size=(n, 3)), schema=["x", "y", "z"]), kind
+    return pl.DataFrame(middle + rng.normal(size=(n, 3)), schema=["x", "y", "z"]), kind
 
 
-def test_a_class_that_was_left_out_is_told_from_the_known() -> None:
-    frame, kind = made()
+def test_a_class_left_out_is_detected() -> None:
+    frame, kind = table()
     gate = UnknownGate(seed=1).fit(frame, kind)
-    known, _ = made(seed=2)
-    strange, _ = made(n=200, seed=3, kinds=("strange",))
+    known, _ = table(seed=2)
+    strange, _ = table(n=200, seed=3, kinds=("strange",))
     score = -np.append(gate.score_samples(known), gate.score_samples(strange))
     assert roc_auc_score(np.arange(1000) >= 800, score) > 0.9
     assert (gate.predict(strange) == -1).mean() > 0.5
 
 
-def test_known_classes_are_named() -> None:
-    frame, kind = made()
-    new, truth = made(seed=2)
-    told = UnknownGate().fit(frame, kind).gate(new)
-    assert (told["class"].to_numpy() == truth).mean() > 0.95
+def test_known_classes_are_predicted() -> None:
+    frame, kind = table()
+    new, truth = table(seed=2)
+    result = UnknownGate().fit(frame, kind).gate(new)
+    assert (result["class"].to_numpy() == truth).mean() > 0.95
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.2])
 def test_false_alarms_come_as_declared(rate: float) -> None:
-    frame, kind = made(n=3000)
-    new, _ = made(n=3000, seed=4)
+    frame, kind = table(n=3000)
+    new, _ = table(n=3000, seed=4)
     raised = UnknownGate(false_alarms=rate, steps=60).fit(frame, kind).gate(new)["unknown"].mean()
     assert rate / 2 < raised < 1.6 * rate
 
 
 def test_share_is_a_conformal_rank_and_the_alarm_follows_from_it() -> None:
-    frame, kind = made(n=400)
+    frame, kind = table(n=400)
     gate = UnknownGate(steps=20, false_alarms=0.1).fit(frame, kind)
-    new, _ = made(n=100, seed=5)
-    told, score, usual = gate.gate(new), gate.score_samples(new), gate.fitted_.usual
-    assert told["share"].to_numpy() == pytest.approx([(1 + (usual <= s).sum()) / (len(usual) + 1) for s in score])
-    assert (told["unknown"].to_numpy() == (told["share"].to_numpy() <= 0.1)).all()
-    assert (gate.predict(new) == np.where(told["unknown"], -1, 1)).all()
-    assert (gate.decision_function(new) < 0).tolist() == told["unknown"].to_list()
+    new, _ = table(n=100, seed=5)
+    result, score, calibration = gate.gate(new), gate.score_samples(new), gate.fitted_.calibration_scores
+    assert result["share"].to_numpy() == pytest.approx([(1 + (calibration <= s).sum()) / (len(calibration) + 1) for s in score])
+    assert (result["unknown"].to_numpy() == (result["share"].to_numpy() <= 0.1)).all()
+    assert (gate.predict(new) == np.where(result["unknown"], -1, 1)).all()
+    assert (gate.decision_function(new) < 0).tolist() == result["unknown"].to_list()
 
 
 def test_distance_by_hand() -> None:
-    points = Points(np.vstack([np.eye(2), np.zeros(2)]), np.vstack([np.eye(2), np.zeros(2)]), np.array([[0.0, 2.0], [3.0, 0.0]]), 1.0)
-    found = points.distances(np.array([[3.0, 4.0]]))
-    assert found == pytest.approx(np.array([[(9 + 4) / 2 - 4 / 5, 16 / 2 - 3 / 5]]))
+    points = ReciprocalPoints(
+        np.vstack([np.eye(2), np.zeros(2)]), np.vstack([np.eye(2), np.zeros(2)]), np.array([[0.0, 2.0], [3.0, 0.0]]), 1.0
+    )
+    distances = points.distances(np.array([[3.0, 4.0]]))
+    assert distances == pytest.approx(np.array([[(9 + 4) / 2 - 4 / 5, 16 / 2 - 3 / 5]]))
 
 
 def test_rare_classes_weigh_as_much_as_common_ones() -> None:
-    draw = np.random.default_rng(0)
-    code = (np.arange(2000) < 40).astype(np.int64)
-    x = draw.normal(size=(2000, 2)) + 1.5 * code[:, None]
-    points = learn_points(x, code, 8, 300, 0)
-    named = points.distances(x).argmax(axis=1)
-    assert (named[code == 1] == 1).mean() > 0.7  # unweighted, nearly all would be called the common class
-    assert (named[code == 0] == 0).mean() > 0.7
+    rng = np.random.default_rng(0)
+    class_index = (np.arange(2000) < 40).astype(np.int64)
+    x = rng.normal(size=(2000, 2)) + 1.5 * class_index[:, None]
+    points = fit_reciprocal_points(x, class_index, 8, 300, 0)
+    predicted = points.distances(x).argmax(axis=1)
+    assert (predicted[class_index == 1] == 1).mean() > 0.7  # unweighted, nearly all would be called the common class
+    assert (predicted[class_index == 0] == 0).mean() > 0.7
 
 
-def test_a_patient_never_both_teaches_and_calibrates(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame, kind = made(n=400)
+def test_no_patient_is_in_both_training_and_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, kind = table(n=400)
     patient = np.random.default_rng(0).integers(0, 100, 400)
     seen = {}
 
-    def spy(x: np.ndarray, *rest: object) -> Points:
+    def spy(x: np.ndarray, *rest: object) -> ReciprocalPoints:
         seen["rows"] = x
-        return learn_points(x, *rest)
+        return fit_reciprocal_points(x, *rest)
 
-    monkeypatch.setattr("nearward.tabular.novelty.open_set.learn_points", spy)
+    monkeypatch.setattr("nearward.tabular.novelty.open_set.fit_reciprocal_points", spy)
     gate = UnknownGate(steps=2).fit(frame, kind, groups=patient)
-    x = gate.fitted_.reading.dense(frame)
+    x = gate.fitted_.encoder.dense(frame)
     taught = (x[:, None] == seen["rows"][None]).all(axis=2).any(axis=1)
-    assert len(gate.fitted_.usual) == (~taught).sum() > 0
+    assert len(gate.fitted_.calibration_scores) == (~taught).sum() > 0
     assert not set(patient[taught]) & set(patient[~taught])
 
 
 def test_same_seed_same_gate_and_rows_alone_as_together() -> None:
-    frame, kind = made(n=300)
+    frame, kind = table(n=300)
     first, second, other = (UnknownGate(steps=10, seed=s).fit(frame, kind).score_samples(frame) for s in (0, 0, 1))
     assert (first == second).all()
     assert not np.allclose(first, other)
@@ -100,12 +102,12 @@ def test_same_seed_same_gate_and_rows_alone_as_together() -> None:
 
 
 def test_bad_input() -> None:
-    frame, kind = made(n=300)
+    frame, kind = table(n=300)
     with pytest.raises(InputError, match="false_alarms must lie"):
         UnknownGate(false_alarms=0).fit(frame, kind)
-    for how in ({"width": 0}, {"steps": 0}, {"steps": 2.5}):
+    for arguments in ({"width": 0}, {"steps": 0}, {"steps": 2.5}):
         with pytest.raises(InputError, match="must be a whole number from 1"):
-            UnknownGate(**how).fit(frame, kind)
+            UnknownGate(**arguments).fit(frame, kind)
     with pytest.raises(InputError, match="one class only"):
         UnknownGate().fit(frame, np.zeros(300))
     with pytest.raises(InputError, match="1 classes have fewer than 10 rows"):
