@@ -62,7 +62,7 @@ class HeadLoss:
         if classes > 2 and kind != LOSSES[0]:
             raise InputError(f"loss={kind!r} needs an outcome of two values, got {classes} classes: use loss={LOSSES[0]!r}")
         self.kind = kind
-        self.controller = PID(start=0.5, low=_MIN_WEIGHT, high=_MAX_WEIGHT, proportional=0.05, integral=0.01, derivative=0.05)
+        self.controller = PID(bias=0.5, low=_MIN_WEIGHT, high=_MAX_WEIGHT, proportional=0.05, integral=0.01, derivative=0.05)
         self.fn_weight = 0.5
 
     def __call__(self, logit: Tensor, label: Tensor) -> Tensor:

@@ -47,9 +47,7 @@ class PID:
     def step(self, error: float) -> float:
         """Take the error of one more interval and return the output for the next."""
         error_sum = self.error_sum + error
-        unlimited = (
-            self.bias + self.proportional * error + self.integral * error_sum + self.derivative * (error - self.last_error)
-        )
+        unlimited = self.bias + self.proportional * error + self.integral * error_sum + self.derivative * (error - self.last_error)
         output = min(max(unlimited, self.low), self.high)
         if (unlimited - output) * error <= 0:  # not saturated in the direction of the error
             self.error_sum = error_sum

@@ -159,8 +159,8 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         pl.DataFrame
-            ``row``; ``class``, the most likely known class; ``share``, the conformal p-value, which is the share of rows (calibration rows and
-            the row itself) with a score as low, uniform for known patients; ``unknown``, whether the row is flagged.
+            ``row``; ``class``, the most likely known class; ``share``, the conformal p-value, the share of
+            calibration rows and the row itself with a score as low, uniform for known patients; ``unknown``, whether it is flagged.
         """
         distance = self._distances(X)
         score, calibration = distance.max(axis=1), self.fitted_.calibration_scores

@@ -87,8 +87,8 @@ def fit_reciprocal_points(x: Floats, class_index: Ints, width: int, steps: int, 
             loss.backward()
             optimizer.step()
             schedule.step()
-    arrays = (part.detach().double().numpy() for part in (hidden_layer, output_layer, points))
-    return ReciprocalPoints(*arrays, float(margin.detach()))
+    weights = [part.detach().double().numpy() for part in (hidden_layer, output_layer, points)]
+    return ReciprocalPoints(weights[0], weights[1], weights[2], float(margin.detach()))
 
 
 def _scatter_ratio(z: Any, y: Any, n_classes: int) -> Any:
