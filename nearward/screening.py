@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from nearward.evaluation.stats.confidence import Estimate, exact
+from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.validation import validate_training_data
@@ -124,7 +124,9 @@ def screen(
         told = f"a logistic regression on the same few events finds {linear} of {events}, this ranker {found}: consider it instead"
         warnings.warn(told, DataWarning, stacklevel=2)
     ranker = clone(asked).set_params(positive=None).fit(frame, outcome, groups=group)
-    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, out_of_fold)
+    return Screening(
+        ranker, clopper_pearson(found, events), clopper_pearson(linear, events) if several else None, budget, events, out_of_fold
+    )
 
 
 def _order(score: NDArray[np.float64], seed: tuple[int, int]) -> NDArray[np.int64]:

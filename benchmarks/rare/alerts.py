@@ -25,10 +25,10 @@ from benchmarks.common.cohorts import DATA, cohorts
 from benchmarks.common.markdown import markdown_rows, replace_part
 from benchmarks.rare.report import _beside as beside
 from benchmarks.rare.training_set import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
-from nearward.evaluation.risk.inputs import Sample
-from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, measure
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics
+from nearward.evaluation.stats.confidence import Undefined
 from nearward.retrieval.encoders.aware import embed
 from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.alerting.voting import STAGES
@@ -140,8 +140,8 @@ def main() -> None:
         assert cell is not None
         alerts = {VOTE: np.load(held[VOTE])["alert"].astype(float), MEAN: (np.load(held[MEAN])["risk"] >= cell.rate).astype(float)}
         patient = np.unique(cell.test_groups, return_inverse=True)[1]
-        sample = Sample(cell.test_outcome.astype(float), alerts, patient)
-        parts.setdefault(cell.rate, []).append(measure([sample], Use(0.05, cell.rate), 500, cell.seed))
+        sample = RiskSample(cell.test_outcome.astype(float), alerts, patient)
+        parts.setdefault(cell.rate, []).append(bootstrap_metrics([sample], OperatingPoint(0.05, cell.rate), 500, cell.seed))
         told = json.loads((KEPT / f"{cell.name}.stages.json").read_text())
         stages += [{**one, "rate": cell.rate, "stage": STAGES.index(one["stage"])} for one in told]
     rows = []

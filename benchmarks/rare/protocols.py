@@ -21,10 +21,10 @@ from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import markdown_rows, replace_part
 from benchmarks.rare.training_set import Rows
 from nearward.datasets import read_cohort
-from nearward.evaluation.risk.inputs import Sample
-from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import measure
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
+from nearward.evaluation.stats.confidence import Undefined
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble.cross_fitting import Encoded
 from nearward.tabular.typing import Floats
@@ -92,8 +92,8 @@ def out_of_fold(features: pl.DataFrame, outcome: Rows, group: Rows) -> Floats:
 def pair(outcome: Rows, risks: dict[str, Floats], group: Rows, first: str, other: str) -> tuple[str, str, str]:
     """AUPRC of both, and the first less the other."""
     patient = np.unique(group, return_inverse=True)[1]
-    told = measure([Sample(outcome.astype(float), risks, patient)], Use(0.05, float(outcome.mean())), 500, 0)
-    gap = told.gap(first, other)["auprc"]
+    told = bootstrap_metrics([RiskSample(outcome.astype(float), risks, patient)], OperatingPoint(0.05, float(outcome.mean())), 500, 0)
+    gap = told.difference(first, other)["auprc"]
     assert not isinstance(gap, Undefined)
     return (*(f"{told.results(name)['auprc']}" for name in (other, first)), f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})")
 
@@ -137,7 +137,9 @@ def sources(data: Path) -> str:
         began = time.process_time()
         found = nw.source_leak(frame, "(outcome)", site, None if cohort.group is None else "(patient)")
         spent = time.process_time() - began
-        rows.append((name, site, found.told, found.tracks, ", ".join(found.columns), "yes" if found.leaks else "no", f"{spent:.0f} s"))
+        rows.append(
+            (name, site, found.site_auroc, found.outcome_auroc, ", ".join(found.columns), "yes" if found.leaks else "no", f"{spent:.0f} s")
+        )
     return markdown_rows(["cohort", "source", "told by the features", "tracks the outcome", "most by", "warns", "time"], rows)
 
 

@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.common.markdown import DOCS, markdown, replace_part
 from benchmarks.rare.training_set import KEPT, Rows, Scored
-from nearward.evaluation.risk.inputs import Sample
-from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, measure
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, bootstrap_metrics
 from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.data.atomic_files import replacing
 
@@ -73,15 +73,15 @@ def _measured(here: list[Said], place: tuple[float, str, int]) -> BootstrapMetri
             risks[said.method + _ALERTS] = said.scored.alert.astype(float)
         if said.scored.uncorrected is not None:
             risks[said.method + _BEFORE] = said.scored.uncorrected
-    sample = Sample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
+    sample = RiskSample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
     rate, task, seed = place
     path = KEPT / f"{task}.{rate:g}.{seed}.draws.npz"
     held = dict(np.load(path)) if path.exists() else {}
     new = {name: risk for name, risk in risks.items() if not np.array_equal(held.get(f"{name}|risk"), risk)}
     if new:  # every risk meets the same draws of patients, whichever others are asked beside it
-        found = measure([replace(sample, risks=new)], Use(_ALERT_RATE, rate), _RESAMPLES, seed)
+        found = bootstrap_metrics([replace(sample, risks=new)], OperatingPoint(_ALERT_RATE, rate), _RESAMPLES, seed)
         for name, risk in new.items():
-            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.draws[name]}
+            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.resampled[name]}
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **held)
     point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
@@ -93,12 +93,12 @@ def _beside(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) ->
     names = (name, other)
     both = BootstrapMetrics(
         {n: np.mean([part.point[n] for part in parts], axis=0) for n in names},
-        {n: np.mean([part.draws[n] for part in parts], axis=0) for n in names},
+        {n: np.mean([part.resampled[n] for part in parts], axis=0) for n in names},
         dict.fromkeys(names, ""),
         sum(part.independent for part in parts),
         sum(part.rows for part in parts),
     )
-    return both.results(name), both.gap(name, other)
+    return both.results(name), both.difference(name, other)
 
 
 def _figures(method: str, said: list[Said], parts: list[BootstrapMetrics]) -> dict[str, object]:

@@ -71,7 +71,7 @@ def measure_risk(case: str) -> dict[str, object]:
     loop = (time.perf_counter() - begun) / _BY_HAND * RESAMPLES
     return {
         "case": case,
-        "events": report.facts["events"],
+        "events": report.facts.events,
         "cores": len(os.sched_getaffinity(0)),
         "evaluate_risk, s": round(seconds, 1),
         "three of its metrics in a loop of scikit-learn, s (from 10 resamples)": round(loop, 1),

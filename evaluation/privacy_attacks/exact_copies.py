@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
-from nearward.evaluation.stats.confidence import Estimate, framed
+from nearward.evaluation.stats.block_bootstrap import RESAMPLES, percentile_interval
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame
 from nearward.evaluation.tables.inputs import Tables, share_in
 from nearward.evaluation.tables.neighbors import nearest, sampled
 from nearward.tabular.typing import Floats
@@ -57,11 +57,11 @@ def copies(tables: Tables, seed: int) -> Copies:
         points = space.points(frame[sampled(frame.height, _MOST_ROWS, seed + 1)])
         far = nearest(points, record, 1)[0][:, 0]
         rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(far, q, seed) for q in _QUANTILES}})
-    table = framed(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
+    table = estimate_frame(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
     return Copies(share_in(tables.synthetic, tables.train), tables.repeated, table)
 
 
 def _quantile(values: Floats, q: float, seed: int) -> Estimate:
     draw = np.random.default_rng(seed)
     drawn = np.quantile(values[draw.integers(0, len(values), (RESAMPLES, len(values)))], q, axis=1)
-    return between(float(np.quantile(values, q)), drawn, len(values), high=float("inf"))
+    return percentile_interval(float(np.quantile(values, q)), drawn, len(values), high=float("inf"))

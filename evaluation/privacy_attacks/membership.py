@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, NEAR_COPY, Rows, attack
-from nearward.evaluation.stats.auc import Parted, part, pooled
-from nearward.evaluation.stats.confidence import Estimate, exact, framed
+from nearward.evaluation.stats.auc import DeLongAUC, delong_auc, mean_auc
+from nearward.evaluation.stats.confidence import Estimate, clopper_pearson, estimate_frame
 from nearward.evaluation.tables.inputs import Tables, split_rows
 from nearward.evaluation.tables.neighbors import sampled
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -66,7 +66,7 @@ class _Half:
     member_in: dict[str, Bools]
     other_in: dict[str, Bools]
 
-    def area(self, group: str, columns: Ints | None = None) -> Parted | None:
+    def area(self, group: str, columns: Ints | None = None) -> DeLongAUC | None:
         """Compare one group's members with its non-members; None where there are too few."""
         a, b = self.member_in[group], self.other_in[group]
         columns = np.arange(self.members.shape[1]) if columns is None else columns
@@ -74,7 +74,7 @@ class _Half:
         there_a, there_b = ~np.isnan(first).any(axis=1), ~np.isnan(second).any(axis=1)
         if min(there_a.sum(), there_b.sum()) < _FEWEST:
             return None
-        return part(first[there_a], second[there_b], self.member_patient[a][there_a], self.other_patient[b][there_b])
+        return delong_auc(first[there_a], second[there_b], self.member_patient[a][there_a], self.other_patient[b][there_b])
 
 
 def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
@@ -97,7 +97,7 @@ def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
     top = [max(getattr(area, end) for area in counted) for end in ("value", "high", "low")]
     kept = [1 - 2 * max(end - 0.5, 0.0) for end in top]
     judged = sum(len(half.members) + len(half.others) for half in found)
-    return Membership(Estimate(kept[0], kept[1], kept[2], judged), top[2] > 0.5, framed(listed, _LISTED), judged)
+    return Membership(Estimate(kept[0], kept[1], kept[2], judged), top[2] > 0.5, estimate_frame(listed, _LISTED), judged)
 
 
 def _same_size(inside: Ints, outside: Ints, seed: int) -> tuple[Ints, Ints]:
@@ -132,12 +132,12 @@ def _areas(halves: list[_Half], group: str, seed: int) -> list[Estimate] | None:
     attacked = [_merged(half, group) for half in halves]
     if not attacked or any(one is None for one in attacked):
         return None
-    whole = pooled([one for one in attacked if one is not None])
-    bound = Parted(whole.auc[:-1], whole.influence[:, :-1], whole.n).simultaneous(seed)
-    return [*bound, whole.each()[-1]]
+    whole = mean_auc([one for one in attacked if one is not None])
+    bound = DeLongAUC(whole.auc[:-1], whole.influence[:, :-1], whole.n).simultaneous_intervals(seed)
+    return [*bound, whole.intervals()[-1]]
 
 
-def _merged(half: _Half, group: str) -> Parted | None:
+def _merged(half: _Half, group: str) -> DeLongAUC | None:
     """Join the attacks on all rows with the one that was run on some of them, its influence at 0 for the others."""
     columns = np.arange(half.members.shape[1])
     some = np.isnan(half.members).any(axis=0) | np.isnan(half.others).any(axis=0)
@@ -159,7 +159,7 @@ def _merged(half: _Half, group: str) -> Parted | None:
         len(names[0]) + np.searchsorted(names[1], np.unique(second[seen[1]])),
     ]
     influence[np.ix_(np.concatenate(place), np.flatnonzero(some))] = few.influence
-    return Parted(auc, influence, few.n)
+    return DeLongAUC(auc, influence, few.n)
 
 
 def _listed(found: list[_Half], controls: list[_Half], group: str, seed: int) -> list[dict[str, object]]:
@@ -201,4 +201,4 @@ def _caught(halves: list[_Half], group: str, j: int) -> Estimate | None:
         threshold = 0.5 if ATTACKS[j] == NEAR_COPY else others[-1 - allowed]  # that attack's calls were set at 1 % of the reference
         caught += int((members > threshold).sum())
         asked += len(members)
-    return exact(caught, asked)
+    return clopper_pearson(caught, asked)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 import polars as pl
-from scipy import stats
 
-from nearward.evaluation.stats.confidence import LEVEL, Estimate, estimates
+from nearward.evaluation.stats.confidence import LEVEL, Estimate, estimate_series, wilson
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def guesses(name: str, right: tuple[int, int], base: tuple[int, int], control: t
         How many attacks stand side by side; intervals hold together (Bonferroni), so that the worst may be picked.
     """
     level = 1 - (1 - LEVEL) / tests
-    attack, baseline, without = (_wilson(*counts, level) for counts in (right, base, control))
+    attack, baseline, without = (wilson(*counts, level) for counts in (right, base, control))
     return AttackResult(name, attack, baseline, without, residual(attack, without))
 
 
@@ -90,14 +89,9 @@ def _bound(a: float, b: float, numerator: float, denominator: float, sign: int) 
     return (a * b + sign * sqrt(max((a * b) ** 2 - numerator * denominator, 0.0))) / denominator
 
 
-def _wilson(successes: int, n: int, level: float) -> Estimate:
-    low, high = stats.binomtest(successes, n).proportion_ci(level, "wilson")
-    return Estimate(successes / n, float(low), float(high), n)
-
-
 def listed(found: list[AttackResult]) -> pl.DataFrame:
     """Put attacks into a table of estimates; those no better than their baseline are said not to be trusted."""
-    columns = {key: estimates(key, [getattr(one, key) for one in found]) for key in ("attack", "baseline", "control", "risk")}
+    columns = {key: estimate_series(key, [getattr(one, key) for one in found]) for key in ("attack", "baseline", "control", "risk")}
     words = ["" if one.trusted else "cannot be trusted" for one in found]
     return pl.DataFrame(
         {"guess": pl.Series([one.name for one in found], dtype=pl.String), **columns, "verdict": pl.Series(words, dtype=pl.String)}

@@ -1,7 +1,7 @@
-"""Which counts may be shown: one under 10 can name a patient.
+"""Small-count suppression, primary and secondary: a count under 10 can identify a patient.
 
-A part with fewer than 10 rows, events or rows without the event, or with fewer than 10 patients behind them, is withheld. Where the
-counts shown would give it away by subtraction from the total, the next smallest part is withheld as well, and both look the same.
+A subgroup with fewer than 10 rows, events or rows without the event, or with fewer than 10 patients behind them, is suppressed. Where the
+counts shown would reveal it by subtraction from the total, the next smallest subgroup is suppressed as well, and both look the same.
 """
 
 from __future__ import annotations
@@ -11,47 +11,52 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.evaluation.risk.inputs import FEWEST
+from nearward.evaluation.risk.inputs import MIN_COUNT
 from nearward.tabular.typing import Ints
 
-WITHHELD = "<10*"
-WHY_WITHHELD = (
-    f"{WITHHELD}: fewer than {FEWEST} patients, events or rows without the event here, or in a neighbour which this number would give "
+SUPPRESSED = "<10*"
+SUPPRESSION_NOTE = (
+    f"{SUPPRESSED}: fewer than {MIN_COUNT} patients, events or rows without the event here, or in a neighbour which this number would give "
     "away; nothing is computed there."
 )
 
 
-def withheld(rows: Ints, events: Ints, whose: Sequence[Ints] = ()) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return of which parts the number of rows, and of which everything else, is withheld.
+def show_count(count: int | None) -> str:
+    """Return a count as it is shown, ``<10*`` where it is suppressed."""
+    return SUPPRESSED if count is None else str(count)
+
+
+def suppress_small_counts(rows: Ints, events: Ints, patients: Sequence[Ints] = ()) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return of which subgroups the number of rows, and of which all results, are suppressed.
 
     Parameters
     ----------
-    rows, events : (parts,)
-    whose : (parts,) each
-        How many patients they are: ten visits may be one patient's.
+    rows, events : (subgroups,)
+    patients : (subgroups,) each
+        Numbers of patients behind the rows, the events …: ten visits may be one patient's.
 
     Returns
     -------
-    rows_hidden, hidden : (parts,)
-        The first within the second. What is withheld is never one part alone, and never fewer than 10 rows, events or rows without.
+    rows_suppressed, suppressed : (subgroups,)
+        The first implies the second. Never one subgroup alone, and never fewer than 10 rows, events or rows without in total.
 
     Examples
     --------
     >>> import numpy as np
-    >>> withheld(np.array([500, 300, 60]), np.array([50, 30, 3]))[1].tolist()
+    >>> suppress_small_counts(np.array([500, 300, 60]), np.array([50, 30, 3]))[1].tolist()
     [False, True, True]
     """
-    free = rows - events
-    hidden = np.any([count < FEWEST for count in (rows, events, free, *whose)], axis=0)
-    hidden = covered(hidden, np.minimum(events, free), [rows, events, free])
-    few = np.any([count < FEWEST for count in (rows, *whose[:1])], axis=0)
-    rows_hidden = covered(few, rows, [rows])
-    return rows_hidden, hidden | rows_hidden
+    non_events = rows - events
+    suppressed = np.any([count < MIN_COUNT for count in (rows, events, non_events, *patients)], axis=0)
+    suppressed = secondary_suppression(suppressed, np.minimum(events, non_events), [rows, events, non_events])
+    few_rows = np.any([count < MIN_COUNT for count in (rows, *patients[:1])], axis=0)
+    rows_suppressed = secondary_suppression(few_rows, rows, [rows])
+    return rows_suppressed, suppressed | rows_suppressed
 
 
-def covered(hidden: NDArray[np.bool_], size: Ints, counts: Sequence[Ints]) -> NDArray[np.bool_]:
-    """Withhold the next smallest until what is withheld is several, and together not small itself."""
-    hidden = hidden.copy()
-    while hidden.any() and not hidden.all() and (hidden.sum() < 2 or any(count[hidden].sum() < FEWEST for count in counts)):
-        hidden[min(np.flatnonzero(~hidden), key=lambda at: (int(size[at]), at))] = True
-    return hidden
+def secondary_suppression(suppressed: NDArray[np.bool_], size: Ints, counts: Sequence[Ints]) -> NDArray[np.bool_]:
+    """Suppress the next smallest until several are suppressed, and their total is not small either."""
+    suppressed = suppressed.copy()
+    while suppressed.any() and not suppressed.all() and (suppressed.sum() < 2 or any(c[suppressed].sum() < MIN_COUNT for c in counts)):
+        suppressed[min(np.flatnonzero(~suppressed), key=lambda index: (int(size[index]), index))] = True
+    return suppressed

@@ -1,6 +1,6 @@
-"""What is judged: an outcome, one risk or several of the same rows, and whose row each is. Checked once, at the door.
+"""Validated inputs of a risk evaluation: the outcome, one or several risks of the same rows, and the patient of each row.
 
-Letters: ``n`` rows.
+Shapes: ``n`` rows.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.typing import Floats, Ints
 
-FEWEST = 10  # events, and rows without: below this an interval says nothing, and a count may name a patient
+MIN_COUNT = 10  # events, and rows without: below this an interval says nothing, and a count may identify a patient
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Rows to judge risks on.
+class RiskSample:
+    """Rows on which risks are evaluated.
 
     Parameters
     ----------
     outcome : (n,), 0.0 or 1.0
     risks : name -> (n,), in [0, 1]
-    patient : (n,), patient numbers from 0
+    patient_ids : (n,), numbers from 0
     """
 
     outcome: Floats
     risks: dict[str, Floats]
-    patient: Ints
+    patient_ids: Ints
 
     @property
     def rows(self) -> int:
@@ -47,30 +47,35 @@ class Sample:
         return int(self.outcome.sum())
 
     @property
+    def event_rate(self) -> float:
+        """Share of rows with the event."""
+        return self.events / self.rows
+
+    @property
     def patients(self) -> int:
-        """Different patients."""
-        return int(self.patient.max()) + 1
+        """Number of patients."""
+        return int(self.patient_ids.max()) + 1
 
     @property
     def independent(self) -> int:
-        """Patients of the rarer outcome: what the width of most intervals hangs on."""
-        return min(len(np.unique(self.patient[self.outcome == event])) for event in (0, 1))
+        """Patients of the rarer outcome, which limit the width of most intervals."""
+        return min(len(np.unique(self.patient_ids[self.outcome == event])) for event in (0, 1))
 
-    def part(self, chosen: NDArray[np.bool_]) -> Sample:
-        """Return the chosen rows, their patients numbered anew."""
-        patient = np.unique(self.patient[chosen], return_inverse=True)[1]
-        return Sample(self.outcome[chosen], {name: risk[chosen] for name, risk in self.risks.items()}, patient)
+    def subset(self, mask: NDArray[np.bool_]) -> RiskSample:
+        """Return the rows of a mask (n,), their patients renumbered."""
+        patient_ids = np.unique(self.patient_ids[mask], return_inverse=True)[1]
+        return RiskSample(self.outcome[mask], {name: risk[mask] for name, risk in self.risks.items()}, patient_ids)
 
 
-def read_sample(
+def read_risk_sample(
     frame: pl.DataFrame | pl.LazyFrame,
     outcome: str,
     risks: Sequence[str],
     group: str | None = None,
     positive: Any = None,
     also: Sequence[str] = (),
-) -> tuple[Sample, pl.DataFrame]:
-    """Check the columns and turn them into numbers.
+) -> tuple[RiskSample, pl.DataFrame]:
+    """Check the columns and convert them to arrays.
 
     Parameters
     ----------
@@ -79,21 +84,21 @@ def read_sample(
         Column with two values.
     risks : names of columns with probabilities
     group : str, optional
-        Column that names the patients; without it every row is a patient of its own.
+        Column of patient identifiers; without it every row is a patient of its own.
     positive : value, optional
-        Which outcome is the event; by default the greater of the two.
+        The outcome's value that is the event; by default the greater of the two.
     also : names of further columns that are needed
 
     Returns
     -------
-    sample : Sample
+    sample : RiskSample
     frame : pl.DataFrame
         The columns ``also``.
 
     Raises
     ------
     MissingColumns, InputError
-        Columns that are not there, an outcome without two values, a risk that is no probability, a row without a patient.
+        Missing columns, an outcome without two values, a risk that is no probability, a row without a patient.
     TooFewEvents
         Fewer than 10 rows with the event, or without.
     """
@@ -103,18 +108,18 @@ def read_sample(
     if missing:
         raise MissingColumns(missing, table.columns)
     if outcome in risks:
-        raise InputError(f"column {outcome!r} is named both as the outcome and as a risk: a risk is said before the outcome is known")
+        raise InputError(f"column {outcome!r} is named both as the outcome and as a risk: name the column of predicted probabilities")
     target = validate_target(table.get_column(outcome), positive=positive, name=f"outcome {outcome!r}")
-    target.require_events(FEWEST, "evaluate a risk")
-    without = table.height - target.events
-    if without < FEWEST:
+    target.require_events(MIN_COUNT, "evaluate a risk")
+    non_events = table.height - target.events
+    if non_events < MIN_COUNT:
         raise InputError(
-            f"refused: {without} rows without the event are too few to evaluate a risk; at least {FEWEST} are needed. "
+            f"refused: {non_events} rows without the event are too few to evaluate a risk; at least {MIN_COUNT} are needed. "
             "Is the right value the event (positive=)?"
         )
-    read = {name: _read_risk(table.get_column(name)) for name in risks}
-    patient = validate_groups(None if group is None else table.get_column(group), table.height, f"group {group!r}")
-    return Sample(target.outcome.astype(np.float64), read, patient), table.select(list(dict.fromkeys(also)))
+    patient_ids = validate_groups(None if group is None else table.get_column(group), table.height, f"group {group!r}")
+    sample = RiskSample(target.outcome.astype(np.float64), {name: _read_risk(table.get_column(name)) for name in risks}, patient_ids)
+    return sample, table.select(list(dict.fromkeys(also)))
 
 
 def _read_risk(column: pl.Series) -> Floats:
@@ -122,9 +127,9 @@ def _read_risk(column: pl.Series) -> Floats:
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise InputError(f"risk {name!r} holds {column.dtype}, not numbers: a risk is a probability from 0 to 1")
     risk = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    lacking = int(np.isnan(risk).sum())
-    if lacking:
-        raise InputError(f"risk {name!r} is missing (null or NaN) in {lacking} of {len(risk)} rows: score them, or drop them and say so")
+    missing = int(np.isnan(risk).sum())
+    if missing:
+        raise InputError(f"risk {name!r} is missing (null or NaN) in {missing} of {len(risk)} rows: score these rows, or drop them")
     outside = int(((risk < 0) | (risk > 1)).sum())
     if outside:
         raise InputError(

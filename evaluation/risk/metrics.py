@@ -1,6 +1,6 @@
-"""The numbers by which a risk of a rare outcome is judged, and what each says.
+"""The metrics of a risk of a rare outcome: discrimination, calibration, recall and PPV at an alert budget, net benefit.
 
-Letters: ``n`` rows, ``m`` metrics, ``c`` weightings at a time.
+Shapes: ``n`` rows, ``m`` metrics, ``c`` weightings at a time.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.evaluation.stats.cluster_bootstrap import Scale
-from nearward.evaluation.stats.logistic_recalibration import NEAR, Recalibration, log_odds
+from nearward.evaluation.stats.logistic_recalibration import EDGE, LOOSE, LogisticRecalibration
 from nearward.evaluation.stats.ranking_metrics import Ranking
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Floats
 
-_BINS = 10
+_ECE_BINS = 10
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number: its key, its title, the scale its interval is made on, which way is better, and what it says."""
+    """A metric: its key, its title, the scale of its interval, which direction is better, and what it measures."""
 
     key: str
     title: str
     scale: Scale
     better: Literal["high", "low", "zero", "one", "none"]
-    says: str
+    meaning: str
 
 
 METRICS = (
@@ -48,20 +49,21 @@ METRICS = (
     Metric("net_benefit_all", "Net benefit of alerting all", "plain", "none", "the same when everybody is alerted"),
     Metric("net_benefit_gain", "Net benefit over alerting all", "plain", "high", "what the risk adds to alerting everybody"),
 )
-BY_KEY = {metric.key: metric for metric in METRICS}
-COMPARED = tuple(m for m in METRICS if m.better != "none" and m.key != "net_benefit_gain")  # of two risks it differs as net benefit does
+METRIC_BY_KEY = {metric.key: metric for metric in METRICS}
+# The gain in net benefit of two risks differs as their net benefit does.
+COMPARED_METRICS = tuple(m for m in METRICS if m.better != "none" and m.key != "net_benefit_gain")
 
 
 @dataclass(frozen=True)
-class Use:
-    """How the risk is to be used.
+class OperatingPoint:
+    """The alert budget and the decision threshold at which a risk is used.
 
     Parameters
     ----------
     alert_rate : float
         Share of rows that can be alerted: .05 is 5 alerts per 100 patients.
     threshold : float
-        Risk from which on one acts; its odds say how many false alerts one true alert is worth.
+        Decision threshold; its odds are the number of true alerts that one false alert costs.
     """
 
     alert_rate: float
@@ -73,74 +75,77 @@ class Use:
                 raise InputError(f"{name} must lie between 0 and 1, got {name}={value!r}")
 
 
-class Measure:
+class WeightedMetrics:
     """All metrics of one risk as a function of row weights.
 
     Parameters
     ----------
     outcome : (n,), 0.0 or 1.0
     risk : (n,), in [0, 1]
-    use : Use
+    operating_point : OperatingPoint
     """
 
-    def __init__(self, outcome: Floats, risk: Floats, use: Use) -> None:
-        self.use = use
+    def __init__(self, outcome: Floats, risk: Floats, operating_point: OperatingPoint) -> None:
+        self.operating_point = operating_point
         self.ranking = ranking = Ranking(outcome, risk)
-        self._place = ranking.alerted(use.threshold)
+        self._alerted = ranking.alerted(operating_point.threshold)
         self._sums = np.column_stack([(ranking.risk - ranking.outcome) ** 2, ranking.risk])  # (n, 2)
-        self._gap = ranking.outcome - ranking.risk
+        self._residual = ranking.outcome - ranking.risk
         self._bins = bin_starts(ranking.risk)
-        self._gaps = np.add.reduceat(self._gap, self._bins) / len(risk)
-        self._recalibration = Recalibration(log_odds(ranking.risk), ranking.outcome)
-        even = np.ones((1, len(risk)))
-        self.lacking = (
-            "the risks are all equal" if ranking.flat else "the risk parts the outcomes without a fault" if ranking.parted else ""
-        )
-        self._shift = float(self._recalibration.shift(even)[0])
-        a, b = (np.nan, np.nan) if self.lacking else self._recalibration.line(even)[0]
-        self._line = (float(a), float(b))
-        self.point: Floats = self._on_sorted(even)[0]  # (m + 1,)
+        self._bin_residuals = np.add.reduceat(self._residual, self._bins) / len(risk)
+        self._recalibration = LogisticRecalibration(logit(ranking.risk, EDGE), ranking.outcome)
+        self.no_slope = ""  # why there is no calibration line
+        if ranking.is_constant:
+            self.no_slope = "the risks are all equal"
+        elif ranking.is_separating:
+            self.no_slope = "the risk parts the outcomes without a fault"
+        equal_weights = np.ones((1, len(risk)))
+        self._in_the_large = float(self._recalibration.in_the_large(equal_weights)[0])
+        intercept, slope = (np.nan, np.nan) if self.no_slope else self._recalibration.intercept_and_slope(equal_weights)[0]
+        self._line = (float(intercept), float(slope))
+        self.point: Floats = self._on_ranked(equal_weights)[0]  # (m + 1,)
 
     def __call__(self, weight: NDArray[Any]) -> Floats:
-        """Metrics, and how far the bins' gaps moved (c, m + 1), under row weights (c, n) in the sample's order."""
-        return self._on_sorted(weight[:, self.ranking.order].astype(np.float64))
+        """Metrics, and the shift of the bins' residuals (c, m + 1), under row weights (c, n) in the sample's order."""
+        return self._on_ranked(weight[:, self.ranking.order].astype(np.float64))
 
-    def _on_sorted(self, weight: Floats) -> Floats:
+    def _on_ranked(self, weight: Floats) -> Floats:
         counts = self.ranking.count(weight)
         rows, events = counts.rows, counts.events
+        threshold = self.operating_point.threshold
         with np.errstate(invalid="ignore", divide="ignore"):
-            rate = events / rows
-            error, expected = (weight @ self._sums).T
-            brier = error / rows
-            bins = np.add.reduceat(weight * self._gap, self._bins, axis=1) / rows[:, None]
-            recall, ppv = counts.at_budget(self.use.alert_rate)
-            benefit = counts.net_benefit(self._place, self.use.threshold)
-            everyone = (rate - self.use.threshold) / (1 - self.use.threshold)
-            lines = np.full((len(weight), 2), np.nan)
+            event_rate = events / rows
+            squared_error, expected = (weight @ self._sums).T
+            brier = squared_error / rows
+            bin_residuals = np.add.reduceat(weight * self._residual, self._bins, axis=1) / rows[:, None]
+            recall, ppv = counts.at_budget(self.operating_point.alert_rate)
+            net_benefit = counts.net_benefit(self._alerted, threshold)
+            net_benefit_all = (event_rate - threshold) / (1 - threshold)
+            line = np.full((len(weight), 2), np.nan)
             if np.isfinite(self._line[1]):
-                lines = self._recalibration.line(weight, self._line, NEAR)
-            found = {
-                "prevalence": rate,
+                line = self._recalibration.intercept_and_slope(weight, self._line, LOOSE)
+            metrics = {
+                "prevalence": event_rate,
                 "auprc": counts.auprc(),
                 "auroc": counts.auroc(),
                 "brier": brier,
-                "scaled_brier": 1 - brier / (rate * (1 - rate)),
-                "calibration_in_the_large": self._recalibration.shift(weight, float(np.nan_to_num(self._shift)), NEAR),
+                "scaled_brier": 1 - brier / (event_rate * (1 - event_rate)),
+                "calibration_in_the_large": self._recalibration.in_the_large(weight, float(np.nan_to_num(self._in_the_large)), LOOSE),
                 "observed_expected": events / expected,
-                "calibration_slope": lines[:, 1],
-                "calibration_intercept": lines[:, 0],
-                "ece": np.abs(bins).sum(axis=1),
+                "calibration_slope": line[:, 1],
+                "calibration_intercept": line[:, 0],
+                "ece": np.abs(bin_residuals).sum(axis=1),
                 "recall_at_budget": recall,
                 "ppv_at_budget": ppv,
-                "net_benefit": benefit,
-                "net_benefit_all": everyone,
-                "net_benefit_gain": benefit - everyone,
+                "net_benefit": net_benefit,
+                "net_benefit_all": net_benefit_all,
+                "net_benefit_gain": net_benefit - net_benefit_all,
             }
-        moved = np.abs(bins - self._gaps).sum(axis=1)
-        return np.stack([*(found[metric.key] for metric in METRICS), moved], axis=1)
+        shift = np.abs(bin_residuals - self._bin_residuals).sum(axis=1)
+        return np.stack([*(metrics[metric.key] for metric in METRICS), shift], axis=1)
 
 
 def bin_starts(risk: Floats) -> NDArray[np.int64]:
-    """Where the bins of equal width begin in sorted risks (n,); bins without rows are left out."""
-    place = np.minimum((risk * _BINS).astype(np.int64), _BINS - 1)
-    return np.flatnonzero(np.append(True, place[1:] != place[:-1]))
+    """First row of each bin of equal width in sorted risks (n,); bins without rows are left out."""
+    number = np.minimum((risk * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
+    return np.flatnonzero(np.append(True, number[1:] != number[:-1]))

@@ -1,4 +1,4 @@
-"""A risk report as JSON, keyed by the items of TRIPOD+AI; what only people can write is null, with the item's title, so that it is missed.
+"""A risk report as JSON, keyed by the items of TRIPOD+AI; items that only the authors can write are null, under their title.
 
 References
 ----------
@@ -8,18 +8,12 @@ methods (2024). The titles here are shortened in our words.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
+from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
 from nearward.evaluation.risk.metrics import METRICS
-from nearward.evaluation.risk.resampled_metrics import as_dict
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
+from nearward.evaluation.risk.results import RiskResults, results_dict
 from nearward.evaluation.stats.confidence import LEVEL
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from nearward.evaluation.risk.report import RiskReport
 
 ITEMS = {
     "1": "Title: development or evaluation, population, outcome",
@@ -77,43 +71,29 @@ ITEMS = {
 }
 
 
-def tripod(report: RiskReport) -> dict[str, Any]:
-    """Lay a report out by item."""
-    from nearward.evaluation.risk.report import part_dict
-
+def tripod(report: RiskResults) -> dict[str, Any]:
+    """Return a report's contents by item."""
     facts = report.facts
-    counted = {
-        "rows": facts["rows"],
-        "patients": facts["patients"],
-        "events": facts["events"],
-        "rows_without": facts["rows"] - facts["events"],
-    }
-    curves = report.curves
+    counts = {"rows": facts.rows, "patients": facts.patients, "events": facts.events, "rows_without": facts.rows - facts.events}
     content: dict[str, Any] = {
-        "8a": {"column": facts["outcome"]},
+        "8a": {"column": facts.outcome},
         "12e": {
-            "measures": {metric.key: {"title": metric.title, "says": metric.says} for metric in METRICS},
-            "intervals": f"{LEVEL:.0%}, from {facts['resamples']} resamples of patients, seed {facts['seed']}",
-            "patients_named_by": facts["group"],
+            "measures": {metric.key: {"title": metric.title, "says": metric.meaning} for metric in METRICS},
+            "intervals": f"{LEVEL:.0%}, from {facts.resamples} resamples of patients, seed {facts.seed}",
+            "patients_named_by": facts.group,
         },
-        "15": {"risk": report.risk, "alert_rate": facts["alert_rate"], "threshold": facts["threshold"]},
-        "20a": counted,
-        "21": counted,
+        "15": {"risk": report.risk, "alert_rate": facts.alert_rate, "threshold": facts.threshold},
+        "20a": counts,
+        "21": counts,
         "23a": {
-            "metrics": as_dict(report.metrics),
-            "ece_by_chance": as_dict({"ece": report.ece_by_chance})["ece"],
-            "curves": {
-                "roc": _columns(curves.roc),
-                "precision_recall": _columns(curves.precision_recall),
-                "decision": _columns(curves.decision),
-                "calibration": _columns(curves.calibration),
-                "histogram": _columns(curves.histogram),
-            },
-            "subgroups": [part_dict(part) for part in report.subgroups],
-            "withheld": WHY_WITHHELD,
+            "metrics": results_dict(report.metrics),
+            "ece_by_chance": results_dict({"ece": report.ece_by_chance})["ece"],
+            "curves": report.curves.to_dict(),
+            "subgroups": [subgroup.to_dict() for subgroup in report.subgroups],
+            "withheld": SUPPRESSION_NOTE,
             **({} if report.source is None else {"source_leak": report.source.as_dict()}),
         },
-        "23b": [part_dict(part) for part in report.strata] or None,
+        "23b": [stratum.to_dict() for stratum in report.strata] or None,
         "26": {"notes": list(report.notes)},
     }
     return {
@@ -121,7 +101,3 @@ def tripod(report: RiskReport) -> dict[str, Any]:
         "about": "Keyed by TRIPOD+AI item. content null: nothing here can fill it, the authors must.",
         "items": {item: {"title": title, "content": content.get(item)} for item, title in ITEMS.items()},
     }
-
-
-def _columns(frame: pl.DataFrame | Undefined) -> dict[str, Any]:
-    return {"why": frame.why} if isinstance(frame, Undefined) else frame.to_dict(as_series=False)

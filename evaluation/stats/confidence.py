@@ -1,19 +1,22 @@
-"""A measured number with its interval: the only form in which this package reports one."""
+"""A measured number with its confidence interval: the only form in which this package reports one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 from scipy import stats
+
+from nearward.tabular.statistics import wilson_interval
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, where it may lie, and on how many it rests.
+    """A value with its confidence interval and the number of observations.
 
     Parameters
     ----------
@@ -32,27 +35,39 @@ class Estimate:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def wilson(successes: int, n: int) -> Estimate:
+class Undefined(NamedTuple):
+    """Why a statistic has no value, in words."""
+
+    why: str
+
+
+Result = Estimate | Undefined
+
+
+def defined(result: Result | None) -> Estimate | None:
+    """Return an estimate, and None in the place of an undefined or a missing one."""
+    return result if isinstance(result, Estimate) else None
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     """Share with Wilson's score interval.
 
     Parameters
     ----------
     successes, n : int, n > 0
-
-    References
-    ----------
-    Wilson: Probable inference, the law of succession, and statistical inference (1927).
+    level : float
+        Confidence level.
 
     Examples
     --------
     >>> print(wilson(1, 10))
     0.100 (0.018 to 0.404)
     """
-    low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, "wilson")
+    low, high = wilson_interval(successes / n, n, level)
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def exact(successes: int, n: int) -> Estimate:
+def clopper_pearson(successes: int, n: int) -> Estimate:
     """Share with the exact (Clopper–Pearson) interval.
 
     Parameters
@@ -63,24 +78,24 @@ def exact(successes: int, n: int) -> Estimate:
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def estimates(name: str, values: Sequence[Estimate | None]) -> pl.Series:
+def estimate_series(name: str, values: Sequence[Estimate | None]) -> pl.Series:
     """Return a column of estimates, some of them None: Polars would take the dataclass apart, and fails where one is missing."""
     return pl.Series(name, list(values), dtype=pl.Object)
 
 
-def framed(rows: Sequence[Mapping[str, object]], columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
-    """Put rows of measurements into a frame.
+def estimate_frame(rows: Sequence[Mapping[str, object]], schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Build a frame with columns of estimates.
 
     Parameters
     ----------
     rows : mappings with a value for each column; there may be none
-    columns : column -> Polars type, in order
-        ``pl.Object`` where estimates stand, see ``estimates``.
+    schema : column -> Polars type, in order
+        ``pl.Object`` for estimates, see ``estimate_series``.
 
     Examples
     --------
-    >>> frame = framed([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object})
+    >>> frame = estimate_frame([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object})
     >>> print(*frame.row(0))
     train 0.100 (0.018 to 0.404)
     """
-    return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in columns.items()})
+    return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in schema.items()})

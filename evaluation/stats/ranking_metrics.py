@@ -1,8 +1,8 @@
-"""A risk's order on some rows, from which everything that counts alerts follows in one pass, for many weightings at once.
+"""Ranking metrics of a risk (AUROC, average precision, recall, PPV, net benefit) from one sort, for many row weightings at once.
 
-Only rows with the event move recall, so that only where they stand has to be looked at: with rare outcomes that is little.
+Only rows with the event change the recall, so that only the ranks of events are evaluated: with rare outcomes these are few.
 
-Letters: ``n`` rows, ``e`` rows with the event, ``b`` runs of equal risks with an event among them, ``c`` weightings (resamples) at a time.
+Shapes: ``n`` rows, ``e`` rows with the event, ``b`` runs of tied risks with an event among them, ``c`` weightings (resamples) at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nearward.tabular.typing import Floats, Ints
 
 
 class Ranking:
-    """Rows from the greatest risk to the least; rows with equal risks are alerted together or not at all.
+    """Rows from the greatest risk to the least; rows with tied risks are alerted together or not at all.
 
     Parameters
     ----------
@@ -29,33 +29,32 @@ class Ranking:
         self.order: Ints = np.argsort(-risk, kind="stable")
         self.outcome = outcome[self.order]  # (n,)
         self.risk = risk[self.order]  # (n,)
-        self.events: Ints = np.flatnonzero(self.outcome)  # (e,)
-        self.above: Ints = np.append(0, np.cumsum(self.outcome)).astype(np.int64)  # (n + 1,), events among the first k rows
-        begins = np.append(True, self.risk[1:] != self.risk[:-1])
-        run = np.cumsum(begins) - 1  # (n,)
-        self.starts: Ints = np.flatnonzero(begins)
-        self.ends: Ints = np.append(self.starts[1:], len(risk))  # first row after each run
-        self.run: Ints = run
-        eventful = np.unique(run[self.events])
-        self.first, self.past = self.starts[eventful], self.ends[eventful]  # (b,)
+        self.event_rows: Ints = np.flatnonzero(self.outcome)  # (e,)
+        self.events_above: Ints = np.append(0, np.cumsum(self.outcome)).astype(np.int64)  # (n + 1,), events among the first k rows
+        run_begins = np.append(True, self.risk[1:] != self.risk[:-1])
+        self.run: Ints = np.cumsum(run_begins) - 1  # (n,), the run of tied risks that each row is in
+        self.run_starts: Ints = np.flatnonzero(run_begins)
+        self.run_ends: Ints = np.append(self.run_starts[1:], len(risk))  # first row after each run
+        event_runs = np.unique(self.run[self.event_rows])
+        self.event_run_starts, self.event_run_ends = self.run_starts[event_runs], self.run_ends[event_runs]  # (b,)
 
     @property
-    def flat(self) -> bool:
+    def is_constant(self) -> bool:
         """Whether all risks are equal."""
-        return len(self.starts) == 1
+        return len(self.run_starts) == 1
 
     @property
-    def parted(self) -> bool:
-        """Whether some threshold has all events on one side: then no slope is steep enough."""
-        events, free = self.risk[self.outcome == 1], self.risk[self.outcome == 0]
-        return bool(events.min() >= free.max() or free.min() >= events.max())
+    def is_separating(self) -> bool:
+        """Whether some threshold separates all events from all other rows: then the calibration slope is infinite."""
+        events, others = self.risk[self.outcome == 1], self.risk[self.outcome == 0]
+        return bool(events.min() >= others.max() or others.min() >= events.max())
 
-    def count(self, weight: NDArray[Any]) -> Counts:
-        """Count from the top down, with row weights in the ranking's order (c, n)."""
-        seen, found = np.zeros((len(weight), len(self.risk) + 1)), np.zeros((len(weight), len(self.events) + 1))
-        np.cumsum(weight, axis=1, out=seen[:, 1:])
-        np.cumsum(weight[:, self.events], axis=1, out=found[:, 1:])
-        return Counts(self, seen, found)
+    def count(self, weight: NDArray[Any]) -> RankedCounts:
+        """Accumulate row weights (c, n), in the ranking's order, from the greatest risk down."""
+        rows, events = np.zeros((len(weight), len(self.risk) + 1)), np.zeros((len(weight), len(self.event_rows) + 1))
+        np.cumsum(weight, axis=1, out=rows[:, 1:])
+        np.cumsum(weight[:, self.event_rows], axis=1, out=events[:, 1:])
+        return RankedCounts(self, rows, events)
 
     def alerted(self, threshold: float) -> int:
         """Return how many rows reach the threshold."""
@@ -63,65 +62,68 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Counts:
+class RankedCounts:
     """Weighted rows and events among the first rows of a ranking.
 
     Parameters
     ----------
     ranking : Ranking
-    seen : (c, n + 1), weight of the first 0, 1, … rows
-    found : (c, e + 1), weight of the first 0, 1, … events
+    cumulative_rows : (c, n + 1), weight of the first 0, 1, … rows
+    cumulative_events : (c, e + 1), weight of the first 0, 1, … events
     """
 
     ranking: Ranking
-    seen: Floats
-    found: Floats
+    cumulative_rows: Floats
+    cumulative_events: Floats
 
     @property
     def rows(self) -> Floats:
-        """All rows (c,)."""
-        return self.seen[:, -1]
+        """Weight of all rows (c,)."""
+        return self.cumulative_rows[:, -1]
 
     @property
     def events(self) -> Floats:
-        """All events (c,)."""
-        return self.found[:, -1]
+        """Weight of all events (c,)."""
+        return self.cumulative_events[:, -1]
 
-    def hits(self, rows: Any) -> Floats:
-        """Events among the first ``rows`` (c, …)."""
-        return self.found[:, self.ranking.above[rows]]
+    def true_positives(self, alerted: Any) -> Floats:
+        """Events among the first ``alerted`` rows (c, …)."""
+        return self.cumulative_events[:, self.ranking.events_above[alerted]]
 
     def auprc(self) -> Floats:
-        """Average precision: the sum over risks of recall gained times precision there (c,); scikit-learn's definition."""
-        hits, seen = self.hits(self.ranking.past), self.seen[:, self.ranking.past]  # (c, b)
-        precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+        """Average precision (c,): the sum over thresholds of recall gained times precision; scikit-learn's definition."""
+        ends = self.ranking.event_run_ends
+        hits, rows = self.true_positives(ends), self.cumulative_rows[:, ends]  # (c, b)
+        precision = np.divide(hits, rows, out=np.zeros_like(hits), where=rows > 0)
         return np.asarray((np.diff(hits, axis=1, prepend=0.0) * precision).sum(axis=1) / self.events)
 
     def auroc(self) -> Floats:
-        """Share of pairs, event and no event, that the risk puts in the right order; half a pair where it ties (c,)."""
-        first, past = self.ranking.first, self.ranking.past
-        before, after = self.hits(first), self.hits(past)  # (c, b)
-        free = self.rows - self.events
-        below = free[:, None] - 0.5 * (self.seen[:, first] - before + self.seen[:, past] - after)
-        return np.asarray(((after - before) * below).sum(axis=1) / (self.events * free))
+        """Share of pairs of an event and a non-event that the risk orders correctly (c,); a tie counts half."""
+        starts, ends = self.ranking.event_run_starts, self.ranking.event_run_ends
+        hits_before, hits_after = self.true_positives(starts), self.true_positives(ends)  # (c, b)
+        non_events = self.rows - self.events
+        false_before = self.cumulative_rows[:, starts] - hits_before
+        false_after = self.cumulative_rows[:, ends] - hits_after
+        below = non_events[:, None] - 0.5 * (false_before + false_after)
+        return np.asarray(((hits_after - hits_before) * below).sum(axis=1) / (self.events * non_events))
 
-    def at_budget(self, rate: float) -> tuple[Floats, Floats]:
-        """Recall and positive predictive value (c,) when the share ``rate`` with the greatest risks is alerted.
+    def at_budget(self, alert_rate: float) -> tuple[Floats, Floats]:
+        """Recall and positive predictive value (c,) when the share ``alert_rate`` of rows with the greatest risks is alerted.
 
-        Where the budget ends among equal risks, its rest falls on them by lot, and this is the mean over the lots.
+        Where the budget ends within a run of tied risks, its rest is drawn among them at random, and this is the expectation.
         """
-        budget = rate * self.rows
-        each = np.arange(len(budget))
-        row = np.array([np.searchsorted(seen, b) for seen, b in zip(self.seen, budget, strict=True)]) - 1
+        budget = alert_rate * self.rows
+        weighting = np.arange(len(budget))
+        row = np.array([np.searchsorted(rows, b) for rows, b in zip(self.cumulative_rows, budget, strict=True)]) - 1
         run = self.ranking.run[np.clip(row, 0, None)]
-        first, past = self.ranking.starts[run], self.ranking.ends[run]
-        before, after = self.seen[each, first], self.seen[each, past]
-        hits_before, hits_after = (self.found[each, self.ranking.above[rows]] for rows in (first, past))
-        hits = hits_before + (hits_after - hits_before) * (budget - before) / (after - before)
+        start, end = self.ranking.run_starts[run], self.ranking.run_ends[run]
+        rows_before, rows_after = self.cumulative_rows[weighting, start], self.cumulative_rows[weighting, end]
+        hits_before, hits_after = (self.cumulative_events[weighting, self.ranking.events_above[rows]] for rows in (start, end))
+        hits = hits_before + (hits_after - hits_before) * (budget - rows_before) / (rows_after - rows_before)
         return hits / self.events, hits / budget
 
     def net_benefit(self, alerted: Any, threshold: Any) -> Floats:
-        """True alerts less false ones at the threshold's odds, per row (c, …), when the first ``alerted`` rows are alerted."""
-        hits = self.hits(alerted)
+        """Net benefit (c, …) of alerting the first ``alerted`` rows: true less false positives at the threshold's odds, per row."""
+        hits = self.true_positives(alerted)
         rows = self.rows.reshape(-1, *([1] * (hits.ndim - 1)))
-        return np.asarray((hits - (self.seen[:, alerted] - hits) * threshold / (1 - threshold)) / rows)
+        return np.asarray((hits - (self.cumulative_rows[:, alerted] - hits) * threshold / (1 - threshold)) / rows)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.block_bootstrap import Blocks, between
-from nearward.evaluation.stats.confidence import Estimate, estimates, wilson
+from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
+from nearward.evaluation.stats.confidence import Estimate, estimate_series, wilson
 from nearward.evaluation.synthetic.fidelity import independent_columns
 from nearward.evaluation.tables.inputs import Tables
 from nearward.tabular.rules.mining import mine
@@ -49,7 +49,7 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
     broken = [rules.violations(frame) for frame in frames]
     names = ("holdout", "synthetic", "independent columns")
     rates = {
-        name: estimates(name, [wilson(int(b[:, j].sum()), len(b)) for j in range(len(rules))])
+        name: estimate_series(name, [wilson(int(b[:, j].sum()), len(b)) for j in range(len(rules))])
         for name, b in zip(names, broken, strict=True)
     }
     listed = pl.DataFrame(
@@ -64,10 +64,10 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
         return Adherence(None, rules, listed)
     order = np.argsort(-broken[1].mean(axis=0), kind="stable")
     patients = [tables.holdout_patient, np.arange(len(broken[1])), np.arange(len(broken[2]))]
-    blocks = [Blocks.deal(patient, seed + 2 + i) for i, patient in enumerate(patients)]
+    blocks = [BlockBootstrap.with_replacement(patient, seed + 2 + i) for i, patient in enumerate(patients)]
     each = [b.mean(axis=1) for b in broken]  # (n,), share of the rules that a row breaks
     real, made, shuffled = (float(one.mean()) for one in each)
     value = 1 - (made - real) / max(shuffled - real, _LEAST)
     drawn = [block.means(one) for block, one in zip(blocks, each, strict=True)]
     draws = 1 - (drawn[1] - drawn[0]) / np.maximum(drawn[2] - drawn[0], _LEAST)
-    return Adherence(between(value, draws, len(broken[1])), rules, listed[order])
+    return Adherence(percentile_interval(value, draws, len(broken[1])), rules, listed[order])

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nearward.evaluation.stats.auc import part
-from nearward.evaluation.stats.block_bootstrap import PART_SCALE, Blocks, between
-from nearward.evaluation.stats.confidence import Estimate, framed
+from nearward.evaluation.stats.auc import delong_auc
+from nearward.evaluation.stats.block_bootstrap import SUBSAMPLE_SCALE, BlockBootstrap, percentile_interval
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.tables.neighbors import sampled
@@ -67,7 +67,7 @@ def _compared(tables: Tables, seed: int) -> Fidelity:
     shuffled = independent_columns(real, seed + 2)
     frames = [tables.holdout, real, made, shuffled]
     patients = [tables.holdout_patient, tables.train_patient[real_rows], np.arange(made.height), np.arange(shuffled.height)]
-    blocks = [Blocks.deal_parts(patient, seed + 10 + i) for i, patient in enumerate(patients)]
+    blocks = [BlockBootstrap.subsampling(patient, seed + 10 + i) for i, patient in enumerate(patients)]
     pool = pl.concat([tables.train, tables.holdout])
     values, draws, told = [], [], []
     codes: dict[int, tuple[Coding, list[NDArray[np.int64]]]] = {}
@@ -84,10 +84,10 @@ def _compared(tables: Tables, seed: int) -> Fidelity:
         draws.append(np.mean([drawn for _, drawn in found], axis=0))
         row = {"columns at a time": ways, "sets": len(sets)}
         for name, value, drawn in zip(("train", "synthetic", "independent columns"), values[-1], draws[-1], strict=True):
-            row |= {name: between(float(value), _rescaled(float(value), drawn), rows)}  # type: ignore[dict-item]
+            row |= {name: percentile_interval(float(value), _rescaled(float(value), drawn), rows)}  # type: ignore[dict-item]
         told.append(row)
     score = _anchored(np.mean(values, axis=0), np.mean(draws, axis=0), rows)
-    table = framed(told, dict.fromkeys(told[0], pl.Object) | {"columns at a time": pl.Int64, "sets": pl.Int64})
+    table = estimate_frame(told, dict.fromkeys(told[0], pl.Object) | {"columns at a time": pl.Int64, "sets": pl.Int64})
     return Fidelity(score, table, _two_sample(tables, seed), rows)
 
 
@@ -95,12 +95,12 @@ def _anchored(value: Floats, draws: Floats, rows: int) -> Estimate:
     """Place the synthetic table between train (1) and independent columns (0): value (3,), draws (3, b)."""
     lost, range_ = value[1] - value[0], value[2] - value[0]
     lost_drawn, range_drawn = _rescaled(lost, draws[1] - draws[0]), _rescaled(range_, draws[2] - draws[0])
-    return between(1 - float(lost / max(range_, _LEAST)), 1 - lost_drawn / np.maximum(range_drawn, _LEAST), rows)
+    return percentile_interval(1 - float(lost / max(range_, _LEAST)), 1 - lost_drawn / np.maximum(range_drawn, _LEAST), rows)
 
 
 def _rescaled(value: float, draws: Floats) -> Floats:
     """Put the spread that parts of the rows show around the value that all of them have (b,)."""
-    return np.asarray(value + (draws - draws.mean()) * PART_SCALE)
+    return np.asarray(value + (draws - draws.mean()) * SUBSAMPLE_SCALE)
 
 
 def _two_sample(tables: Tables, seed: int) -> Estimate:
@@ -124,7 +124,7 @@ def _two_sample(tables: Tables, seed: int) -> Estimate:
         model = HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=seed).fit(x, y)
         made_score[half_made == half, 0] = model.predict_proba(made[half_made == half])[:, 1]
         real_score[half_real == half, 0] = model.predict_proba(real[half_real == half])[:, 1]
-    area = part(made_score, real_score, None, patient).each()[0]
+    area = delong_auc(made_score, real_score, None, patient).intervals()[0]
     ends = [abs(area.low - 0.5), abs(area.high - 0.5)]
     nearest_half = 0.0 if area.low <= 0.5 <= area.high else min(ends)
     return Estimate(1 - 2 * abs(area.value - 0.5), 1 - 2 * max(ends), 1 - 2 * nearest_half, area.n)

@@ -21,8 +21,8 @@ from math import sqrt
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.block_bootstrap import Blocks, between
-from nearward.evaluation.stats.confidence import Estimate, estimates, framed, wilson
+from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame, estimate_series, wilson
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, cell_numbers, chosen_sets
 from nearward.evaluation.tables.neighbors import Points, nearest, sampled
@@ -75,7 +75,7 @@ class _Table:
     frame: pl.DataFrame
     points: Points
     event: Ints
-    blocks: Blocks
+    blocks: BlockBootstrap
 
     def inside(self, of: Points, radius: Floats, chosen: Bools) -> Bools:
         """Tell which blocks have a chosen row within the radius of each point (m, g)."""
@@ -85,7 +85,7 @@ class _Table:
             return np.zeros((len(of), count), dtype=bool)
         among = self.points[rows]
         member = np.zeros((len(rows), count), dtype=np.float32)
-        member[np.arange(len(rows)), self.blocks.of[rows]] = 1
+        member[np.arange(len(rows)), self.blocks.block[rows]] = 1
         found = np.zeros((len(of), count), dtype=bool)
         length = np.square(among).sum(axis=1)
         for i in range(0, len(of), 1000):
@@ -112,7 +112,7 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
         points = train.points[chosen]
         among = train.points if among_whom is None else points
         radius = nearest(points, among, min(NEIGHBOURS + 1, len(among)))[0][:, -1]  # the first neighbour is the row itself
-        weight = train.blocks.weight[:, train.blocks.of[chosen]] + 1e-9  # (b, m); no draw is without any row
+        weight = train.blocks.weight[:, train.blocks.block[chosen]] + 1e-9  # (b, m); no draw is without any row
         shares, resampled = [], []
         for table in (real, made):
             allowed = np.ones(rows, dtype=bool) if among_whom is None else among_whom(table)
@@ -121,14 +121,14 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
             resampled.append((weight * again).sum(axis=1) / weight.sum(axis=1))
         value = min(shares[1] / shares[0], 1.0) if shares[0] else 0.0
         drawn = np.minimum(resampled[1] / np.maximum(resampled[0], 1e-9), 1.0)
-        ratio = between(value, drawn, len(points))
-        by = [between(share, drawn_share, len(points)) for share, drawn_share in zip(shares, resampled, strict=True)]
+        ratio = percentile_interval(value, drawn, len(points))
+        by = [percentile_interval(share, drawn_share, len(points)) for share, drawn_share in zip(shares, resampled, strict=True)]
         listed.append({"stratum": name, "train rows": len(points), "by holdout": by[0], "by synthetic": by[1], "ratio": ratio})
         values.append(value)
         draws.append(drawn + (value - drawn.mean()))
-    score = between(min(values), np.min(draws, axis=0), train.frame.height) if values else None
+    score = percentile_interval(min(values), np.min(draws, axis=0), train.frame.height) if values else None
     shift, shares_told = _shares(tables)
-    return Heterogeneity(score, framed(listed, _STRATA), shift, shares_told, _patterns(tables, train, real, made, seed))
+    return Heterogeneity(score, estimate_frame(listed, _STRATA), shift, shares_told, _patterns(tables, train, real, made, seed))
 
 
 def _drawn(tables: Tables, name: str, most: int, seed: int) -> _Table:
@@ -136,7 +136,7 @@ def _drawn(tables: Tables, name: str, most: int, seed: int) -> _Table:
     rows = sampled(whole.height, most, seed)
     patient = {"train": tables.train_patient, "holdout": tables.holdout_patient}.get(name, np.arange(whole.height))[rows]
     frame = whole[rows]
-    return _Table(frame, tables.space.points(frame), tables.events(frame), Blocks.deal(patient, seed + 7))
+    return _Table(frame, tables.space.points(frame), tables.events(frame), BlockBootstrap.with_replacement(patient, seed + 7))
 
 
 def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Callable[[_Table], Bools] | None]]:
@@ -183,7 +183,7 @@ def _shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
     low = gap - sqrt((q.value - q.low) ** 2 + (p.high - p.value) ** 2)
     high = gap + sqrt((q.high - q.value) ** 2 + (p.value - p.low) ** 2)
     shift = Estimate(abs(gap), 0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)), q.n)
-    return shift, pl.DataFrame([pl.Series("table", list(share)), estimates("event share", list(share.values()))])
+    return shift, pl.DataFrame([pl.Series("table", list(share)), estimate_series("event share", list(share.values()))])
 
 
 def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: int) -> pl.DataFrame:
@@ -197,11 +197,11 @@ def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: i
         for name, table, coded in (("holdout", real, codes[1]), ("synthetic", made, codes[2])):
             g = table.blocks.weight.shape[1]
             there = np.zeros((g, cells), dtype=bool)
-            there[table.blocks.of, cell_numbers(coded, coding.sizes, columns)[0]] = True
+            there[table.blocks.block, cell_numbers(coded, coding.sizes, columns)[0]] = True
             inside[name].append(there[:, rare].T)
     count = sum(len(part) for part in inside["holdout"])
     kept = []
     for name, table in (("holdout", real), ("synthetic", made)):
         once, again = table.covers(np.concatenate(inside[name])) if count else (None, None)
-        kept.append(between(float(once.mean()), again.mean(axis=1), count) if once is not None and again is not None else None)
-    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [count] * 2, "kept": estimates("kept", kept)})
+        kept.append(percentile_interval(float(once.mean()), again.mean(axis=1), count) if once is not None and again is not None else None)
+    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [count] * 2, "kept": estimate_series("kept", kept)})

@@ -10,7 +10,7 @@ import polars as pl
 from nearward.evaluation.html_page import BLUE, GREY, VERMILION, Page, figure, notice, paragraph, table
 from nearward.evaluation.privacy_attacks.membership import EVERYONE, Membership
 from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, listed
-from nearward.evaluation.stats.confidence import Estimate, estimates
+from nearward.evaluation.stats.confidence import Estimate, estimate_series
 from nearward.evaluation.synthetic.card import FaithCard
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _verdict(card: FaithCard) -> list[str]:
         {
             "": [c.letter for c in parts],
             "component": [c.name for c in parts],
-            "estimates": estimates("estimates", [c.estimate for c in parts]),
+            "estimates": estimate_series("estimates", [c.estimate for c in parts]),
             "gate": [c.gate for c in parts],
             "status": [c.status for c in parts],
             "why": [c.why for c in parts],

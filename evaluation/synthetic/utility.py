@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.block_bootstrap import RESAMPLES, between
-from nearward.evaluation.stats.confidence import Estimate, framed
-from nearward.evaluation.stats.logistic_recalibration import Recalibration, log_odds
+from nearward.evaluation.stats.block_bootstrap import RESAMPLES, percentile_interval
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame
+from nearward.evaluation.stats.logistic_recalibration import EDGE, LogisticRecalibration
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.neighbors import TableEmbedding, sampled
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.ensemble.extra_trees import grow, shares
 from nearward.tabular.typing import Floats, Ints
 
@@ -89,10 +90,12 @@ def utility(tables: Tables, seed: int) -> Utility:
     reached = {name: np.mean([figures[name, learner].auprc for learner in LEARNERS], axis=0) for name in ("real", "synthetic")}
     gain = {name: auprc - chance for name, auprc in reached.items()}
     quotient = reached["synthetic"] / np.maximum(reached["real"], 1e-6)
-    ratio = between(quotient[0], quotient[1:], len(outcome), high=float("inf"))
+    ratio = percentile_interval(quotient[0], quotient[1:], len(outcome), high=float("inf"))
     score = None
     if gain["real"][0] > 0 and np.quantile(gain["real"][1:], 0.025) > 0:
-        score = between(gain["synthetic"][0] / gain["real"][0], gain["synthetic"][1:] / np.maximum(gain["real"][1:], 1e-6), len(outcome))
+        score = percentile_interval(
+            gain["synthetic"][0] / gain["real"][0], gain["synthetic"][1:] / np.maximum(gain["real"][1:], 1e-6), len(outcome)
+        )
     return Utility(score, ratio, _told(figures, len(outcome)), threshold, rows, int(outcome.sum()))
 
 
@@ -131,7 +134,7 @@ def _judge(outcome: Floats, risk: Floats, weight: Floats, threshold: float) -> _
     ranking = Ranking(outcome, risk)
     counts = ranking.count(weight[:, ranking.order])
     brier = weight @ np.square(risk - outcome) / weight.sum(axis=1)
-    slope = Recalibration(log_odds(risk), outcome).line(weight)[:, 1]
+    slope = LogisticRecalibration(logit(risk, EDGE), outcome).intercept_and_slope(weight)[:, 1]
     return _Figures(counts.auprc(), counts.auroc(), brier, slope, counts.net_benefit(ranking.alerted(threshold), threshold))
 
 
@@ -152,7 +155,7 @@ def _told(figures: dict[tuple[str, str], _Figures], n: int) -> pl.DataFrame:
                 "net benefit, synthetic": _of(made.benefit, n),
             }
         )
-    return framed(rows, dict.fromkeys(rows[0], pl.Object) | {"learner": pl.String})
+    return estimate_frame(rows, dict.fromkeys(rows[0], pl.Object) | {"learner": pl.String})
 
 
 def _of(figure: Floats, n: int) -> Estimate | None:

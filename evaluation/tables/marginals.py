@@ -16,7 +16,7 @@ from math import comb
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.stats.block_bootstrap import Blocks
+from nearward.evaluation.stats.block_bootstrap import BlockBootstrap
 from nearward.tabular.typing import Floats, Ints
 
 _FEW = 12  # a number with at most so many values has a bin for each
@@ -147,7 +147,7 @@ def cell_numbers(codes: Ints, sizes: Sequence[int], columns: tuple[int, ...]) ->
 
 
 def distances(
-    codes: Sequence[Ints], blocks: Sequence[Blocks], sizes: Sequence[int], sets: Sequence[tuple[int, ...]]
+    codes: Sequence[Ints], blocks: Sequence[BlockBootstrap], sizes: Sequence[int], sets: Sequence[tuple[int, ...]]
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield, per set of columns, the total variation of each table to the first: its value (t,) and its resamples (t, b).
 
@@ -162,7 +162,7 @@ def distances(
         for table, block in zip(codes, blocks, strict=True):
             number, cells = cell_numbers(table, sizes, columns)
             g = block.weight.shape[1]
-            counts = np.bincount(block.of * cells + number, minlength=g * cells).reshape(g, cells)
+            counts = np.bincount(block.block * cells + number, minlength=g * cells).reshape(g, cells)
             drawn = block.weight.astype(np.float32) @ counts.astype(np.float32)  # (b, c)
             resampled.append(drawn / drawn.sum(axis=1, keepdims=True))
             shares.append(counts.sum(axis=0) / len(table))

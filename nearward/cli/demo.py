@@ -20,7 +20,7 @@ from nearward.cli.evaluate import show_card
 from nearward.cli.progress import show_progress
 from nearward.datasets import Cohort, read_cohort
 from nearward.evaluation.risk.comparison import compare_risks
-from nearward.evaluation.risk.inputs import FEWEST
+from nearward.evaluation.risk.inputs import MIN_COUNT
 from nearward.evaluation.risk.report import evaluate_risk
 from nearward.release.export import describe, export_table, sample_and_audit
 from nearward.risk_model.classifier import RiskClassifier, load
@@ -57,11 +57,11 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     patients = None if cohort.group is None else "patient"
     if cohort.group is not None:
         judged = judged.with_columns(patient=pl.Series(cohort.group[test]))
-    enough = min(y_test.sum(), len(y_test) - y_test.sum()) >= FEWEST
+    enough = min(y_test.sum(), len(y_test) - y_test.sum()) >= MIN_COUNT
     if enough:
         _compare(judged, list(risks), patients, seed)
     else:
-        typer.echo(f"too few held-out events to judge anything: {FEWEST} are needed, and as many rows without")
+        typer.echo(f"too few held-out events to judge anything: {MIN_COUNT} are needed, and as many rows without")
 
     riskiest = int(scored.get_column("risk").arg_max() or 0)
     facts = scored.row(riskiest, named=True)

@@ -11,8 +11,8 @@ import typer
 from nearward.cli.console import as_value, show, split_names
 
 if TYPE_CHECKING:
-    from nearward.evaluation.risk.resampled_metrics import Result
-    from nearward.evaluation.risk.subgroups import Part
+    from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
+    from nearward.evaluation.stats.confidence import Result
     from nearward.evaluation.synthetic.card import FaithCard
 
 app = typer.Typer(help="Judge risks, or synthetic tables.", no_args_is_help=True)
@@ -139,10 +139,10 @@ def show_card(card: FaithCard, name: str) -> None:
     show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
 
 
-def _counts(scored: Path, facts: Mapping[str, Any]) -> str:
+def _counts(scored: Path, facts: EvaluationFacts) -> str:
     return (
-        f"{scored.name}: {facts['rows']} rows of {facts['patients']} patients, {facts['events']} events; "
-        f"{100 * facts['alert_rate']:.3g} alerts per 100 patients; threshold {facts['threshold']:.3g}"
+        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events; "
+        f"{100 * facts.alert_rate:.3g} alerts per 100 patients; threshold {facts.threshold:.3g}"
     )
 
 
@@ -150,25 +150,25 @@ def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> No
     """Print one column for each of the results."""
     import polars as pl
 
-    from nearward.evaluation.risk.metrics import BY_KEY
+    from nearward.evaluation.risk.metrics import METRIC_BY_KEY
 
     keys = list(next(iter(results.values())))
-    columns = {"metric": [BY_KEY[key].title for key in keys]}
+    columns = {"metric": [METRIC_BY_KEY[key].title for key in keys]}
     columns |= {f"{name} (95 %)": [_told(found[key]) for key in keys] for name, found in results.items()}
     show(pl.DataFrame(columns), title)
 
 
-def _show_parts(parts: Sequence[Part], title: str) -> None:
+def _show_parts(parts: Sequence[Subgroup], title: str) -> None:
     import polars as pl
 
-    from nearward.evaluation.risk.disclosure_control import WHY_WITHHELD
-    from nearward.evaluation.risk.html_report import part_summary
+    from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
+    from nearward.evaluation.risk.html_report import subgroup_summary
 
-    table = part_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
+    table = subgroup_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
     told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}
     show(pl.DataFrame(told), title)
     if any(part.events is None for part in parts):
-        typer.echo(WHY_WITHHELD)
+        typer.echo(SUPPRESSION_NOTE)
 
 
 def _told(result: Result) -> str:

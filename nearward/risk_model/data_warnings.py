@@ -64,14 +64,14 @@ def _equals_class(column: pl.Series, outcome: Ints) -> bool:
 
 def _warn_of_site_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, patient_ids: Ints, seed: int) -> None:
     """Warn where the features predict the schema's site column and the site predicts the outcome: a model could learn the site instead."""
-    from nearward.evaluation.risk.inputs import Sample
-    from nearward.evaluation.risk.site_leakage import leak_of
+    from nearward.evaluation.risk.inputs import RiskSample
+    from nearward.evaluation.risk.site_leakage import check_site_leakage
 
     for name in schema.named("site"):
         if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
             continue
         try:
-            leakage = leak_of(Sample(outcome.astype(float), {}, patient_ids), frame.get_column(name), rows, schema, seed)
+            leakage = check_site_leakage(RiskSample(outcome.astype(float), {}, patient_ids), frame.get_column(name), rows, schema, seed)
         except InputError as error:  # a cohort of one site can still be fitted
             warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
             continue

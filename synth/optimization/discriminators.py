@@ -14,6 +14,7 @@ import numpy as np
 
 from nearward.synth.optimization.discriminator_levels import FeatureLevel, Level, RowLevel, SentenceLevel, Shape, TokenLevel
 from nearward.tabular.errors import InputError
+from nearward.tabular.statistics import placement_values, sum_by_patient
 from nearward.tabular.typing import Floats, Ints
 
 WEIGHTS = {"token": 0.2, "sentence": 0.3, "feature": 0.2, "row": 0.3}
@@ -152,12 +153,9 @@ def separation(real: Floats, made: Floats, patient: Ints | None = None) -> Separ
     >>> separation(np.array([3.0, 4.0]), np.array([1.0, 2.0])).auc
     1.0
     """
-    ordered_made, ordered_real = np.sort(made), np.sort(real)
-    above = (np.searchsorted(ordered_made, real, "left") + np.searchsorted(ordered_made, real, "right")) / (2 * len(made))
-    below = 1 - (np.searchsorted(ordered_real, made, "left") + np.searchsorted(ordered_real, made, "right")) / (2 * len(real))
+    above, below = placement_values(real, made)
     auc = float(above.mean())
-    who = np.arange(len(real)) if patient is None else np.unique(patient, return_inverse=True)[1]
-    sums = np.bincount(who, weights=above - auc)
+    sums = sum_by_patient(above - auc, patient)
     patients = len(sums)
     variance = (sums**2).sum() / len(real) ** 2 * patients / max(patients - 1, 1) + below.var(ddof=1) / len(made)
     spread = 1.96 * float(np.sqrt(variance))

@@ -28,6 +28,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_training_data
 from nearward.tabular.ensemble.cross_fitting import Members
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
+from nearward.tabular.statistics import wilson_interval
 from nearward.tabular.typing import Bools, Floats, Ints
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
@@ -263,12 +264,5 @@ def _believed_from(risk: Floats, event: Ints, patient: Ints, floor: float) -> fl
     patients = np.cumsum(first)  # alerts on one patient are not so many proofs
     last_of_equals = np.append(np.diff(risk[order]) != 0, True)[: len(order)]
     proven = (patients >= _FEWEST_ISOLATED) & (right >= _FEWEST_RIGHT)  # where 1 % is enough, one event of ten would do by chance
-    good = (_wilson_low(right / alerts, patients) >= floor) & proven & last_of_equals
+    good = (wilson_interval(right / alerts, patients)[0] >= floor) & proven & last_of_equals
     return float(risk[order][np.flatnonzero(good)[-1]]) if good.any() else math.inf
-
-
-def _wilson_low(share: Floats, n: Ints) -> Floats:
-    """Lower end of Wilson's 95 % interval."""
-    z = 1.959964
-    middle = share + z**2 / (2 * n)
-    return np.asarray((middle - z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))) / (1 + z**2 / n))

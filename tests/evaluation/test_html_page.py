@@ -18,7 +18,7 @@ from PIL import Image
 
 import nearward as nw
 from nearward.evaluation.html_page import BLUE, Page, figure, notice, paragraph, table, tell
-from nearward.evaluation.stats.confidence import Estimate, estimates
+from nearward.evaluation.stats.confidence import Estimate, estimate_series
 
 NASTY = "<script>alert('x')</script> & \"so\""
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
@@ -56,7 +56,7 @@ class Tags(HTMLParser):
 def full_page() -> str:
     page = Page(NASTY, NASTY)
     frame = pl.DataFrame(
-        [pl.Series(NASTY, [NASTY, "=1+1"]), pl.Series("n", [1, 20_000]), estimates("e", [Estimate(0.5, 0.4, 0.6, 9), None])]
+        [pl.Series(NASTY, [NASTY, "=1+1"]), pl.Series("n", [1, 20_000]), estimate_series("e", [Estimate(0.5, 0.4, 0.6, 9), None])]
     )
     page.section(NASTY, paragraph(NASTY), *(notice(NASTY, kind) for kind in ("warning", "good", "bad")), table(frame, NASTY))
     page.section("Figures", figure(drawing(NASTY), NASTY), figure(drawing("b"), "b"))

@@ -8,27 +8,27 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from nearward.evaluation.risk.calibration_spline import Spline
-from nearward.evaluation.risk.curves import draw_curves
-from nearward.evaluation.risk.inputs import Sample
-from nearward.evaluation.risk.metrics import Use
+from nearward.evaluation.risk.calibration_spline import CalibrationSpline
+from nearward.evaluation.risk.curves import compute_curves
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
 
 
-def sample(rows: int = 4000, bend: float = 1.0) -> Sample:
+def sample(rows: int = 4000, bend: float = 1.0) -> RiskSample:
     draw = np.random.default_rng(0)
     logit = draw.normal(-1.5, 1.3, rows)
     event = draw.random(rows) < 1 / (1 + np.exp(-logit))
-    return Sample(event.astype(float), {"risk": 1 / (1 + np.exp(-bend * logit))}, np.arange(rows))
+    return RiskSample(event.astype(float), {"risk": 1 / (1 + np.exp(-bend * logit))}, np.arange(rows))
 
 
 @pytest.fixture(scope="module")
 def curves():
-    return draw_curves(sample(), "risk", Use(0.05, 0.2), 100, 0)
+    return compute_curves(sample(), "risk", OperatingPoint(0.05, 0.2), 100, 0)
 
 
 def test_four_rows_by_hand() -> None:
-    tiny = Sample(np.array([1.0, 0, 1, 0]), {"risk": np.array([0.9, 0.8, 0.7, 0.1])}, np.arange(4))
-    found = draw_curves(tiny, "risk", Use(0.5, 0.4), 100, 0)
+    tiny = RiskSample(np.array([1.0, 0, 1, 0]), {"risk": np.array([0.9, 0.8, 0.7, 0.1])}, np.arange(4))
+    found = compute_curves(tiny, "risk", OperatingPoint(0.5, 0.4), 100, 0)
     at = dict(found.precision_recall.select("recall", "precision").iter_rows())
     assert at[0.5] == 1  # the first event is found at the first alert
     assert at[1.0] == pytest.approx(2 / 3)
@@ -59,7 +59,7 @@ def test_bands_lie_around_their_curves(curves) -> None:
 @pytest.mark.parametrize(("bend", "steepest"), [(1.0, 1.0), (2.0, 0.5)])
 def test_calibration_curve_finds_the_truth(bend, steepest) -> None:
     """Risks twice as steep as they should be: the event rate at a risk is that of half its log-odds."""
-    frame = draw_curves(sample(20_000, bend), "risk", Use(0.05, 0.2), 100, 0).calibration
+    frame = compute_curves(sample(20_000, bend), "risk", OperatingPoint(0.05, 0.2), 100, 0).calibration
     logit = np.log(frame["risk"] / (1 - frame["risk"])).to_numpy()
     truth = 1 / (1 + np.exp(-steepest * logit))
     inside = (frame["low"].to_numpy() - 1e-9 <= truth) & (truth <= frame["high"].to_numpy() + 1e-9)
@@ -72,26 +72,26 @@ def test_spline_is_logistic_regression_on_its_basis() -> None:
     cells = np.linspace(3, -5, 60)
     rows = draw.integers(20, 60, 60).astype(float)
     events = draw.binomial(rows.astype(int), 1 / (1 + np.exp(-np.sin(cells) - 0.5 * cells))).astype(float)
-    spline, places = Spline.over(cells, rows), np.linspace(-5, 3, 9)
+    spline, places = CalibrationSpline.fit_basis(cells, rows), np.linspace(-5, 3, 9)
     basis = spline.basis(cells)[:, 1:]
     assert basis.shape[1] == 3
     fitted = LogisticRegression(C=1e9, tol=1e-10, max_iter=5000).fit(
         np.vstack([basis, basis]), np.repeat([1, 0], 60), sample_weight=np.concatenate([events, rows - events])
     )
     expected = fitted.predict_proba(spline.basis(places)[:, 1:])[:, 1]
-    np.testing.assert_allclose(spline.fit(rows[None], events[None], places)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(spline.event_rates(rows[None], events[None], places)[0], expected, atol=1e-3)
 
 
 def test_spline_is_straight_beyond_its_outer_knots() -> None:
-    spline = Spline.over(np.linspace(2, -4, 50), np.ones(50))
+    spline = CalibrationSpline.fit_basis(np.linspace(2, -4, 50), np.ones(50))
     for places in (np.linspace(-9, -5, 5), np.linspace(3, 7, 5)):
         np.testing.assert_allclose(np.diff(spline.basis(places), n=2, axis=0), 0, atol=1e-9)
 
 
 def test_few_different_risks_get_a_line() -> None:
     judged = sample(300)
-    coarse = Sample(judged.outcome, {"risk": np.where(judged.risks["risk"] > 0.2, 0.6, 0.1)}, judged.patient)
-    frame = draw_curves(coarse, "risk", Use(0.05, 0.2), 100, 0).calibration
+    coarse = RiskSample(judged.outcome, {"risk": np.where(judged.risks["risk"] > 0.2, 0.6, 0.1)}, judged.patient_ids)
+    frame = compute_curves(coarse, "risk", OperatingPoint(0.05, 0.2), 100, 0).calibration
     chosen = coarse.risks["risk"] == 0.6
     assert frame["event_rate"][-1] == pytest.approx(coarse.outcome[chosen].mean(), abs=1e-3)
     assert frame["event_rate"][0] == pytest.approx(coarse.outcome[~chosen].mean(), abs=1e-3)
@@ -99,8 +99,8 @@ def test_few_different_risks_get_a_line() -> None:
 
 def test_small_bars_are_left_out() -> None:
     risk = np.concatenate([np.full(500, 0.03), np.full(9, 0.5), np.full(30, 0.7), np.full(20, 1.0)])
-    judged = Sample((np.arange(559) % 7 == 0).astype(float), {"risk": risk}, np.arange(559))
-    rows = draw_curves(judged, "risk", Use(0.05, 0.2), 100, 0).histogram["rows"].to_list()
+    judged = RiskSample((np.arange(559) % 7 == 0).astype(float), {"risk": risk}, np.arange(559))
+    rows = compute_curves(judged, "risk", OperatingPoint(0.05, 0.2), 100, 0).histogram["rows"].to_list()
     assert 9 not in rows
     assert rows.count(None) == 2  # and the next smallest, or 559 less the rest would tell
     assert sorted(count for count in rows if count) == [30, 500]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from nearward.evaluation.risk.inputs import Sample
-from nearward.evaluation.risk.metrics import Use
-from nearward.evaluation.risk.resampled_metrics import measure
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
 from nearward.evaluation.stats.confidence import Estimate
 
 STUDIES, RESAMPLES, GRID = 500, 100, 400_000
@@ -28,7 +28,7 @@ def expit(x):
     return 1 / (1 + np.exp(-x))
 
 
-def population(middle: float, use: Use) -> dict[str, float]:
+def population(middle: float, use: OperatingPoint) -> dict[str, float]:
     """Every metric of infinitely many patients."""
     x = middle + SPREAD * stats.norm.ppf((np.arange(GRID) + 0.5) / GRID)[::-1]  # from the riskiest down
     p, logit = expit(x), SHIFT + SLOPE * x
@@ -71,7 +71,7 @@ def visit(draw: np.random.Generator, patients: int, visits: int) -> tuple[np.nda
     ("rate", "middle", "patients", "visits"), [(0.20, -1.75, 2000, 1), (0.01, -5.29, 10_000, 1), (0.20, -1.75, 700, 3)]
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(rate: float, middle: float, patients: int, visits: int) -> None:
-    use = Use(alert_rate=0.05, threshold=rate)
+    use = OperatingPoint(alert_rate=0.05, threshold=rate)
     truth = population(middle, use)
     assert truth["prevalence"] == pytest.approx(rate, rel=0.03)
     held: dict[str, list[bool]] = {key: [] for key in truth}
@@ -79,8 +79,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rate: float, middle: floa
         x, luck = visit(np.random.default_rng([study, patients]), patients, visits)
         x = middle + SPREAD * x
         event, whose = (luck < expit(x)).astype(float), np.repeat(np.arange(patients), visits)
-        sample = Sample(event, {"risk": expit(SHIFT + SLOPE * x)}, whose)
-        for key, found in measure([sample], use, RESAMPLES, study).results("risk").items():
+        sample = RiskSample(event, {"risk": expit(SHIFT + SLOPE * x)}, whose)
+        for key, found in bootstrap_metrics([sample], use, RESAMPLES, study).results("risk").items():
             assert isinstance(found, Estimate)
             held[key].append(found.low <= truth[key] <= found.high)
     coverage = {key: float(np.mean(hits)) for key, hits in held.items()}

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from nearward.evaluation.risk.metrics import METRICS, Measure, Use
-from nearward.evaluation.stats.logistic_recalibration import Recalibration, log_odds
+from nearward.evaluation.risk.metrics import METRICS, OperatingPoint, WeightedMetrics
+from nearward.evaluation.stats.logistic_recalibration import LogisticRecalibration
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.errors import InputError
 
 KEYS = [metric.key for metric in METRICS]
 
 
 def measured(outcome, risk, alert_rate=0.5, threshold=0.5, weight=None) -> dict[str, float]:
-    measure = Measure(np.array(outcome, float), np.array(risk, float), Use(alert_rate, threshold))
+    measure = WeightedMetrics(np.array(outcome, float), np.array(risk, float), OperatingPoint(alert_rate, threshold))
     values = measure.point if weight is None else measure(np.array([weight]))[0]
     return dict(zip(KEYS, values, strict=False))
 
@@ -63,24 +64,24 @@ def test_recalibration_by_hand():
     """Two risks: the line goes through both points, log-odds of .2 -> of .4, of .8 -> of .7."""
     risk = np.repeat([0.2, 0.8], 10)
     outcome = np.concatenate([np.repeat([1.0, 0.0], [4, 6]), np.repeat([1.0, 0.0], [7, 3])])
-    logit = log_odds(np.array([0.2, 0.8, 0.4, 0.7]))
+    log_odds = logit(np.array([0.2, 0.8, 0.4, 0.7]))
     found = measured(outcome, risk)
-    slope = (logit[3] - logit[2]) / (logit[1] - logit[0])
+    slope = (log_odds[3] - log_odds[2]) / (log_odds[1] - log_odds[0])
     assert found["calibration_slope"] == pytest.approx(slope)
-    assert found["calibration_intercept"] == pytest.approx(logit[2] - slope * logit[0])
-    assert measured([1, 1, 0, 0, 0], [0.2] * 5)["calibration_in_the_large"] == pytest.approx(logit[2] - logit[0])
+    assert found["calibration_intercept"] == pytest.approx(log_odds[2] - slope * log_odds[0])
+    assert measured([1, 1, 0, 0, 0], [0.2] * 5)["calibration_in_the_large"] == pytest.approx(log_odds[2] - log_odds[0])
 
 
 def test_line_is_that_of_logistic_regression():
     draw = np.random.default_rng(1)
-    logit = draw.normal(-1, 1.5, 400)
-    outcome = (draw.random(400) < 1 / (1 + np.exp(-0.5 * logit - 0.3))).astype(float)
+    log_odds = draw.normal(-1, 1.5, 400)
+    outcome = (draw.random(400) < 1 / (1 + np.exp(-0.5 * log_odds - 0.3))).astype(float)
     weight = draw.integers(0, 4, (3, 400)).astype(float)
-    for row, found in zip(weight, Recalibration(logit, outcome).line(weight), strict=True):
-        fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit[:, None], outcome, sample_weight=row)
+    for row, found in zip(weight, LogisticRecalibration(log_odds, outcome).intercept_and_slope(weight), strict=True):
+        fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(log_odds[:, None], outcome, sample_weight=row)
         np.testing.assert_allclose(found, [fitted.intercept_[0], fitted.coef_[0, 0]], atol=1e-4)
-    moved = Recalibration(logit, outcome).shift(weight)
-    expected = (weight / (1 + np.exp(-logit - moved[:, None]))).sum(axis=1)
+    moved = LogisticRecalibration(log_odds, outcome).in_the_large(weight)
+    expected = (weight / (1 + np.exp(-log_odds - moved[:, None]))).sum(axis=1)
     np.testing.assert_allclose(expected, weight @ outcome, rtol=1e-6)
 
 
@@ -147,12 +148,12 @@ def test_equal_risks_have_defined_results():
 
 @pytest.mark.parametrize(("outcome", "risk"), [([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1]), ([0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1])])
 def test_no_slope_where_the_risk_parts_the_outcomes(outcome, risk):
-    measure = Measure(np.array(outcome, float), np.array(risk), Use(0.5, 0.5))
-    assert measure.lacking == "the risk parts the outcomes without a fault"
+    measure = WeightedMetrics(np.array(outcome, float), np.array(risk), OperatingPoint(0.5, 0.5))
+    assert measure.no_slope == "the risk parts the outcomes without a fault"
     assert np.isnan(dict(zip(KEYS, measure.point, strict=False))["calibration_slope"])
 
 
 @pytest.mark.parametrize("given", [{"alert_rate": 0.0}, {"alert_rate": 1.5}, {"threshold": 1.0}, {"threshold": -0.1}])
 def test_use_lies_between_0_and_1(given):
     with pytest.raises(InputError, match="must lie between 0 and 1"):
-        Use(**{"alert_rate": 0.05, "threshold": 0.1, **given})
+        OperatingPoint(**{"alert_rate": 0.05, "threshold": 0.1, **given})

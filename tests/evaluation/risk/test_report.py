@@ -14,8 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import nearward as nw
 from nearward.evaluation.risk.tripod_json import ITEMS, tripod
-from nearward.evaluation.stats.cluster_bootstrap import Undefined
-from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.stats.confidence import Estimate, Undefined
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 
 NASTY = "<script>alert(1)</script>"
@@ -54,12 +53,12 @@ def only_finite(told: Any) -> None:
 
 def test_report_holds_what_it_says(report: nw.RiskReport) -> None:
     frame = scored()
-    assert (report.facts["rows"], report.facts["events"]) == (1500, frame["died"].sum())
-    assert report.facts["patients"] == frame["patient"].n_unique()
+    assert (report.facts.rows, report.facts.events) == (1500, frame["died"].sum())
+    assert report.facts.patients == frame["patient"].n_unique()
     assert report["auroc"].value == pytest.approx(roc_auc_score(frame["died"], frame["risk"]))
     assert report["auprc"].value == pytest.approx(average_precision_score(frame["died"], frame["risk"]))
     assert report["calibration_slope"].low < 1 < report["calibration_slope"].high
-    assert report.facts["threshold"] == pytest.approx(frame["died"].mean())
+    assert report.facts.threshold == pytest.approx(frame["died"].mean())
     assert report["net_benefit_all"].value == pytest.approx(0, abs=1e-12)
     assert report.table().height == len(report.metrics)
     assert report.table()["value"].is_finite().all()
@@ -107,7 +106,7 @@ def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_p
     performance = items["23a"]["content"]
     assert performance["metrics"]["auprc"]["low"] < performance["metrics"]["auprc"]["value"] < performance["metrics"]["auprc"]["high"]
     assert len(performance["curves"]["roc"]["recall"]) == len(performance["curves"]["roc"]["low"]) == 101
-    assert items["21"]["content"]["events"] == report.facts["events"]
+    assert items["21"]["content"]["events"] == report.facts.events
     assert items["23b"]["content"][0]["column"] == "site"
 
 

@@ -45,11 +45,11 @@ def test_four_kinds_of_cohort(told: float, tracked: float, words: str) -> None:
     found = source_leak(cohort(told, tracked), "died", "hospital", "patient", features=["age", "sodium", "sex"])
     assert found.leaks == (told > 0 and tracked > 0)
     assert words in found.verdict()
-    assert (found.told.low > 0.55) == (told > 0)
-    assert (found.tracks.low > 0.55) == (tracked > 0)
+    assert (found.site_auroc.low > 0.55) == (told > 0)
+    assert (found.outcome_auroc.low > 0.55) == (tracked > 0)
     if told:
         assert found.columns[0] == "sodium"
-        assert found.told.value > 0.9
+        assert found.site_auroc.value > 0.9
 
 
 def test_sites_that_are_chance_alone_are_seldom_accused() -> None:
@@ -58,7 +58,7 @@ def test_sites_that_are_chance_alone_are_seldom_accused() -> None:
     for seed in range(6):
         frame = cohort(0, 0, 400, seed)
         found = source_leak(frame, "died", "hospital", features=["age", "sodium"], seed=seed)
-        accused += found.told.low > 0.5 or found.tracks.low > 0.5
+        accused += found.site_auroc.low > 0.5 or found.outcome_auroc.low > 0.5
     assert accused <= 2
 
 
@@ -78,7 +78,7 @@ def test_missing_sites_are_a_source_and_seeds_repeat() -> None:
     found = source_leak(frame.lazy(), "died", "hospital", features=["age", "sodium"], seed=4)
     assert "(missing)" in found.rates["site"].to_list()
     again = source_leak(frame, "died", "hospital", features=["age", "sodium"], seed=4)
-    assert (found.told, found.tracks, found.columns) == (again.told, again.tracks, again.columns)
+    assert (found.site_auroc, found.outcome_auroc, found.columns) == (again.site_auroc, again.outcome_auroc, again.columns)
 
 
 def test_it_is_part_of_the_report(tmp_path: Path) -> None:

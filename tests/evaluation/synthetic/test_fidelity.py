@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.stats.block_bootstrap import PART_SCALE, Blocks
+from nearward.evaluation.stats.block_bootstrap import SUBSAMPLE_SCALE, BlockBootstrap
 from nearward.evaluation.synthetic.adherence import adherence
 from nearward.evaluation.synthetic.fidelity import fidelity, independent_columns
 from nearward.evaluation.tables.inputs import read_tables
@@ -62,12 +62,12 @@ def test_parts_show_the_spread_of_a_kinked_statistic():
     for seed in range(60):
         x = draw.normal(0, 1, (600, 40))
         truth.append(np.abs(x.mean(axis=0)).sum())
-        for kept, deal in ((whole, Blocks.deal), (parts, Blocks.deal_parts)):
+        for kept, deal in ((whole, BlockBootstrap.with_replacement), (parts, BlockBootstrap.subsampling)):
             blocks = deal(np.arange(600), seed)
             means = np.stack([blocks.means(column) for column in x.T])
             kept.append(np.abs(means).sum(axis=0).std())
     assert np.mean(whole) > 1.3 * np.std(truth)
-    assert np.mean(parts) * PART_SCALE == pytest.approx(np.std(truth), rel=0.25)
+    assert np.mean(parts) * SUBSAMPLE_SCALE == pytest.approx(np.std(truth), rel=0.25)
 
 
 def test_adherence_between_its_anchors(tables):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from nearward.evaluation.privacy_attacks.exact_copies import copies
-from nearward.evaluation.stats.block_bootstrap import Blocks
+from nearward.evaluation.stats.block_bootstrap import BlockBootstrap
 from nearward.evaluation.synthetic.heterogeneity import _Table, heterogeneity
 from nearward.evaluation.tables.inputs import read_tables
 
@@ -19,7 +19,7 @@ def test_coverage_by_hand():
     """Points 0, 1 and 5 on a line, within 1.5 of rows at 1.2 and 9, all or only those with the event."""
     points = np.array([[0.0], [1.0], [5.0]], dtype=np.float32)
     rows = np.array([[1.2], [9.0]], dtype=np.float32)
-    table = _Table(pl.DataFrame(), rows, np.array([0, 1]), Blocks(np.array([0, 1]), np.array([[1.0, 1.0], [0.0, 2.0]])))
+    table = _Table(pl.DataFrame(), rows, np.array([0, 1]), BlockBootstrap(np.array([0, 1]), np.array([[1.0, 1.0], [0.0, 2.0]])))
     once, again = table.covers(table.inside(points, np.full(3, 1.5), np.array([True, True])))
     assert once.tolist() == [True, True, False]
     assert again.tolist() == [[True, True, False], [False, False, False]]  # the second draw lacks the row at 1.2

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from nearward.evaluation.stats.logistic_recalibration import log_odds
+from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.evaluation.synthetic.utility import LEARNERS, _judge, _weights, utility
 from nearward.evaluation.tables.inputs import read_tables
+from nearward.tabular.calibration.log_odds import logit
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_figures_are_scikit_learns():
     by_hand = (outcome[alerted].sum() - (1 - outcome[alerted]).sum() * 0.3 / 0.7) / 400
     assert found.benefit[0] == pytest.approx(by_hand)
     assert found.slope[0] == pytest.approx(1, abs=0.25)
-    assert np.isfinite(log_odds(np.array([0.0, 1.0]))).all()
+    assert np.isfinite(logit(np.array([0.0, 1.0]), EDGE)).all()
 
 
 def test_fresh_rows_teach_as_much_as_train(tables):

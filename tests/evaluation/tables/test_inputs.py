@@ -76,7 +76,7 @@ def test_patients_on_both_sides_are_refused_and_not_named(three):
     assert "patient" not in tables.train.columns
     with pytest.raises(MissingColumns):
         read_tables(train, three["holdout"], three["synthetic"], "died", group="patient")
-    with pytest.raises(InputError, match="'patient' of .* has 300 missing values"):
+    with pytest.raises(InputError, match=r"'patient' of .* has 300 missing values"):
         read_tables(train, holdout.with_columns(patient=pl.lit(None, dtype=pl.Int64)), three["synthetic"], "died", group="patient")
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.stats.block_bootstrap import Blocks, between
+from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
 from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
 
 
 def apart(one: pl.DataFrame, other: pl.DataFrame, real: pl.DataFrame, ways: int, bins: int = 10) -> float:
     coding = Coding.fit(real, bins)
     codes = [coding.codes(one), coding.codes(other)]
-    blocks = [Blocks.deal(np.arange(len(code)), seed=0, resamples=5) for code in codes]
+    blocks = [BlockBootstrap.with_replacement(np.arange(len(code)), seed=0, resamples=5) for code in codes]
     found = distances(codes, blocks, coding.sizes, chosen_sets(real.width, ways, 1000, 0))
     return float(np.mean([value[0] for value, _ in found]))
 
@@ -51,13 +51,13 @@ def test_all_sets_or_as_many_as_asked():
 
 def test_blocks_keep_patients_whole_and_resample_means():
     patient = np.repeat(np.arange(400), 2)
-    blocks = Blocks.deal(patient, seed=1, resamples=2000)
-    assert all(len(set(blocks.of[patient == p])) == 1 for p in range(400))
+    blocks = BlockBootstrap.with_replacement(patient, seed=1, resamples=2000)
+    assert all(len(set(blocks.block[patient == p])) == 1 for p in range(400))
     x = np.random.default_rng(0).normal(0, 1, 400).repeat(2)  # rows of a patient are alike: the error is that of 400, not of 800
     assert blocks.means(x).std() == pytest.approx(1 / 20, rel=0.25)
 
 
 def test_an_interval_holds_its_value_and_stays_inside():
-    found = between(0.98, np.array([0.7, 0.8, 0.9]), 10)
+    found = percentile_interval(0.98, np.array([0.7, 0.8, 0.9]), 10)
     assert found.low <= found.value <= found.high <= 1
-    assert between(1.4, np.array([1.3, 1.5]), 10).value == 1
+    assert percentile_interval(1.4, np.array([1.3, 1.5]), 10).value == 1
