@@ -17,7 +17,7 @@ from sklearn.base import clone
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -103,7 +103,7 @@ def screen(
     asked = OneClass(seed=seed) if ranker is None else ranker
     if not isinstance(asked, OneClass):
         raise InputError(f"ranker must be a OneClass(), got {asked!r}")
-    frame, target, group = validate_training_data(X, y, groups, asked.positive)
+    frame, target, group = validate_fit_inputs(X, y, groups, asked.positive)
     outcome, events = target.outcome, target.events
     fold = assign_folds(outcome, group, folds, seed)
     several = len(np.unique(fold[outcome == 1])) > 1

@@ -165,7 +165,7 @@ class Synthesizer:
         judges = None if holdout is None else align_holdout(to_frame(holdout), frame, groups)
         self.outcome, self.groups, self._schema = outcome, groups, frame.schema
         self.positive, event = read_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
-        with single_threaded():  # sums come out the same whatever the number of cores
+        with single_threaded("torch"):  # sums come out the same whatever the number of cores
             return self._fitted(frame, event, rules, judges, public)
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
@@ -196,7 +196,7 @@ class Synthesizer:
         open_ = np.arange(n)
         made: pl.DataFrame | None = None
         again = in_vain = 0
-        with single_threaded():
+        with single_threaded("torch"):
             for _ in range(_TURNS):
                 fresh = self._drawn(len(open_), book, asked, draw)
                 broken = rules.violations(fresh)

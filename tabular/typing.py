@@ -1,11 +1,10 @@
-"""Types that many signatures name: arrays by their dtype, and the progress callback.
+"""Array types that signatures name.
 
-Shapes stand in the docstring of each function, for instance ``outcome : (n,), 0 or 1``.
+Docstrings give the shapes: ``x : (n, p)``. Single letters are declared in the ``Shapes:`` line of each module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,5 +14,5 @@ Floats: TypeAlias = NDArray[np.float64]
 Floats32: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
-Arrays: TypeAlias = dict[str, NDArray[Any]]  # by name, as safetensors stores them
-Progress: TypeAlias = Callable[[str], None]  # called with a few words after each piece of work
+Values: TypeAlias = NDArray[Any]  # of any dtype: the classes of an outcome
+Arrays: TypeAlias = dict[str, NDArray[Any]]  # by name: the tensors of an artifact

@@ -28,7 +28,7 @@ from benchmarks.common.markdown import markdown, replace_part
 from nearward.batch.job import ScoringJob, run_job
 from nearward.batch.memory import peak_memory
 from nearward.datasets import read_cohort
-from nearward.tabular.parallel import cores
+from nearward.tabular.parallel import cpu_count
 
 KEPT = Path(__file__).resolve().parents[1] / "out" / "scoring"
 _COLUMNS, _FILES, _IN_MEMORY = 30, 4, 20_000
@@ -82,7 +82,7 @@ def main() -> None:
         print(table)
     if told.publish:
         command = f"benchmarks/batch/throughput.py --stored {told.stored} --rows {told.rows} --publish"
-        noise = f"On {cores()} cores; load average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}. {_TABPFN}"
+        noise = f"On {cpu_count()} cores; load average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}. {_TABPFN}"
         replace_part("scoring jobs", f"```\n.venv/bin/python {command}\n```\n\n{noise}\n\n{markdown(table, 2)}")
 
 

@@ -204,7 +204,7 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
             config = nw.EncoderConfig(pretext=pretext)
             return _spent(lambda: pretrain(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
 
-        with single_threaded():
+        with single_threaded("torch"):
             train()  # torch's first steps are dearer
             price = [[train(), train(block_dropout=RATES[-1]), warm("masked"), warm("views")] for _ in range(2)]
         return {"step": np.min(price, axis=0) / _PRICED, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}

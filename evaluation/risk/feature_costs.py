@@ -15,10 +15,10 @@ from nearward.evaluation.risk.inputs import RiskSample, read_risk_sample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
 from nearward.evaluation.stats.confidence import Estimate, Result, Undefined
-from nearward.evaluation.threads import single_threaded
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.typing import Floats, Ints
 
 _FOLDS, _TIMED_ROWS, _REPEATS = 5, 1000, 9
@@ -99,7 +99,7 @@ def column_costs(
     event = sample.outcome.astype(np.int64)
     fold = split_patients(event, sample.patient_ids, _FOLDS, seed)
     risks, seconds = {}, {}
-    with single_threaded(), warnings.catch_warnings():
+    with single_threaded("faiss", "sklearn.ensemble"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the same columns would repeat it
         for name, design in designs.items():
             risks[name], seconds[name] = _cross_fit(classifier, features.select(design), event, sample.patient_ids, fold)

@@ -22,12 +22,12 @@ from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample, read_risk_sam
 from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
 from nearward.evaluation.stats.confidence import Estimate, Undefined, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
-from nearward.evaluation.threads import single_threaded
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.ensemble.extra_trees import grow, importances, shares
 from nearward.tabular.errors import InputError
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
@@ -202,7 +202,7 @@ def _predict_sites(features: pl.DataFrame, schema: Schema, site_index: Ints, fol
     if not x.shape[1]:
         raise InputError("no feature varies: at least one is needed to predict the sites")
     probability, importance = np.zeros((len(site_index), int(site_index.max()) + 1)), np.zeros(x.shape[1])
-    with single_threaded():
+    with single_threaded("faiss", "sklearn.ensemble"):
         for f in range(_FOLDS):
             train = fold != f
             present, number = np.unique(site_index[train], return_inverse=True)

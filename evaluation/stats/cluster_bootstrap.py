@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
-from threadpoolctl import threadpool_limits
 
 from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined, clopper_pearson
-from nearward.tabular.parallel import cores
+from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Floats, Ints
 
 Scale = Literal["share", "odds", "skewed", "positive", "plain"]
@@ -75,8 +73,7 @@ def cluster_bootstrap(patient_ids: Ints, statistic: Callable[[NDArray[np.uint16]
         weight = np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.uint16)
         return statistic(weight if one_row_each else weight[:, patient_ids])
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:  # nested threads would wait for each other
-        return np.concatenate(list(pool.map(chunk, range(len(starts)))))
+    return np.concatenate(list(parallel_map(chunk, range(len(starts)))))
 
 
 def bootstrap_interval(value: float, resampled: Floats, scale: Scale, independent: int, n: int) -> Result:

@@ -27,9 +27,9 @@ from nearward.evaluation.synthetic.fidelity import Fidelity, fidelity
 from nearward.evaluation.synthetic.heterogeneity import Heterogeneity, heterogeneity
 from nearward.evaluation.synthetic.utility import Utility, utility
 from nearward.evaluation.tables.inputs import Frame, Tables, read_tables
-from nearward.evaluation.threads import parallel_map
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.parallel import parallel_map, single_threaded
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules
 
@@ -228,7 +228,8 @@ def faith_card(
     }
     if aside is not None:
         pieces["steered"] = partial(membership, aside, seed, control=False)
-    found = parallel_map(pieces)
+    with single_threaded("faiss", "sklearn.ensemble"):
+        found = dict(zip(pieces, parallel_map(lambda piece: piece(), list(pieces.values())), strict=True))
     like, told, useful, various = found["like"], found["told"], found["useful"], found["various"]
     components = {
         "F": _gated("F", "Fidelity", like.score, gates.fidelity, gates),

@@ -18,7 +18,7 @@ from nearward.evaluation.stats.confidence import Estimate, estimate_frame
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
 from nearward.evaluation.tables.neighbors import sampled
-from nearward.evaluation.threads import single_threaded
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.typing import Floats
 
 WAYS = ((1, 10, 10_000), (2, 10, 435), (3, 5, 300))  # columns at a time, bins a column, most sets of columns
@@ -56,7 +56,7 @@ def independent_columns(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def fidelity(tables: Tables, seed: int) -> Fidelity:
     """Compare marginals of one, two and three columns."""
-    with single_threaded():
+    with single_threaded("faiss", "sklearn.ensemble"):
         return _compared(tables, seed)
 
 

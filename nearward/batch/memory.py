@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.parallel import cores
+from nearward.tabular.parallel import cpu_count
 
 SHARD_ROWS = 16_384
 _FEWEST_ROWS = 1_024
@@ -84,7 +84,7 @@ def plan_resources(model: str | Path, columns: int, workers: int | None, limit: 
         raise InputError(f"--workers must be at least 1, got {workers}")
     if shard_rows is not None and shard_rows < 1:
         raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
-    requested = workers or cores()
+    requested = workers or cpu_count()
     worker_size = _LIBRARIES + _BATCH + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
     row_size = _VALUE * max(columns, 1)
     fewest_rows = shard_rows or _FEWEST_ROWS

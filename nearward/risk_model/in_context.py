@@ -60,7 +60,7 @@ class InContextModel:
         self.net, self.ways, self.outcome = net, ways, np.asarray(outcome, dtype=np.int64)
         self.value, self.score = value, score
         everybody = np.arange(len(outcome))
-        self._readers = list(parallel_map(lambda j: _Reader.fit(net, ways[j], self.value, self.score, self.outcome, everybody), len(ways)))
+        self._readers = list(parallel_map(lambda way: _Reader.fit(net, way, self.value, self.score, self.outcome, everybody), ways))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -82,7 +82,7 @@ class InContextModel:
         voted : Context
             The members' contexts as one, weighed by the network; its vote is the risk, except where a context has one outcome only.
         """
-        asked = parallel_map(lambda j: self._readers[j].questions(value, score, contexts[j]), len(self.ways))
+        asked = parallel_map(lambda j: self._readers[j].questions(value, score, contexts[j]), range(len(self.ways)))
         told = [predict_risk(self.net, q) for q in list(asked)]
         voted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, told, strict=True)]
         return np.mean([risk for risk, _ in told], axis=0), voted[0] if len(voted) == 1 else merge(voted)
@@ -186,7 +186,7 @@ def fit_in_context_model(
     def ask_fold(f: int) -> list[QueryBatch]:
         return [_left_out_questions(net, way, context, rows, rows.data.fold == f) for way, context in zip(ways, contexts, strict=True)]
 
-    asked = list(parallel_map(ask_fold, rows.data.n_folds))  # by fold, then by member
+    asked = list(parallel_map(ask_fold, range(rows.data.n_folds)))  # by fold, then by member
     risk = _left_out_risk([net] * len(asked), asked, rows.data.fold)
     progress("in-context model")
     told: dict[str, Any] = {"name": "embedded", "members": members}
@@ -236,13 +236,13 @@ def _try_adapter(
     def fit_without(half: int) -> InContextNet:
         return fit_adapter(net, first[1 - half :: 2], known[1 - half :: 2], seed + half)
 
-    nets = list(parallel_map(fit_without, 2))
+    nets = list(parallel_map(fit_without, range(2)))
     adapted = _left_out_risk([nets[f % 2] for f in range(len(asked))], asked, rows.data.fold)
     before, after = (float(average_precision_score(rows.data.outcome, r)) for r in (risk, adapted))
     told = {"kept": after > before, "auprc_without": before, "auprc_with": after}
     if after <= before:
         return net, risk, {**told, "why": "out of fold it does not rank better"}
-    (whole,) = parallel_map(lambda _: fit_adapter(net, first, known, seed), 1)
+    (whole,) = parallel_map(lambda _: fit_adapter(net, first, known, seed), range(1))
     return whole, adapted, {**told, "why": "out of fold it ranks better"}
 
 

@@ -208,7 +208,7 @@ def _candidate(
     encoders: list[AwareEncoder | LinearMetric] = []
     shards, events, places = [], [], []
     head = np.zeros(len(x))
-    for f, encoder in enumerate(parallel_map(fit_fold, folds)):
+    for f, encoder in enumerate(parallel_map(fit_fold, range(folds), "torch")):
         encoders.append(encoder)
         done(f)
     for f in range(folds):

@@ -160,7 +160,7 @@ def _candidate(
     """Fit fold by fold, build the shards, choose the rule; returns votes and heads (n, c) and the votes' log-loss (n,), all out of fold."""
     folds, fold, code, classes = data.n_folds, data.fold, data.outcome, int(data.outcome.max()) + 1
     encoders: list[AwareEncoder | LinearMetric] = []
-    for f, encoder in enumerate(parallel_map(fit_fold, folds)):
+    for f, encoder in enumerate(parallel_map(fit_fold, range(folds), "torch")):
         encoders.append(encoder)
         done(f)
     shards, places, head = [], [], np.zeros((len(x), classes))

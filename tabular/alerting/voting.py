@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.ensemble.cross_fitting import Members
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 from nearward.tabular.statistics import wilson_interval
@@ -122,7 +122,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, target, patient = validate_training_data(X, y, groups, self.positive)
+        frame, target, patient = validate_fit_inputs(X, y, groups, self.positive)
         target.require_events(_FEWEST_EVENTS, "settle how members vote")
         event = target.outcome
         if isinstance(self.members, Mapping):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import InputError, TooFewEvents
@@ -33,7 +32,7 @@ class Target:
         1 for the event, else 0; the class index where there is no event.
     """
 
-    classes: NDArray[Any]
+    classes: Values
     outcome: Ints
 
     @property
@@ -53,7 +52,7 @@ class Target:
             raise TooFewEvents(self.events, minimum, purpose)
 
 
-def validate_training_data(
+def validate_fit_inputs(
     X: Any, y: Any, groups: Any, positive: Any = None, max_classes: int | None = 2
 ) -> tuple[pl.DataFrame, Target, Ints]:
     """Return the frame of ``X`` (n rows), the target of ``y`` and patient ids (n,); errors as ``validate_target``, ``validate_groups``."""
@@ -159,7 +158,7 @@ def validate_positive_integers(**settings: Any) -> None:
             raise InputError(f"{name} must be a whole number from 1, got {name}={value!r}")
 
 
-def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, NDArray[Any]]:
+def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Values]:
     """Return an outcome without missing values as a Series and as an array (n,); categories are text, decimals plain numbers."""
     if y is None:
         raise InputError("an outcome is needed: requires y to be passed, but the target y is None")
@@ -189,7 +188,7 @@ def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, NDAr
     return series, series.to_numpy() if values.dtype == object and dtype.is_numeric() else values
 
 
-def _check_classes(classes: NDArray[Any], series: pl.Series, max_classes: int | None, name: str) -> None:
+def _check_classes(classes: Values, series: pl.Series, max_classes: int | None, name: str) -> None:
     if len(classes) < 2:
         raise InputError(f"{name} has the same value in every row: one class only, at least two are required")
     if max_classes is None or len(classes) == 2:

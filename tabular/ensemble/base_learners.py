@@ -164,7 +164,7 @@ def fit_base_learners(
 
     fitted = np.empty((len(data), len(FOLD_LEARNERS)))
     members = []
-    for f, (member, out_of_fold) in enumerate(parallel_map(fit_fold, data.n_folds)):
+    for f, (member, out_of_fold) in enumerate(parallel_map(fit_fold, range(data.n_folds))):
         members.append(member)
         fitted[data.fold == f] = out_of_fold
         progress(f"base learners, fold {f + 1} of {data.n_folds}")

@@ -20,7 +20,7 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, learn
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -125,7 +125,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, target, group = validate_training_data(X, y, groups, self.positive)
+        frame, target, group = validate_fit_inputs(X, y, groups, self.positive)
         target.require_events(_FEWEST, "resample and calibrate")
         self.classes_, outcome = target.classes, target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema

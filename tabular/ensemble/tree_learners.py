@@ -87,8 +87,16 @@ def learn(name: str, x: Floats32, outcome: Ints, seed: int) -> FittedTrees:
 def _xgboost(x: Floats32, outcome: Ints, seed: int) -> XGBoosted:
     import xgboost
 
-    from nearward.tabular.parallel import cores
+    from nearward.tabular.parallel import cpu_count
 
-    how = {"objective": "binary:logistic", "eta": 0.05, "max_depth": 6, "subsample": 0.8, "seed": seed, "nthread": cores(), "verbosity": 0}
+    how = {
+        "objective": "binary:logistic",
+        "eta": 0.05,
+        "max_depth": 6,
+        "subsample": 0.8,
+        "seed": seed,
+        "nthread": cpu_count(),
+        "verbosity": 0,
+    }
     booster = xgboost.train(how, xgboost.DMatrix(x, label=outcome), num_boost_round=_ROUNDS)
     return XGBoosted(np.frombuffer(bytes(booster.save_raw("ubj")), dtype=np.uint8))

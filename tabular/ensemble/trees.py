@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.ensemble.extra_trees import grow
 from nearward.tabular.errors import ArtifactError, InputError
-from nearward.tabular.parallel import cores
+from nearward.tabular.parallel import cpu_count
 from nearward.tabular.typing import Floats, Floats32, Ints
 
 _LEAF = -1
@@ -203,7 +203,7 @@ def _not_above(threshold: Floats) -> Floats32:
 
 
 def _each_tree(ask: Any, trees: list[Any]) -> Any:
-    if len(trees) < 8 or cores() == 1:
+    if len(trees) < 8 or cpu_count() == 1:
         return map(ask, trees)
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(ask, trees))

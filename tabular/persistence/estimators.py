@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError
@@ -73,7 +72,7 @@ def settings_from_json(told: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, **({"schema": Schema.from_json(schema)} if schema else {})}
 
 
-def classes_as_json(classes: NDArray[Any]) -> dict[str, Any]:
+def classes_as_json(classes: Values) -> dict[str, Any]:
     """Return the values of an outcome (k,) with their dtype.
 
     Raises
@@ -87,7 +86,7 @@ def classes_as_json(classes: NDArray[Any]) -> dict[str, Any]:
     return {"values": values, "dtype": str(classes.dtype)}
 
 
-def classes_from_json(told: Mapping[str, Any]) -> NDArray[Any]:
+def classes_from_json(told: Mapping[str, Any]) -> Values:
     """Return what ``classes_as_json`` told of: (k,)."""
     return np.array(list(told["values"]), dtype=told["dtype"])
 

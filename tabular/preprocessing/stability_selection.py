@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -90,7 +90,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not 0.5 < self.share < 1 or not self.wrong > 0:
             raise InputError(f"share must lie between .5 and 1 and wrong above 0, got share={self.share!r}, wrong={self.wrong!r}")
-        frame, target, group = validate_training_data(X, y, groups)
+        frame, target, group = validate_fit_inputs(X, y, groups)
         event = target.outcome
         fewest = int(min(event.sum(), len(event) - event.sum()))
         if fewest < _FEWEST_EVENTS:

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.persistence.estimators import read_estimator, write_estimator
 from nearward.tabular.typing import Floats, Ints
@@ -154,7 +154,7 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         if not isinstance(self.width, int) or self.width < 1:
             raise InputError(f"width must be a whole number from 1, got width={self.width!r}")
-        frame, target, group = validate_training_data(X, y, groups, self.positive)
+        frame, target, group = validate_fit_inputs(X, y, groups, self.positive)
         event = target.outcome
         if min(event.sum(), len(event) - event.sum()) < _FEWEST_EVENTS:
             raise TooFewEvents(int(min(event.sum(), len(event) - event.sum())), _FEWEST_EVENTS, "train an encoder of series")

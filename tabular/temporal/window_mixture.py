@@ -31,7 +31,7 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
@@ -93,7 +93,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 events among the rows that have a risk.
         """
-        frame, target, group = validate_training_data(X, y, groups)
+        frame, target, group = validate_fit_inputs(X, y, groups)
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
             raise InputError(f"windows must name at least two columns of risks, each once, got windows={self.windows!r}")

@@ -8,7 +8,6 @@ import pytest
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import METRICS, OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics, calibration_error_by_chance
-from nearward.evaluation.stats import cluster_bootstrap as bootstrap
 from nearward.evaluation.stats.cluster_bootstrap import Undefined, bootstrap_interval, cluster_bootstrap
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 
@@ -25,7 +24,7 @@ def test_draws_are_multinomial_and_seeded(monkeypatch: pytest.MonkeyPatch) -> No
     assert draws.shape == (400, n)
     assert (draws.sum(axis=1) == n).all()
     assert draws.var(axis=0).mean() == pytest.approx(1 - 1 / n, rel=0.05)
-    monkeypatch.setattr(bootstrap, "cores", lambda: 1)
+    monkeypatch.setattr("nearward.tabular.parallel.cpu_count", lambda: 1)
     np.testing.assert_array_equal(draws, cluster_bootstrap(np.arange(n), lambda w: w.astype(float), 400, seed=3))
     assert not np.array_equal(draws, cluster_bootstrap(np.arange(n), lambda w: w.astype(float), 400, seed=4))
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.data.validation import validate_groups, validate_target, validate_training_data
+from nearward.tabular.data.validation import validate_fit_inputs, validate_groups, validate_target
 from nearward.tabular.errors import InputError
 
 NAN = float("nan")
@@ -157,6 +157,6 @@ def test_groups_are_validated() -> None:
 
 def test_training_data_are_validated_together() -> None:
     frame = pl.DataFrame({"a": range(3)})
-    same, target, patient_ids = validate_training_data(frame.lazy(), ["no", "yes", "no"], ["b", "a", "b"])
+    same, target, patient_ids = validate_fit_inputs(frame.lazy(), ["no", "yes", "no"], ["b", "a", "b"])
     assert same.equals(frame)
     assert (target.outcome.tolist(), patient_ids.tolist()) == ([0, 1, 0], [1, 0, 1])
