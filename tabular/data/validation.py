@@ -17,7 +17,7 @@ import polars as pl
 
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import InputError, TooFewEvents
-from nearward.tabular.typing import Ints
+from nearward.tabular.typing import Ints, Values
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import polars as pl
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.persistence.artifact import pack, read_model, refuse_foreign, unpack, write_model
-from nearward.tabular.typing import Arrays
+from nearward.tabular.typing import Arrays, Values
 
 
 def write_estimator(folder: str | Path, kind: str, settings: Mapping[str, Any], learned: Mapping[str, Any]) -> None:
