@@ -110,12 +110,11 @@ def risks(n: int, seed: int) -> pl.DataFrame:
 
 
 def digest(frame: pl.DataFrame) -> dict[str, Any]:
-    """A table as a hash of its text, with its dtypes and the means of its numbers."""
+    """A table as a hash of its text, with the means of its numbers."""
     rows = [",".join(f"{value:.9g}" if isinstance(value, float) else str(value) for value in row) for row in frame.iter_rows()]
     numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
     return {
-        "dtypes": {name: str(dtype) for name, dtype in frame.schema.items()},
-        "sha256": hashlib.sha256("\n".join([",".join(frame.columns), *rows]).encode()).hexdigest(),
+        "sha256": hashlib.sha256("\n".join([",".join(frame.columns), *rows]).encode()).hexdigest()[:16],
         "means": {name: frame[name].mean() for name in numbers},
     }
 
@@ -214,6 +213,7 @@ def test_synthesizer(golden: Golden, tmp_path: Path) -> None:
         "synthesizer",
         {
             "sample": digest(made),
+            "dtypes": [str(dtype) for dtype in made.dtypes],
             "first rows": made[:2],
             "sample of an event": digest(dead),
             "rules": [str(rule) for rule in generator.rules],
@@ -266,7 +266,7 @@ def test_export(golden: Golden, tmp_path: Path) -> None:
     generator = nw.Synthesizer(seed=0).fit(cohort(300, 14).drop("patient"), outcome="died")
     nw.export_synthetic(generator, 60, tmp_path / "made.parquet", accept_risk="a test of the pipeline")
     stamp = nw.read_stamp(tmp_path / "made.parquet")
-    kept = ("rows", "generator", "sampled_prior", "rules", "passed", "missed", "privacy")
+    kept = ("rows", "generator", "sampled_prior", "rules", "passed", "privacy")
     golden("export", {name: stamp[name] for name in kept} | {"keys": sorted(stamp)})
 
 
@@ -284,7 +284,7 @@ def test_faith_card(golden: Golden, tmp_path: Path) -> None:
     card = nw.faith_card(train=train, holdout=holdout, synthetic=made, outcome="died", group="patient", steered=steered, seed=3)
     card.to_json(tmp_path / "card.json")
     told = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
-    golden("faith card", {name: part for name, part in told.items() if name != "says"} | {"as text": str(card).splitlines()}, longest=4)
+    golden("faith card", {name: part for name, part in told.items() if name != "says"}, longest=4)
 
 
 def test_risk_report(golden: Golden, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_screening(golden: Golden) -> None:
     frame, _, _ = clinic(300, 42)
     died = (np.arange(300) % 40 == 0).astype(int)
     found = nw.screen(frame, died, ranker=nw.OneClass(steps=30, width=8), budget=0.1)
-    parts = {"recall": found.recall, "linear": found.linear, "left out": found.out_of_fold[:10], "rank": found.rank(frame[:6])}
+    parts = {"recall": found.recall, "linear": found.linear, "left out": found.out_of_fold[:5], "rank": found.rank(frame[:6])}
     golden("screening", parts)
 
 
@@ -402,7 +402,7 @@ def test_cell_model(golden: Golden, tmp_path: Path) -> None:
     new = clinic(8, 50)[0]
     model.save(tmp_path / "cells")
     assert nw.CellModel.load(tmp_path / "cells").transform(new).equals(model.transform(new))
-    golden("cell model", {"filled": model.transform(new).select("lactate", "sodium", "ward"), "surprise": model.surprise(new[:4])})
+    golden("cell model", {"filled": model.transform(new)[:5].select("lactate", "sodium", "ward"), "surprise": model.surprise(new[:4])})
 
 
 def test_windows(golden: Golden) -> None:
