@@ -1,7 +1,8 @@
-"""A fitted synthesizer as a folder of files, and back; its rules stand beside the hashed files, to be read and edited."""
+"""A fitted generator as a folder of files, and back; its rules are in a file of their own beside the hashed files, to be edited."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 from nearward.synth.constraints.consistency import check_consistent, check_known_columns
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
+from nearward.synth.generator import FitSummary, FittedGenerator
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.optimization.tilted import Tilted
 from nearward.synth.policy.autoregressive import Policy
@@ -26,57 +28,53 @@ from nearward.tabular.typing import Arrays
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
-_PARTS: tuple[type, ...] = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision)
+_PACKED = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision, OutcomeModel, Forest)
+_TYPES: dict[str, type] = {part.__name__: part for part in _PACKED}
 _POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": TreeMarginals}
-_ROLE = "(role)"  # the artifact's own column beside the records' columns
+_PART = "(role)"  # column beside the records' columns: 0 train, 1 holdout, 2 steered
 
 
-def save(model: Any, folder: str | Path) -> None:
-    """Write a fitted Synthesizer; see its ``save``."""
-    tensors: Arrays = {}
+def save(settings: Mapping[str, Any], generator: FittedGenerator, folder: str | Path) -> None:
+    """Write a generator and the synthesizer's settings; see ``Synthesizer.save``."""
+    tensors: Arrays = {f"rows.{j}": counts for j, counts in enumerate(generator.token_counts)}
+    rows = generator.audit_rows
     about = {
         "kind": KIND,
-        "seed": model.seed,
-        "optimiser": model.optimiser,
-        "epsilon": model.epsilon,
-        "target": model.target,
-        "outcome": model.outcome,
-        "groups": model.groups,
-        "positive": model.positive,
-        "rules": to_yaml(model.rules),
-        "summary": model.summary_,
-        "tokens": pack(model._tokens, tensors),
-        "policy": model._policy.state(tensors),
-        "trees": pack(model._trees, tensors),
-        "privacy": None if model.privacy is None else model.privacy.to_json(),
+        **settings,
+        "outcome": rows.outcome,
+        "groups": rows.group,
+        "positive": rows.positive,
+        "rules": to_yaml(generator.rules),
+        "summary": generator.summary.to_dict(),
+        "tokens": pack(generator.tokenizer, tensors),
+        "policy": generator.policy.state(tensors),
+        "trees": pack(generator.outcome_model, tensors),
+        "privacy": None if generator.privacy is None else generator.privacy.to_json(),
     }
-    for j, rows in enumerate(model._rows):
-        tensors[f"rows.{j}"] = rows
-    rows = model.audit_rows
     parts = [rows.train, rows.holdout, *([] if rows.steered is None else [rows.steered])]
-    records = pl.concat([part.with_columns(pl.lit(i, dtype=pl.Int8).alias(_ROLE)) for i, part in enumerate(parts)])
+    records = pl.concat([part.with_columns(pl.lit(i, dtype=pl.Int8).alias(_PART)) for i, part in enumerate(parts)])
     write_model(folder, about, tensors, records)
-    write_rules(model.rules, Path(folder) / RULES_FILE)
+    write_rules(generator.rules, Path(folder) / RULES_FILE)
 
 
-def load(kind: type, folder: str | Path) -> Any:
-    """Rebuild the synthesizer (of class ``kind``) that ``save`` wrote; errors as its ``load``."""
+def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any], FittedGenerator]:
+    """Read the settings of these names and the generator that ``save`` wrote; errors as ``Synthesizer.load``."""
     about, tensors, records = read_model(folder)
     if about.get("kind") != KIND:
-        raise ArtifactError(f"{folder} holds no synthesizer")
-    model = kind(seed=about["seed"], optimiser=about["optimiser"], epsilon=about["epsilon"], target=about["target"])
-    model.outcome, model.groups, model.positive = about["outcome"], about["groups"], about["positive"]
+        raise ArtifactError(f"{folder} contains no synthesizer")
     edited = Path(folder) / RULES_FILE
-    model.rules = read_rules(edited) if edited.is_file() else from_yaml(about["rules"])
-    model.summary_ = about["summary"]
-    model.privacy = None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"])
-    model._tokens = unpack(about["tokens"], tensors, {part.__name__: part for part in _PARTS})
-    model._policy = _POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors)
-    model._trees = unpack(about.get("trees"), tensors, {part.__name__: part for part in (OutcomeModel, Forest)})
-    model._rows = [np.asarray(tensors[f"rows.{j}"]) for j in range(len(model._tokens.column_tokenizers))]
-    train, holdout, steered = (records.filter(pl.col(_ROLE) == i).drop(_ROLE) for i in (0, 1, 2))
-    model._schema = train.schema
-    model.audit_rows = AuditRows(train, holdout, model.outcome, model.positive, model.groups, steered if steered.height else None)
-    check_known_columns(model.rules, list(model._tokens.column_index))
-    check_consistent(model.rules)
-    return model
+    train, holdout, steered = (records.filter(pl.col(_PART) == i).drop(_PART) for i in (0, 1, 2))
+    tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _TYPES)
+    generator = FittedGenerator(
+        tokenizer=tokenizer,
+        policy=_POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors),
+        token_counts=tuple(np.asarray(tensors[f"rows.{j}"]) for j in range(len(tokenizer.column_tokenizers))),
+        rules=read_rules(edited) if edited.is_file() else from_yaml(about["rules"]),
+        outcome_model=unpack(about["trees"], tensors, _TYPES),
+        privacy=None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"]),
+        audit_rows=AuditRows(train, holdout, about["outcome"], about["positive"], about["groups"], steered if steered.height else None),
+        summary=FitSummary.from_dict(about["summary"]),
+    )
+    check_known_columns(generator.rules, list(tokenizer.column_index))
+    check_consistent(generator.rules)
+    return {name: about[name] for name in settings}, generator

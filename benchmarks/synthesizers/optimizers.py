@@ -42,7 +42,7 @@ def main() -> None:
         fitted = Synthesizer.load(told.generator)
     else:
         fitted = Synthesizer(seed=0).fit(train, outcome=OUTCOME, groups=PATIENT)
-    tokens, policy = fitted._tokens, fitted._policy
+    tokens, policy = fitted._fitted.tokenizer, fitted._fitted.policy
     event = (train[OUTCOME] == fitted.positive).to_numpy().astype(np.int64)
     patient = np.unique(train[PATIENT].to_numpy(), return_inverse=True)[1].astype(np.int64)
     part = split_by_role(event, patient, seed=0)

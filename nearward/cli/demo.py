@@ -100,7 +100,8 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
     train, test = train[:_SYNTHESIZED], test[:_SYNTHESIZED]
     with show_progress("synthesize", 15) as progress:
         model = Synthesizer(seed=seed, progress=progress).fit(frame[train], outcome=name, groups=group, holdout=frame[test])
-        table, verdict = sample_and_audit(model, len(train), seed=seed, progress=progress)
+        sample = sample_and_audit(model, len(train), seed=seed, progress=progress)
+    table, verdict = sample.table, sample.audit
     if verdict is None:
         raise AssertionError("a synthesizer keeps the rows that it is judged by")
     share = cohort.outcome[train].mean()
@@ -113,7 +114,7 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
         typer.echo(f"It may not leave, and was not written: {'; '.join(verdict.missed)}.")
         typer.echo("nearward synth export --accept-risk would let it leave with a reason that stays in the file.")
     else:
-        export_table(table, _TABLE, verdict, about=describe(model, seed), rules=model.rules)
+        export_table(table, _TABLE, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules)
         typer.echo(f"It passed its audit, and is stamped: {_TABLE.resolve()}")
 
 

@@ -39,7 +39,8 @@ def export(
     model = _load(generator)
     rows = _rows(model, train, holdout)
     with show_progress("export", 2) as progress:
-        table, verdict = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
+        sample = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
+    table, verdict = sample.table, sample.audit
     if verdict is not None:
         show_card(verdict.card, out.name)
         if report is not None:
@@ -48,7 +49,7 @@ def export(
     ledger = getattr(model, "privacy", None)
     if ledger is not None:
         typer.echo(f"differential privacy: {ledger}")
-    stamp = export_table(table, out, verdict, about=describe(model, seed), rules=model.rules, ledger=ledger, accept_risk=accept_risk)
+    stamp = export_table(table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk)
     again = stamp["rules"]["share of rows drawn again"]
     if again is not None:
         typer.echo(f"{again:.2%} of the rows were drawn again to keep the rules")

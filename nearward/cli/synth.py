@@ -98,9 +98,9 @@ def sample(
             raise InputError(f"--where {words}: write it as column=value")
         column = model.audit_rows.train.get_column(name) if name in model.audit_rows.train.columns else None
         asked[name] = text if column is None else as_value(text, column)
-    table = model.sample(n, where=asked, seed=seed)
+    table, redrawn = model.sample_with_redrawn(n, where=asked, seed=seed)
     write_table(table, out)
     typer.echo(
-        f"{table.height} rows in {out}, {model.about['drawn_again']:.2%} of them drawn again to keep the rules; "
+        f"{table.height} rows in {out}, {redrawn:.2%} of them drawn again to keep the rules; "
         "not audited: they may not leave (nearward synth export)"
     )

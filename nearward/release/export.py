@@ -33,12 +33,31 @@ _QUIET: Callable[..., None] = lambda words="", done=1: None  # noqa: E731
 class Generator(Protocol):
     """What the gate asks of a synthesizer."""
 
-    audit_rows: Any  # AuditRows, or None where the generator's folder holds none
-    rules: Rules
     seed: int
-    outcome: str
-    positive: Any
-    groups: str | None
+
+    @property
+    def audit_rows(self) -> AuditRows | None:
+        """Rows to judge by, None where there are none."""
+
+    @property
+    def rules(self) -> Rules:
+        """Rules, of which the enforced ones hold in every row."""
+        ...
+
+    @property
+    def outcome(self) -> str:
+        """Column of the outcome."""
+        ...
+
+    @property
+    def positive(self) -> Any:
+        """The outcome's value that is the event."""
+        ...
+
+    @property
+    def groups(self) -> str | None:
+        """Column of patient ids."""
+        ...
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
         """Draw n rows."""
@@ -112,6 +131,24 @@ def export_table(
     return write_stamped(table, path, stamp)
 
 
+@dataclasses.dataclass(frozen=True)
+class AuditedSample:
+    """A sampled table and its audit.
+
+    Parameters
+    ----------
+    table : pl.DataFrame
+    audit : Audit or None
+        None where there are no real rows to compare with.
+    redrawn : float or None
+        Rows that were sampled again to satisfy the rules, divided by the rows of the table; None where the generator does not count them.
+    """
+
+    table: pl.DataFrame
+    audit: Audit | None
+    redrawn: float | None
+
+
 def sample_and_audit(
     generator: Generator,
     n: int,
@@ -120,13 +157,14 @@ def sample_and_audit(
     rows: AuditRows | None = None,
     gates: Gates | None = None,
     progress: Callable[..., None] = _QUIET,
-) -> tuple[pl.DataFrame, Audit | None]:
-    """Sample a table and judge it; the audit is None where there are no rows to judge by.
+) -> AuditedSample:
+    """Sample a table and judge it.
 
     Parameters
     ----------
     generator : Generator
-        A fitted ``Synthesizer``, or anything with its ``sample``, ``rules``, ``seed`` and ``audit_rows``.
+        A fitted ``Synthesizer``, or anything with its ``sample``, ``rules``, ``seed`` and ``audit_rows``; with its ``sample_with_redrawn``,
+        the rows that were sampled again are counted.
     n : int
     seed : int, optional
         Of the sample and the audit; the generator's own by default.
@@ -138,13 +176,14 @@ def sample_and_audit(
         Called twice, with a word.
     """
     seed = generator.seed if seed is None else seed
-    table = generator.sample(n, seed=seed)
+    counting = getattr(generator, "sample_with_redrawn", None)
+    table, redrawn = counting(n, seed=seed) if counting else (generator.sample(n, seed=seed), None)
     progress("sampled")
     held = generator.audit_rows
     by = rows if held is None else held if rows is None else dataclasses.replace(held, holdout=rows.holdout)
     verdict = None if by is None else audit(table, by, generator.rules, gates, seed)
     progress("audited")
-    return table, verdict
+    return AuditedSample(table, verdict, redrawn)
 
 
 def export_synthetic(
@@ -183,10 +222,10 @@ def export_synthetic(
     True
     """
     check_place(path, accept_risk)
-    table, verdict = sample_and_audit(generator, n, seed=seed, rows=rows, gates=gates)
-    about = describe(generator, seed)
+    sample = sample_and_audit(generator, n, seed=seed, rows=rows, gates=gates)
+    about = describe(generator, seed, sample.redrawn)
     ledger = getattr(generator, "privacy", None)
-    return export_table(table, path, verdict, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
+    return export_table(sample.table, path, sample.audit, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
 
 
 def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
@@ -206,10 +245,11 @@ def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
     return path
 
 
-def describe(generator: Generator, seed: int | None) -> dict[str, Any]:
-    """Say what made a table, once it is sampled: the generator's kind, its seed, the sample's, and what it tells of itself."""
-    told = {"kind": type(generator).__name__, "seed": generator.seed, "sample_seed": generator.seed if seed is None else seed}
-    return {**getattr(generator, "about", {}), **told}
+def describe(generator: Generator, seed: int | None, redrawn: float | None = None) -> dict[str, Any]:
+    """Describe the generator of a table: its kind, its settings, its seed and the sample's, and the share of rows sampled again."""
+    seeds = {"seed": generator.seed, "sample_seed": generator.seed if seed is None else seed}
+    counted = {} if redrawn is None else {"drawn_again": redrawn}
+    return {**getattr(generator, "about", {}), **counted, "kind": type(generator).__name__, **seeds}
 
 
 def _rules(rules: Rules | None, verdict: Audit | None) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What the synthesizer is given, checked."""
+"""Validation of the synthesizer's inputs, and their split by role."""

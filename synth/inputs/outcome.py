@@ -1,6 +1,6 @@
-"""The outcome as a synthesizer sees it: which of its values is the event, which rows have it, and whether they are enough.
+"""The outcome of a synthesizer: its event, its shares and its counts.
 
-Letters: n rows.
+Shapes: n rows.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     return target.event, target.outcome
 
 
-def target_shares(rows: Ints, rare: int, target: float) -> Floats:
-    """Return the share of each of an outcome's tokens (size,) where the rare one shall have ``target``; the others keep their proportions.
+def target_shares(counts: Ints, rare: int, target: float) -> Floats:
+    """Return the share of each token of the outcome (size,): ``target`` for the rare one, the others in their observed proportions.
 
     Parameters
     ----------
-    rows : (size,), learned rows with each token
+    counts : (size,), training rows with each token
     rare : int
     target : float
 
@@ -70,7 +70,7 @@ def target_shares(rows: Ints, rare: int, target: float) -> Floats:
     >>> target_shares(np.array([0, 60, 30, 10]), 3, 0.4).tolist()
     [0.0, 0.4, 0.2, 0.4]
     """
-    others = rows.astype(np.float64)
+    others = counts.astype(np.float64)
     others[rare] = 0
     shares = (1 - target) * others / others.sum()
     shares[rare] = target
@@ -78,6 +78,6 @@ def target_shares(rows: Ints, rare: int, target: float) -> Floats:
 
 
 def value_counts(column: pl.Series) -> dict[str, int]:
-    """Return how many rows have each value, by its text."""
+    """Return the number of rows with each value, by its text."""
     table = as_text(column, column.name).alias("value").value_counts(name="rows").sort("value")
     return dict(zip(table["value"].to_list(), table["rows"].to_list(), strict=True))

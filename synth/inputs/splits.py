@@ -1,11 +1,12 @@
-"""The five parts of a table that must not meet: what is learned, criticised, confirmed, and judged on the way to a synthetic table.
+"""The five parts of a table by role: training, discriminators, confirmation of rules, and two that a synthetic table is evaluated on.
 
-Every score of the synthesizer is reckoned on rows that its model never saw; one deal of the patients makes that so, once.
+Every figure about the synthesizer is computed on rows that its model never saw: patients are split once, before anything is fitted.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,106 +18,30 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Ints
 
 ROLES = ("generator", "discriminator", "rules", "utility", "privacy")
-HOLDOUT_ROLES = ("utility", "privacy")  # what an audit calls holdout
-TUNING_ROLES = ("discriminator", "rules")  # not learned from, but what is learned hangs on them
+HOLDOUT_ROLES = ("utility", "privacy")  # the holdout of an audit
+TUNING_ROLES = ("discriminator", "rules")  # not fitted, but the fitted model depends on them
 _FIFTIETHS = {"generator": 31, "discriminator": 6, "rules": 3, "utility": 5, "privacy": 5}
-_JUDGED_ELSEWHERE = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
-
-
-def split_by_role(outcome: Ints, group: Ints | None, seed: int, judged: bool = True, critics: bool = True) -> dict[str, Ints]:
-    """Deal the patients into the five parts, rare outcomes spread evenly over them.
-
-    Parameters
-    ----------
-    outcome : (n,), 1 for the rarest outcome, else 0
-    group : (n,), patient numbers from 0, or None where every row is a patient of its own
-    seed : int
-    judged : bool
-        False where the rows to judge by are another table: the last two parts are then empty.
-    critics : bool
-        False where nobody trains critics: half of what they would have is learned from, the other half joins the rows that confirm rules.
-
-    Returns
-    -------
-    rows : dict of role -> row numbers, increasing; each row has one role, each patient too
-
-    Raises
-    ------
-    InputError
-        A part that needs rows has none.
-
-    Examples
-    --------
-    >>> parts = split_by_role(np.tile([0, 0, 0, 1], 100), None, seed=0)
-    >>> {role: len(rows) for role, rows in parts.items()}
-    {'generator': 248, 'discriminator': 48, 'rules': 24, 'utility': 40, 'privacy': 40}
-    """
-    shares = dict(_FIFTIETHS if judged else _JUDGED_ELSEWHERE)
-    if not critics:
-        half = shares["discriminator"] // 2
-        shares |= {"generator": shares["generator"] + half, "discriminator": 0, "rules": shares["rules"] + half}
-    slots = sum(shares.values())
-    # Roles alternate: events are dealt to the first slots first, and where they are few every role must still have its share of them.
-    turns = sorted((((i + 0.5) / share, number) for number, share in enumerate(shares.values()) for i in range(share)))
-    role_of = np.array([number for _, number in turns])
-    fold = assign_folds(outcome, group, slots, seed)
-    rows = {role: np.flatnonzero(role_of[fold] == number) for number, role in enumerate(ROLES)}
-    empty = [role for role in ROLES if shares[role] and len(rows[role]) == 0]
-    if empty:
-        raise InputError(f"too few patients for the parts that a synthesizer needs: none is left for {empty}. Gather more patients.")
-    return rows
-
-
-def split_by_hash(names: pl.Series | None, rows: int, seed: int, judged: bool = True) -> dict[str, Ints]:
-    """Deal the patients into rows to learn from and rows to judge by, each by himself: who else is in the table changes nobody's part.
-
-    Differential privacy needs that, and has neither critics nor mined rules: the parts of these are learned from. The parts are only about
-    as large as ``split_by_role`` would make them.
-
-    Parameters
-    ----------
-    names : (n,) or None
-        Of the patients, whose part hangs on the name. Where every row is a patient of its own, its part hangs on its own draw from the
-        operating system: its number would change with the rows above it.
-    rows : int, n
-    seed : int
-    judged : bool
-        False where the rows to judge by are another table: all are learned from.
-    """
-    nobody = {role: np.zeros(0, dtype=np.int64) for role in ROLES}
-    if not judged:
-        return nobody | {"generator": np.arange(rows)}
-    total = sum(_FIFTIETHS.values())
-    if names is None:
-        slot = np.random.default_rng().integers(total, size=rows)
-    else:
-        text = names.cast(pl.String)
-        place = {name: int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") % total for name in text.unique()}
-        slot = text.replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    ends = np.cumsum([_FIFTIETHS[role] for role in reversed(HOLDOUT_ROLES)])
-    dealt = np.searchsorted(ends, slot, side="right")
-    parts = {role: np.flatnonzero(dealt == number) for number, role in enumerate([*reversed(HOLDOUT_ROLES), "generator"])}
-    return nobody | parts
+_FIFTIETHS_WITHOUT_HOLDOUT = {"generator": 40, "discriminator": 6, "rules": 4, "utility": 0, "privacy": 0}
 
 
 @dataclass(frozen=True)
 class AuditRows:
-    """Real rows that a table is judged by.
+    """Real rows that a synthetic table is compared with.
 
     Parameters
     ----------
     train : pl.DataFrame
-        What the generator learned from.
+        Rows that the generator was fitted to.
     holdout : pl.DataFrame
-        A random part of the patients that it never saw.
+        Rows of a random part of the patients, never used by the generator.
     outcome : str
     positive : value or None
-        Which of the outcome's values is the event.
+        The outcome's value that is the event.
     group : str or None
-        Column that names the patients.
+        Column of patient ids.
     steered : pl.DataFrame or None
-        Rows that it was not fitted to, but that stopped its learning, trained its critics and confirmed its rules. Their patients are
-        members as well. They are attacked apart: among the rows of train, members who can hardly be told would hide those who can.
+        Rows used for early stopping, discriminators and confirmation of rules. Their patients are members as well, and are attacked
+        separately: among the rows of train, members that are hard to recognise would hide those that are not.
     """
 
     train: pl.DataFrame
@@ -125,3 +50,125 @@ class AuditRows:
     positive: Any = None
     group: str | None = None
     steered: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class RoleSplits:
+    """A table split by role.
+
+    Parameters
+    ----------
+    frame : n rows, with the column of patient ids
+    row_indices : dict of role -> row indices, increasing
+    patient_ids : (n,), from 0, or None where every row is a patient of its own
+    outcome : str
+    positive : value, the rare outcome
+    groups : str or None, column of patient ids
+    """
+
+    frame: pl.DataFrame
+    row_indices: Mapping[str, Ints]
+    patient_ids: Ints | None
+    outcome: str
+    positive: Any
+    groups: str | None
+
+    @property
+    def features(self) -> pl.DataFrame:
+        """All rows without the column of patient ids."""
+        return self.frame.drop(self.groups) if self.groups else self.frame
+
+    def rows(self, role: str) -> pl.DataFrame:
+        """Return the rows of a role, without the column of patient ids."""
+        return self.features[self.row_indices[role]]
+
+    def patients(self, role: str) -> Ints | None:
+        """Return the patient ids of a role's rows."""
+        return None if self.patient_ids is None else self.patient_ids[self.row_indices[role]]
+
+    def audit_rows(self, holdout: pl.DataFrame | None) -> AuditRows:
+        """Return the rows of an audit; ``holdout`` is another table, or None for the rows of the holdout roles."""
+        holdout = self._records(*HOLDOUT_ROLES) if holdout is None else holdout
+        tuning = self._records(*TUNING_ROLES)
+        train = self.frame[self.row_indices["generator"]]
+        return AuditRows(train, holdout, self.outcome, self.positive, self.groups, tuning if tuning.height else None)
+
+    def _records(self, *roles: str) -> pl.DataFrame:
+        return self.frame[np.sort(np.concatenate([self.row_indices[role] for role in roles]))]
+
+
+def split_by_role(
+    outcome: Ints, patient_ids: Ints | None, seed: int, with_holdout: bool = True, with_discriminators: bool = True
+) -> dict[str, Ints]:
+    """Assign patients to the five roles at random, events spread evenly over them.
+
+    Parameters
+    ----------
+    outcome : (n,), 1 for the rare outcome, else 0
+    patient_ids : (n,), from 0, or None where every row is a patient of its own
+    seed : int
+    with_holdout : bool
+        False where the holdout is another table: the last two roles are then empty.
+    with_discriminators : bool
+        False where no discriminators are trained: half of their rows join the training rows, half those that confirm rules.
+
+    Returns
+    -------
+    row_indices : dict of role -> row indices, increasing; each patient has one role
+
+    Raises
+    ------
+    InputError
+        A role that needs rows has none.
+
+    Examples
+    --------
+    >>> row_indices = split_by_role(np.tile([0, 0, 0, 1], 100), None, seed=0)
+    >>> {role: len(rows) for role, rows in row_indices.items()}
+    {'generator': 248, 'discriminator': 48, 'rules': 24, 'utility': 40, 'privacy': 40}
+    """
+    shares = dict(_FIFTIETHS if with_holdout else _FIFTIETHS_WITHOUT_HOLDOUT)
+    if not with_discriminators:
+        half = shares["discriminator"] // 2
+        shares |= {"generator": shares["generator"] + half, "discriminator": 0, "rules": shares["rules"] + half}
+    # Roles alternate over the folds: events fill the first folds first, and where they are few every role must still have its share.
+    folds = sorted((((i + 0.5) / share, role) for role, share in enumerate(shares.values()) for i in range(share)))
+    role_of_fold = np.array([role for _, role in folds])
+    role_of_row = role_of_fold[assign_folds(outcome, patient_ids, len(folds), seed)]
+    row_indices = {role: np.flatnonzero(role_of_row == number) for number, role in enumerate(ROLES)}
+    empty = [role for role in ROLES if shares[role] and len(row_indices[role]) == 0]
+    if empty:
+        raise InputError(f"too few patients for the parts that a synthesizer needs: no rows for {empty}")
+    return row_indices
+
+
+def split_by_hash(groups: pl.Series | None, n_rows: int, seed: int, with_holdout: bool = True) -> dict[str, Ints]:
+    """Assign each patient to training or holdout independently of all others, as differential privacy requires.
+
+    A private generator has neither discriminators nor mined rules: their rows are training rows. The parts are only about as large as those
+    of ``split_by_role``.
+
+    Parameters
+    ----------
+    groups : (n,) or None
+        Patient ids; a hash of the id decides. Without them every row is a patient of its own and is assigned by entropy of the operating
+        system: a row's index changes with the rows above it.
+    n_rows : int, n
+    seed : int
+    with_holdout : bool
+        False where the holdout is another table: all rows are training rows.
+    """
+    row_indices = {role: np.zeros(0, dtype=np.int64) for role in ROLES}
+    if not with_holdout:
+        return row_indices | {"generator": np.arange(n_rows)}
+    total = sum(_FIFTIETHS.values())
+    if groups is None:
+        slot = np.random.default_rng().integers(total, size=n_rows)
+    else:
+        ids = groups.cast(pl.String)
+        slots = {one: int.from_bytes(hashlib.sha256(f"{seed}/{one}".encode()).digest()[:8], "big") % total for one in ids.unique()}
+        slot = ids.replace_strict(slots, return_dtype=pl.Int64).to_numpy()
+    roles = [*reversed(HOLDOUT_ROLES), "generator"]
+    ends = np.cumsum([_FIFTIETHS[role] for role in roles[:-1]])
+    role_of_row = np.searchsorted(ends, slot, side="right")
+    return row_indices | {role: np.flatnonzero(role_of_row == number) for number, role in enumerate(roles)}

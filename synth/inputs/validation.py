@@ -1,4 +1,4 @@
-"""Looks at a table before it is learned: what could not be judged or written is refused now, not after the long fit."""
+"""Checks of tables before a synthesizer is fitted: errors that would otherwise appear after the long fit."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from nearward.tabular.errors import InputError, MissingColumns, SharedPatients
 
 
 def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
-    """Refuse at once what would be refused after the long fit, or could not be written.
+    """Check that all columns can be tokenized and that every row has a patient id.
 
     Raises
     ------
     InputError
-        Times of day; rows whose patient has no name.
+        Times of day; missing patient ids.
     """
     if times := [name for name, dtype in frame.schema.items() if dtype == pl.Time]:
-        raise InputError(f"columns {times}: a time of day has no obvious meaning; make it a number, hours since midnight say")
+        raise InputError(f"columns {times} are times of day, which have no order: make them numbers, for instance hours since midnight")
     if groups:
         validate_groups(frame.get_column(groups), frame.height, f"groups column {groups!r}")
 
@@ -31,7 +31,7 @@ def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None
     """
     if missing := [name for name in train.columns if name not in holdout.columns]:
         raise MissingColumns(missing, holdout.columns)
-    judges = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
-    if groups and (shared := len(set(judges.get_column(groups)) & set(train.get_column(groups)))):
+    aligned = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
+    if groups and (shared := len(set(aligned.get_column(groups)) & set(train.get_column(groups)))):
         raise SharedPatients(shared, groups)
-    return judges
+    return aligned

@@ -8,7 +8,7 @@ Shapes: n rows, d columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,11 @@ class TrainingResult:
     def to_dict(self) -> dict[str, float]:
         """Return the result as JSON."""
         return {"passes": self.epochs, "best": self.best_epoch, "nats": self.nats, "nats_train": self.nats_train}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> TrainingResult:
+        """Return the result that ``to_dict`` wrote."""
+        return cls(body["passes"], body["best"], body["nats"], body["nats_train"])
 
 
 def train(

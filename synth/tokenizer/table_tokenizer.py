@@ -94,5 +94,5 @@ def warn_of_identifiers(frame: pl.DataFrame) -> None:
             warnings.warn(
                 f"column {column.name!r} differs in every row: if it identifies rows or patients, drop it, or pass it as groups",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=3,
             )

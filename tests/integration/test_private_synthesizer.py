@@ -13,8 +13,8 @@ import pytest
 import nearward as nw
 from nearward.cli import main as cli
 from nearward.release.audit import AuditRows
-from nearward.synth.differential_privacy.accountant import JobStore
-from nearward.synth.differential_privacy.tree_marginals import Marginals
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
+from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.splits import split_by_hash
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError
@@ -62,7 +62,7 @@ def test_a_private_generator_samples_by_rules_and_conditions(train, fitted) -> N
 
 
 def test_nothing_but_the_ledgers_releases_makes_the_generator(fitted) -> None:
-    assert isinstance(fitted._policy, Marginals)
+    assert isinstance(fitted._generator.policy, TreeMarginals)
     epsilon, delta = fitted.privacy.spent()
     assert 2.5 < epsilon <= 3
     assert delta <= 1e-6
@@ -90,7 +90,7 @@ def test_an_exported_table_carries_the_ledger(fitted, tmp_path) -> None:
     few = AuditRows(fitted.audit_rows.train[:150], fitted.audit_rows.holdout[:150], "died", 1, "patient")
     nw.export_synthetic(fitted, 150, tmp_path / "synth.parquet", rows=few, accept_risk=REASON)
     stamp = nw.read_stamp(tmp_path / "synth.parquet")
-    assert JobStore.from_json(stamp["privacy"]["ledger"]) == fitted.privacy
+    assert PrivacyAccountant.from_json(stamp["privacy"]["ledger"]) == fitted.privacy
     assert "not covered" in stamp["privacy"]
     assert stamp["generator"]["epsilon"] == 3.0
     assert 0 <= stamp["rules"]["share of rows drawn again"] < 1
@@ -138,9 +138,9 @@ def test_an_epsilon_without_meaning_is_refused_before_any_row_is_read(epsilon) -
 
 
 def test_what_would_look_at_patients_unpaid_is_refused(train) -> None:
-    with pytest.raises(InputError, match="unpaid"):
+    with pytest.raises(InputError, match="outside the privacy budget"):
         nw.Synthesizer(epsilon=1.0, optimiser="ppo")
-    with pytest.raises(InputError, match="goes with epsilon"):
+    with pytest.raises(InputError, match="use it with epsilon"):
         nw.Synthesizer().fit(train, outcome="died", public=Schema((Column("dbp", low=0, high=100),)))
     with pytest.raises(InputError, match="at least 50 rows"):
         nw.Synthesizer(epsilon=8.0).fit(train[:300], outcome="died", groups="patient")
@@ -148,7 +148,7 @@ def test_what_would_look_at_patients_unpaid_is_refused(train) -> None:
 
 def test_a_rare_outcome_that_noise_swallows_is_said(train) -> None:
     rare = train.with_columns(died=pl.Series(np.arange(train.height) < 30, dtype=pl.Int64))
-    with pytest.warns(DataWarning, match="lost in the noise"):
+    with pytest.warns(DataWarning, match="hides its rare value"):
         nw.Synthesizer(epsilon=0.5).fit(rare.select("patient", "ward", "died"), outcome="died", groups="patient")
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
@@ -164,7 +164,7 @@ def test_a_patient_more_changes_nobody_elses_part() -> None:
     alone = split_by_hash(None, 5000, 0)
     assert 0.77 < len(alone["generator"]) / 5000 < 0.83
     assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # by lot, not by the row's number
-    assert len(split_by_hash(names, 1000, 0, judged=False)["generator"]) == 1000
+    assert len(split_by_hash(names, 1000, 0, with_holdout=False)["generator"]) == 1000
 
 
 def test_decimals_under_a_budget_keep_their_fractions() -> None:

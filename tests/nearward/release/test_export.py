@@ -12,7 +12,7 @@ from nearward import correct_prior
 from nearward.evaluation.synthetic.card import Gates
 from nearward.release.audit import AuditRows, audit
 from nearward.release.export import export_synthetic, export_table, sample_and_audit
-from nearward.synth.differential_privacy.accountant import Ledger
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.provenance import read_stamp, verify
 from nearward.tabular.errors import ArtifactError, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
@@ -189,10 +189,10 @@ def test_a_copy_does_not_leave_by_a_holdout_that_repeats_train(tmp_path, ward):
 
 def test_the_ledger_travels(tmp_path, fresh):
     table, verdict = fresh
-    ledger = Ledger(3.0, 1e-6).charge("counts", 0.05)
+    ledger = PrivacyAccountant(3.0, 1e-6).charge("counts", 0.05)
     export_table(table, tmp_path / "synth.parquet", verdict, ledger=ledger)
     told = read_stamp(tmp_path / "synth.parquet")["privacy"]
-    assert Ledger.from_json(told["ledger"]) == ledger
+    assert PrivacyAccountant.from_json(told["ledger"]) == ledger
     assert "does not cover" in told["not covered"]
 
 
