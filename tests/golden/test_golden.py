@@ -31,7 +31,17 @@ Table = tuple[pl.DataFrame, np.ndarray, np.ndarray]
 
 def account(model: nw.RiskClassifier | nw.Synthesizer) -> Any:
     """The account of the training: nested dictionaries or dataclasses, ``plain`` reads both."""
-    return model.summary_
+    return model.summary_ if isinstance(model, nw.RiskClassifier) else model.summary_ | redrawn(model)
+
+
+def about(generator: nw.Synthesizer) -> dict[str, Any]:
+    """The settings in a table's stamp, with the share of rows sampled again."""
+    return generator.about | redrawn(generator)
+
+
+def redrawn(generator: nw.Synthesizer) -> dict[str, float]:
+    """The share of rows sampled again in a sample."""
+    return {"drawn_again": generator.sample_with_redrawn(30)[1]}
 
 
 def figures(model: nw.RiskClassifier) -> dict[str, Any]:
@@ -220,7 +230,7 @@ def test_synthesizer(golden: Golden, tmp_path: Path) -> None:
             "enforced": len(generator.rules.enforced),
             "broken in the table": generator.rules.violations(train).sum(axis=0),
             "rules.yaml": yaml.safe_load((tmp_path / "generator" / "rules.yaml").read_text(encoding="utf-8")),
-            "about": generator.about,
+            "about": about(generator),
             "account": account(generator),
         },
     )
