@@ -1,10 +1,10 @@
-"""Scoring jobs: rows a second and memory of a whole job, from Parquet to Parquet, beside scoring in memory.
+"""Scoring jobs: rows per second and memory of a whole job, from Parquet to Parquet, beside scoring in memory.
 
     .venv/bin/python -m benchmarks.batch.throughput [--data DIR] [--stored 50000] [--rows 1000000] [--publish]
 
-Thirty columns of brfss2015_diabetes and shuffled copies of its columns (it has 21), so many patients stored; the archive is drawn from the
+Thirty columns: those of brfss2015_diabetes (21) and shuffled copies. --stored patients are stored; the archive of --rows is drawn from the
 other patients with replacement, in four files. Each job runs in a process of its own, one after another, so that they can be compared. The
-model and the archive lie in out/scoring and are made once. --publish writes the table of docs/benchmarks.
+model and the archive are cached in out/throughput. --publish writes the table of docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -23,14 +21,14 @@ import numpy as np
 import polars as pl
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA
 from benchmarks.common.markdown import markdown, replace_part
+from benchmarks.common.paths import DATA, OUT, run_module
 from nearward.batch.job import ScoringJob, run_job
 from nearward.batch.memory import peak_memory
 from nearward.datasets import read_cohort
 from nearward.tabular.parallel import cpu_count
 
-KEPT = Path(__file__).resolve().parents[1] / "out" / "scoring"
+CACHE = OUT / "throughput"
 _COLUMNS, _FILES, _IN_MEMORY = 30, 4, 20_000
 _TABPFN = "For scale: TabPFN takes about 3 CPU-seconds a query with a context of 256 x 30 (not measured here), a third of a row a second."
 _JOBS = {
@@ -42,27 +40,26 @@ _JOBS = {
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--stored", type=int, default=50_000)
-    asked.add_argument("--rows", type=int, default=1_000_000)
-    asked.add_argument("--case", help="run one case in this process")
-    asked.add_argument("--publish", action="store_true")
-    told = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--stored", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--case", help="run one case in this process")
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
-    place = KEPT / f"{told.stored}-{told.rows}"
-    if told.case:
-        print(json.dumps(_measure(told.case, place)))
+    folder = CACHE / f"{args.stored}-{args.rows}"
+    if args.case:
+        print(json.dumps(_measure(args.case, folder)))
         return
-    if not (place / "archive").is_dir():
-        _prepare(told.data, told.stored, told.rows, place)
-    found, before = [], os.getloadavg()[0]
+    if not (folder / "archive").is_dir():
+        _prepare(args.data, args.stored, args.rows, folder)
+    results, before = [], os.getloadavg()[0]
     for case in ("in memory", *_JOBS, "LightGBM, in memory"):
-        command = [sys.executable, __file__, "--stored", str(told.stored), "--rows", str(told.rows), "--case", case]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
-        found.append({"case": case, **json.loads(done.stdout.splitlines()[-1])})
-        print(found[-1], flush=True)
-    rate = {one["case"]: one["rate"] for one in found}
+        process = run_module("benchmarks.batch.throughput", "--stored", args.stored, "--rows", args.rows, "--case", case)
+        results.append({"case": case, **json.loads(process.stdout.splitlines()[-1])})
+        print(results[-1], flush=True)
+    rate = {one["case"]: one["rate"] for one in results}
     table = pl.DataFrame(
         [
             {
@@ -75,76 +72,76 @@ def main() -> None:
                 "rows / CPU s": round(one["rows"] / one["cpu"]) if one["cpu"] else "",
                 "memory at most, GB": round(one["memory"], 2),
             }
-            for one in found
+            for one in results
         ]
     )
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160):
         print(table)
-    if told.publish:
-        command = f"benchmarks/batch/throughput.py --stored {told.stored} --rows {told.rows} --publish"
+    if args.publish:
+        command = f"-m benchmarks.batch.throughput --stored {args.stored} --rows {args.rows} --publish"
         noise = f"On {cpu_count()} cores; load average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}. {_TABPFN}"
         replace_part("scoring jobs", f"```\n.venv/bin/python {command}\n```\n\n{noise}\n\n{markdown(table, 2)}")
 
 
-def _prepare(folder: Path, stored: int, rows: int, place: Path) -> None:
+def _prepare(folder: Path, stored: int, rows: int, target: Path) -> None:
     """Fit the model, and write the archive."""
     cohort = read_cohort(folder / "brfss2015_diabetes.parquet")
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     features = cohort.features
     names = [features.columns[j % features.width] for j in range(_COLUMNS - features.width)]
-    shuffled = [features[name].gather(draw.permutation(features.height)).alias(f"shuffled {i}") for i, name in enumerate(names)]
+    shuffled = [features[name].gather(rng.permutation(features.height)).alias(f"shuffled {i}") for i, name in enumerate(names)]
     features = features.hstack(shuffled)
-    order = draw.permutation(features.height)
-    (place / "archive.part").mkdir(parents=True, exist_ok=True)
-    nw.RiskClassifier(seed=0).fit(features[order[:stored]], cohort.outcome[order[:stored]]).save(place / "model")
+    order = rng.permutation(features.height)
+    (target / "archive.part").mkdir(parents=True, exist_ok=True)
+    nw.RiskClassifier(seed=0).fit(features[order[:stored]], cohort.outcome[order[:stored]]).save(target / "model")
     import lightgbm
 
     lightgbm.LGBMClassifier(n_estimators=200, verbose=-1).fit(
         features[order[:stored]].to_numpy().astype(float), cohort.outcome[order[:stored]]
-    ).booster_.save_model(str(place / "lightgbm.txt"))
+    ).booster_.save_model(str(target / "lightgbm.txt"))
     others = order[stored:]
     for i in range(_FILES):
-        drawn = draw.choice(others, rows // _FILES)
-        features[drawn].write_parquet(place / "archive.part" / f"{i}.parquet", row_group_size=100_000)
-    (place / "archive.part").rename(place / "archive")
+        drawn = rng.choice(others, rows // _FILES)
+        features[drawn].write_parquet(target / "archive.part" / f"{i}.parquet", row_group_size=100_000)
+    (target / "archive.part").rename(target / "archive")
 
 
-def _measure(case: str, place: Path) -> dict[str, float]:
-    files = sorted((place / "archive").glob("*.parquet"))
+def _measure(case: str, folder: Path) -> dict[str, float]:
+    files = sorted((folder / "archive").glob("*.parquet"))
     if case == "in memory":
-        model, frame = nw.load(place / "model"), pl.read_parquet(files[0])[:_IN_MEMORY]
+        model, frame = nw.load(folder / "model"), pl.read_parquet(files[0])[:_IN_MEMORY]
         model.predict_frame(frame[:500])
         began, spent = time.monotonic(), _cpu()
         model.predict_frame(frame)
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
+        return _result(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
     if case == "LightGBM, in memory":
         import lightgbm
 
-        model, frame = lightgbm.Booster(model_file=str(place / "lightgbm.txt")), pl.read_parquet(files[0])
+        model, frame = lightgbm.Booster(model_file=str(folder / "lightgbm.txt")), pl.read_parquet(files[0])
         began, spent = time.monotonic(), _cpu()
         model.predict(frame.to_numpy().astype(float))
-        return _told(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
+        return _result(frame.height, time.monotonic() - began, _cpu() - spent, peak_memory())
     workers, engine = _JOBS[case]
-    out = place / "scores"
+    out = folder / "scores"
     shutil.rmtree(out, ignore_errors=True)
     limit = 2e9 if "2GB" in case else None
     began, spent = time.monotonic(), _cpu()
-    report = run_job(ScoringJob(place / "model", (place / "archive",), out, workers=workers, engine=engine, max_memory=limit))
+    report = run_job(ScoringJob(folder / "model", (folder / "archive",), out, workers=workers, engine=engine, max_memory=limit))
     if not report.complete:
         raise RuntimeError(f"{case}: {report.failed}")
     cpu = 0.0 if engine == "ray" else _cpu() - spent  # Ray's actors are no children of ours
-    return _told(report.scored, time.monotonic() - began, cpu, report.peak_memory)
+    return _result(report.scored, time.monotonic() - began, cpu, report.peak_memory)
 
 
-def _told(rows: int, seconds: float, cpu: float, memory: float) -> dict[str, float]:
+def _result(rows: int, seconds: float, cpu: float, memory: float) -> dict[str, float]:
     return {"rows": rows, "seconds": seconds, "rate": rows / seconds, "cpu": cpu, "memory": memory / 1e9}
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and its children that have ended."""
+    """Return CPU seconds of this process and its ended children."""
     import resource
 
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(sum(resource.getrusage(usage)[:2]) for usage in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The models that a data scientist would try first, each fed in the way that suits it; sane defaults, no tuning."""
+"""Baselines: the usual models, each with the preprocessing that suits it; default settings, no tuning."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Baseline = Callable[[pl.DataFrame, Array, pl.DataFrame], Array]
 
 
 def baselines() -> dict[str, Baseline]:
-    """Name -> function (train features, train outcome, test features) -> risk (q,); the optional ones where installed."""
-    found: dict[str, Baseline] = {"LogisticRegression": _logistic, "RandomForest": _forest, "HistGradientBoosting": _hist}
+    """Return name -> function (train features, train outcome, test features) -> risk (q,); optional ones where installed."""
+    models: dict[str, Baseline] = {"LogisticRegression": _logistic, "RandomForest": _forest, "HistGradientBoosting": _hist}
     if find_spec("lightgbm"):
-        found["LightGBM"] = _lightgbm
+        models["LightGBM"] = _lightgbm
     if find_spec("catboost"):
-        found["CatBoost"] = _catboost
-    return found
+        models["CatBoost"] = _catboost
+    return models
 
 
 def split_kinds(frame: pl.DataFrame) -> tuple[list[str], list[str]]:
-    """Names of the number and the text columns."""
+    """Return the names of the number and the text columns."""
     numbers = [c for c, t in frame.schema.items() if t.is_numeric() or t == pl.Boolean]
     return numbers, [c for c in frame.columns if c not in numbers]
 
 
 def arrays(frame: pl.DataFrame) -> tuple[Array, Array]:
-    """Numbers as floats (NaN for missing) and text as objects ("(missing)" for missing)."""
+    """Return numbers as floats (NaN for missing) and text as objects ("(missing)" for missing)."""
     numbers, text = split_kinds(frame)
     values = frame.select(pl.col(numbers).cast(pl.Float64)).to_numpy() if numbers else np.zeros((frame.height, 0))
     words = frame.select(pl.col(text).cast(pl.String).fill_null("(missing)")).to_numpy().astype(object)
@@ -45,14 +45,14 @@ def arrays(frame: pl.DataFrame) -> tuple[Array, Array]:
 
 
 def stacked(frame: pl.DataFrame) -> tuple[Array, list[int], list[int]]:
-    """Numbers and text in one array, with the places of each."""
+    """Return numbers and text in one array, and the column indices of each."""
     values, words = arrays(frame)
     d = values.shape[1]
     return np.concatenate([values.astype(object), words], axis=1), list(range(d)), list(range(d, d + words.shape[1]))
 
 
 def standardised(numbers: list[int], text: list[int]) -> ColumnTransformer:
-    """Standardised numbers with missing flags, and one column a category: what linear models and plain distances read."""
+    """Return the preprocessing of linear models and plain distances: standardised numbers with missing flags, one-hot categories."""
     return make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()), numbers),
         (OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist"), text),

@@ -1,8 +1,7 @@
-"""Which tasks, which splits, and where predictions lie until the tables are made."""
+"""Tasks of the benchmarks, and their splits into training and test rows."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from nearward.datasets import Cohort, read_cohort
 
 Rows = NDArray[Any]
 
-DATA = Path(os.environ.get("NEARWARD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 EXTRA = {"brfss2015_diabetes": ["Stroke"]}  # further targets of a cohort that count as tasks of their own
 _LARGE, _MEDIUM, _CAP = 20_000, 4_000, 50_000
 
@@ -30,20 +28,25 @@ def cohorts(folder: Path) -> Iterator[Cohort]:
             yield read_cohort(table, task=task)
 
 
+def patients_of(cohort: Cohort) -> Rows:
+    """Return the patient of each row (n,); without a patient column each row is a patient of its own."""
+    return np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+
+
 def splits(cohort: Cohort) -> list[tuple[Rows, Rows]]:
     """Five stratified folds, the first two above 4,000 rows; above 20,000 rows one 70/30 split, training capped at 50,000."""
-    n, y = len(cohort.outcome), cohort.outcome
+    n, outcome = len(cohort.outcome), cohort.outcome
     if n <= _LARGE:
         if cohort.group is None:
-            folds = StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(n), y)
+            folds = StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(n), outcome)
         else:
-            folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(np.zeros(n), y, cohort.group)
+            folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.group)
         return list(folds)[: 2 if n > _MEDIUM else 5]
     if cohort.group is None:
-        train, test = train_test_split(np.arange(n), test_size=0.3, stratify=y, random_state=0)
+        train, test = train_test_split(np.arange(n), test_size=0.3, stratify=outcome, random_state=0)
     else:
-        tenths = list(StratifiedGroupKFold(10, shuffle=True, random_state=0).split(np.zeros(n), y, cohort.group))
-        test = np.sort(np.concatenate([part for _, part in tenths[:3]]))
+        folds = list(StratifiedGroupKFold(10, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.group))
+        test = np.sort(np.concatenate([part for _, part in folds[:3]]))
         train = np.setdiff1d(np.arange(n), test)
     train = np.random.default_rng(0).permutation(train)[:_CAP]
     return [(np.sort(train), np.sort(test))]

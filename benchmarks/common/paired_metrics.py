@@ -1,4 +1,4 @@
-"""Figures of a risk on held-out rows, and paired intervals of differences by resampling patients."""
+"""Metrics of a risk on test rows, and paired intervals of differences by a bootstrap over patients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BINS = 10
 _RESAMPLES = 1000
 
 
-def figures(outcome: Rows, risk: Floats) -> dict[str, float]:
-    """AUPRC, AUROC, Brier score; expected calibration error over ten bins of equal width, and over ten of equally many rows."""
+def risk_metrics(outcome: Rows, risk: Floats) -> dict[str, float]:
+    """Return AUPRC, AUROC, Brier score, and the expected calibration error over ten bins of equal width and of equal size."""
     return {
         "auprc": float(average_precision_score(outcome, risk)),
         "auroc": float(roc_auc_score(outcome, risk)),
@@ -27,22 +27,22 @@ def figures(outcome: Rows, risk: Floats) -> dict[str, float]:
     }
 
 
-def calibration_error(outcome: Rows, risk: Floats, place: Rows) -> float:
-    """Mean over rows of |mean outcome - mean risk| in the row's bin ``place`` (n,)."""
-    rows = np.bincount(place, minlength=_BINS)
-    gap = np.bincount(place, weights=np.asarray(outcome, dtype=float) - risk, minlength=_BINS)
-    return float(np.abs(gap).sum() / rows.sum())
+def calibration_error(outcome: Rows, risk: Floats, bins: Rows) -> float:
+    """Return the mean over rows of |mean outcome - mean risk| in each row's bin (n,)."""
+    rows = np.bincount(bins, minlength=_BINS)
+    difference = np.bincount(bins, weights=np.asarray(outcome, dtype=float) - risk, minlength=_BINS)
+    return float(np.abs(difference).sum() / rows.sum())
 
 
 def expected_error(risk: Floats, seed: int = 0) -> float:
-    """The equal-width calibration error that risks with no fault at all would show on this many rows, by chance alone."""
-    draw = np.random.default_rng(seed)
-    place = np.minimum((risk * _BINS).astype(int), _BINS - 1)
-    return float(np.mean([calibration_error(draw.random(len(risk)) < risk, risk, place) for _ in range(100)]))
+    """Return the mean equal-width calibration error of perfectly calibrated risks on this many rows: sampling error alone."""
+    rng = np.random.default_rng(seed)
+    bins = np.minimum((risk * _BINS).astype(int), _BINS - 1)
+    return float(np.mean([calibration_error(rng.random(len(risk)) < risk, risk, bins) for _ in range(100)]))
 
 
 class Ranking:
-    """A risk's order on some rows, from which the AUPRC of any reweighting of the rows follows in one pass."""
+    """Rows sorted by a risk once; the AUPRC under any row weights is then one pass."""
 
     def __init__(self, outcome: Rows, risk: Floats) -> None:
         self.order = np.argsort(-risk, kind="stable")
@@ -51,22 +51,21 @@ class Ranking:
         self.last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # last row of each run of equal risks
 
     def auprc(self, weight: Floats) -> float:
-        """Average precision with row weights (n,)."""
+        """Return the average precision with row weights (n,)."""
         w = weight[self.order]
-        found = np.cumsum(w * self.outcome)[self.last]
-        seen = np.cumsum(w)[self.last]
-        gained = np.diff(found, prepend=0.0)
-        return float(np.sum(gained * found / np.maximum(seen, 1e-12)) / max(found[-1], 1e-12))
+        hits = np.cumsum(w * self.outcome)[self.last]
+        alerts = np.cumsum(w)[self.last]
+        return float(np.sum(np.diff(hits, prepend=0.0) * hits / np.maximum(alerts, 1e-12)) / max(hits[-1], 1e-12))
 
 
 def paired_intervals(
     outcomes: list[Rows], groups: list[Rows], ours: list[Floats], others: dict[str, list[Floats]], seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
-    """Difference in mean AUPRC over the test folds, ours less each other's, with a 95 % interval.
+    """Return the difference in mean AUPRC over the test folds, ours minus each other's, with its 95 % interval.
 
-    Patients are drawn with replacement within each fold; the same draw serves every model.
+    Patients are resampled with replacement within each fold, with the same resamples for all models.
     """
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     folds = range(len(outcomes))
     patients = [np.unique(group, return_inverse=True)[1] for group in groups]
     rank_ours = [Ranking(outcomes[f], ours[f]) for f in folds]
@@ -82,7 +81,7 @@ def paired_intervals(
         weights = []
         for f in folds:
             count = int(patients[f].max()) + 1
-            times = np.bincount(draw.integers(0, count, count), minlength=count).astype(float)
+            times = np.bincount(rng.integers(0, count, count), minlength=count).astype(float)
             weights.append(times[patients[f]])
         for name, gain in gains(weights).items():
             resampled[name].append(gain)

@@ -1,10 +1,10 @@
-"""Options of the AWARE encoder, measured on the encoder alone: block dropout where blocks are missing, pretexts where labels are few.
+"""Options of the AWARE encoder on the encoder alone: block dropout where blocks are missing, pretexts where labels are few.
 
     .venv/bin/python -m benchmarks.encoders.options blocks|pretexts|costs [--data DIR] [--only NAME,NAME] [--seeds 3] [--publish]
 
-One encoder learns from two thirds of the training patients and finds neighbours among the third (cross-fitted, as in RiskClassifier); its
-vote of the nearest 60 and its head are judged on other patients. costs: what each option adds to the training. Figures lie in out/encoder
-and are not made again. --publish writes docs/benchmarks.
+One encoder is trained on two thirds of the training patients and searches the other third (cross-fitted, as in RiskClassifier); the vote of
+its 60 nearest and its head are scored on test patients. costs: training time of each option. Scores are cached in out/encoders. --publish
+writes docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA, cohorts
-from benchmarks.common.markdown import DOCS, markdown, replace_part
+from benchmarks.common.cohorts import cohorts, patients_of
+from benchmarks.common.markdown import markdown, replace_part, signed
 from benchmarks.common.paired_metrics import paired_intervals
-from benchmarks.encoders.figure import draw
+from benchmarks.common.paths import DATA, OUT, PICTURES, cached_arrays
+from benchmarks.encoders.figure import plot
 from benchmarks.rare.training_set import thinned
 from nearward.datasets import Cohort
 from nearward.retrieval.encoders.aware import AwareEncoder, embed
@@ -38,7 +39,7 @@ from nearward.tabular.parallel import single_threaded
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
-KEPT = Path(__file__).resolve().parents[1] / "out" / "encoder"
+CACHE = OUT / "encoders"
 BLOCKS = {
     "support2": {
         "labs": ["wblc", "pafi", "alb", "bili", "crea", "sod", "ph", "glucose", "bun", "urine"],
@@ -59,169 +60,163 @@ BLOCKS = {
 }
 RATES = (0.0, 0.3)
 LABELLED = (300, 1000, 4000)
-_STORED, _ASKED, _UNLABELLED = 6000, 5000, 6000
+_STORED, _TEST, _UNLABELLED = 6000, 5000, 6000
 _NEIGHBOURS = 60
-_PRICED = 60  # steps that say what a step takes
+_TIMED_STEPS = 60  # from which the time of a step is estimated
 _SMALL = 400  # rows of a whole fit
 PRETEXTS = ("none", "masked", "views")
 Rows = NDArray[Any]
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("part", choices=["blocks", "pretexts", "costs"])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--only", default=",".join(BLOCKS))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--publish", action="store_true")
-    told = asked.parse_args()
-    KEPT.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["blocks", "pretexts", "costs"])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", default=",".join(BLOCKS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
-    tasks = [cohort for cohort in cohorts(told.data) if cohort.name in told.only.split(",")]
-    part = {"blocks": blocks, "pretexts": pretexts, "costs": costs}[told.part]
-    table = pl.DataFrame([row for cohort in tasks for row in part(cohort, told.seeds)])
+    tasks = [cohort for cohort in cohorts(args.data) if cohort.name in args.only.split(",")]
+    part = {"blocks": blocks, "pretexts": pretexts, "costs": costs}[args.part]
+    table = pl.DataFrame([row for cohort in tasks for row in part(cohort, args.seeds)])
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
-    if told.publish:
-        replace_part(f"encoder {told.part}", markdown(table))
-        if told.part == "blocks":
-            draw(table, DOCS / "pictures" / "block-dropout.svg")
+    if args.publish:
+        replace_part(f"encoder {args.part}", markdown(table))
+        if args.part == "blocks":
+            plot(table, PICTURES / "block-dropout.svg")
 
 
 class Split:
-    """Some patients of a cohort to learn from, some to find, some to ask about; more without their outcome."""
+    """Patients of a cohort: for training, for the index, for testing; more training patients without their outcome."""
 
     def __init__(self, cohort: Cohort, seed: int, block_of: dict[str, str], stored: int = _STORED) -> None:
-        group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
-        draw = np.random.default_rng(seed)
+        group = patients_of(cohort)
+        rng = np.random.default_rng(seed)
         test = assign_folds(cohort.outcome, group, 3, seed) == 0
-        past = draw.permutation(np.flatnonzero(~test))
-        self.asked, kept = np.sort(draw.permutation(np.flatnonzero(test))[:_ASKED]), np.sort(past[:stored])
-        self.schema = Schema.infer(cohort.features[kept])
-        rows = self.schema.conform(cohort.features[kept])
+        past = rng.permutation(np.flatnonzero(~test))
+        self.test, train = np.sort(rng.permutation(np.flatnonzero(test))[:_TEST]), np.sort(past[:stored])
+        self.schema = Schema.infer(cohort.features[train])
+        rows = self.schema.conform(cohort.features[train])
         self.encoding = TableEncoder.fit(self.schema, rows)
         self.layout = FeatureLayout.of(self.encoding, block_of)
-        self.x = self.dense(cohort.features[kept])
-        self.more = self.dense(cohort.features[np.sort(past[stored : stored + _UNLABELLED])])
-        self.y, self.group = cohort.outcome[kept], np.unique(group[kept], return_inverse=True)[1]
-        self.truth, self.whose = cohort.outcome[self.asked], group[self.asked]
-        self.found = assign_folds(self.y, self.group, 3, seed) == 0
+        self.x = self.dense(cohort.features[train])
+        self.unlabelled = self.dense(cohort.features[np.sort(past[stored : stored + _UNLABELLED])])
+        self.y, self.group = cohort.outcome[train], np.unique(group[train], return_inverse=True)[1]
+        self.outcome_test, self.patients_test = cohort.outcome[self.test], group[self.test]
+        self.candidates = assign_folds(self.y, self.group, 3, seed) == 0
 
     def dense(self, frame: pl.DataFrame) -> NDArray[np.float64]:
-        """Read raw rows as the encoder does: (n, p)."""
+        """Encode raw rows: (n, p)."""
         return self.encoding.dense(self.encoding.numbers(self.schema.conform(frame)))
 
-    def said(self, config: nw.EncoderConfig, asked: list[Rows], seed: int, more: bool = False) -> list[list[Rows]]:
-        """Train an encoder; its vote and head for each of several readings of the rows asked about."""
-        seen = ~self.found
-        encoder = train_encoder(self.x[seen], self.y[seen], self.group[seen], config, seed, self.layout, self.more if more else None)
-        shard = Shard(embed(encoder, self.x[self.found])[0].astype(np.float32), np.flatnonzero(self.found))
+    def scores(self, config: nw.EncoderConfig, readings: list[Rows], seed: int, more: bool = False) -> list[list[Rows]]:
+        """Train an encoder; return its vote and head for each of several encodings of the test rows."""
+        seen = ~self.candidates
+        encoder = train_encoder(self.x[seen], self.y[seen], self.group[seen], config, seed, self.layout, self.unlabelled if more else None)
+        shard = Shard(embed(encoder, self.x[self.candidates])[0].astype(np.float32), np.flatnonzero(self.candidates))
         out = []
-        for rows in asked:
-            place, head = embed(encoder, rows)
-            squared, near = shard.search(place, _NEIGHBOURS)
-            weight = np.exp(-(squared - squared[:, :1]) / (2 * encoder.temperature))
-            out.append([(weight * self.y[near]).sum(axis=1) / weight.sum(axis=1), head])
+        for rows in readings:
+            embedding, head = embed(encoder, rows)
+            sq_distance, neighbours = shard.search(embedding, _NEIGHBOURS)
+            weight = np.exp(-(sq_distance - sq_distance[:, :1]) / (2 * encoder.temperature))
+            out.append([(weight * self.y[neighbours]).sum(axis=1) / weight.sum(axis=1), head])
         return out
 
 
-def kept(name: str, make: Callable[[], dict[str, Rows]]) -> dict[str, Rows]:
-    """Return what was made before, or make it."""
-    path = KEPT / f"{name}.npz"
-    if not path.exists():
-        np.savez(path, **make())
-        print(name, flush=True)
-    return dict(np.load(path))
-
-
 def blocks(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
-    """Each block taken from the rows asked about: an encoder with and without block dropout, and one trained without the block."""
-    named = BLOCKS[cohort.name]
-    block_of = {column: block for block, columns in named.items() for column in columns}
+    """Remove each block from the test rows: an encoder with and without block dropout, and one trained without the block."""
+    block_columns = BLOCKS[cohort.name]
+    block_of = {column: block for block, columns in block_columns.items() for column in columns}
 
     def without(frame: pl.DataFrame, block: str) -> pl.DataFrame:
-        return frame.with_columns(pl.lit(None, dtype=frame.schema[column]).alias(column) for column in named[block])
+        return frame.with_columns(pl.lit(None, dtype=frame.schema[column]).alias(column) for column in block_columns[block])
 
     def make(seed: int) -> dict[str, Rows]:
         split = Split(cohort, seed, block_of)
-        frame = cohort.features[split.asked]
-        readings = [split.dense(frame), *(split.dense(without(frame, block)) for block in named)]
-        out = {"truth": split.truth, "whose": split.whose}
+        frame = cohort.features[split.test]
+        readings = [split.dense(frame), *(split.dense(without(frame, block)) for block in block_columns)]
+        out = {"outcome": split.outcome_test, "patients": split.patients_test}
         for rate in RATES:
-            said = split.said(nw.EncoderConfig(block_dropout=rate), readings, seed)
-            for place, (v, h) in zip(["", *named], said, strict=True):
-                out |= {f"{place}|{rate:g}|v": v, f"{place}|{rate:g}|h": h}
-        for place, block in enumerate(named):
+            scores = split.scores(nw.EncoderConfig(block_dropout=rate), readings, seed)
+            for block_name, (v, h) in zip(["", *block_columns], scores, strict=True):
+                out |= {f"{block_name}|{rate:g}|v": v, f"{block_name}|{rate:g}|h": h}
+        for block_name, block in enumerate(block_columns):
             gone = split.layout.block == split.layout.blocks.index(block)
             whole, split.x = split.x, np.where(gone, split.layout.absent, split.x)
-            ((v, h),) = split.said(nw.EncoderConfig(), [readings[place + 1]], seed)
+            ((v, h),) = split.scores(nw.EncoderConfig(), [readings[block_name + 1]], seed)
             split.x = whole
             out |= {f"{block}|own|v": v, f"{block}|own|h": h}
         return out
 
-    runs = [kept(f"blocks.{cohort.name}.{seed}", lambda seed=seed: make(seed)) for seed in range(seeds)]
-    for block in ["", *named]:
+    runs = [cached_arrays(CACHE / f"blocks.{cohort.name}.{seed}.npz", lambda seed=seed: make(seed)) for seed in range(seeds)]
+    for block in ["", *block_columns]:
         for kind, name in (("v", "vote"), ("h", "head")):
-            yield {"cohort": cohort.name, "missing": block or "nothing", "by": name} | _beside(runs, block, kind, ["0", "0.3", "own"])
+            yield {"cohort": cohort.name, "missing": block or "nothing", "by": name} | _gains_over_first(
+                runs, block, kind, ["0", "0.3", "own"]
+            )
 
 
 def pretexts(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
-    """Few labelled rows: an encoder without pretext, with one on these rows, and with one on more rows without outcomes."""
-    ways = {"none": ("none", False)} | {
+    """Train on few labelled rows: without pretext, with one on these rows, and with one on more rows without outcomes."""
+    variants = {"none": ("none", False)} | {
         f"{name}{' +' if more else ''}": (name, more) for more in (False, True) for name in ("masked", "views")
     }
 
     def make(seed: int, labelled: int) -> dict[str, Rows]:
         split = Split(cohort, seed, {}, labelled)
-        out = {"truth": split.truth, "whose": split.whose}
-        for way, (pretext, more) in ways.items():
-            ((v, h),) = split.said(nw.EncoderConfig(pretext=pretext), [split.dense(cohort.features[split.asked])], seed, more)
-            out |= {f"|{way}|v": v, f"|{way}|h": h}
+        out = {"outcome": split.outcome_test, "patients": split.patients_test}
+        for variant, (pretext, more) in variants.items():
+            ((v, h),) = split.scores(nw.EncoderConfig(pretext=pretext), [split.dense(cohort.features[split.test])], seed, more)
+            out |= {f"|{variant}|v": v, f"|{variant}|h": h}
         return out
 
     for labelled in LABELLED:
         runs = [
-            kept(f"pretexts.{cohort.name}.{labelled}.{seed}", lambda seed=seed, labelled=labelled: make(seed, labelled))
+            cached_arrays(
+                CACHE / f"pretexts.{cohort.name}.{labelled}.{seed}.npz", lambda seed=seed, labelled=labelled: make(seed, labelled)
+            )
             for seed in range(seeds)
         ]
         for kind, name in (("v", "vote"), ("h", "head")):
-            yield {"cohort": cohort.name, "labelled": labelled, "by": name} | _beside(runs, "", kind, list(ways))
+            yield {"cohort": cohort.name, "labelled": labelled, "by": name} | _gains_over_first(runs, "", kind, list(variants))
 
 
 def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
-    """Processor time of a step, plain and with each option, what a training then takes beside the plain one; whole fits of few rows."""
+    """Measure the processor time of a step, plain and with each option, relative times of a training, and whole fits of few rows."""
     block_of = {column: block for block, columns in BLOCKS[cohort.name].items() for column in columns}
 
     def make(seed: int) -> dict[str, Rows]:
         split = Split(cohort, seed, block_of)
-        seen = ~split.found
+        seen = ~split.candidates
         rows = split.x[seen], split.y[seen], split.group[seen]
 
         def train(**how: Any) -> float:
-            return _spent(lambda: train_encoder(*rows, nw.EncoderConfig(steps=_PRICED, **how), seed, split.layout))
+            return _spent(lambda: train_encoder(*rows, nw.EncoderConfig(steps=_TIMED_STEPS, **how), seed, split.layout))
 
-        def warm(pretext: str) -> float:
+        def pretrain_time(pretext: str) -> float:
             config = nw.EncoderConfig(pretext=pretext)
-            return _spent(lambda: pretrain(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _PRICED))
+            return _spent(lambda: pretrain(AwareEncoder(split.x.shape[1], config), rows[0], split.layout, seed, _TIMED_STEPS))
 
         with single_threaded("torch"):
-            train()  # torch's first steps are dearer
-            price = [[train(), train(block_dropout=RATES[-1]), warm("masked"), warm("views")] for _ in range(2)]
-        return {"step": np.min(price, axis=0) / _PRICED, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}
+            train()  # torch's first steps take longer
+            price = [[train(), train(block_dropout=RATES[-1]), pretrain_time("masked"), pretrain_time("views")] for _ in range(2)]
+        return {"step": np.min(price, axis=0) / _TIMED_STEPS, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}
 
-    runs = [kept(f"costs.{cohort.name}.{seed}", lambda seed=seed: make(seed)) for seed in range(seeds)]
+    runs = [cached_arrays(CACHE / f"costs.{cohort.name}.{seed}.npz", lambda seed=seed: make(seed)) for seed in range(seeds)]
     step, fit = (np.mean([run[name] for run in runs], axis=0) for name in ("step", "fit"))
     steps = nw.EncoderConfig().steps
     plain = steps * step[0]
     whole = {"block dropout": steps * step[1], "masked cells": plain + STEPS * step[2], "unequal views": plain + STEPS * step[3]}
-    told = {"cohort": cohort.name, "plain encoder": f"{plain:.1f} s"} | {name: f"{spent / plain:.2f} x" for name, spent in whole.items()}
-    told |= {f"fit of {_SMALL} rows": f"{fit[0]:.1f} s"}
-    yield told | {f"with {name}": f"{spent / fit[0]:.2f} x" for name, spent in zip(("masked cells", "views"), fit[1:], strict=True)}
+    row = {"cohort": cohort.name, "plain encoder": f"{plain:.1f} s"} | {name: f"{spent / plain:.2f} x" for name, spent in whole.items()}
+    row |= {f"fit of {_SMALL} rows": f"{fit[0]:.1f} s"}
+    yield row | {f"with {name}": f"{spent / fit[0]:.2f} x" for name, spent in zip(("masked cells", "views"), fit[1:], strict=True)}
 
 
 def _small_fit(cohort: Cohort, seed: int, pretext: str) -> float:
-    """Processor seconds of a whole RiskClassifier on a few hundred rows, a tenth of them events at the least."""
-    group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+    """Return the processor seconds of a RiskClassifier fit on a few hundred rows, at least a tenth of them events."""
+    group = patients_of(cohort)
     rate = max(0.1, float(cohort.outcome.mean()))
     rows = thinned(np.random.default_rng(seed), np.arange(len(group)), cohort.outcome, rate, _SMALL)
     model = nw.RiskClassifier(seed=seed, encoder=nw.EncoderConfig(pretext=pretext))
@@ -236,17 +231,17 @@ def _spent(work: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def _beside(runs: list[dict[str, Rows]], place: str, kind: str, ways: list[str]) -> dict[str, object]:
-    """AUPRC of the first way, and the others' gains over it with paired intervals; means over the seeds."""
-    first, *others = (way for way in ways if f"{place}|{way}|{kind}" in runs[0])
-    truths, whose = [run["truth"] for run in runs], [run["whose"] for run in runs]
-    base = {first: [run[f"{place}|{first}|{kind}"] for run in runs]}
+def _gains_over_first(runs: list[dict[str, Rows]], block: str, kind: str, variants: list[str]) -> dict[str, object]:
+    """Return the AUPRC of the first variant, and the others' gains over it with paired intervals; means over the seeds."""
+    first, *others = (variant for variant in variants if f"{block}|{variant}|{kind}" in runs[0])
+    truths, patient_ids = [run["outcome"] for run in runs], [run["patients"] for run in runs]
+    base = {first: [run[f"{block}|{first}|{kind}"] for run in runs]}
     auprc = [average_precision_score(truth, risk) for truth, risk in zip(truths, base[first], strict=True)]
-    told: dict[str, object] = {first: f"{np.mean(auprc):.3f}"}
-    for way in others:
-        value, low, high = paired_intervals(truths, whose, [run[f"{place}|{way}|{kind}"] for run in runs], base)[first]
-        told[way] = f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
-    return {way: told.get(way, "") for way in ways}
+    row: dict[str, object] = {first: f"{np.mean(auprc):.3f}"}
+    for variant in others:
+        value, low, high = paired_intervals(truths, patient_ids, [run[f"{block}|{variant}|{kind}"] for run in runs], base)[first]
+        row[variant] = signed((value, low, high))
+    return {variant: row.get(variant, "") for variant in variants}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Adapters of the rare-outcome benchmark: votes for alerts, losses of the encoder's head, a parsimonious set of columns.
+"""Methods of the rare-outcome benchmark: votes for alerts, losses of the encoder's head, stability selection of columns.
 
     .venv/bin/python -m benchmarks.rare.alerts
 
-compares class-aware alerts with the mean of the same members over the same threshold, pair by pair, on the cells that benchmarks/rare/run.py
-has asked about, and writes what it finds into docs/guide/rare-outcomes.md.
+compares class-aware alerts with the mean of the same base learners over the same threshold, pair by pair, on the settings that
+benchmarks/rare/run.py has cached, and writes the result into docs/guide/rare-outcomes.md.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA, cohorts
+from benchmarks.common.cohorts import cohorts
 from benchmarks.common.markdown import markdown_rows, replace_part
-from benchmarks.rare.report import _beside as beside
-from benchmarks.rare.training_set import KEPT, RATES, SEEDS, Cell, Method, Scored, draw_cell
+from benchmarks.common.paths import DATA
+from benchmarks.rare.report import compare
+from benchmarks.rare.training_set import CACHE, RATES, SEEDS, Method, Scored, Setting, sample_training_set
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics
@@ -40,81 +41,87 @@ from nearward.tabular.ensemble.cross_fitting import Encoded
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats
 
-_FOLDS, _STEPS = 3, 300  # of the encoders whose heads are judged alone
+_FOLDS, _STEPS = 3, 300  # of the encoders for heads alone
 VOTE, MEAN = "class-aware alerts", "mean of the same three"
-_KEPT_AS = {VOTE: "class-aware-alerts", MEAN: "mean-of-the-same-three"}
+_FILE_NAMES = {VOTE: "class-aware-alerts", MEAN: "mean-of-the-same-three"}
 
 
-_VOTED: dict[str, tuple[pl.DataFrame, float]] = {}  # of the last cell: two methods share it
+_VOTED: dict[str, tuple[pl.DataFrame, float]] = {}  # of the last setting: two methods share it
 
 
-def _voted(cell: Cell) -> tuple[pl.DataFrame, float]:
-    """Three calibrated members decide; the threshold is the event rate. Also the time it took; how often each stage decided is kept."""
-    if cell.name not in _VOTED:
+def _voted(setting: Setting) -> tuple[pl.DataFrame, float]:
+    """Return the decisions of three calibrated base learners at the event rate as threshold, and the time; cache the counts by stage."""
+    if setting.name not in _VOTED:
         began = time.process_time()
         models = {
             "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-            "boosting": HistGradientBoostingClassifier(random_state=cell.seed),
-            "trees": ExtraTreesClassifier(200, min_samples_leaf=3, random_state=cell.seed),
+            "boosting": HistGradientBoostingClassifier(random_state=setting.seed),
+            "trees": ExtraTreesClassifier(200, min_samples_leaf=3, random_state=setting.seed),
         }
-        members = {name: Encoded(model, cell.schema) for name, model in models.items()}
-        told = nw.Alerts(members, threshold=cell.rate, seed=cell.seed).fit(cell.train, cell.outcome, groups=cell.groups).decide(cell.test)
+        members = {name: Encoded(model, setting.schema) for name, model in models.items()}
+        decisions = (
+            nw.Alerts(members, threshold=setting.rate, seed=setting.seed)
+            .fit(setting.train, setting.outcome, groups=setting.groups)
+            .decide(setting.test)
+        )
         _VOTED.clear()
-        _VOTED[cell.name] = told, time.process_time() - began
-        stages = told.with_columns(event=pl.Series(cell.test_outcome)).group_by(pl.col("stage").cast(pl.String))
+        _VOTED[setting.name] = decisions, time.process_time() - began
+        stages = decisions.with_columns(event=pl.Series(setting.test_outcome)).group_by(pl.col("stage").cast(pl.String))
         counts = stages.agg(pl.len().alias("rows"), pl.col("alert").fill_null(True).sum().alias("alerts"), _hits().alias("hits"))
-        with replacing(KEPT / f"{cell.name}.stages.json") as temporary:
+        with replacing(CACHE / f"{setting.name}.stages.json") as temporary:
             temporary.write_text(json.dumps(counts.to_dicts()))
-    return _VOTED[cell.name]
+    return _VOTED[setting.name]
 
 
 def _hits() -> pl.Expr:
     return (pl.col("alert").fill_null(True) & (pl.col("event") == 1)).sum()
 
 
-def _alerts(cell: Cell) -> Scored:
-    told, seconds = _voted(cell)
-    alert = told["alert"].fill_null(True).to_numpy()  # who is handed to a person costs as much as an alert
-    return Scored(told["risk"].to_numpy(), alert=alert, seconds=seconds)
+def _alerts(setting: Setting) -> Scored:
+    decisions, seconds = _voted(setting)
+    alert = decisions["alert"].fill_null(True).to_numpy()  # a row referred to a person costs as much as an alert
+    return Scored(decisions["risk"].to_numpy(), alert=alert, seconds=seconds)
 
 
-def _mean(cell: Cell) -> Scored:
-    told, seconds = _voted(cell)
-    return Scored(told["risk"].to_numpy(), seconds=seconds)
+def _mean(setting: Setting) -> Scored:
+    decisions, seconds = _voted(setting)
+    return Scored(decisions["risk"].to_numpy(), seconds=seconds)
 
 
 def _head(loss: str) -> Method:
-    """The head alone of cross-fitted encoders, before and after calibration on rows left out."""
+    """Return a method: the head alone of cross-fitted encoders, before and after out-of-fold calibration."""
 
-    def ask(cell: Cell) -> Scored:
-        seen, asked = cell.schema.conform(cell.train), cell.schema.conform(cell.test)
-        encoding = TableEncoder.fit(cell.schema, seen)
-        x, q = (encoding.dense(encoding.numbers(frame)) for frame in (seen, asked))
-        group = np.unique(cell.groups, return_inverse=True)[1]
-        fold = assign_folds(cell.outcome, group, _FOLDS, cell.seed)
-        out_of_fold, told = np.empty(len(x)), []
+    def ask(setting: Setting) -> Scored:
+        stored, queries = setting.schema.conform(setting.train), setting.schema.conform(setting.test)
+        encoding = TableEncoder.fit(setting.schema, stored)
+        x, q = (encoding.dense(encoding.numbers(frame)) for frame in (stored, queries))
+        patient_ids = np.unique(setting.groups, return_inverse=True)[1]
+        fold = assign_folds(setting.outcome, patient_ids, _FOLDS, setting.seed)
+        out_of_fold, scores = np.empty(len(x)), []
         for f in range(_FOLDS):
             rows = fold != f
             config = nw.EncoderConfig(loss=loss, steps=_STEPS)
-            encoder = train_encoder(x[rows], cell.outcome[rows], group[rows], config, cell.seed + f)
+            encoder = train_encoder(x[rows], setting.outcome[rows], patient_ids[rows], config, setting.seed + f)
             out_of_fold[~rows] = embed(encoder, x[~rows])[1]
-            told.append(embed(encoder, q)[1])
-        score: Floats = np.mean(told, axis=0)
-        calibration = Calibrator.fit(out_of_fold, cell.outcome)
+            scores.append(embed(encoder, q)[1])
+        score: Floats = np.mean(scores, axis=0)
+        calibration = Calibrator.fit(out_of_fold, setting.outcome)
         return Scored(expit(calibration.log_odds(score)), uncorrected=expit(score))
 
     return ask
 
 
-def _columns(cell: Cell) -> Scored | None:
-    """The whole RiskClassifier on the columns that stability selection keeps."""
+def _columns(setting: Setting) -> Scored | None:
+    """RiskClassifier on the columns of stability selection."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        chosen = nw.StableColumns(wrong=2.0, schema=cell.schema, seed=cell.seed).fit(cell.train, cell.outcome, groups=cell.groups)
+        chosen = nw.StableColumns(wrong=2.0, schema=setting.schema, seed=setting.seed).fit(
+            setting.train, setting.outcome, groups=setting.groups
+        )
         if not chosen.columns_:
             return None
-        model = nw.RiskClassifier(seed=cell.seed).fit(chosen.transform(cell.train), cell.outcome, groups=cell.groups)
-        return Scored(np.asarray(model.predict_proba(chosen.transform(cell.test))[:, 1]))
+        model = nw.RiskClassifier(seed=setting.seed).fit(chosen.transform(setting.train), setting.outcome, groups=setting.groups)
+        return Scored(np.asarray(model.predict_proba(chosen.transform(setting.test))[:, 1]))
 
 
 METHODS: dict[str, Method] = {
@@ -128,30 +135,30 @@ METHODS: dict[str, Method] = {
 
 
 def main() -> None:
-    """Compare alerts pair by pair on the cells that were asked, and say which stage decided how often."""
+    """Compare alerts pair by pair on the cached settings, and count the decisions by stage."""
     tasks = {cohort.name: cohort for cohort in cohorts(DATA)}
     parts: dict[float, list[BootstrapMetrics]] = {}
     stages = []
     for seed, rate, task in product(range(SEEDS), RATES, tasks):
-        held = {name: KEPT / f"{task}.{rate:g}.{seed}.{kept}.npz" for name, kept in _KEPT_AS.items()}
-        if not all(path.exists() for path in held.values()):
+        files = {name: CACHE / f"{task}.{rate:g}.{seed}.{file_name}.npz" for name, file_name in _FILE_NAMES.items()}
+        if not all(path.exists() for path in files.values()):
             continue
-        cell = draw_cell(tasks[task], rate, seed)
-        assert cell is not None
-        alerts = {VOTE: np.load(held[VOTE])["alert"].astype(float), MEAN: (np.load(held[MEAN])["risk"] >= cell.rate).astype(float)}
-        patient = np.unique(cell.test_groups, return_inverse=True)[1]
-        sample = RiskSample(cell.test_outcome.astype(float), alerts, patient)
-        parts.setdefault(cell.rate, []).append(bootstrap_metrics([sample], OperatingPoint(0.05, cell.rate), 500, cell.seed))
-        told = json.loads((KEPT / f"{cell.name}.stages.json").read_text())
-        stages += [{**one, "rate": cell.rate, "stage": STAGES.index(one["stage"])} for one in told]
+        setting = sample_training_set(tasks[task], rate, seed)
+        assert setting is not None
+        alerts = {VOTE: np.load(files[VOTE])["alert"].astype(float), MEAN: (np.load(files[MEAN])["risk"] >= setting.rate).astype(float)}
+        patient = np.unique(setting.test_groups, return_inverse=True)[1]
+        sample = RiskSample(setting.test_outcome.astype(float), alerts, patient)
+        parts.setdefault(setting.rate, []).append(bootstrap_metrics([sample], OperatingPoint(0.05, setting.rate), 500, setting.seed))
+        counts = json.loads((CACHE / f"{setting.name}.stages.json").read_text())
+        stages += [{**one, "rate": setting.rate, "stage": STAGES.index(one["stage"])} for one in counts]
     rows = []
-    for rate, here in parts.items():
-        own, gap = beside(VOTE, here, MEAN)
-        gained = gap["net_benefit"]
+    for rate, measured in parts.items():
+        own, difference = compare(VOTE, measured, MEAN)
+        gained = difference["net_benefit"]
         assert not isinstance(gained, Undefined)
         assert not isinstance(own["net_benefit"], Undefined)
-        told = f"{1000 * gained.value:+.2f} ({1000 * gained.low:+.2f} to {1000 * gained.high:+.2f})"
-        rows.append((f"{100 * rate:g} %", len(here), f"{1000 * own['net_benefit'].value:.2f}", told))
+        counts = f"{1000 * gained.value:+.2f} ({1000 * gained.low:+.2f} to {1000 * gained.high:+.2f})"
+        rows.append((f"{100 * rate:g} %", len(measured), f"{1000 * own['net_benefit'].value:.2f}", counts))
     table = markdown_rows(["events", "cells", "net benefit per 1,000", "less mean + threshold (95 %)"], rows)
     counted = (
         pl.DataFrame(stages)

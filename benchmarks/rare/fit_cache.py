@@ -1,9 +1,8 @@
-"""Parts of a fit that an option does not touch are fitted once a cell, and their time is counted every time.
+"""Parts of a fit that several methods share are fitted once per setting; their time counts every time.
 
-A RiskClassifier with one more expert trains the same encoders as the untouched one, and one whose encoder is trained otherwise has the same
-panel. What these parts are made from (rows, outcomes, patients, settings, seed) decides what they are, so the same input is answered with
-what it was answered with before; a changed input is fitted. ``clock`` adds the processor time that this saved, so that a fit costs what it
-would cost alone.
+A RiskClassifier with one more expert trains the same encoders as the untouched one, and one with another encoder has the same base
+learners. The inputs of these parts (rows, outcomes, patients, settings, seed) determine them, so the same input returns the cached part;
+a changed input is fitted. ``clock`` adds the processor time saved, so that a fit costs as much as alone.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ _PARTS = (
     ("nearward.retrieval.neighbors.binary", "train_encoder"),
     ("nearward.retrieval.neighbors.binary", "fit_linear_metric"),
 )
-_known: dict[bytes, tuple[Any, float]] = {}  # of one cell: what a part is, and what it took
+_cache: dict[bytes, tuple[Any, float]] = {}  # of one setting: a part, and its seconds
 _saved = [0.0]
 
 
 def clock() -> float:
-    """Return processor seconds of all threads, those that sharing saved among them."""
+    """Return processor seconds of all threads, including those saved by sharing."""
     return time.process_time() + _saved[0]
 
 
-def forget() -> None:
-    """Drop the parts of a cell; the next has other rows."""
-    _known.clear()
+def clear_cache() -> None:
+    """Drop the parts of a setting; the next has other rows."""
+    _cache.clear()
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def shared() -> Iterator[None]:
     places = [(import_module(module), name) for module, name in _PARTS]
     before = [getattr(module, name) for module, name in places]
     for (module, name), fit in zip(places, before, strict=True):
-        setattr(module, name, _remembering(fit))
+        setattr(module, name, _cached(fit))
     try:
         yield
     finally:
@@ -51,37 +50,37 @@ def shared() -> Iterator[None]:
             setattr(module, name, fit)
 
 
-def _remembering(fit: Callable[..., Any]) -> Callable[..., Any]:
-    def asked(*given: Any) -> Any:
-        seen = hashlib.sha256(fit.__qualname__.encode())
-        _read(given, seen)
-        key = seen.digest()
-        if key in _known:
-            part, spent = _known[key]
+def _cached(fit: Callable[..., Any]) -> Callable[..., Any]:
+    def fit_cached(*arguments: Any) -> Any:
+        hasher = hashlib.sha256(fit.__qualname__.encode())
+        _update(arguments, hasher)
+        key = hasher.digest()
+        if key in _cache:
+            part, spent = _cache[key]
             _saved[0] += spent
             return part
         began = time.thread_time()  # every part is fitted by one thread (tabular/parallel.py)
-        part = fit(*given)
-        _known[key] = part, time.thread_time() - began
+        part = fit(*arguments)
+        _cache[key] = part, time.thread_time() - began
         return part
 
-    return asked
+    return fit_cached
 
 
-def _read(value: Any, seen: Any) -> None:
-    """Add all that a value consists of to a hash; a panel's own scores stay out, as no fold's members read them."""
+def _update(value: Any, hasher: Any) -> None:
+    """Add a value with all its parts to a hash, except the experts' own scores, which no base learner of a fold reads."""
     if isinstance(value, np.ndarray):
-        seen.update(f"{value.dtype}{value.shape}".encode())
-        seen.update(np.ascontiguousarray(value).tobytes())
+        hasher.update(f"{value.dtype}{value.shape}".encode())
+        hasher.update(np.ascontiguousarray(value).tobytes())
     elif dataclasses.is_dataclass(value):
-        seen.update(type(value).__name__.encode())
+        hasher.update(type(value).__name__.encode())
         for field in dataclasses.fields(value):
             if (type(value).__name__, field.name) != ("Columns", "own"):
-                _read(getattr(value, field.name), seen)
+                _update(getattr(value, field.name), hasher)
     elif isinstance(value, tuple | list):
-        seen.update(f"({len(value)}".encode())
+        hasher.update(f"({len(value)}".encode())
         for item in value:
-            _read(item, seen)
+            _update(item, hasher)
     else:
         assert value is None or isinstance(value, bool | int | float | str | np.generic), type(value)
-        seen.update(repr(value).encode())
+        hasher.update(repr(value).encode())

@@ -1,4 +1,4 @@
-"""Adapters of the benchmark: the untouched model, logistic regression, the resampling recipe, one-class experts in the panel."""
+"""Methods of the rare-outcome benchmark: the untouched model, logistic regression, resampling, one-class experts in the stack."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 import nearward as nw
 from benchmarks.common.baselines import baselines
 from benchmarks.rare.report import LOGISTIC, UNTOUCHED
-from benchmarks.rare.training_set import Cell, Method, Scored
+from benchmarks.rare.training_set import Method, Scored, Setting
 
 
-def _untouched(cell: Cell) -> Scored:
-    return Scored(cell.risk(cell.plain), seconds=cell.plain_seconds)
+def _untouched(setting: Setting) -> Scored:
+    return Scored(setting.risk(setting.plain), seconds=setting.plain_seconds)
 
 
-def _logistic(cell: Cell) -> Scored:
-    return Scored(np.asarray(baselines()["LogisticRegression"](cell.train, cell.outcome, cell.test)))
+def _logistic(setting: Setting) -> Scored:
+    return Scored(np.asarray(baselines()["LogisticRegression"](setting.train, setting.outcome, setting.test)))
 
 
-def _resampled(cell: Cell, **how: Any) -> Scored:
+def _resampled(setting: Setting, **options: Any) -> Scored:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = nw.Resampled(seed=cell.seed, schema=cell.schema, **how).fit(cell.train, cell.outcome, groups=cell.groups)
-        return Scored(model.predict_proba(cell.test)[:, 1], model.predict_uncorrected(cell.test))
+        model = nw.Resampled(seed=setting.seed, schema=setting.schema, **options).fit(setting.train, setting.outcome, groups=setting.groups)
+        return Scored(model.predict_proba(setting.test)[:, 1], model.predict_uncorrected(setting.test))
 
 
-def _one_class(cell: Cell, method: Any) -> Scored:
-    return cell.judged(experts=[nw.OneClass(method=method, seed=cell.seed)])
+def _one_class(setting: Setting, method: Any) -> Scored:
+    return setting.judged(experts=[nw.OneClass(method=method, seed=setting.seed)])
 
 
 METHODS: dict[str, Method] = {

@@ -1,10 +1,11 @@
-"""The unknown-patient gate beside three plain detectors: one phenotype or site left out at a time.
+"""Open-set detection (UnknownGate) beside three plain detectors: one phenotype or site left out at a time.
 
     .venv/bin/python -m benchmarks.rare.open_set [--data DIR] [--seeds 3] [--publish]
 
-Each kind (a diagnosis, a disease group, an admission source) with enough rows is left out of training once. Half of the patients
-teach, half are asked. Every detector reads the same encoded columns and sets its threshold on the same calibration patients, at 5 %
-false alarms. --publish writes benchmarks/results/rare_open_set.csv, the table of docs/guide/rare-outcomes.md and the picture. What was found lies in out/rare.
+Each kind (a diagnosis, a disease group, an admission source) with enough rows is left out of training once. Half of the patients are for
+training, half for testing. Every detector reads the same encoded columns and sets its threshold on the same calibration patients, at 5 %
+false alarms. Results are cached in out/rare. --publish writes benchmarks/results/rare_open_set.csv, the table of
+docs/guide/rare-outcomes.md and the picture.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.common.cohorts import DATA
-from benchmarks.common.markdown import DOCS, markdown, replace_part
-from benchmarks.rare.training_set import KEPT
+from benchmarks.common.markdown import markdown, replace_part
+from benchmarks.common.paths import DATA, PICTURES, RESULTS
+from benchmarks.common.plots import save_svg
+from benchmarks.rare.training_set import CACHE
 from nearward.evaluation.stats.confidence import wilson
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.novelty.open_set import UnknownGate
@@ -38,33 +40,33 @@ EITHER = "points or nearest"
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--only", default=",".join(KINDS))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--publish", action="store_true")
-    told = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", default=",".join(KINDS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
-    KEPT.mkdir(parents=True, exist_ok=True)
-    rows = [row for name in told.only.split(",") for seed in range(told.seeds) for row in judged(told.data, name, seed)]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    rows = [row for name in args.only.split(",") for seed in range(args.seeds) for row in judged(args.data, name, seed)]
     raw = pl.DataFrame(rows)
     table = summary(raw)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
         print(table)
-    if told.publish:
-        raw.write_csv(Path(__file__).with_name("rare_unknown.csv"), float_precision=5)
-        draw(raw, DOCS / "pictures" / "rare-unknown.svg")
+    if args.publish:
+        raw.write_csv(RESULTS / "rare_open_set.csv", float_precision=5)
+        plot(raw, PICTURES / "rare-unknown.svg")
         replace_part("rare unknown", f"![Unknown kinds told from known ones](../pictures/rare-unknown.svg)\n\n{markdown(table)}")
 
 
 def judged(data: Path, name: str, seed: int) -> list[dict[str, object]]:
-    """Figures of every detector and kind left out, kept in out/rare."""
-    path = KEPT / f"unknown.{name}.{seed}.json"
+    """Return the metrics of every detector for every kind left out; cached in out/rare."""
+    path = CACHE / f"unknown.{name}.{seed}.json"
     if not path.exists():
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(list(out_of_fold(data, name, seed))))
-    told: list[dict[str, object]] = json.loads(path.read_text())
-    return told
+    results: list[dict[str, object]] = json.loads(path.read_text())
+    return results
 
 
 def read(data: Path, name: str) -> tuple[pl.DataFrame, pl.Series, np.ndarray]:
@@ -75,42 +77,42 @@ def read(data: Path, name: str) -> tuple[pl.DataFrame, pl.Series, np.ndarray]:
         kind = kind.str.slice(0, 1)
     group = about["group_column"]
     patient = np.arange(frame.height) if group is None else frame[group].rank("dense").to_numpy()
-    given = {KINDS[name], about["target"], *about["id_columns"], *about["leak_columns"], *([group] if group else [])}
-    given |= {"dzclass"} if name == "support2" else set()  # says the group in other words
-    return frame.drop(given), kind, patient
+    dropped = {KINDS[name], about["target"], *about["id_columns"], *about["leak_columns"], *([group] if group else [])}
+    dropped |= {"dzclass"} if name == "support2" else set()  # a coarser name of the group
+    return frame.drop(dropped), kind, patient
 
 
 def out_of_fold(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]:
-    frame, kind, patient = read(data, name)
-    count = kind.drop_nulls().value_counts(sort=True)
-    kinds = count.filter(pl.col("count") >= 100)[:_MOST][kind.name].to_list()
-    draw = np.random.default_rng(seed)
-    within = np.flatnonzero(kind.is_in(kinds).to_numpy())
-    rows = np.sort(draw.permutation(within)[:_ROWS])
-    frame, label, patient = frame[rows], kind.to_numpy()[rows].astype(str), np.unique(patient[rows], return_inverse=True)[1]
-    teaches = draw.permutation(patient.max() + 1)[patient] % 2 == 0
-    for away in kinds:
-        learn, ask = teaches & (label != away), ~teaches
-        strange = label[ask] == away
-        if strange.sum() < 20:
+    frame, kinds_of_rows, patient = read(data, name)
+    count = kinds_of_rows.drop_nulls().value_counts(sort=True)
+    kinds = count.filter(pl.col("count") >= 100)[:_MOST][kinds_of_rows.name].to_list()
+    rng = np.random.default_rng(seed)
+    within = np.flatnonzero(kinds_of_rows.is_in(kinds).to_numpy())
+    rows = np.sort(rng.permutation(within)[:_ROWS])
+    frame, label, patient = frame[rows], kinds_of_rows.to_numpy()[rows].astype(str), np.unique(patient[rows], return_inverse=True)[1]
+    in_training = rng.permutation(patient.max() + 1)[patient] % 2 == 0
+    for kind_out in kinds:
+        learn, ask = in_training & (label != kind_out), ~in_training
+        unusual = label[ask] == kind_out
+        if unusual.sum() < 20:
             continue
         began = time.process_time()
         gate = UnknownGate(false_alarms=ALARMS, seed=seed).fit(frame.filter(learn), label[learn], groups=patient[learn])
         seconds = time.process_time() - began
         for method, (usual, score) in _scores(gate, frame, learn, ask, patient, seed).items():
             alarm = score > np.quantile(usual, 1 - ALARMS, method="higher")
-            found = wilson(int(alarm[strange].sum()), int(strange.sum()))
+            detected = wilson(int(alarm[unusual].sum()), int(unusual.sum()))
             yield {
                 "cohort": name,
-                "left out": away,
+                "left out": kind_out,
                 "seed": seed,
                 "method": method,
-                "strange": int(strange.sum()),
-                "auroc": float(roc_auc_score(strange, score)),
-                "found": found.value,
-                "found_low": found.low,
-                "found_high": found.high,
-                "false_alarms": float(alarm[~strange].mean()),
+                "unusual": int(unusual.sum()),
+                "auroc": float(roc_auc_score(unusual, score)),
+                "found": detected.value,
+                "found_low": detected.low,
+                "found_high": detected.high,
+                "false_alarms": float(alarm[~unusual].mean()),
                 "seconds": seconds if method == RPM else 0.0,
             }
 
@@ -118,12 +120,12 @@ def out_of_fold(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]
 def _scores(
     gate: UnknownGate, frame: pl.DataFrame, learn: np.ndarray, ask: np.ndarray, patient: np.ndarray, seed: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Scores of calibration rows and of asked rows, larger for stranger; every detector learns from the rows that taught the gate."""
+    """Return the scores of calibration and test rows, larger for more unusual ones; all detectors have the gate's training rows."""
     part = patient[learn]
     part = np.unique(part, return_inverse=True)[1]
-    held = np.random.default_rng(seed).permutation(part.max() + 1)[part] % 4 == 0  # as the gate parts its patients
+    calibration = np.random.default_rng(seed).permutation(part.max() + 1)[part] % 4 == 0  # as the gate splits its patients
     x = gate.fitted_.encoder.dense(frame)
-    known, usual, new = x[learn][~held], x[learn][held], x[ask]
+    known, usual, new = x[learn][~calibration], x[learn][calibration], x[ask]
     middle, spread = known.mean(axis=0), np.cov(known.T) + 0.1 * np.eye(known.shape[1])
     white = np.linalg.inv(np.linalg.cholesky(spread)).T
     near = NearestNeighbors(n_neighbors=10).fit(known)
@@ -134,12 +136,12 @@ def _scores(
         FOREST: lambda rows: -forest.score_samples(rows),
     }
     own = (-gate.fitted_.calibration_scores, -gate.fitted_.points.distances(new).max(axis=1))
-    found = {RPM: own} | {name: (score(usual), score(new)) for name, score in detect.items()}
-    return found | {EITHER: _either(found[RPM], found[NEIGHBOURS])}
+    scores = {RPM: own} | {name: (score(usual), score(new)) for name, score in detect.items()}
+    return scores | {EITHER: _either(scores[RPM], scores[NEIGHBOURS])}
 
 
 def _either(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Strange to one detector is enough: scores by the smallest share of calibration rows that are as strange."""
+    """Combine detectors: score by the smallest share of calibration rows that are at least as unusual."""
     shares = []
     for usual, new in parts:
         ranked = np.sort(usual)
@@ -148,7 +150,7 @@ def _either(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 
 def summary(raw: pl.DataFrame) -> pl.DataFrame:
-    """Mean over seeds and kinds left out; on how many kinds each detector is the best."""
+    """Return means over seeds and kinds left out, and the number of kinds on which each detector is best."""
     by_kind = raw.group_by("cohort", "left out", "method", maintain_order=True).agg(pl.col("auroc", "found", "false_alarms").mean())
     best = by_kind.filter(pl.col("method") != EITHER).filter(pl.col("auroc") == pl.col("auroc").max().over("cohort", "left out"))
     rows = []
@@ -162,23 +164,26 @@ def summary(raw: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def draw(raw: pl.DataFrame, path: Path) -> None:
-    """One panel a cohort: AUROC of every kind left out, by detector."""
+def plot(raw: pl.DataFrame, path: Path) -> None:
+    """Plot a panel per cohort: AUROC of every kind left out, by detector."""
     cohorts, methods = list(dict.fromkeys(raw["cohort"])), [RPM, MAHALANOBIS, NEIGHBOURS, FOREST, EITHER]
     shown, axes = plt.subplots(1, len(cohorts), figsize=(3.6 * len(cohorts), 3.2), layout="constrained", squeeze=False)
     for axis, cohort in zip(axes[0], cohorts, strict=True):
-        here = raw.filter(pl.col("cohort") == cohort)
-        kinds = list(dict.fromkeys(here["left out"]))
-        for at, method in enumerate(methods):
-            part = here.filter(pl.col("method") == method).group_by("left out").agg(pl.col("auroc").mean())
-            axis.plot(part["auroc"], [kinds.index(k) + 0.12 * (at - 2) for k in part["left out"]], "os^Dv"[at], label=method, markersize=5)
+        results = raw.filter(pl.col("cohort") == cohort)
+        kinds = list(dict.fromkeys(results["left out"]))
+        for position, method in enumerate(methods):
+            part = results.filter(pl.col("method") == method).group_by("left out").agg(pl.col("auroc").mean())
+            axis.plot(
+                part["auroc"],
+                [kinds.index(k) + 0.12 * (position - 2) for k in part["left out"]],
+                "os^Dv"[position],
+                label=method,
+                markersize=5,
+            )
         axis.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         axis.set(title=cohort, yticks=range(len(kinds)), yticklabels=[kind[:22] for kind in kinds], xlabel="AUROC, left out against known")
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, fontsize=7)
-    plt.rcParams["svg.hashsalt"] = "nearward"
-    shown.savefig(path, metadata={"Date": None})
-    plt.close(shown)
+    save_svg(shown, path)
 
 
 if __name__ == "__main__":

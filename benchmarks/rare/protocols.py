@@ -1,4 +1,4 @@
-"""Trials of the rare-outcome toolbox that have protocols of their own: windows over repeated visits, few columns, sources.
+"""Parts of the rare-outcome toolbox that need protocols of their own: windows over repeated visits, few columns, sources.
 
     .venv/bin/python -m benchmarks.rare.protocols windows|columns|sources [--data DIR]
 
@@ -17,8 +17,9 @@ import polars as pl
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA
-from benchmarks.common.markdown import markdown_rows, replace_part
+from benchmarks.common.cohorts import patients_of
+from benchmarks.common.markdown import markdown_rows, replace_part, signed
+from benchmarks.common.paths import DATA
 from benchmarks.rare.training_set import Rows
 from nearward.datasets import read_cohort
 from nearward.evaluation.risk.inputs import RiskSample
@@ -36,74 +37,77 @@ _WRONG = (2, 10)
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("trial", choices=("windows", "columns", "sources"))
-    asked.add_argument("--data", type=Path, default=DATA)
-    told = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trial", choices=("windows", "columns", "sources"))
+    parser.add_argument("--data", type=Path, default=DATA)
+    args = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        body = {"windows": windows, "columns": columns, "sources": sources}[told.trial](told.data)
+        body = {"windows": windows, "columns": columns, "sources": sources}[args.trial](args.data)
     print(body)
-    replace_part(f"rare-{told.trial}", body)
+    replace_part(f"rare-{args.trial}", body)
 
 
 def windows(data: Path) -> str:
-    """Readmission after repeated stays: the row as it is, and with what earlier stays were like; then the speed."""
-    table = pl.read_parquet(data / "diabetes130.parquet").rename({"encounter_id": "stay"})  # their numbers rise with time
+    """Score readmission after repeated stays, without and with window features of earlier stays; then the speed."""
+    table = pl.read_parquet(data / "diabetes130.parquet").rename({"encounter_id": "stay"})  # ids rise with time
     patients = table["patient_nbr"].unique().sort().sample(_PATIENTS, seed=0, shuffle=True)
     table = table.filter(pl.col("patient_nbr").is_in(patients.implode()))
     numbers = table.select("patient_nbr", "stay", *_VISITS)
     more = nw.windows(table.select("patient_nbr", "stay"), numbers, patient="patient_nbr", time="stay")
-    made = more.drop("patient_nbr", "stay", *(f"{name}: since" for name in _VISITS))  # numbers of stays are no lengths of time
+    window_columns = more.drop("patient_nbr", "stay", *(f"{name}: since" for name in _VISITS))  # differences of ids are no lengths of time
     features = table.drop("patient_nbr", "stay", "readmitted", "derived_died_in_hospital")
     outcome = (table["readmitted"] == "<30").to_numpy().astype(np.int64)
     group = table["patient_nbr"].rank("dense").to_numpy().astype(np.int64) - 1
     risks = {
         "row": out_of_fold(features, outcome, group),
-        "with": out_of_fold(pl.concat([features, made], how="horizontal"), outcome, group),
+        "with": out_of_fold(pl.concat([features, window_columns], how="horizontal"), outcome, group),
     }
-    again = (made[f"{_VISITS[0]}: count"] > 0).to_numpy()
+    repeated = (window_columns[f"{_VISITS[0]}: count"] > 0).to_numpy()
     rows = []
-    for what, chosen in (("all stays", np.ones(len(outcome), dtype=bool)), ("stays after another", again)):
-        here = {name: risk[chosen] for name, risk in risks.items()}
-        rows.append((what, int(chosen.sum()), int(outcome[chosen].sum()), *pair(outcome[chosen], here, group[chosen], "with", "row")))
+    for what, chosen in (("all stays", np.ones(len(outcome), dtype=bool)), ("stays after another", repeated)):
+        subset = {name: risk[chosen] for name, risk in risks.items()}
+        rows.append((what, int(chosen.sum()), int(outcome[chosen].sum()), *pair(outcome[chosen], subset, group[chosen], "with", "row")))
     shown = markdown_rows(["diabetes130, readmission", "stays", "events", "AUPRC of the row", "with windows", "gained (95 %)"], rows)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     size, moments = 1_000_000, 100_000
-    known = pl.DataFrame({"who": draw.integers(0, 10_000, size), "at": draw.integers(0, 43_200, size), "pulse": draw.normal(size=size)})
-    asked = pl.DataFrame({"who": draw.integers(0, 10_000, moments), "at": draw.integers(0, 43_200, moments)})
+    known = pl.DataFrame({"patient": rng.integers(0, 10_000, size), "at": rng.integers(0, 43_200, size), "pulse": rng.normal(size=size)})
+    moments_frame = pl.DataFrame({"patient": rng.integers(0, 10_000, moments), "at": rng.integers(0, 43_200, moments)})
     began = time.perf_counter()
-    nw.windows(asked, known, patient="who", time="at", spans=[None, 360, 1440])
+    nw.windows(moments_frame, known, patient="patient", time="at", spans=[None, 360, 1440])
     spent = time.perf_counter() - began
-    return f"{shown}\n\nMade-up vitals: windows of three spans at {moments:,} moments over {size:,} measurements in {spent:.1f} s."
+    return f"{shown}\n\nSimulated vitals: windows of three spans at {moments:,} moments over {size:,} measurements in {spent:.1f} s."
 
 
 def out_of_fold(features: pl.DataFrame, outcome: Rows, group: Rows) -> Floats:
-    """Risks of gradient boosting, each from patients that it had not seen."""
+    """Return out-of-fold risks of gradient boosting, grouped by patient."""
     fold = assign_folds(outcome, group, _FOLDS, 0)
     risk = np.empty(len(outcome))
     for f in range(_FOLDS):
-        seen, left = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        seen, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         model = Encoded(HistGradientBoostingClassifier(random_state=0)).fit(features[seen], outcome[seen])
-        risk[left] = model.predict_proba(features[left])[:, 1]
+        risk[test] = model.predict_proba(features[test])[:, 1]
     return risk
 
 
 def pair(outcome: Rows, risks: dict[str, Floats], group: Rows, first: str, other: str) -> tuple[str, str, str]:
-    """AUPRC of both, and the first less the other."""
+    """Return the AUPRC of both, and the first minus the other."""
     patient = np.unique(group, return_inverse=True)[1]
-    told = bootstrap_metrics([RiskSample(outcome.astype(float), risks, patient)], OperatingPoint(0.05, float(outcome.mean())), 500, 0)
-    gap = told.difference(first, other)["auprc"]
-    assert not isinstance(gap, Undefined)
-    return (*(f"{told.results(name)['auprc']}" for name in (other, first)), f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})")
+    measured = bootstrap_metrics([RiskSample(outcome.astype(float), risks, patient)], OperatingPoint(0.05, float(outcome.mean())), 500, 0)
+    difference = measured.difference(first, other)["auprc"]
+    assert not isinstance(difference, Undefined)
+    return (
+        *(f"{measured.results(name)['auprc']}" for name in (other, first)),
+        f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",
+    )
 
 
 def columns(data: Path) -> str:
-    """Half of the patients choose the columns, the other half say what was lost."""
+    """Select columns on half of the patients, and measure the loss on the other half."""
     rows, each = [], []
     for name in ("brfss2015_diabetes", "support2", "diabetes130", "polish_bankruptcy_y1"):
         cohort = read_cohort(data / f"{name}.parquet")
-        group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+        group = patients_of(cohort)
         half = assign_folds(cohort.outcome, group, 2, 0)
         chooses, judges = (np.flatnonzero(half == side)[:_MOST_ROWS] for side in (0, 1))
         for wrong in _WRONG:
@@ -113,21 +117,21 @@ def columns(data: Path) -> str:
             frame = cohort.features[judges].with_columns(
                 pl.Series("(outcome)", cohort.outcome[judges]), pl.Series("(patient)", group[judges])
             )
-            told = nw.column_costs(frame, "(outcome)", stable.columns_, "(patient)")
-            lost = f"{told.lost.value:+.3f} ({told.lost.low:+.3f} to {told.lost.high:+.3f})"
-            times = f"{1000 * told.seconds_every.value:.0f} → {1000 * told.seconds_kept.value:.0f} ms"
-            kept = f"{len(stable.columns_)} of {cohort.features.width}"
-            rows.append((name, wrong, kept, f"{spent:.0f} s", str(told.every), str(told.kept), lost, times))
+            costs = nw.column_costs(frame, "(outcome)", stable.columns_, "(patient)")
+            lost = f"{costs.lost.value:+.3f} ({costs.lost.low:+.3f} to {costs.lost.high:+.3f})"
+            times = f"{1000 * costs.seconds_every.value:.0f} → {1000 * costs.seconds_kept.value:.0f} ms"
+            selected = f"{len(stable.columns_)} of {cohort.features.width}"
+            rows.append((name, wrong, selected, f"{spent:.0f} s", str(costs.every), str(costs.kept), lost, times))
             if wrong == _WRONG[0]:
-                for column, value, low, high, gained in told.table.iter_rows():
-                    each.append((name, column, f"{value:+.3f} ({low:+.3f} to {high:+.3f})", f"{1000 * gained:+.1f} ms"))
+                for column, value, low, high, gained in costs.table.iter_rows():
+                    each.append((name, column, signed((value, low, high)), f"{1000 * gained:+.1f} ms"))
     names = ["cohort", "`wrong`", "kept", "chosen in", "AUPRC, all", "AUPRC, kept", "lost (95 %)", "processor time, 1,000 rows"]
     one_by_one = markdown_rows(["cohort", "dropped as well", "AUPRC lost (95 %)", "gained for 1,000 rows"], each)
     return f"{markdown_rows(names, rows)}\n\n{one_by_one}"
 
 
 def sources(data: Path) -> str:
-    """Columns that name where a row came from, in cohorts as they are."""
+    """Measure leakage through columns that name a row's source, in unchanged cohorts."""
     rows = []
     for name, site in (("thyroid0387", "referral source"), ("diabetes130", "payer_code"), ("diabetes130", "medical_specialty")):
         cohort = read_cohort(data / f"{name}.parquet")
@@ -135,10 +139,10 @@ def sources(data: Path) -> str:
         if cohort.group is not None:
             frame = frame.with_columns(pl.Series("(patient)", cohort.group))
         began = time.process_time()
-        found = nw.source_leak(frame, "(outcome)", site, None if cohort.group is None else "(patient)")
+        leak = nw.source_leak(frame, "(outcome)", site, None if cohort.group is None else "(patient)")
         spent = time.process_time() - began
         rows.append(
-            (name, site, found.site_auroc, found.outcome_auroc, ", ".join(found.columns), "yes" if found.leaks else "no", f"{spent:.0f} s")
+            (name, site, leak.site_auroc, leak.outcome_auroc, ", ".join(leak.columns), "yes" if leak.leaks else "no", f"{spent:.0f} s")
         )
     return markdown_rows(["cohort", "source", "told by the features", "tracks the outcome", "most by", "warns", "time"], rows)
 

@@ -1,4 +1,4 @@
-"""The rare-outcome benchmark's tables and picture: every method less the untouched model, paired on the same draws of patients."""
+"""Tables and figure of the rare-outcome benchmark: methods minus the untouched model, paired on the same bootstrap samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.common.markdown import DOCS, markdown, replace_part
-from benchmarks.rare.training_set import KEPT, Rows, Scored
+from benchmarks.common.markdown import markdown, replace_part
+from benchmarks.common.paths import PICTURES, RESULTS
+from benchmarks.common.plots import save_svg
+from benchmarks.rare.training_set import CACHE, Rows, Scored
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, bootstrap_metrics
@@ -21,7 +23,7 @@ from nearward.tabular.data.atomic_files import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
 MEAN = "(mean)"
-TWINS = {  # a method -> the same learner without it
+TWINS = {  # method -> the same learner without it
     "trees, SMOTE": "trees, no correction",
     "trees, under-sampling": "trees, no correction",
     "forest, SMOTE": "forest, no correction",
@@ -32,8 +34,8 @@ _GAPS = ("auprc", "recall_at_budget", "net_benefit")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a method said of one cell, and the truth: outcome and patients (q,), events learned from, time beside the untouched fit."""
+class MethodResult:
+    """A method's scores in one setting, with outcome and patients (q,), training events, and time relative to the untouched fit."""
 
     task: str
     rate: float
@@ -46,50 +48,53 @@ class Said:
     times: float
 
 
-def differences(found: list[Said]) -> pl.DataFrame:
-    """One row for each rate, task (and the mean over tasks) and method: figures, and differences with 95 % intervals."""
-    cells: dict[tuple[float, str, int], list[Said]] = {}
-    for said in found:
-        cells.setdefault((said.rate, said.task, said.seed), []).append(said)
-    measured = {place: _measured(here, place) for place, here in cells.items()}
+def differences(results: list[MethodResult]) -> pl.DataFrame:
+    """Return one row for each rate, task (and the mean over tasks) and method: metrics, and differences with 95 % intervals."""
+    by_setting: dict[tuple[float, str, int], list[MethodResult]] = {}
+    for result in results:
+        by_setting.setdefault((result.rate, result.task, result.seed), []).append(result)
+    measured = {setting: _measured(here, setting) for setting, here in by_setting.items()}
     rows = []
-    for rate in dict.fromkeys(rate for rate, _, _ in cells):
-        tasks = list(dict.fromkeys(task for r, task, _ in cells if r == rate))
+    for rate in dict.fromkeys(rate for rate, _, _ in by_setting):
+        tasks = list(dict.fromkeys(task for r, task, _ in by_setting if r == rate))
         for task in [*tasks, *([MEAN] if len(tasks) > 1 else [])]:
-            places = [place for place in cells if place[0] == rate and task in (place[1], MEAN)]
-            for method in dict.fromkeys(said.method for place in places for said in cells[place]):
-                there = [place for place in places if method in measured[place].point]
-                said = [s for place in there for s in cells[place] if s.method == method]
-                rows.append({"rate": rate, "task": task, "method": method} | _figures(method, said, [measured[place] for place in there]))
+            places = [setting for setting in by_setting if setting[0] == rate and task in (setting[1], MEAN)]
+            for method in dict.fromkeys(result.method for setting in places for result in by_setting[setting]):
+                measured_settings = [setting for setting in places if method in measured[setting].point]
+                result = [s for setting in measured_settings for s in by_setting[setting] if s.method == method]
+                rows.append(
+                    {"rate": rate, "task": task, "method": method}
+                    | _figures(method, result, [measured[setting] for setting in measured_settings])
+                )
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _measured(here: list[Said], place: tuple[float, str, int]) -> BootstrapMetrics:
-    """Measure everything that was said of a cell on the same draws of its patients; what was measured lies in out/rare."""
+def _measured(results: list[MethodResult], setting: tuple[float, str, int]) -> BootstrapMetrics:
+    """Measure all methods of a setting on the same bootstrap samples of its patients; cached in out/rare."""
     risks = {}
-    for said in here:
-        risks[said.method] = said.scored.risk
-        if said.scored.alert is not None:  # as a risk of 0 or 1, whose net benefit is the alerts'
-            risks[said.method + _ALERTS] = said.scored.alert.astype(float)
-        if said.scored.uncorrected is not None:
-            risks[said.method + _BEFORE] = said.scored.uncorrected
-    sample = RiskSample(here[0].outcome.astype(float), risks, np.unique(here[0].groups, return_inverse=True)[1])
-    rate, task, seed = place
-    path = KEPT / f"{task}.{rate:g}.{seed}.draws.npz"
-    held = dict(np.load(path)) if path.exists() else {}
-    new = {name: risk for name, risk in risks.items() if not np.array_equal(held.get(f"{name}|risk"), risk)}
-    if new:  # every risk meets the same draws of patients, whichever others are asked beside it
-        found = bootstrap_metrics([replace(sample, risks=new)], OperatingPoint(_ALERT_RATE, rate), _RESAMPLES, seed)
+    for result in results:
+        risks[result.method] = result.scored.risk
+        if result.scored.alert is not None:  # as a risk of 0 or 1: its net benefit is that of the alerts
+            risks[result.method + _ALERTS] = result.scored.alert.astype(float)
+        if result.scored.uncorrected is not None:
+            risks[result.method + _BEFORE] = result.scored.uncorrected
+    sample = RiskSample(results[0].outcome.astype(float), risks, np.unique(results[0].groups, return_inverse=True)[1])
+    rate, task, seed = setting
+    path = CACHE / f"{task}.{rate:g}.{seed}.draws.npz"
+    cache = dict(np.load(path)) if path.exists() else {}
+    new = {name: risk for name, risk in risks.items() if not np.array_equal(cache.get(f"{name}|risk"), risk)}
+    if new:  # the bootstrap samples do not depend on the other risks
+        metrics = bootstrap_metrics([replace(sample, risks=new)], OperatingPoint(_ALERT_RATE, rate), _RESAMPLES, seed)
         for name, risk in new.items():
-            held |= {f"{name}|risk": risk, f"{name}|point": found.point[name], f"{name}|draws": found.resampled[name]}
+            cache |= {f"{name}|risk": risk, f"{name}|point": metrics.point[name], f"{name}|draws": metrics.resampled[name]}
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **held)
-    point, draws = ({name: held[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
+            np.savez(file, **cache)
+    point, draws = ({name: cache[f"{name}|{part}"] for name in risks} for part in ("point", "draws"))
     return BootstrapMetrics(point, draws, dict.fromkeys(risks, ""), sample.independent, sample.rows)
 
 
-def _beside(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
-    """One risk's figures, mean over cells, and how far they are from another's."""
+def compare(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) -> tuple[dict[str, Result], dict[str, Result]]:
+    """Return one risk's metrics, mean over settings, and their differences from another's."""
     names = (name, other)
     both = BootstrapMetrics(
         {n: np.mean([part.point[n] for part in parts], axis=0) for n in names},
@@ -101,25 +106,25 @@ def _beside(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) ->
     return both.results(name), both.difference(name, other)
 
 
-def _figures(method: str, said: list[Said], parts: list[BootstrapMetrics]) -> dict[str, object]:
-    own, gap = _beside(method, parts)
-    row: dict[str, object] = {"seeds": len({s.seed for s in said}), "events": float(np.mean([s.events for s in said]))}
+def _figures(method: str, results: list[MethodResult], parts: list[BootstrapMetrics]) -> dict[str, object]:
+    own, differences = compare(method, parts)
+    row: dict[str, object] = {"seeds": len({s.seed for s in results}), "events": float(np.mean([s.events for s in results]))}
     row |= {key: _value(own[key]) for key in ("auprc", "recall_at_budget", "ece", "net_benefit")}
     row |= {"ece_before": None, "alerts": None}
     if _has(parts, method + _BEFORE):
-        row["ece_before"] = _value(_beside(method + _BEFORE, parts)[0]["ece"])
+        row["ece_before"] = _value(compare(method + _BEFORE, parts)[0]["ece"])
     if _has(parts, method + _ALERTS):
-        told, alerts_gap = _beside(method + _ALERTS, parts)
-        row["net_benefit"], gap["net_benefit"] = _value(told["net_benefit"]), alerts_gap["net_benefit"]
-        row["alerts"] = float(np.mean([s.scored.alert.mean() for s in said if s.scored.alert is not None]))
+        twin_differences, alerts_gap = compare(method + _ALERTS, parts)
+        row["net_benefit"], differences["net_benefit"] = _value(twin_differences["net_benefit"]), alerts_gap["net_benefit"]
+        row["alerts"] = float(np.mean([s.scored.alert.mean() for s in results if s.scored.alert is not None]))
     for key in _GAPS:
-        row |= _interval(f"{key}_less_untouched", gap[key])
-    row |= _interval("auprc_less_logistic", _beside(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
+        row |= _interval(f"{key}_less_untouched", differences[key])
+    row |= _interval("auprc_less_logistic", compare(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
     twin = TWINS.get(method)
-    told = _beside(method, parts, twin)[1] if twin and _has(parts, twin) else {}
+    twin_differences = compare(method, parts, twin)[1] if twin and _has(parts, twin) else {}
     for key in _GAPS:
-        row |= _interval(f"{key}_less_twin", told.get(key))
-    return row | {"times": float(np.mean([s.times for s in said]))}
+        row |= _interval(f"{key}_less_twin", twin_differences.get(key))
+    return row | {"times": float(np.mean([s.times for s in results]))}
 
 
 def _has(parts: list[BootstrapMetrics], name: str) -> bool:
@@ -131,19 +136,19 @@ def _value(result: object) -> float | None:
 
 
 def _interval(name: str, result: object) -> dict[str, float | None]:
-    there = isinstance(result, Estimate)
-    return {name if end == "value" else f"{name}_{end}": getattr(result, end) if there else None for end in ("value", "low", "high")}
+    measured = isinstance(result, Estimate)
+    return {name if end == "value" else f"{name}_{end}": getattr(result, end) if measured else None for end in ("value", "low", "high")}
 
 
 def summary(table: pl.DataFrame) -> pl.DataFrame:
-    """One row for each rate and method: the mean over the tasks, and on how many tasks the interval of the AUPRC's gain leaves 0 out."""
+    """Return one row for each rate and method: the mean over the tasks, and the number of tasks with a significant gain in AUPRC."""
     rows = []
     for row in _means(table).iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
         alone = row["method"] == UNTOUCHED
         better, worse = (tasks["auprc_less_untouched_low"] > 0).sum(), (tasks["auprc_less_untouched_high"] < 0).sum()
         benefit = f"{1000 * row['net_benefit']:.2f}" if alone else _gain(row, "net_benefit_less_untouched", 1000, 2)
-        ece = _told([row["ece_before"], row["ece"]], " → ") if row["ece_before"] is not None else f"{row['ece']:.3f}"
+        ece = _joined([row["ece_before"], row["ece"]], " → ") if row["ece_before"] is not None else f"{row['ece']:.3f}"
         rows.append(
             {
                 "events": f"{100 * row['rate']:g} %",
@@ -168,7 +173,7 @@ def _means(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def twins(table: pl.DataFrame) -> pl.DataFrame:
-    """Resampling less the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
+    """Return resampling minus the same learner without it, both calibrated: one row for each rate and method, mean over the tasks."""
     rows = []
     for row in _means(table).drop_nulls("auprc_less_twin").iter_rows(named=True):
         tasks = table.filter((pl.col("rate") == row["rate"]) & (pl.col("method") == row["method"]) & (pl.col("task") != MEAN))
@@ -187,18 +192,18 @@ def twins(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def coverage(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> pl.DataFrame:
-    """What was run: one row for each rate and task, and what was not asked of it or had nothing to do there."""
+    """Return one row for each rate and task with the methods that were not run or do not apply."""
     each, rows = table.filter(pl.col("task") != MEAN), []
     for rate in dict.fromkeys(table["rate"]):
-        here = each.filter(pl.col("rate") == rate)
-        for task in dict.fromkeys(here["task"]):
-            asked = here.filter(pl.col("task") == task)
-            missing = [method for method in methods if method not in asked["method"].to_list()]
-            facts = {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": str(round(asked["events"][0]))}
-            rows.append(facts | {"seeds": asked["seeds"].max(), "not asked, or nothing to do": "; ".join(missing)})
-        for task in (task for task in tasks if task not in here["task"].to_list()):
+        of_rate = each.filter(pl.col("rate") == rate)
+        for task in dict.fromkeys(of_rate["task"]):
+            of_task = of_rate.filter(pl.col("task") == task)
+            missing = [method for method in methods if method not in of_task["method"].to_list()]
+            facts = {"events": f"{100 * rate:g} %", "cohort": task, "training events": str(round(of_task["events"][0]))}
+            rows.append(facts | {"seeds": of_task["seeds"].max(), "not run, or not applicable": "; ".join(missing)})
+        for task in (task for task in tasks if task not in of_rate["task"].to_list()):
             rows.append(
-                {"events": f"{100 * rate:g} %", "cohort": task, "events learned from": "", "seeds": 0, "not asked, or nothing to do": "all"}
+                {"events": f"{100 * rate:g} %", "cohort": task, "training events": "", "seeds": 0, "not run, or not applicable": "all"}
             )
     return pl.DataFrame(rows)
 
@@ -211,15 +216,15 @@ def _gain(row: dict[str, object], name: str, times: float = 1.0, digits: int = 3
     return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def _told(values: Iterable[float], between: str) -> str:
+def _joined(values: Iterable[float], between: str) -> str:
     return between.join(f"{value:.3f}" for value in values)
 
 
 def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
     """Write the CSV, the picture, the mean over tasks in docs/guide/rare-outcomes.md, and every task's AUPRC in docs/benchmarks."""
-    table.write_csv(Path(__file__).with_name("rare.csv"), float_precision=5)
-    picture = DOCS / "pictures" / "rare.svg"
-    draw(table, picture)
+    table.write_csv(RESULTS / "rare.csv", float_precision=5)
+    picture = PICTURES / "rare.svg"
+    plot(table, picture)
     replace_part("rare", f"![AUPRC gained over the untouched model](../pictures/rare.svg)\n\n{markdown(summary(table))}")
     replace_part("rare resampling", markdown(twins(table)))
     replace_part("rare run", markdown(coverage(table, methods, tasks)))
@@ -230,8 +235,8 @@ def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -
     replace_part("rare by cohort", markdown(wide))
 
 
-def draw(table: pl.DataFrame, path: Path) -> None:
-    """One panel a rate: the AUPRC gained over the untouched model, mean over the tasks, with its interval; single tasks as dots."""
+def plot(table: pl.DataFrame, path: Path) -> None:
+    """Plot a panel per rate: the gain in AUPRC over the untouched model, mean over the tasks, with its interval; single tasks as dots."""
     rates = list(dict.fromkeys(table["rate"]))
     methods = [name for name in dict.fromkeys(table["method"]) if name != UNTOUCHED]
     shown, axes = plt.subplots(
@@ -239,8 +244,11 @@ def draw(table: pl.DataFrame, path: Path) -> None:
     )
     for axis, rate in zip(axes[0], rates, strict=True):
         for at, method in enumerate(methods):
-            here = table.filter((pl.col("rate") == rate) & (pl.col("method") == method))
-            tasks, mean = here.filter(pl.col("task") != MEAN), _means(table).filter((pl.col("rate") == rate) & (pl.col("method") == method))
+            of_method = table.filter((pl.col("rate") == rate) & (pl.col("method") == method))
+            tasks, mean = (
+                of_method.filter(pl.col("task") != MEAN),
+                _means(table).filter((pl.col("rate") == rate) & (pl.col("method") == method)),
+            )
             axis.scatter(tasks["auprc_less_untouched"], [at] * tasks.height, color="#9aa5b1", s=9)
             for row in mean.drop_nulls("auprc_less_untouched").iter_rows(named=True):
                 axis.plot([row["auprc_less_untouched_low"], row["auprc_less_untouched_high"]], [at, at], color="#1f5fa8", linewidth=2)
@@ -249,9 +257,5 @@ def draw(table: pl.DataFrame, path: Path) -> None:
         axis.set(title=f"{100 * rate:g} % events", yticks=range(len(methods)), yticklabels=methods if axis is axes[0][0] else [])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.xaxis.set_major_locator(MaxNLocator(4))
-        axis.spines[["top", "right"]].set_visible(False)
     shown.supxlabel("AUPRC less the untouched model's", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plt.rcParams["svg.hashsalt"] = "nearward"
-    shown.savefig(path, metadata={"Date": None})
-    plt.close(shown)
+    save_svg(shown, path)

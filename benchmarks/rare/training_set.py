@@ -1,6 +1,6 @@
-"""One training set of the rare-outcome benchmark, thinned to a declared event rate, and what a method says of its test rows.
+"""One setting of the rare-outcome benchmark: a training set thinned to an event rate, its test rows, and a method's scores of them.
 
-Letters: n training rows, q test rows.
+Shapes: n training rows, q test rows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 import nearward as nw
+from benchmarks.common.cohorts import patients_of
+from benchmarks.common.paths import OUT
 from benchmarks.rare.fit_cache import clock, shared
 from nearward.datasets import Cohort
 from nearward.tabular.data.schema import Schema
@@ -27,7 +29,7 @@ from nearward.tabular.typing import Floats
 
 Rows = NDArray[Any]
 
-KEPT = Path(__file__).resolve().parents[1] / "out" / "rare"
+CACHE = OUT / "rare"
 RATES = (0.1, 0.01, 0.005)
 SEEDS = 3  # as many as there are folds: every seed has test patients of its own
 _STORED = 10_000
@@ -37,7 +39,7 @@ FEWEST = 10  # events, in training and in test
 
 
 @dataclass(frozen=True)
-class Cell:
+class Setting:
     """One training set with its test rows; no patient on both sides, both thinned to the same event rate.
 
     Parameters
@@ -64,12 +66,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What its files begin with."""
+        """Prefix of its cache files."""
         return f"{self.task}.{self.rate:g}.{self.seed}"
 
     @cached_property
     def plain(self) -> nw.RiskClassifier:
-        """The untouched RiskClassifier, fitted once and kept on disk."""
+        """The untouched RiskClassifier, fitted once and cached."""
         if not (self._folder / MANIFEST).exists():
             began = clock()
             model = self.fit()
@@ -83,11 +85,13 @@ class Cell:
         """Processor time of the untouched model's fit, all threads together."""
         return float(json.loads((self._folder / MANIFEST).read_text())["summary"]["processor_seconds"])
 
-    def fit(self, **how: Any) -> nw.RiskClassifier:
+    def fit(self, **options: Any) -> nw.RiskClassifier:
         """Fit a RiskClassifier with options on the training rows."""
         with warnings.catch_warnings(), shared():
             warnings.simplefilter("ignore")
-            return nw.RiskClassifier(**{"seed": self.seed, "schema": self.schema, **how}).fit(self.train, self.outcome, groups=self.groups)
+            return nw.RiskClassifier(**{"seed": self.seed, "schema": self.schema, **options}).fit(
+                self.train, self.outcome, groups=self.groups
+            )
 
     def risk(self, model: nw.RiskClassifier) -> Floats:
         """Return a model's risks of the test rows (q,)."""
@@ -95,31 +99,31 @@ class Cell:
             warnings.simplefilter("ignore")
             return np.asarray(model.predict_proba(self.test)[:, 1])
 
-    def judged(self, **how: Any) -> Scored:
-        """Fit a RiskClassifier with options, and take its risks of the test rows and what the fit alone took."""
+    def judged(self, **options: Any) -> Scored:
+        """Fit a RiskClassifier with options; return its risks of the test rows and the time of the fit."""
         began = clock()
-        model = self.fit(**how)
+        model = self.fit(**options)
         spent = clock() - began
         return Scored(self.risk(model), seconds=spent)
 
     @property
     def _folder(self) -> Path:
-        return KEPT / f"{self.name}.plain"
+        return CACHE / f"{self.name}.plain"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a method says of a cell's test rows.
+    """A method's scores of a setting's test rows.
 
     Parameters
     ----------
-    risk : (q,), probability, calibrated on rows left out
+    risk : (q,), probability, calibrated out of fold
     uncorrected : (q,), optional
-        The probability before it was calibrated again.
+        The probability before recalibration.
     alert : (q,), bool, optional
-        Where the method itself says whom to alert; else whoever reaches the threshold is.
+        The method's own alerts; by default the rows at or above the threshold.
     seconds : float, optional
-        Processor time of the fit, where the whole call would count what is not of it.
+        Processor time of the fit, where the whole call does more.
     """
 
     risk: Floats
@@ -128,21 +132,21 @@ class Scored:
     seconds: float | None = None
 
 
-Method = Callable[[Cell], Scored | None]  # None: the method has nothing to do here (no column blocks, for instance)
+Method = Callable[[Setting], Scored | None]  # None: the method does not apply (no column blocks, for instance)
 
 
-def draw_cell(cohort: Cohort, rate: float, seed: int) -> Cell | None:
-    """Draw a cell: a third of the patients to test on (another third for every seed), up to 10,000 rows of the others.
+def sample_training_set(cohort: Cohort, rate: float, seed: int) -> Setting | None:
+    """Draw a setting: test rows of a third of the patients (another third for every seed), up to 10,000 training rows of the others.
 
     Returns
     -------
     Cell, or None where fewer than 10 events would be left on either side
     """
-    group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
-    asked = assign_folds(cohort.outcome, group, SEEDS, 0) == seed
-    draw = np.random.default_rng([seed, round(1e4 * rate)])
-    stored = thinned(draw, np.flatnonzero(~asked), cohort.outcome, rate, _STORED)
-    test = thinned(draw, np.flatnonzero(asked), cohort.outcome, rate, _ASKED.get(rate, _ASKED_RARER))
+    group = patients_of(cohort)
+    test_side = assign_folds(cohort.outcome, group, SEEDS, 0) == seed
+    rng = np.random.default_rng([seed, round(1e4 * rate)])
+    stored = thinned(rng, np.flatnonzero(~test_side), cohort.outcome, rate, _STORED)
+    test = thinned(rng, np.flatnonzero(test_side), cohort.outcome, rate, _ASKED.get(rate, _ASKED_RARER))
     if min(cohort.outcome[stored].sum(), cohort.outcome[test].sum()) < FEWEST:
         return None
     train = cohort.features[stored]
@@ -150,12 +154,12 @@ def draw_cell(cohort: Cohort, rate: float, seed: int) -> Cell | None:
         warnings.simplefilter("ignore")
         schema = Schema.infer(train)
     parts = [(cohort.features[rows], cohort.outcome[rows], group[rows]) for rows in (stored, test)]
-    return Cell(cohort.name, rate, *parts[0], *parts[1], schema, seed)
+    return Setting(cohort.name, rate, *parts[0], *parts[1], schema, seed)
 
 
-def thinned(draw: np.random.Generator, rows: Rows, outcome: Rows, rate: float, most: int) -> Rows:
-    """Draw at most ``most`` of the rows so that the share ``rate`` of them has the event."""
-    shuffled = draw.permutation(rows)
+def thinned(rng: np.random.Generator, rows: Rows, outcome: Rows, rate: float, most: int) -> Rows:
+    """Draw at most ``most`` of the rows with an event rate of ``rate``."""
+    shuffled = rng.permutation(rows)
     with_it, without = shuffled[outcome[shuffled] == 1], shuffled[outcome[shuffled] == 0]
     size = int(min(most, len(with_it) / rate, len(without) / (1 - rate)))
     events = round(size * rate)

@@ -1,12 +1,12 @@
-"""CellModel on real cohorts: hidden cells filled, and slips found, beside what a column knows of itself.
+"""CellModel on real cohorts: imputation of masked cells and detection of planted errors, beside single-column baselines.
 
     .venv/bin/python -m benchmarks.risk.imputation [--data DIR] [--only NAME,NAME] [--seeds 1] [--publish]
 
-Half of the rows (5,000 at the most) are learned from. On other rows a tenth of the cells is hidden and filled: numbers are judged by their
-mean absolute error in the column's ranks, categories by the share that is right, beside the column's median and commonest level and
-scikit-learn's imputer by the five nearest rows (on the encoding). Slips: one number in a hundred is ten times too large, or another row's
-(swapped); the share of slips among the cells that surprise most (as many as there are slips), beside the cells furthest out in their
-own column.
+Training rows are half of the rows, at most 5,000. On the other rows a tenth of the cells is masked and imputed. Numbers are scored by the
+mean absolute error of their ranks in the column, categories by accuracy; baselines are the column's median and mode, and scikit-learn's
+imputer by the five nearest rows (on the encoding). Planted errors: one number in a hundred is ten times too large, or another row's
+(swapped). Precision is the share of errors among the most surprising cells, as many as there are errors; the baseline ranks the cells by
+their distance from the middle of their own column.
 """
 
 from __future__ import annotations
@@ -23,111 +23,119 @@ from numpy.typing import NDArray
 from sklearn.impute import KNNImputer
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA, cohorts
+from benchmarks.common.cohorts import cohorts
 from benchmarks.common.markdown import markdown, replace_part
+from benchmarks.common.paths import DATA
 from nearward.datasets import Cohort
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools
 
 _ROWS = 5000
-_HIDDEN, _SLIPPED = 0.1, 0.01
+_MASKED, _PLANTED = 0.1, 0.01
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--only", default="support2,thyroid0387,polish_bankruptcy_y1")
-    asked.add_argument("--seeds", type=int, default=1)
-    asked.add_argument("--publish", action="store_true")
-    told = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", default="support2,thyroid0387,polish_bankruptcy_y1")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
-    tasks = [cohort for cohort in cohorts(told.data) if cohort.name in told.only.split(",")]
-    table = pl.DataFrame([row for cohort in tasks for seed in range(told.seeds) for row in judge(cohort, seed)])
+    tasks = [cohort for cohort in cohorts(args.data) if cohort.name in args.only.split(",")]
+    table = pl.DataFrame([row for cohort in tasks for seed in range(args.seeds) for row in judge(cohort, seed)])
     table = table.group_by("cohort", "by", maintain_order=True).mean().drop("seed")
     print(table)
-    if told.publish:
+    if args.publish:
         replace_part("cells", markdown(table).replace("None", ""))
 
 
 def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
-    """Figures of the model, of the nearest rows and of the columns alone on one split."""
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(cohort.features.height)
+    """Score the model, the nearest rows and the single-column baseline on one split."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(cohort.features.height)
     train, test = (cohort.features[np.sort(part[:_ROWS])] for part in np.array_split(order, 2))
     schema = Schema.infer(train)
-    known, rows = schema.conform(train), schema.conform(test)
-    encoding = TableEncoder.fit(schema, known)
+    stored, rows = schema.conform(train), schema.conform(test)
+    encoding = TableEncoder.fit(schema, stored)
     began = time.process_time()
     model = nw.CellModel(seed=seed, schema=schema).fit(train)
     seconds = time.process_time() - began
     numbers, texts = [c.name for c in encoding.number], [c.name for c in encoding.category if c.one_hot]
-    gone = {name: (draw.random(rows.height) < _HIDDEN) & rows[name].is_not_null().to_numpy() for name in [*numbers, *texts]}
-    holes = rows.with_columns(pl.when(~pl.Series(gone[name])).then(pl.col(name)).alias(name) for name in gone)
-    alone = {**{name: known[name].median() for name in numbers}, **{name: known[name].drop_nulls().mode().sort()[0] for name in texts}}
-    filled = {
-        "cell model": model.transform(holes),
-        "nearest rows": _nearest(encoding, known, holes),
-        "column alone": holes.with_columns(pl.col(name).fill_null(value) for name, value in alone.items()),
+    masked = {name: (rng.random(rows.height) < _MASKED) & rows[name].is_not_null().to_numpy() for name in [*numbers, *texts]}
+    incomplete = rows.with_columns(pl.when(~pl.Series(masked[name])).then(pl.col(name)).alias(name) for name in masked)
+    constants = {
+        **{name: stored[name].median() for name in numbers},
+        **{name: stored[name].drop_nulls().mode().sort()[0] for name in texts},
     }
-    where, slipped = _slips(rows, numbers, draw)
-    surprise = model.surprise(slipped).select(numbers).to_numpy()
-    outward = np.abs(encoding.numbers(slipped).value)
-    found = {"cell model": _precision(surprise, where), "column alone": _precision(outward, where)}
+    imputed = {
+        "cell model": model.transform(incomplete),
+        "nearest rows": _nearest(encoding, stored, incomplete),
+        "column alone": incomplete.with_columns(pl.col(name).fill_null(value) for name, value in constants.items()),
+    }
+    planted, corrupted = _plant_errors(rows, numbers, rng)
+    surprise = model.surprise(corrupted).select(numbers).to_numpy()
+    outward = np.abs(encoding.numbers(corrupted).value)
+    precision = {"cell model": _precision(surprise, planted), "column alone": _precision(outward, planted)}
     out = []
-    for by, table in filled.items():
-        told = [] if by == "nearest rows" else [name for name in texts if gone[name].any()]
-        right = [float((table[name] == rows[name]).to_numpy()[gone[name]].mean()) for name in told]
-        row = {"cohort": cohort.name, "by": by, "seed": seed, "number: error in ranks": _rank_error(encoding, rows, table, gone)}
-        row |= {"category: right": float(np.mean(right)) if right else None}
-        out.append(row | {f"slips found, {kind}": found[by][kind] if by in found else None for kind in ("x 10", "swapped")})
+    for by, table in imputed.items():
+        categories = [] if by == "nearest rows" else [name for name in texts if masked[name].any()]
+        accuracy = [float((table[name] == rows[name]).to_numpy()[masked[name]].mean()) for name in categories]
+        row = {"cohort": cohort.name, "by": by, "seed": seed, "number: error in ranks": _rank_error(encoding, rows, table, masked)}
+        row |= {"category: right": float(np.mean(accuracy)) if accuracy else None}
+        out.append(row | {f"errors found, {kind}": precision[by][kind] if by in precision else None for kind in ("x 10", "swapped")})
     out[0]["processor s"] = seconds
     return out
 
 
-def _nearest(encoding: TableEncoder, known: pl.DataFrame, holes: pl.DataFrame) -> pl.DataFrame:
-    """Fill numbers by the mean of the five nearest stored rows."""
+def _nearest(encoding: TableEncoder, stored: pl.DataFrame, incomplete: pl.DataFrame) -> pl.DataFrame:
+    """Impute numbers by the mean of the five nearest stored rows."""
     names = [column.name for column in encoding.number]
-    fitted = KNNImputer().fit(encoding.numbers(known[:2000]).value)
-    value = fitted.transform(encoding.numbers(holes).value)
+    fitted = KNNImputer().fit(encoding.numbers(stored[:2000]).value)
+    value = fitted.transform(encoding.numbers(incomplete).value)
     if value.shape[1] != len(names):
-        return holes
-    back = [pl.Series(c.name, c.centre + c.scale * np.sinh(value[:, j])) for j, c in enumerate(encoding.number)]
-    return holes.with_columns(pl.coalesce(pl.col(series.name), pl.lit(series)).alias(series.name) for series in back)
+        return incomplete
+    columns = [pl.Series(c.name, c.centre + c.scale * np.sinh(value[:, j])) for j, c in enumerate(encoding.number)]
+    return incomplete.with_columns(pl.coalesce(pl.col(series.name), pl.lit(series)).alias(series.name) for series in columns)
 
 
-def _rank_error(encoding: TableEncoder, rows: pl.DataFrame, filled: pl.DataFrame, gone: dict[str, Bools]) -> float:
-    """Mean over columns of the mean |difference in mid-rank| over hidden cells; .25 is what the median of an even column gives."""
-    truth, told = encoding.numbers(rows).rank, encoding.numbers(filled).rank
-    errors = [np.abs(truth[:, j] - told[:, j])[gone[c.name]].mean() for j, c in enumerate(encoding.number) if gone[c.name].sum() > 20]
+def _rank_error(encoding: TableEncoder, rows: pl.DataFrame, imputed: pl.DataFrame, masked: dict[str, Bools]) -> float:
+    """Return the mean over columns of the mean |difference in mid-rank| over masked cells; the median gives .25 on a uniform column."""
+    truth, predicted = encoding.numbers(rows).rank, encoding.numbers(imputed).rank
+    errors = [
+        np.abs(truth[:, j] - predicted[:, j])[masked[c.name]].mean() for j, c in enumerate(encoding.number) if masked[c.name].sum() > 20
+    ]
     return float(np.mean(errors))
 
 
-def _slips(rows: pl.DataFrame, numbers: list[str], draw: np.random.Generator) -> tuple[dict[str, Bools], pl.DataFrame]:
-    """Plant slips in one number of a hundred, half of each kind, where they change something."""
-    kind = {name: draw.random((2, rows.height)) for name in numbers}
-    where = {k: np.zeros((rows.height, len(numbers)), dtype=bool) for k in ("x 10", "swapped")}
+def _plant_errors(rows: pl.DataFrame, numbers: list[str], rng: np.random.Generator) -> tuple[dict[str, Bools], pl.DataFrame]:
+    """Plant errors in one number of a hundred, half of each kind, where they change the value."""
+    kind = {name: rng.random((2, rows.height)) for name in numbers}
+    planted = {k: np.zeros((rows.height, len(numbers)), dtype=bool) for k in ("x 10", "swapped")}
     columns = []
     for j, name in enumerate(numbers):
         value = rows[name].to_numpy().copy()
-        other = value[draw.permutation(len(value))]
-        chosen = kind[name][0] < _SLIPPED
-        for at, (k, new) in enumerate((("x 10", value * 10), ("swapped", other))):
-            here = chosen & ((kind[name][1] < 0.5) == (at == 0)) & np.isfinite(value) & np.isfinite(new) & (np.abs(new - value) > 1e-9)
-            where[k][:, j] = here
-            value = np.where(here, new, value)
+        other = value[rng.permutation(len(value))]
+        chosen = kind[name][0] < _PLANTED
+        for position, (k, new) in enumerate((("x 10", value * 10), ("swapped", other))):
+            changed = (
+                chosen & ((kind[name][1] < 0.5) == (position == 0)) & np.isfinite(value) & np.isfinite(new) & (np.abs(new - value) > 1e-9)
+            )
+            planted[k][:, j] = changed
+            value = np.where(changed, new, value)
         columns.append(pl.Series(name, value).fill_nan(None))
-    return where, rows.with_columns(columns)
+    return planted, rows.with_columns(columns)
 
 
-def _precision(score: NDArray[np.float64], where: dict[str, Bools]) -> dict[str, float]:
-    """Share of slips of a kind among the most striking cells, as many as there are; the other kind's cells are left out."""
+def _precision(score: NDArray[np.float64], planted: dict[str, Bools]) -> dict[str, float]:
+    """Return the precision of the top cells, as many as there are errors of a kind; cells with errors of the other kind are excluded."""
     out = {}
-    for kind, here in where.items():
-        others = np.any([mask for name, mask in where.items() if name != kind], axis=0)
+    for kind, mask in planted.items():
+        others = np.any([other for name, other in planted.items() if name != kind], axis=0)
         ranked = np.where(others | np.isnan(score), -np.inf, score).ravel()
-        top = np.argsort(-ranked, kind="stable")[: here.sum()]
-        out[kind] = float(here.ravel()[top].mean())
+        top = np.argsort(-ranked, kind="stable")[: mask.sum()]
+        out[kind] = float(mask.ravel()[top].mean())
     return out
 
 

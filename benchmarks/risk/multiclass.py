@@ -1,11 +1,10 @@
-"""More than two classes: the diagnoses of thyroid0387 by one model of all, by one binary model a class, and by logistic regression.
+"""More than two classes: the diagnoses of thyroid0387 by one multiclass model, by one binary model per class, and by baselines.
 
     .venv/bin/python -m benchmarks.risk.multiclass fit|binary|head [--data DIR] [--seeds 1] [--only CLASS,CLASS] [--publish]
 
-The first letter of a diagnosis gives its class, as the file's own notes group them. Two thirds of the patients are learned from, a
-third is asked about. ``fit``: models of all classes; ``binary``: one binary RiskClassifier a class, class by class (--only: some);
-``head``: the encoder alone, a plain head beside the simplex head. What was said lies in out/classes and is not asked again. --publish
-writes docs/benchmarks.
+The first letter of a diagnosis gives its class, as the file's own notes group them. Two thirds of the patients are training rows, a third
+test rows. ``fit``: multiclass models; ``binary``: one binary RiskClassifier per class (--only: for some classes); ``head``: the encoder
+alone, a plain head beside the simplex head. Predictions are cached in out/multiclass. --publish writes docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from sklearn.preprocessing import OrdinalEncoder
 
 import nearward as nw
 from benchmarks.common.baselines import stacked, standardised
-from benchmarks.common.cohorts import DATA
-from benchmarks.common.markdown import markdown, replace_part
+from benchmarks.common.markdown import markdown, replace_part, signed
 from benchmarks.common.paired_metrics import Ranking, paired_intervals
+from benchmarks.common.paths import DATA, OUT, cached_arrays
 from nearward.datasets import read_cohort
 from nearward.retrieval.encoders.aware import embed
 from nearward.retrieval.encoders.training import train_encoder
@@ -41,7 +40,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
-KEPT = Path(__file__).resolve().parents[1] / "out" / "classes"
+CACHE = OUT / "multiclass"
 GROUPS = {
     "none": "-", "hyperthyroid": "ABCD", "hypothyroid": "EFGH", "binding protein": "IJ", "non-thyroidal": "K", "replacement": "LMN",
     "antithyroid": "OPQ", "miscellaneous": "RST",
@@ -53,103 +52,101 @@ Rows = NDArray[Any]
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("part", choices=["fit", "binary", "head"])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--seeds", type=int, default=1)
-    asked.add_argument("--only", default=",".join(GROUPS), help="classes that get a binary model, with commas")
-    asked.add_argument("--publish", action="store_true")
-    told = asked.parse_args()
-    KEPT.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["fit", "binary", "head"])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default=",".join(GROUPS), help="classes that get a binary model, with commas")
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
-    frame, code, names = diagnoses(told.data)
-    if told.part == "binary":
-        table = binaries(frame, code, names, told.seeds, told.only.split(","))
+    frame, class_index, names = diagnoses(args.data)
+    if args.part == "binary":
+        table = binaries(frame, class_index, names, args.seeds, args.only.split(","))
     else:
-        table = (models if told.part == "fit" else heads)(frame, code, names, told.seeds)
+        table = (models if args.part == "fit" else heads)(frame, class_index, names, args.seeds)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, fmt_str_lengths=60):
         print(table)
-    if told.publish:
-        replace_part(f"classes {told.part}", markdown(table))
+    if args.publish:
+        replace_part(f"classes {args.part}", markdown(table))
 
 
 def diagnoses(data: Path) -> tuple[pl.DataFrame, Rows, list[str]]:
-    """Features, class numbers and class names, the commonest first."""
+    """Return features, class numbers and class names, by falling frequency."""
     features = read_cohort(data / "thyroid0387.parquet").features
     raw = pl.read_parquet(data / "thyroid0387.parquet", columns=["diagnoses"])["diagnoses"]
-    kind = raw.str.slice(0, 1).replace_strict({letter: group for group, letters in GROUPS.items() for letter in letters})
-    names = kind.value_counts(sort=True)[kind.name].to_list()
-    return features, kind.replace_strict(names, list(range(len(names))), return_dtype=pl.Int64).to_numpy(), names
+    initial = raw.str.slice(0, 1).replace_strict({letter: group for group, letters in GROUPS.items() for letter in letters})
+    names = initial.value_counts(sort=True)[initial.name].to_list()
+    return features, initial.replace_strict(names, list(range(len(names))), return_dtype=pl.Int64).to_numpy(), names
 
 
-def split(code: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Rows to learn from, and a third to ask about."""
-    asked = split_classes(code, np.arange(len(code)), 3, seed) == 0
-    return np.flatnonzero(~asked), np.flatnonzero(asked)
+def split(class_index: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Return training rows and test rows, a third of all."""
+    test = split_classes(class_index, np.arange(len(class_index)), 3, seed) == 0
+    return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def kept(name: str, make: Callable[[], dict[str, Rows]]) -> dict[str, Rows]:
-    """Return what was made before, or make it and note the processor time."""
-    path = KEPT / f"{name}.npz"
-    if not path.exists():
+def _timed(name: str, compute: Callable[[], dict[str, Rows]]) -> dict[str, Rows]:
+    """Return cached arrays and the processor seconds of computing them."""
+
+    def timed() -> dict[str, Rows]:
         began = time.process_time()
-        made = make()
-        np.savez(path, **made, seconds=time.process_time() - began)
-        print(f"{name}: {time.process_time() - began:.0f} s", flush=True)
-    return dict(np.load(path))
+        return compute() | {"seconds": np.array(time.process_time() - began)}
+
+    return cached_arrays(CACHE / f"{name}.npz", timed)
 
 
-def models(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int) -> pl.DataFrame:
-    """Shares of the asked rows by every model, and its figures."""
+def models(frame: pl.DataFrame, class_index: Rows, names: list[str], seeds: int) -> pl.DataFrame:
+    """Return the metrics of every multiclass model on the test rows."""
     runs: list[tuple[Rows, dict[str, Rows], dict[str, float]]] = []
     for seed in range(seeds):
-        train, test = split(code, seed)
-        x, y, x_test = frame[train], code[train], frame[test]
-        ours = kept(f"ours.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: _ours(x, y, x_test, seed))
-        linear = kept(f"logistic.{seed}", lambda x=x, y=y, x_test=x_test: {"share": _logistic(x, y, x_test)})
-        boosted = kept(f"boosting.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: {"share": _boosting(x, y, x_test, seed)})
+        train, test = split(class_index, seed)
+        x, y, x_test = frame[train], class_index[train], frame[test]
+        ours = _timed(f"ours.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: _ours(x, y, x_test, seed))
+        linear = _timed(f"logistic.{seed}", lambda x=x, y=y, x_test=x_test: {"share": _logistic(x, y, x_test)})
+        boosted = _timed(f"boosting.{seed}", lambda x=x, y=y, x_test=x_test, seed=seed: {"share": _boosting(x, y, x_test, seed)})
         shares = {OURS: ours["share"], BOOSTING: boosted["share"], LOGISTIC: linear["share"], VOTE: ours["vote"]}
         seconds = {OURS: float(ours["seconds"]), BOOSTING: float(boosted["seconds"]), LOGISTIC: float(linear["seconds"])}
-        each = [KEPT / f"binary.{j}.{seed}.npz" for j in range(len(names))]
+        each = [CACHE / f"binary.{j}.{seed}.npz" for j in range(len(names))]
         if all(path.exists() for path in each):
             risk = np.column_stack([np.load(path)["risk"] for path in each])
             shares[RIVAL] = risk / risk.sum(axis=1, keepdims=True)
             seconds[RIVAL] = sum(float(np.load(path)["seconds"]) for path in each)
-        runs.append((code[test], shares, seconds))
+        runs.append((class_index[test], shares, seconds))
     rows = [_row(name, runs, names) for name in runs[0][1]]
     return pl.DataFrame(rows)
 
 
-def binaries(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int, only: list[str]) -> pl.DataFrame:
-    """Class by class, the share that the model of all classes gives beside the risk of a binary model of that class."""
+def binaries(frame: pl.DataFrame, class_index: Rows, names: list[str], seeds: int, only: list[str]) -> pl.DataFrame:
+    """Compare, class by class, the multiclass model's probability with the risk of a binary model."""
     rows = []
     for j, name in enumerate(names):
         if name not in only:
             continue
         truths, ours, theirs, seconds = [], [], [], []
         for seed in range(seeds):
-            train, test = split(code, seed)
-            x, event, x_test = frame[train], code[train] == j, frame[test]
-            asked = x, event, x_test, seed
-            binary = kept(f"binary.{j}.{seed}", lambda asked=asked: {"risk": _binary(*asked)})
-            truths.append((code[test] == j).astype(int))
-            ours.append(np.load(KEPT / f"ours.{seed}.npz")["share"][:, j])
+            train, test = split(class_index, seed)
+            x, event, x_test = frame[train], class_index[train] == j, frame[test]
+            arguments = x, event, x_test, seed
+            binary = _timed(f"binary.{j}.{seed}", lambda arguments=arguments: {"risk": _binary(*arguments)})
+            truths.append((class_index[test] == j).astype(int))
+            ours.append(np.load(CACHE / f"ours.{seed}.npz")["share"][:, j])
             theirs.append(binary["risk"])
             seconds.append(float(binary["seconds"]))
         gain = paired_intervals(truths, [np.arange(len(y)) for y in truths], ours, {name: theirs})[name]
-        row = {"class": name, "rows asked": int(truths[0].sum())}
-        for label, said in ((OURS, ours), (RIVAL, theirs)):
-            row[f"AUPRC, {label}"] = float(np.mean([average_precision_score(y, risk) for y, risk in zip(truths, said, strict=True)]))
-        row |= {"difference (95 %)": f"{gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f})", "processor s": f"{np.mean(seconds):.0f}"}
+        row = {"class": name, "test events": int(truths[0].sum())}
+        for label, scores in ((OURS, ours), (RIVAL, theirs)):
+            row[f"AUPRC, {label}"] = float(np.mean([average_precision_score(y, risk) for y, risk in zip(truths, scores, strict=True)]))
+        row |= {"difference (95 %)": signed(gain), "processor s": f"{np.mean(seconds):.0f}"}
         rows.append(row)
     return pl.DataFrame(rows)
 
 
 def _ours(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame, seed: int) -> dict[str, Rows]:
     model = nw.RiskClassifier(seed=seed).fit(x, y)
-    told = model.predict_frame(x_test)
+    scored = model.predict_frame(x_test)
     print(model.summary_["retrieval"], model.summary_["out_of_fold"]["vote_log_loss"], flush=True)
-    return {part: told.select(f"{name}: {j}" for j in model.classes_).to_numpy() for part, name in (("share", "risk"), ("vote", "vote"))}
+    return {part: scored.select(f"{name}: {j}" for j in model.classes_).to_numpy() for part, name in (("share", "risk"), ("vote", "vote"))}
 
 
 def _binary(x: pl.DataFrame, event: Rows, x_test: pl.DataFrame, seed: int) -> Rows:
@@ -171,10 +168,10 @@ def _boosting(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame, seed: int) -> Rows
 
 
 def _row(name: str, runs: list[tuple[Rows, dict[str, Rows], dict[str, float]]], names: list[str]) -> dict[str, object]:
-    """Figures of one model, means over the seeds, and how far it is from ours with paired intervals (patients drawn, the same for all)."""
-    each = np.mean([[average_precision_score(y == j, said[name][:, j]) for j in range(len(names))] for y, said, _ in runs], axis=0)
+    """Return one model's metrics, means over the seeds, and ours minus it with paired bootstrap intervals."""
+    each = np.mean([[average_precision_score(y == j, shares[name][:, j]) for j in range(len(names))] for y, shares, _ in runs], axis=0)
     row: dict[str, object] = {"model": name, "macro AUPRC": float(each.mean())}
-    row["log loss"] = float(np.mean([_loss(y, said[name]).mean() for y, said, _ in runs]))
+    row["log loss"] = float(np.mean([_loss(y, shares[name]).mean() for y, shares, _ in runs]))
     row |= {"ours less it: AUPRC (95 %)": "", "log loss (95 %)": ""}
     row["worst ECE of a class"] = float(max(_ece(runs, name, j) for j in range(len(names))))
     if name != OURS:
@@ -189,21 +186,21 @@ def _loss(y: Rows, share: Rows) -> Rows:
 
 
 def _ece(runs: list[tuple[Rows, dict[str, Rows], dict[str, float]]], name: str, j: int) -> float:
-    found = []
-    for y, said, _ in runs:
-        risk = said[name][:, j]
-        place = np.minimum((risk * 10).astype(int), 9)
-        found.append(np.abs(np.bincount(place, weights=(y == j) - risk, minlength=10)).sum() / len(y))
-    return float(np.mean(found))
+    errors = []
+    for y, shares, _ in runs:
+        risk = shares[name][:, j]
+        bins = np.minimum((risk * 10).astype(int), 9)
+        errors.append(np.abs(np.bincount(bins, weights=(y == j) - risk, minlength=10)).sum() / len(y))
+    return float(np.mean(errors))
 
 
 def _gaps(name: str, runs: list[tuple[Rows, dict[str, Rows], dict[str, float]]], classes: int) -> tuple[str, str]:
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     ranks = [[(Ranking(y == j, s[OURS][:, j]), Ranking(y == j, s[name][:, j])) for j in range(classes)] for y, s, _ in runs]
     losses = [_loss(y, s[OURS]) - _loss(y, s[name]) for y, s, _ in runs]
     gained = []
     for b in range(_RESAMPLES + 1):
-        weights = [np.bincount(draw.integers(0, len(y), len(y)), minlength=len(y)).astype(float) for y, *_ in runs]
+        weights = [np.bincount(rng.integers(0, len(y), len(y)), minlength=len(y)).astype(float) for y, *_ in runs]
         if b == 0:
             weights = [np.ones(len(y)) for y, *_ in runs]
         gain = np.mean([[one.auprc(w) - other.auprc(w) for one, other in pairs] for pairs, w in zip(ranks, weights, strict=True)])
@@ -213,30 +210,39 @@ def _gaps(name: str, runs: list[tuple[Rows, dict[str, Rows], dict[str, float]]],
     return auprc, loss
 
 
-def heads(frame: pl.DataFrame, code: Rows, names: list[str], seeds: int) -> pl.DataFrame:
-    """One encoder a seed, its head and the vote of its nearest 60 among rows that it had not seen: plain head and simplex head."""
+def heads(frame: pl.DataFrame, class_index: Rows, names: list[str], seeds: int) -> pl.DataFrame:
+    """Train one encoder per seed; score its head and the vote of the 60 nearest rows that it was not trained on: plain and simplex head."""
     rows = []
     for option in ("plain", "simplex"):
-        found = [kept(f"head.{option}.{seed}", lambda seed=seed, option=option: _head(frame, code, option, seed)) for seed in range(seeds)]
+        runs = [
+            _timed(f"head.{option}.{seed}", lambda seed=seed, option=option: _head(frame, class_index, option, seed))
+            for seed in range(seeds)
+        ]
         for part in ("head", "vote"):
-            each = np.mean([[average_precision_score(one["y"] == j, one[part][:, j]) for j in range(len(names))] for one in found], axis=0)
+            each = np.mean([[average_precision_score(one["y"] == j, one[part][:, j]) for j in range(len(names))] for one in runs], axis=0)
             rows.append({"head": option, "by": part, "macro AUPRC": float(each.mean())} | dict(zip(names, each.tolist(), strict=True)))
     return pl.DataFrame(rows)
 
 
-def _head(frame: pl.DataFrame, code: Rows, option: str, seed: int) -> dict[str, Rows]:
-    train, test = split(code, seed)
+def _head(frame: pl.DataFrame, class_index: Rows, option: str, seed: int) -> dict[str, Rows]:
+    train, test = split(class_index, seed)
     schema = Schema.infer(frame[train])
     encoding = TableEncoder.fit(schema, schema.conform(frame[train]))
     x, x_test = (encoding.dense(encoding.numbers(schema.conform(frame[rows]))) for rows in (train, test))
-    found = split_classes(code[train], np.arange(len(train)), 3, seed) == 0
-    encoder = train_encoder(x[~found], code[train][~found], np.flatnonzero(~found), nw.EncoderConfig(head=option), seed)
-    place, logit = embed(encoder, x_test)
-    squared, near = Shard(embed(encoder, x[found])[0].astype(np.float32), np.flatnonzero(found)).search(place, _NEIGHBOURS)
-    weight = np.exp(-(squared - squared[:, :1]) / (2 * encoder.temperature))
-    classes = int(code.max()) + 1
-    vote = np.stack([(weight * (code[train][near] == j)).sum(axis=1) for j in range(classes)], axis=1) / weight.sum(axis=1, keepdims=True)
-    return {"head": np.exp(log_shares(logit, classes)), "vote": vote, "y": code[test]}
+    candidates = split_classes(class_index[train], np.arange(len(train)), 3, seed) == 0
+    encoder = train_encoder(
+        x[~candidates], class_index[train][~candidates], np.flatnonzero(~candidates), nw.EncoderConfig(head=option), seed
+    )
+    embedding, logit = embed(encoder, x_test)
+    sq_distance, neighbours = Shard(embed(encoder, x[candidates])[0].astype(np.float32), np.flatnonzero(candidates)).search(
+        embedding, _NEIGHBOURS
+    )
+    weight = np.exp(-(sq_distance - sq_distance[:, :1]) / (2 * encoder.temperature))
+    classes = int(class_index.max()) + 1
+    vote = np.stack([(weight * (class_index[train][neighbours] == j)).sum(axis=1) for j in range(classes)], axis=1) / weight.sum(
+        axis=1, keepdims=True
+    )
+    return {"head": np.exp(log_shares(logit, classes)), "vote": vote, "y": class_index[test]}
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -16,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import nearward as nw
-from benchmarks.common.cohorts import DATA
+from benchmarks.common.markdown import markdown_rows
+from benchmarks.common.paths import DATA, run_module
 from nearward.batch.memory import peak_memory
 from nearward.datasets import Cohort, read_cohort
 
@@ -29,31 +28,24 @@ _CASES = {  # name -> table, rows to fit on (None: all), rows to score
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--data", type=Path, default=DATA)
-    asked.add_argument("--case", help="run one case in this process")
-    told = asked.parse_args()
-    if told.case:
-        print(json.dumps(_measure(told.case, told.data)))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--case", help="run one case in this process")
+    args = parser.parse_args()
+    if args.case:
+        print(json.dumps(_measure(args.case, args.data)))
         return
-    print(
-        "| case | rows x features | fit, s | peak memory, GB | scored rows/s | one row alone, ms |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    names = ("case", "rows x features", "fit, s", "peak memory, GB", "scored rows/s", "one row alone, ms")
+    print(markdown_rows(names, ()))
     for case in _CASES:
-        done = subprocess.run(
-            [sys.executable, __file__, "--data", str(told.data), "--case", case],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {case} | {found['size']} | {found['fit']:.0f} | {found['peak']:.1f} | {found['rate']} | {found['alone']} |", flush=True)
+        process = run_module("benchmarks.risk.speed", "--data", args.data, "--case", case)
+        row = json.loads(process.stdout.splitlines()[-1])
+        print(f"| {case} | {row['size']} | {row['fit']:.0f} | {row['peak']:.1f} | {row['rate']} | {row['alone']} |", flush=True)
 
 
 def _measure(case: str, folder: Path) -> dict[str, object]:
     warnings.simplefilter("ignore")
-    name, rows, asked = _CASES[case]
+    name, rows, queries = _CASES[case]
     cohort = read_cohort(folder / f"{name}.parquet")
     order = np.random.default_rng(0).permutation(len(cohort.outcome))
     stored = order[:rows]
@@ -64,8 +56,8 @@ def _measure(case: str, folder: Path) -> dict[str, object]:
     model = nw.RiskClassifier(seed=0).fit(features[stored], cohort.outcome[stored], groups=_groups(cohort, stored))
     fit = time.monotonic() - began
     rate, alone = "", ""
-    if asked:
-        new = features[order[-asked:]]
+    if queries:
+        new = features[order[-queries:]]
         model.predict_frame(new[:100])
         began = time.monotonic()
         model.predict_frame(new)

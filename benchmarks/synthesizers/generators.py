@@ -1,18 +1,16 @@
-"""The synthesizers that benchmarks/synthesizers/run.py sets side by side: ours, SDV's three, sequential trees."""
+"""The synthesizers of benchmarks/synthesizers/run.py: ours, three of SDV, sequential trees."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from benchmarks.common.paths import ROOT, digest, source_files
 from benchmarks.synthesizers.sequential_trees import Cart
 from nearward.tabular.rules.rules import Rules
 
-ROOT = Path(__file__).resolve().parents[1]
 OURS, AGAIN = "nearward", "nearward (second seed)"
 ABLATION: dict[str, dict[str, Any]] = {
     "outcome not drawn again": {"optimiser": "none", "outcome": False},
@@ -28,20 +26,20 @@ SDV = {"SDV GaussianCopula": "gaussian_copula", "SDV TVAE": "tvae", "SDV CTGAN":
 
 
 def generators() -> dict[str, Callable[[], Any]]:
-    """Name -> maker of an unfitted synthesizer; the order is the tables'."""
-    found: dict[str, Callable[[], Any]] = {name: lambda model=model: _sdv(model) for name, model in SDV.items()}
-    found[CART] = Cart
-    found[OURS] = Ours
-    found[AGAIN] = lambda: Ours(seed=1)
-    for name, how in ABLATION.items():
-        found[name] = lambda how=how: Ours(**how)
-    return found
+    """Return name -> constructor of an unfitted synthesizer, in the order of the tables."""
+    makers: dict[str, Callable[[], Any]] = {name: lambda model=model: _sdv(model) for name, model in SDV.items()}
+    makers[CART] = Cart
+    makers[OURS] = Ours
+    makers[AGAIN] = lambda: Ours(seed=1)
+    for name, options in ABLATION.items():
+        makers[name] = lambda options=options: Ours(**options)
+    return makers
 
 
 class Ours:
-    """Our synthesizer, judged elsewhere: the benchmark holds its own patients out, so none of what it gives is set aside for that.
+    """Our synthesizer without an audit holdout: the benchmark has a holdout of its own.
 
-    ``steered`` holds the rows that it was given and did not learn from.
+    ``steered`` are the training rows that discriminators and rules used, and the generator did not.
     """
 
     def __init__(self, ruled: bool = True, shaping: bool = True, outcome: bool = True, **how: Any) -> None:
@@ -51,7 +49,7 @@ class Ours:
         self._model, self._ruled = Synthesizer(improving=ImproveConfig(shaping=shaping, outcome=outcome), **how), ruled
 
     def fit(self, train: pl.DataFrame, outcome: str, groups: str) -> Ours:
-        """Learn all of the rows but those that critics and rules need."""
+        """Fit the generator on all rows but those of discriminators and rules."""
         self._model.fit(train, outcome, groups, rules=None if self._ruled else Rules(), holdout=train.clear())
         self.rules, self.steered = self._model.rules, self._model.audit_rows.steered
         return self
@@ -62,19 +60,18 @@ class Ours:
 
 
 def _sdv(model: str) -> Any:
-    import sdv.single_table  # noqa: F401  not on the clock: it takes seconds, and is paid once
+    import sdv.single_table  # noqa: F401  the import takes seconds; not timed
 
     from nearward.synth.sdv.sdv_models import SdvSynthesizer
 
     return SdvSynthesizer(model)
 
 
-def digest(name: str) -> str:
-    """Eight letters that change with the code behind a synthesizer's tables."""
+def code_digest(name: str) -> str:
+    """Return a digest of the code behind a synthesizer's tables."""
     if name in SDV:
-        files = [ROOT / "synth" / part for part in ("sdv_models.py", "sdv_frames.py")]
-    elif name == CART:
-        files = [ROOT / "benchmarks" / "cart.py"]
-    else:
-        files = sorted(path for path in (ROOT / "synth").glob("*.py") if not path.stem.startswith(("sdv_", "stamp")))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+        return digest(source_files("synth/sdv"))
+    if name == CART:
+        return digest([ROOT / "benchmarks" / "synthesizers" / "sequential_trees.py"])
+    sdv = source_files("synth/sdv")
+    return digest(path for path in source_files("synth") if path not in sdv and path.stem != "provenance")

@@ -27,26 +27,26 @@ def publish(table: pl.DataFrame) -> None:
 def _compared(table: pl.DataFrame, models: Sequence[str]) -> str:
     names = ["cohort", "synthesizer", *(_TITLES.get(key, key) for key in _QUALITY), *_PRIVACY, "fit, s", "50,000 rows, s"]
     rows = []
-    for cohort, model, found in _each(table, models):
-        if "failed" in found:
-            rows.append([cohort, model, found["failed"]["told"], *[""] * (len(names) - 3)])
+    for cohort, model, measures in _each(table, models):
+        if "failed" in measures:
+            rows.append([cohort, model, measures["failed"]["note"], *[""] * (len(names) - 3)])
             continue
-        cells = [_told(found.get(key)) for key in (*_QUALITY, *_PRIVACY)]
-        cells[2] += f"; real {found['event share, train']['value']:.3f}"
-        cells[3] += f"; holdout {found['rows that break a rule, holdout']['value']:.3f}"
-        if alone := found.get("membership AUC, rows learned from"):
-            cells[4] += f"; rows learned from alone: {_told(alone)}"
-        if "own_broken" in found:
-            cells[3] += f"; of its own {found['own_rules']['value']:.0f} hard rules: {found['own_broken']['value']:.0f} rows"
-        rows.append([cohort, model, *cells, f"{found['fit']['value']:.0f}", f"{found['sample']['value']:.1f}"])
+        values = [_interval(measures.get(key)) for key in (*_QUALITY, *_PRIVACY)]
+        values[2] += f"; real {measures['event share, train']['value']:.3f}"
+        values[3] += f"; holdout {measures['rows that break a rule, holdout']['value']:.3f}"
+        if alone := measures.get("membership AUC, rows learned from"):
+            values[4] += f"; rows learned from alone: {_interval(alone)}"
+        if "own_broken" in measures:
+            values[3] += f"; of its own {measures['own_rules']['value']:.0f} hard rules: {measures['own_broken']['value']:.0f} rows"
+        rows.append([cohort, model, *values, f"{measures['fit']['value']:.0f}", f"{measures['sample']['value']:.1f}"])
     return markdown_rows(names, rows)
 
 
 def _judged(table: pl.DataFrame, models: Sequence[str]) -> str:
     rows = [
-        [cohort, model, *(_told(found.get(letter)) for letter in _LETTERS), found["card"]["told"]]
-        for cohort, model, found in _each(table, models)
-        if "failed" not in found
+        [cohort, model, *(_interval(measures.get(letter)) for letter in _LETTERS), measures["card"]["note"]]
+        for cohort, model, measures in _each(table, models)
+        if "failed" not in measures
     ]
     return "The card:\n\n" + markdown_rows(["cohort", "synthesizer", *_LETTERS, "verdict"], rows)
 
@@ -59,7 +59,7 @@ def _each(table: pl.DataFrame, models: Sequence[str]):
                 yield cohort, model, {row["measure"]: row for row in part.iter_rows(named=True)}
 
 
-def _told(row: dict | None) -> str:
+def _interval(row: dict | None) -> str:
     if row is None or row["value"] is None:
         return "not measurable"
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

@@ -1,6 +1,6 @@
 """Sequential trees in the manner of synthpop: each column drawn from the leaf of a tree on the columns before it.
 
-Values are donors', so that the table repeats cells of real patients; it is a strong and simple baseline, not a private one.
+Values come from donor rows, so the table repeats cells of real patients: a strong and simple baseline, not a private one.
 
 References
 ----------
@@ -18,18 +18,18 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from nearward.tabular.data.conversion import as_number, as_text
 
-_LEAF = 5  # donors at least, synthpop's default
-_MANY = 30  # levels; more are put in the order of their event rate and split as numbers
+_MIN_LEAF = 5  # fewest donors, the default of synthpop
+_MANY = 30  # values; more are sorted by event rate and split as numbers
 
 
 class Cart:
-    """Fit on a table without missing outcomes, sample as many rows as asked for."""
+    """A tree per column, fitted on a table without missing outcomes."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     def fit(self, train: pl.DataFrame, outcome: str, groups: str | None = None) -> Cart:
-        """Grow a tree a column, the outcome first."""
+        """Grow a tree per column, the outcome first."""
         table = train.drop(groups) if groups else train
         self._train, self._order = table, [outcome, *(name for name in table.columns if name != outcome)]
         event = as_number(table.get_column(outcome), outcome).to_numpy()
@@ -40,33 +40,33 @@ class Cart:
             values = self._codes[:, j]
             few = len(np.unique(values)) <= _MANY and not table.schema[self._order[j]].is_float()
             values = np.unique(values, return_inverse=True)[1] if few else values
-            tree = (DecisionTreeClassifier if few else DecisionTreeRegressor)(min_samples_leaf=_LEAF, random_state=self.seed)
+            tree = (DecisionTreeClassifier if few else DecisionTreeRegressor)(min_samples_leaf=_MIN_LEAF, random_state=self.seed)
             self._trees.append(tree.fit(self._codes[:, :j], values))
         return self
 
     def sample(self, n: int, seed: int = 0) -> pl.DataFrame:
-        """Walk the trees, and take each cell from a donor."""
-        draw = np.random.default_rng(seed)
+        """Descend the trees, and take each cell from a donor."""
+        rng = np.random.default_rng(seed)
         rows = np.empty((n, len(self._order)), dtype=np.int64)  # which train row gives each cell
-        rows[:, 0] = draw.integers(0, len(self._codes), n)
-        made = np.empty((n, len(self._order)))
-        made[:, 0] = self._codes[rows[:, 0], 0]
+        rows[:, 0] = rng.integers(0, len(self._codes), n)
+        codes = np.empty((n, len(self._order)))
+        codes[:, 0] = self._codes[rows[:, 0], 0]
         for j in range(1, len(self._order)):
-            rows[:, j] = _donors(self._trees[j].apply(self._codes[:, :j]), self._trees[j].apply(made[:, :j]), draw)
-            made[:, j] = self._codes[rows[:, j], j]
+            rows[:, j] = _donors(self._trees[j].apply(self._codes[:, :j]), self._trees[j].apply(codes[:, :j]), rng)
+            codes[:, j] = self._codes[rows[:, j], j]
         columns = {name: self._train.get_column(name).gather(rows[:, j]) for j, name in enumerate(self._order)}
         return pl.DataFrame([columns[name] for name in self._train.columns])
 
 
-def _donors(leaf: NDArray[np.int64], asked: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
-    """Draw for each asked leaf one of the rows that lie in it."""
+def _donors(leaf: NDArray[np.int64], targets: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a row from each target leaf."""
     order = np.argsort(leaf, kind="stable")
-    begin, end = (np.searchsorted(leaf[order], asked, side=side) for side in ("left", "right"))
-    return order[begin + (draw.random(len(asked)) * (end - begin)).astype(np.int64)]
+    begin, end = (np.searchsorted(leaf[order], targets, side=side) for side in ("left", "right"))
+    return order[begin + (rng.random(len(targets)) * (end - begin)).astype(np.int64)]
 
 
 def _coded(column: pl.Series, event: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Numbers as they are, levels in the order of their event rate, missing below all."""
+    """Return numbers as they are, categories by the order of their event rates, missing below all."""
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         values = as_number(column, column.name).to_numpy()
         lowest, spread = np.nanmin(values), np.nanstd(values) + 1.0
