@@ -126,12 +126,12 @@ def judge_families(net: InContextNet, path: Path, checks: AcceptanceChecks) -> N
     """Check the loss relative to the base rate's on tasks of a holdout."""
     plain = InContextNet(net.config).eval()  # the plain mean of the calibrated experts, and an uninformed vote
     rivals: dict[str, Any] = {NETWORK: net, "untrained": plain, "best slot": FirstSlot()}
-    found = {name: holdout_losses(rival, "cpu") for name, rival in rivals.items()}
-    for ratios in found.values():
+    losses = {name: holdout_losses(rival, "cpu") for name, rival in rivals.items()}
+    for ratios in losses.values():
         ratios["mean of families"] = sum(ratios.values()) / len(FAMILIES)
-    checks.add_table("families", {family: {name: found[name][family] for name in rivals} for family in found[NETWORK]})
-    for family, ratio in found[NETWORK].items():
-        checks.require("families", family, ratio, "<=", min(found["untrained"][family], found["best slot"][family]))
+    checks.add_table("families", {family: {name: losses[name][family] for name in rivals} for family in losses[NETWORK]})
+    for family, ratio in losses[NETWORK].items():
+        checks.require("families", family, ratio, "<=", min(losses["untrained"][family], losses["best slot"][family]))
 
 
 def judge_calibration(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:

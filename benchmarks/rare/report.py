@@ -17,8 +17,8 @@ from benchmarks.common.plots import save_svg
 from benchmarks.rare.training_set import CACHE, Rows, Scored
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
-from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, Result, bootstrap_metrics
-from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics
+from nearward.evaluation.stats.confidence import Estimate, Result
 from nearward.tabular.data.atomic_files import replacing
 
 UNTOUCHED, LOGISTIC = "untouched", "logistic regression"
@@ -30,7 +30,7 @@ TWINS = {  # method -> the same learner without it
 }
 _ALERTS, _BEFORE = " | alerts", " | before"
 _ALERT_RATE, _RESAMPLES = 0.05, 500
-_GAPS = ("auprc", "recall_at_budget", "net_benefit")
+_COMPARED = ("auprc", "recall_at_budget", "net_benefit")
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,17 @@ def differences(results: list[MethodResult]) -> pl.DataFrame:
     by_setting: dict[tuple[float, str, int], list[MethodResult]] = {}
     for result in results:
         by_setting.setdefault((result.rate, result.task, result.seed), []).append(result)
-    measured = {setting: _measured(here, setting) for setting, here in by_setting.items()}
+    measured = {setting: _measured(of_setting, setting) for setting, of_setting in by_setting.items()}
     rows = []
     for rate in dict.fromkeys(rate for rate, _, _ in by_setting):
         tasks = list(dict.fromkeys(task for r, task, _ in by_setting if r == rate))
         for task in [*tasks, *([MEAN] if len(tasks) > 1 else [])]:
-            places = [setting for setting in by_setting if setting[0] == rate and task in (setting[1], MEAN)]
-            for method in dict.fromkeys(result.method for setting in places for result in by_setting[setting]):
-                measured_settings = [setting for setting in places if method in measured[setting].point]
-                result = [s for setting in measured_settings for s in by_setting[setting] if s.method == method]
-                rows.append(
-                    {"rate": rate, "task": task, "method": method}
-                    | _figures(method, result, [measured[setting] for setting in measured_settings])
-                )
+            settings = [setting for setting in by_setting if setting[0] == rate and task in (setting[1], MEAN)]
+            for method in dict.fromkeys(result.method for setting in settings for result in by_setting[setting]):
+                with_method = [setting for setting in settings if method in measured[setting].point]
+                of_method = [result for setting in with_method for result in by_setting[setting] if result.method == method]
+                metrics = _metrics(method, of_method, [measured[setting] for setting in with_method])
+                rows.append({"rate": rate, "task": task, "method": method} | metrics)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -106,7 +104,7 @@ def compare(name: str, parts: list[BootstrapMetrics], other: str = UNTOUCHED) ->
     return both.results(name), both.difference(name, other)
 
 
-def _figures(method: str, results: list[MethodResult], parts: list[BootstrapMetrics]) -> dict[str, object]:
+def _metrics(method: str, results: list[MethodResult], parts: list[BootstrapMetrics]) -> dict[str, object]:
     own, differences = compare(method, parts)
     row: dict[str, object] = {"seeds": len({s.seed for s in results}), "events": float(np.mean([s.events for s in results]))}
     row |= {key: _value(own[key]) for key in ("auprc", "recall_at_budget", "ece", "net_benefit")}
@@ -114,15 +112,15 @@ def _figures(method: str, results: list[MethodResult], parts: list[BootstrapMetr
     if _has(parts, method + _BEFORE):
         row["ece_before"] = _value(compare(method + _BEFORE, parts)[0]["ece"])
     if _has(parts, method + _ALERTS):
-        twin_differences, alerts_gap = compare(method + _ALERTS, parts)
-        row["net_benefit"], differences["net_benefit"] = _value(twin_differences["net_benefit"]), alerts_gap["net_benefit"]
+        alert_metrics, alert_differences = compare(method + _ALERTS, parts)
+        row["net_benefit"], differences["net_benefit"] = _value(alert_metrics["net_benefit"]), alert_differences["net_benefit"]
         row["alerts"] = float(np.mean([s.scored.alert.mean() for s in results if s.scored.alert is not None]))
-    for key in _GAPS:
+    for key in _COMPARED:
         row |= _interval(f"{key}_less_untouched", differences[key])
     row |= _interval("auprc_less_logistic", compare(method, parts, LOGISTIC)[1]["auprc"] if _has(parts, LOGISTIC) else None)
     twin = TWINS.get(method)
     twin_differences = compare(method, parts, twin)[1] if twin and _has(parts, twin) else {}
-    for key in _GAPS:
+    for key in _COMPARED:
         row |= _interval(f"{key}_less_twin", twin_differences.get(key))
     return row | {"times": float(np.mean([s.times for s in results]))}
 
