@@ -1,9 +1,8 @@
-"""Class-aware alerts: several calibrated models vote, in seven stages, on whether to raise an alert; the risk itself stays what it was.
+"""Alerts from several calibrated models: a cascade of seven voting stages decides; the risk itself does not change.
 
-The order of the stages follows the title and summary of CAMO, made for votes over text classes; what each stage asks of two classes
-and calibrated risks is ours.
+The stages follow CAMO, an ensemble for votes over text classes. Their conditions for two classes and calibrated risks are ours.
 
-Letters: n rows to fit on, q query rows, m members.
+Shapes: n rows to fit on, q query rows, m members.
 
 References
 ----------
@@ -32,39 +31,40 @@ from nearward.tabular.statistics import wilson_interval
 from nearward.tabular.typing import Bools, Floats, Ints
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
-_FEWEST_EVENTS = 10
-_FEWEST_ISOLATED, _FEWEST_RIGHT = 10, 5  # patients, and events among them, behind a member's right to be believed alone
+_MIN_EVENTS = 10
+_MIN_ISOLATED, _MIN_ISOLATED_EVENTS = 10, 5  # patients, and events, from which an isolated alert's PPV is estimated
 _BOOSTS = (1.0, 1.25, 1.5, 2.0, 3.0)
 _MARGIN = 0.1  # log-odds around the threshold within which the mean risk does not decide
 _MISCALIBRATED = (0.5, 2.0)  # observed / expected events
 
 
 class Alerts(BaseEstimator):  # type: ignore[misc]
-    """Decide whom to alert by the votes of several calibrated risks, and say which stage decided.
+    """Decide on alerts by the votes of several calibrated risks, and report which stage decided.
 
-    A member votes for an alert where its risk reaches the threshold. Then, row by row, the first stage that applies:
+    A member votes for an alert where its risk reaches the threshold. For each row, the first stage that applies decides:
 
-    1. *unanimous*: all vote alike. 2. *consensus*: at least the share ``consensus`` votes for it: alert. 3. *isolated*: a member that is
-    outvoted is so sure that its alerts were right at least ``ppv_floor`` of the time when it was outvoted: alert. 4. *abstain*: the members
-    lie further apart than they did in all but ``abstain`` of the rows: no verdict, a person looks. 5. *boosted vote*: log-odds over the
-    threshold, weighed by how well each member ranks, those in favour boosted: alert where they prevail. 6. *margin*: the mean risk is
-    clearly on one side of the threshold. 7. *fallback*: the member that ranks best decides.
+    1. *unanimous*: all members vote alike. 2. *consensus*: at least the share ``consensus`` votes for an alert: alert. 3. *isolated*: an
+    outvoted member's risk is so high that its outvoted alerts had a positive predictive value of at least ``ppv_floor``: alert.
+    4. *abstain*: the members' log-odds spread wider than in all but the share ``abstain`` of the rows: no decision, for review by a person.
+    5. *boosted vote*: the mean log-odds above the threshold, weighted by how well each member ranks and with positive ones boosted, is not
+    negative: alert. 6. *margin*: the mean risk is clearly on one side of the threshold. 7. *fallback*: the member that ranks best decides.
 
     Parameters
     ----------
     members : names of columns, or name -> classifier
-        Columns hold calibrated risks, and the rows to fit on must be rows that the members had not seen. Classifiers (with ``fit`` and
-        ``predict_proba`` over frames: see ``tabular/ensemble/cross_fitting.py``) are cross-fitted and calibrated here. At least two, better three.
+        Columns hold calibrated risks; the members must not have been trained on the rows to fit on. Classifiers (with ``fit`` and
+        ``predict_proba`` on frames: see ``tabular/ensemble/cross_fitting.py``) are cross-fitted and calibrated here. At least two,
+        better three.
     threshold : float, optional
-        Risk from which on an alert is worth its cost: cost of a false alert / (cost of a false alert + of a missed event). By default the
+        Risk from which an alert is worth its cost: cost of a false alert / (cost of a false alert + of a missed event). By default the
         event rate.
     ppv_floor : float, optional
-        Share of isolated alerts that must be right, by the lower end of its 95 % interval; by default the threshold, where an alert
-        pays for itself.
+        Least positive predictive value of isolated alerts, compared with the lower end of its 95 % interval; by default the threshold,
+        where an alert has no net cost.
     consensus : float
-        Share of members that is enough.
+        Share of members that suffices for an alert.
     abstain : float
-        Share of the rows that may be handed to a person.
+        Greatest share of rows without a decision.
     seed : int
         Of the folds, where members are classifiers.
     positive : value, optional
@@ -72,16 +72,18 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    threshold_, widest_, boost_ : float
-    alone_ : (m,), the risk from which on each member is believed against the others; inf where it never earned it
+    threshold_ : float
+    isolated_threshold_ : (m,), the risk from which an outvoted member alerts; inf where its outvoted alerts were not reliable
+    max_spread_ : float, difference of the members' log-odds above which they abstain
     weight_ : (m,), sum 1
+    boost_ : float
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> truth = draw.beta(1, 9, 2000)
-    >>> risks = pl.DataFrame({name: np.clip(truth * draw.uniform(0.7, 1.3, 2000), 0, 1) for name in ("ours", "boosting", "logistic")})
-    >>> alerts = Alerts(members=["ours", "boosting", "logistic"], threshold=0.2).fit(risks, draw.random(2000) < truth)
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.beta(1, 9, 2000)
+    >>> risks = pl.DataFrame({name: np.clip(truth * rng.uniform(0.7, 1.3, 2000), 0, 1) for name in ("ours", "boosting", "logistic")})
+    >>> alerts = Alerts(members=["ours", "boosting", "logistic"], threshold=0.2).fit(risks, rng.random(2000) < truth)
     >>> alerts.decide(risks).columns
     ['risk', 'alert', 'stage', 'votes']
     """
@@ -106,7 +108,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         self.positive = positive
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> Alerts:
-        """Learn what each member is worth, on rows left out of the members' training (columns) or by cross-fitting (classifiers).
+        """Fit the stages on out-of-sample risks: given columns, or cross-fitted classifiers.
 
         Parameters
         ----------
@@ -122,16 +124,16 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
             Fewer than 10 events.
         """
         self._check()
-        frame, target, patient = validate_fit_inputs(X, y, groups, self.positive)
-        target.require_events(_FEWEST_EVENTS, "settle how members vote")
+        frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
+        target.require_events(_MIN_EVENTS, "fit the votes")
         event = target.outcome
         if isinstance(self.members, Mapping):
-            self._members, risk = Members.fit(self.members, frame, event, patient, self.seed)
+            self._members, risk = Members.fit(self.members, frame, event, patient_ids, self.seed)
         else:
             risk = self._columns(frame)
             self._warn_of_miscalibration(risk, event)
         self.threshold_ = float(event.mean()) if self.threshold is None else float(self.threshold)
-        self._settle(risk, event, patient)
+        self._fit_stages(risk, event, patient_ids)
         return self
 
     def decide(self, X: Any) -> pl.DataFrame:
@@ -140,35 +142,35 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         pl.DataFrame
-            ``risk``, the plain mean of the members, touched by no stage; ``alert`` (null where the stage is to abstain); ``stage``, the one
-            that decided; ``votes``, how many members voted for an alert.
+            ``risk``, the mean of the members, whatever the stage; ``alert``, null where the members abstain; ``stage``, the one that
+            decided; ``votes``, the number of members that voted for an alert.
         """
         check_is_fitted(self, "threshold_")
         frame = to_frame(X)
         risk = self._members.risks(frame) if isinstance(self.members, Mapping) else self._columns(frame)
         alert, stage = self._cascade(risk)
-        verdict = pl.Series("alert", alert).to_frame().select(pl.when(pl.Series(stage != STAGES.index("abstain"))).then("alert"))
+        decided = pl.Series("alert", alert).to_frame().select(pl.when(pl.Series(stage != STAGES.index("abstain"))).then("alert"))
         return pl.DataFrame(
             [
                 pl.Series("risk", risk.mean(axis=1)),
-                verdict.to_series().alias("alert"),
-                pl.Series("stage", [STAGES[at] for at in stage.tolist()], dtype=pl.Enum(STAGES)),
+                decided.to_series().alias("alert"),
+                pl.Series("stage", [STAGES[index] for index in stage.tolist()], dtype=pl.Enum(STAGES)),
                 pl.Series("votes", (risk >= self.threshold_).sum(axis=1)),
             ]
         )
 
     def predict(self, X: Any) -> Bools:
-        """Return who is to be looked at (q,): the alerts, and the rows on which the members abstain."""
+        """Return the rows to review (q,): alerts, and rows on which the members abstain."""
         return np.asarray(self.decide(X).get_column("alert").fill_null(True).to_numpy())
 
     def _check(self) -> None:
         members = [] if isinstance(self.members, str) or self.members is None else list(self.members)
         if len(members) < 2 or len(set(members)) < len(members):
-            raise InputError(f"members must be at least two columns or classifiers, each once, got members={self.members!r}")
+            raise InputError(f"members must be at least two different columns or classifiers, got members={self.members!r}")
         if isinstance(self.members, Mapping):
-            silent = [name for name, one in self.members.items() if not (hasattr(one, "fit") and hasattr(one, "predict_proba"))]
-            if silent:
-                raise InputError(f"members {silent} say no risk: classifiers with fit and predict_proba are needed")
+            unusable = [name for name, model in self.members.items() if not (hasattr(model, "fit") and hasattr(model, "predict_proba"))]
+            if unusable:
+                raise InputError(f"members {unusable} have no fit or no predict_proba: give classifiers")
         limits = {"threshold": self.threshold, "ppv_floor": self.ppv_floor, "consensus": self.consensus}
         for name, value in limits.items():
             if value is not None and not 0 < value < 1:
@@ -181,88 +183,91 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         if missing:
             raise MissingColumns(missing, frame.columns)
         risk = pl.DataFrame([as_number(frame.get_column(name), name) for name in self.members]).to_numpy()
-        bad = [name for name, column in zip(self.members, risk.T, strict=True) if not ((column >= 0) & (column <= 1)).all()]
-        if bad:
-            raise InputError(f"members {bad} hold values that are missing or outside [0, 1]: calibrated risks are needed")
+        invalid = [name for name, column in zip(self.members, risk.T, strict=True) if not ((column >= 0) & (column <= 1)).all()]
+        if invalid:
+            raise InputError(f"members {invalid} have values that are missing or outside [0, 1]: give calibrated risks")
         return np.asarray(risk)
 
     def _warn_of_miscalibration(self, risk: Floats, event: Ints) -> None:
-        expected, spread = risk.sum(axis=0), np.sqrt((risk * (1 - risk)).sum(axis=0))
-        for name, there, unsure in zip(self.members, expected.tolist(), spread.tolist(), strict=True):
-            ratio = event.sum() / max(there, 1e-9)
-            if not _MISCALIBRATED[0] < ratio < _MISCALIBRATED[1] and abs(event.sum() - there) > 3 * unsure:
-                told = f"member {name!r} expects {there:.0f} events and {event.sum()} happened: calibrate it before it votes"
-                warnings.warn(told, DataWarning, stacklevel=4)
+        events = int(event.sum())
+        expected, std = risk.sum(axis=0), np.sqrt((risk * (1 - risk)).sum(axis=0))
+        for name, mean, error in zip(self.members, expected.tolist(), std.tolist(), strict=True):
+            ratio = events / max(mean, 1e-9)
+            if not _MISCALIBRATED[0] < ratio < _MISCALIBRATED[1] and abs(events - mean) > 3 * error:
+                message = f"member {name!r} expects {mean:.0f} events and {events} were observed: calibrate it before it votes"
+                warnings.warn(message, DataWarning, stacklevel=4)
 
-    def _settle(self, risk: Floats, event: Ints, patient: Ints) -> None:
-        """Learn, stage by stage, on the rows that reach the stage."""
+    def _fit_stages(self, risk: Floats, event: Ints, patient_ids: Ints) -> None:
+        """Fit stage by stage, each on the rows that reach it."""
         from sklearn.metrics import average_precision_score
 
         m = risk.shape[1]
-        self._enough = math.ceil(self.consensus * m - 1e-9)
+        self._consensus_votes = math.ceil(self.consensus * m - 1e-9)
         gain = np.array([average_precision_score(event, column) for column in risk.T]) - event.mean()
         gain = gain.clip(1e-6)
         self.weight_, self._best = gain / gain.sum(), int(gain.argmax())
-        floor = self.threshold_ if self.ppv_floor is None else self.ppv_floor
+        ppv_floor = self.threshold_ if self.ppv_floor is None else self.ppv_floor
         votes = (risk >= self.threshold_).sum(axis=1)
-        split = (votes > 0) & (votes < self._enough)
-        own = split[:, None] & (risk >= self.threshold_)
-        self.alone_ = np.array([_believed_from(risk[own[:, j], j], event[own[:, j]], patient[own[:, j]], floor) for j in range(m)])
-        split &= ~(risk >= self.alone_).any(axis=1)
-        apart = np.sort(_apart(risk[split]))[::-1]
-        most = int(self.abstain * len(risk))
-        if self.abstain == 0 or not len(apart):
-            self.widest_ = math.inf
-        else:  # whoever lies further apart abstains: at most so many
-            self.widest_ = float(apart[most]) if most < len(apart) else 0.0
-        split &= _apart(risk) <= self.widest_
-        worth = [self._worth(_boosted(risk[split], self.threshold_, self.weight_, boost), event[split]) for boost in _BOOSTS]
-        self.boost_ = _BOOSTS[int(np.argmax(worth))]
+        split = (votes > 0) & (votes < self._consensus_votes)
+        outvoted = split[:, None] & (risk >= self.threshold_)
+        self.isolated_threshold_ = np.array(
+            [_reliable_from(risk[rows, j], event[rows], patient_ids[rows], ppv_floor) for j, rows in enumerate(outvoted.T)]
+        )
+        split &= ~(risk >= self.isolated_threshold_).any(axis=1)
+        spread = np.sort(_log_odds_spread(risk[split]))[::-1]
+        max_abstained = int(self.abstain * len(risk))
+        if self.abstain == 0 or not len(spread):
+            self.max_spread_ = math.inf
+        else:  # rows of wider spread abstain
+            self.max_spread_ = float(spread[max_abstained]) if max_abstained < len(spread) else 0.0
+        split &= _log_odds_spread(risk) <= self.max_spread_
+        benefit = [self._net_benefit(_boosted_vote(risk[split], self.threshold_, self.weight_, boost), event[split]) for boost in _BOOSTS]
+        self.boost_ = _BOOSTS[int(np.argmax(benefit))]
 
-    def _worth(self, vote: Floats, event: Ints) -> float:
-        """Net benefit, in events, of alerting where the vote is in favour."""
-        raised = vote >= 0
-        return float(event[raised].sum() - (1 - event[raised]).sum() * self.threshold_ / (1 - self.threshold_))
+    def _net_benefit(self, vote: Floats, event: Ints) -> float:
+        """Net benefit, in events, of alerts where the vote is not negative."""
+        alert = vote >= 0
+        return float(event[alert].sum() - (1 - event[alert]).sum() * self.threshold_ / (1 - self.threshold_))
 
     def _cascade(self, risk: Floats) -> tuple[Bools, Ints]:
-        """Return alerts (q,) and the number of the stage that decided each row (q,)."""
+        """Return alerts (q,) and the index of the stage that decided each row (q,)."""
         votes, m = (risk >= self.threshold_).sum(axis=1), risk.shape[1]
-        over = logit(risk.mean(axis=1)) - logit(self.threshold_)
-        none = np.zeros(len(risk), dtype=bool)
-        stages = [  # whether the stage applies, and what it says
+        margin = logit(risk.mean(axis=1)) - logit(self.threshold_)
+        no = np.zeros(len(risk), dtype=bool)
+        stages = [  # whether the stage applies, and its decision
             ((votes == 0) | (votes == m), votes == m),
-            (votes >= self._enough, ~none),
-            (((risk >= self.alone_) & (risk >= self.threshold_)).any(axis=1), ~none),
-            (_apart(risk) > self.widest_, none),
-            (_boosted(risk, self.threshold_, self.weight_, self.boost_) >= 0, ~none),
-            (np.abs(over) >= _MARGIN, over > 0),
-            (~none, risk[:, self._best] >= self.threshold_),
+            (votes >= self._consensus_votes, ~no),
+            (((risk >= self.isolated_threshold_) & (risk >= self.threshold_)).any(axis=1), ~no),
+            (_log_odds_spread(risk) > self.max_spread_, no),
+            (_boosted_vote(risk, self.threshold_, self.weight_, self.boost_) >= 0, ~no),
+            (np.abs(margin) >= _MARGIN, margin > 0),
+            (~no, risk[:, self._best] >= self.threshold_),
         ]
-        applies = np.column_stack([one for one, _ in stages])  # (q, 7)
-        stage = applies.argmax(axis=1)
-        said = np.column_stack([verdict for _, verdict in stages])
-        return np.asarray(said[np.arange(len(risk)), stage]), stage
+        stage = np.column_stack([applies for applies, _ in stages]).argmax(axis=1)
+        decisions = np.column_stack([decision for _, decision in stages])  # (q, 7)
+        return np.asarray(decisions[np.arange(len(risk)), stage]), stage
 
 
-def _apart(risk: Floats) -> Floats:
-    """How far the members' log-odds lie apart (q,)."""
+def _log_odds_spread(risk: Floats) -> Floats:
+    """Difference of the members' greatest and least log-odds (q,)."""
     z = logit(risk)
     return np.asarray(z.max(axis=1) - z.min(axis=1))
 
 
-def _boosted(risk: Floats, threshold: float, weight: Floats, boost: float) -> Floats:
-    over = logit(risk) - logit(threshold)
-    return np.asarray(np.where(over > 0, boost * over, over) @ weight)
+def _boosted_vote(risk: Floats, threshold: float, weight: Floats, boost: float) -> Floats:
+    """Weighted mean of the log-odds above the threshold (q,), positive ones multiplied by ``boost``."""
+    margin = logit(risk) - logit(threshold)
+    return np.asarray(np.where(margin > 0, boost * margin, margin) @ weight)
 
 
-def _believed_from(risk: Floats, event: Ints, patient: Ints, floor: float) -> float:
-    """The lowest risk from which on, to the lower end of its interval, enough of a member's isolated alerts were right; inf if none."""
+def _reliable_from(risk: Floats, event: Ints, patient_ids: Ints, ppv_floor: float) -> float:
+    """The lowest risk above which the lower confidence limit of the PPV of a member's isolated alerts reaches the floor; inf if none."""
     order = np.argsort(-risk, kind="stable")
-    right, alerts = np.cumsum(event[order]), np.arange(1, len(order) + 1)
-    first = np.zeros(len(order), dtype=np.int64)
-    first[np.unique(patient[order], return_index=True)[1]] = 1
-    patients = np.cumsum(first)  # alerts on one patient are not so many proofs
-    last_of_equals = np.append(np.diff(risk[order]) != 0, True)[: len(order)]
-    proven = (patients >= _FEWEST_ISOLATED) & (right >= _FEWEST_RIGHT)  # where 1 % is enough, one event of ten would do by chance
-    good = (wilson_interval(right / alerts, patients)[0] >= floor) & proven & last_of_equals
-    return float(risk[order][np.flatnonzero(good)[-1]]) if good.any() else math.inf
+    true_alerts, alerts = np.cumsum(event[order]), np.arange(1, len(order) + 1)
+    first_of_patient = np.zeros(len(order), dtype=np.int64)
+    first_of_patient[np.unique(patient_ids[order], return_index=True)[1]] = 1
+    patients = np.cumsum(first_of_patient)  # the effective sample size: alerts on one patient are not independent
+    last_of_ties = np.append(np.diff(risk[order]) != 0, True)[: len(order)]
+    enough = (patients >= _MIN_ISOLATED) & (true_alerts >= _MIN_ISOLATED_EVENTS)  # with a floor of 1 %, one event of ten may be chance
+    reliable = (wilson_interval(true_alerts / alerts, patients)[0] >= ppv_floor) & enough & last_of_ties
+    return float(risk[order][np.flatnonzero(reliable)[-1]]) if reliable.any() else math.inf
