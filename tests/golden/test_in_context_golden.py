@@ -27,7 +27,7 @@ def test_shipped_network(golden: Callable[..., None]) -> None:
     floored = inside & (torch.rand(2, ASKED, STORED, generator=draw) < 0.2)
     apart = 3 * torch.rand(2, ASKED, STORED, generator=draw)
 
-    rows = fit_row_featurizer(value[:, :STORED], score[:, :STORED], torch.ones(2, 3, dtype=torch.bool), outcome).read(value, score)
+    rows = fit_row_featurizer(value[:, :STORED], score[:, :STORED], torch.ones(2, 3, dtype=torch.bool), outcome).transform(value, score)
     stored, query = rows.take(slice(0, STORED)), rows.take(slice(STORED, None))
     net = load_net()
     with torch.inference_mode():

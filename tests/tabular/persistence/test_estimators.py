@@ -62,7 +62,7 @@ def says(model: Any) -> list[Any]:
         return [learned, model.alert(new["6h"]), model.run(new.with_columns(e=pl.lit(1), t=pl.int_range(50)), "6h", "t", "e")]
     if isinstance(model, nw.CellModel):
         return [model.surprise(new), model.transform(new), model.n_features_in_]
-    return [model.weights(new), model.predict_proba(new), model.predict(new), model.pull_]
+    return [model.weights(new), model.predict_proba(new), model.predict(new), model.shrinkage_]
 
 
 def same(one: Any, other: Any) -> bool:
