@@ -151,5 +151,5 @@ def _linear(train: pl.DataFrame, outcome: NDArray[np.int64], asked: pl.DataFrame
     from sklearn.linear_model import LogisticRegression
 
     reading = FrameEncoder.fit(train, schema)
-    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(reading.dense(train), outcome)
-    return np.asarray(model.decision_function(reading.dense(asked)))
+    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(reading.transform(train), outcome)
+    return np.asarray(model.decision_function(reading.transform(asked)))

@@ -67,29 +67,29 @@ class _CellNetwork:
     def predict(self, x: Floats) -> _CellDistributions:
         """Mask one source column after the other of rows (q, p), and predict it from the rest."""
         layout, rows = self.layout, torch.as_tensor(x, dtype=torch.float32)
-        absent = torch.as_tensor(layout.absent, dtype=torch.float32)
-        mean, deviation = np.empty((len(x), len(layout.value))), np.empty((len(x), len(layout.value)))
+        absent = torch.as_tensor(layout.missing_value, dtype=torch.float32)
+        mean, deviation = np.empty((len(x), len(layout.numeric))), np.empty((len(x), len(layout.numeric)))
         log_probability = []
 
         def hidden_without(source: int) -> Tensor:
             return self.encoder.hidden(torch.where(torch.as_tensor(layout.source == source), absent, rows))
 
         with torch.inference_mode():
-            for j, (source, _) in enumerate(layout.value):
+            for j, (source, _) in enumerate(layout.numeric):
                 means, log_deviations = self.decoder.moments(hidden_without(source))
                 mean[:, j], deviation[:, j] = means[:, j].numpy(), log_deviations[:, j].exp().numpy()
-            for j, (source, _, _) in enumerate(layout.levels):
+            for j, (source, _, _) in enumerate(layout.one_hot):
                 log_probability.append(self.decoder.log_probabilities(hidden_without(source))[j].double().numpy())
         return _CellDistributions(mean, deviation, tuple(log_probability))
 
     def z_scores(self, rows: pl.DataFrame, predicted: _CellDistributions) -> Floats:
         """Return each number's distance from its predicted mean, in predicted deviations: (q, d), NaN where missing."""
-        out: Floats = (self.encoding.numbers(rows).value - predicted.mean) / predicted.deviation
+        out: Floats = (self.encoding.encode(rows).values - predicted.mean) / predicted.deviation
         return out
 
     def one_hot_columns(self) -> list[CategoryColumn]:
         """Return the category columns that are predicted."""
-        return [column for column in self.encoding.category if column.one_hot]
+        return [column for column in self.encoding.categorical if column.n_one_hot]
 
 
 class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -156,13 +156,13 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         rows = self.schema_.conform(frame)
         self.n_features_in_ = frame.width
         encoding = TableEncoder.fit(self.schema_, rows)
-        layout = FeatureLayout.of(encoding)
-        if not layout.value and not layout.levels:
+        layout = FeatureLayout.from_encoder(encoding)
+        if not layout.numeric and not layout.one_hot:
             raise InputError("no column can be predicted: there must be a number, or a category of at most 16 values")
         holdout = _holdout_rows(validate_groups(groups, frame.height), self.seed)
-        x = encoding.dense(encoding.numbers(rows))
+        x = encoding.transform(rows)
         self._network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
-        self._deviation_scale = np.ones(len(layout.value))
+        self._deviation_scale = np.ones(len(layout.numeric))
         z = np.abs(self._network.z_scores(rows.filter(holdout), self._network.predict(x[holdout])))
         enough = np.isfinite(z).sum(axis=0) > 10
         ratio = np.nanquantile(z[:, enough], _COVERAGE, axis=0) / _NORMAL_Z[:, None]  # (coverages, columns)
@@ -174,7 +174,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         frame, rows, predicted = self._predict(X)
         network = self._network
         imputed = []
-        for j, column in enumerate(network.encoding.number):
+        for j, column in enumerate(network.encoding.numeric):
             series = rows.get_column(column.name)
             if series.null_count():
                 value = column.centre + column.scale * np.sinh(predicted.mean[:, j])
@@ -182,8 +182,8 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for category, log_probability in zip(network.one_hot_columns(), predicted.log_probability, strict=True):
             series = rows.get_column(category.name)
             if series.null_count():
-                likeliest = log_probability[:, : category.one_hot].argmax(axis=1)
-                imputed.append(_fill_nulls(series, pl.Series(category.name, category.levels).gather(likeliest)))
+                likeliest = log_probability[:, : category.n_one_hot].argmax(axis=1)
+                imputed.append(_fill_nulls(series, pl.Series(category.name, category.categories).gather(likeliest)))
         return frame.with_columns(imputed)
 
     def surprise(self, X: Any) -> pl.DataFrame:
@@ -199,11 +199,11 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         encoding = self._network.encoding
         out = {name: pl.Series(name, [None] * rows.height, dtype=pl.Float64) for name in rows.columns}
         z = np.abs(self._network.z_scores(rows, predicted)) / self._deviation_scale
-        for j, number in enumerate(encoding.number):
+        for j, number in enumerate(encoding.numeric):
             tail = -(np.log(2) + log_ndtr(-z[:, j])) / np.log(10)
             out[number.name] = pl.Series(number.name, tail).fill_nan(None)
-        codes = encoding.numbers(rows).code
-        positions = {column.name: j for j, column in enumerate(encoding.category)}
+        codes = encoding.encode(rows).codes
+        positions = {column.name: j for j, column in enumerate(encoding.categorical)}
         for category, log_probability in zip(self._network.one_hot_columns(), predicted.log_probability, strict=True):
             code = codes[:, positions[category.name]]
             values = log_probability.shape[1]
@@ -220,7 +220,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X, self._network.columns)
         rows = self.schema_.conform(frame)
         encoding = self._network.encoding
-        return frame, rows, self._network.predict(encoding.dense(encoding.numbers(rows)))
+        return frame, rows, self._network.predict(encoding.transform(rows))
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder, created if missing; earlier contents stay until all is written.
@@ -255,7 +255,7 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         model = cls(**settings)
         model.schema_, model.n_features_in_ = Schema.from_json(state["schema"]), len(state["columns"])
         model._deviation_scale = state["deviation_scale"]
-        layout = FeatureLayout.of(state["encoding"])
+        layout = FeatureLayout.from_encoder(state["encoding"])
         encoder: Any = network_from_state(state["network"])
         with seeded_init(0):  # overwritten below
             decoder = CellDecoder(encoder.config.hidden, layout)

@@ -100,7 +100,7 @@ class Split:
         self.schema = Schema.infer(cohort.features[train])
         rows = self.schema.conform(cohort.features[train])
         self.encoding = TableEncoder.fit(self.schema, rows)
-        self.layout = FeatureLayout.of(self.encoding, block_of)
+        self.layout = FeatureLayout.from_encoder(self.encoding, block_of)
         self.x = self.dense(cohort.features[train])
         self.unlabelled = self.dense(cohort.features[np.sort(past[stored : stored + _UNLABELLED])])
         self.y, self.group = cohort.outcome[train], np.unique(group[train], return_inverse=True)[1]
@@ -109,7 +109,7 @@ class Split:
 
     def dense(self, frame: pl.DataFrame) -> NDArray[np.float64]:
         """Encode raw rows: (n, p)."""
-        return self.encoding.dense(self.encoding.numbers(self.schema.conform(frame)))
+        return self.encoding.transform(self.schema.conform(frame))
 
     def scores(self, config: nw.EncoderConfig, readings: list[Rows], seed: int, more: bool = False) -> list[list[Rows]]:
         """Train an encoder; return its vote and head for each of several encodings of the test rows."""
@@ -143,8 +143,8 @@ def blocks(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
             for block_name, (v, h) in zip(["", *block_columns], scores, strict=True):
                 out |= {f"{block_name}|{rate:g}|v": v, f"{block_name}|{rate:g}|h": h}
         for block_name, block in enumerate(block_columns):
-            gone = split.layout.block == split.layout.blocks.index(block)
-            whole, split.x = split.x, np.where(gone, split.layout.absent, split.x)
+            gone = split.layout.block == split.layout.block_names.index(block)
+            whole, split.x = split.x, np.where(gone, split.layout.missing_value, split.x)
             ((v, h),) = split.scores(nw.EncoderConfig(), [readings[block_name + 1]], seed)
             split.x = whole
             out |= {f"{block}|own|v": v, f"{block}|own|h": h}

@@ -152,19 +152,19 @@ def _cache_retrieval(setting: Setting) -> None:
     fold = split_patients(outcome, patient_ids, 5, setting.seed)
     schema = Schema.infer(train_frame)
     encoding = TableEncoder.fit(schema, schema.conform(train_frame))
-    numbers, numbers_new = (encoding.numbers(schema.conform(frame)) for frame in (train_frame, test_frame))
-    dense, dense_new = encoding.dense(numbers), encoding.dense(numbers_new)
-    levels = [len(c.levels) for c in encoding.category]
-    rates = [TargetEncoder.fit(numbers.code[fold != f], levels, outcome[fold != f]) for f in range(fold.max() + 1)]
-    rate = np.stack([r.apply(numbers.code) for r in rates])[fold, np.arange(len(fold))]
-    rate_new = np.mean([r.apply(numbers_new.code) for r in rates], axis=0)
+    numbers, numbers_new = (encoding.encode(schema.conform(frame)) for frame in (train_frame, test_frame))
+    dense, dense_new = encoding.to_matrix(numbers), encoding.to_matrix(numbers_new)
+    levels = [len(c.categories) for c in encoding.categorical]
+    rates = [TargetEncoder.fit(numbers.codes[fold != f], levels, outcome[fold != f]) for f in range(fold.max() + 1)]
+    rate = np.stack([r.transform(numbers.codes) for r in rates])[fold, np.arange(len(fold))]
+    rate_new = np.mean([r.transform(numbers_new.codes) for r in rates], axis=0)
     data = TrainingData(outcome, patient_ids, fold)
     retriever, *_ = fit_retriever(dense, data, EncoderConfig(), setting.seed, lambda words: None)
-    rows = StoredRows(np.column_stack([numbers.value, rate]), np.zeros((len(outcome), 0)), dense, data)
+    rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), dense, data)
     retrieval = {
         "rows": rows,
         "retriever": retriever.state(),
-        "value_new": np.column_stack([numbers_new.value, rate_new]),
+        "value_new": np.column_stack([numbers_new.values, rate_new]),
         "dense_new": dense_new,
         "outcome_new": setting.cohort.outcome[test],
         "group_new": test if setting.cohort.group is None else setting.cohort.group[test],

@@ -94,7 +94,7 @@ def _head(loss: str) -> Method:
     def ask(setting: Setting) -> Scored:
         stored, queries = setting.schema.conform(setting.train), setting.schema.conform(setting.test)
         encoding = TableEncoder.fit(setting.schema, stored)
-        x, q = (encoding.dense(encoding.numbers(frame)) for frame in (stored, queries))
+        x, q = (encoding.transform(frame) for frame in (stored, queries))
         patient_ids = np.unique(setting.groups, return_inverse=True)[1]
         fold = assign_folds(setting.outcome, patient_ids, _FOLDS, setting.seed)
         out_of_fold, scores = np.empty(len(x)), []

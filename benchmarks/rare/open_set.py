@@ -124,7 +124,7 @@ def _scores(
     part = patient[learn]
     part = np.unique(part, return_inverse=True)[1]
     calibration = np.random.default_rng(seed).permutation(part.max() + 1)[part] % 4 == 0  # as the gate splits its patients
-    x = gate.fitted_.encoder.dense(frame)
+    x = gate.fitted_.encoder.transform(frame)
     known, usual, new = x[learn][~calibration], x[learn][calibration], x[ask]
     middle, spread = known.mean(axis=0), np.cov(known.T) + 0.1 * np.eye(known.shape[1])
     white = np.linalg.inv(np.linalg.cholesky(spread)).T

@@ -62,7 +62,7 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     began = time.process_time()
     model = nw.CellModel(seed=seed, schema=schema).fit(train)
     seconds = time.process_time() - began
-    numbers, texts = [c.name for c in encoding.number], [c.name for c in encoding.category if c.one_hot]
+    numbers, texts = [c.name for c in encoding.numeric], [c.name for c in encoding.categorical if c.n_one_hot]
     masked = {name: (rng.random(rows.height) < _MASKED) & rows[name].is_not_null().to_numpy() for name in [*numbers, *texts]}
     incomplete = rows.with_columns(pl.when(~pl.Series(masked[name])).then(pl.col(name)).alias(name) for name in masked)
     constants = {
@@ -76,7 +76,7 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     }
     planted, corrupted = _plant_errors(rows, numbers, rng)
     surprise = model.surprise(corrupted).select(numbers).to_numpy()
-    outward = np.abs(encoding.numbers(corrupted).value)
+    outward = np.abs(encoding.encode(corrupted).values)
     precision = {"cell model": _precision(surprise, planted), "column alone": _precision(outward, planted)}
     out = []
     for by, table in imputed.items():
@@ -91,20 +91,20 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
 
 def _nearest(encoding: TableEncoder, stored: pl.DataFrame, incomplete: pl.DataFrame) -> pl.DataFrame:
     """Impute numbers by the mean of the five nearest stored rows."""
-    names = [column.name for column in encoding.number]
-    fitted = KNNImputer().fit(encoding.numbers(stored[:2000]).value)
-    value = fitted.transform(encoding.numbers(incomplete).value)
+    names = [column.name for column in encoding.numeric]
+    fitted = KNNImputer().fit(encoding.encode(stored[:2000]).values)
+    value = fitted.transform(encoding.encode(incomplete).values)
     if value.shape[1] != len(names):
         return incomplete
-    columns = [pl.Series(c.name, c.centre + c.scale * np.sinh(value[:, j])) for j, c in enumerate(encoding.number)]
+    columns = [pl.Series(c.name, c.centre + c.scale * np.sinh(value[:, j])) for j, c in enumerate(encoding.numeric)]
     return incomplete.with_columns(pl.coalesce(pl.col(series.name), pl.lit(series)).alias(series.name) for series in columns)
 
 
 def _rank_error(encoding: TableEncoder, rows: pl.DataFrame, imputed: pl.DataFrame, masked: dict[str, Bools]) -> float:
     """Return the mean over columns of the mean |difference in mid-rank| over masked cells; the median gives .25 on a uniform column."""
-    truth, predicted = encoding.numbers(rows).rank, encoding.numbers(imputed).rank
+    truth, predicted = encoding.encode(rows).ranks, encoding.encode(imputed).ranks
     errors = [
-        np.abs(truth[:, j] - predicted[:, j])[masked[c.name]].mean() for j, c in enumerate(encoding.number) if masked[c.name].sum() > 20
+        np.abs(truth[:, j] - predicted[:, j])[masked[c.name]].mean() for j, c in enumerate(encoding.numeric) if masked[c.name].sum() > 20
     ]
     return float(np.mean(errors))
 

@@ -228,7 +228,7 @@ def _head(frame: pl.DataFrame, class_index: Rows, option: str, seed: int) -> dic
     train, test = split(class_index, seed)
     schema = Schema.infer(frame[train])
     encoding = TableEncoder.fit(schema, schema.conform(frame[train]))
-    x, x_test = (encoding.dense(encoding.numbers(schema.conform(frame[rows]))) for rows in (train, test))
+    x, x_test = (encoding.transform(schema.conform(frame[rows])) for rows in (train, test))
     candidates = split_classes(class_index[train], np.arange(len(train)), 3, seed) == 0
     encoder = train_encoder(
         x[~candidates], class_index[train][~candidates], np.flatnonzero(~candidates), nw.EncoderConfig(head=option), seed

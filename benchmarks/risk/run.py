@@ -114,7 +114,7 @@ def _encoded(train: pl.DataFrame, test: pl.DataFrame) -> tuple[np.ndarray, np.nd
     schema = Schema.infer(train)
     stored, queries = schema.conform(train), schema.conform(test)
     encoding = TableEncoder.fit(schema, stored)
-    return encoding.dense(encoding.numbers(stored)), encoding.dense(encoding.numbers(queries))
+    return encoding.transform(stored), encoding.transform(queries)
 
 
 def _neighbours(x: np.ndarray, x_test: np.ndarray, outcome: np.ndarray) -> np.ndarray:

@@ -198,7 +198,7 @@ def _predict_sites(features: pl.DataFrame, schema: Schema, site_index: Ints, fol
     """Probability of each site, out of fold (n, s); the names of the features, the most important first."""
     rows = schema.conform(features)
     encoder = TableEncoder.fit(schema, rows)  # fitted without site and outcome
-    x = encoder.dense(encoder.numbers(rows)).astype(np.float32)
+    x = encoder.transform(rows).astype(np.float32)
     if not x.shape[1]:
         raise InputError("no feature varies: at least one is needed to predict the sites")
     probability, importance = np.zeros((len(site_index), int(site_index.max()) + 1)), np.zeros(x.shape[1])
@@ -209,8 +209,8 @@ def _predict_sites(features: pl.DataFrame, schema: Schema, site_index: Ints, fol
             trees = grow(x[train], number, seed, _TREES, min_samples_leaf=5)
             probability[np.ix_(~train, present)] = shares(trees, x[~train])
             importance += importances(trees)
-    names = list(dict.fromkeys(name for _, name in encoder.outputs))
-    by_feature = np.bincount([names.index(name) for _, name in encoder.outputs], importance)
+    names = list(dict.fromkeys(encoder.source_columns))
+    by_feature = np.bincount([names.index(name) for name in encoder.source_columns], importance)
     return probability, [names[index] for index in np.argsort(-by_feature, kind="stable")]
 
 

@@ -37,11 +37,11 @@ class TableEmbedding:
 
     def points(self, frame: pl.DataFrame) -> Points:
         """Place the rows of a frame (n, p)."""
-        return np.ascontiguousarray(self.encoding.dense(self.encoding.numbers(frame)), dtype=np.float32)
+        return np.ascontiguousarray(self.encoding.transform(frame), dtype=np.float32)
 
     def coordinates(self, columns: set[str]) -> Ints:
         """Return which coordinates belong to some columns."""
-        return np.array([i for i, (_, column) in enumerate(self.encoding.outputs) if column in columns], dtype=np.int64)
+        return np.array([i for i, column in enumerate(self.encoding.source_columns) if column in columns], dtype=np.int64)
 
 
 def nearest(asked: Points, among: Points, k: int) -> tuple[Floats, Ints]:

@@ -144,7 +144,7 @@ def _others(features: pl.DataFrame, train: Rows, test: Rows, outcome: Rows) -> d
     schema = Schema.infer(features[train])
     seen, asked = schema.conform(features[train]), schema.conform(features[test])
     encoding = TableEncoder.fit(schema, seen)
-    x, x_test = (encoding.dense(encoding.numbers(frame)) for frame in (seen, asked))
+    x, x_test = (encoding.transform(frame) for frame in (seen, asked))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, outcome)
     boosting = HistGradientBoostingClassifier(random_state=0).fit(x, outcome)
     return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "gradient boosting": boosting.predict_proba(x_test)[:, 1]}

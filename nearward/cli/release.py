@@ -49,7 +49,9 @@ def export(
     ledger = getattr(model, "privacy", None)
     if ledger is not None:
         typer.echo(f"differential privacy: {ledger}")
-    stamp = export_table(table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk)
+    stamp = export_table(
+        table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk
+    )
     again = stamp["rules"]["share of rows drawn again"]
     if again is not None:
         typer.echo(f"{again:.2%} of the rows were drawn again to keep the rules")

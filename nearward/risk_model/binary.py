@@ -37,7 +37,7 @@ from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, Numbers, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, EncodedTable, NumberColumn, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints
 
@@ -127,7 +127,7 @@ class FittedRisk:
         if self.prevalence is not None:
             risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
         distance = consulted.distance
-        for missing in self.encoding.gaps(frame).values():  # counts as its missing flag would, had a stored row missed it
+        for missing in self.encoding.new_missing(frame).values():  # counts as its missing flag would, had a stored row missed it
             distance = distance + missing
         near = self.retriever.similar_count(consulted.found)
         return Scores(risk, low, high, consulted.voted.vote, near, self.novelty.score(distance))
@@ -156,7 +156,7 @@ class FittedRisk:
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar, mean over rows; shares sum to 1."""
-        return share_by_source(self.encoding, self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame))))
+        return share_by_source(self.encoding, self.retriever.gate(self.encoding.transform(frame)))
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""
@@ -207,8 +207,8 @@ class FitConfig:
         if not self.encoder.block_dropout and self.encoder.pretext == "none":
             return None, None
         block_of = {column.name: column.block for column in schema.columns if column.block is not None}
-        rows = None if self.unlabelled is None else encoding.dense(encoding.numbers(self.unlabelled))
-        return FeatureLayout.of(encoding, block_of), rows
+        rows = None if self.unlabelled is None else encoding.transform(self.unlabelled)
+        return FeatureLayout.from_encoder(encoding, block_of), rows
 
 
 def fit_risk(
@@ -304,7 +304,12 @@ def _retrieval(learned: bool, trials: list[RuleTrial]) -> str:
 
 
 def _fit_backbone(
-    config: FitConfig, encoding: TableEncoder, numbers: Numbers, rows: StoredRows, retriever: Retriever, progress: Callable[[str], None]
+    config: FitConfig,
+    encoding: TableEncoder,
+    numbers: EncodedTable,
+    rows: StoredRows,
+    retriever: Retriever,
+    progress: Callable[[str], None],
 ) -> tuple[InContextModel | ExternalBackboneModel, Floats, dict[str, Any]]:
     """Make the asked-for backbone ready, and let it judge the stored rows: (n,) risks, and an account of it."""
     if config.backbone == "embedded":
@@ -319,7 +324,7 @@ def _fit_backbone(
 def share_by_source(encoding: TableEncoder, weight: Floats) -> dict[str, float]:
     """Sum the weights of encoded columns (p,), their mean 1, by source column: shares that sum to 1, the largest first."""
     total: dict[str, float] = {}
-    for (_, source), value in zip(encoding.outputs, weight, strict=True):
+    for source, value in zip(encoding.source_columns, weight, strict=True):
         total[source] = total.get(source, 0.0) + float(value) / len(weight)
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
@@ -334,9 +339,9 @@ def columns(encoding: TableEncoder, frame: pl.DataFrame, own: tuple[str, ...], s
     own : names of the user's score columns
     said : what the user's estimators say of the rows, each (q,)
     """
-    numbers = encoding.numbers(frame)
-    place = {column.name: j for j, column in enumerate(encoding.number)}
-    return Columns(encoding.dense(numbers), numbers, np.column_stack([numbers.value[:, [place[name] for name in own]], *said]))
+    numbers = encoding.encode(frame)
+    place = {column.name: j for j, column in enumerate(encoding.numeric)}
+    return Columns(encoding.to_matrix(numbers), numbers, np.column_stack([numbers.values[:, [place[name] for name in own]], *said]))
 
 
 def _members(panel: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:

@@ -96,6 +96,6 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
         By kind, the number of rows by column: ``unit slips``; ``gaps``, missing where no stored row is; ``unseen`` categories;
         and ``blocks``, columns without a value in any row, by block. Zero counts are left out.
     """
-    gaps = {name: int(missing.sum()) for name, missing in encoding.gaps(rows).items()}
+    gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
     blocks = dict.fromkeys(lacking(rows, schema), rows.height)
-    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen(rows), "blocks": blocks}
+    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}

@@ -41,11 +41,11 @@ def _differences(
 ) -> list[str]:
     """Name the features that are furthest apart in the encoding, by how much the gate heeds them."""
     encoding = model.encoding
-    asked = encoding.dense(encoding.numbers(rows))
+    asked = encoding.transform(rows)
     voters, place = np.unique(stored, return_inverse=True)
-    known = encoding.dense(encoding.numbers(records[voters]))
-    names = list(dict.fromkeys(source for _, source in encoding.outputs))
-    source = np.array([names.index(name) for _, name in encoding.outputs])
+    known = encoding.transform(records[voters])
+    names = list(dict.fromkeys(encoding.source_columns))
+    source = np.array([names.index(name) for name in encoding.source_columns])
     gate = model.gate(rows)
     apart = np.zeros((len(query), len(names)))
     for j in range(len(source)):

@@ -21,7 +21,7 @@ from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_bac
 from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
-from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
 RULE = Rule(128, True, 1.0)
@@ -87,15 +87,15 @@ def fit_external_backbone(
     return foreign, foreign.ask(raw, context, owner=data.patient_ids, asker=data.patient_ids)
 
 
-def raw_rows(encoding: TableEncoder, numbers: Numbers) -> Floats:
+def raw_rows(encoding: TableEncoder, numbers: EncodedTable) -> Floats:
     """Return numeric columns in their own units, then each category's level number, NaN where missing or unseen: (n, d)."""
-    scale, centre = np.array([c.scale for c in encoding.number]), np.array([c.centre for c in encoding.number])
-    return np.column_stack([np.sinh(numbers.value) * scale + centre, np.where(numbers.code < 0, np.nan, numbers.code)])
+    scale, centre = np.array([c.scale for c in encoding.numeric]), np.array([c.centre for c in encoding.numeric])
+    return np.column_stack([np.sinh(numbers.values) * scale + centre, np.where(numbers.codes < 0, np.nan, numbers.codes)])
 
 
 def level_columns(encoding: TableEncoder) -> range:
     """Return which columns of ``raw_rows`` hold level numbers."""
-    return range(len(encoding.number), len(encoding.number) + len(encoding.category))
+    return range(len(encoding.numeric), len(encoding.numeric) + len(encoding.categorical))
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:

@@ -104,17 +104,17 @@ class FittedClasses:
         ends = [band.interval(z, p) for band, z, p in zip(self.bands, stacked.T, proba.T, strict=True)]
         low, high = (np.column_stack(end) for end in zip(*ends, strict=True))
         distance = asked[0][1]
-        for missing in self.encoding.gaps(frame).values():
+        for missing in self.encoding.new_missing(frame).values():
             distance = distance + missing
         return ClassScores(proba, low, high, votes, self.retriever.similar_count(context), self.novelty.score(distance))
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class number."""
-        return self.retriever.context(self.encoding.dense(self.encoding.numbers(frame)))[0]
+        return self.retriever.context(self.encoding.transform(frame))[0]
 
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return how much each source column weighed in what made patients similar; see ``FittedRisk.gate``."""
-        return share_by_source(self.encoding, self.retriever.gate(self.encoding.dense(self.encoding.numbers(frame))))
+        return share_by_source(self.encoding, self.retriever.gate(self.encoding.transform(frame)))
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model as JSON, its arrays put into ``tensors``."""

@@ -49,9 +49,9 @@ class BlockDropout:
         InputError
             The layout has no blocks.
         """
-        if layout is None or not layout.blocks:
+        if layout is None or not layout.block_names:
             raise InputError(NO_BLOCKS)
-        return cls(torch.as_tensor(layout.block), torch.as_tensor(layout.absent, dtype=torch.float32), rate)
+        return cls(torch.as_tensor(layout.block), torch.as_tensor(layout.missing_value, dtype=torch.float32), rate)
 
     def __call__(self, x: Tensor, progress: float, rng: torch.Generator) -> Tensor:
         """Mask blocks of rows at random.

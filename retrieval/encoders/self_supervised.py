@@ -76,8 +76,8 @@ class CellDecoder(nn.Module):
     def __init__(self, hidden: int, layout: FeatureLayout) -> None:
         super().__init__()
         self.layout = layout
-        self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.value)))  # torch warns of layers without units
-        self.categories = nn.Linear(hidden, max(1, sum(end - begin for _, begin, end in layout.levels)))
+        self.numbers = nn.Linear(hidden, max(2, 2 * len(layout.numeric)))  # torch warns of layers without units
+        self.categories = nn.Linear(hidden, max(1, sum(end - begin for _, begin, end in layout.one_hot)))
 
     def moments(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers' means and log standard deviations: (b, d), (b, d)."""
@@ -86,25 +86,25 @@ class CellDecoder(nn.Module):
 
     def log_probabilities(self, hidden: Tensor) -> list[Tensor]:
         """Return the log-probabilities of the values of each category column, (b, values) each."""
-        widths = [end - begin for _, begin, end in self.layout.levels]
+        widths = [end - begin for _, begin, end in self.layout.one_hot]
         return [part.log_softmax(dim=1) for part in self.categories(hidden).split(widths, dim=1)] if widths else []
 
     def loss(self, hidden: Tensor, x: Tensor) -> Tensor:
         """Return the negative log-likelihood of each cell of x (b, p): nats (b, s); 0 where a column is not decoded or a value unknown."""
-        out = torch.zeros((len(x), len(self.layout.names)), dtype=x.dtype)
-        if self.layout.value:
-            sources, columns = (list(part) for part in zip(*self.layout.value, strict=True))
+        out = torch.zeros((len(x), len(self.layout.columns)), dtype=x.dtype)
+        if self.layout.numeric:
+            sources, columns = (list(part) for part in zip(*self.layout.numeric, strict=True))
             mean, log_deviation = self.moments(hidden)
             z = (x[:, columns] - mean) / log_deviation.exp()
             out[:, sources] = 0.5 * z**2 + log_deviation + 0.5 * math.log(2 * math.pi)
-        for (source, begin, end), log_probability in zip(self.layout.levels, self.log_probabilities(hidden), strict=True):
+        for (source, begin, end), log_probability in zip(self.layout.one_hot, self.log_probabilities(hidden), strict=True):
             out[:, source] = -(log_probability * x[:, begin:end]).sum(dim=1)
         return out
 
 
 def masked_loss(encoder: AwareEncoder, decoder: CellDecoder, x: Tensor, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Mask cells of rows (b, p), and return the decoder's negative log-likelihood of them: nats a cell, missing cells not counted."""
-    masked = torch.rand((len(x), len(layout.names)), generator=rng) < MASKED_SHARE  # (b, s)
+    masked = torch.rand((len(x), len(layout.columns)), generator=rng) < MASKED_SHARE  # (b, s)
     loss = decoder.loss(encoder.hidden(mask_cells(x, masked, layout, rng), rng), x)
     scored = masked & observed_cells(x, layout)
     return (loss * scored).sum() / scored.sum().clamp(min=1)
@@ -127,13 +127,13 @@ def mask_cells(x: Tensor, cells: Tensor, layout: FeatureLayout, rng: torch.Gener
     source = torch.as_tensor(layout.source)
     noisy = (torch.rand(cells.shape, generator=rng) < 0.5)[:, source]
     noise = torch.randn(x.shape, generator=rng, dtype=x.dtype)
-    absent = torch.as_tensor(layout.absent, dtype=x.dtype)
+    absent = torch.as_tensor(layout.missing_value, dtype=x.dtype)
     return torch.where(cells[:, source], torch.where(noisy, noise, absent), x)
 
 
 def resample_cells(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Generator) -> Tensor:
     """Replace a share of the cells of rows (b, p) by the same column's cells of random rows of the batch."""
-    source, (b, s) = torch.as_tensor(layout.source), (len(x), len(layout.names))
+    source, (b, s) = torch.as_tensor(layout.source), (len(x), len(layout.columns))
     cells = torch.rand((b, s), generator=rng) < share
     donor = torch.randint(b, (b, s), generator=rng)
     return torch.where(cells[:, source], x.gather(0, donor[:, source]), x)
@@ -141,7 +141,7 @@ def resample_cells(x: Tensor, share: float, layout: FeatureLayout, rng: torch.Ge
 
 def observed_cells(x: Tensor, layout: FeatureLayout) -> Tensor:
     """Return the cells of rows (b, p) that have a value, by the missing flags: bool (b, s); without a flag a cell counts as observed."""
-    out = torch.ones((len(x), len(layout.names)), dtype=torch.bool)
-    for column in np.flatnonzero(layout.absent):
+    out = torch.ones((len(x), len(layout.columns)), dtype=torch.bool)
+    for column in np.flatnonzero(layout.missing_value):
         out[:, layout.source[column]] &= x[:, column] < 0.5
     return out

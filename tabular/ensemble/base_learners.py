@@ -21,8 +21,8 @@ from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, Ridge, plain_kernel, ridge_discriminant, whitened_kernel
 from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
-from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fitted_rates
+from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fit_transform
 from nearward.tabular.typing import Floats, Ints
 
 # Three ways to boost that disagree usefully: bold finds interactions and sharp edges, deep shrinks its leaves, shallow keeps a weak signal
@@ -42,18 +42,17 @@ class Columns:
     Parameters
     ----------
     dense : (n, p), standardised, for everything that measures distances or adds up
-    numbers : Numbers, for trees and category rates
+    numbers : EncodedTable, for trees and category rates
     own : (n, s), the user's score columns, NaN for missing
     """
 
     dense: Floats
-    numbers: Numbers
+    numbers: EncodedTable
     own: Floats
 
     def take(self, rows: NDArray[Any]) -> Columns:
         """Return some of the rows."""
-        n = self.numbers
-        return Columns(self.dense[rows], Numbers(n.value[rows], n.rank[rows], n.code[rows]), self.own[rows])
+        return Columns(self.dense[rows], self.numbers.take(rows), self.own[rows])
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class FoldLearners:
 
     def log_odds(self, rows: Columns) -> Floats:
         """Return the members' log-odds for q rows -> (q, 6)."""
-        rates = self.rates.apply(rows.numbers.code)
+        rates = self.rates.transform(rows.numbers.codes)
         linear = np.column_stack([rows.dense, rates]) @ self.logistic[:-1] + self.logistic[-1]
         tree = tree_columns(rows.numbers, rates)
         boosted = [forest.scores(tree) for forest in (self.bold, self.deep, self.shallow)]
@@ -117,9 +116,9 @@ class BaseLearners:
 
         New rows get the folds' mean; stored rows, with their ``fold`` (n,), what the one that had not seen them says.
         """
-        told = np.stack([member.rates.apply(rows.numbers.code) for member in self.folds])  # (folds, q, c)
+        told = np.stack([member.rates.transform(rows.numbers.codes) for member in self.folds])  # (folds, q, c)
         rates = told.mean(axis=0) if fold is None else told[fold, np.arange(len(fold))]
-        return np.column_stack([rows.numbers.value, rates])
+        return np.column_stack([rows.numbers.values, rates])
 
     def scores(self, rows: Columns) -> tuple[Floats, Floats]:
         """Return every member's score of new rows (q, m), and each row's distance to its neighbourhood (q,)."""
@@ -174,9 +173,9 @@ def fit_base_learners(
     return panel, _side_by_side([out for _, out in ridges], around, fitted, rows.own, fill), around[0][1]
 
 
-def tree_columns(numbers: Numbers, rates: Floats) -> NDArray[np.float32]:
+def tree_columns(numbers: EncodedTable, rates: Floats) -> NDArray[np.float32]:
     """Return what trees read (n, d + c): mid-ranks, NaN for missing, and category rates."""
-    return np.column_stack([numbers.rank, rates]).astype(np.float32)
+    return np.column_stack([numbers.ranks, rates]).astype(np.float32)
 
 
 def _side_by_side(ridge: list[Floats], around: list[tuple[Floats, Floats]], fitted: Floats, own: Floats, fill: Floats) -> Floats:
@@ -188,13 +187,13 @@ def _fit_fold(rows: Columns, encoding: TableEncoder, data: TrainingData, seed: i
     from sklearn.linear_model import LogisticRegression
 
     outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
-    levels = [len(c.levels) for c in encoding.category]
-    unseen_rates = cross_fitted_rates(rows.numbers.code, levels, outcome, patient_ids, seed)
+    levels = [len(c.categories) for c in encoding.categorical]
+    unseen_rates = cross_fit_transform(rows.numbers.codes, levels, outcome, patient_ids, seed)
     linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, unseen_rates]), outcome)
     tree = tree_columns(rows.numbers, unseen_rates)
     leaf = max(3, len(outcome) // 3000)
     return FoldLearners(
-        TargetEncoder.fit(rows.numbers.code, levels, outcome),
+        TargetEncoder.fit(rows.numbers.codes, levels, outcome),
         np.append(linear.coef_[0], linear.intercept_),
         boosted_trees(tree, outcome, seed, **_BOLD),
         boosted_trees(tree, outcome, seed, **_DEEP),

@@ -67,7 +67,7 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def _dense(self, rows: pl.DataFrame) -> Floats:
-        return self.encoding_.dense(self.encoding_.numbers(rows))
+        return self.encoding_.transform(rows)
 
 
 @dataclass(frozen=True)

@@ -170,11 +170,11 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _matrix(reading: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:
     """Return numbers with 0 (the median) for missing, missing flags, and category codes (q, t); and which columns are categories (t,)."""
-    numbers, encoding = reading.numbers(X), reading.encoding
-    misses = [column.misses for column in encoding.number]
-    flags = np.isnan(numbers.value[:, misses]).astype(float)
-    x = np.column_stack([np.nan_to_num(numbers.value), flags, numbers.code])
-    as_category = np.arange(x.shape[1]) >= numbers.value.shape[1]
+    numbers, encoding = reading.encode(X), reading.table_encoder
+    misses = [column.has_missing for column in encoding.numeric]
+    flags = np.isnan(numbers.values[:, misses]).astype(float)
+    x = np.column_stack([np.nan_to_num(numbers.values), flags, numbers.codes])
+    as_category = np.arange(x.shape[1]) >= numbers.values.shape[1]
     return x.astype(np.float32), as_category
 
 

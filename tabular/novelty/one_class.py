@@ -49,7 +49,7 @@ class FittedOneClass:
 
     def scores(self, X: Any) -> Floats:
         """Return the log mean squared distance of q rows to the references (q,)."""
-        return _log_distance(embed(self.layers, self.encoder.dense(X)), self.reference)
+        return _log_distance(embed(self.layers, self.encoder.transform(X)), self.reference)
 
 
 class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -149,7 +149,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if calibration.all():
             raise InputError("refused: all rows without the event are of one patient; two are needed, one of them for the threshold")
         encoder = FrameEncoder.fit(rows.filter(~calibration), self.schema)
-        x = encoder.dense(rows)
+        x = encoder.transform(rows)
         self.fitted_ = self._train(encoder, x[~calibration], x[calibration])
         self.threshold_ = float(np.quantile(self.fitted_.calibration_scores, 1 - self.budget))
         self.n_features_in_ = frame.width
@@ -175,7 +175,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             layers, centre = train_deep_svdd(x, self.width, self.steps, self.seed)
             reference = centre[None]
         else:
-            layers = train_contrastive(x, encoder.blocks(x), self.width, self.steps, self.seed)
+            layers = train_contrastive(x, encoder.feature_blocks(x), self.width, self.steps, self.seed)
             reference = embed(layers, np.random.default_rng(self.seed).permutation(x)[:_REFERENCES])
         return FittedOneClass(encoder, layers, reference, np.sort(_log_distance(embed(layers, calibration), reference)))
 

@@ -45,7 +45,7 @@ class FittedOpenSet:
 
     def distances(self, X: Any) -> Floats:
         """Return the distance of q rows to each class's point (q, k)."""
-        return self.points.distances(self.encoder.dense(X))
+        return self.points.distances(self.encoder.transform(X))
 
 
 _STATE_TYPES = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
@@ -133,7 +133,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if rank > n:
             raise InputError(f"{n} calibration rows are too few for false_alarms={self.false_alarms}")
         encoder = FrameEncoder.fit(frame.filter(~calibration), self.schema)
-        x = encoder.dense(frame)
+        x = encoder.transform(frame)
         points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, self.seed)
         scores = np.sort(points.distances(x[calibration]).max(axis=1))
         self.fitted_ = FittedOpenSet(encoder, points, scores)

@@ -98,7 +98,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
         encoding = TableEncoder.fit(self.schema_, rows)
-        sources = [source for _, source in encoding.outputs]
+        sources = encoding.source_columns
         names = list(dict.fromkeys(sources))
         if not names:
             raise InputError("no feature is left to choose from")
@@ -106,7 +106,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"wrong={self.wrong!r} cannot be promised of {len(names)} columns: raise it, or the share")
         self.most_ = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
         place = np.array([names.index(source) for source in sources])
-        chosen = _chosen(encoding.dense(encoding.numbers(rows)), event, group, place, self.most_, self.seed)  # (b, d)
+        chosen = _chosen(encoding.transform(rows), event, group, place, self.most_, self.seed)  # (b, d)
         steady = chosen.mean(axis=0)
         kept = {name for name, often in zip(names, steady.tolist(), strict=True) if often >= self.share}
         self.columns_ = tuple(name for name in frame.columns if name in kept)

@@ -218,7 +218,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _features(schema: Schema, encoder: TableEncoder | None, frame: pl.DataFrame) -> Floats:
     """Return a constant and the encoded features (n, f)."""
     constant = np.ones((frame.height, 1))
-    return constant if encoder is None else np.column_stack([constant, encoder.dense(encoder.numbers(schema.conform(frame)))])
+    return constant if encoder is None else np.column_stack([constant, encoder.transform(schema.conform(frame))])
 
 
 def _mixture_weights(coefficients: Floats, present: Bools, features: Floats) -> Floats:

@@ -36,13 +36,13 @@ def cohort() -> tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]:
     holes = np.random.default_rng(5).random(1500) < 0.01  # so that the labs have missing flags
     frame = frame.with_columns(pl.when(~pl.Series(holes)).then(pl.col(f"lab_{j}")).alias(f"lab_{j}") for j in range(3))
     encoding = TableEncoder.fit(Schema.infer(frame), frame)
-    return encoding, FeatureLayout.of(encoding, BLOCKS), encoding.dense(encoding.numbers(frame)), outcome
+    return encoding, FeatureLayout.from_encoder(encoding, BLOCKS), encoding.transform(frame), outcome
 
 
 def test_a_dropped_block_is_encoded_as_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, _ = cohort
     gone = ill(1500, 0)[0].with_columns(pl.lit(None, dtype=pl.Float64).alias(f"lab_{j}") for j in range(3))
-    expected = torch.as_tensor(encoding.dense(encoding.numbers(gone)), dtype=torch.float32)
+    expected = torch.as_tensor(encoding.transform(gone), dtype=torch.float32)
     rows = torch.as_tensor(x, dtype=torch.float32)
     dropped = BlockDropout.of(layout, 0.5)(rows, 1.0, torch.Generator().manual_seed(0))
     labs = torch.as_tensor(layout.block == 0)
@@ -69,9 +69,9 @@ def test_the_probability_rises_from_nothing(cohort: tuple[TableEncoder, FeatureL
 def test_block_dropout_helps_where_the_block_is_missing(cohort: tuple[TableEncoder, FeatureLayout, np.ndarray, np.ndarray]) -> None:
     encoding, layout, x, outcome = cohort
     frame, truth = ill(2000, 1)
-    whole = encoding.dense(encoding.numbers(frame))
+    whole = encoding.transform(frame)
     gone = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias(f"lab_{j}") for j in range(3))
-    without = encoding.dense(encoding.numbers(gone))
+    without = encoding.transform(gone)
     head, near = {}, {}
     for rate in (0.0, 0.5):
         config = EncoderConfig(steps=200, hidden=48, width=16, block_dropout=rate)
@@ -98,4 +98,4 @@ def test_invalid_settings_are_rejected(cohort: tuple[TableEncoder, FeatureLayout
     with pytest.raises(InputError, match=r"block_dropout must lie in \[0, 1\)"):
         EncoderConfig(block_dropout=1.0)
     with pytest.raises(InputError, match="none were found: name them in the schema"):
-        train_encoder(x, outcome, np.arange(len(x)), EncoderConfig(steps=1, block_dropout=0.3), 0, FeatureLayout.of(encoding))
+        train_encoder(x, outcome, np.arange(len(x)), EncoderConfig(steps=1, block_dropout=0.3), 0, FeatureLayout.from_encoder(encoding))

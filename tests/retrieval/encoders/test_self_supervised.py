@@ -37,18 +37,18 @@ def kinds() -> tuple[FeatureLayout, np.ndarray, np.ndarray]:
         ward=pl.Series(np.array(list("ABCD"))[kind]), a0=pl.when(pl.Series(rows_rng.random(800) < 0.9)).then(pl.col("a0"))
     )
     encoding = TableEncoder.fit(Schema.infer(frame), frame)
-    return FeatureLayout.of(encoding), encoding.dense(encoding.numbers(frame)), kind
+    return FeatureLayout.from_encoder(encoding), encoding.transform(frame), kind
 
 
 def test_a_masked_cell_is_masked_in_all_its_columns(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     rows = torch.as_tensor(x, dtype=torch.float32)
-    cells = torch.zeros((len(x), len(layout.names)), dtype=torch.bool)
+    cells = torch.zeros((len(x), len(layout.columns)), dtype=torch.bool)
     cells[:, 0] = cells[:, 6] = True  # a0 and the ward
     seen = mask_cells(rows, cells, layout, rng())
     own = torch.as_tensor(np.isin(layout.source, [0, 6]))
     assert torch.equal(seen[:, ~own], rows[:, ~own])
-    absent = (seen[:, own] == torch.as_tensor(layout.absent, dtype=torch.float32)[own]).all(dim=1)
+    absent = (seen[:, own] == torch.as_tensor(layout.missing_value, dtype=torch.float32)[own]).all(dim=1)
     other = seen[~absent][:, torch.as_tensor(layout.source == 0)]
     assert 0.15 < absent.float().mean() < 0.35  # both by the coin
     assert not (seen[:, own] == rows[:, own]).all(dim=1).any()
@@ -58,7 +58,7 @@ def test_a_masked_cell_is_masked_in_all_its_columns(kinds: tuple[FeatureLayout, 
 def test_observed_cells_follow_the_missing_flags(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, _ = kinds
     observed = observed_cells(torch.as_tensor(x), layout).numpy()
-    flag = np.flatnonzero(layout.absent)
+    flag = np.flatnonzero(layout.missing_value)
     assert len(flag) == 1
     np.testing.assert_array_equal(observed[:, 0], x[:, flag[0]] == 0)
     assert observed[:, 1:].all()
@@ -70,17 +70,17 @@ def test_resampled_cells_come_from_the_same_column_whole(kinds: tuple[FeatureLay
     for share in (0.1, 0.6):
         view = resample_cells(rows, share, layout, rng(1)).numpy()
         changed = 0.0
-        for source in range(len(layout.names)):
+        for source in range(len(layout.columns)):
             columns = layout.source == source
             known = {row.tobytes() for row in np.ascontiguousarray(x[:, columns])}
             assert all(row.tobytes() in known for row in np.ascontiguousarray(view[:, columns]))
-            changed += (view[:, columns] != x[:, columns]).any(axis=1).mean() / len(layout.names)
+            changed += (view[:, columns] != x[:, columns]).any(axis=1).mean() / len(layout.columns)
         assert share - 0.15 < changed <= share + 0.03  # a donor may have the same level
 
 
 def test_the_decoders_loss_by_hand() -> None:
     frame = pl.DataFrame({"x": [float(j) for j in range(20)], "ward": ["A", "B"] * 10})
-    layout = FeatureLayout.of(TableEncoder.fit(Schema.infer(frame), frame))
+    layout = FeatureLayout.from_encoder(TableEncoder.fit(Schema.infer(frame), frame))
     decoder = CellDecoder(4, layout)
     for parameter in decoder.parameters():
         torch.nn.init.zeros_(parameter)  # mean 0, deviation 1, both wards alike
@@ -118,8 +118,8 @@ def test_masked_cells_are_predicted_better_than_by_marginals_and_by_an_untrained
     torch.nn.init.zeros_(marginal.numbers.weight)
     torch.nn.init.zeros_(marginal.categories.weight)
     with torch.no_grad():
-        marginal.numbers.bias[: len(layout.value)] = rows[:, [column for _, column in layout.value]].mean(dim=0)
-        marginal.numbers.bias[len(layout.value) :] = rows[:, [column for _, column in layout.value]].std(dim=0).log()
+        marginal.numbers.bias[: len(layout.numeric)] = rows[:, [column for _, column in layout.numeric]].mean(dim=0)
+        marginal.numbers.bias[len(layout.numeric) :] = rows[:, [column for _, column in layout.numeric]].std(dim=0).log()
     chance = float(np.mean([masked_loss(encoder, marginal, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
     assert after < chance - 0.2
     assert after < before - 0.06

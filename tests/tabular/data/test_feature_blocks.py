@@ -80,15 +80,15 @@ def test_a_site_may_lack_a_whole_block_but_not_half_of_one(stays: pl.DataFrame) 
 def test_layout_covers_every_encoded_column(stays: pl.DataFrame) -> None:
     schema = with_blocks(Schema.infer(stays), stays)
     encoding = TableEncoder.fit(schema, schema.conform(stays))
-    layout = FeatureLayout.of(encoding, {c.name: c.block for c in schema.columns if c.block})
-    outputs = encoding.outputs
-    assert [layout.names[s] for s in layout.source] == [source for _, source in outputs]
-    flags = [name for (name, _), flag in zip(outputs, layout.absent, strict=True) if flag]
+    layout = FeatureLayout.from_encoder(encoding, {c.name: c.block for c in schema.columns if c.block})
+    names, sources = encoding.feature_names, encoding.source_columns
+    assert [layout.columns[s] for s in layout.source] == sources
+    flags = [name for name, flag in zip(names, layout.missing_value, strict=True) if flag]
     assert flags == ["na: missing", "k: missing", "lactate: missing"]
-    assert {layout.names[s] for s, b in zip(layout.source, layout.block, strict=True) if b == 1} == {"phq_1", "phq_2"}
-    assert [outputs[place][0] for _, place in layout.value] == ["age", "na", "k", "lactate", "phq_1", "phq_2"]
+    assert {layout.columns[s] for s, b in zip(layout.source, layout.block, strict=True) if b == 1} == {"phq_1", "phq_2"}
+    assert [names[feature] for _, feature in layout.numeric] == ["age", "na", "k", "lactate", "phq_1", "phq_2"]
     nothing = schema.conform(stays).clear(1)
-    np.testing.assert_array_equal(encoding.dense(encoding.numbers(nothing))[0], layout.absent)
+    np.testing.assert_array_equal(encoding.transform(nothing)[0], layout.missing_value)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from nearward.tabular.ensemble import base_learners as module
 from nearward.tabular.ensemble.base_learners import FOLD_LEARNERS, BaseLearners, Columns, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
 from nearward.tabular.errors import InputError
-from nearward.tabular.preprocessing.table_encoder import Numbers, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 
 OWN = 3 + 2 + len(FOLD_LEARNERS)  # where the user's scores begin
 
@@ -46,10 +46,10 @@ class Cohort:
         ).with_columns(pl.col("x").fill_nan(None))
         schema = Schema((Column("x"), Column("y"), Column("ward", kind="category")))
         self.encoding = encoding or TableEncoder.fit(schema, frame)
-        numbers = self.encoding.numbers(frame)
+        numbers = self.encoding.encode(frame)
         own = np.column_stack([x[:, 0] * 3 + 10, draw.normal(size=n)])
         own[::7, 0] = np.nan
-        self.rows = Columns(self.encoding.dense(numbers), numbers, own)
+        self.rows = Columns(self.encoding.to_matrix(numbers), numbers, own)
         patient_ids = np.unique(draw.integers(0, 90, size=n), return_inverse=True)[1]
         self.data = TrainingData(self.outcome, patient_ids, assign_folds(self.outcome, patient_ids, 3, seed))
 
@@ -162,7 +162,7 @@ def test_a_score_that_is_missing_everywhere_is_refused_or_says_nothing() -> None
 def test_trees_are_grown_on_rates_that_no_row_gave_its_own_outcome_to(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[np.ndarray] = []
     read: list[np.ndarray] = []
-    rates, grow = module.cross_fitted_rates, module.extra_trees
+    rates, grow = module.cross_fit_transform, module.extra_trees
 
     def recorded_rates(*asked: object) -> np.ndarray:
         given.append(rates(*asked))  # type: ignore[arg-type]
@@ -172,7 +172,7 @@ def test_trees_are_grown_on_rates_that_no_row_gave_its_own_outcome_to(cohort: Co
         read.append(x)
         return grow(x, *asked, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "cross_fitted_rates", recorded_rates)
+    monkeypatch.setattr(module, "cross_fit_transform", recorded_rates)
     monkeypatch.setattr(module, "extra_trees", recorded_trees)
     cohort.fit()
     assert {x[:, -1:].tobytes() for x in read} == {g.astype(np.float32).tobytes() for g in given}
@@ -195,7 +195,7 @@ def test_progress_is_told_fold_by_fold(cohort: Cohort) -> None:
 
 
 def test_trees_read_ranks_with_nan_for_missing_and_rates() -> None:
-    numbers = Numbers(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), np.array([[0], [-1]]))
+    numbers = EncodedTable(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), np.array([[0], [-1]]))
     read = tree_columns(numbers, np.array([[-1.5], [0.5]]))
     assert read.dtype == np.float32
     assert np.array_equal(read, np.array([[0.25, -1.5], [np.nan, 0.5]], dtype=np.float32), equal_nan=True)
@@ -204,6 +204,6 @@ def test_trees_read_ranks_with_nan_for_missing_and_rates() -> None:
 def test_rows_are_taken_in_the_asked_order(cohort: Cohort) -> None:
     some = cohort.rows.take(np.array([5, 2]))
     assert np.array_equal(some.dense, cohort.rows.dense[[5, 2]])
-    for part in ("value", "rank", "code"):
-        assert np.array_equal(getattr(some.numbers, part), getattr(cohort.rows.numbers, part)[[5, 2]], equal_nan=part != "code")
+    for part in ("values", "ranks", "codes"):
+        assert np.array_equal(getattr(some.numbers, part), getattr(cohort.rows.numbers, part)[[5, 2]], equal_nan=part != "codes")
     assert np.array_equal(some.own, cohort.rows.own[[5, 2]], equal_nan=True)

@@ -53,8 +53,8 @@ def test_patients_with_an_event_are_not_trained_on() -> None:
     strict = OneClass(steps=5).fit(frame, outcome, groups=patient)
     loose = OneClass(steps=5).fit(frame, outcome)
     rest = OneClass(steps=5).fit(frame[30:], outcome[30:])
-    assert np.allclose(strict.fitted_.encoder.centre, rest.fitted_.encoder.centre)
-    assert not np.allclose(strict.fitted_.encoder.centre, loose.fitted_.encoder.centre)
+    assert np.allclose(strict.fitted_.encoder.mean, rest.fitted_.encoder.mean)
+    assert not np.allclose(strict.fitted_.encoder.mean, loose.fitted_.encoder.mean)
 
 
 def test_the_encoder_has_no_bias_and_does_not_collapse() -> None:
@@ -131,12 +131,12 @@ def test_blocks_are_the_schemas_or_columns_that_move_together() -> None:
     frame, outcome = table(n=400)
     frame = frame.drop("ward")
     encoder = OneClass(steps=1).fit(frame, outcome).fitted_.encoder
-    sources = [source for _, source in encoder.encoding.outputs]
-    blocks = dict(zip(sources, encoder.blocks(encoder.dense(frame.filter(outcome == 0))).tolist(), strict=True))
+    sources = encoder.table_encoder.source_columns
+    blocks = dict(zip(sources, encoder.feature_blocks(encoder.transform(frame.filter(outcome == 0))).tolist(), strict=True))
     assert blocks["a"] == blocks["b"] != blocks["c"] == blocks["d"]
     columns = [dataclasses.replace(c, block="labs" if c.name in "ab" else None) for c in Schema.infer(frame).columns]
     declared = OneClass(steps=1, schema=Schema(tuple(columns))).fit(frame, outcome).fitted_.encoder
-    declared_blocks = dict(zip(sources, declared.blocks(declared.dense(frame)).tolist(), strict=True))
+    declared_blocks = dict(zip(sources, declared.feature_blocks(declared.transform(frame)).tolist(), strict=True))
     assert declared_blocks["a"] == declared_blocks["b"] != declared_blocks["c"] == declared_blocks["d"]
 
 

@@ -87,7 +87,7 @@ def test_no_patient_is_in_both_training_and_calibration(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("nearward.tabular.novelty.open_set.fit_reciprocal_points", spy)
     gate = UnknownGate(steps=2).fit(frame, kind, groups=patient)
-    x = gate.fitted_.encoder.dense(frame)
+    x = gate.fitted_.encoder.transform(frame)
     taught = (x[:, None] == seen["rows"][None]).all(axis=2).any(axis=1)
     assert len(gate.fitted_.calibration_scores) == (~taught).sum() > 0
     assert not set(patient[taught]) & set(patient[~taught])
