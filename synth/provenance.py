@@ -1,7 +1,7 @@
-"""What a synthetic table says of itself: a stamp in the Parquet file's metadata, or in a JSON file beside a CSV.
+"""The stamp of a synthetic table: its provenance in the Parquet file's metadata, or in a JSON file beside a CSV.
 
-The stamp carries a hash of the table's cells, so that an audit cannot be carried over to another table, and a digest of itself, so that
-a slip of an editor is noticed. It is no signature: whoever wants to forge one can.
+The stamp contains a hash of the table's values, so that an audit cannot be attached to another table, and a digest of itself, which detects
+accidental edits. It is not a signature, and does not prevent forgery.
 """
 
 from __future__ import annotations
@@ -22,28 +22,14 @@ FORMAT = 1
 KEY = "nearward"  # of the Parquet file's metadata
 
 
-def table_hash(table: pl.DataFrame) -> str:
-    """Return the sha256 of a table's column names, dtypes and cells; how a file is compressed or cut does not matter.
-
-    Examples
-    --------
-    >>> one = pl.DataFrame({"age": [61, None]})
-    >>> table_hash(one) == table_hash(one.rechunk()), table_hash(one) == table_hash(one.cast(pl.Float64))
-    (True, False)
-    """
-    digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()]).encode())
-    digest.update(table.write_csv(include_header=False, quote_style="non_numeric").encode())
-    return digest.hexdigest()
-
-
 def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a table and its stamp, whole or not at all, and return the stamp as written.
+    """Write a table and its stamp atomically, and return the stamp as written.
 
     Parameters
     ----------
     table : pl.DataFrame
     path : path ending in .parquet or .csv
-        A CSV's stamp lies beside it, under its name and ``.json``; its hash is of the file's bytes, since a CSV has no dtypes.
+        The stamp of a CSV is a second file, whose name has ``.json`` added; its hash is of the file's bytes, since a CSV has no dtypes.
     stamp : JSON-able mapping
 
     Raises
@@ -51,29 +37,46 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
     InputError
         Another ending, or no such folder.
     OSError
-        The disk is full: nothing is left of it, and what was there before still is.
+        The disk is full: no part of the table is left, and an earlier file of that name is unchanged.
     """
     path = check_ending(path)
     if path.suffix.lower() == ".parquet":
-        body = _sealed({**stamp, "nearward_synthetic": FORMAT, "sha256": table_hash(table), "sha256_of": "cells"})
+        body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": table_hash(table), "sha256_of": "cells"})
         with replacing(path) as temporary:
             table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
         return body
     content = table.write_csv().encode()
-    body = _sealed({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
-    with replacing(beside(path)) as sidecar, replacing(path) as temporary:  # both are on the disk before either is renamed
+    body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
+    with replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:  # both are on disk before either is renamed
         sidecar.write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         temporary.write_bytes(content)
     return body
 
 
+def verify(path: str | Path) -> dict[str, Any]:
+    """Return a table's stamp if the table is the one that was stamped.
+
+    Raises
+    ------
+    StaleAudit
+        The table was changed since.
+    NoStamp, InputError
+        As ``read_stamp``.
+    """
+    path, stamp = Path(path), read_stamp(path)
+    current = table_hash(read_table(path)) if stamp["sha256_of"] == "cells" else hashlib.sha256(path.read_bytes()).hexdigest()
+    if current != stamp["sha256"]:
+        raise StaleAudit(str(path))
+    return stamp
+
+
 def read_stamp(path: str | Path) -> dict[str, Any]:
-    """Read a table's stamp without looking at the table.
+    """Read a table's stamp without checking the table.
 
     Raises
     ------
     NoStamp
-        There is none, it is of a later format, or it was edited.
+        There is none, it has a later format, or it was edited.
     InputError
         No such file.
     """
@@ -89,26 +92,23 @@ def read_stamp(path: str | Path) -> dict[str, Any]:
         raise NoStamp(f"{path}: its stamp is not nearward's")
     if body["nearward_synthetic"] > FORMAT:
         raise NoStamp(f"{path} was stamped by a later nearward (format {body['nearward_synthetic']}): update nearward")
-    if _sealed(body) != body:
+    if _with_digest(body) != body:
         raise NoStamp(f"{path}: its stamp was edited or is corrupt; export again")
     return body
 
 
-def verify(path: str | Path) -> dict[str, Any]:
-    """Return a table's stamp if the table is the one that was stamped.
+def table_hash(table: pl.DataFrame) -> str:
+    """Return the sha256 of a table's column names, dtypes and values; compression and chunks do not matter.
 
-    Raises
-    ------
-    StaleAudit
-        The table was changed since.
-    NoStamp, InputError
-        As ``read_stamp``.
+    Examples
+    --------
+    >>> table = pl.DataFrame({"age": [61, None]})
+    >>> table_hash(table) == table_hash(table.rechunk()), table_hash(table) == table_hash(table.cast(pl.Float64))
+    (True, False)
     """
-    path, stamp = Path(path), read_stamp(path)
-    found = table_hash(read_table(path)) if stamp["sha256_of"] == "cells" else hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != stamp["sha256"]:
-        raise StaleAudit(str(path))
-    return stamp
+    digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()]).encode())
+    digest.update(table.write_csv(include_header=False, quote_style="non_numeric").encode())
+    return digest.hexdigest()
 
 
 def check_ending(path: str | Path) -> Path:
@@ -120,18 +120,19 @@ def check_ending(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in (".parquet", ".csv"):
-        raise InputError(f"{path}: a synthetic table leaves as .parquet or .csv, which can carry its stamp")
+        raise InputError(f"{path}: a synthetic table must be a .parquet or .csv file, got {path.suffix!r}: only these have a stamp")
     return path
 
 
-def beside(path: Path) -> Path:
-    """Return where the stamp of a CSV lies."""
+def sidecar_path(path: Path) -> Path:
+    """Return the path of a CSV's stamp."""
     return path.with_name(path.name + ".json")
 
 
-def _sealed(body: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in body.items() if key != "stamp_sha256"}
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=True, allow_nan=False)
+def _with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stamp with the digest of everything else in it."""
+    content = {key: value for key, value in body.items() if key != "stamp_sha256"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return {**json.loads(text), "stamp_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
@@ -141,12 +142,12 @@ def _parquet_stamp(path: Path) -> str:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise NoStamp(f"{path} cannot be read as Parquet: {type(error).__name__}") from error
     if text is None:
-        raise NoStamp(f"{path} carries no stamp: nobody knows whether it was audited. Tables leave by nearward synth export.")
+        raise NoStamp(f"{path} has no stamp: it was not written by nearward synth export, and no audit of it is known")
     return text
 
 
 def _sidecar_stamp(path: Path) -> str:
     try:
-        return beside(path).read_text(encoding="utf-8")
+        return sidecar_path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise NoStamp(f"{path} has no stamp beside it ({beside(path).name}): nobody knows whether it was audited") from error
+        raise NoStamp(f"{path} has no stamp beside it ({sidecar_path(path).name}): no audit of it is known") from error

@@ -1,1 +1,1 @@
-"""SDV's synthesizers behind our interface."""
+"""Adapters between nearward and SDV: metadata, tables, SDV's models in our interface, our synthesizer in SDV's."""

@@ -1,6 +1,6 @@
-"""Between Polars and what SDV reads: pandas columns of three sdtypes, and back to the very dtypes that the table had.
+"""Conversion of Polars tables to the pandas tables of SDV, in three sdtypes, and back to the same dtypes.
 
-Pandas is installed with SDV and imported nowhere else; pyarrow is not needed.
+Pandas is installed with SDV and imported in this package only; pyarrow is not needed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from nearward.tabular.data.conversion import as_text
 from nearward.tabular.errors import InputError
 
 CATEGORICAL, NUMERICAL, DATETIME = "categorical", "numerical", "datetime"
-_FEW = 10  # whole numbers with at most so many values are levels: flags, grades and counts, which a Gaussian would blur
+_MAX_CATEGORIES = 10  # whole numbers with at most so many values are categorical: flags, grades and counts, which a Gaussian would blur
 
 
 @dataclass(frozen=True)
-class Bridge:
-    """How each column of one table crosses.
+class PandasConverter:
+    """Conversion of one table's columns.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class Bridge:
 
     Examples
     --------
-    >>> bridge = Bridge.of(pl.DataFrame({"age": [61.5, None], "died": [0, 1]}), outcome="died")
-    >>> bridge.sdtypes
+    >>> converter = PandasConverter.fit(pl.DataFrame({"age": [61.5, None], "died": [0, 1]}), outcome="died")
+    >>> converter.sdtypes
     {'age': 'numerical', 'died': 'categorical'}
     """
 
@@ -39,8 +39,8 @@ class Bridge:
     sdtypes: dict[str, str]
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, outcome: str | None = None) -> Bridge:
-        """Look at a table.
+    def fit(cls, frame: pl.DataFrame, outcome: str | None = None) -> PandasConverter:
+        """Choose the sdtype of each column of a table; the outcome is categorical.
 
         Raises
         ------
@@ -66,25 +66,27 @@ class Bridge:
         return pd.DataFrame(columns)
 
     def to_polars(self, table: Any) -> pl.DataFrame:
-        """Return a Polars frame with the dtypes and the order of the table that was looked at."""
-        return pl.DataFrame([self._back(name, table[name]) for name in self.dtypes])
+        """Return a Polars frame with the dtypes and the order of the fitted table."""
+        return pl.DataFrame([self._to_series(name, table[name]) for name in self.dtypes])
 
-    def value(self, name: str, value: Any) -> Any:
-        """Return a condition's value as the pandas column holds it."""
+    def to_pandas_value(self, name: str, value: Any) -> Any:
+        """Return the value of a condition as it is in the pandas column."""
         if self.sdtypes[name] != CATEGORICAL:
             return value
         return as_text(pl.Series(name, [value]).cast(self.dtypes[name]), name)[0]
 
-    def _back(self, name: str, column: Any) -> pl.Series:
+    def _to_series(self, name: str, column: Any) -> pl.Series:
         dtype = self.dtypes[name]
         if self.sdtypes[name] == CATEGORICAL:
             missing = column.isna().to_numpy()
-            text = pl.Series(name, [None if gone else str(v) for gone, v in zip(missing, column.tolist(), strict=True)], dtype=pl.String)
+            text = pl.Series(
+                name, [None if null else str(value) for null, value in zip(missing, column.tolist(), strict=True)], dtype=pl.String
+            )
             return (text == "true").alias(name) if dtype == pl.Boolean else text.cast(dtype)
         if self.sdtypes[name] == DATETIME:
             return pl.Series(name, column.to_numpy().astype("datetime64[ns]")).cast(dtype)
-        values = pl.Series(name, column.to_numpy(dtype=np.float64, na_value=np.nan)).fill_nan(None)
-        return (values.round() if dtype.is_integer() else values).cast(dtype)
+        numbers = pl.Series(name, column.to_numpy(dtype=np.float64, na_value=np.nan)).fill_nan(None)
+        return (numbers.round() if dtype.is_integer() else numbers).cast(dtype)
 
 
 def _sdtype(column: pl.Series, outcome: bool) -> str:
@@ -94,7 +96,7 @@ def _sdtype(column: pl.Series, outcome: bool) -> str:
     if outcome or dtype == pl.Boolean or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return CATEGORICAL
     if dtype.is_numeric():
-        return CATEGORICAL if dtype.is_integer() and column.n_unique() <= _FEW else NUMERICAL
+        return CATEGORICAL if dtype.is_integer() and column.n_unique() <= _MAX_CATEGORIES else NUMERICAL
     raise InputError(
-        f"column {column.name!r} has dtype {dtype.base_type()}, which SDV has no sdtype for: drop it, or make it a number or text"
+        f"column {column.name!r} has dtype {dtype.base_type()}, for which SDV has no sdtype: drop it, or make it a number or text"
     )

@@ -1,6 +1,6 @@
-"""SDV's metadata JSON, read and written: what SDV calls an sdtype is here a role and a kind.
+"""SDV's metadata JSON, read and written: an sdtype of SDV corresponds to a role and a kind of ours.
 
-Read are single tables (``SINGLE_TABLE_V1``, ``V2``) and several (``V1``, ``V2``); written are the V1 forms, which SDV 1 and 2 both take.
+Single tables (``SINGLE_TABLE_V1``, ``V2``) and several (``V1``, ``V2``) are read; the V1 forms are written, which SDV 1 and 2 both accept.
 SDV itself is not needed. What has no place on the other side is lost, and docs/guide/synthetic-tables.md lists it.
 """
 
@@ -22,8 +22,8 @@ _KINDS = {"numerical": "number", "categorical": "category", "ordinal": "category
 
 
 @dataclass(frozen=True)
-class Link:
-    """Rows of ``child`` name a row of ``parent``: the child's column holds the parent's key."""
+class ForeignKey:
+    """A relationship of SDV: ``column`` of the child table refers to the primary ``key`` of the parent table."""
 
     parent: str
     key: str
@@ -33,34 +33,34 @@ class Link:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that one metadata file describes, and how they hang together.
+    """The tables of a metadata file and their relationships.
 
     Parameters
     ----------
     schemas : dict of table -> Schema
-    links : tuple of Link
+    links : tuple of ForeignKey
 
     Examples
     --------
-    >>> lab = Schema((Column("age"), Column("sex", kind="category", categories=("f", "m"))))
-    >>> from_sdv(to_sdv(lab)).only == Schema((Column("age"), Column("sex", kind="category")))
+    >>> schema = Schema((Column("age"), Column("sex", kind="category", categories=("f", "m"))))
+    >>> from_sdv(to_sdv(schema)).only == Schema((Column("age"), Column("sex", kind="category")))
     True
     """
 
     schemas: dict[str, Schema]
-    links: tuple[Link, ...] = ()
+    links: tuple[ForeignKey, ...] = ()
 
     @property
     def only(self) -> Schema:
-        """The schema, where there is one table.
+        """The schema of the only table.
 
         Raises
         ------
         InputError
-            There are several.
+            There are several tables.
         """
         if len(self.schemas) != 1:
-            raise InputError(f"the metadata describes {len(self.schemas)} tables, {sorted(self.schemas)}: say which, with .schemas[name]")
+            raise InputError(f"the metadata describes {len(self.schemas)} tables, {sorted(self.schemas)}: choose one with .schemas[name]")
         return next(iter(self.schemas.values()))
 
 
@@ -68,12 +68,12 @@ def to_sdv(schema: Schema | Tables) -> dict[str, Any]:
     """Return SDV's metadata of one table, or of several.
 
     Numbers become ``numerical``, categories ``categorical``, dates ``datetime``, ids and patients ``id`` (the id is the primary key),
-    columns to be ignored ``unknown`` and personal, which SDV replaces by made-up values. Levels, ranges, units, and which column is the
-    outcome are not written: SDV 1 has no place for them, and levels are patients' values.
+    ignored columns ``unknown`` and personal, which SDV replaces by fake values. Categories, ranges, units and the outcome are not written:
+    SDV 1 has no key for them, and categories are patients' values.
     """
     if isinstance(schema, Schema):
         return {"METADATA_SPEC_VERSION": "SINGLE_TABLE_V1", **_table_to_sdv(schema)}
-    links = [dict(zip(_KEYS, (one.parent, one.key, one.child, one.column), strict=True)) for one in schema.links]
+    links = [dict(zip(_KEYS, (link.parent, link.key, link.child, link.column), strict=True)) for link in schema.links]
     tables = {name: _table_to_sdv(table) for name, table in schema.schemas.items()}
     return {"METADATA_SPEC_VERSION": "V1", "tables": tables, "relationships": links}
 
@@ -81,8 +81,8 @@ def to_sdv(schema: Schema | Tables) -> dict[str, Any]:
 def from_sdv(metadata: Mapping[str, Any] | str | Path) -> Tables:
     """Read SDV's metadata, a mapping or the path of its JSON; a single table without a name is called ``table``.
 
-    Keys of SDV become ids, a sequence key becomes the group, ``unknown`` and every personal sdtype (names, addresses, numbers of people)
-    become ``ignore`` with a warning: no synthetic table should have them. The outcome is not in the metadata: name it in ``fit``.
+    Keys of SDV become ids, a sequence key becomes the group, ``unknown`` and every personal sdtype (names, addresses, phone numbers) become
+    ``ignore`` with a warning: no synthetic table should have them. The outcome is not in the metadata: name it in ``fit``.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def from_sdv(metadata: Mapping[str, Any] | str | Path) -> Tables:
     for number, link in enumerate(body.get("relationships") or [], start=1):
         if not isinstance(link, Mapping) or not all(isinstance(link.get(key), str) for key in _KEYS):
             raise InputError(f"relationship {number} of the metadata must name one column or table in each of {list(_KEYS)}")
-        links.append(Link(*(link[key] for key in _KEYS)))
+        links.append(ForeignKey(*(link[key] for key in _KEYS)))
     return Tables({str(name): _table_from_sdv(table, str(name)) for name, table in body["tables"].items()}, tuple(links))
 
 
 def write_sdv(schema: Schema | Tables, path: str | Path) -> None:
-    """Write SDV's metadata as JSON, whole or not at all."""
+    """Write SDV's metadata as JSON, atomically."""
     with replacing(Path(path)) as temporary:
         temporary.write_text(json.dumps(to_sdv(schema), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -140,12 +140,12 @@ def _table_to_sdv(schema: Schema) -> dict[str, Any]:
 def _table_from_sdv(table: Any, name: str) -> Schema:
     if not isinstance(table, Mapping) or not isinstance(table.get("columns"), Mapping):
         raise InputError(f"table {name!r} of the metadata has no 'columns'")
-    keys = [
-        key for one in (table.get("primary_key"), *(table.get("alternate_keys") or [])) for key in (one if isinstance(one, list) else [one])
-    ]
+    keys: list[Any] = []
+    for key in (table.get("primary_key"), *(table.get("alternate_keys") or [])):
+        keys += key if isinstance(key, list) else [key]
     columns, personal = [], []
-    for column, facts in table["columns"].items():
-        sdtype = facts.get("sdtype") if isinstance(facts, Mapping) else None
+    for column, properties in table["columns"].items():
+        sdtype = properties.get("sdtype") if isinstance(properties, Mapping) else None
         if not isinstance(sdtype, str):
             raise InputError(f"column {column!r} of table {name!r} has no sdtype")
         role: Role = "feature"
@@ -158,9 +158,9 @@ def _table_from_sdv(table: Any, name: str) -> Schema:
         elif sdtype not in _KINDS:
             role = "ignore"
             personal.append(column)
-        low, high = facts.get("range_min"), facts.get("range_max")
+        low, high = properties.get("range_min"), properties.get("range_max")
         bounded = sdtype == "numerical" and isinstance(low, int | float) and isinstance(high, int | float)
-        levels = facts.get("range_values") if sdtype != "numerical" else None
+        categories = properties.get("range_values") if sdtype != "numerical" else None
         columns.append(
             Column(
                 str(column),
@@ -168,7 +168,7 @@ def _table_from_sdv(table: Any, name: str) -> Schema:
                 kind="number" if _KINDS.get(sdtype) == "number" else "category",
                 low=float(low) if bounded else None,
                 high=float(high) if bounded else None,
-                categories=tuple(str(level) for level in levels) if isinstance(levels, list) else None,
+                categories=tuple(str(value) for value in categories) if isinstance(categories, list) else None,
             )
         )
     if personal:

@@ -1,7 +1,7 @@
-"""SDV's single-table synthesizers behind our interface: fit and sample in Polars, so that the same card judges them.
+"""SDV's single-table synthesizers in our interface: fit and sample in Polars, so that they can be compared by the same card.
 
-SDV comes with the extra ``sdv`` (Business Source Licence 1.1: read it before you use it in production) and is imported here alone, when a
-model is made; that takes several seconds.
+SDV comes with the extra ``sdv`` (Business Source Licence 1.1: read it before you use it in production) and is imported by ``fit``, which
+takes several seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.synth.sdv.frames import Bridge
+from nearward.synth.sdv.frames import PandasConverter
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import InputError, MissingColumns
 
@@ -25,16 +25,16 @@ _TABLE = "table"
 
 
 class SdvSynthesizer:
-    """One of SDV's models as a synthesizer of ours.
+    """One of SDV's models in our interface.
 
     Parameters
     ----------
     model : str
         ``gaussian_copula``, ``ctgan`` or ``tvae``.
     seed : int
-        Of fitting, and of samples that name none. SDV draws from global generators: they are set, and put back afterwards.
+        Of fitting, and of samples without a seed of their own. SDV uses global random generators, which are set and restored.
     **settings
-        Handed to SDV's class, for instance ``epochs=100``.
+        Passed to SDV's class, for instance ``epochs=100``.
 
     Raises
     ------
@@ -49,10 +49,10 @@ class SdvSynthesizer:
 
     def __init__(self, model: str, seed: int = 0, **settings: Any) -> None:
         if model not in MODELS:
-            raise InputError(f"no model {model!r} of SDV here: choose one of {sorted(MODELS)}")
-        need_sdv()
+            raise InputError(f"model must be one of {sorted(MODELS)}, got {model!r}")
+        check_sdv_installed()
         self.model, self.seed, self.settings = model, seed, settings
-        self._fitted: Any = None
+        self._sdv_model: Any = None
 
     def fit(self, train: pl.DataFrame | pl.LazyFrame, outcome: str, groups: str | None = None) -> SdvSynthesizer:
         """Fit on all rows; the patients' column is left out, and samples get fresh patients.
@@ -65,62 +65,61 @@ class SdvSynthesizer:
         from sdv.metadata import Metadata
 
         frame = to_frame(train)
-        asked = [outcome, *([groups] if groups else [])]
-        missing = [name for name in asked if name not in frame.columns]
-        if missing:
+        required = [outcome, *([groups] if groups else [])]
+        if missing := [name for name in required if name not in frame.columns]:
             raise MissingColumns(missing, frame.columns)
-        self._columns, self._group, self._group_dtype = frame.columns, groups, frame.schema[groups] if groups else None
+        self._schema, self._groups = frame.schema, groups
         table = frame.drop(groups) if groups else frame
-        self._bridge = Bridge.of(table, outcome)
-        columns = {name: {"sdtype": sdtype} for name, sdtype in self._bridge.sdtypes.items()}
+        self._converter = PandasConverter.fit(table, outcome)
+        columns = {name: {"sdtype": sdtype} for name, sdtype in self._converter.sdtypes.items()}
         metadata = Metadata.load_from_dict({"METADATA_SPEC_VERSION": "V1", "tables": {_TABLE: {"columns": columns}}, "relationships": []})
         with _seeded(self.seed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of SDV's advice to save the metadata, and of pandas' coming changes inside SDV
-            self._fitted = getattr(sdv.single_table, MODELS[self.model])(metadata, **self.settings)
-            self._fitted.fit({_TABLE: self._bridge.to_pandas(table)})
+            warnings.simplefilter("ignore")  # SDV's advice to save the metadata, and deprecations of pandas inside SDV
+            self._sdv_model = getattr(sdv.single_table, MODELS[self.model])(metadata, **self.settings)
+            self._sdv_model.fit({_TABLE: self._converter.to_pandas(table)})
         return self
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
-        """Sample n rows; conditions are met by drawing until enough rows meet them, which SDV gives up after 100 tries.
+        """Sample n rows; conditions are met by rejection: SDV samples until enough rows meet them, and stops after 100 attempts.
 
         Raises
         ------
         InputError
-            Not fitted yet, or fewer rows than asked for met the condition.
+            Not fitted yet, or fewer than n rows met the conditions.
         """
-        if self._fitted is None:
-            raise InputError("fit the synthesizer before you sample from it")
+        if self._sdv_model is None:
+            raise InputError("the synthesizer is not fitted: call fit first")
         seed = self.seed if seed is None else seed
         with _seeded(seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._fitted.reset_sampling()
-            self._fitted._set_random_state(seed)
-            table = self._fitted.sample(n)[_TABLE] if not where else self._conditioned(n, where)
+            self._sdv_model.reset_sampling()
+            self._sdv_model._set_random_state(seed)
+            table = self._sdv_model.sample(n)[_TABLE] if not where else self._sample_conditional(n, where)
         if len(table) < n:
             raise InputError(
-                f"SDV made {len(table)} of {n} rows that meet the condition: it draws at random until rows meet it, and gave up"
+                f"SDV found {len(table)} of {n} rows that meet the condition: it samples until rows meet it, and stopped after 100 attempts"
             )
-        made = self._bridge.to_polars(table.reset_index(drop=True))
-        if self._group is None:
-            return made
-        fresh = pl.Series(self._group, np.arange(1, n + 1)).cast(self._group_dtype or pl.Int64)
-        return made.with_columns(fresh).select(self._columns)
+        synthetic = self._converter.to_polars(table.reset_index(drop=True))
+        if self._groups is None:
+            return synthetic
+        ids = pl.Series(self._groups, np.arange(1, n + 1)).cast(self._schema[self._groups])
+        return synthetic.with_columns(ids).select(self._schema.names())
 
-    def _conditioned(self, n: int, where: Mapping[str, Any]) -> Any:
+    def _sample_conditional(self, n: int, where: Mapping[str, Any]) -> Any:
         from sdv.sampling import Condition
 
-        missing = [name for name in where if name not in self._bridge.dtypes]
+        missing = [name for name in where if name not in self._converter.dtypes]
         if missing:
-            raise MissingColumns(missing, list(self._bridge.dtypes))
-        wanted = {name: self._bridge.value(name, value) for name, value in where.items()}
+            raise MissingColumns(missing, list(self._converter.dtypes))
+        values = {name: self._converter.to_pandas_value(name, value) for name, value in where.items()}
         try:
-            return self._fitted.sample_from_conditions([Condition(num_rows=n, column_values=wanted)])[_TABLE]
+            return self._sdv_model.sample_from_conditions([Condition(num_rows=n, column_values=values)])[_TABLE]
         except ValueError as error:
-            raise InputError(f"SDV made no row with the condition on {sorted(where)}: is there such a row in train?") from error
+            raise InputError(f"SDV found no row that meets the condition on {sorted(where)}; check that train has such rows") from error
 
 
-def need_sdv() -> None:
-    """Refuse where SDV is not installed.
+def check_sdv_installed() -> None:
+    """Check that SDV is installed.
 
     Raises
     ------
@@ -132,7 +131,7 @@ def need_sdv() -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Set the global generators that SDV draws from, and put them back as they were."""
+    """Seed the global random generators that SDV uses, and restore their state afterwards."""
     import torch
 
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002

@@ -229,7 +229,7 @@ def test_endings_and_folders_are_checked_before_the_work(tmp_path):
     def never(*_):
         raise AssertionError("sampled before the path was checked")
 
-    for path, message in ((tmp_path / "a.xlsx", "leaves as"), (tmp_path / "no" / "a.csv", "no such folder")):
+    for path, message in ((tmp_path / "a.xlsx", "must be a"), (tmp_path / "no" / "a.csv", "no such folder")):
         with pytest.raises(InputError, match=message):
             export_synthetic(StandIn(never, None), 10, path)
 

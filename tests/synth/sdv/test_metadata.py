@@ -1,10 +1,12 @@
+"""SDV metadata: both directions, keys and personal columns, and errors for what is no metadata."""
+
 from __future__ import annotations
 
 import json
 
 import pytest
 
-from nearward.synth.sdv.metadata import Link, Tables, from_sdv, to_sdv, write_sdv
+from nearward.synth.sdv.metadata import ForeignKey, Tables, from_sdv, to_sdv, write_sdv
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError
 
@@ -19,7 +21,7 @@ VISITS = Schema(
 )
 
 
-def test_by_hand():
+def test_metadata_by_hand():
     assert to_sdv(VISITS) == {
         "METADATA_SPEC_VERSION": "SINGLE_TABLE_V1",
         "columns": {
@@ -33,24 +35,24 @@ def test_by_hand():
     }
 
 
-def test_there_and_back_by_file(tmp_path):
+def test_metadata_round_trip_by_file(tmp_path):
     path = tmp_path / "metadata.json"
     write_sdv(VISITS, path)
     with pytest.warns(DataWarning, match="name"):
         assert from_sdv(path).only == VISITS
-    several = Tables(
+    tables = Tables(
         {"visits": VISITS, "labs": Schema((Column("of", role="id", kind="category"), Column("crp")))},
-        (Link("visits", "visit", "labs", "of"),),
+        (ForeignKey("visits", "visit", "labs", "of"),),
     )
     with pytest.warns(DataWarning):
-        again = from_sdv(json.loads(json.dumps(to_sdv(several))))
-    assert again.links == several.links
-    assert again.schemas["visits"] == VISITS
+        loaded = from_sdv(json.loads(json.dumps(to_sdv(tables))))
+    assert loaded.links == tables.links
+    assert loaded.schemas["visits"] == VISITS
     with pytest.raises(InputError, match="2 tables"):
-        _ = again.only
+        _ = loaded.only
 
 
-def test_what_sdv_knows_and_we_do_too_is_kept():
+def test_ranges_categories_and_keys_are_read():
     body = {
         "METADATA_SPEC_VERSION": "V2",
         "tables": {
@@ -87,12 +89,12 @@ def test_what_sdv_knows_and_we_do_too_is_kept():
         ({"tables": {"t": {"columns": {}}}, "relationships": [{"parent_table_name": "t"}]}, "relationship 1"),
     ],
 )
-def test_what_is_no_metadata_is_refused(body, message):
+def test_bodies_that_are_no_metadata_are_errors(body, message):
     with pytest.raises(InputError, match=message):
         from_sdv(body)
 
 
-def test_files_that_are_not_there_or_not_json(tmp_path):
+def test_missing_files_and_other_json_are_errors(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         from_sdv(tmp_path / "none.json")
     (tmp_path / "list.json").write_text("[]")
