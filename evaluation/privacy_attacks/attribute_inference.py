@@ -15,7 +15,7 @@ import polars as pl
 
 from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.neighbors import nearest, sampled
+from nearward.evaluation.tables.neighbors import nearest_neighbors, sample_rows
 from nearward.tabular.typing import Bools
 
 _GUESSES = 1_000
@@ -26,24 +26,24 @@ _WITHIN = 0.05  # of a number's size
 
 def inference(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack every column, the outcome first, up to 30; intervals hold for all of them together."""
-    space, draw = tables.space, np.random.default_rng(seed)
-    made = tables.synthetic[sampled(tables.synthetic.height, _MOST_ROWS, seed)]
+    space, draw = tables.embedding, np.random.default_rng(seed)
+    made = tables.synthetic[sample_rows(tables.synthetic.height, _MOST_ROWS, seed)]
     count = min(_GUESSES, tables.train.height, tables.holdout.height)
-    asked = [frame[sampled(frame.height, count, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout))]
+    asked = [frame[sample_rows(frame.height, count, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout))]
     others = [name for name in tables.train.columns if name != tables.outcome]
     if not others:
         return []
-    secrets = [tables.outcome, *[others[i] for i in sampled(len(others), _MOST_SECRETS - 1, seed)]]
-    points = [space.points(frame) for frame in (made, *asked)]
+    secrets = [tables.outcome, *[others[i] for i in sample_rows(len(others), _MOST_SECRETS - 1, seed)]]
+    points = [space.transform(frame) for frame in (made, *asked)]
     found = []
     for secret in secrets:
-        known = space.coordinates(set(tables.train.columns) - {secret})
+        known = space.dimensions(set(tables.train.columns) - {secret})
         if len(known) == 0:
             continue
         among = np.ascontiguousarray(points[0][:, known])
         hits = []
         for frame, place in zip(asked, points[1:], strict=True):
-            row = nearest(np.ascontiguousarray(place[:, known]), among, 1)[1][:, 0]
+            row = nearest_neighbors(np.ascontiguousarray(place[:, known]), among, 1)[1][:, 0]
             hits.append(_same(made.get_column(secret).gather(row), frame.get_column(secret)))
         lot = made.get_column(secret).gather(draw.integers(0, made.height, count))
         blind = _same(lot, asked[0].get_column(secret))

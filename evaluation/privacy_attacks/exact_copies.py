@@ -17,8 +17,8 @@ import polars as pl
 
 from nearward.evaluation.stats.block_bootstrap import RESAMPLES, percentile_interval
 from nearward.evaluation.stats.confidence import Estimate, estimate_frame
-from nearward.evaluation.tables.inputs import Tables, share_in
-from nearward.evaluation.tables.neighbors import nearest, sampled
+from nearward.evaluation.tables.inputs import Tables, matching_share
+from nearward.evaluation.tables.neighbors import nearest_neighbors, sample_rows
 from nearward.tabular.typing import Floats
 
 _MOST_ROWS = 2_000
@@ -50,15 +50,15 @@ class Copies:
 
 def copies(tables: Tables, seed: int) -> Copies:
     """Compare synthetic rows, and holdout rows beside them, with train."""
-    space = tables.space
-    record = space.points(tables.train[sampled(tables.train.height, _MOST_RECORDS, seed)])
+    space = tables.embedding
+    record = space.transform(tables.train[sample_rows(tables.train.height, _MOST_RECORDS, seed)])
     rows: list[dict[str, object]] = []
     for name, frame in (("synthetic", tables.synthetic), ("holdout", tables.holdout)):
-        points = space.points(frame[sampled(frame.height, _MOST_ROWS, seed + 1)])
-        far = nearest(points, record, 1)[0][:, 0]
+        points = space.transform(frame[sample_rows(frame.height, _MOST_ROWS, seed + 1)])
+        far = nearest_neighbors(points, record, 1)[0][:, 0]
         rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(far, q, seed) for q in _QUANTILES}})
     table = estimate_frame(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
-    return Copies(share_in(tables.synthetic, tables.train), tables.repeated, table)
+    return Copies(matching_share(tables.synthetic, tables.train), tables.repeated, table)
 
 
 def _quantile(values: Floats, q: float, seed: int) -> Estimate:

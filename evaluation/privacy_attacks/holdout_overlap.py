@@ -57,7 +57,7 @@ def overlap(tables: Tables) -> Overlap:
     >>> overlap(tables).proven  # doctest: +SKIP
     False
     """
-    train, holdout = _first(tables.train, tables.train_patient), _first(tables.holdout, tables.holdout_patient)
+    train, holdout = _first(tables.train, tables.train_patient_ids), _first(tables.holdout, tables.holdout_patient_ids)
     n, m = train.height, holdout.height
     keys = train.columns
     sides = pl.concat([train.with_columns(train=1), holdout.with_columns(train=0)])

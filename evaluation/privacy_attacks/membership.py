@@ -17,8 +17,8 @@ import polars as pl
 from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, NEAR_COPY, Rows, attack
 from nearward.evaluation.stats.auc import DeLongAUC, delong_auc, mean_auc
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson, estimate_frame
-from nearward.evaluation.tables.inputs import Tables, split_rows
-from nearward.evaluation.tables.neighbors import sampled
+from nearward.evaluation.tables.inputs import Tables, split_by_patient
+from nearward.evaluation.tables.neighbors import sample_rows
 from nearward.tabular.typing import Bools, Floats, Ints
 
 EVERYONE, OUTLIERS, EVENTS = "everyone", "outliers", "the event"
@@ -80,16 +80,16 @@ class _Half:
 def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
     """Run every attack on the synthetic table and, unless told not to, on real rows in its place."""
     frames = {"train": tables.train, "holdout": tables.holdout, "synthetic": tables.synthetic}
-    rows = {name: Rows.of(frame, tables.space) for name, frame in frames.items()}
-    halves = list(split_rows(tables.holdout_patient, 2, seed))
-    members = list(split_rows(tables.train_patient, 2, seed + 1))
+    rows = {name: Rows.of(frame, tables.embedding) for name, frame in frames.items()}
+    halves = list(split_by_patient(tables.holdout_patient_ids, 2, seed))
+    members = list(split_by_patient(tables.train_patient_ids, 2, seed + 1))
     found, controls = [], []
     for f in (0, 1):
         inside, outside = _same_size(members[f], halves[f], seed + 2 + f)
         reference = rows["holdout"].take(halves[1 - f])
         found.append(_judge(tables, rows, inside, outside, rows["synthetic"], reference, seed + f))
         if control:
-            mine, theirs = (halves[1 - f][part] for part in split_rows(tables.holdout_patient[halves[1 - f]], 2, seed + 4))
+            mine, theirs = (halves[1 - f][part] for part in split_by_patient(tables.holdout_patient_ids[halves[1 - f]], 2, seed + 4))
             stand_in, rest = rows["holdout"].take(mine), rows["holdout"].take(theirs)
             controls.append(_judge(tables, rows, inside, outside, stand_in, rest, seed + f))
     listed = [row for group in (EVERYONE, OUTLIERS, EVENTS) for row in _listed(found, controls, group, seed)]
@@ -102,7 +102,7 @@ def membership(tables: Tables, seed: int, control: bool = True) -> Membership:
 
 def _same_size(inside: Ints, outside: Ints, seed: int) -> tuple[Ints, Ints]:
     count = min(len(inside), len(outside), _MOST_JUDGED)
-    return inside[sampled(len(inside), count, seed)], outside[sampled(len(outside), count, seed + 1)]
+    return inside[sample_rows(len(inside), count, seed)], outside[sample_rows(len(outside), count, seed + 1)]
 
 
 def _judge(tables: Tables, rows: dict[str, Rows], inside: Ints, outside: Ints, synthetic: Rows, reference: Rows, seed: int) -> _Half:
@@ -120,8 +120,8 @@ def _judge(tables: Tables, rows: dict[str, Rows], inside: Ints, outside: Ints, s
     return _Half(
         scores[:m],
         scores[m:],
-        tables.train_patient[inside],
-        tables.holdout_patient[outside],
+        tables.train_patient_ids[inside],
+        tables.holdout_patient_ids[outside],
         {name: chosen[:m] for name, chosen in groups.items()},
         {name: chosen[m:] for name, chosen in groups.items()},
     )

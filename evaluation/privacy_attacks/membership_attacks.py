@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.privacy_attacks.edit_distance import Letters, edit_distance, written
-from nearward.evaluation.tables.neighbors import Points, TableEmbedding, nearest, sampled
+from nearward.evaluation.tables.neighbors import Embeddings, TableEmbedding, nearest_neighbors, sample_rows
 from nearward.tabular.ensemble.extra_trees import grow, shares
 from nearward.tabular.typing import Floats, Ints
 
@@ -40,13 +40,13 @@ _AT_A_TIME = 500
 class Rows:
     """Rows in the two forms that attacks read: points (n, p) and letters (n, w)."""
 
-    points: Points
+    points: Embeddings
     letters: Letters
 
     @classmethod
     def of(cls, frame: pl.DataFrame, space: TableEmbedding) -> Rows:
         """Read a frame."""
-        return cls(space.points(frame), written(frame))
+        return cls(space.transform(frame), written(frame))
 
     def take(self, rows: Ints) -> Rows:
         """Return some of the rows."""
@@ -64,9 +64,9 @@ def attack(asked: Rows, synthetic: Rows, reference: Rows, seed: int) -> tuple[Fl
     scores : (q, 6), in the order of ``ATTACKS``; NaN where an attack was not run on a row, to save time
     strangeness : (q,), distance to the nearest reference row: how much of an outlier a row is
     """
-    synthetic = synthetic.take(sampled(len(synthetic), _MOST_SYNTHETIC, seed))
-    to_made, made = nearest(asked.points, synthetic.points, _COUNTED)
-    to_real, real = nearest(asked.points, reference.points, _NEIGHBOURS)
+    synthetic = synthetic.take(sample_rows(len(synthetic), _MOST_SYNTHETIC, seed))
+    to_made, made = nearest_neighbors(asked.points, synthetic.points, _COUNTED)
+    to_real, real = nearest_neighbors(asked.points, reference.points, _NEIGHBOURS)
     scores = np.column_stack(
         [
             _density_ratio(asked.points, synthetic.points, reference.points, seed),
@@ -80,9 +80,9 @@ def attack(asked: Rows, synthetic: Rows, reference: Rows, seed: int) -> tuple[Fl
     return scores, to_real[:, 0]
 
 
-def _density_ratio(asked: Points, synthetic: Points, reference: Points, seed: int) -> Floats:
+def _density_ratio(asked: Embeddings, synthetic: Embeddings, reference: Embeddings, seed: int) -> Floats:
     """Log of the synthetic density over the real one, by Gaussian kernels in the leading principal axes."""
-    synthetic = synthetic[sampled(len(synthetic), _MOST_MODELLED, seed + 1)]
+    synthetic = synthetic[sample_rows(len(synthetic), _MOST_MODELLED, seed + 1)]
     both = np.concatenate([synthetic, reference]).astype(np.float64)
     centre = both.mean(axis=0)
     value, axes = np.linalg.eigh(np.cov(both - centre, rowvar=False).reshape(both.shape[1], -1))
@@ -114,16 +114,16 @@ def _log_density(asked: Floats, among: Floats) -> Floats:
     return found
 
 
-def _classified(asked: Points, synthetic: Points, reference: Points, seed: int) -> Floats:
+def _classified(asked: Embeddings, synthetic: Embeddings, reference: Embeddings, seed: int) -> Floats:
     """Chance of being synthetic, by deep trees that know both tables by heart (q,)."""
-    synthetic = synthetic[sampled(len(synthetic), _MOST_MODELLED, seed + 2)]
+    synthetic = synthetic[sample_rows(len(synthetic), _MOST_MODELLED, seed + 2)]
     made = np.repeat([1, 0], [len(synthetic), len(reference)])
     return shares(grow(np.concatenate([synthetic, reference]), made, seed, _TREES, balanced=True), asked)[:, 1]
 
 
 def _edits(asked: Rows, synthetic: Rows, reference: Rows, made: Ints, real: Ints) -> Floats:
     """How many fewer letters must change to reach a synthetic row than to reach a real one (q,)."""
-    rows = sampled(len(asked), _MOST_WRITTEN, 0)
+    rows = sample_rows(len(asked), _MOST_WRITTEN, 0)
     least = []
     for table, near in ((reference, real), (synthetic, made)):
         one = np.repeat(asked.letters[rows], near.shape[1], axis=0)
@@ -134,13 +134,13 @@ def _edits(asked: Rows, synthetic: Rows, reference: Rows, made: Ints, real: Ints
     return score
 
 
-def _near_copies(to_made: Floats, to_real: Floats, synthetic: Points, reference: Points) -> Floats:
+def _near_copies(to_made: Floats, to_real: Floats, synthetic: Embeddings, reference: Embeddings) -> Floats:
     """Call rows copied that lie nearer to a synthetic row, for their surroundings, than all but 1 % of true non-members do: 0 or 1 (q,).
 
     The other attacks rank all rows, and a few copies among many rows hardly move a rank; this one sees nothing else.
     """
-    own_made = nearest(reference, synthetic, 1)[0][:, 0]
-    own_real = nearest(reference, reference, 2)[0][:, 1]  # the first is the row itself
+    own_made = nearest_neighbors(reference, synthetic, 1)[0][:, 0]
+    own_real = nearest_neighbors(reference, reference, 2)[0][:, 1]  # the first is the row itself
     little = 1e-3 * max(float(np.median(own_real)), 1e-6)  # equal rows on both sides: no call
     threshold = np.quantile((own_made + little) / (own_real + little), _NEAR, method="lower")
     return ((to_made + little) / (to_real + little) < threshold).astype(np.float64)

@@ -23,7 +23,7 @@ import polars as pl
 
 from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.neighbors import sampled
+from nearward.evaluation.tables.neighbors import sample_rows
 from nearward.tabular.typing import Bools
 
 _GUESSES = 400
@@ -56,8 +56,8 @@ Description = tuple[Condition, ...]
 def singling_out(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack with both kinds of description."""
     rows = min(tables.train.height, tables.holdout.height, _MOST_ROWS)
-    train, control = (frame[sampled(frame.height, rows, seed + i)] for i, frame in enumerate((tables.train, tables.holdout)))
-    made = tables.synthetic[sampled(tables.synthetic.height, rows, seed + 2)]
+    train, control = (frame[sample_rows(frame.height, rows, seed + i)] for i, frame in enumerate((tables.train, tables.holdout)))
+    made = tables.synthetic[sample_rows(tables.synthetic.height, rows, seed + 2)]
     draw = np.random.default_rng(seed)
     found = []
     for name, attack, base in (

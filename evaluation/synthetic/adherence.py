@@ -44,7 +44,7 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
     MissingColumns
         A user's rule reads a column that the tables lack.
     """
-    rules = mine(tables.train, seed, tables.train_patient) + (user or Rules())
+    rules = mine(tables.train, seed, tables.train_patient_ids) + (user or Rules())
     frames = [tables.holdout, tables.synthetic, independent_columns(tables.train, seed + 1)]
     broken = [rules.violations(frame) for frame in frames]
     names = ("holdout", "synthetic", "independent columns")
@@ -63,7 +63,7 @@ def adherence(tables: Tables, user: Rules | None, seed: int) -> Adherence:
     if not len(rules):
         return Adherence(None, rules, listed)
     order = np.argsort(-broken[1].mean(axis=0), kind="stable")
-    patients = [tables.holdout_patient, np.arange(len(broken[1])), np.arange(len(broken[2]))]
+    patients = [tables.holdout_patient_ids, np.arange(len(broken[1])), np.arange(len(broken[2]))]
     blocks = [BlockBootstrap.with_replacement(patient, seed + 2 + i) for i, patient in enumerate(patients)]
     each = [b.mean(axis=1) for b in broken]  # (n,), share of the rules that a row breaks
     real, made, shuffled = (float(one.mean()) for one in each)

@@ -215,7 +215,7 @@ def faith_card(
     tables = read_tables(train, holdout, synthetic, outcome, positive, group)
     everybody, aside = (tables, None) if steered is None else _steering(train, holdout, synthetic, steered, outcome, positive, group)
     kept = adherence(tables, own, seed)  # first: a rule that cannot be read should not wait for the attacks
-    _ = tables.space  # before the pieces, which would each fit it
+    _ = tables.embedding  # before the pieces, which would each fit it
     pieces: dict[str, Callable[[], Any]] = {
         "useful": partial(utility, tables, seed),
         "told": partial(membership, tables, seed),
@@ -264,9 +264,9 @@ def _steering(
     if missing := [name for name in first.columns if name not in more.columns]:
         raise MissingColumns(missing, more.columns)
     both = read_tables(pl.concat([first, more.select(first.columns)]), holdout, synthetic, outcome, positive, group)
-    patient = both.train_patient[first.height :]
+    patient = both.train_patient_ids[first.height :]
     enough = more.height >= _FEWEST_STEERED and len(set(patient.tolist())) >= _FEWEST_STEERED // 2
-    return both, replace(both, train=both.train[first.height :], train_patient=patient) if enough else None
+    return both, replace(both, train=both.train[first.height :], train_patient_ids=patient) if enough else None
 
 
 def _gated(letter: str, name: str, estimate: Estimate | None, gate: float, gates: Gates, unless: str = "") -> Component:

@@ -16,8 +16,8 @@ from nearward.evaluation.stats.auc import delong_auc
 from nearward.evaluation.stats.block_bootstrap import SUBSAMPLE_SCALE, BlockBootstrap, percentile_interval
 from nearward.evaluation.stats.confidence import Estimate, estimate_frame
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
-from nearward.evaluation.tables.neighbors import sampled
+from nearward.evaluation.tables.marginals import TableBins, column_sets, total_variations
+from nearward.evaluation.tables.neighbors import sample_rows
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.typing import Floats
 
@@ -62,24 +62,24 @@ def fidelity(tables: Tables, seed: int) -> Fidelity:
 
 def _compared(tables: Tables, seed: int) -> Fidelity:
     rows = min(tables.train.height, tables.synthetic.height)
-    real_rows = sampled(tables.train.height, rows, seed)
-    real, made = tables.train[real_rows], tables.synthetic[sampled(tables.synthetic.height, rows, seed + 1)]
+    real_rows = sample_rows(tables.train.height, rows, seed)
+    real, made = tables.train[real_rows], tables.synthetic[sample_rows(tables.synthetic.height, rows, seed + 1)]
     shuffled = independent_columns(real, seed + 2)
     frames = [tables.holdout, real, made, shuffled]
-    patients = [tables.holdout_patient, tables.train_patient[real_rows], np.arange(made.height), np.arange(shuffled.height)]
+    patients = [tables.holdout_patient_ids, tables.train_patient_ids[real_rows], np.arange(made.height), np.arange(shuffled.height)]
     blocks = [BlockBootstrap.subsampling(patient, seed + 10 + i) for i, patient in enumerate(patients)]
     pool = pl.concat([tables.train, tables.holdout])
     values, draws, told = [], [], []
-    codes: dict[int, tuple[Coding, list[NDArray[np.int64]]]] = {}
+    codes: dict[int, tuple[TableBins, list[NDArray[np.int64]]]] = {}
     for ways, bins, most in WAYS:
         if ways > tables.train.width:
             continue
         if bins not in codes:
-            coding = Coding.fit(pool, bins)
-            codes[bins] = (coding, [coding.codes(frame) for frame in frames])
+            coding = TableBins.fit(pool, bins)
+            codes[bins] = (coding, [coding.transform(frame) for frame in frames])
         coding, coded = codes[bins]
-        sets = chosen_sets(tables.train.width, ways, most, seed + ways)
-        found = list(distances(coded, blocks, coding.sizes, sets))
+        sets = column_sets(tables.train.width, ways, most, seed + ways)
+        found = list(total_variations(coded, blocks, coding.sizes, sets))
         values.append(np.mean([value for value, _ in found], axis=0))
         draws.append(np.mean([drawn for _, drawn in found], axis=0))
         row = {"columns at a time": ways, "sets": len(sets)}
@@ -107,13 +107,13 @@ def _two_sample(tables: Tables, seed: int) -> Estimate:
     """Train a classifier on half of both tables to tell them apart, judge it on the other half, and the other way round."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    coding = Coding.fit(pl.concat([tables.train, tables.holdout]), 30)
+    coding = TableBins.fit(pl.concat([tables.train, tables.holdout]), 30)
     sides = []
     for frame, own in ((tables.synthetic, 21), (tables.holdout, 22)):
-        rows = sampled(frame.height, min(_MOST_JUDGED, tables.synthetic.height, tables.holdout.height), seed + own)
-        sides.append((coding.codes(frame[rows]).astype(np.float64), rows))
+        rows = sample_rows(frame.height, min(_MOST_JUDGED, tables.synthetic.height, tables.holdout.height), seed + own)
+        sides.append((coding.transform(frame[rows]).astype(np.float64), rows))
     made, real = sides[0][0], sides[1][0]
-    patient = tables.holdout_patient[sides[1][1]]
+    patient = tables.holdout_patient_ids[sides[1][1]]
     draw = np.random.default_rng(seed + 23)
     half_made = draw.permutation(len(made)) % 2
     half_real = (draw.permutation(int(patient.max()) + 1) % 2)[patient]

@@ -24,8 +24,8 @@ import polars as pl
 from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
 from nearward.evaluation.stats.confidence import Estimate, estimate_frame, estimate_series, wilson
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.marginals import Coding, cell_numbers, chosen_sets
-from nearward.evaluation.tables.neighbors import Points, nearest, sampled
+from nearward.evaluation.tables.marginals import TableBins, column_sets, joint_bins
+from nearward.evaluation.tables.neighbors import Embeddings, nearest_neighbors, sample_rows
 from nearward.tabular.typing import Bools, Floats, Ints
 
 NEIGHBOURS = 5
@@ -73,11 +73,11 @@ class _Table:
     """Rows of one table, drawn to a common size: places, outcomes, blocks."""
 
     frame: pl.DataFrame
-    points: Points
+    points: Embeddings
     event: Ints
     blocks: BlockBootstrap
 
-    def inside(self, of: Points, radius: Floats, chosen: Bools) -> Bools:
+    def inside(self, of: Embeddings, radius: Floats, chosen: Bools) -> Bools:
         """Tell which blocks have a chosen row within the radius of each point (m, g)."""
         count = self.blocks.weight.shape[1]
         rows = np.flatnonzero(chosen)
@@ -111,7 +111,7 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
     for name, chosen, among_whom in _strata(train, tables.outcome, seed):
         points = train.points[chosen]
         among = train.points if among_whom is None else points
-        radius = nearest(points, among, min(NEIGHBOURS + 1, len(among)))[0][:, -1]  # the first neighbour is the row itself
+        radius = nearest_neighbors(points, among, min(NEIGHBOURS + 1, len(among)))[0][:, -1]  # the first neighbour is the row itself
         weight = train.blocks.weight[:, train.blocks.block[chosen]] + 1e-9  # (b, m); no draw is without any row
         shares, resampled = [], []
         for table in (real, made):
@@ -133,10 +133,10 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
 
 def _drawn(tables: Tables, name: str, most: int, seed: int) -> _Table:
     whole: pl.DataFrame = getattr(tables, name)
-    rows = sampled(whole.height, most, seed)
-    patient = {"train": tables.train_patient, "holdout": tables.holdout_patient}.get(name, np.arange(whole.height))[rows]
+    rows = sample_rows(whole.height, most, seed)
+    patient = {"train": tables.train_patient_ids, "holdout": tables.holdout_patient_ids}.get(name, np.arange(whole.height))[rows]
     frame = whole[rows]
-    return _Table(frame, tables.space.points(frame), tables.events(frame), BlockBootstrap.with_replacement(patient, seed + 7))
+    return _Table(frame, tables.embedding.transform(frame), tables.events(frame), BlockBootstrap.with_replacement(patient, seed + 7))
 
 
 def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Callable[[_Table], Bools] | None]]:
@@ -162,7 +162,7 @@ def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Ca
         found.append((f"{name} = {level}", _having(train, name, level), partial(_having, column=name, level=level)))
     place = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.points)
     found += [(f"cluster {j + 1}", place == j, None) for j in range(_CLUSTERS) if (place == j).sum() >= _FEWEST]
-    far = nearest(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
+    far = nearest_neighbors(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
     outlying = far >= np.quantile(far, 0.9)
     return [*found, ("outliers", outlying, None)] if outlying.sum() >= _FEWEST else found
 
@@ -187,17 +187,17 @@ def _shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
 
 
 def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: int) -> pl.DataFrame:
-    coding = Coding.fit(pl.concat([tables.train, tables.holdout]), 5)
-    codes = [coding.codes(table.frame) for table in (train, real, made)]
+    coding = TableBins.fit(pl.concat([tables.train, tables.holdout]), 5)
+    codes = [coding.transform(table.frame) for table in (train, real, made)]
     inside: dict[str, list[Bools]] = {"holdout": [], "synthetic": []}
-    for columns in chosen_sets(train.frame.width, 2, _PAIRS, seed):
-        number, cells = cell_numbers(codes[0], coding.sizes, columns)
+    for columns in column_sets(train.frame.width, 2, _PAIRS, seed):
+        number, cells = joint_bins(codes[0], coding.sizes, columns)
         held = np.bincount(number, minlength=cells)
         rare = np.flatnonzero((held >= _KEPT) & (held <= _RARE * len(number)))
         for name, table, coded in (("holdout", real, codes[1]), ("synthetic", made, codes[2])):
             g = table.blocks.weight.shape[1]
             there = np.zeros((g, cells), dtype=bool)
-            there[table.blocks.block, cell_numbers(coded, coding.sizes, columns)[0]] = True
+            there[table.blocks.block, joint_bins(coded, coding.sizes, columns)[0]] = True
             inside[name].append(there[:, rare].T)
     count = sum(len(part) for part in inside["holdout"])
     kept = []

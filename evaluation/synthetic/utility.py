@@ -24,7 +24,7 @@ from nearward.evaluation.stats.confidence import Estimate, estimate_frame
 from nearward.evaluation.stats.logistic_recalibration import EDGE, LogisticRecalibration
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.evaluation.tables.inputs import Tables
-from nearward.evaluation.tables.neighbors import TableEmbedding, sampled
+from nearward.evaluation.tables.neighbors import TableEmbedding, sample_rows
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.ensemble.extra_trees import grow, shares
 from nearward.tabular.typing import Floats, Ints
@@ -76,11 +76,11 @@ class _Figures:
 def utility(tables: Tables, seed: int) -> Utility:
     """Train, test, compare."""
     rows = min(tables.train.height, tables.synthetic.height, _MOST_ROWS)
-    real = tables.train[sampled(tables.train.height, rows, seed)]
-    made = tables.synthetic[sampled(tables.synthetic.height, rows, seed + 1)]
+    real = tables.train[sample_rows(tables.train.height, rows, seed)]
+    made = tables.synthetic[sample_rows(tables.synthetic.height, rows, seed + 1)]
     outcome = tables.events(tables.holdout).astype(np.float64)
     threshold = float(tables.events(tables.train).mean())
-    weight = _weights(tables.holdout_patient, outcome, seed + 2)
+    weight = _weights(tables.holdout_patient_ids, outcome, seed + 2)
     figures: dict[tuple[str, str], _Figures] = {}
     for name, frame in (("real", real), ("synthetic", made)):
         risks = _risks(frame.drop(tables.outcome), tables.events(frame), tables.holdout.drop(tables.outcome), seed)
@@ -112,7 +112,7 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
     if min(events, len(outcome) - events) < _FEWEST_EVENTS:
         return dict.fromkeys(LEARNERS, np.full(test.height, events / len(outcome)))
     space = TableEmbedding.fit(train)
-    x, asked = space.points(train), space.points(test)
+    x, asked = space.transform(train), space.transform(test)
     risks = [np.asarray(model.fit(x, outcome).predict_proba(asked)[:, 1], dtype=np.float64) for model in _models(seed)]
     trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)
     return dict(zip(LEARNERS, [*risks, shares(trees, asked)[:, 1]], strict=True))

@@ -1,6 +1,6 @@
-"""Rows as points: one space for all three tables, scaled by the real rows, and the distances in it.
+"""Embedding of the rows of all three tables, scaled by the real rows, and nearest neighbours in it.
 
-Letters: n rows, p coordinates, k neighbours, q rows asked for.
+Shapes: n rows, p dimensions, k neighbours, q queries.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
-Points = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TableEmbedding:
-    """Where a row lies.
+    """Embedding of rows by a table encoder.
 
     Parameters
     ----------
-    encoding : Encoding
+    encoder : TableEncoder
     """
 
-    encoding: TableEncoder
+    encoder: TableEncoder
 
     @classmethod
     def fit(cls, frame: pl.DataFrame) -> TableEmbedding:
         """Fit on a frame of Float64 and String columns."""
-        kept = [Column(name, kind="number" if dtype == pl.Float64 else "category") for name, dtype in frame.schema.items()]
-        return cls(TableEncoder.fit(Schema(tuple(kept)), frame))
+        columns = [Column(name, kind="number" if dtype == pl.Float64 else "category") for name, dtype in frame.schema.items()]
+        return cls(TableEncoder.fit(Schema(tuple(columns)), frame))
 
-    def points(self, frame: pl.DataFrame) -> Points:
-        """Place the rows of a frame (n, p)."""
-        return np.ascontiguousarray(self.encoding.transform(frame), dtype=np.float32)
+    def transform(self, frame: pl.DataFrame) -> Embeddings:
+        """Embed the rows of a frame (n, p)."""
+        return np.ascontiguousarray(self.encoder.transform(frame), dtype=np.float32)
 
-    def coordinates(self, columns: set[str]) -> Ints:
-        """Return which coordinates belong to some columns."""
-        return np.array([i for i, column in enumerate(self.encoding.source_columns) if column in columns], dtype=np.int64)
+    def dimensions(self, columns: set[str]) -> Ints:
+        """Return the dimensions that some columns are embedded in."""
+        return np.array([i for i, column in enumerate(self.encoder.source_columns) if column in columns], dtype=np.int64)
 
 
-def nearest(asked: Points, among: Points, k: int) -> tuple[Floats, Ints]:
-    """Find the k nearest of ``among`` for each asked point: distances (q, k), Euclidean, and row numbers (q, k)."""
+def nearest_neighbors(queries: Embeddings, rows: Embeddings, k: int) -> tuple[Floats, Ints]:
+    """Search the k nearest rows of each query: Euclidean distances (q, k) and row numbers (q, k)."""
     import faiss
 
-    index = faiss.IndexFlatL2(among.shape[1])
-    index.add(among)
-    _, row = index.search(asked, min(k, len(among)))
-    distance = np.empty(row.shape)
-    for j in range(row.shape[1]):  # again by differences: the index multiplies out, and then equal rows are not at distance 0
-        distance[:, j] = np.sqrt(np.square(asked - among[row[:, j]]).sum(axis=1))
-    return distance, row
+    index = faiss.IndexFlatL2(rows.shape[1])
+    index.add(rows)
+    _, neighbor = index.search(queries, min(k, len(rows)))
+    distance = np.empty(neighbor.shape)
+    for j in range(neighbor.shape[1]):  # again by differences: the index expands the square, and then equal rows are not at distance 0
+        distance[:, j] = np.sqrt(np.square(queries - rows[neighbor[:, j]]).sum(axis=1))
+    return distance, neighbor
 
 
-def sampled(n: int, most: int, seed: int) -> Ints:
-    """Return the numbers of at most ``most`` of n rows, drawn without replacement, in order."""
-    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).permutation(n)[:most])
+def sample_rows(n: int, limit: int, seed: int) -> Ints:
+    """Return the numbers of at most ``limit`` of n rows, drawn without replacement, in order."""
+    return np.arange(n) if n <= limit else np.sort(np.random.default_rng(seed).permutation(n)[:limit])

@@ -9,7 +9,7 @@ import pytest
 from nearward.evaluation.privacy_attacks.membership import EVENTS, EVERYONE, OUTLIERS, membership
 from nearward.evaluation.privacy_attacks.membership_attacks import ATTACKS, Rows, attack
 from nearward.evaluation.tables.inputs import read_tables
-from nearward.evaluation.tables.neighbors import nearest
+from nearward.evaluation.tables.neighbors import nearest_neighbors
 
 
 def jittered(frame: pl.DataFrame, seed: int, by: float = 0.02) -> pl.DataFrame:
@@ -74,8 +74,8 @@ def test_copies_that_were_moved_a_little_are_found_at_a_fifth(three):
 
 def test_copied_outliers_are_told_apart(three):
     tables = read_tables(*three, "died")
-    points = tables.space.points(tables.train)
-    far = nearest(points, points, 2)[0][:, 1]
+    points = tables.embedding.transform(tables.train)
+    far = nearest_neighbors(points, points, 2)[0][:, 1]
     outliers = three[0][np.argsort(-far)[:100]]
     found = judge(three, pl.concat([outliers, three[2][100:]])).attacks
     best = {rows: max(area.value for area in part["AUC"]) for (rows,), part in found.group_by("rows")}
@@ -99,7 +99,7 @@ def test_equal_rows_on_both_sides_are_no_leak():
 
 def test_scores_do_not_depend_on_who_is_asked_beside(three):
     tables = read_tables(*three, "died")
-    asked, made, reference = (Rows.of(frame, tables.space) for frame in (tables.train[:200], tables.synthetic, tables.holdout))
+    asked, made, reference = (Rows.of(frame, tables.embedding) for frame in (tables.train[:200], tables.synthetic, tables.holdout))
     together, _ = attack(asked, made, reference, 0)
     alone, _ = attack(asked.take(np.arange(50)), made, reference, 0)
     assert alone == pytest.approx(together[:50], abs=1e-4)

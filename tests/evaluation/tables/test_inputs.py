@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.tables.inputs import read_tables, share_in, split_rows
+from nearward.evaluation.tables.inputs import matching_share, read_tables, split_by_patient
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
 
 
@@ -48,7 +48,7 @@ def test_outcome(three):
         change(three, train=three["train"].with_columns(died=0))
     with pytest.raises(InputError, match="is missing in 300 of 300 rows of synthetic"):
         change(three, synthetic=three["synthetic"].with_columns(died=pl.lit(None, dtype=pl.Int64)))
-    with pytest.raises(InputError, match="300 rows of synthetic have a value that train has nowhere"):
+    with pytest.raises(InputError, match="300 rows of synthetic have a value that no row of train has"):
         change(three, synthetic=three["synthetic"].with_columns(died=7))
     with pytest.raises(InputError, match="3 different values in train: name the event"):
         read_tables(**three, outcome="ward")
@@ -99,7 +99,7 @@ def test_identical_rows_are_told_with_their_share(three):
 
 def test_a_row_with_holes_is_identical_to_itself():
     frame = pl.DataFrame({"a": [1.0, None], "b": [None, "x"]})
-    assert share_in(frame, frame).value == 1
+    assert matching_share(frame, frame).value == 1
 
 
 def test_empty_columns_and_names_of_rows_are_left_out_and_told(three):
@@ -135,6 +135,6 @@ def test_dates_become_days(three):
 
 def test_a_split_keeps_patients_whole():
     patient = np.repeat(np.arange(50), 3)
-    parts = list(split_rows(patient, 2, seed=0))
+    parts = list(split_by_patient(patient, 2, seed=0))
     assert sorted(np.concatenate(parts)) == list(range(150))
     assert not set(patient[parts[0]]) & set(patient[parts[1]])

@@ -5,14 +5,14 @@ import polars as pl
 import pytest
 
 from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
-from nearward.evaluation.tables.marginals import Coding, chosen_sets, distances
+from nearward.evaluation.tables.marginals import TableBins, column_sets, total_variations
 
 
 def apart(one: pl.DataFrame, other: pl.DataFrame, real: pl.DataFrame, ways: int, bins: int = 10) -> float:
-    coding = Coding.fit(real, bins)
-    codes = [coding.codes(one), coding.codes(other)]
+    coding = TableBins.fit(real, bins)
+    codes = [coding.transform(one), coding.transform(other)]
     blocks = [BlockBootstrap.with_replacement(np.arange(len(code)), seed=0, resamples=5) for code in codes]
-    found = distances(codes, blocks, coding.sizes, chosen_sets(real.width, ways, 1000, 0))
+    found = total_variations(codes, blocks, coding.sizes, column_sets(real.width, ways, 1000, 0))
     return float(np.mean([value[0] for value, _ in found]))
 
 
@@ -32,21 +32,21 @@ def test_total_variation_by_hand():
 
 def test_levels_rare_unseen_and_missing_have_codes_of_their_own():
     real = pl.DataFrame({"ward": ["a"] * 5 + ["b"] * 3 + ["c"]})
-    coding = Coding.fit(real, 2)
-    assert coding.codes(pl.DataFrame({"ward": ["a", "b", "c", "new", None]}))[:, 0].tolist() == [0, 1, 2, 3, 4]
+    coding = TableBins.fit(real, 2)
+    assert coding.transform(pl.DataFrame({"ward": ["a", "b", "c", "new", None]}))[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert coding.sizes == [5]
 
 
 def test_values_between_the_few_are_foreign():
-    coding = Coding.fit(pl.DataFrame({"flag": [0.0, 1.0, 1.0]}), 10)
-    assert coding.codes(pl.DataFrame({"flag": [0.0, 1.0, 0.5, None]}))[:, 0].tolist() == [0, 1, 2, 3]
+    coding = TableBins.fit(pl.DataFrame({"flag": [0.0, 1.0, 1.0]}), 10)
+    assert coding.transform(pl.DataFrame({"flag": [0.0, 1.0, 0.5, None]}))[:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_all_sets_or_as_many_as_asked():
-    assert len(chosen_sets(5, 2, 100, 0)) == 10
-    some = chosen_sets(30, 3, 50, 0)
+    assert len(column_sets(5, 2, 100, 0)) == 10
+    some = column_sets(30, 3, 50, 0)
     assert len(set(some)) == 50
-    assert some == chosen_sets(30, 3, 50, 0)
+    assert some == column_sets(30, 3, 50, 0)
 
 
 def test_blocks_keep_patients_whole_and_resample_means():
