@@ -1,4 +1,4 @@
-"""``epsilon=`` from end to end: fitted, sampled, saved, loaded, exported with its ledger; nobody's part hangs on anybody else."""
+"""``epsilon=`` from end to end: fit, sample, save, load, export with the accountant; splits that treat each patient independently."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ REASON = "plumbing test of the pipeline"
 
 def visits(n: int, seed: int) -> pl.DataFrame:
     """Two visits a patient, few columns: enough rows for every encoded dimension."""
-    draw = np.random.default_rng(seed)
-    ill = draw.random(n) < 0.3
-    low = draw.integers(50, 90, n)
+    rng = np.random.default_rng(seed)
+    ill = rng.random(n) < 0.3
+    dbp = rng.integers(50, 90, n)
     return pl.DataFrame(
         {
             "patient": [f"p{i // 2}" for i in range(n)],
             "ward": np.where(ill, "ICU", "medical").tolist(),
-            "dbp": low,
-            "sbp": low + draw.integers(5, 60, n),
-            "died": (draw.random(n) < np.where(ill, 0.4, 0.05)).astype(int),
+            "dbp": dbp,
+            "sbp": dbp + rng.integers(5, 60, n),
+            "died": (rng.random(n) < np.where(ill, 0.4, 0.05)).astype(int),
         }
     )
 
@@ -50,18 +50,18 @@ def fitted(train) -> nw.Synthesizer:
     return nw.Synthesizer(epsilon=3.0, seed=1).fit(train, outcome="died", groups="patient", rules=Rules((Order("dbp", "sbp"),)))
 
 
-def test_a_private_generator_samples_by_rules_and_conditions(train, fitted) -> None:
-    made = fitted.sample(4000, seed=2)
-    assert made.schema == train.schema
-    assert (made["dbp"] <= made["sbp"]).all()
-    rates = [frame.group_by("ward").agg(pl.col("died").mean()).sort("ward")["died"].to_list() for frame in (made, train)]
+def test_a_private_generator_samples_under_rules_and_conditions(train, fitted) -> None:
+    synthetic = fitted.sample(4000, seed=2)
+    assert synthetic.schema == train.schema
+    assert (synthetic["dbp"] <= synthetic["sbp"]).all()
+    rates = [frame.group_by("ward").agg(pl.col("died").mean()).sort("ward")["died"].to_list() for frame in (synthetic, train)]
     assert rates[0] == pytest.approx(rates[1], abs=0.1)
     assert fitted.sample(300, where={"died": 1, "ward": "ICU"}).select("died", "ward").unique().rows() == [(1, "ICU")]
-    assert fitted.sample(50, seed=2).equals(fitted.sample(50, seed=2))  # sampling hangs on the seed, the noise of fitting does not
+    assert fitted.sample(50, seed=2).equals(fitted.sample(50, seed=2))  # sampling depends on the seed, the noise of fitting does not
     assert set(fitted.summary_["outcomes"]["noisy"]) == {"0", "1"}
 
 
-def test_nothing_but_the_ledgers_releases_makes_the_generator(fitted) -> None:
+def test_the_generator_consists_of_charged_releases(fitted) -> None:
     assert isinstance(fitted._generator.policy, TreeMarginals)
     epsilon, delta = fitted.privacy.spent()
     assert 2.5 < epsilon <= 3
@@ -70,7 +70,7 @@ def test_nothing_but_the_ledgers_releases_makes_the_generator(fitted) -> None:
     assert [str(rule) for rule in fitted.rules] == ["dbp is at most sbp"]  # given; none is mined
 
 
-def test_all_who_are_not_judges_are_learned_from_and_are_members(train, fitted) -> None:
+def test_all_rows_outside_the_holdout_are_training_rows(train, fitted) -> None:
     rows = fitted.audit_rows
     assert rows.steered is None
     assert rows.train.height + rows.holdout.height == train.height
@@ -78,15 +78,15 @@ def test_all_who_are_not_judges_are_learned_from_and_are_members(train, fitted) 
     assert 0.13 < rows.holdout.height / train.height < 0.27
 
 
-def test_saved_and_loaded_keeps_the_ledger_and_the_rows(fitted, tmp_path) -> None:
+def test_a_loaded_generator_has_the_same_accountant_and_rows(fitted, tmp_path) -> None:
     fitted.save(tmp_path / "g")
-    again = nw.Synthesizer.load(tmp_path / "g")
-    assert again.privacy == fitted.privacy
-    assert again.epsilon == 3.0
-    assert again.sample(100).equals(fitted.sample(100))
+    loaded = nw.Synthesizer.load(tmp_path / "g")
+    assert loaded.privacy == fitted.privacy
+    assert loaded.epsilon == 3.0
+    assert loaded.sample(100).equals(fitted.sample(100))
 
 
-def test_an_exported_table_carries_the_ledger(fitted, tmp_path) -> None:
+def test_the_stamp_of_an_exported_table_contains_the_accountant(fitted, tmp_path) -> None:
     few = AuditRows(fitted.audit_rows.train[:150], fitted.audit_rows.holdout[:150], "died", 1, "patient")
     nw.export_synthetic(fitted, 150, tmp_path / "synth.parquet", rows=few, accept_risk=REASON)
     stamp = nw.read_stamp(tmp_path / "synth.parquet")
@@ -107,14 +107,14 @@ def call(monkeypatch, *words: object) -> int:
     return int(end.value.code or 0)
 
 
-def test_the_command_line_fits_samples_and_refuses(train, tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_line_fits_samples_and_reports_errors(train, tmp_path, monkeypatch, capsys) -> None:
     train.write_parquet(tmp_path / "cohort.parquet")
     fit = ("synth", "fit", tmp_path / "cohort.parquet", "--outcome", "died", "--group", "patient", "--out", tmp_path / "g")
     assert call(monkeypatch, *fit, "--epsilon", 2) == 0
-    told = capsys.readouterr().out
-    assert "epsilon" in told
-    assert "of 2" in told
-    assert "with the noise" in told
+    output = capsys.readouterr().out
+    assert "epsilon" in output
+    assert "of 2" in output
+    assert "with the noise" in output
     assert call(monkeypatch, "synth", "sample", tmp_path / "g", "-n", 100, "--where", "died=1", "--out", tmp_path / "s.parquet") == 0
     assert pl.read_parquet(tmp_path / "s.parquet")["died"].to_list() == [1] * 100
     with monkeypatch.context() as full:
@@ -132,12 +132,12 @@ def test_the_command_line_fits_samples_and_refuses(train, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
-def test_an_epsilon_without_meaning_is_refused_before_any_row_is_read(epsilon) -> None:
+def test_an_invalid_epsilon_is_an_error_before_any_row_is_read(epsilon) -> None:
     with pytest.raises(InputError, match="above 0"):
         nw.Synthesizer(epsilon=epsilon)
 
 
-def test_what_would_look_at_patients_unpaid_is_refused(train) -> None:
+def test_reading_rows_outside_the_privacy_budget_is_an_error(train) -> None:
     with pytest.raises(InputError, match="outside the privacy budget"):
         nw.Synthesizer(epsilon=1.0, optimiser="ppo")
     with pytest.raises(InputError, match="use it with epsilon"):
@@ -146,7 +146,7 @@ def test_what_would_look_at_patients_unpaid_is_refused(train) -> None:
         nw.Synthesizer(epsilon=8.0).fit(train[:300], outcome="died", groups="patient")
 
 
-def test_a_rare_outcome_that_noise_swallows_is_said(train) -> None:
+def test_a_rare_outcome_hidden_by_the_noise_is_warned_of(train) -> None:
     rare = train.with_columns(died=pl.Series(np.arange(train.height) < 30, dtype=pl.Int64))
     with pytest.warns(DataWarning, match="hides its rare value"):
         nw.Synthesizer(epsilon=0.5).fit(rare.select("patient", "ward", "died"), outcome="died", groups="patient")
@@ -155,22 +155,22 @@ def test_a_rare_outcome_that_noise_swallows_is_said(train) -> None:
         nw.Synthesizer(epsilon=8.0).fit(train, outcome="died", groups="patient")
 
 
-def test_a_patient_more_changes_nobody_elses_part() -> None:
-    names = pl.Series([f"p{i}" for i in range(1000)])
-    before = split_by_hash(names, 1000, 0)
-    after = split_by_hash(pl.concat([pl.Series(["a"]), names]), 1001, 0)
+def test_one_patient_more_changes_no_other_patients_split() -> None:
+    ids = pl.Series([f"p{i}" for i in range(1000)])
+    before = split_by_hash(ids, 1000, 0)
+    after = split_by_hash(pl.concat([pl.Series(["a"]), ids]), 1001, 0)
     for role, rows in before.items():
-        assert set(names.gather(rows)) == {pl.concat([pl.Series(["a"]), names])[int(i)] for i in after[role]} - {"a"}
+        assert set(ids.gather(rows)) == {pl.concat([pl.Series(["a"]), ids])[int(i)] for i in after[role]} - {"a"}
     alone = split_by_hash(None, 5000, 0)
     assert 0.77 < len(alone["generator"]) / 5000 < 0.83
-    assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # by lot, not by the row's number
-    assert len(split_by_hash(names, 1000, 0, with_holdout=False)["generator"]) == 1000
+    assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # at random, not by the row's index
+    assert len(split_by_hash(ids, 1000, 0, with_holdout=False)["generator"]) == 1000
 
 
-def test_decimals_under_a_budget_keep_their_fractions() -> None:
+def test_private_decimals_keep_their_fractions() -> None:
     frame = visits(4000, 5).drop("dbp", "sbp")
     value = np.random.default_rng(0).gamma(9, 0.13, 4000).round(2)
     frame = frame.with_columns(creatinine=pl.Series(value).cast(pl.Decimal(6, 2)))
-    made = nw.Synthesizer(epsilon=8.0).fit(frame, outcome="died", groups="patient").sample(2000)
-    assert made["creatinine"].dtype == pl.Decimal(6, 2)
-    assert (made["creatinine"].cast(pl.Float64) % 1 != 0).mean() > 0.9
+    synthetic = nw.Synthesizer(epsilon=8.0).fit(frame, outcome="died", groups="patient").sample(2000)
+    assert synthetic["creatinine"].dtype == pl.Decimal(6, 2)
+    assert (synthetic["creatinine"].cast(pl.Float64) % 1 != 0).mean() > 0.9
