@@ -1,9 +1,9 @@
-"""Regular series as columns of a row: what a network saw in the course of the vitals, beside what was measured last.
+"""Regular series as columns of a row: a risk score and an embedding by a small network.
 
-A network trained on a row's outcome says too much about it. So ``fit_transform`` gives each training row the embedding of a network that
-never saw its patient, turned onto the axes of the network that new rows will meet (orthogonal Procrustes, fitted on other rows).
+The network overfits the outcomes of its own training rows. So ``fit_transform`` returns out-of-fold embeddings, rotated to the axes of the
+network that embeds new rows (orthogonal Procrustes, fitted on the other folds).
 
-Letters: n rows, c channels, t steps, e embedding width.
+Shapes: n rows, q new rows, c channels, t steps, e embedding width.
 
 References
 ----------
@@ -13,6 +13,7 @@ Schönemann: A generalized solution of the orthogonal Procrustes problem (1966).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,56 @@ from nearward.tabular.persistence.estimators import read_estimator, write_estima
 from nearward.tabular.typing import Floats, Ints
 
 _FOLDS = 3
-_FEWEST_EVENTS = 20
-_FURTHEST = 5.0  # standard deviations
+_MIN_EVENTS = 20
+_MAX_Z = 5.0  # standard deviations at which values are clipped
+
+
+@dataclass(frozen=True)
+class FittedSeriesEncoder:
+    """The trained network, with the standardisation of its input.
+
+    Parameters
+    ----------
+    columns : names of the list columns, the channels
+    steps : int, t
+    mean, std : (c,), of the measured values
+    width : int, e
+    weights : the network's state dict, as arrays
+    """
+
+    columns: tuple[str, ...]
+    steps: int
+    mean: Floats
+    std: Floats
+    width: int
+    weights: dict[str, NDArray[np.float32]]
+
+    def embed(self, frame: pl.DataFrame) -> tuple[Floats, Floats]:
+        """Return embeddings (q, e) and log-odds (q,) of the series of q rows."""
+        values = _read_series(frame, self.columns)
+        if not len(values):
+            return np.empty((0, self.width)), np.empty(0)
+        if values.shape[2] != self.steps:
+            raise InputError(f"the series have {values.shape[2]} steps, and the encoder was trained on {self.steps}")
+        return self.embed_inputs(_network_inputs(values, self.mean, self.std))
+
+    def embed_inputs(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return embeddings (n, e) and log-odds (n,) of network inputs (n, 2c, t)."""
+        from nearward.tabular.temporal.series_network import embed_series, from_state
+
+        return embed_series(from_state(self.weights, len(self.columns), self.width), x)
 
 
 class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Replace columns of series by a few numbers each model can read: a score and an embedding.
+    """Replace columns of series by a risk score and an embedding, which any model can read.
 
     Parameters
     ----------
     columns : names of list columns, optional
-        Each row holds the same number of steps, the oldest first, null where nothing was measured (see ``regular_series``). By default
+        Each row has the same number of steps, the oldest first, null where nothing was measured (see ``regular_series``). By default
         all list columns.
     width : int
-        Numbers of the embedding.
+        Width of the embedding.
     seed : int
     positive : value, optional
         The outcome value that is the event; by default the greater of the two.
@@ -52,13 +89,14 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     columns_ : tuple of str
     steps_ : int
+    fitted_ : FittedSeriesEncoder
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> pulse = draw.normal(80, 5, (400, 12))
+    >>> rng = np.random.default_rng(0)
+    >>> pulse = rng.normal(80, 5, (400, 12))
     >>> ill = np.arange(400) % 4 == 0
-    >>> stays = pl.DataFrame({"age": draw.normal(60, 9, 400), "pulse": pulse + ill[:, None] * np.linspace(0, 15, 12)})
+    >>> stays = pl.DataFrame({"age": rng.normal(60, 9, 400), "pulse": pulse + ill[:, None] * np.linspace(0, 15, 12)})
     >>> SeriesEncoder(width=2).fit_transform(stays, ill).columns
     ['age', 'series: score', 'series: 1', 'series: 2']
     """
@@ -70,7 +108,7 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.positive = positive
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> SeriesEncoder:
-        """Train on all rows; for a model that is fitted on the same rows next, use ``fit_transform``.
+        """Train on all rows. For a model that is fitted on the same rows next, use ``fit_transform``.
 
         Parameters
         ----------
@@ -81,148 +119,138 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError, MissingColumns
-            No list column, lists of different lengths, a channel that was never measured.
+            No list column, lists of different lengths, a channel without measurements.
         TooFewEvents
-            Fewer than 20 events.
+            Fewer than 20 rows with, or without, the event.
         """
-        self._train(X, y, groups)
+        self._fit(X, y, groups)
         return self
 
     def fit_transform(self, X: Any, y: Any, groups: Any = None) -> pl.DataFrame:
-        """Train, and return the training rows as networks see them that never saw the row's patient; arguments as ``fit``."""
+        """Train, and return the training rows with out-of-fold scores and embeddings; parameters as ``fit``."""
         from nearward.tabular.temporal.series_network import embed_series, train_network
 
-        frame, x, outcome, group = self._train(X, y, groups)
-        fold = split_patients(outcome, group, _FOLDS, self.seed)
-        target = embed_series(self._network, x)[0]
-        embedding, score = np.empty_like(target), np.empty(len(x))
+        frame, x, outcome, patient_ids = self._fit(X, y, groups)
+        fold = split_patients(outcome, patient_ids, _FOLDS, self.seed)
+        reference = self.fitted_.embed_inputs(x)[0]
+        embedding, score = np.empty_like(reference), np.empty(len(x))
         for f in range(int(fold.max()) + 1):
-            left = fold == f
-            network = train_network(x[~left], outcome[~left], self.width, self.seed + 1 + f)
-            seen, (embedding[left], score[left]) = embed_series(network, x[~left])[0], embed_series(network, x[left])
-            embedding[left] = _turned(embedding[left], seen, target[~left])
-        return self._joined(frame, embedding, score)
+            train, test = fold != f, fold == f
+            network = train_network(x[train], outcome[train], self.width, self.seed + 1 + f)
+            train_embedding, (embedding[test], score[test]) = embed_series(network, x[train])[0], embed_series(network, x[test])
+            embedding[test] = _procrustes(embedding[test], train_embedding, reference[train])
+        return self._with_embedding(frame, embedding, score)
 
     def transform(self, X: Any) -> pl.DataFrame:
         """Return a frame of q rows with the series replaced by ``series: score`` (log-odds) and ``series: 1`` to ``series: e``."""
-        from nearward.tabular.temporal.series_network import embed_series
-
-        check_is_fitted(self, "_network")
+        check_is_fitted(self, "fitted_")
         frame = to_frame(X)
-        x = self._read(frame)
-        if not len(x):
-            return self._joined(frame, np.empty((0, self.width)), np.empty(0))
-        return self._joined(frame, *embed_series(self._network, x))
+        return self._with_embedding(frame, *self.fitted_.embed(frame))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return the names of the columns that stand for the series."""
+        """Return the names of the columns that replace the series."""
         return np.array(["series: score", *(f"series: {j + 1}" for j in range(self.width))], dtype=object)
 
     def save(self, folder: str | Path) -> None:
-        """Write the encoder into a folder, made where it is missing; what was there before stays until all is written.
+        """Save to a folder, which is created if missing; an earlier save stays until this one is complete.
 
         Raises
         ------
         InputError
-            The folder holds something else.
+            The folder holds other files.
         """
-        check_is_fitted(self, "_network")
-        weights = {name: value.numpy() for name, value in self._network.state_dict().items()}
-        learned = {"columns": self.columns_, "steps": self.steps_, "centre": self._centre, "scale": self._scale, "weights": weights}
-        write_estimator(folder, "SeriesEncoder", self.get_params(deep=False), learned)
+        check_is_fitted(self, "fitted_")
+        write_estimator(folder, "SeriesEncoder", self.get_params(deep=False), {"fitted": self.fitted_})
 
     @classmethod
     def load(cls, folder: str | Path) -> SeriesEncoder:
-        """Read what ``save`` wrote, every hash checked first.
+        """Load what ``save`` wrote, after checking every hash.
 
         Raises
         ------
-        ArtefactError
-            Not an encoder of series; corrupt; saved by a later version.
+        ArtifactError
+            Not a SeriesEncoder; corrupt; saved by a later version.
         """
-        from nearward.tabular.temporal.series_network import restored
-
-        settings, learned = read_estimator(folder, "SeriesEncoder")
+        settings, state = read_estimator(folder, "SeriesEncoder", [FittedSeriesEncoder])
         encoder = cls(**settings)
-        encoder.columns_, encoder.steps_ = learned["columns"], learned["steps"]
-        encoder._centre, encoder._scale = learned["centre"], learned["scale"]
-        encoder._network = restored(learned["weights"], len(encoder.columns_), encoder.width)
+        encoder._set_fitted(state["fitted"])
         return encoder
 
-    def _train(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
+    def _fit(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
+        """Train, and return the frame, network inputs (n, 2c, t), outcome (n,) and patient ids (n,)."""
         from nearward.tabular.temporal.series_network import train_network
 
         if not isinstance(self.width, int) or self.width < 1:
             raise InputError(f"width must be a whole number from 1, got width={self.width!r}")
-        frame, target, group = validate_fit_inputs(X, y, groups, self.positive)
-        event = target.outcome
-        if min(event.sum(), len(event) - event.sum()) < _FEWEST_EVENTS:
-            raise TooFewEvents(int(min(event.sum(), len(event) - event.sum())), _FEWEST_EVENTS, "train an encoder of series")
-        lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
-        self.columns_ = tuple(lists if self.columns is None else self.columns)
-        if not self.columns_:
-            raise InputError("no column holds lists: lay the measurements on a grid first (nearward.regular_series)")
-        values = self._values(frame)
-        self.steps_ = values.shape[2]
-        counted = np.isfinite(values).sum(axis=(0, 2))  # (c,)
-        never = [name for name, count in zip(self.columns_, counted, strict=True) if not count]
-        if never:
-            raise InputError(f"columns {never} hold no measurement at all: leave them out")
-        self._centre = np.nanmean(values, axis=(0, 2))[None, :, None]
-        spread = np.nanstd(values, axis=(0, 2))[None, :, None]
-        self._scale = np.where(spread > 0, spread, 1.0)
-        x = self._scaled(values)
-        self._network = train_network(x, event, self.width, self.seed)
-        return frame, x, event, group
+        frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
+        outcome = target.outcome
+        fewest = min(target.events, len(outcome) - target.events)
+        if fewest < _MIN_EVENTS:
+            raise TooFewEvents(fewest, _MIN_EVENTS, "train an encoder of series")
+        lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List | pl.Array)]
+        columns = tuple(lists if self.columns is None else self.columns)
+        if not columns:
+            raise InputError("no column has lists: make a regular grid of the measurements first (nearward.regular_series)")
+        values = _read_series(frame, columns)
+        count = np.isfinite(values).sum(axis=(0, 2))  # (c,)
+        empty = [name for name, measured in zip(columns, count, strict=True) if not measured]
+        if empty:
+            raise InputError(f"columns {empty} have no measurement at all: leave them out")
+        mean, std = np.nanmean(values, axis=(0, 2)), np.nanstd(values, axis=(0, 2))
+        std = np.where(std > 0, std, 1.0)
+        x = _network_inputs(values, mean, std)
+        network = train_network(x, outcome, self.width, self.seed)
+        weights = {name: value.numpy() for name, value in network.state_dict().items()}
+        self._set_fitted(FittedSeriesEncoder(columns, values.shape[2], mean, std, self.width, weights))
+        return frame, x, outcome, patient_ids
 
-    def _read(self, frame: pl.DataFrame) -> Floats:
-        values = self._values(frame)
-        if values.shape[2] != self.steps_:
-            raise InputError(f"the series have {values.shape[2]} steps, and the encoder was trained on {self.steps_}")
-        return self._scaled(values)
+    def _set_fitted(self, fitted: FittedSeriesEncoder) -> None:
+        self.fitted_, self.columns_, self.steps_ = fitted, fitted.columns, fitted.steps
 
-    def _scaled(self, values: Floats) -> Floats:
-        """Standardised values with 0 where nothing was measured, and whether it was: (n, 2c, t)."""
-        there = np.isfinite(values)
-        z = np.where(there, (np.where(there, values, 0.0) - self._centre) / self._scale, 0.0)
-        return np.concatenate([z.clip(-_FURTHEST, _FURTHEST), there], axis=1)
-
-    def _values(self, frame: pl.DataFrame) -> Floats:
-        """Read the list columns: (n, c, t), NaN where nothing was measured."""
-        missing = [name for name in self.columns_ if name not in frame.columns]
-        if missing:
-            raise MissingColumns(missing, frame.columns)
-        if not frame.height:
-            return np.empty((0, len(self.columns_), self.steps_))
-        channels = []
-        for name in self.columns_:
-            column = frame.get_column(name)
-            if not isinstance(column.dtype, pl.List | pl.Array):
-                raise InputError(f"column {name!r} holds {column.dtype}, no lists")
-            inner = column.dtype.inner
-            if not (inner.is_numeric() or inner in (pl.Boolean, pl.Null)):
-                raise InputError(f"the lists of column {name!r} hold {inner}, not numbers")
-            lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
-            length = lists.list.len()
-            if length.null_count() or length.n_unique() != 1 or not length[0]:
-                raise InputError(f"the lists of column {name!r} differ in length, or are missing: every row needs the same number of steps")
-            channels.append(lists.explode().cast(pl.Float64).to_numpy().reshape(frame.height, -1))
-        if len({channel.shape for channel in channels}) > 1:
-            raise InputError(f"columns {list(self.columns_)} hold series of different lengths: lay them on one grid")
-        return np.stack(channels, axis=1)
-
-    def _joined(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:
-        made = np.column_stack([score, embedding])
+    def _with_embedding(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:
         names = self.get_feature_names_out().tolist()
-        taken = sorted(set(names) & set(frame.columns))
-        if taken:
-            raise InputError(f"the frame has columns that would be written over: {taken}. Rename them")
-        return frame.drop(self.columns_).with_columns(pl.Series(name, made[:, j]) for j, name in enumerate(names))
+        conflicts = sorted(set(names) & set(frame.columns))
+        if conflicts:
+            raise InputError(f"the frame has columns that would be overwritten: {conflicts}. Rename them")
+        outputs = np.column_stack([score, embedding])
+        return frame.drop(self.columns_).with_columns(pl.Series(name, outputs[:, j]) for j, name in enumerate(names))
 
 
-def _turned(embedding: Floats, seen: Floats, target: Floats) -> Floats:
-    """Turn an embedding (m, e) onto other axes by what two networks made of the same rows: ``seen`` and ``target``, (n, e)."""
-    centre, middle = seen.mean(axis=0), target.mean(axis=0)
-    left, size, right = np.linalg.svd((seen - centre).T @ (target - middle))
-    stretch = size.sum() / max(float(((seen - centre) ** 2).sum()), 1e-12)
-    return np.asarray(stretch * (embedding - centre) @ (left @ right) + middle)
+def _read_series(frame: pl.DataFrame, columns: Sequence[str]) -> Floats:
+    """Read list columns (n, c, t), NaN where nothing was measured; (0, c, 0) for a frame without rows."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise MissingColumns(missing, frame.columns)
+    if not frame.height:
+        return np.empty((0, len(columns), 0))
+    channels = []
+    for name in columns:
+        column = frame.get_column(name)
+        if not isinstance(column.dtype, pl.List | pl.Array):
+            raise InputError(f"column {name!r} must have lists, got {column.dtype}")
+        inner = column.dtype.inner
+        if not (inner.is_numeric() or inner in (pl.Boolean, pl.Null)):
+            raise InputError(f"the lists of column {name!r} hold {inner}, not numbers")
+        lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
+        length = lists.list.len()
+        if length.null_count() or length.n_unique() != 1 or not length[0]:
+            raise InputError(f"the lists of column {name!r} differ in length, or are missing: every row needs the same number of steps")
+        channels.append(lists.explode().cast(pl.Float64).to_numpy().reshape(frame.height, -1))
+    if len({channel.shape for channel in channels}) > 1:
+        raise InputError(f"columns {list(columns)} have series of different lengths: use one grid for all")
+    return np.stack(channels, axis=1)
+
+
+def _network_inputs(values: Floats, mean: Floats, std: Floats) -> Floats:
+    """Return standardised values, 0 where nothing was measured, and indicators of measured steps: (n, 2c, t)."""
+    measured = np.isfinite(values)
+    z = np.where(measured, (np.where(measured, values, 0.0) - mean[:, None]) / std[:, None], 0.0)
+    return np.concatenate([z.clip(-_MAX_Z, _MAX_Z), measured], axis=1)
+
+
+def _procrustes(embedding: Floats, source: Floats, target: Floats) -> Floats:
+    """Rotate, scale and shift an embedding (m, e) as ``source`` best matches ``target``, (n, e), two embeddings of the same rows."""
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    u, singular, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
+    scale = singular.sum() / max(float(((source - source_mean) ** 2).sum()), 1e-12)
+    return np.asarray(scale * (embedding - source_mean) @ (u @ vt) + target_mean)

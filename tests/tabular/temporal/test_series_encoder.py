@@ -1,4 +1,4 @@
-"""Series as columns: a trend that the last value can't see, training rows that are not too clean, and the grid they lie on."""
+"""Series as columns: a trend that the last value does not show, out-of-fold training rows, and the regular grid."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from polars.testing import assert_frame_equal
 from sklearn.metrics import roc_auc_score
 
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.temporal.series_encoder import SeriesEncoder, _turned
+from nearward.tabular.temporal.series_encoder import SeriesEncoder, _procrustes
 from nearward.tabular.temporal.windows import regular_series
 
-VITALS = pl.DataFrame({"who": [1, 1, 1, 1, 2], "hour": [1, 5, 5, 6, 4], "pulse": [80.0, 90.0, 100.0, 200.0, 70.0]})
+VITALS = pl.DataFrame({"patient": [1, 1, 1, 1, 2], "hour": [1, 5, 5, 6, 4], "pulse": [80.0, 90.0, 100.0, 200.0, 70.0]})
 
 
 def stays(n: int, seed: int, trend: float = 1.0) -> tuple[pl.DataFrame, np.ndarray]:
     """A pulse that rises to where it is in the ill and falls to it in the others; a fifth of it was not measured."""
-    draw = np.random.default_rng(seed)
-    ill = draw.random(n) < 0.3
+    rng = np.random.default_rng(seed)
+    ill = rng.random(n) < 0.3
     steps = np.arange(12) - 11
-    pulse = draw.normal(80, 8, n)[:, None] + np.where(ill, trend, -trend)[:, None] * steps + draw.normal(0, 3, (n, 12))
-    pulse[:, :-1][draw.random((n, 11)) < 0.2] = np.nan
+    pulse = rng.normal(80, 8, n)[:, None] + np.where(ill, trend, -trend)[:, None] * steps + rng.normal(0, 3, (n, 12))
+    pulse[:, :-1][rng.random((n, 11)) < 0.2] = np.nan
     lists = pl.Series("pulse", pulse.tolist()).list.eval(pl.element().fill_nan(None))
-    return pl.DataFrame({"age": draw.normal(60, 9, n), "last": pulse[:, -1]}).with_columns(lists), ill.astype(int)
+    return pl.DataFrame({"age": rng.normal(60, 9, n), "last": pulse[:, -1]}).with_columns(lists), ill.astype(int)
 
 
 def test_grid_by_hand() -> None:
-    asked = pl.DataFrame({"who": [2, 1, 3], "hour": [5, 6, 6], "bed": [1, 2, 3]})
-    told = regular_series(asked, VITALS, patient="who", time="hour", every=2, steps=3)
-    assert told.columns == ["who", "hour", "bed", "pulse"]
-    assert told["pulse"].to_list() == [[None, None, 70.0], [80.0, None, 95.0], [None, None, None]]
+    moments = pl.DataFrame({"patient": [2, 1, 3], "hour": [5, 6, 6], "bed": [1, 2, 3]})
+    result = regular_series(moments, VITALS, patient="patient", time="hour", every=2, steps=3)
+    assert result.columns == ["patient", "hour", "bed", "pulse"]
+    assert result["pulse"].to_list() == [[None, None, 70.0], [80.0, None, 95.0], [None, None, None]]
 
 
 @settings(max_examples=25, deadline=None)
@@ -43,12 +43,12 @@ def test_grid_by_hand() -> None:
     seed=st.integers(0, 9),
 )
 def test_grid_never_reads_the_future(measured, later, hour, seed) -> None:
-    schema = {"who": pl.Int64, "hour": pl.Int64, "x": pl.Float64}
-    known, future = (pl.DataFrame(rows, schema, orient="row") for rows in (measured, later))
+    schema = {"patient": pl.Int64, "hour": pl.Int64, "x": pl.Float64}
+    past, future = (pl.DataFrame(rows, schema, orient="row") for rows in (measured, later))
     future = future.with_columns(pl.col("hour") + hour)
-    both = pl.concat([known, future]).sample(fraction=1, shuffle=True, seed=seed)
-    here = pl.DataFrame({"who": [0, 1], "hour": [hour] * 2})
-    before, after = (regular_series(here, rows, patient="who", time="hour", every=3, steps=2) for rows in (known, both))
+    both = pl.concat([past, future]).sample(fraction=1, shuffle=True, seed=seed)
+    moments = pl.DataFrame({"patient": [0, 1], "hour": [hour] * 2})
+    before, after = (regular_series(moments, rows, patient="patient", time="hour", every=3, steps=2) for rows in (past, both))
     assert_frame_equal(before, after)
 
 
@@ -59,39 +59,39 @@ def trained() -> tuple[SeriesEncoder, pl.DataFrame, pl.DataFrame, np.ndarray]:
     return encoder, encoder.fit_transform(frame, ill), frame, ill
 
 
-def test_sees_a_trend_that_the_last_value_cannot(trained) -> None:
+def test_the_score_reads_a_trend_that_the_last_value_does_not_show(trained) -> None:
     encoder, _, _, _ = trained
     frame, ill = stays(400, 1)
-    told = encoder.transform(frame)
-    assert told.columns == ["age", "last", "series: score", "series: 1", "series: 2", "series: 3"]
+    result = encoder.transform(frame)
+    assert result.columns == ["age", "last", "series: score", "series: 1", "series: 2", "series: 3"]
     assert abs(roc_auc_score(ill, frame["last"]) - 0.5) < 0.08
-    assert roc_auc_score(ill, told["series: score"]) > 0.9
-    assert encoder.transform(frame[:7])["series: score"].to_list() == pytest.approx(told["series: score"][:7].to_list(), abs=1e-5)
+    assert roc_auc_score(ill, result["series: score"]) > 0.9
+    assert encoder.transform(frame[:7])["series: score"].to_list() == pytest.approx(result["series: score"][:7].to_list(), abs=1e-5)
 
 
-def test_training_rows_are_seen_as_new_rows_will_be(trained) -> None:
+def test_training_rows_are_embedded_like_new_rows(trained) -> None:
     """On the axes of the network that new rows meet: each number of the embedding agrees."""
-    encoder, told, frame, _ = trained
+    encoder, result, frame, _ = trained
     again = encoder.transform(frame)
     for j in range(1, 4):
-        assert np.corrcoef(told[f"series: {j}"], again[f"series: {j}"])[0, 1] > 0.6
+        assert np.corrcoef(result[f"series: {j}"], again[f"series: {j}"])[0, 1] > 0.6
 
 
-def test_training_rows_are_not_too_clean() -> None:
-    """Where the outcome is drawn by lot, the network learns it by heart, and no training row may show that."""
+def test_training_rows_are_out_of_fold() -> None:
+    """With a random outcome the network overfits, and the out-of-fold training rows must not show it."""
     frame, _ = stays(300, 3)
-    lot = (np.random.default_rng(5).random(300) < 0.3).astype(int)
+    random_outcome = (np.random.default_rng(5).random(300) < 0.3).astype(int)
     encoder = SeriesEncoder(["pulse"], width=3)
-    told = encoder.fit_transform(frame, lot)
-    assert roc_auc_score(lot, encoder.transform(frame)["series: score"]) > 0.8
-    assert roc_auc_score(lot, told["series: score"]) < 0.62
+    result = encoder.fit_transform(frame, random_outcome)
+    assert roc_auc_score(random_outcome, encoder.transform(frame)["series: score"]) > 0.8
+    assert roc_auc_score(random_outcome, result["series: score"]) < 0.62
 
 
-def test_turning_undoes_a_rotation() -> None:
-    draw = np.random.default_rng(0)
-    target, rotation = draw.normal(size=(50, 3)), np.linalg.qr(draw.normal(size=(3, 3)))[0]
-    seen = 2.5 * target @ rotation + 4.0
-    np.testing.assert_allclose(_turned(seen, seen, target), target, atol=1e-9)
+def test_procrustes_undoes_a_rotation() -> None:
+    rng = np.random.default_rng(0)
+    target, rotation = rng.normal(size=(50, 3)), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    source = 2.5 * target @ rotation + 4.0
+    np.testing.assert_allclose(_procrustes(source, source, target), target, atol=1e-9)
 
 
 def test_array_columns_are_read_as_lists_are(trained) -> None:
@@ -100,7 +100,7 @@ def test_array_columns_are_read_as_lists_are(trained) -> None:
     assert encoder.transform(arrays).equals(encoder.transform(frame))
 
 
-def test_what_was_saved_sees_the_same(trained, tmp_path) -> None:
+def test_saved_is_loaded(trained, tmp_path) -> None:
     encoder, _, frame, _ = trained
     encoder.save(tmp_path / "series")
     again = SeriesEncoder.load(tmp_path / "series")
@@ -130,6 +130,6 @@ def test_refusals(trained) -> None:
     with pytest.raises(TooFewEvents):
         SeriesEncoder().fit(frame, np.arange(500) < 5)
     with pytest.raises(InputError, match="steps must"):
-        regular_series(VITALS.drop("pulse"), VITALS, patient="who", time="hour", every=2, steps=1)
-    with pytest.raises(InputError, match="written over"):
-        regular_series(VITALS, VITALS, patient="who", time="hour", every=2, steps=3)
+        regular_series(VITALS.drop("pulse"), VITALS, patient="patient", time="hour", every=2, steps=1)
+    with pytest.raises(InputError, match="overwritten"):
+        regular_series(VITALS, VITALS, patient="patient", time="hour", every=2, steps=3)
