@@ -127,18 +127,18 @@ def test_a_number_that_is_none_is_refused(value) -> None:
 @pytest.fixture(scope="module")
 def browser() -> str:
     """A browser that can take pictures without a screen; without one the test is skipped."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip(f"no browser to take a picture with: none of {', '.join(BROWSERS)} is installed")
-    return found
+    return path
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    draw = np.random.default_rng(0)
-    logit = draw.normal(-2, 1.2, 1500)
+    rng = np.random.default_rng(0)
+    logit = rng.normal(-2, 1.2, 1500)
     risk = 1 / (1 + np.exp(-logit))
-    frame = pl.DataFrame({"died": draw.random(1500) < risk, "risk": risk, "sex": draw.choice(["F", "<script>M</script>"], 1500).tolist()})
+    frame = pl.DataFrame({"died": rng.random(1500) < risk, "risk": risk, "sex": rng.choice(["F", "<script>M</script>"], 1500).tolist()})
     path = tmp_path_factory.mktemp("page") / "report.html"
     nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(path)
     return path
@@ -174,16 +174,16 @@ def framed(report: Path, folder: Path, width: int, height: int) -> Path:
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_shows_every_figure(browser: str, report: Path, tmp_path: Path, width: int) -> None:
     """The browser says where the figures are, and its picture of the page must have curves and texts there."""
-    told = headless(browser, tmp_path, framed(report, tmp_path, width, 900), "--virtual-time-budget=5000", "--dump-dom")
-    found = json.loads(re.search(r"<title>(.*?)</title>", told)[1])
-    assert len(found["boxes"]) == 4 + 3
-    assert found["wide"] <= width  # nothing sticks out of a phone
-    size = f"--window-size=1300,{found['high']}"
+    dom = headless(browser, tmp_path, framed(report, tmp_path, width, 900), "--virtual-time-budget=5000", "--dump-dom")
+    layout = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+    assert len(layout["boxes"]) == 4 + 3
+    assert layout["wide"] <= width  # nothing sticks out of a phone
+    size = f"--window-size=1300,{layout['high']}"
     shot = f"--screenshot={tmp_path / 'page.png'}"
-    headless(browser, tmp_path, framed(report, tmp_path, width, found["high"]), size, "--virtual-time-budget=5000", shot)
+    headless(browser, tmp_path, framed(report, tmp_path, width, layout["high"]), size, "--virtual-time-budget=5000", shot)
     picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
     blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
-    for left, top, right, bottom in found["boxes"]:
+    for left, top, right, bottom in layout["boxes"]:
         assert right - left > 250
         assert bottom - top > 80
         part = picture[round(top) : round(bottom), round(left) : round(right)]

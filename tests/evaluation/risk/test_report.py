@@ -1,4 +1,4 @@
-"""``evaluate_risk`` and ``compare_risks``: what they report, what they refuse, and that no NaN leaves the house."""
+"""``evaluate_risk`` and ``compare_risks``: results, errors, and no NaN in any output."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ FORMULA = "=cmd|' /C calc'!A0"
 
 
 def scored(rows: int = 1500, seed: int = 0) -> pl.DataFrame:
-    draw = np.random.default_rng(seed)
-    logit = draw.normal(-2, 1.2, rows)
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(-2, 1.2, rows)
     return pl.DataFrame(
         {
-            "died": (draw.random(rows) < 1 / (1 + np.exp(-logit))),
+            "died": (rng.random(rows) < 1 / (1 + np.exp(-logit))),
             "risk": 1 / (1 + np.exp(-logit)),
-            "apache": 1 / (1 + np.exp(-(logit + draw.normal(0, 1.5, rows)))),
-            "patient": draw.integers(0, 900, rows),
-            "sex": draw.choice(["F", "M"], rows).tolist(),
-            "ward": draw.choice([NASTY, FORMULA, "ICU"], rows, p=[0.5, 0.475, 0.025]).tolist(),
-            "site": [f"s{i}" for i in draw.integers(0, 12, rows)],
+            "apache": 1 / (1 + np.exp(-(logit + rng.normal(0, 1.5, rows)))),
+            "patient": rng.integers(0, 900, rows),
+            "sex": rng.choice(["F", "M"], rows).tolist(),
+            "ward": rng.choice([NASTY, FORMULA, "ICU"], rows, p=[0.5, 0.475, 0.025]).tolist(),
+            "site": [f"s{i}" for i in rng.integers(0, 12, rows)],
         }
     )
 
@@ -42,16 +42,16 @@ def report() -> nw.RiskReport:
     return nw.evaluate_risk(scored(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], resamples=200)
 
 
-def only_finite(told: Any) -> None:
+def assert_finite(content: Any) -> None:
     """Every number in something that came from JSON is finite."""
-    if isinstance(told, dict | list):
-        for one in told.values() if isinstance(told, dict) else told:
-            only_finite(one)
-    elif isinstance(told, float):
-        assert math.isfinite(told)
+    if isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            assert_finite(value)
+    elif isinstance(content, float):
+        assert math.isfinite(content)
 
 
-def test_report_holds_what_it_says(report: nw.RiskReport) -> None:
+def test_report_agrees_with_scikit_learn(report: nw.RiskReport) -> None:
     frame = scored()
     assert (report.facts.rows, report.facts.events) == (1500, frame["died"].sum())
     assert report.facts.patients == frame["patient"].n_unique()
@@ -82,25 +82,25 @@ def test_same_seed_same_report(report: nw.RiskReport) -> None:
 )
 def test_outcomes_of_every_kind(outcome, positive) -> None:
     frame = scored(400).with_columns(died=pl.Series([outcome[0] if died else outcome[1] for died in scored(400)["died"]]))
-    found = nw.evaluate_risk(frame, "died", "risk", positive=positive, resamples=100)
-    assert found["auroc"].value == pytest.approx(roc_auc_score(scored(400)["died"], frame["risk"]))
+    report = nw.evaluate_risk(frame, "died", "risk", positive=positive, resamples=100)
+    assert report["auroc"].value == pytest.approx(roc_auc_score(scored(400)["died"], frame["risk"]))
 
 
 def test_the_order_of_an_enum_does_not_turn_the_event_round() -> None:
     """A fit reads its values as text, so the report must too."""
     name = pl.when(pl.col("died") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))
     plain, enum = (scored(400).with_columns(died=name.cast(kind)) for kind in (pl.String, pl.Enum(["yes", "no"])))
-    found = [nw.evaluate_risk(frame, "died", "risk", resamples=100)["auroc"].value for frame in (plain, enum)]
-    assert found[0] == found[1]
+    aurocs = [nw.evaluate_risk(frame, "died", "risk", resamples=100)["auroc"].value for frame in (plain, enum)]
+    assert aurocs[0] == aurocs[1]
 
 
 def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_path) -> None:
     path = tmp_path / "report.json"
     report.to_json(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    told = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    only_finite(told)
-    items = told["items"]
+    content = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert_finite(content)
+    items = content["items"]
     assert list(items) == list(ITEMS)
     assert items["17"] == {"title": "Ethical approval", "content": None}
     performance = items["23a"]["content"]
@@ -110,7 +110,7 @@ def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_p
     assert items["23b"]["content"][0]["column"] == "site"
 
 
-def test_withheld_in_every_output(report: nw.RiskReport, tmp_path) -> None:
+def test_small_counts_are_suppressed_in_every_output(report: nw.RiskReport, tmp_path) -> None:
     frame = scored().filter(pl.col("ward") == "ICU")
     assert 0 < frame["died"].sum() < 10  # the case is what it should be
     hidden = [part for part in report.subgroups if part.column == "ward" and part.events is None]
@@ -118,11 +118,11 @@ def test_withheld_in_every_output(report: nw.RiskReport, tmp_path) -> None:
     report.to_html(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("&lt;10*") >= 2
-    told = [part for part in tripod(report)["items"]["23a"]["content"]["subgroups"] if part["column"] == "ward"]
-    assert [part["metrics"] for part in told if part["level"] == "ICU"] == [None]
-    withheld = report.subgroup_table().filter((pl.col("column") == "ward") & (pl.col("level") == "ICU"))
-    assert withheld["value"].to_list() == [None]
-    assert withheld["why"].to_list() == ["withheld"]
+    wards = [part for part in tripod(report)["items"]["23a"]["content"]["subgroups"] if part["column"] == "ward"]
+    assert [part["metrics"] for part in wards if part["level"] == "ICU"] == [None]
+    suppressed = report.subgroup_table().filter((pl.col("column") == "ward") & (pl.col("level") == "ICU"))
+    assert suppressed["value"].to_list() == [None]
+    assert suppressed["why"].to_list() == ["withheld"]
 
 
 def test_names_are_escaped_in_the_page(report: nw.RiskReport, tmp_path) -> None:
@@ -137,39 +137,39 @@ def test_names_are_escaped_in_the_page(report: nw.RiskReport, tmp_path) -> None:
     assert "nan" not in page.lower().replace("finance", "")
 
 
-def test_equal_risks_are_told_in_words(tmp_path) -> None:
-    found = nw.evaluate_risk(scored(500).with_columns(risk=pl.lit(0.2)), "died", "risk", resamples=100)
-    assert (found["auroc"].value, found["auroc"].low, found["auroc"].high) == (0.5, 0.5, 0.5)
-    assert found["auprc"].value == pytest.approx(scored(500)["died"].mean())
-    assert found["auprc"].low < found["auprc"].value < found["auprc"].high
-    assert found["calibration_slope"] is None
-    assert found.metrics["calibration_slope"].why.startswith("the risks are all equal")
-    assert isinstance(found.curves.calibration, Undefined)
-    assert any("all equal" in note for note in found.notes)
-    found.to_html(tmp_path / "equal.html")
-    found.to_json(tmp_path / "equal.json")
-    only_finite(json.loads((tmp_path / "equal.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
+def test_constant_risks_have_reasons_in_words(tmp_path) -> None:
+    report = nw.evaluate_risk(scored(500).with_columns(risk=pl.lit(0.2)), "died", "risk", resamples=100)
+    assert (report["auroc"].value, report["auroc"].low, report["auroc"].high) == (0.5, 0.5, 0.5)
+    assert report["auprc"].value == pytest.approx(scored(500)["died"].mean())
+    assert report["auprc"].low < report["auprc"].value < report["auprc"].high
+    assert report["calibration_slope"] is None
+    assert report.metrics["calibration_slope"].why.startswith("the risks are all equal")
+    assert isinstance(report.curves.calibration, Undefined)
+    assert any("all equal" in note for note in report.notes)
+    report.to_html(tmp_path / "equal.html")
+    report.to_json(tmp_path / "equal.json")
+    assert_finite(json.loads((tmp_path / "equal.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
     assert "No value where a dash stands" in (tmp_path / "equal.html").read_text()
 
 
 def test_a_faultless_ranking_has_an_honest_interval(tmp_path) -> None:
     frame = pl.DataFrame({"died": [1] * 12 + [0] * 100, "risk": np.linspace(1, 0, 112)})
-    found = nw.evaluate_risk(frame, "died", "risk", resamples=100)
-    assert found["auroc"].value == 1
-    assert found["auroc"].low == pytest.approx(0.025 ** (1 / 12))
-    assert found["calibration_slope"] is None
-    assert isinstance(found.curves.calibration, Undefined)
-    assert any("within 1e-06" in note for note in found.notes)  # risks of exactly 0 and 1
-    found.to_json(tmp_path / "report.json")
+    report = nw.evaluate_risk(frame, "died", "risk", resamples=100)
+    assert report["auroc"].value == 1
+    assert report["auroc"].low == pytest.approx(0.025 ** (1 / 12))
+    assert report["calibration_slope"] is None
+    assert isinstance(report.curves.calibration, Undefined)
+    assert any("within 1e-06" in note for note in report.notes)  # risks of exactly 0 and 1
+    report.to_json(tmp_path / "report.json")
 
 
 def test_the_rarest_case_that_is_judged_has_no_nan(tmp_path) -> None:
-    draw = np.random.default_rng(0)
-    frame = pl.DataFrame({"died": [1] * 10 + [0] * 10, "risk": draw.random(20).round(1)})
-    found = nw.evaluate_risk(frame, "died", "risk", resamples=100)
-    found.to_html(tmp_path / "report.html")
-    found.to_json(tmp_path / "report.json")
-    only_finite(json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"died": [1] * 10 + [0] * 10, "risk": rng.random(20).round(1)})
+    report = nw.evaluate_risk(frame, "died", "risk", resamples=100)
+    report.to_html(tmp_path / "report.html")
+    report.to_json(tmp_path / "report.json")
+    assert_finite(json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
 
 
 BAD = [
@@ -198,11 +198,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("change", "given", "error", "words"), BAD, ids=[case[3] for case in BAD])
-def test_bad_input_is_refused_in_words(change, given, error, words) -> None:
+@pytest.mark.parametrize(("change", "arguments", "error", "words"), BAD, ids=[case[3] for case in BAD])
+def test_bad_input_is_refused_in_words(change, arguments, error, words) -> None:
     frame = scored().with_columns(**change)
     with pytest.raises(error, match=words):
-        nw.evaluate_risk(frame, **{"outcome": "died", "risk": "risk", **given})
+        nw.evaluate_risk(frame, **{"outcome": "died", "risk": "risk", **arguments})
 
 
 def test_no_patients_value_in_an_error() -> None:
@@ -213,20 +213,20 @@ def test_no_patients_value_in_an_error() -> None:
 
 def test_comparison_is_paired_and_first_less_other(tmp_path) -> None:
     frame = scored()
-    found = nw.compare_risks(frame, "died", ["risk", "apache"], "patient", resamples=200)
-    gap = found.differences["apache"]["auroc"]
-    assert isinstance(gap, Estimate)
-    assert gap.value == pytest.approx(roc_auc_score(frame["died"], frame["risk"]) - roc_auc_score(frame["died"], frame["apache"]))
-    back = nw.compare_risks(frame, "died", ["apache", "risk"], "patient", resamples=200).differences["risk"]["auroc"]
-    assert (back.value, back.low, back.high) == pytest.approx((-gap.value, -gap.high, -gap.low))
+    comparison = nw.compare_risks(frame, "died", ["risk", "apache"], "patient", resamples=200)
+    difference = comparison.differences["apache"]["auroc"]
+    assert isinstance(difference, Estimate)
+    assert difference.value == pytest.approx(roc_auc_score(frame["died"], frame["risk"]) - roc_auc_score(frame["died"], frame["apache"]))
+    reverse = nw.compare_risks(frame, "died", ["apache", "risk"], "patient", resamples=200).differences["risk"]["auroc"]
+    assert (reverse.value, reverse.low, reverse.high) == pytest.approx((-difference.value, -difference.high, -difference.low))
     alone = nw.evaluate_risk(frame, "died", "apache", "patient", resamples=200)
-    assert found.metrics["apache"] == alone.metrics  # the same draws
-    found.to_html(tmp_path / "comparison.html")
-    found.to_json(tmp_path / "comparison.json")
-    only_finite(json.loads((tmp_path / "comparison.json").read_text()))
+    assert comparison.metrics["apache"] == alone.metrics  # the same draws
+    comparison.to_html(tmp_path / "comparison.html")
+    comparison.to_json(tmp_path / "comparison.json")
+    assert_finite(json.loads((tmp_path / "comparison.json").read_text()))
     assert (tmp_path / "comparison.html").read_text().count("<svg") == 4
-    assert found.difference_table()["less"].unique().to_list() == ["apache"]
-    assert found.table()["risk"].n_unique() == 2
+    assert comparison.difference_table()["less"].unique().to_list() == ["apache"]
+    assert comparison.table()["risk"].n_unique() == 2
 
 
 @pytest.mark.parametrize("risks", ["risk", ["risk"], ["risk", "risk"]])

@@ -1,4 +1,4 @@
-"""What is refused at the door of the card, and what is only told."""
+"""Validation of the three tables of a card: errors, and warnings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def three(ward):
     return {"train": ward(300, 1), "holdout": ward(300, 2), "synthetic": ward(300, 3)}
 
 
-def change(three, **frames):
+def read_changed(three, **frames):
     return read_tables(**{**three, **frames}, outcome="died")
 
 
 def test_kinds_are_numbers_and_text(three):
-    tables = change(three)
+    tables = read_changed(three)
     assert set(tables.train.schema.values()) == {pl.Float64, pl.String}
     assert tables.train.schema == tables.holdout.schema == tables.synthetic.schema
     assert tables.events(tables.train).tolist() == three["train"]["died"].to_list()
@@ -31,25 +31,25 @@ def test_kinds_are_numbers_and_text(three):
 
 def test_lazy_frames_and_whole_numbers_beside_floats_are_taken(three):
     floats = three["synthetic"].with_columns(pl.col("died").cast(pl.Float64)).lazy()
-    assert change(three, synthetic=floats).synthetic.equals(change(three).synthetic)
+    assert read_changed(three, synthetic=floats).synthetic.equals(read_changed(three).synthetic)
 
 
 def test_columns_that_differ_are_named(three):
     with pytest.raises(DifferentTables, match=r"synthetic lacks \['urea'\].*synthetic has \['urine2'\]"):
-        change(three, synthetic=three["synthetic"].drop("urea").with_columns(urine2=1))
+        read_changed(three, synthetic=three["synthetic"].drop("urea").with_columns(urine2=1))
     with pytest.raises(DifferentTables, match=r"'age' is Float64 in train, Float64 in holdout, String in synthetic"):
-        change(three, synthetic=three["synthetic"].with_columns(pl.col("age").cast(pl.String)))
+        read_changed(three, synthetic=three["synthetic"].with_columns(pl.col("age").cast(pl.String)))
 
 
 def test_outcome(three):
     with pytest.raises(MissingColumns, match="did you mean 'died'"):
         read_tables(**three, outcome="die")
     with pytest.raises(InputError, match="of train has the same value in every row"):
-        change(three, train=three["train"].with_columns(died=0))
+        read_changed(three, train=three["train"].with_columns(died=0))
     with pytest.raises(InputError, match="is missing in 300 of 300 rows of synthetic"):
-        change(three, synthetic=three["synthetic"].with_columns(died=pl.lit(None, dtype=pl.Int64)))
+        read_changed(three, synthetic=three["synthetic"].with_columns(died=pl.lit(None, dtype=pl.Int64)))
     with pytest.raises(InputError, match="300 rows of synthetic have a value that no row of train has"):
-        change(three, synthetic=three["synthetic"].with_columns(died=7))
+        read_changed(three, synthetic=three["synthetic"].with_columns(died=7))
     with pytest.raises(InputError, match="3 different values in train: name the event"):
         read_tables(**three, outcome="ward")
     assert read_tables(**three, outcome="ward", positive="ICU").event == "ICU"
@@ -61,11 +61,11 @@ def test_outcome(three):
 def test_too_few_events(three):
     few = three["holdout"].with_columns(died=(pl.int_range(pl.len()) < 9).cast(pl.Int64))
     with pytest.raises(TooFewEvents, match=r"9 events are too few to judge a synthetic table \(holdout\)"):
-        change(three, holdout=few)
+        read_changed(three, holdout=few)
     with pytest.raises(InputError, match="9 rows of holdout are free of the event"):
-        change(three, holdout=few.with_columns(died=1 - pl.col("died")))
+        read_changed(three, holdout=few.with_columns(died=1 - pl.col("died")))
     with pytest.raises(InputError, match="synthetic has 40 rows; at least 50"):
-        change(three, synthetic=three["synthetic"][:40])
+        read_changed(three, synthetic=three["synthetic"][:40])
 
 
 def test_patients_on_both_sides_are_refused_and_not_named(three):
@@ -90,39 +90,39 @@ def test_few_patients_and_no_columns_are_refused(three):
         read_tables(*(frame.select("died") for frame in three.values()), outcome="died")
 
 
-def test_identical_rows_are_told_with_their_share(three):
+def test_identical_rows_are_reported_with_their_share(three):
     with pytest.warns(DataWarning, match=r"10\.0% of the holdout's rows are identical"):
-        tables = change(three, holdout=pl.concat([three["train"][:30], three["holdout"][30:]]))
+        tables = read_changed(three, holdout=pl.concat([three["train"][:30], three["holdout"][30:]]))
     assert tables.repeated.value == pytest.approx(0.1)
     assert tables.repeated.low < 0.1 < tables.repeated.high
 
 
-def test_a_row_with_holes_is_identical_to_itself():
+def test_a_row_with_missing_values_is_identical_to_itself():
     frame = pl.DataFrame({"a": [1.0, None], "b": [None, "x"]})
     assert matching_share(frame, frame).value == 1
 
 
-def test_empty_columns_and_names_of_rows_are_left_out_and_told(three):
+def test_empty_columns_and_row_names_are_dropped_with_a_note(three):
     def spoil(frame, start):
         return frame.with_columns(empty=pl.lit(None, dtype=pl.String), name=pl.format("row {}", pl.int_range(pl.len()) + start))
 
     spoilt = {name: spoil(frame, 1000 * i) for i, (name, frame) in enumerate(three.items())}
-    with pytest.warns(DataWarning) as told:
+    with pytest.warns(DataWarning) as warned:
         tables = read_tables(**spoilt, outcome="died")
     assert tables.train.columns == three["train"].columns
-    assert len(told) == len(tables.notes) == 2
+    assert len(warned) == len(tables.notes) == 2
     assert not any("row 0" in note for note in tables.notes)
 
 
-def test_a_column_empty_in_one_table_only_is_kept(three):
-    tables = change(three, synthetic=three["synthetic"].with_columns(age=pl.lit(None)))
+def test_a_column_empty_in_one_table_remains(three):
+    tables = read_changed(three, synthetic=three["synthetic"].with_columns(age=pl.lit(None)))
     assert tables.synthetic["age"].null_count() == 300
     assert tables.synthetic["age"].dtype == pl.Float64
 
 
 def test_infinite_values_and_foreign_dtypes_are_refused_by_name(three):
     with pytest.raises(InputError, match="holdout: column 'age' holds 300 infinite"):
-        change(three, holdout=three["holdout"].with_columns(age=float("inf")))
+        read_changed(three, holdout=three["holdout"].with_columns(age=float("inf")))
     listed = {name: frame.with_columns(tags=pl.lit([1])) for name, frame in three.items()}
     with pytest.raises(InputError, match="'tags' has dtype List"):
         read_tables(**listed, outcome="died")
@@ -134,7 +134,7 @@ def test_dates_become_days(three):
 
 
 def test_a_split_keeps_patients_whole():
-    patient = np.repeat(np.arange(50), 3)
-    parts = list(split_by_patient(patient, 2, seed=0))
+    patient_ids = np.repeat(np.arange(50), 3)
+    parts = list(split_by_patient(patient_ids, 2, seed=0))
     assert sorted(np.concatenate(parts)) == list(range(150))
-    assert not set(patient[parts[0]]) & set(patient[parts[1]])
+    assert not set(patient_ids[parts[0]]) & set(patient_ids[parts[1]])
