@@ -17,7 +17,8 @@ import polars as pl
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_text
-from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
 
 PairTables = dict[tuple[int, int], Bools]  # (a, b) -> allowed pairs (size of a, size of b)

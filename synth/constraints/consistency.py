@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from nearward.tabular.errors import RuleError, did_you_mean
-from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, Order, Range, Rule, Rules
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, Order, Range, Rule
+from nearward.tabular.rules.rules import Rules
 
 _Bound = tuple[float, tuple[Rule, ...]]  # a bound, and the rules that it follows from
 _NO_LOW: _Bound = (-float("inf"), ())

@@ -14,8 +14,9 @@ import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
+from nearward.tabular.rules.kinds import Rule
 from nearward.tabular.rules.mining import mine
-from nearward.tabular.rules.rules import Rule, Rules
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Ints
 
 _MAX_VIOLATED = 0.01  # of the confirmation rows that a rule applies to
@@ -63,13 +64,13 @@ def _published_columns(frame: pl.DataFrame, tokenizer: TableTokenizer) -> pl.Dat
 
 
 def _is_confirmed(rule: Rule, frame: pl.DataFrame) -> bool:
-    applies, violates = rule.judged(frame)
+    applies, violates = rule.check(frame)
     return int((applies & violates).sum()) <= _MAX_VIOLATED * max(int(applies.sum()), 1)
 
 
 def _with_event_evidence(rule: Rule, frame: pl.DataFrame, event: Bools) -> Rule:
     """Add the number of events that a rule rests on, and whether it is enforced."""
-    applies, violates = rule.judged(frame)
+    applies, violates = rule.check(frame)
     events, violated = int((applies & event).sum()), int((applies & violates & event).sum())
     enforced = events >= _MIN_EVENTS and violated <= _MAX_VIOLATED_BY_EVENTS * events
     return replace(rule, evidence=replace(rule.evidence, events=events, enforced=enforced))

@@ -15,7 +15,8 @@ import numpy as np
 from nearward.synth.constraints.compiled_rules import CompiledRules
 from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.rules import Linear, Rule, Rules
+from nearward.tabular.rules.kinds import Linear, Rule
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
 
 

@@ -1,20 +1,21 @@
-"""Rules as a YAML file that people read and edit: a format line, then one entry a rule, with the counts it rests on."""
+"""Rules as a YAML file that people read and edit: a format line, then one entry a rule, with its evidence."""
 
 from __future__ import annotations
 
 import math
 import types
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules.rules import KINDS, Evidence, Rule, Rules
+from nearward.tabular.rules.kinds import KINDS, Evidence, Rule, Source
+from nearward.tabular.rules.rules import Rules
 
 FORMAT = "nearward-rules/1"
-_HEAD = "# Rules that a table keeps. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
+_HEAD = "# Rules of a table. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
 
 
 def write_rules(rules: Rules, path: str | Path) -> None:
@@ -35,7 +36,7 @@ def read_rules(path: str | Path) -> Rules:
     Raises
     ------
     RuleError
-        No such file, not YAML, not of this format, or an entry with unknown, missing or unfit keys; the entry is named by its number.
+        No such file, not YAML, not of this format, or an entry with unknown, missing or invalid keys; the entry is named by its number.
     """
     path = Path(path)
     try:
@@ -50,7 +51,7 @@ def to_yaml(rules: Rules) -> str:
 
     Examples
     --------
-    >>> from nearward.tabular.rules.rules import Order
+    >>> from nearward.tabular.rules.kinds import Order
     >>> print(to_yaml(Rules((Order("dbp", "sbp"),))).split(chr(10), 1)[1])
     format: nearward-rules/1
     rules:
@@ -62,85 +63,87 @@ def to_yaml(rules: Rules) -> str:
     """
     import yaml
 
-    listed = [_entry(rule) for rule in rules.rules]
-    return _HEAD + str(yaml.safe_dump({"format": FORMAT, "rules": listed}, sort_keys=False, allow_unicode=True, width=120))
+    entries = [_to_entry(rule) for rule in rules.rules]
+    return _HEAD + str(yaml.safe_dump({"format": FORMAT, "rules": entries}, sort_keys=False, allow_unicode=True, width=120))
 
 
 def from_yaml(text: str, name: str = "rules") -> Rules:
-    """Read rules from YAML text; see ``read_rules``. ``name`` is what messages call it."""
+    """Read rules from YAML text; see ``read_rules``. ``name`` is how messages call the file."""
     import yaml
 
     try:
-        held = yaml.safe_load(text)
+        body = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise RuleError(f"{name} is not YAML" + (f": look at line {mark.line + 1}" if mark else "")) from error
-    if not isinstance(held, dict) or held.get("format") != FORMAT:
+        raise RuleError(f"{name} is not YAML" + (f": see line {mark.line + 1}" if mark else "")) from error
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise RuleError(f"{name} is not a rules file: its first key must be 'format: {FORMAT}'")
-    unknown = sorted(str(key) for key in held if key not in ("format", "rules"))
+    unknown = sorted(str(key) for key in body if key not in ("format", "rules"))
     if unknown:
         raise RuleError(f"{name}: unknown keys {unknown}; known: format, rules")
-    listed = held.get("rules") or []
-    if not isinstance(listed, list):
+    entries = body.get("rules") or []
+    if not isinstance(entries, list):
         raise RuleError(f"{name}: 'rules' must be a list")
-    return Rules(tuple(_rule(entry, f"{name}, rule {number}") for number, entry in enumerate(listed, start=1)))
+    return Rules(tuple(_from_entry(entry, f"{name}, rule {number}") for number, entry in enumerate(entries, start=1)))
 
 
-def _entry(rule: Rule) -> dict[str, Any]:
+def _to_entry(rule: Rule) -> dict[str, Any]:
     entry: dict[str, Any] = {"kind": rule.kind}
-    for one in fields(rule):
-        value = getattr(rule, one.name)
-        if one.name == "evidence":
-            continue
-        if one.name in ("pairs", "terms"):
-            entry[one.name] = dict(value)
+    for field in _own_fields(type(rule)):
+        value = getattr(rule, field.name)
+        if field.name in ("pairs", "terms"):
+            entry[field.name] = dict(value)
         else:
-            entry[one.name] = list(value) if isinstance(value, tuple) else value
-    proof = asdict(rule.evidence)
-    if proof["enforced"]:
-        del proof["enforced"]  # said only where it is not so
-    return entry | {key: got for key, got in proof.items() if got is not None}
+            entry[field.name] = list(value) if isinstance(value, tuple) else value
+    evidence = asdict(rule.evidence)
+    if evidence["enforced"]:
+        del evidence["enforced"]  # written only where it is False
+    return entry | {key: value for key, value in evidence.items() if value is not None}
 
 
-def _rule(entry: Any, where: str) -> Rule:
+def _from_entry(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
         raise RuleError(f"{where}: needs a 'kind', one of {list(KINDS)}")
     kind = KINDS[entry["kind"]]
-    own = [one for one in fields(kind) if one.name != "evidence"]
-    known = ["kind", *(one.name for one in own), *(one.name for one in fields(Evidence))]
+    known = ["kind", *(field.name for field in _own_fields(kind)), *(field.name for field in fields(Evidence))]
     unknown = [str(key) for key in entry if key not in known]
     if unknown:
         raise RuleError(f"{where}: unknown keys {unknown}; a rule of kind {entry['kind']!r} has {known}")
-    lacking = [one.name for one in own if one.default is MISSING and one.name not in entry]
-    if lacking:
-        raise RuleError(f"{where}: lacks {lacking}")
-    hints = get_type_hints(kind)
-    given = {one.name: _value(entry[one.name], hints[one.name], f"{where}: {one.name!r}") for one in own if one.name in entry}
-    proof_hints = get_type_hints(Evidence)
-    proof = {
-        one.name: _value(entry[one.name], proof_hints[one.name], f"{where}: {one.name!r}") for one in fields(Evidence) if one.name in entry
-    }
-    return kind(**given, evidence=Evidence(**proof))
+    missing = [field.name for field in _own_fields(kind) if field.default is MISSING and field.name not in entry]
+    if missing:
+        raise RuleError(f"{where}: lacks {missing}")
+    evidence = Evidence(**_arguments(Evidence, list(fields(Evidence)), entry, where))
+    return kind(**_arguments(kind, _own_fields(kind), entry, where), evidence=evidence)
 
 
-def _value(value: Any, wanted: Any, where: str) -> Any:
-    """Turn what YAML read into what the field holds, or say what is wrong with it; never quote it."""
-    if isinstance(wanted, types.UnionType):  # optional
-        return None if value is None else _value(value, wanted.__args__[0], where)
-    if wanted in _SCALARS:
-        return _SCALARS[wanted](value, where)
-    if wanted == tuple[str, ...]:
-        return tuple(_text(one, where) for one in (value if isinstance(value, list) and value else _unfit(where, "a list")))
-    if wanted in (tuple[tuple[str, str], ...], tuple[tuple[str, float], ...]):
-        read = _number if wanted == tuple[tuple[str, float], ...] else _text
-        held = value if isinstance(value, dict) and value else _unfit(where, "a mapping")
-        return tuple((_text(key, where), read(one, where)) for key, one in held.items())
-    return value if value in ("mined", "user") else _unfit(where, "mined or user")  # the source
+def _own_fields(kind: type[Rule]) -> list[Field[Any]]:
+    return [field for field in fields(kind) if field.name != "evidence"]
+
+
+def _arguments(cls: type, own: list[Field[Any]], entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the constructor arguments that an entry has for these fields of a class."""
+    hints = get_type_hints(cls)
+    return {field.name: _parse(entry[field.name], hints[field.name], f"{where}: {field.name!r}") for field in own if field.name in entry}
+
+
+def _parse(value: Any, hint: Any, where: str) -> Any:
+    """Turn a YAML value into one of the field's type; errors name the type that is required, never the value."""
+    if isinstance(hint, types.UnionType):  # optional
+        return None if value is None else _parse(value, hint.__args__[0], where)
+    if hint in _SCALARS:
+        return _SCALARS[hint](value, where)
+    if hint == tuple[str, ...]:
+        return tuple(_text(item, where) for item in (value if isinstance(value, list) and value else _unfit(where, "a list")))
+    if hint in (tuple[tuple[str, str], ...], tuple[tuple[str, float], ...]):
+        parse = _number if hint == tuple[tuple[str, float], ...] else _text
+        mapping = value if isinstance(value, dict) and value else _unfit(where, "a mapping")
+        return tuple((_text(key, where), parse(item, where)) for key, item in mapping.items())
+    return value if value in get_args(Source) else _unfit(where, "mined or user")
 
 
 def _number(value: Any, where: str) -> float:
-    fit = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    return float(value if fit else _unfit(where, "a number"))
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return float(value if valid else _unfit(where, "a number"))
 
 
 def _whole(value: Any, where: str) -> int:
@@ -152,7 +155,7 @@ def _flag(value: Any, where: str) -> bool:
 
 
 def _text(value: Any, where: str) -> str:
-    """Read names and levels; a yes or no without quotes has become something else in YAML, and which is not known."""
+    """Read names and categories; YAML reads an unquoted yes or no as a boolean, and which of them it was is not known."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         _unfit(where, "text: put quotes around yes, no, true, false and dates")
     if isinstance(value, float) and value.is_integer():
@@ -160,8 +163,8 @@ def _text(value: Any, where: str) -> str:
     return str(value)
 
 
-def _unfit(where: str, wanted: str) -> Any:
-    raise RuleError(f"{where} must be {wanted}")
+def _unfit(where: str, required: str) -> Any:
+    raise RuleError(f"{where} must be {required}")
 
 
 _SCALARS: dict[Any, Callable[[Any, str], Any]] = {float: _number, int: _whole, bool: _flag, str: _text}

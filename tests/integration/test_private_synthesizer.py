@@ -18,7 +18,8 @@ from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.splits import split_by_hash
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import write_rules
 
 REASON = "plumbing test of the pipeline"

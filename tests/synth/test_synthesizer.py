@@ -16,7 +16,8 @@ from nearward.synth.inputs.splits import ROLES, split_by_role
 from nearward.synth.persistence import RULES_FILE
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
-from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
 

@@ -18,7 +18,8 @@ from nearward.evaluation.synthetic.card import Gates, _gated, _inference, _worse
 from nearward.evaluation.synthetic.fidelity import independent_columns
 from nearward.evaluation.synthetic.html_report import as_json, for_readers
 from nearward.tabular.errors import InputError
-from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
 COHORTS = {"support2": 3000, "thyroid0387": 3000, "diabetes130": 15_000}  # rows of each table; the weaker the signal, the more T needs

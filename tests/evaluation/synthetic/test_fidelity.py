@@ -9,7 +9,8 @@ from nearward.evaluation.synthetic.adherence import adherence
 from nearward.evaluation.synthetic.fidelity import fidelity, independent_columns
 from nearward.evaluation.tables.inputs import read_tables
 from nearward.tabular.errors import MissingColumns
-from nearward.tabular.rules.rules import Order, Range, Rules
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rules import Rules
 
 
 @pytest.fixture(scope="module")

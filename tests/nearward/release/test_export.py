@@ -15,7 +15,8 @@ from nearward.release.export import export_synthetic, export_table, sample_and_a
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.provenance import read_stamp, verify
 from nearward.tabular.errors import ArtifactError, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules.rules import Evidence, Order, Range, Rules
+from nearward.tabular.rules.kinds import Evidence, Order, Range
+from nearward.tabular.rules.rules import Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
 REASON = "reviewed by the data board"

@@ -12,7 +12,8 @@ from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.rules import Rules
 
 
 def table(n: int, seed: int) -> pl.DataFrame:
@@ -86,9 +87,9 @@ def test_each_kind_of_rule_holds_in_every_row_in_any_order_of_generation(sample_
         pytest.skip("sums are generated after their terms: see below")
     order = [0, *range(9, 0, -1)] if backwards else None
     unconstrained, constrained = sample_with((), order=order), sample_with((rule,), order=order)
-    applies, violates = rule.judged(unconstrained)
+    applies, violates = rule.check(unconstrained)
     assert (applies & violates).mean() > 0.05  # the policy has not learned it
-    applies, violates = rule.judged(constrained)
+    applies, violates = rule.check(constrained)
     assert not (applies & violates).any()
     assert applies.mean() > 0.05
     for name in ("a", "x"):  # grids are unchanged

@@ -9,7 +9,8 @@ import pytest
 from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, SentenceLevel, Shape
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.rules import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule, Rules
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.rules import Rules
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_checks_find_true_violations_only_and_all_where_bins_are_single_values(f
     tokenizer = TableTokenizer.fit(frame)
     checks = violation_checks(Rules((rule,)), tokenizer)
     found = np.any([check.violated(tokenizer.encode(frame)) for check in checks], axis=0)
-    applies, violates = rule.judged(frame)
+    applies, violates = rule.check(frame)
     assert not (found & ~(applies & violates)).any()  # no false alarm
     share = found.sum() / (applies & violates).sum()
     assert share > 0.8 if rule == Order("dbp", "sbp") else share == 1.0  # overlapping bins may satisfy the order
