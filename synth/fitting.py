@@ -47,18 +47,9 @@ def fit_generator(
     seed: int,
     progress: Callable[[str], None],
 ) -> FittedGenerator:
-    """Fit a tokenizer and a policy, discover rules, improve the policy, and fit the outcome model.
+    """Fit a tokenizer and a policy, discover rules unless they are given, improve the policy, and fit the outcome model.
 
-    Parameters
-    ----------
-    splits : RoleSplits
-    audit_rows : AuditRows
-    rules : Rules, optional
-        Replace the discovery of rules.
-    optimiser, improving, target, seed
-        As ``Synthesizer``.
-    progress : callable
-        Called with a message after each step.
+    Other arguments as ``Synthesizer``; ``progress`` is called with a message after each step.
     """
     train, patient_ids = splits.rows("generator"), splits.patients("generator")
     tokenizer = TableTokenizer.fit(train, splits.outcome, patient_ids)
@@ -104,8 +95,8 @@ def fit_generator(
         rows={role: len(rows) for role, rows in splits.row_indices.items()},
         optimiser=optimiser,
         outcomes={"table": value_counts(train[splits.outcome]), "tokens": value_counts(decoded[splits.outcome])},
-        training=training,
-        improvement=improvement,
+        policy=training,
+        improved=improvement,
     )
     return FittedGenerator(tokenizer, improved, tuple(token_counts), rules, outcome_model, None, audit_rows, summary)
 
@@ -127,18 +118,7 @@ def fit_private_generator(
     public: Schema | None,
     progress: Callable[[str], None],
 ) -> FittedGenerator:
-    """Fit a tokenizer and tree marginals under a privacy budget; no rules are mined and no optimizer runs.
-
-    Parameters
-    ----------
-    splits : RoleSplits
-    audit_rows : AuditRows
-    rules : Rules, optional
-    epsilon : float
-    public : Schema, optional
-        Ranges and categories from a codebook.
-    progress : callable
-    """
+    """Fit a tokenizer and tree marginals under a privacy budget; no rules are mined and no optimizer runs. Arguments as ``Synthesizer``."""
     private = fit_private(splits.rows("generator"), splits.outcome, splits.patients("generator"), epsilon, public=public)
     progress("bins and marginals under the budget")
     tokenizer = private.tokens

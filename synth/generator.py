@@ -6,7 +6,7 @@ Shapes: n rows, d columns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,28 +45,25 @@ class FitSummary:
     outcomes : dict
         Rows by value of the outcome: ``table``, in the training rows, and ``tokens``, in these rows encoded and decoded. With differential
         privacy ``noisy`` alone, shares.
-    training : TrainingResult or None
-        Of the policy; None with differential privacy.
-    improvement : dict or None
+    policy : TrainingResult or None
+    improved : dict or None
         Account of the optimizer.
     """
 
     rows: Mapping[str, int]
     optimiser: str
     outcomes: Mapping[str, Mapping[str, float]]
-    training: TrainingResult | None = None
-    improvement: Mapping[str, Any] | None = None
+    policy: TrainingResult | None = None
+    improved: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON."""
-        learned = {} if self.training is None else {"policy": self.training.to_dict(), "improved": self.improvement}
-        return {"rows": self.rows, "optimiser": self.optimiser, **learned, "outcomes": self.outcomes}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> FitSummary:
         """Return the summary that ``to_dict`` wrote."""
-        training = TrainingResult.from_dict(body["policy"]) if "policy" in body else None
-        return cls(body["rows"], body["optimiser"], body["outcomes"], training, body.get("improved"))
+        return cls(**{**body, "policy": TrainingResult(**body["policy"]) if "policy" in body else None})
 
 
 @dataclass(frozen=True)
@@ -102,28 +99,13 @@ class FittedGenerator:
         return self.audit_rows.train.schema
 
     def sample(self, n: int, where: Mapping[str, Any], target: float | None, seed: int) -> tuple[pl.DataFrame, float]:
-        """Sample rows that satisfy the enforced rules.
-
-        Parameters
-        ----------
-        n : int, at least 1
-        where : dict of column -> value, the conditions
-        target : float or None
-            Share of the rare outcome where the outcome is not a condition; None for that of the training rows.
-        seed : int
+        """Sample rows that satisfy the enforced rules; errors as ``Synthesizer.sample``.
 
         Returns
         -------
         table : pl.DataFrame of n rows
         redrawn : float
             Number of rows that were sampled again because they violated a rule, divided by n.
-
-        Raises
-        ------
-        MissingColumns, InputError
-            As ``validate_conditions``.
-        RuleError
-            No rows that satisfy the rules were found.
         """
         conditions = validate_conditions(where, self.tokenizer, self.schema, None if self.privacy else self.audit_rows.train)
         rules = self.rules.enforced

@@ -8,7 +8,7 @@ Shapes: n rows, d columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,26 +64,16 @@ class TrainingResult:
 
     Parameters
     ----------
-    epochs, best_epoch : int
-    nats : float
-        Negative log likelihood of a held-out row under the best weights.
-    nats_train : float
-        The same of a training row.
+    passes, best : int
+        Epochs, and the epoch of the best weights.
+    nats, nats_train : float
+        Negative log likelihood of a held-out row and of a training row under the best weights.
     """
 
-    epochs: int
-    best_epoch: int
+    passes: int
+    best: int
     nats: float
     nats_train: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the result as JSON."""
-        return {"passes": self.epochs, "best": self.best_epoch, "nats": self.nats, "nats_train": self.nats_train}
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> TrainingResult:
-        """Return the result that ``to_dict`` wrote."""
-        return cls(body["passes"], body["best"], body["nats"], body["nats_train"])
 
 
 def train(
