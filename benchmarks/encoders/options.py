@@ -111,13 +111,15 @@ class Split:
         """Encode raw rows: (n, p)."""
         return self.encoding.transform(self.schema.conform(frame))
 
-    def scores(self, config: nw.EncoderConfig, readings: list[Rows], seed: int, more: bool = False) -> list[list[Rows]]:
+    def scores(self, config: nw.EncoderConfig, encodings: list[Rows], seed: int, more: bool = False) -> list[list[Rows]]:
         """Train an encoder; return its vote and head for each of several encodings of the test rows."""
-        seen = ~self.candidates
-        encoder = train_encoder(self.x[seen], self.y[seen], self.group[seen], config, seed, self.layout, self.unlabelled if more else None)
+        train = ~self.candidates
+        encoder = train_encoder(
+            self.x[train], self.y[train], self.group[train], config, seed, self.layout, self.unlabelled if more else None
+        )
         shard = Shard(embed(encoder, self.x[self.candidates])[0].astype(np.float32), np.flatnonzero(self.candidates))
         out = []
-        for rows in readings:
+        for rows in encodings:
             embedding, head = embed(encoder, rows)
             sq_distance, neighbours = shard.search(embedding, _NEIGHBOURS)
             weight = np.exp(-(sq_distance - sq_distance[:, :1]) / (2 * encoder.temperature))
@@ -136,17 +138,17 @@ def blocks(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
     def make(seed: int) -> dict[str, Rows]:
         split = Split(cohort, seed, block_of)
         frame = cohort.features[split.test]
-        readings = [split.dense(frame), *(split.dense(without(frame, block)) for block in block_columns)]
+        encodings = [split.dense(frame), *(split.dense(without(frame, block)) for block in block_columns)]
         out = {"outcome": split.outcome_test, "patients": split.patients_test}
         for rate in RATES:
-            scores = split.scores(nw.EncoderConfig(block_dropout=rate), readings, seed)
-            for block_name, (v, h) in zip(["", *block_columns], scores, strict=True):
-                out |= {f"{block_name}|{rate:g}|v": v, f"{block_name}|{rate:g}|h": h}
-        for block_name, block in enumerate(block_columns):
-            gone = split.layout.block == split.layout.block_names.index(block)
-            whole, split.x = split.x, np.where(gone, split.layout.missing_value, split.x)
-            ((v, h),) = split.scores(nw.EncoderConfig(), [readings[block_name + 1]], seed)
-            split.x = whole
+            scores = split.scores(nw.EncoderConfig(block_dropout=rate), encodings, seed)
+            for block, (v, h) in zip(["", *block_columns], scores, strict=True):
+                out |= {f"{block}|{rate:g}|v": v, f"{block}|{rate:g}|h": h}
+        for j, block in enumerate(block_columns):
+            missing = split.layout.block == split.layout.block_names.index(block)
+            complete, split.x = split.x, np.where(missing, split.layout.missing_value, split.x)
+            ((v, h),) = split.scores(nw.EncoderConfig(), [encodings[j + 1]], seed)
+            split.x = complete
             out |= {f"{block}|own|v": v, f"{block}|own|h": h}
         return out
 
@@ -189,11 +191,11 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
 
     def make(seed: int) -> dict[str, Rows]:
         split = Split(cohort, seed, block_of)
-        seen = ~split.candidates
-        rows = split.x[seen], split.y[seen], split.group[seen]
+        in_train = ~split.candidates
+        rows = split.x[in_train], split.y[in_train], split.group[in_train]
 
-        def train(**how: Any) -> float:
-            return _spent(lambda: train_encoder(*rows, nw.EncoderConfig(steps=_TIMED_STEPS, **how), seed, split.layout))
+        def train(**options: Any) -> float:
+            return _spent(lambda: train_encoder(*rows, nw.EncoderConfig(steps=_TIMED_STEPS, **options), seed, split.layout))
 
         def pretrain_time(pretext: str) -> float:
             config = nw.EncoderConfig(pretext=pretext)
@@ -201,8 +203,11 @@ def costs(cohort: Cohort, seeds: int) -> Iterator[dict[str, object]]:
 
         with single_threaded("torch"):
             train()  # torch's first steps take longer
-            price = [[train(), train(block_dropout=RATES[-1]), pretrain_time("masked"), pretrain_time("views")] for _ in range(2)]
-        return {"step": np.min(price, axis=0) / _TIMED_STEPS, "fit": np.array([_small_fit(cohort, seed, how) for how in PRETEXTS])}
+            seconds = [[train(), train(block_dropout=RATES[-1]), pretrain_time("masked"), pretrain_time("views")] for _ in range(2)]
+        return {
+            "step": np.min(seconds, axis=0) / _TIMED_STEPS,
+            "fit": np.array([_small_fit(cohort, seed, pretext) for pretext in PRETEXTS]),
+        }
 
     runs = [cached_arrays(CACHE / f"costs.{cohort.name}.{seed}.npz", lambda seed=seed: make(seed)) for seed in range(seeds)]
     step, fit = (np.mean([run[name] for run in runs], axis=0) for name in ("step", "fit"))
@@ -234,13 +239,13 @@ def _spent(work: Callable[[], object]) -> float:
 def _gains_over_first(runs: list[dict[str, Rows]], block: str, kind: str, variants: list[str]) -> dict[str, object]:
     """Return the AUPRC of the first variant, and the others' gains over it with paired intervals; means over the seeds."""
     first, *others = (variant for variant in variants if f"{block}|{variant}|{kind}" in runs[0])
-    truths, patient_ids = [run["outcome"] for run in runs], [run["patients"] for run in runs]
+    outcomes, patient_ids = [run["outcome"] for run in runs], [run["patients"] for run in runs]
     base = {first: [run[f"{block}|{first}|{kind}"] for run in runs]}
-    auprc = [average_precision_score(truth, risk) for truth, risk in zip(truths, base[first], strict=True)]
+    auprc = [average_precision_score(outcome, risk) for outcome, risk in zip(outcomes, base[first], strict=True)]
     row: dict[str, object] = {first: f"{np.mean(auprc):.3f}"}
     for variant in others:
-        value, low, high = paired_intervals(truths, patient_ids, [run[f"{block}|{variant}|{kind}"] for run in runs], base)[first]
-        row[variant] = signed((value, low, high))
+        risks = [run[f"{block}|{variant}|{kind}"] for run in runs]
+        row[variant] = signed(paired_intervals(outcomes, patient_ids, risks, base)[first])
     return {variant: row.get(variant, "") for variant in variants}
 
 

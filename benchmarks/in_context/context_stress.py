@@ -35,7 +35,7 @@ import polars as pl
 from sklearn.metrics import average_precision_score
 
 from benchmarks.common.baselines import stacked, standardised
-from benchmarks.common.cohorts import cohorts, splits
+from benchmarks.common.cohorts import cohorts, patients_of, splits
 from benchmarks.common.markdown import signed
 from benchmarks.common.paired_metrics import paired_intervals
 from benchmarks.common.paths import DATA, OUT
@@ -44,6 +44,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
+from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
@@ -55,7 +56,7 @@ CACHE = OUT / "context_stress"
 RATIOS, ROWS, NOISE = (5, 10, 20, 50, 100, 200, 500), (300, 1_000, 3_000, 10_000, 50_000), (0, 10, 30, 100)
 LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
 RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
-_STORED, _NOISY_STORED, _ASKED, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
+_STORED, _NOISY_STORED, _TEST, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
 _FLOOR = 8  # fewest events of the floor, as in retrieval
 _RULE = Rule(_NEIGHBOURS, True, 1.0)
 
@@ -73,6 +74,31 @@ class Setting:
     def path(self) -> Path:
         """The cache file of its retrieval."""
         return CACHE / f"{self.cohort.name}.{self.study}.{self.level}.{self.seed}.pkl"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The part of a setting that does not depend on the network; query arrays have q rows."""
+
+    rows: StoredRows
+    retriever: dict[str, Any]
+    value: np.ndarray
+    dense: np.ndarray
+    outcome: np.ndarray
+    patient_ids: np.ndarray
+    raw: list[tuple[np.ndarray, np.ndarray]]  # rows and squared distances, as ``_raw_neighbours``
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Risks (q,) and AUPRC of a setting by context, with the test rows' outcomes and patients."""
+
+    risks: dict[str, np.ndarray]
+    auprc: dict[str, float]
+    outcome: np.ndarray
+    patient_ids: np.ndarray
+    adapter_kept: bool
+    events: int
 
 
 def main() -> None:
@@ -95,13 +121,13 @@ def main() -> None:
             results.append((setting, _cached_scores(setting, setting.study == "ratio" and setting.seed < args.adapted)))
     if args.prepare:
         return
-    figures, gains = _figures(results), _gains(results)
+    auprc, gains = _by_context(results), _gains(results)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200):
-        print(figures, gains, sep="\n")
+        print(auprc, gains, sep="\n")
     if args.publish:
         from benchmarks.in_context.context_stress_report import publish
 
-        publish(figures, gains)
+        publish(auprc, gains)
 
 
 def _settings(tasks: list[Cohort], studies: list[str], seeds: int) -> Iterator[Setting]:
@@ -119,7 +145,7 @@ def _rows(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """Draw a setting's training and test rows."""
     ((train, test),) = splits(setting.cohort)
     y = setting.cohort.outcome
-    test = np.random.default_rng(0).permutation(test)[setting.seed * _ASKED : (setting.seed + 1) * _ASKED]
+    test = np.random.default_rng(0).permutation(test)[setting.seed * _TEST : (setting.seed + 1) * _TEST]
     drawn = np.random.default_rng(setting.seed + 1).permutation(train)
     if setting.study == "ratio":
         events = round(_STORED / (1 + setting.level))
@@ -147,32 +173,25 @@ def _cache_retrieval(setting: Setting) -> None:
     """Train the encoders, search the raw neighbours, and cache both with the rows."""
     stored, test = _rows(setting)
     train_frame, test_frame = _features(setting, stored, test)
-    outcome, patient_ids = setting.cohort.outcome[stored], stored if setting.cohort.group is None else setting.cohort.group[stored]
-    patient_ids = np.unique(patient_ids, return_inverse=True)[1]
+    outcome = setting.cohort.outcome[stored]
+    patient_ids = np.unique(patients_of(setting.cohort)[stored], return_inverse=True)[1]
     fold = split_patients(outcome, patient_ids, 5, setting.seed)
     schema = Schema.infer(train_frame)
     encoding = TableEncoder.fit(schema, schema.conform(train_frame))
     numbers, numbers_new = (encoding.encode(schema.conform(frame)) for frame in (train_frame, test_frame))
     dense, dense_new = encoding.to_matrix(numbers), encoding.to_matrix(numbers_new)
-    levels = [len(c.categories) for c in encoding.categorical]
-    rates = [TargetEncoder.fit(numbers.codes[fold != f], levels, outcome[fold != f]) for f in range(fold.max() + 1)]
+    category_counts = [len(c.categories) for c in encoding.categorical]
+    rates = [TargetEncoder.fit(numbers.codes[fold != f], category_counts, outcome[fold != f]) for f in range(fold.max() + 1)]
     rate = np.stack([r.transform(numbers.codes) for r in rates])[fold, np.arange(len(fold))]
     rate_new = np.mean([r.transform(numbers_new.codes) for r in rates], axis=0)
     data = TrainingData(outcome, patient_ids, fold)
     retriever, *_ = fit_retriever(dense, data, EncoderConfig(), setting.seed, lambda words: None)
     rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), dense, data)
-    retrieval = {
-        "rows": rows,
-        "retriever": retriever.state(),
-        "value_new": np.column_stack([numbers_new.values, rate_new]),
-        "dense_new": dense_new,
-        "outcome_new": setting.cohort.outcome[test],
-        "group_new": test if setting.cohort.group is None else setting.cohort.group[test],
-        "raw": _raw_neighbours(train_frame, test_frame, outcome),
-    }
-    temporary = setting.path.with_suffix(".part")
-    temporary.write_bytes(pickle.dumps(retrieval))
-    temporary.replace(setting.path)
+    value = np.column_stack([numbers_new.values, rate_new])
+    raw = _raw_neighbours(train_frame, test_frame, outcome)
+    test_patients = patients_of(setting.cohort)[test]
+    retrieval = Retrieval(rows, retriever.state(), value, dense_new, setting.cohort.outcome[test], test_patients, raw)
+    write_atomic(setting.path, pickle.dumps(vars(retrieval)))
     print(f"cached {setting.path.name}", flush=True)
 
 
@@ -199,16 +218,12 @@ def _raw_neighbours(train_frame: pl.DataFrame, test_frame: pl.DataFrame, outcome
 # ---- scores of the network ---------------------------------------------------------------------------------------------------------
 
 
-def _cached_scores(setting: Setting, adapted: bool) -> dict[str, Any]:
+def _cached_scores(setting: Setting, adapted: bool) -> Scores:
     """Return the scores of a setting under these weights, cached."""
-    path = setting.path.with_suffix(f".{_weights()}.{'adapted' if adapted else 'judged'}")
+    path = setting.path.with_suffix(f".{_weights()}.{'adapted' if adapted else 'plain'}")
     if not path.exists():
-        judged = _score(setting, adapted)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(pickle.dumps(judged))
-        temporary.replace(path)
-    result: dict[str, Any] = pickle.loads(path.read_bytes())
-    return result
+        write_atomic(path, pickle.dumps(vars(_score(setting, adapted))))
+    return Scores(**pickle.loads(path.read_bytes()))
 
 
 @cache
@@ -217,41 +232,34 @@ def _weights() -> str:
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in load_net().parameters())).hexdigest()[:8]
 
 
-def _score(setting: Setting, adapted: bool) -> dict[str, Any]:
-    """Return the risks under every context, with outcomes and patients."""
-    retrieval = pickle.loads(setting.path.read_bytes())
-    rows, retriever = retrieval["rows"], Retriever.from_state(retrieval["retriever"])
-    way = EnsembleView(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
-    plain = InContextModel(load_net(), (way,), rows.value, rows.score, rows.data.outcome)
-    score_new = np.zeros((len(retrieval["value_new"]), 0))
+def _score(setting: Setting, adapted: bool) -> Scores:
+    """Return the risks under every context."""
+    retrieval = Retrieval(**pickle.loads(setting.path.read_bytes()))
+    rows, retriever = retrieval.rows, Retriever.from_state(retrieval.retriever)
+    view = EnsembleView(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
+    plain = InContextModel(load_net(), (view,), rows.value, rows.score, rows.data.outcome)
+    score = np.zeros((len(retrieval.value), 0))
 
     def risk(model: InContextModel, context: Context) -> np.ndarray:
-        return model.ask(retrieval["value_new"], score_new, [context])[0]
+        return model.ask(retrieval.value, score, [context])[0]
 
-    (near, event, drawn), known = retrieval["raw"], rows.data.outcome.astype(float)
-    (aware,), _ = retriever.contexts(retrieval["dense_new"], (_RULE,))
-    adapter = {"kept": False, "why": "not tried"}
+    (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
+    (aware,), _ = retriever.contexts(retrieval.dense, (_RULE,))
+    adapter_kept, adapter = False, {}
     risks = {
-        RANDOM: risk(plain, _context([drawn], known)),
-        RAW: risk(plain, _context([near], known)),
-        RAW_FLOOR: risk(plain, _context([near, event], known)),
+        RANDOM: risk(plain, _context([drawn], outcome)),
+        RAW: risk(plain, _context([nearest], outcome)),
+        RAW_FLOOR: risk(plain, _context([nearest, events], outcome)),
         AWARE: risk(plain, aware),
     }
     if adapted:
         changed, _, account = fit_in_context_model(rows, retriever, 1, True, setting.seed, lambda words: None)
         adapter = account["adapter"]
-        risks[ADAPTED] = risk(changed, aware) if adapter["kept"] else risks[AWARE]
-    y = retrieval["outcome_new"]
-    auprc = {name: float(average_precision_score(y, r)) for name, r in risks.items()}
+        adapter_kept = adapter["kept"]
+        risks[ADAPTED] = risk(changed, aware) if adapter_kept else risks[AWARE]
+    auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
     print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, adapter, flush=True)
-    return {
-        "risks": risks,
-        "auprc": auprc,
-        "outcome": y,
-        "group": retrieval["group_new"],
-        "adapter": adapter,
-        "events": int(known.sum()),
-    }
+    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, adapter_kept, int(outcome.sum()))
 
 
 def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) -> Context:
@@ -271,33 +279,33 @@ def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) ->
 # ---- tables -------------------------------------------------------------------------------------------------------------------------
 
 
-def _figures(results: list[tuple[Setting, dict[str, Any]]]) -> pl.DataFrame:
+def _by_context(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
     """Return one row for each training set and context."""
     return pl.DataFrame(
         [
-            {"study": c.study, "task": c.cohort.name, "level": c.level, "seed": c.seed, "events": result["events"], "context": name}
-            | {"auprc": auprc, "adapter_kept": result["adapter"]["kept"], "weights": _weights()}
-            for c, result in results
-            for name, auprc in result["auprc"].items()
+            {"study": setting.study, "task": setting.cohort.name, "level": setting.level, "seed": setting.seed, "events": scores.events}
+            | {"context": name, "auprc": auprc, "adapter_kept": scores.adapter_kept, "weights": _weights()}
+            for setting, scores in results
+            for name, auprc in scores.auprc.items()
         ]
     )
 
 
-def _gains(results: list[tuple[Setting, dict[str, Any]]]) -> pl.DataFrame:
+def _gains(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
     """Return the mean AUPRC over the seeds, and AWARE's minus the others', paired."""
     out = []
-    for key in dict.fromkeys((c.study, c.cohort.name, c.level) for c, _ in results):
-        runs = [t for c, t in results if (c.study, c.cohort.name, c.level) == key]
-        mean = {name: float(np.mean([t["auprc"][name] for t in runs])) for name in (RANDOM, RAW, RAW_FLOOR, AWARE)}
+    for key in dict.fromkeys((s.study, s.cohort.name, s.level) for s, _ in results):
+        runs = [scores for s, scores in results if (s.study, s.cohort.name, s.level) == key]
+        mean = {name: float(np.mean([run.auprc[name] for run in runs])) for name in (RANDOM, RAW, RAW_FLOOR, AWARE)}
         differences = _aware_minus(runs, (RANDOM, RAW, RAW_FLOOR))
-        adapted = [t for t in runs if ADAPTED in t["risks"]]  # tried with some of the seeds
+        adapted = [run for run in runs if ADAPTED in run.risks]  # fitted for some of the seeds
         if adapted:
             differences |= _aware_minus(adapted, (ADAPTED,))
         if len(adapted) == len(runs):  # means over other seeds could not be compared
-            mean[ADAPTED] = float(np.mean([t["auprc"][ADAPTED] for t in adapted]))
+            mean[ADAPTED] = float(np.mean([run.auprc[ADAPTED] for run in adapted]))
         out.append(
             dict(zip(("study", "task", "level"), key, strict=True))
-            | {"prevalence": float(np.mean([t["outcome"].mean() for t in runs]))}
+            | {"prevalence": float(np.mean([run.outcome.mean() for run in runs]))}
             | mean
             | {"AWARE / raw kNN": mean[AWARE] / mean[RAW], "AWARE / raw kNN, floor": mean[AWARE] / mean[RAW_FLOOR]}
             | {f"AWARE less {name}": signed(interval) for name, interval in differences.items()}
@@ -305,11 +313,11 @@ def _gains(results: list[tuple[Setting, dict[str, Any]]]) -> pl.DataFrame:
     return pl.DataFrame(out)
 
 
-def _aware_minus(runs: list[dict[str, Any]], others: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
+def _aware_minus(runs: list[Scores], others: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
     """Return the AUPRC of AWARE's contexts minus each other's, mean over the seeds, with its interval."""
-    risks = {name: [t["risks"][name] for t in runs] for name in (AWARE, *others)}
+    risks = {name: [run.risks[name] for run in runs] for name in (AWARE, *others)}
     ours = risks.pop(AWARE)
-    return paired_intervals([t["outcome"] for t in runs], [t["group"] for t in runs], ours, risks)
+    return paired_intervals([run.outcome for run in runs], [run.patient_ids for run in runs], ours, risks)
 
 
 if __name__ == "__main__":

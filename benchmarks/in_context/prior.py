@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CSV = RESULTS / "prior.csv"
-ROWS, COLUMNS, ASKED, NEIGHBOURS = 512, 20, 64, 128
+ROWS, COLUMNS, QUERIES, NEIGHBOURS = 512, 20, 64, 128
 BATCH = {"cpu": 16, "cuda": 256}  # tasks per batch, as pretrain has on a core and on a GPU
 REPEATS, SECONDS = 7, 1.5  # a rate is the median of so many repeats of at least so long
 EVENT, OTHER, LINE = "#c8374a", "#9db4c8", "#22313f"
@@ -88,7 +88,7 @@ def _rates(families: tuple[str, ...], lesson: bool, device: str) -> tuple[list[f
     def draw_pools() -> None:
         tables = sample_tables(next(draws), BATCH[device], ROWS, COLUMNS, rng)
         if lesson:
-            make_episode(tables, ROWS - ASKED, NEIGHBOURS, rng)
+            make_episode(tables, ROWS - QUERIES, NEIGHBOURS, rng)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -254,7 +254,7 @@ def _outcomes() -> Figure:
         rng = TaskRng(400 + i)
         tables = sample_tables(family, 150, ROWS, COLUMNS, rng)
         bounds.append([_auroc(r, y) for r, y in zip(tables.risk.numpy(), tables.outcome.numpy(), strict=True)])
-        episode = make_episode(tables, ROWS - ASKED, NEIGHBOURS, rng)
+        episode = make_episode(tables, ROWS - QUERIES, NEIGHBOURS, rng)
         gains.append(episode.stored.inputs[:, 0, GAIN][episode.stored.present[:, 0]].numpy())
     for plot, values, title, label in (
         (axes[0, 1], bounds, "How much can be known", "AUROC of the true risk"),

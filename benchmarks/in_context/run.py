@@ -18,13 +18,9 @@ import argparse
 import hashlib
 import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +35,6 @@ from benchmarks.common.paired_metrics import calibration_error, paired_intervals
 from benchmarks.common.paths import DATA, RESULTS
 from benchmarks.in_context.invariances import dirt, sameness
 from benchmarks.in_context.probes import (
-    RULE,
     Fitted,
     Rows,
     context,
@@ -52,15 +47,13 @@ from benchmarks.in_context.probes import (
     real,
     stacked_with,
 )
-from nearward.retrieval.neighbors.voting import per_shard
-from nearward.risk_model.in_context import EnsembleView, InContextModel
+from benchmarks.in_context.speed import check_time
 from nearward.tabular.in_context.checkpoint import SHIPPED, load_net, save_net
 from nearward.tabular.in_context.episodes import Episode, make_episode
-from nearward.tabular.in_context.inference import QueryBatch, predict_risk
 from nearward.tabular.in_context.model import InContextNet, NetConfig, Vote
 from nearward.tabular.in_context.pretrain import holdout_losses
 from nearward.tabular.in_context.prior import FAMILIES, Tables, TaskRng, sample_tables
-from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, RowFeatures
+from nearward.tabular.in_context.row_features import RowFeatures
 
 NETWORK, MEAN = "in-context", "mean of experts"
 UNSEEN = 1 << 41  # seeds from here on are neither in the training nor in pretrain's own holdout
@@ -88,7 +81,7 @@ def main() -> None:
             if not only or name in only:
                 check(net, path, checks)
         if args.cohorts or "cohorts" in only:
-            judge_cohorts(net, args.data, checks)
+            check_cohorts(net, args.data, checks)
     failed = checks.report()
     if args.publish:
         from benchmarks.in_context.report import publish
@@ -122,7 +115,7 @@ class FirstSlot:
         return Vote(query.log_odds[:, :, 0], query.log_odds)
 
 
-def judge_families(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
+def check_families(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
     """Check the loss relative to the base rate's on tasks of a holdout."""
     plain = InContextNet(net.config).eval()  # the plain mean of the calibrated experts, and an uninformed vote
     rivals: dict[str, Any] = {NETWORK: net, "untrained": plain, "best slot": FirstSlot()}
@@ -134,7 +127,7 @@ def judge_families(net: InContextNet, path: Path, checks: AcceptanceChecks) -> N
         checks.require("families", family, ratio, "<=", min(losses["untrained"][family], losses["best slot"][family]))
 
 
-def judge_calibration(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
+def check_calibration(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
     """Check the calibration at about 1 % prevalence, over the pooled queries of simulated tasks."""
     outcome, risks = rare_queries(net)
     share, metrics = float(outcome.mean()), {}
@@ -205,7 +198,7 @@ def log_loss(outcome: Rows, risk: Rows) -> float:
 # ---- probes -----------------------------------------------------------------------------------------------------------------------
 
 
-def judge_probes(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
+def check_probes(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
     """Check simulated cohorts with base learners, encoders and contexts as in a fit; means of the seeds."""
     results: dict[str, list[dict[str, float]]] = {}
     for task in (task for seed in SEEDS for task in probes(seed)):
@@ -223,90 +216,22 @@ def judge_probes(net: InContextNet, path: Path, checks: AcceptanceChecks) -> Non
         checks.require("probes", f"{case}: AUROC", scores[NETWORK], ">=", max(scores["best expert"], scores.get("LightGBM", 0)) - 0.02)
 
 
-def judge_sameness(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
+def check_sameness(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
     """Check the invariances of the risk."""
     for case, value, limit in sameness(net, fit(next(probes(0)))):
         checks.require("sameness", case, value, "<=", limit)
 
 
-def judge_dirt(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
+def check_dirt(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
     """Check the risk on dirty inputs."""
     for case, value, limit in dirt(net, fit(next(probes(0)))):
         checks.require("dirt", case, value, "<=", limit)
 
 
-# ---- time -------------------------------------------------------------------------------------------------------------------------
-
-
-def judge_time(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
-    """Check rows per second of queries and of a fit, seconds to load, and bytes."""
-    code = "import sys; from pathlib import Path; from nearward.tabular.in_context.checkpoint import load_net; load_net(Path(sys.argv[1]))"
-    loads = [_seconds(lambda: subprocess.run([sys.executable, "-c", code, str(path.resolve())], check=True)) for _ in range(3)]
-    rates: dict[str, dict[str, Any]] = {}
-    rng = np.random.default_rng(0)
-    counts = [count for count in (1, 2) if count <= len(os.sched_getaffinity(0))]
-    for neighbours in (64, 128, 250):
-        questions = _simulated_questions(net, neighbours, rng)
-        for threads in counts:
-            with _cores(threads):
-                predict_risk(net, questions)
-                rate = len(questions.row) / min(_seconds(lambda questions=questions: predict_risk(net, questions)) for _ in range(3))
-            rates.setdefault(f"k = {neighbours} ({questions.row.shape[1]} places): rows/s", {})[_threads(threads)] = rate
-    for n in (2_000, 10_000, 50_000):
-        value, score, y = rng.normal(size=(n, 32)), rng.normal(size=(n, 12)), (rng.random(n) < 0.1).astype(np.int64)
-        views = (EnsembleView(RULE, np.arange(32), np.arange(12)),)
-        for threads in counts:
-            with _cores(threads):
-                took = _seconds(lambda v=value, s=score, y=y, views=views: InContextModel(net, views, v, s, y))
-            rates.setdefault(f"slots and tokens of {n} stored rows: rows/s", {})[_threads(threads)] = n / took
-    checks.add_table("time", rates, 0)
-    if counts[-1] == 2:
-        at_128 = next(row for case, row in rates.items() if case.startswith("k = 128"))
-        checks.require("time", "k = 128, two threads: rows/s", at_128[_threads(2)], ">=", 800)
-    checks.require("time", "a fresh process imports and loads: s", min(loads), "<=", 2)
-    checks.require("time", "file: MB", path.stat().st_size / 1e6, "<=", 4)
-
-
-def _simulated_questions(net: InContextNet, neighbours: int, rng: np.random.Generator, q: int = 2048, n: int = 10_000) -> QueryBatch:
-    """Return random rows in contexts as large as those of five encoders."""
-    places = 5 * (per_shard(neighbours, 5) + per_shard(max(8, 0.05 * neighbours), 5))
-    inputs = torch.as_tensor(rng.normal(size=(1, n, INPUTS)), dtype=torch.float32)
-    rows = RowFeatures(inputs[:, :, : 2 * FEATURES], inputs[:, :, :EXPERTS], inputs, torch.ones(1, EXPERTS, dtype=torch.bool))
-    known = torch.as_tensor(rng.random(n) < 0.1).long()
-    row = torch.as_tensor(rng.integers(0, n, (q, places)))
-    with torch.inference_mode():
-        token = net.tokens(rows, known[None])[0]
-    inside = torch.ones(row.shape, dtype=torch.bool)
-    return QueryBatch(rows.take(slice(0, q)), token, known, row, torch.rand(row.shape) * 2, inside, ~inside)
-
-
-@contextmanager
-def _cores(count: int) -> Iterator[None]:
-    """Restrict the block to this many cores and torch threads."""
-    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    os.sched_setaffinity(0, sorted(allowed)[-count:])
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-        torch.set_num_threads(threads)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 # ---- real cohorts -----------------------------------------------------------------------------------------------------------------
 
 
-def judge_cohorts(net: InContextNet, folder: Path, checks: AcceptanceChecks) -> None:
+def check_cohorts(net: InContextNet, folder: Path, checks: AcceptanceChecks) -> None:
     """Check the AUPRC of the network alone and of the stack with it, mean over the folds, beside the usual models on the same rows."""
     published = pl.read_csv(RESULTS / "risk.csv").filter(pl.col("model") == "CatBoost")
     means: dict[str, dict[str, Any]] = {}
@@ -350,12 +275,12 @@ def _risks(net: InContextNet, fitted: Fitted) -> dict[str, Rows]:
 
 
 CHECKS: dict[str, Callable[[InContextNet, Path, AcceptanceChecks], None]] = {
-    "families": judge_families,
-    "probes": judge_probes,
-    "sameness": judge_sameness,
-    "dirt": judge_dirt,
-    "calibration": judge_calibration,
-    "time": judge_time,
+    "families": check_families,
+    "probes": check_probes,
+    "sameness": check_sameness,
+    "dirt": check_dirt,
+    "calibration": check_calibration,
+    "time": check_time,
 }
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main() -> None:
     if args.publish:
         raw.write_csv(RESULTS / "rare_one_class.csv", float_precision=5)
         plot(raw, PICTURES / "rare-one-class.svg")
-        body = f"![Recall at 5 % alerts by the number of events learned from](../pictures/rare-one-class.svg)\n\n{markdown(table)}"
+        body = f"![Recall at 5 % alerts by the number of training events](../pictures/rare-one-class.svg)\n\n{markdown(table)}"
         replace_part("rare one-class", body)
 
 
