@@ -16,8 +16,8 @@ import numpy as np
 
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, Rule
-from nearward.tabular.backbones.context_batching import ask
-from nearward.tabular.backbones.pretrained import Backbone, Pretrained, find_backbone
+from nearward.tabular.backbones.context_batching import predict
+from nearward.tabular.backbones.pretrained import Backbone, PretrainedBackbone, find_backbone
 from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
@@ -46,12 +46,14 @@ class ExternalBackboneModel:
         """The context that it wants."""
         return (RULE,)
 
-    def ask(self, raw: Floats, context: Context, owner: Ints | None = None, asker: Ints | None = None) -> Floats:
+    def ask(self, raw: Floats, context: Context, patient_ids: Ints | None = None, query_patient_ids: Ints | None = None) -> Floats:
         """Return the risk of rows (q, d), the class floor taken out again: (q,).
 
-        ``owner`` (n,) and ``asker`` (q,) name the patients where stored rows are judged themselves.
+        ``patient_ids`` (n,) and ``query_patient_ids`` (q,) name the patients where stored rows are judged themselves.
         """
-        risk = ask(self.backbone, self.stored, self.outcome, context.row, raw, owner=owner, asker=asker)
+        risk = predict(
+            self.backbone, self.stored, self.outcome, context.row, raw, patient_ids=patient_ids, query_patient_ids=query_patient_ids
+        )
         return expit(logit(risk, _CERTAIN) - _floor_log_odds(context))
 
     def state(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def fit_external_backbone(
     """
     foreign = ExternalBackboneModel(backbone, raw, data.outcome)
     (context,) = retriever.out_of_fold(dense, data.patient_ids, foreign.rules)
-    return foreign, foreign.ask(raw, context, owner=data.patient_ids, asker=data.patient_ids)
+    return foreign, foreign.ask(raw, context, patient_ids=data.patient_ids, query_patient_ids=data.patient_ids)
 
 
 def raw_rows(encoding: TableEncoder, numbers: EncodedTable) -> Floats:
@@ -100,7 +102,7 @@ def level_columns(encoding: TableEncoder) -> range:
 
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Tell a backbone as JSON: TabPFN and TabICL with their settings and the hash of their weights, other objects by name."""
-    if not isinstance(backbone, Pretrained):
+    if not isinstance(backbone, PretrainedBackbone):
         return {"name": backbone.name}
     settings = {field.name: getattr(backbone, field.name) for field in dataclasses.fields(backbone)}
     path = None if backbone.model_path is None else str(backbone.model_path)
@@ -122,16 +124,16 @@ def restore(told: dict[str, Any], given: Backbone | None) -> Backbone:
     name, settings = told["name"], {key: value for key, value in told.items() if key not in ("name", "sha256")}
     if given is None and not settings:
         raise InputError(f"this model asks a backbone of your own, {name!r}: give it again, load(folder, backbone=…)")
-    made = next(kind for kind in Pretrained.__subclasses__() if kind.name == name)(**settings) if given is None else given
+    made = next(kind for kind in PretrainedBackbone.__subclasses__() if kind.name == name)(**settings) if given is None else given
     backbone = find_backbone(made, settings.get("categorical", ()))
     if backbone.name != name:
         raise InputError(f"this model asks the backbone {name!r}, got {backbone.name!r} was given")
-    if isinstance(backbone, Pretrained) and _digest(backbone) != told["sha256"]:
+    if isinstance(backbone, PretrainedBackbone) and _digest(backbone) != told["sha256"]:
         raise ArtifactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
     return backbone
 
 
-def _digest(backbone: Pretrained) -> str:
+def _digest(backbone: PretrainedBackbone) -> str:
     return hashlib.sha256(Path(backbone.weights()).read_bytes()).hexdigest()
 
 

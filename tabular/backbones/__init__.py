@@ -1,1 +1,1 @@
-"""In-context models other than ours: TabPFN, TabICL, or the user's own."""
+"""External in-context models: TabPFN, TabICL, or the user's own."""

@@ -1,11 +1,10 @@
-"""One context for several queries: those whose similar patients overlap are asked about together.
+"""Context batching: queries with overlapping contexts share one forward pass of a backbone.
 
-A network reads its context anew at every call, and neighbours of neighbours are mostly the same patients; so queries are grouped while
-the union of their contexts stays small. A query then also sees what its group's other members brought along. Stored rows that
-are judged themselves must not meet their own outcome in that way: they name their patients, and are never grouped with
-a query that has one of that patient's rows in its context.
+A network reads its context anew in every call, and neighbours of neighbours are mostly the same patients. So queries are grouped while
+the union of their contexts stays small; a query's context then includes the rows of the others in its group. Where queries are stored
+rows themselves, a group's context must not contain rows of their patients: a query with such a row joins another group.
 
-Letters: n stored rows, d raw feature columns, q query rows, c context rows of one query, u rows of a union.
+Shapes: n stored rows, d raw feature columns, q query rows, c context rows of one query, u rows of a union.
 """
 
 from __future__ import annotations
@@ -14,49 +13,49 @@ from typing import Any
 
 import numpy as np
 
-from nearward.tabular.backbones.pretrained import Backbone, answer_without
+from nearward.tabular.backbones.pretrained import Backbone, trivial_risk
 from nearward.tabular.errors import InputError
 from nearward.tabular.typing import Bools, Floats, Ints
 
-MOST = 512  # rows of a union: about four contexts of 125; attention costs their square
-_QUERIES = 1000  # asked about in one call, which bounds the memory it takes
-_PATIENCE = 64  # near queries in a row that did not fit before a group is closed
+MAX_ROWS = 512  # of a union: about four contexts of 125; the cost of attention grows with the square
+_MAX_QUERIES = 1000  # in one call, which bounds its memory
+_PATIENCE = 64  # a group is closed after so many candidates in a row that do not fit
 
 
-def ask(
+def predict(
     backbone: Backbone,
     stored: Floats,
     outcome: Ints,
     row: Ints,
     query: Floats,
-    most: int = MOST,
-    owner: Ints | None = None,
-    asker: Ints | None = None,
+    max_rows: int = MAX_ROWS,
+    patient_ids: Ints | None = None,
+    query_patient_ids: Ints | None = None,
 ) -> Floats:
-    """Let a backbone judge queries by their contexts.
+    """Predict queries from their contexts with a backbone.
 
     Parameters
     ----------
     backbone : Backbone
-    stored : (n, d), raw feature values, NaN where missing; of a category the level number, from 0
+    stored : (n, d), raw feature values, NaN where missing; categories by level number from 0
     outcome : (n,), 0 or 1
-    row : (q, c), numbers of the stored rows that are each query's context; -1 in empty places
+    row : (q, c), indices of the stored rows in each query's context; -1 for padding
     query : (q, d), as ``stored``
-    most : int
-        Rows of a shared context; 0 asks about one query at a time, each with its own context alone.
-    owner : (n,), optional
-        Patient of each stored row.
-    asker : (q,), optional
-        Patient of each query, where the queries are stored rows themselves: no context then holds a row of its own patient.
+    max_rows : int
+        Rows of a shared context; 0 predicts each query alone, with its own context only.
+    patient_ids : (n,), optional
+        Patients of the stored rows.
+    query_patient_ids : (q,), optional
+        Patients of the queries, where these are stored rows themselves: no context then has a row of the query's patient.
 
     Returns
     -------
-    risk : (q,), probability of outcome 1; for an empty context the stored rows' share of events
+    risk : (q,), probability of outcome 1; for an empty context the event rate of the stored rows
 
     Raises
     ------
     InputError
-        Where the shapes do not belong together, or the backbone gives back anything but a probability a query.
+        Shapes that do not match, or a backbone that does not return one probability per query.
 
     Examples
     --------
@@ -66,137 +65,142 @@ def ask(
     ...     def risks(self, context, outcome, query):
     ...         return np.full(len(query), outcome.mean())
     >>> stored, outcome = np.arange(6.0)[:, None], np.array([0, 0, 1, 1, 1, 0])
-    >>> ask(Share(), stored, outcome, row=np.array([[0, 1, 2, -1], [2, 3, 4, 5]]), query=np.array([[1.0], [3.5]]), most=0)
+    >>> predict(Share(), stored, outcome, row=np.array([[0, 1, 2, -1], [2, 3, 4, 5]]), query=np.array([[1.0], [3.5]]), max_rows=0)
     array([0.33333333, 0.75      ])
     """
     if outcome.shape != (len(stored),) or len(query) != len(row) or row.max(initial=-1) >= len(stored):
         raise InputError(
-            f"stored, outcome, row and query must be (n, d), (n,), (q, c) with numbers below n, and (q, d), got "
-            f"{stored.shape}, {outcome.shape}, {row.shape} with numbers up to {row.max(initial=-1)}, {query.shape}"
+            f"stored, outcome, row and query must be (n, d), (n,), (q, c) with indices below n, and (q, d), got "
+            f"{stored.shape}, {outcome.shape}, {row.shape} with indices up to {row.max(initial=-1)}, {query.shape}"
         )
     risk = np.empty(len(row))
-    for members, union in share_contexts(row, most, owner, asker):
-        context, known = stored[union], outcome[union]
-        for begin in range(0, len(members), _QUERIES):
-            part = members[begin : begin + _QUERIES]
-            without = answer_without(context, known, len(part)) if len(union) else np.full(len(part), outcome.mean())
-            risk[part] = _checked(backbone, backbone.risks(context, known, query[part]), len(part)) if without is None else without
+    for queries, union in share_contexts(row, max_rows, patient_ids, query_patient_ids):
+        context, context_outcome = stored[union], outcome[union]
+        for start in range(0, len(queries), _MAX_QUERIES):
+            part = queries[start : start + _MAX_QUERIES]
+            constant = trivial_risk(context, context_outcome, len(part)) if len(union) else np.full(len(part), outcome.mean())
+            if constant is None:
+                risk[part] = _validated(backbone, backbone.risks(context, context_outcome, query[part]), len(part))
+            else:
+                risk[part] = constant
     return risk
 
 
-def share_contexts(row: Ints, most: int, owner: Ints | None = None, asker: Ints | None = None) -> list[tuple[Ints, Ints]]:
-    """Group queries whose contexts overlap.
+def share_contexts(
+    row: Ints, max_rows: int, patient_ids: Ints | None = None, query_patient_ids: Ints | None = None
+) -> list[tuple[Ints, Ints]]:
+    """Group queries with overlapping contexts, greedily.
 
-    The first query that is in no group opens one; the queries that share rows with it join it, those that share most first, as long as
-    the union has at most ``most`` rows. The groups depend on nothing but the arguments.
+    The first query without a group opens one. Queries that share rows with it join, those with the most shared rows first, as long as
+    the union has at most ``max_rows`` rows. The result is deterministic.
 
     Parameters
     ----------
-    row : (q, c), -1 in empty places
-    most : int
-    owner : (n,), optional
-    asker : (q,), optional
+    row : (q, c), -1 for padding
+    max_rows : int
+    patient_ids : (n,), optional
+    query_patient_ids : (q,), optional
 
     Returns
     -------
-    groups : list of (members, union)
-        Numbers of queries, ascending, every query in one group; and of the rows any of them has in its context (u,), ascending. A
-        union is larger than ``most`` only where a single query's context is. Queries without a context are a group of their own.
+    groups : list of (queries, union)
+        Indices of queries, ascending, each query in one group; and of the rows in any of their contexts (u,), ascending. A union is
+        larger than ``max_rows`` only where a single query's context is. Queries without a context are a group of their own.
 
     Raises
     ------
     InputError
-        Where ``row`` is not a table of row numbers, or only one of ``owner`` and ``asker`` is given.
+        ``row`` is not a table of row indices, or only one of ``patient_ids`` and ``query_patient_ids`` is given.
 
     Examples
     --------
-    >>> [(m.tolist(), u.tolist()) for m, u in share_contexts(np.array([[0, 1, 2], [7, 8, 9], [3, 2, 1]]), most=4)]
+    >>> [(q.tolist(), u.tolist()) for q, u in share_contexts(np.array([[0, 1, 2], [7, 8, 9], [3, 2, 1]]), max_rows=4)]
     [([0, 2], [0, 1, 2, 3]), ([1], [7, 8, 9])]
     """
     if row.ndim != 2 or not np.issubdtype(row.dtype, np.integer):
-        raise InputError(f"row must be (q, c) row numbers, got {row.shape} of {row.dtype}")
-    if (owner is None) != (asker is None):
-        raise InputError("owner and asker go together: the patients of the stored rows, and of the queries")
-    contexts = _Contexts(row, owner, asker)
+        raise InputError(f"row must be (q, c) row indices, got {row.shape} of {row.dtype}")
+    if (patient_ids is None) != (query_patient_ids is None):
+        raise InputError("patient_ids (of the stored rows) and query_patient_ids must be given together, got only one of them")
+    contexts = _Contexts(row, patient_ids, query_patient_ids)
     empty = np.flatnonzero(contexts.size == 0)
     groups = [(empty, np.empty(0, dtype=np.int64))] if len(empty) else []
-    waiting = contexts.size > 0
+    ungrouped = contexts.size > 0
     for opener in range(len(row)):
-        if waiting[opener]:
-            members, union = _grow(contexts, opener, waiting, most)
-            waiting[members] = False
-            groups.append((members, union))
+        if ungrouped[opener]:
+            queries, union = _grow_group(contexts, opener, ungrouped, max_rows)
+            ungrouped[queries] = False
+            groups.append((queries, union))
     return groups
 
 
 class _Contexts:
-    """The contexts of q queries, and which queries have a row in theirs.
+    """The contexts of q queries, with an inverted index from rows to queries.
 
-    Patients are numbered together; where nobody is to be kept apart, every row and every query is a patient of its own.
+    Patients of rows and queries are numbered together; without patient ids, every row and every query is a patient of its own.
     """
 
-    def __init__(self, row: Ints, owner: Ints | None, asker: Ints | None) -> None:
+    def __init__(self, row: Ints, patient_ids: Ints | None, query_patient_ids: Ints | None) -> None:
         self.n = int(row.max(initial=-1)) + 1
         ordered = np.sort(row, axis=1)
-        ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1  # a row counts once
+        ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1  # duplicates
         present = ordered >= 0
         self.size = present.sum(axis=1)
-        self.flat = ordered[present].astype(np.int64)
-        self.begin = np.concatenate([[0], np.cumsum(self.size)])
+        self._rows = ordered[present].astype(np.int64)
+        self._query_start = np.concatenate([[0], np.cumsum(self.size)])
         query = np.repeat(np.arange(len(row)), self.size)
-        self.asking = query[np.argsort(self.flat, kind="stable")]  # queries, by the row they have
-        self.first = np.concatenate([[0], np.cumsum(np.bincount(self.flat, minlength=self.n))])
-        if owner is None or asker is None:
-            self.owner, self.asker = np.arange(self.n), self.n + np.arange(len(row))
+        self._queries = query[np.argsort(self._rows, kind="stable")]  # sorted by row
+        self._row_start = np.concatenate([[0], np.cumsum(np.bincount(self._rows, minlength=self.n))])
+        if patient_ids is None or query_patient_ids is None:
+            self.row_patient, self.query_patient = np.arange(self.n), self.n + np.arange(len(row))
         else:
-            number = np.unique(np.concatenate([owner, asker]), return_inverse=True)[1]
-            self.owner, self.asker = number[: len(owner)], number[len(owner) :]
-        self.patients = int(max(self.owner.max(initial=-1), self.asker.max(initial=-1))) + 1
+            number = np.unique(np.concatenate([patient_ids, query_patient_ids]), return_inverse=True)[1]
+            self.row_patient, self.query_patient = number[: len(patient_ids)], number[len(patient_ids) :]
+        self.n_patients = int(max(self.row_patient.max(initial=-1), self.query_patient.max(initial=-1))) + 1
 
-    def of(self, query: int) -> Ints:
-        """Return the rows (ascending) of one query's context."""
-        rows: Ints = self.flat[self.begin[query] : self.begin[query + 1]]
+    def rows(self, query: int) -> Ints:
+        """Return the rows of one query's context, ascending."""
+        rows: Ints = self._rows[self._query_start[query] : self._query_start[query + 1]]
         return rows
 
-    def shared(self, query: int) -> Ints:
-        """Count the rows that every query's context has in common with this one's (q,)."""
-        lists = [self.asking[self.first[r] : self.first[r + 1]] for r in self.of(query)]
-        counts: Ints = np.bincount(np.concatenate(lists), minlength=len(self.size))
+    def overlap(self, query: int) -> Ints:
+        """Count the rows that each query's context shares with this one's (q,)."""
+        queries = [self._queries[self._row_start[r] : self._row_start[r + 1]] for r in self.rows(query)]
+        counts: Ints = np.bincount(np.concatenate(queries), minlength=len(self.size))
         return counts
 
 
-def _grow(contexts: _Contexts, opener: int, waiting: Bools, most: int) -> tuple[Ints, Ints]:
-    """Collect the group that one query opens."""
-    members, rows = [opener], contexts.of(opener)
-    union, of_members, of_union = (np.zeros(size, dtype=bool) for size in (contexts.n, contexts.patients, contexts.patients))
-    union[rows], of_union[contexts.owner[rows]], of_members[contexts.asker[opener]] = True, True, True
+def _grow_group(contexts: _Contexts, opener: int, ungrouped: Bools, max_rows: int) -> tuple[Ints, Ints]:
+    """Return the queries and the rows of the group that one query opens."""
+    queries, rows = [opener], contexts.rows(opener)
+    in_union, row_patients, query_patients = (np.zeros(n, dtype=bool) for n in (contexts.n, contexts.n_patients, contexts.n_patients))
+    in_union[rows], row_patients[contexts.row_patient[rows]], query_patients[contexts.query_patient[opener]] = True, True, True
     size, misses = len(rows), 0
-    shared = contexts.shared(opener)
-    # the union never shrinks, so who does not fit beside the opener alone never will
-    may = waiting & (shared > 0) & (size + contexts.size - shared <= most) & ~of_union[contexts.asker]
-    may[opener] = False
-    near = np.flatnonzero(may)
-    for other in near[np.argsort(-shared[near], kind="stable")]:
-        rows = contexts.of(other)
-        fresh = rows[~union[rows]]
-        patient = contexts.asker[other]
-        if size + len(fresh) > most or of_union[patient] or of_members[contexts.owner[fresh]].any():
+    overlap = contexts.overlap(opener)
+    # the union never shrinks: a query that does not fit with the opener alone never will
+    fits = ungrouped & (overlap > 0) & (size + contexts.size - overlap <= max_rows) & ~row_patients[contexts.query_patient]
+    fits[opener] = False
+    candidates = np.flatnonzero(fits)
+    for candidate in candidates[np.argsort(-overlap[candidates], kind="stable")]:
+        rows = contexts.rows(candidate)
+        new = rows[~in_union[rows]]
+        patient = contexts.query_patient[candidate]
+        if size + len(new) > max_rows or row_patients[patient] or query_patients[contexts.row_patient[new]].any():
             misses += 1
             if misses == _PATIENCE:
                 break
             continue
-        members.append(int(other))
-        union[fresh], of_union[contexts.owner[fresh]], of_members[patient] = True, True, True
-        size, misses = size + len(fresh), 0
-    return np.sort(np.array(members, dtype=np.int64)), np.flatnonzero(union)
+        queries.append(int(candidate))
+        in_union[new], row_patients[contexts.row_patient[new]], query_patients[patient] = True, True, True
+        size, misses = size + len(new), 0
+    return np.sort(np.array(queries, dtype=np.int64)), np.flatnonzero(in_union)
 
 
-def _checked(backbone: Backbone, answer: Any, queries: int) -> Floats:
-    """Refuse what is not a probability a query: a mistake in a user's own backbone should not look like a risk."""
-    risk: Floats = np.asarray(answer, dtype=np.float64)
-    must = f"risks of the backbone {backbone.name!r} must return a probability for each of {queries} query rows"
-    if risk.shape != (queries,):
-        raise InputError(f"{must}, shape ({queries},), got {risk.shape}")
+def _validated(backbone: Backbone, output: Any, n_queries: int) -> Floats:
+    """Refuse output that is not one probability per query: a mistake in a user's own backbone must not pass as a risk."""
+    risk: Floats = np.asarray(output, dtype=np.float64)
+    requirement = f"risks of the backbone {backbone.name!r} must return a probability for each of {n_queries} query rows"
+    if risk.shape != (n_queries,):
+        raise InputError(f"{requirement}, shape ({n_queries},), got {risk.shape}")
     if not ((risk >= 0) & (risk <= 1)).all():  # NaN is neither
-        raise InputError(f"{must}, from 0 to 1, got some are not, or are NaN")
+        raise InputError(f"{requirement}, from 0 to 1, got values outside, or NaN")
     return risk

@@ -1,9 +1,9 @@
-"""Networks that read similar patients and answer with a risk: TabPFN, TabICL, and whatever has the same one method.
+"""Backbones: in-context classifiers that predict query rows from labelled context rows. TabPFN, TabICL, and the user's own.
 
-TabPFN (Hollmann et al., Nature 2025) and TabICL (Qu et al., arXiv 2602.11139) take a context of rows whose outcome is known, and
-rows to judge, in one forward pass; nothing is fitted. The user brings their weights; ``checkpoints`` finds and reads them.
+TabPFN (Hollmann et al., Nature 2025) and TabICL (Qu et al., arXiv 2602.11139) read context and query rows in one forward pass; nothing is
+fitted. The user provides their weights; ``tabular/backbones/weights.py`` finds and reads the files.
 
-Letters: k context rows, q query rows, d raw feature columns.
+Shapes: k context rows, q query rows, d raw feature columns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nearward.tabular.typing import Floats, Ints
 
 
 class Backbone(Protocol):
-    """What a network must offer: a name, and risks from a context.
+    """Protocol of a backbone: a name, and a method that predicts risks from a context.
 
     Examples
     --------
@@ -37,14 +37,14 @@ class Backbone(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
 
     def risks(self, context: Floats, outcome: Ints, query: Floats) -> Floats:
-        """Judge the query rows by the context rows; no answer may depend on an earlier call.
+        """Predict query rows from context rows; the result must not depend on earlier calls.
 
         Parameters
         ----------
-        context : (k, d), raw feature values, NaN where missing; of a category the level number, from 0
+        context : (k, d), raw feature values, NaN where missing; categories by level number from 0
         outcome : (k,), 0 or 1
         query : (q, d), as ``context``
 
@@ -55,19 +55,19 @@ class Backbone(Protocol):
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """What TabPFN and TabICL have in common: weights in a file, and how often and where they are asked.
+class PretrainedBackbone:
+    """Common part of TabPFN and TabICL: a weight file and the settings of inference.
 
     Parameters
     ----------
     model_path : str or Path, optional
-        The weights; by default looked for as ``checkpoints`` says.
+        The weight file; by default searched by ``find_tabpfn`` or ``find_tabicl``.
     categorical : sequence of int
-        Columns that hold level numbers.
+        Columns of level numbers.
     n_estimators : int
-        Forward passes whose answers are averaged; two see each of a package's two preprocessings once.
+        Forward passes that are averaged; with two, each of a package's two preprocessings is used once.
     seed : int
-        Of the order of columns and classes in each pass.
+        Of the permutation of columns and classes in each pass.
     device : str
         "cpu" gives the same numbers on every machine; "cuda" is faster.
     """
@@ -80,25 +80,25 @@ class Pretrained:
     device: str = "cpu"
 
     def weights(self) -> Path:
-        """Find the file, unread; raises as ``find_tabpfn``."""
+        """Return the path of the weight file, without reading it; errors as ``find_tabpfn``."""
         raise NotImplementedError
 
     def risks(self, context: Floats, outcome: Ints, query: Floats) -> Floats:
-        """Judge (q, d) rows by (k, d) rows, as ``Backbone`` describes; the network is not asked where ``answer_without`` knows.
+        """Predict (q, d) rows from (k, d) rows, see ``Backbone``; without the network where ``trivial_risk`` applies.
 
         Raises
         ------
         InputError
-            Where the rows do not belong together, or the file is not this package's.
+            Shapes that do not match, or a file of another package.
         MissingWeights
-            Where there is no file.
+            There is no file.
         """
         _check_rows(context, outcome, query, self.categorical)
-        known = answer_without(context, outcome, len(query))
-        if known is not None:
-            return known
+        constant = trivial_risk(context, outcome, len(query))
+        if constant is not None:
+            return constant
         classifier = self._classifier(self.weights())
-        with np.errstate(all="ignore"):  # their preprocessing of a column that hardly varies divides by zero
+        with np.errstate(all="ignore"):  # their preprocessing divides by zero for nearly constant columns
             probability = classifier.fit(self._rows(context), outcome).predict_proba(self._rows(query))  # (q, 2)
         return np.clip(np.asarray(probability[:, 1], dtype=np.float64), 0, 1)
 
@@ -110,16 +110,16 @@ class Pretrained:
 
 
 @dataclass(frozen=True)
-class TabPFNBackbone(Pretrained):
+class TabPFNBackbone(PretrainedBackbone):
     """TabPFN, by default version 2: the weights of every later version exclude commercial use.
 
-    Parameters are ``Pretrained``'s; where no column is named categorical, TabPFN guesses from the context.
+    Parameters as ``PretrainedBackbone``; where no column is given as categorical, TabPFN infers them from the context.
     """
 
     name: ClassVar[str] = "tabpfn"
 
     def weights(self) -> Path:
-        """Find the file, unread; raises as ``find_tabpfn``."""
+        """Return the path of the weight file, without reading it; errors as ``find_tabpfn``."""
         return find_tabpfn(self.model_path)
 
     def _classifier(self, path: Path) -> Any:
@@ -135,100 +135,101 @@ class TabPFNBackbone(Pretrained):
             n_estimators=self.n_estimators,
             random_state=self.seed,
             device=self.device,
-            inference_precision=torch.float32,  # by default half of it, and then a row alone and in a batch differ by .001
-            ignore_pretraining_limits=True,  # or more than 1000 context rows were refused on a CPU
+            inference_precision=torch.float32,  # in its default half precision, a row alone and in a batch differ by .001
+            ignore_pretraining_limits=True,  # otherwise more than 1000 context rows are refused on a CPU
         )
 
 
 @dataclass(frozen=True)
-class TabICLBackbone(Pretrained):
-    """TabICL, by default version 2. Parameters are ``Pretrained``'s; level numbers are read as numbers."""
+class TabICLBackbone(PretrainedBackbone):
+    """TabICL, by default version 2. Parameters as ``PretrainedBackbone``; level numbers are read as numbers."""
 
     name: ClassVar[str] = "tabicl"
 
     def weights(self) -> Path:
-        """Find the file, unread; raises as ``find_tabicl``."""
+        """Return the path of the weight file, without reading it; errors as ``find_tabicl``."""
         return find_tabicl(self.model_path)
 
     def _classifier(self, path: Path) -> Any:
         classifier = tabicl_classifier(path, n_estimators=self.n_estimators, random_state=self.seed, device=self.device)
         classifier.model_ = tabicl_network(path)
-        classifier._load_model = lambda: None  # or fit would read the file again for every context
+        classifier._load_model = lambda: None  # otherwise fit would read the file again for every context
         return classifier
 
     def _rows(self, rows: Floats) -> Floats:
-        """Make missing levels -1, as TabICL's own encoding of categories does; as numbers they would become the column's mean."""
+        """Set missing levels to -1, as TabICL's own encoding of categories; otherwise they would be imputed by the column's mean."""
         level = np.isin(np.arange(rows.shape[1]), self.categorical)
         return np.where(level & np.isnan(rows), -1.0, rows)
 
 
-_MADE: dict[str, type[Pretrained]] = {"tabpfn": TabPFNBackbone, "tabicl": TabICLBackbone}
+_BY_NAME: dict[str, type[PretrainedBackbone]] = {"tabpfn": TabPFNBackbone, "tabicl": TabICLBackbone}
 
 
 def find_backbone(backbone: str | Backbone, categorical: Sequence[int] = ()) -> Backbone:
-    """Make the backbone of a name, or check that an object can be one; its weights are looked for now, before anything is fitted.
+    """Make a backbone by name, or check that an object is one; weight files are searched now, before anything is fitted.
 
     Parameters
     ----------
-    backbone : "tabpfn", "tabicl", or an object as ``Backbone`` describes
+    backbone : "tabpfn", "tabicl", or an object with the protocol ``Backbone``
     categorical : sequence of int
-        Columns that hold level numbers, for a TabPFN or TabICL that names none itself.
+        Columns of level numbers, for a TabPFN or TabICL without any of its own.
 
     Raises
     ------
     MissingWeights
-        Where they are not on this machine.
+        The weights are not on this machine.
     InputError
-        For an unknown name, an object of another kind, or a package that is not installed.
+        An unknown name, an object without the protocol, or a package that is not installed.
     """
-    if isinstance(backbone, str) and backbone not in _MADE:
-        hint = did_you_mean([backbone], ["embedded", *_MADE])
-        raise InputError(f"backbone={backbone!r} is none of 'embedded', 'tabpfn' and 'tabicl', nor an object. {hint}".strip())
-    made = _MADE[backbone]() if isinstance(backbone, str) else backbone
-    if isinstance(made, Pretrained):
-        told = made if made.categorical else replace(made, categorical=tuple(categorical))
-        told.weights()
-        made = told
-    _check_protocol(made)
-    return made
+    if isinstance(backbone, str) and backbone not in _BY_NAME:
+        hint = did_you_mean([backbone], ["embedded", *_BY_NAME])
+        choices = "'embedded', 'tabpfn', 'tabicl' or an object with a name and a method risks"
+        raise InputError(f"backbone must be {choices}, got {backbone!r}. {hint}".strip())
+    candidate = _BY_NAME[backbone]() if isinstance(backbone, str) else backbone
+    if isinstance(candidate, PretrainedBackbone):
+        pretrained = candidate if candidate.categorical else replace(candidate, categorical=tuple(categorical))
+        pretrained.weights()
+        return pretrained
+    _check_protocol(candidate)
+    return candidate
 
 
-def answer_without(context: Floats, outcome: Ints, queries: int) -> Floats | None:
-    """Return the risk (q,) where a context (k, d) gives it without a network, or None where one should be asked.
+def trivial_risk(context: Floats, outcome: Ints, n_queries: int) -> Floats | None:
+    """Return a constant risk (q,) for a context (k, d) from which nothing can be learned, else None.
 
-    Where all context rows have the same outcome, or no column tells two of them apart, the columns teach nothing: the risk is the
-    share of events, smoothed by half a patient of each outcome, ``(events + 1/2) / (k + 1)``.
+    Nothing can be learned where all context rows have the same outcome, or the same values. The risk is then the share of events,
+    smoothed by half a patient of each outcome: ``(events + 1/2) / (k + 1)``.
     """
-    if queries and len(outcome) and outcome.min() != outcome.max():
+    if n_queries and len(outcome) and outcome.min() != outcome.max():
         first = context[:1]
         if ((context != first) & ~(np.isnan(context) & np.isnan(first))).any():
             return None
-    return np.full(queries, (outcome.sum() + 0.5) / (len(outcome) + 1))
+    return np.full(n_queries, (outcome.sum() + 0.5) / (len(outcome) + 1))
 
 
 def _check_rows(context: Floats, outcome: Ints, query: Floats, categorical: Sequence[int] = ()) -> None:
     if context.ndim != 2 or query.ndim != 2 or outcome.shape != context.shape[:1] or query.shape[1] != context.shape[1]:
         raise InputError(f"context, outcome and query must be (k, d), (k,) and (q, d), got {context.shape}, {outcome.shape}, {query.shape}")
     if not np.isin(outcome, (0, 1)).all():
-        raise InputError("outcome must be 0 or 1 in every context row, got it holds something else")
+        raise InputError("outcome must be 0 or 1 in every context row, got other values")
     if np.isinf(context).any() or np.isinf(query).any():
-        raise InputError("context and query must be finite, or NaN where a value is missing, got they hold infinities")
+        raise InputError("context and query must be finite, or NaN where a value is missing, got infinities")
     if not all(0 <= column < context.shape[1] for column in categorical):
-        raise InputError(f"categorical must number columns from 0 to {context.shape[1] - 1}, got {list(categorical)}")
+        raise InputError(f"categorical must be column indices from 0 to {context.shape[1] - 1}, got {list(categorical)}")
 
 
 def _check_protocol(backbone: object) -> None:
-    """Refuse at once what would fail after the encoders were trained."""
-    shape = "a backbone is an object with a name and a method risks(context, outcome, query) (docs/guide/bring-your-own-backbone.md)"
+    """Refuse an object without the protocol at once, not after the encoders were trained."""
+    requirement = "a backbone is an object with a name and a method risks(context, outcome, query) (docs/guide/bring-your-own-backbone.md)"
     kind = type(backbone).__name__
     if isinstance(backbone, type):
-        raise InputError(f"{shape}, got {backbone.__name__} is a class; pass {backbone.__name__}()")
+        raise InputError(f"{requirement}, got the class {backbone.__name__}; pass {backbone.__name__}()")
     if not callable(getattr(backbone, "risks", None)):
         hint = ": wrap it, so that risks fits on the context and returns predict_proba(query)[:, 1]"
-        raise InputError(f"{shape}, got {kind} has no such method{hint if hasattr(backbone, 'predict_proba') else ''}")
+        raise InputError(f"{requirement}, got {kind}, which has no such method{hint if hasattr(backbone, 'predict_proba') else ''}")
     if not isinstance(getattr(backbone, "name", None), str):
-        raise InputError(f"{shape}, got {kind} has no name that is a text")
+        raise InputError(f"{requirement}, got {kind}, whose name is not text")
     try:
         inspect.signature(backbone.risks).bind(None, None, None)  # type: ignore[attr-defined]
     except TypeError as error:
-        raise InputError(f"{shape}, got risks of {kind} takes other arguments ({error})") from None
+        raise InputError(f"{requirement}, got {kind}, whose risks takes other arguments ({error})") from None

@@ -1,7 +1,7 @@
-"""Files of pretrained weights: where they may lie, and how TabPFN and TabICL read them without a way to the network.
+"""Weight files of TabPFN and TabICL: where they are searched, and how they are read without downloads.
 
-Both packages download a file that they miss. So the file is looked for here first, and each package is then called with its own
-download switched off; what is read is kept until the file changes.
+Both packages download a missing file. So the file is searched here first, and each package is then called with downloads disabled. A
+network stays in memory until its file changes.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ _TABICL_REPOSITORY, _TABICL_FILE = "jingang/TabICL", "tabicl-classifier-v2-20260
 
 
 def find_tabpfn(model_path: str | Path | None) -> Path:
-    """Find a file for TabPFN: the one named, else NEARWARD_TABPFN's, else version 2 in the package's own cache. Nothing is opened.
+    """Find TabPFN's file: ``model_path``, else NEARWARD_TABPFN, else version 2 in the package's own cache. The file is not read.
 
     Raises
     ------
     MissingWeights
-        Where there is none.
+        There is no file.
     InputError
-        Where the package is not installed.
+        The package is not installed.
     """
-    os.environ.setdefault("TABPFN_DISABLE_TELEMETRY", "1")  # tabpfn below 9 reported its use; 9 has nothing left to switch off
+    os.environ.setdefault("TABPFN_DISABLE_TELEMETRY", "1")  # before version 9
     package = _package("tabpfn", "tabpfn.model_loading")
     cached = package.get_cache_dir() / package.ModelSource.get_classifier_v2().default_filename
     return _find("TabPFN", model_path, "NEARWARD_TABPFN", cached, str(cached))
 
 
 def find_tabicl(model_path: str | Path | None) -> Path:
-    """Find a file for TabICL: the one named, else NEARWARD_TABICL's, else version 2 in the Hugging Face cache; as ``find_tabpfn``."""
+    """Find TabICL's file: ``model_path``, else NEARWARD_TABICL, else version 2 in the Hugging Face cache; errors as ``find_tabpfn``."""
     _package("tabicl", "tabicl")
-    from huggingface_hub import try_to_load_from_cache  # asks the disk alone
+    from huggingface_hub import try_to_load_from_cache  # reads the disk only
 
     cached = try_to_load_from_cache(_TABICL_REPOSITORY, _TABICL_FILE)
     home = f"the Hugging Face cache ({_TABICL_FILE} of {_TABICL_REPOSITORY})"
@@ -44,23 +44,23 @@ def find_tabicl(model_path: str | Path | None) -> Path:
 
 
 def tabpfn_network(path: Path) -> Any:
-    """Read a file for TabPFN; given to its classifier as ``model_path``, it leaves the classifier nothing to look for.
+    """Read a TabPFN file, as an object that its classifier takes as ``model_path``.
 
     Raises
     ------
     InputError
-        Where the file is not a TabPFN classifier's.
+        The file is not a TabPFN classifier's.
     """
-    return _tabpfn(*_stamp(path))
+    return _tabpfn(*_file_version(path))
 
 
 def tabicl_network(path: Path) -> Any:
-    """Read a file for TabICL; raises as ``tabpfn_network``."""
-    return _tabicl(*_stamp(path))
+    """Read a TabICL file; errors as ``tabpfn_network``."""
+    return _tabicl(*_file_version(path))
 
 
 def tabicl_classifier(path: Path | str, **options: Any) -> Any:
-    """Make TabICL's classifier, with downloads off."""
+    """Make TabICL's classifier, with downloads disabled."""
     from tabicl import TabICLClassifier
 
     return TabICLClassifier(model_path=str(path), allow_auto_download=False, **options)
@@ -76,25 +76,25 @@ def _package(extra: str, module: str) -> Any:
 
 
 def _find(package: str, model_path: str | Path | None, variable: str, cached: Path | None, home: str) -> Path:
-    path, lacking = cached, "no file was named, and there is none in its cache"
-    in_environment = os.environ.get(variable)
+    path, reason = cached, "no file is given, and there is none in its cache"
+    from_environment = os.environ.get(variable)
     if model_path is not None:
-        path, lacking = Path(model_path), f"model_path={str(model_path)!r} is not a file"
-    elif in_environment:
-        path, lacking = Path(in_environment), f"{variable}={in_environment!r} is not a file"
+        path, reason = Path(model_path), f"model_path={str(model_path)!r} is not a file"
+    elif from_environment:
+        path, reason = Path(from_environment), f"{variable}={from_environment!r} is not a file"
     if path is None or not path.is_file():
-        raise MissingWeights(package, lacking, f"{package}Backbone(model_path='/path/to/the/file')", variable, home)
+        raise MissingWeights(package, reason, f"{package}Backbone(model_path='/path/to/the/file')", variable, home)
     return path.resolve()
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """What a network is remembered by: a file that was replaced is another file."""
-    found = path.stat()
-    return str(path), found.st_mtime_ns, found.st_size
+def _file_version(path: Path) -> tuple[str, int, int]:
+    """Return the cache key of a file: a replaced file is read again."""
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=2)
-def _tabpfn(path: str, _changed: int, _size: int) -> Any:
+def _tabpfn(path: str, _mtime: int, _size: int) -> Any:
     def read() -> Any:
         from tabpfn import ModelSpecs
         from tabpfn.constants import ModelVersion
@@ -113,7 +113,7 @@ def _tabpfn(path: str, _changed: int, _size: int) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _tabicl(path: str, _changed: int, _size: int) -> Any:
+def _tabicl(path: str, _mtime: int, _size: int) -> Any:
     def read() -> Any:
         reader = tabicl_classifier(path)
         reader._load_model()
@@ -126,10 +126,10 @@ def _read(package: str, path: str, read: Callable[[], Any]) -> Any:
     import torch
 
     try:
-        with torch.random.fork_rng(devices=[]):  # building a network draws weights; what torch draws next must not depend on that
+        with torch.random.fork_rng(devices=[]):  # initialising a network must not change the global random state
             return read()
     except Exception as error:
         raise InputError(
             f"{path} is not a classifier's weights as {package} writes them ({type(error).__name__}): "
-            "fetch the file again, or name another; docs/guide/bring-your-own-backbone.md lists them"
+            "download the file again, or give another; docs/guide/bring-your-own-backbone.md lists them"
         ) from error

@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 
 import nearward as nw
 from nearward.risk_model import binary as fitted
-from nearward.tabular.backbones.context_batching import ask
-from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, answer_without, find_backbone
+from nearward.tabular.backbones.context_batching import predict
+from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, find_backbone, trivial_risk
 from nearward.tabular.errors import ArtifactError, InputError, MissingWeights, NearwardError
 
 pytestmark = pytest.mark.usefixtures("opened")
@@ -52,12 +52,12 @@ def write_tabicl(path: Path, seed: int) -> None:
     save(TabICL(**config), config, path, torch.Generator().manual_seed(seed))
 
 
-def save(network: Any, config: dict[str, Any], path: Path, draw: Any) -> None:
+def save(network: Any, config: dict[str, Any], path: Path, rng: Any) -> None:
     import torch
 
     for weight in network.parameters():
         if weight.ndim > 1:  # the rest stays as it was made: large biases would drown what context and query say
-            torch.nn.init.normal_(weight, std=0.15, generator=draw)
+            torch.nn.init.normal_(weight, std=0.15, generator=rng)
     torch.save({"config": config, "state_dict": network.state_dict()}, path)
 
 
@@ -98,12 +98,12 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def patients(seed: int = 0, k: int = 60, q: int = 9) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers, a category of four levels in column 3, holes, queries with a level no context row has and one with nothing but holes."""
-    draw = np.random.default_rng(seed)
-    context, query = draw.normal(size=(k, 6)), draw.normal(size=(q, 6))
-    context[:, 3], query[:, 3] = draw.integers(0, 4, size=k), draw.integers(0, 6, size=q)
-    outcome = (context[:, 0] + draw.normal(size=k) > 0.7).astype(np.int64)
-    context[draw.random(context.shape) < 0.15] = np.nan
-    query[draw.random(query.shape) < 0.15] = np.nan
+    rng = np.random.default_rng(seed)
+    context, query = rng.normal(size=(k, 6)), rng.normal(size=(q, 6))
+    context[:, 3], query[:, 3] = rng.integers(0, 4, size=k), rng.integers(0, 6, size=q)
+    outcome = (context[:, 0] + rng.normal(size=k) > 0.7).astype(np.int64)
+    context[rng.random(context.shape) < 0.15] = np.nan
+    query[rng.random(query.shape) < 0.15] = np.nan
     query[0] = np.nan
     return context, outcome, query
 
@@ -187,7 +187,7 @@ def test_through_shared_contexts(backbone: Any) -> None:
     stored, outcome, query = patients(6, k=80, q=12)
     row = np.random.default_rng(0).permuted(np.tile(np.arange(30), (12, 1)), axis=1)[:, :20]
     row[6:] += 40
-    risk = ask(backbone, stored, outcome, row, query, most=30)
+    risk = predict(backbone, stored, outcome, row, query, max_rows=30)
     for members, shared in ((slice(0, 6), stored[:30]), (slice(6, 12), stored[40:70])):
         known = outcome[:30] if members.start == 0 else outcome[40:70]
         assert risk[members] == pytest.approx(backbone.risks(shared, known, query[members]), abs=2e-6)
@@ -208,8 +208,8 @@ def test_contexts_that_teach_nothing_are_answered_without_weights(kind: Any, tmp
     assert backbone.risks(same, mixed, query).tolist() == [0.25] * 4
     assert backbone.risks(context, mixed, query[:0]).shape == (0,)
     same[4, 2] = np.nan
-    assert answer_without(same, mixed, 4) is None
-    assert answer_without(context, mixed, 4) is None
+    assert trivial_risk(same, mixed, 4) is None
+    assert trivial_risk(context, mixed, 4) is None
 
 
 @pytest.mark.parametrize("kind", [TabPFNBackbone, TabICLBackbone])
@@ -217,16 +217,16 @@ def test_rows_that_do_not_belong_together_are_refused(kind: Any) -> None:
     context, outcome, query = np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, 1]), np.zeros((3, 2))
     infinite = query.copy()
     infinite[1, 1] = -np.inf
-    for wrong, said in [
+    for wrong, message in [
         ((context, outcome[:3], query), r"\(4, 2\), \(3,\), \(3, 2\)"),
         ((context, outcome, query[:, :1]), r"\(3, 1\)"),
         ((context, outcome, query[0]), r"\(2,\)"),
         ((context, outcome + 1, query), "outcome must be 0 or 1"),
         ((context, outcome, infinite), "infinities"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             kind().risks(*wrong)
-    with pytest.raises(InputError, match=r"categorical must number columns from 0 to 1, got \[2\]"):
+    with pytest.raises(InputError, match=r"categorical must be column indices from 0 to 1, got \[2\]"):
         kind(categorical=(2,)).risks(context, outcome, query)
 
 
@@ -246,12 +246,12 @@ def test_missing_weights_are_our_error_with_three_ways_to_mend_it(
             attempt()
         assert isinstance(error.value, NearwardError)
         assert isinstance(error.value, ValueError)
-        said = str(error.value)
-        assert "model_path=" in said
-        assert f"{VARIABLES[name]}=" in said
-        assert (str(nothing_cached) if name == "tabpfn" else TABICL_FILE) in said
+        message = str(error.value)
+        assert "model_path=" in message
+        assert f"{VARIABLES[name]}=" in message
+        assert (str(nothing_cached) if name == "tabpfn" else TABICL_FILE) in message
         lacking = {"argument": "model_path='", "variable": f"{VARIABLES[name]}='", "cache": "none in its cache"}[way]
-        assert lacking in said.partition(". Nothing is ever downloaded")[0]
+        assert lacking in message.partition(". Nothing is ever downloaded")[0]
     assert not list(nothing_cached.rglob("*.ckpt"))
     if way != "argument":
         with pytest.raises(MissingWeights):
@@ -362,10 +362,10 @@ def test_tabpfn_reports_to_nobody() -> None:
 
 
 def cohort() -> tuple[pl.DataFrame, np.ndarray]:
-    draw = np.random.default_rng(8)
-    frame = pl.DataFrame({"age": draw.normal(60, 10, 90), "ward": draw.choice(["a", "b", "c"], 90)})
-    frame = frame.with_columns(pl.when(pl.Series(draw.random(90) < 0.1)).then(None).otherwise(pl.col("age")).alias("age"))
-    return frame, (draw.random(90) < np.where(frame["ward"] == "a", 0.6, 0.2)).astype(int)
+    rng = np.random.default_rng(8)
+    frame = pl.DataFrame({"age": rng.normal(60, 10, 90), "ward": rng.choice(["a", "b", "c"], 90)})
+    frame = frame.with_columns(pl.when(pl.Series(rng.random(90) < 0.1)).then(None).otherwise(pl.col("age")).alias("age"))
+    return frame, (rng.random(90) < np.where(frame["ward"] == "a", 0.6, 0.2)).astype(int)
 
 
 def test_a_risk_model_asks_it_and_loading_checks_its_weights(
@@ -405,9 +405,9 @@ def test_a_risk_model_asks_it_and_loading_checks_its_weights(
 def test_a_name_finds_its_backbone_which_is_told_the_categories(weights: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     name, path = weights
     monkeypatch.setenv(VARIABLES[name], str(path))
-    found = find_backbone(name, categorical=[3])
-    assert found == KINDS[name](categorical=(3,))
-    assert found.name == name
+    result = find_backbone(name, categorical=[3])
+    assert result == KINDS[name](categorical=(3,))
+    assert result.name == name
     own = KINDS[name](model_path=path, categorical=(1,))
     assert find_backbone(own, categorical=[3]) is own
     assert find_backbone(replace(own, categorical=()), categorical=[3]) == replace(own, categorical=(3,))
@@ -437,23 +437,23 @@ def test_any_object_with_the_protocol_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ("tabpnf", "'tabpnf': did you mean 'tabpfn'?"),
-        ("gpt", "none of 'embedded', 'tabpfn' and 'tabicl'"),
-        (Linear, "Linear is a class; pass Linear()"),
+        ("gpt", "must be 'embedded', 'tabpfn', 'tabicl' or"),
+        (Linear, "got the class Linear; pass Linear()"),
         (TabPFNBackbone, "pass TabPFNBackbone()"),
-        (LogisticRegression(), "LogisticRegression has no such method: wrap it"),
-        (Nameless(), "Nameless has no name"),
-        (Narrow(), "risks of Narrow takes other arguments"),
-        (None, "NoneType has no such method (docs/guide/bring-your-own-backbone.md)"),
+        (LogisticRegression(), "LogisticRegression, which has no such method: wrap it"),
+        (Nameless(), "Nameless, whose name is not text"),
+        (Narrow(), "Narrow, whose risks takes other arguments"),
+        (None, "NoneType, which has no such method (docs/guide/bring-your-own-backbone.md)"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_other_names_and_objects_are_refused(wrong: Any, said: str) -> None:
+def test_other_names_and_objects_are_refused(wrong: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
         find_backbone(wrong)
-    assert all(part in str(error.value) for part in said.removesuffix(")").split(" ("))
+    assert all(part in str(error.value) for part in message.removesuffix(")").split(" ("))
 
 
 @pytest.mark.parametrize(("name", "module"), [("tabpfn", "tabpfn.model_loading"), ("tabicl", "tabicl")])
