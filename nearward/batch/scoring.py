@@ -85,10 +85,10 @@ class LoadedModel:
         """Score q rows of raw columns."""
         from nearward.risk_model.classifier import score_columns
         from nearward.risk_model.data_warnings import count_anomalies
-        from nearward.tabular.data.feature_blocks import fill_lacking
+        from nearward.tabular.data.feature_blocks import add_missing_blocks
 
         classifier = self._classifier
-        rows = classifier.schema_.conform(fill_lacking(frame, classifier.schema_))
+        rows = classifier.schema_.conform(add_missing_blocks(frame, classifier.schema_))
         anomalies = count_anomalies(rows, classifier.schema_, classifier._model.encoding)
         bins = {column.column: column.counted(rows.get_column(column.column)).tolist() for column in self._bins}
         return Scores(pl.DataFrame(score_columns(classifier._score(rows), classifier.classes_)), anomalies, bins)

@@ -33,7 +33,7 @@ from nearward.risk_model.validation import (
     resolve_encoder_options,
 )
 from nearward.tabular.backbones.pretrained import Backbone
-from nearward.tabular.data.feature_blocks import fill_lacking
+from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups, validate_target
@@ -308,7 +308,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         if frame.height == 0:
             raise InputError("the frame has 0 rows (0 sample(s) while a minimum of 1 is required): nobody to score")
-        rows = self.schema_.conform(fill_lacking(frame, self.schema_))
+        rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model does not know are left out: {extra}", DataWarning, stacklevel=3)

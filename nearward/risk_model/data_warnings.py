@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from nearward.risk_model.validation import FEWEST_EVENTS
-from nearward.tabular.data.feature_blocks import lacking
+from nearward.tabular.data.feature_blocks import missing_blocks
 from nearward.tabular.data.schema import Schema, unit_slips
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
@@ -97,5 +97,5 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
         and ``blocks``, columns without a value in any row, by block. Zero counts are left out.
     """
     gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
-    blocks = dict.fromkeys(lacking(rows, schema), rows.height)
+    blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
     return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}

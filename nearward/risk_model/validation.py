@@ -10,7 +10,7 @@ import polars as pl
 
 from nearward.risk_model.user_experts import check_experts
 from nearward.tabular.backbones.pretrained import find_backbone
-from nearward.tabular.data.feature_blocks import NO_BLOCKS, blocks_of, with_blocks
+from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import Target
@@ -78,7 +78,7 @@ def resolve_encoder_options(
         raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, got {classes} classes")
     if encoder.block_dropout:
         schema = with_blocks(schema, rows)
-        if not blocks_of(schema):
+        if not columns_by_block(schema):
             raise InputError(NO_BLOCKS)
     if unlabelled is None:
         return schema, None

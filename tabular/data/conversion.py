@@ -1,4 +1,4 @@
-"""Cells of a column, whatever their dtype, as the two kinds that everything behind the schema knows: Float64 and String."""
+"""Conversion of a column of any dtype to one of the two that conformed frames have: Float64 and String."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
 
 
 def as_number(series: pl.Series, name: str) -> pl.Series:
-    """Return Float64, null for missing and for NaN; refuse text that is no number, infinities, and dtypes without a meaning."""
+    """Return Float64, null for missing and for NaN.
+
+    Raises
+    ------
+    InputError
+        Text that is not a number, infinite values, dtypes without an obvious meaning.
+    """
     dtype = series.dtype
     if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
         values = series.cast(pl.Float64)
     elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        values = _read_numbers(series.cast(pl.String), name)
+        values = _parse_numbers(series.cast(pl.String), name)
     else:
         raise _no_meaning(name, dtype)
     _refuse_infinite(values, name)
@@ -29,23 +35,29 @@ def _refuse_infinite(values: pl.Series, name: str) -> None:
         raise InputError(f"column {name!r} holds {infinite} infinite (inf) values: make them null, or a number")
 
 
-def _read_numbers(text: pl.Series, name: str) -> pl.Series:
+def _parse_numbers(text: pl.Series, name: str) -> pl.Series:
     values = text.str.strip_chars().cast(pl.Float64, strict=False)
-    lost = int((values.is_null() & text.is_not_null()).sum())
-    if lost:
+    invalid = int((values.is_null() & text.is_not_null()).sum())
+    if invalid:
         comma = " They look like decimal commas." if bool(text.str.contains(DECIMAL_COMMA).any()) else ""
-        raise InputError(f"column {name!r} must be a number, but {lost} of {len(text)} values are text that is not one.{comma}")
+        raise InputError(f"column {name!r} must be a number, but {invalid} of {len(text)} values are text that is not one.{comma}")
     return values
 
 
 def as_text(series: pl.Series, name: str) -> pl.Series:
-    """Return String, null for missing; whole numbers read the same whatever stands beside them."""
+    """Return String, null for missing; a whole number has the same text in a column of integers, floats or decimals.
+
+    Raises
+    ------
+    InputError
+        Infinite values, dtypes without an obvious meaning.
+    """
     dtype = series.dtype
     if isinstance(dtype, pl.String):
         return series
     if isinstance(dtype, pl.Categorical | pl.Enum) or dtype == pl.Boolean or dtype.is_integer():
         return series.cast(pl.String)
-    if dtype.is_float():  # 3.0 and 3 are one level, whatever stands beside them
+    if dtype.is_float():  # 3.0 and 3 are one category
         values = series.cast(pl.Float64).fill_nan(None)
         _refuse_infinite(values, name)
         whole = (values == values.round()) & (values.abs() < 2**63)
@@ -57,7 +69,7 @@ def as_text(series: pl.Series, name: str) -> pl.Series:
 
 
 def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
-    """Name the dtype without what it may carry inside: the levels of an Enum are patients' values."""
+    """Name the dtype without its parameters: the categories of an Enum are patients' values."""
     inner = getattr(dtype, "inner", None)
     kind = f"{dtype.base_type()}({inner.base_type()})" if inner is not None else f"{dtype.base_type()}"
     hint = "turn it into a number first, for instance with .dt.total_hours()"

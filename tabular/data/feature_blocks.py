@@ -1,9 +1,9 @@
-"""Blocks of columns that are measured together: labs, vitals, a questionnaire. Which there are, and which a patient or a site lacks.
+"""Blocks of columns that are measured together (labs, vitals, a questionnaire), and the blocks that a row or a site lacks.
 
-A block is what the schema says it is. Where it says nothing, columns that miss their values in the same rows are taken for a block,
-and columns that share a prefix before one of ``_ . : /``: a guess, to be shown to somebody who knows the table.
+The schema declares blocks. Where it declares none, columns with missing values in the same rows are suggested as a block, and columns that
+share a prefix before one of ``_ . : /``; suggestions should be reviewed by somebody who knows the table.
 
-Letters: n rows.
+Shapes: n rows.
 """
 
 from __future__ import annotations
@@ -14,28 +14,27 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 
 ALL = "all blocks"
 NO_BLOCKS = (
-    "block_dropout needs blocks of columns, and none were found: name them in the schema (nearward schema writes a file; "
+    "block_dropout needs blocks of columns, and there are none: declare them in the schema (nearward schema writes a file; "
     'give each column measured together the same "block"), or leave block_dropout at 0'
 )
-_TOGETHER = 0.9  # correlation of two columns' gaps from which on they are one block's
-_SELDOM = 0.01  # gaps in fewer rows than this, or in all but so few, tell nothing
+_MIN_CORRELATION = 0.9  # of the missing masks of two columns of a block
+_MIN_MISSING = 0.01  # share of rows; columns that are missing less often, or present less often, are not compared
 _PREFIX = re.compile(r"^([^_.:/]+)[_.:/]")
 
 
 def with_blocks(schema: Schema, frame: pl.DataFrame) -> Schema:
-    """Return the schema with blocks: its own where it names any, else those that the frame suggests.
+    """Return the schema with blocks: its own where it declares any, else those that the frame suggests.
 
     Parameters
     ----------
     schema : Schema
-    frame : pl.DataFrame, n rows, as ``schema.conform`` gives them
+    frame : pl.DataFrame, n conformed rows
 
     Examples
     --------
@@ -43,13 +42,13 @@ def with_blocks(schema: Schema, frame: pl.DataFrame) -> Schema:
     >>> {column.name: column.block for column in with_blocks(Schema.infer(frame), frame).columns}
     {'age': None, 'lab_na': 'lab', 'lab_k': 'lab'}
     """
-    if blocks_of(schema):
+    if columns_by_block(schema):
         return schema
-    found = {name: block for block, names in _suggested(frame).items() for name in names}
-    return Schema(tuple(replace(column, block=found.get(column.name)) for column in schema.columns))
+    block_of = {name: block for block, names in _suggest(frame).items() for name in names}
+    return Schema(tuple(replace(column, block=block_of.get(column.name)) for column in schema.columns))
 
 
-def blocks_of(schema: Schema) -> dict[str, tuple[str, ...]]:
+def columns_by_block(schema: Schema) -> dict[str, tuple[str, ...]]:
     """Return the columns of each block: features and experts only, in the order of the schema."""
     blocks: dict[str, list[str]] = {}
     for column in schema.columns:
@@ -59,9 +58,9 @@ def blocks_of(schema: Schema) -> dict[str, tuple[str, ...]]:
 
 
 def availability(frame: pl.DataFrame | pl.LazyFrame, schema: Schema) -> pl.Series:
-    """Name each row's pattern: which blocks it lacks, every column of them missing.
+    """Return each row's missingness pattern: the blocks of which every column is missing.
 
-    Put it beside a risk, and ``evaluate_risk(..., subgroups=["available"])`` judges the risk pattern by pattern.
+    As a column beside a risk it is a subgroup: ``evaluate_risk(..., subgroups=["available"])``.
 
     Parameters
     ----------
@@ -84,59 +83,53 @@ def availability(frame: pl.DataFrame | pl.LazyFrame, schema: Schema) -> pl.Serie
     >>> availability(pl.DataFrame({"age": [60, 70], "na": [140.0, None], "k": [None, None]}), schema).to_list()
     ['all blocks', 'without labs']
     """
-    rows = schema.conform(fill_lacking(to_frame(frame), schema))
-    blocks = blocks_of(schema)
-    gone = {name: rows.select(pl.all_horizontal(pl.col(columns).is_null())).to_series() for name, columns in blocks.items()}
-    lacks = pl.DataFrame([series.alias(name) for name, series in gone.items()])
-    if not gone:
+    rows = schema.conform(add_missing_blocks(to_frame(frame), schema))
+    blocks = columns_by_block(schema)
+    if not blocks:
         return pl.Series("available", [ALL] * rows.height, dtype=pl.String)
-    named = [pl.when(pl.col(name)).then(pl.lit(name)) for name in gone]
-    text = pl.concat_str(named, separator=", ", ignore_nulls=True)
-    pattern = pl.when(text == "").then(pl.lit(ALL)).otherwise(pl.concat_str(pl.lit("without "), text))
-    return lacks.select(pattern.alias("available")).to_series()
+    missing = rows.select(pl.all_horizontal(pl.col(columns).is_null()).alias(name) for name, columns in blocks.items())
+    names = pl.concat_str([pl.when(pl.col(name)).then(pl.lit(name)) for name in blocks], separator=", ", ignore_nulls=True)
+    pattern = pl.when(names == "").then(pl.lit(ALL)).otherwise(pl.concat_str(pl.lit("without "), names))
+    return missing.select(pattern.alias("available")).to_series()
 
 
-def lacking(frame: pl.DataFrame, schema: Schema) -> list[str]:
-    """Return the blocks that no row of a conformed frame has any value of: a site that does not measure them."""
+def missing_blocks(frame: pl.DataFrame, schema: Schema) -> list[str]:
+    """Return the blocks without a value in any row of a conformed frame: those that a site does not measure."""
     empty = {name for name in frame.columns if frame.get_column(name).null_count() == frame.height}
-    return [block for block, columns in blocks_of(schema).items() if empty.issuperset(columns)]
+    return [block for block, columns in columns_by_block(schema).items() if empty.issuperset(columns)]
 
 
-def fill_lacking(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """Add the columns of blocks that a frame has no column of, all missing; part of a block is no reason to guess."""
-    absent = [columns for columns in blocks_of(schema).values() if not set(columns) & set(frame.columns)]
+def add_missing_blocks(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """Add, all missing, the columns of blocks of which a frame has no column; blocks with some columns stay as they are."""
+    absent = [columns for columns in columns_by_block(schema).values() if not set(columns) & set(frame.columns)]
     return frame.with_columns(pl.lit(None).alias(name) for columns in absent for name in columns)
 
 
-def _suggested(frame: pl.DataFrame) -> dict[str, Sequence[str]]:
-    """Suggest blocks: shared gaps first, then shared prefixes among the columns that are left."""
+def _suggest(frame: pl.DataFrame) -> dict[str, Sequence[str]]:
+    """Suggest blocks: columns that are missing together first, then shared prefixes among the remaining columns."""
     blocks: dict[str, Sequence[str]] = {}
-    for columns in _gaps_together(frame):
+    for columns in _missing_together(frame):
         blocks[f"{columns[0]} and {len(columns) - 1} more"] = columns
-    taken = {name for columns in blocks.values() for name in columns}
+    in_block = {name for columns in blocks.values() for name in columns}
     prefixes: dict[str, list[str]] = {}
     for name in frame.columns:
         match = _PREFIX.match(name)
-        if match and name not in taken:
+        if match and name not in in_block:
             prefixes.setdefault(match[1], []).append(name)
     blocks |= {prefix: names for prefix, names in prefixes.items() if 1 < len(names) < frame.width}
     return blocks
 
 
-def _gaps_together(frame: pl.DataFrame) -> list[list[str]]:
-    """Return groups of two or more columns whose gaps go together, each column with its group's first."""
-    gaps = {column.name: column.is_null().to_numpy() for column in frame.iter_columns()}
+def _missing_together(frame: pl.DataFrame) -> list[list[str]]:
+    """Group two or more columns by the correlation of their missing masks, each column with its group's first."""
+    missing = {column.name: column.is_null().to_numpy() for column in frame.iter_columns()}
     groups: list[list[str]] = []
-    for name, gap in gaps.items():
-        if not _SELDOM <= gap.mean() <= 1 - _SELDOM:
+    for name, mask in missing.items():
+        if not _MIN_MISSING <= mask.mean() <= 1 - _MIN_MISSING:
             continue
-        home = next((group for group in groups if _correlation(gaps[group[0]], gap) >= _TOGETHER), None)
-        if home is None:
+        group = next((group for group in groups if np.corrcoef(missing[group[0]], mask)[0, 1] >= _MIN_CORRELATION), None)
+        if group is None:
             groups.append([name])
         else:
-            home.append(name)
+            group.append(name)
     return [group for group in groups if len(group) > 1]
-
-
-def _correlation(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return float(np.corrcoef(one, other)[0, 1])

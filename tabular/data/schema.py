@@ -1,8 +1,7 @@
-"""What each column of a table is: its role, kind, unit, range, categories and block.
+"""Schema of a table: each column's role, kind, unit, range, categories and block.
 
-A schema is inferred from a frame, shown to a person, edited as JSON, and from then on every frame is checked against it.
-``conform`` is the one door that raw frames come through: behind it, numbers are Float64 with null for missing,
-categories are String with null for missing, and nothing else is there.
+A schema is inferred from a frame, reviewed by a person, edited as JSON, and from then on every frame is validated against it. Every raw frame
+passes ``conform``, which returns numbers as Float64 and categories as String, null where missing, and no other dtype.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "p
 Kind = Literal["number", "category"]
 
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
-_MANY_LEVELS = 200  # categories are listed in the schema up to this many
+_MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,18 @@ class Column:
     ----------
     name : str
     role : str
-        ``feature``; ``expert`` (a score whose owner believes that higher means more risk, such as SOFA); ``id``;
-        ``group`` (the patient, where patients repeat); ``outcome``; ``time``; ``site`` (or the source file: checked for a leak before
-        fitting, never a feature); ``protected`` (kept for subgroup tables,
-        never a feature); ``ignore``.
+        ``feature``; ``expert`` (a clinical score, higher for more risk, such as SOFA); ``id``; ``group`` (the patient, where patients
+        repeat); ``outcome``; ``time``; ``site`` (or the source file: checked for a leak before fitting, never a feature); ``protected``
+        (for subgroup tables, never a feature); ``ignore``.
     kind : str
         ``number`` or ``category``.
     unit : str or None
-        For people; never converted.
+        For readers; never converted.
     low, high : float or None
-        Range seen at inference, to be corrected where that is not what is usual; values over 32 times outside are flagged as a
-        slip of units.
+        Range of the inferred frame, to be corrected where it is not the usual one; values over 32 times outside are flagged as a slip of
+        units.
     categories : tuple of str or None
-        Levels seen, for categories of at most 200 levels.
+        Those of the inferred frame, for columns with at most 200.
     block : str or None
         Columns measured together: ``labs``, ``vitals``, ``questionnaire``.
     """
@@ -65,9 +63,9 @@ class Column:
 
     def __post_init__(self) -> None:
         for field, allowed in (("role", get_args(Role)), ("kind", get_args(Kind))):
-            got = getattr(self, field)
-            if got not in allowed:
-                raise InputError(f"column {self.name!r}: {field} must be one of {list(allowed)}, got {got!r}")
+            value = getattr(self, field)
+            if value not in allowed:
+                raise InputError(f"column {self.name!r}: {field} must be one of {list(allowed)}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -115,17 +113,16 @@ class Schema:
 
     def with_roles(self, **roles: str | Iterable[str] | None) -> Schema:
         """Return a copy with ``role=[names]`` set; a name that is not a column is an error."""
-        wanted: dict[str, str] = {}
+        role_of: dict[str, str] = {}
         for role, names in roles.items():
             for name in [names] if isinstance(names, str) else (names or ()):
-                wanted[self[name].name] = role
-        replaced = (dataclasses.replace(c, role=wanted.get(c.name, c.role)) for c in self.columns)  # type: ignore[arg-type]
-        return Schema(tuple(replaced))
+                role_of[self[name].name] = role
+        return Schema(tuple(dataclasses.replace(c, role=role_of.get(c.name, c.role)) for c in self.columns))  # type: ignore[arg-type]
 
-    # ---- to and from people ----------------------------------------------------------------------------------------
+    # ---- files -----------------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """Return the schema as JSON, one column a line, empty fields left out."""
+        """Return the schema as JSON, one column a line, without empty fields."""
         rows = [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in self.columns]
         body = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
         return f'{{"nearward_schema": 1, "columns": [\n  {body}\n]}}\n'
@@ -150,7 +147,7 @@ class Schema:
             raise InputError(f"{path} cannot be read as a schema: {type(error).__name__}") from error
 
     def review(self) -> pl.DataFrame:
-        """Return the schema as a frame for a person to read, one row a column."""
+        """Return the schema as a frame to review, one row a column."""
         return pl.DataFrame(
             {
                 "column": [c.name for c in self.columns],
@@ -163,14 +160,14 @@ class Schema:
             schema_overrides={"unit": pl.String, "block": pl.String},
         )
 
-    # ---- from and to frames ----------------------------------------------------------------------------------------
+    # ---- frames ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def infer(cls, frame: pl.DataFrame) -> Schema:
-        """Infer kinds, ranges and categories; show the result to somebody who knows the table.
+        """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
 
         Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times get
-        the role ``time``; columns without a value, and text that differs in every row, are set aside with a warning.
+        the role ``time``; columns without a value, and text that differs in every row, are ignored with a warning.
 
         Raises
         ------
@@ -178,7 +175,7 @@ class Schema:
             No rows or columns; a dtype without an obvious meaning (nested, binary, duration, object); decimal commas.
         """
         if frame.width == 0 or frame.height == 0:
-            raise InputError(f"the frame has {frame.height} rows and {frame.width} columns: nothing to learn from")
+            raise InputError(f"the frame has {frame.height} rows and {frame.width} columns; at least 1 of each is required")
         _refuse_renamed_duplicates(frame.columns)
         return cls(tuple(_infer_column(frame.get_column(name)) for name in frame.columns))
 
@@ -192,41 +189,41 @@ class Schema:
         MissingColumns, InputError
             With the columns, dtypes and row counts concerned; never with a value.
         """
-        wanted = [c for c in self.columns if c.role in roles]
-        missing = [c.name for c in wanted if c.name not in frame.columns]
+        columns = [c for c in self.columns if c.role in roles]
+        missing = [c.name for c in columns if c.name not in frame.columns]
         if missing:
             raise MissingColumns(missing, [name for name in frame.columns if name not in {c.name for c in self.columns}])
-        names = {c.name for c in wanted}
+        names = {c.name for c in columns}
         _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in names])
-        return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in wanted])
+        return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
 
 
 def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
-    """Count, per number column of a conformed frame, the values that look a thousand times too large for the schema's range.
+    """Count, for each number column of a conformed frame, the values that look a thousand times too large for the schema's range.
 
     A slip of a thousand times lands between the range's own width and a thousand times that: the limit is halfway, at 32 times.
-    Also counted: a column of at least five values, all of them as much smaller than the smallest absolute value the schema knows
-    (milligrams filled in as grams).
+    Also counted: a column of at least five values, all of them as much smaller than the schema's smallest absolute value (milligrams
+    entered as grams).
     """
     counts = {}
     for column in schema.columns:
         if column.name not in frame.columns or column.kind != "number" or column.low is None or column.high is None:
             continue
-        reach = max(abs(column.low), abs(column.high))
+        greatest = max(abs(column.low), abs(column.high))
         size = frame.get_column(column.name).drop_nulls().abs()
-        slipped = int((size > _UNIT_SLIP * reach).sum()) if reach > 0 else 0
-        nearest = min(abs(column.low), abs(column.high)) if column.low * column.high > 0 else 0.0
-        if len(size) >= 5 and nearest > 0 and float(size.max()) * _UNIT_SLIP < nearest:  # type: ignore[arg-type]
-            slipped += len(size)
-        if slipped:
-            counts[column.name] = slipped
+        slips = int((size > _UNIT_SLIP * greatest).sum()) if greatest > 0 else 0
+        least = min(abs(column.low), abs(column.high)) if column.low * column.high > 0 else 0.0
+        if len(size) >= 5 and least > 0 and float(size.max()) * _UNIT_SLIP < least:  # type: ignore[arg-type]
+            slips += len(size)
+        if slips:
+            counts[column.name] = slips
     return counts
 
 
 def _column_from_json(row: Any) -> Column:
     known = {f.name for f in dataclasses.fields(Column)}
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise InputError(f"a schema column ({type(row).__name__}) has no name that is text")
+        raise InputError(f"a schema column ({type(row).__name__}) has no 'name', which must be text")
     unknown = sorted(set(row) - known)
     if unknown:
         raise InputError(f"schema column {row['name']!r}: unknown keys {unknown}. {did_you_mean(unknown, sorted(known))}")
@@ -238,27 +235,27 @@ def _column_from_json(row: Any) -> Column:
         if row.get(key) is not None and not isinstance(row[key], str):
             raise InputError(f"schema column {row['name']!r}: {key} must be text")
     if (row.get("low") is None) != (row.get("high") is None) or (row.get("low") is not None and row["low"] > row["high"]):
-        raise InputError(f"schema column {row['name']!r}: low and high come together, low first")
-    levels = row.get("categories")
-    if levels is not None and not (isinstance(levels, list) and all(isinstance(level, str) for level in levels)):
+        raise InputError(f"schema column {row['name']!r}: low and high are both needed, and low must not exceed high")
+    categories = row.get("categories")
+    if categories is not None and not (isinstance(categories, list) and all(isinstance(value, str) for value in categories)):
         raise InputError(f"schema column {row['name']!r}: categories must be a list of texts")
-    return Column(**{**row, "categories": None if levels is None else tuple(levels)})
+    return Column(**{**row, "categories": None if categories is None else tuple(categories)})
 
 
 def _values(column: Column) -> str:
     if column.categories is not None:
         shown = ", ".join(column.categories[:6])
-        return f"{len(column.categories)} levels: {shown}{', …' if len(column.categories) > 6 else ''}"
+        return f"{len(column.categories)} categories: {shown}{', …' if len(column.categories) > 6 else ''}"
     if column.low is not None:
         return f"{column.low:g} to {column.high:g}"
     return ""
 
 
 def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
-    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # what Polars calls a CSV's second column of a name
-    twice = sorted({match[1] for match in repeats if match and match[1] in names})
-    if twice:
-        raise InputError(f"the file names columns twice: {twice}. Rename or drop one of each.")
+    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # Polars' name of a CSV's second column of a name
+    duplicates = sorted({match[1] for match in repeats if match and match[1] in names})
+    if duplicates:
+        raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")
 
 
 def _infer_column(series: pl.Series) -> Column:
@@ -268,7 +265,7 @@ def _infer_column(series: pl.Series) -> Column:
         return Column(name, role="ignore")
     if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
         warnings.warn(
-            f"column {name!r} holds dates or times: set aside. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
+            f"column {name!r} holds dates or times: not used. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
         )
         return Column(name, role="time", kind="category")
     if dtype.is_numeric() or dtype == pl.Boolean:
@@ -285,19 +282,19 @@ def _infer_column(series: pl.Series) -> Column:
     if 0.9 * len(text) <= numbers < len(text):
         warnings.warn(
             f"column {name!r} is text, but {numbers} of its {len(text)} values read as numbers: taken as a category. "
-            "If it is a measurement, mend the other values first.",
+            "If it is a measurement, correct the other values first.",
             DataWarning,
             stacklevel=4,
         )
-    levels = text.unique()
-    if len(levels) == len(series) and len(series) > 20:
+    categories = text.unique()
+    if len(categories) == len(series) and len(series) > 20:
         warnings.warn(
             f"column {name!r} is text that differs in every row: ignored. If it names the rows, declare it as the id",
             DataWarning,
             stacklevel=4,
         )
         return Column(name, role="ignore", kind="category")
-    listed = tuple(levels.sort().to_list()) if len(levels) <= _MANY_LEVELS else None
+    listed = tuple(categories.sort().to_list()) if len(categories) <= _MAX_CATEGORIES else None
     return Column(name, kind="category", categories=listed)
 
 

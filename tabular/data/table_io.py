@@ -1,4 +1,4 @@
-"""Tables in and out: Parquet, CSV, Arrow/Feather; frames, lazy frames, arrays; and one column. The only place that touches table files."""
+"""Reading and writing of tables: Parquet, CSV and Arrow/Feather files; and conversion of frames, arrays and columns to Polars."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def read_table(path: str | Path) -> pl.DataFrame:
     Raises
     ------
     InputError
-        No such file, an ending that is not a table's, or a file that cannot be read as what its ending says.
+        No such file, an unknown file extension, or a file that cannot be read as its extension says.
 
     Examples
     --------
     >>> read_table("cohort.xlsx")
     Traceback (most recent call last):
-    nearward.tabular.errors.InputError: cohort.xlsx: not a table's ending; known: .parquet .csv .arrow .feather .ipc
+    nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .arrow .feather .ipc
     """
     path = Path(path)
     reader = _reader(path)
@@ -42,12 +42,12 @@ def read_table(path: str | Path) -> pl.DataFrame:
 
 
 def write_table(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write a table for its owner's eyes only (0600), whole or not at all: a temporary file beside it, then a rename.
+    """Write a table atomically, readable by its owner only (0600).
 
     Raises
     ------
     InputError
-        An ending that is not a table's, or a folder that does not exist.
+        An unknown file extension, or a folder that does not exist.
     """
     path = Path(path)
     _reader(path)
@@ -85,14 +85,14 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     if isinstance(X, pl.LazyFrame):
         return X.collect()
     if hasattr(X, "toarray"):
-        raise InputError("a sparse matrix is not a frame: densify it (X.toarray()), or pass a Polars frame")
+        raise InputError("X must be a frame or a dense array, got a sparse matrix: call X.toarray(), or pass a Polars frame")
     if isinstance(X, pl.Series | str | bytes) or X is None:
-        raise InputError(f"expected a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
+        raise InputError(f"X must be a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
     if hasattr(X, "__arrow_c_stream__") or (hasattr(X, "columns") and hasattr(X, "dtypes")):
-        return _from_foreign_frame(X)
+        return _from_other_frame(X)
     array = np.asarray(X)
     if array.ndim != 2:
-        raise InputError(f"expected a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
+        raise InputError(f"X must be a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
     if array.shape[1] == 0 or array.shape[0] == 0:
         raise InputError(
             f"0 sample(s) or 0 feature(s) (shape={array.shape}) while a minimum of 1 is required: the array has no rows or no columns."
@@ -106,7 +106,7 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
 
 
 def to_array(values: Any) -> np.ndarray[Any, Any]:
-    """Return values as NumPy reads them, save that a number beside text stays one: NumPy would spell 1 and "1", or NaN and "nan", alike."""
+    """Return an array; of text beside numbers an object array, because NumPy would make text of the numbers (1 and "1", NaN and "nan")."""
     if isinstance(values, pl.Series):
         return values.to_numpy()
     array = np.asarray(values)
@@ -116,13 +116,13 @@ def to_array(values: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def to_series(what: str, values: Any) -> pl.Series:
+def to_series(name: str, values: Any) -> pl.Series:
     """Turn one column, such as an outcome, into a Series that is null where a value is missing.
 
     Parameters
     ----------
-    what : str, what errors call it
-    values : pl.Series or array-like of n values; None, NaN, and what pandas has for missing are missing, among text too
+    name : str, the column's name in messages
+    values : pl.Series or array-like of n values; None, NaN and pandas' own missing values are missing, also beside text
 
     Raises
     ------
@@ -138,47 +138,48 @@ def to_series(what: str, values: Any) -> pl.Series:
     if not isinstance(values, pl.Series) or values.dtype == pl.Object:
         array = to_array(values)
         if array.ndim != 1:
-            raise InputError(f"{what} must be one column, got shape={array.shape}")
+            raise InputError(f"{name} must be one column, got shape={array.shape}")
         if array.dtype.kind in "mM":
             array = array.astype(f"{array.dtype.kind}8[us]")  # a resolution that Polars has
-        series = pl.Series(_one_kind(what, array), strict=False) if array.dtype == object else pl.Series(array)
+        series = pl.Series(_plain_values(name, array), strict=False) if array.dtype == object else pl.Series(array)
     return series.fill_nan(None) if series.dtype.is_float() else series
 
 
-def _one_kind(what: str, array: np.ndarray[Any, Any]) -> list[Any]:
+def _plain_values(name: str, array: np.ndarray[Any, Any]) -> list[Any]:
+    """Return plain Python values, None where missing; text beside another kind is an error."""
     items = [value.item() if isinstance(value, np.generic) else value for value in array]
     items = [None if _is_missing(value) else value for value in items]
     kinds = sorted({type(value).__name__ for value in items if value is not None})
     if "str" in kinds and len(kinds) > 1:
-        raise InputError(f"{what} mixes {kinds}: make it one kind first")
+        raise InputError(f"{name} mixes {kinds}: make it one kind first")
     return items
 
 
 def _is_missing(value: Any) -> bool:
-    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' own, which needn't be installed
+    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which may not be installed
         return True
     return isinstance(value, float | Decimal) and math.isnan(value)
 
 
-def _from_foreign_frame(X: Any) -> pl.DataFrame:
+def _from_other_frame(X: Any) -> pl.DataFrame:
     names = [str(name) for name in getattr(X, "columns", [])] if hasattr(X, "dtypes") else []
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"the frame names columns twice: {twice}. Rename or drop one of each.")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise InputError(f"the frame names columns twice: {duplicates}. Rename or drop one of each.")
     if hasattr(X, "__arrow_c_stream__"):
         try:
             return pl.DataFrame(X)
         except ImportError:  # pandas exports Arrow only where pyarrow is installed
             pass
-    return pl.DataFrame([_foreign_series(name, X[key]) for name, key in zip(names, X.columns, strict=True)])
+    return pl.DataFrame([_from_other_series(name, X[key]) for name, key in zip(names, X.columns, strict=True)])
 
 
-def _foreign_series(name: str, column: Any) -> pl.Series:
+def _from_other_series(name: str, column: Any) -> pl.Series:
     values = np.asarray(column)
     if values.dtype != object:
         return pl.Series(name, values)
     missing = np.asarray(column.isna()) if hasattr(column, "isna") else np.array([value is None for value in values])
-    items = [None if gone else value for gone, value in zip(missing, values.tolist(), strict=True)]
+    items = [None if is_missing else value for is_missing, value in zip(missing, values.tolist(), strict=True)]
     try:
         return pl.Series(name, items)
     except (TypeError, pl.exceptions.PolarsError):
@@ -198,12 +199,12 @@ def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _reader(path: Path) -> Callable[[Path], pl.DataFrame]:
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": _read_csv}
-    ending = path.suffix.lower()
-    if ending in readers:
-        return readers[ending]
-    if ending in _SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in readers:
+        return readers[suffix]
+    if suffix in _SUFFIXES:
         return pl.read_ipc
-    raise InputError(f"{path}: not a table's ending; known: {' '.join(_SUFFIXES)}")
+    raise InputError(f"{path}: unknown file extension; known: {' '.join(_SUFFIXES)}")
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

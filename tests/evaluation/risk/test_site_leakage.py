@@ -126,5 +126,5 @@ def test_refusals() -> None:
         source_leak(frame.with_columns(hospital=pl.lit("H0")), "died", "hospital")
     with pytest.raises(InputError, match="features must be"):
         source_leak(frame, "died", "hospital", features=["died", "age"])
-    with pytest.raises(InputError, match="expected a frame"):
+    with pytest.raises(InputError, match="X must be a frame"):
         source_leak(None, "died", "hospital")

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.data.feature_blocks import availability, blocks_of, fill_lacking, lacking, with_blocks
+from nearward.tabular.data.feature_blocks import add_missing_blocks, availability, columns_by_block, missing_blocks, with_blocks
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, MissingColumns
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
@@ -30,20 +30,20 @@ def stays() -> pl.DataFrame:
 
 
 def test_shared_gaps_and_prefixes_make_blocks(stays: pl.DataFrame) -> None:
-    found = blocks_of(with_blocks(Schema.infer(stays), stays))
+    found = columns_by_block(with_blocks(Schema.infer(stays), stays))
     assert found == {"na and 1 more": ("na", "k"), "phq": ("phq_1", "phq_2")}
 
 
 def test_declared_blocks_are_the_only_ones(stays: pl.DataFrame) -> None:
     inferred = Schema.infer(stays)
     declared = Schema(tuple(replace(c, block="mine") if c.name in ("age", "lactate") else c for c in inferred.columns))
-    assert blocks_of(with_blocks(declared, stays)) == {"mine": ("age", "lactate")}
-    assert blocks_of(Schema.from_json(declared.to_json())) == {"mine": ("age", "lactate")}
+    assert columns_by_block(with_blocks(declared, stays)) == {"mine": ("age", "lactate")}
+    assert columns_by_block(Schema.from_json(declared.to_json())) == {"mine": ("age", "lactate")}
 
 
 def test_columns_that_are_no_features_are_in_no_block() -> None:
     schema = Schema((Column("a", block="b"), Column("died", role="outcome", block="b")))
-    assert blocks_of(schema) == {"b": ("a",)}
+    assert columns_by_block(schema) == {"b": ("a",)}
 
 
 def test_a_pattern_names_what_is_wholly_missing(stays: pl.DataFrame) -> None:
@@ -68,13 +68,13 @@ def test_the_report_judges_pattern_by_pattern(stays: pl.DataFrame) -> None:
 
 def test_a_site_may_lack_a_whole_block_but_not_half_of_one(stays: pl.DataFrame) -> None:
     schema = with_blocks(Schema.infer(stays), stays)
-    site = fill_lacking(stays.drop("phq_1", "phq_2"), schema)
-    assert lacking(schema.conform(site), schema) == ["phq"]
-    assert lacking(schema.conform(stays), schema) == []
+    site = add_missing_blocks(stays.drop("phq_1", "phq_2"), schema)
+    assert missing_blocks(schema.conform(site), schema) == ["phq"]
+    assert missing_blocks(schema.conform(stays), schema) == []
     with pytest.raises(MissingColumns, match="phq_1"):
-        schema.conform(fill_lacking(stays.drop("phq_1"), schema))
+        schema.conform(add_missing_blocks(stays.drop("phq_1"), schema))
     with pytest.raises(MissingColumns, match="age"):
-        schema.conform(fill_lacking(stays.drop("age"), schema))
+        schema.conform(add_missing_blocks(stays.drop("age"), schema))
 
 
 def test_layout_covers_every_encoded_column(stays: pl.DataFrame) -> None:
@@ -122,4 +122,4 @@ def test_blocks_are_guessed_where_none_is_declared(clinic) -> None:
     frame, died, _ = clinic
     both = frame.with_columns(pl.when(pl.col("lactate").is_not_null()).then(pl.col("sofa")).alias("sofa"))
     model = nw.RiskClassifier(encoder=nw.EncoderConfig(steps=5, block_dropout=0.2), backbone=None).fit(both[:200], died[:200])
-    assert blocks_of(model.schema_) == {"lactate and 1 more": ("lactate", "sofa")}
+    assert columns_by_block(model.schema_) == {"lactate and 1 more": ("lactate", "sofa")}

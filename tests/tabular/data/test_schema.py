@@ -416,7 +416,7 @@ def test_json_is_one_column_a_line_and_leaves_out_what_is_empty() -> None:
             '{"nearward_schema": 1, "columns": [{"name": "a", "rol": "id"}]}',
             r"unknown keys \['rol'\].*did you mean 'role'",
         ),
-        ('{"nearward_schema": 1, "columns": [{"role": "id"}]}', "has no name"),
+        ('{"nearward_schema": 1, "columns": [{"role": "id"}]}', "has no .name."),
         ('{"nearward_schema": 1, "columns": [{"name": "a", "role": "patient"}]}', "'a': role must be one of"),
         ('{"nearward_schema": 1, "columns": [{"name": "a", "kind": "text"}]}', "'a': kind must be one of"),
         ('{"nearward_schema": 1, "columns": [{"name": "a"}, {"name": "a"}]}', "named twice"),
@@ -450,7 +450,7 @@ def test_the_review_has_a_row_a_column() -> None:
     review = schema.review()
     assert review["column"].to_list() == ["age", "c", "d"]
     assert review["role"].to_list() == ["feature", "feature", "id"]
-    assert review["values"].to_list() == ["18 to 90.5", "7 levels: a, b, c, d, e, f, …", ""]
+    assert review["values"].to_list() == ["18 to 90.5", "7 categories: a, b, c, d, e, f, …", ""]
 
 
 @pytest.mark.parametrize(

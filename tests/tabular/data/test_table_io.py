@@ -83,7 +83,7 @@ def test_a_path_may_be_text(frame: pl.DataFrame, tmp_path: Path) -> None:
 def test_missing_file_and_wrong_ending_say_which(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.csv: no such file"):
         read_table(tmp_path / "absent.csv")
-    with pytest.raises(InputError, match=r"cohort\.xlsx: not a table's ending; known: \.parquet"):
+    with pytest.raises(InputError, match=r"cohort\.xlsx: unknown file extension; known: \.parquet"):
         read_table(tmp_path / "cohort.xlsx")
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(InputError, match="no such file"):
@@ -157,7 +157,7 @@ def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path,
 def test_writing_to_an_unknown_folder_or_ending_is_refused(frame: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         write_table(frame, tmp_path / "absent" / "t.parquet")
-    with pytest.raises(InputError, match="not a table's ending"):
+    with pytest.raises(InputError, match="unknown file extension"):
         write_table(frame, tmp_path / "t.xlsx")
     assert os.listdir(tmp_path) == []
 
@@ -191,9 +191,9 @@ def test_arrays_of_objects_become_numbers() -> None:
         (np.zeros((0, 2)), "no rows or no columns"),
         (np.zeros((2, 0)), "no rows or no columns"),
         (np.zeros((2, 2), dtype=complex), "Complex"),
-        (pl.Series("x", [1, 2]), "expected a frame, got Series"),
-        (SECRET, "expected a frame, got str"),
-        (None, "expected a frame, got NoneType"),
+        (pl.Series("x", [1, 2]), "X must be a frame, got Series"),
+        (SECRET, "X must be a frame, got str"),
+        (None, "X must be a frame, got NoneType"),
         (3, "0D array"),
     ],
 )
