@@ -114,7 +114,7 @@ def _calibration(
     if ranking.is_constant:
         return Undefined("the risks are all equal: there is one point, and no curve")
     if ranking.is_separating:
-        return Undefined("the risk parts the outcomes without a fault: every curve that is steep enough fits")
+        return Undefined("the risk separates the outcomes perfectly: every curve that is steep enough fits")
     log_odds = logit(ranking.risk, EDGE)
     bin_logit = np.add.reduceat(log_odds, bounds[:-1]) / np.diff(bounds)  # (j,)
     spline = CalibrationSpline.fit_basis(bin_logit, point[0])

@@ -25,7 +25,7 @@ _FOREST_ROW_HEIGHT = 0.3  # inches
 def roc(curves: Mapping[str, Curves]) -> Figure:
     """Recall over false positive rate."""
     figure, axes = _new_axes("False positive rate", "Recall")
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="knows nothing")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="uninformative")
     _plot_bands(axes, {name: one.roc for name, one in curves.items()})
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     return _with_legend(figure, axes, "lower right")
@@ -45,7 +45,7 @@ def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
     figure, axes = _new_axes("Threshold (risk from which on one acts)", "Net benefit")
     first = next(iter(curves.values())).decision
     axes.plot(first["threshold"].to_numpy(), first["all"].to_numpy(), color=GREY, linestyle="--", linewidth=1.2, label="alert all")
-    axes.axhline(0, color=INK, linewidth=0.8, label="alert nobody")
+    axes.axhline(0, color=INK, linewidth=0.8, label="alert none")
     _plot_bands(axes, {name: one.decision for name, one in curves.items()})
     axes.axvline(threshold, color=GREY, linestyle=":", linewidth=1)
     tops = [float(np.nanmax(one.decision["high"].to_numpy())) for one in curves.values()]
@@ -64,7 +64,7 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     frames = {name: one.calibration for name, one in curves.items() if isinstance(one.calibration, pl.DataFrame)}
     ends = [float(value) for frame in frames.values() for value in (frame["risk"][-1], min(frame["high"][-1], 2 * frame["risk"][-1]))]
     top = min(1.0, 1.05 * max([*ends, *(float(one.histogram["to"][-1]) for one in curves.values())]))
-    axes.plot([0, top], [0, top], color=GREY, linestyle=":", linewidth=1, label="right")
+    axes.plot([0, top], [0, top], color=GREY, linestyle=":", linewidth=1, label="perfect calibration")
     _plot_bands(axes, frames)
     axes.set(xlim=(0, top), ylim=(0, top))
     _plot_histograms(below, [one.histogram for one in curves.values()])

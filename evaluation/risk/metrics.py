@@ -33,21 +33,35 @@ class Metric:
 
 
 METRICS = (
-    Metric("prevalence", "Event rate", "share", "none", "share of rows with the event; the AUPRC of a risk that knows nothing"),
-    Metric("auprc", "AUPRC", "skewed", "high", "average precision: how many alerts are right, averaged over the events as they are found"),
-    Metric("auroc", "AUROC", "odds", "high", "chance that an event gets a greater risk than a row without; .5 knows nothing"),
+    Metric("prevalence", "Event rate", "share", "none", "share of rows with the event; the AUPRC of an uninformative risk"),
+    Metric("auprc", "AUPRC", "skewed", "high", "average precision: the share of right alerts, averaged over the events"),
+    Metric("auroc", "AUROC", "odds", "high", "chance that an event gets a greater risk than a row without; .5: uninformative"),
     Metric("brier", "Brier score", "positive", "low", "mean squared distance of risk and outcome"),
-    Metric("scaled_brier", "Scaled Brier score", "plain", "high", "share of the event rate's Brier score taken away"),
-    Metric("calibration_in_the_large", "Calibration in the large", "plain", "zero", "log-odds to add to all so that their mean is right"),
-    Metric("observed_expected", "Observed / expected", "positive", "one", "events that happened for each that was expected"),
-    Metric("calibration_slope", "Calibration slope", "plain", "one", "below 1 the risks are too extreme, above 1 too timid"),
-    Metric("calibration_intercept", "Calibration intercept", "plain", "zero", "of the same line: the log-odds where the risk is one half"),
+    Metric(
+        "scaled_brier", "Scaled Brier score", "plain", "high", "reduction of the Brier score against the event rate as everybody's risk"
+    ),
+    Metric(
+        "calibration_in_the_large",
+        "Calibration in the large",
+        "plain",
+        "zero",
+        "log-odds to add to all so that events expected and observed agree",
+    ),
+    Metric("observed_expected", "Observed / expected", "positive", "one", "observed events per expected event"),
+    Metric("calibration_slope", "Calibration slope", "plain", "one", "below 1 the risks are too extreme, above 1 not extreme enough"),
+    Metric(
+        "calibration_intercept",
+        "Calibration intercept",
+        "plain",
+        "zero",
+        "of the same line: log-odds of the event where the risk is one half",
+    ),
     Metric("ece", "Calibration error (ECE)", "positive", "low", "mean distance of event rate and risk, over ten bins of equal width"),
     Metric("recall_at_budget", "Recall at the alert budget", "share", "high", "share of events among the rows alerted"),
     Metric("ppv_at_budget", "PPV at the alert budget", "share", "high", "share of alerts that are right"),
-    Metric("net_benefit", "Net benefit", "plain", "high", "true alerts a row less false ones at the threshold's odds; of none: 0"),
-    Metric("net_benefit_all", "Net benefit of alerting all", "plain", "none", "the same when everybody is alerted"),
-    Metric("net_benefit_gain", "Net benefit over alerting all", "plain", "high", "what the risk adds to alerting everybody"),
+    Metric("net_benefit", "Net benefit", "plain", "high", "true less false alerts at the threshold's odds, per row; of none: 0"),
+    Metric("net_benefit_all", "Net benefit of alerting all", "plain", "none", "the same when all rows are alerted"),
+    Metric("net_benefit_gain", "Net benefit over alerting all", "plain", "high", "what the risk adds to alerting all"),
 )
 METRIC_BY_KEY = {metric.key: metric for metric in METRICS}
 # The gain in net benefit of two risks differs as their net benefit does.
@@ -98,7 +112,7 @@ class WeightedMetrics:
         if ranking.is_constant:
             self.no_slope = "the risks are all equal"
         elif ranking.is_separating:
-            self.no_slope = "the risk parts the outcomes without a fault"
+            self.no_slope = "the risk separates the outcomes perfectly"
         equal_weights = np.ones((1, len(risk)))
         self._in_the_large = float(self._recalibration.in_the_large(equal_weights)[0])
         intercept, slope = (np.nan, np.nan) if self.no_slope else self._recalibration.intercept_and_slope(equal_weights)[0]

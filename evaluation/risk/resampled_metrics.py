@@ -68,7 +68,7 @@ class BootstrapMetrics:
     def _interval(self, key: str, point: float, resampled: Floats, scale: Scale, names: Sequence[str]) -> Result:
         reason = next((self.no_slope[name] for name in names if self.no_slope[name]), "")
         if reason and key in _CALIBRATION_LINE:
-            return Undefined(f"{reason}: no line can be laid through them")
+            return Undefined(f"{reason}: no calibration line can be fitted")
         return bootstrap_interval(float(point), resampled, scale, self.independent, self.rows)
 
 

@@ -70,7 +70,7 @@ def risk(
     alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **use)
     _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
     chance = alone.ece_by_chance
-    typer.echo(f"calibration error that faultless risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
+    typer.echo(f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
     for what, parts in (("subgroups", alone.subgroups), ("event-count strata", alone.strata)):
         if parts:
             _show_parts(parts, what)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from jinja2 import UndefinedError
 from matplotlib.figure import Figure
 from PIL import Image
 
 import nearward as nw
-from nearward.evaluation.html_page import BLUE, Page, figure, notice, paragraph, table, tell
+from nearward.evaluation.html_page import BLUE, environment, format_estimate
 from nearward.evaluation.stats.confidence import Estimate, estimate_series
 
 NASTY = "<script>alert('x')</script> & \"so\""
@@ -53,14 +54,46 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+PAGE = """
+{% extends "page.html.jinja" %}
+{% from "components.html.jinja" import figure, notice, table %}
+{% block title %}{{ text }}{% endblock %}
+{% block lead %}{{ text }}{% endblock %}
+{% block sections %}
+<section>
+<h2>{{ text }}</h2>
+<p>{{ text }}</p>
+{% for kind in ("warning", "good", "bad") %}
+{{ notice(text, kind) }}
+{% endfor %}
+{{ table(frame, text) }}
+{% for caption, drawing in drawings.items() %}
+{{ figure(drawing, caption) }}
+{% endfor %}
+</section>
+{% endblock %}
+"""
+
+
 def full_page() -> str:
-    page = Page(NASTY, NASTY)
     frame = pl.DataFrame(
         [pl.Series(NASTY, [NASTY, "=1+1"]), pl.Series("n", [1, 20_000]), estimate_series("e", [Estimate(0.5, 0.4, 0.6, 9), None])]
     )
-    page.section(NASTY, paragraph(NASTY), *(notice(NASTY, kind) for kind in ("warning", "good", "bad")), table(frame, NASTY))
-    page.section("Figures", figure(drawing(NASTY), NASTY), figure(drawing("b"), "b"))
-    return page.html()
+    return environment().from_string(PAGE).render(text=NASTY, frame=frame, drawings={NASTY: drawing(NASTY), "b": drawing("b")})
+
+
+def component(name: str, *arguments: Any) -> str:
+    module: Any = environment().get_template("components.html.jinja").module
+    return str(getattr(module, name)(*arguments))
+
+
+def table(frame: pl.DataFrame) -> str:
+    return component("table", frame, "")
+
+
+def test_a_variable_that_is_missing_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="frame"):
+        environment().from_string(PAGE).render(text="", drawings={})
 
 
 def test_everything_from_outside_is_escaped_and_tags_are_closed() -> None:
@@ -97,7 +130,7 @@ def test_same_content_same_page() -> None:
 
 
 def test_texts_of_a_figure_stay_texts() -> None:
-    svg = figure(drawing(), "caption")
+    svg = component("figure", drawing(), "caption")
     assert re.search(r"<text[^>]*>0\.2</text>", svg)
     assert 'role="img" aria-label="caption"' in svg
     assert "<metadata" not in svg
@@ -105,20 +138,20 @@ def test_texts_of_a_figure_stay_texts() -> None:
 
 def test_cells() -> None:
     frame = pl.DataFrame({"text": ["=1+1", "@x", "-3.5", "+a", None], "number": [0.5, -0.0004, -0.0, 1234.0, None]})
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", table(frame, ""))
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table(frame))
     assert cells == ["&#39;=1+1", "0.500", "&#39;@x", "−4.0e-04".replace("e-", "e−"), "-3.5", "0.000", "&#39;+a", "1234.000", "–", "–"]
-    assert '<td class="number">20\u202f000</td>' in table(pl.DataFrame({"n": [20_000]}), "")
+    assert '<td class="number">20\u202f000</td>' in table(pl.DataFrame({"n": [20_000]}))
     struct = pl.DataFrame({"e": [Estimate(0.5, 0.4, 0.6, 9)]})  # Polars takes a dataclass apart
-    assert "0.500 <small>(0.400 to 0.600)</small>" in table(struct, "")
-    assert tell(Estimate(-0.5, -0.6, 0.0, 9)) == "−0.500 (−0.600 to 0.000)"
-    assert "<td>yes</td>" in table(pl.DataFrame({"b": [True]}), "")
-    assert table(pl.DataFrame(schema={"a": pl.String}), "").count("<td") == 0
+    assert "0.500 <small>(0.400 to 0.600)</small>" in table(struct)
+    assert format_estimate(Estimate(-0.5, -0.6, 0.0, 9)) == "−0.500 (−0.600 to 0.000)"
+    assert "<td>yes</td>" in table(pl.DataFrame({"b": [True]}))
+    assert table(pl.DataFrame(schema={"a": pl.String})).count("<td") == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_refused(value) -> None:
     with pytest.raises(ValueError, match="not finite"):
-        table(pl.DataFrame({"x": [value]}), "")
+        table(pl.DataFrame({"x": [value]}))
 
 
 # --- in a real browser

@@ -149,7 +149,7 @@ def test_equal_risks_have_defined_results():
 @pytest.mark.parametrize(("outcome", "risk"), [([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1]), ([0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1])])
 def test_no_slope_where_the_risk_separates_the_outcomes(outcome, risk):
     weighted = WeightedMetrics(np.array(outcome, float), np.array(risk), OperatingPoint(0.5, 0.5))
-    assert weighted.no_slope == "the risk parts the outcomes without a fault"
+    assert weighted.no_slope == "the risk separates the outcomes perfectly"
     assert np.isnan(dict(zip(KEYS, weighted.point, strict=False))["calibration_slope"])
 
 

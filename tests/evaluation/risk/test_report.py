@@ -152,7 +152,7 @@ def test_constant_risks_have_reasons_in_words(tmp_path) -> None:
     assert "No value where a dash stands" in (tmp_path / "equal.html").read_text()
 
 
-def test_a_faultless_ranking_has_an_honest_interval(tmp_path) -> None:
+def test_a_perfect_ranking_has_an_interval_of_some_width(tmp_path) -> None:
     frame = pl.DataFrame({"died": [1] * 12 + [0] * 100, "risk": np.linspace(1, 0, 112)})
     report = nw.evaluate_risk(frame, "died", "risk", resamples=100)
     assert report["auroc"].value == 1
