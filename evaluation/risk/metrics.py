@@ -37,15 +37,13 @@ METRICS = (
     Metric("auprc", "AUPRC", "skewed", "high", "average precision: the share of right alerts, averaged over the events"),
     Metric("auroc", "AUROC", "odds", "high", "chance that an event gets a greater risk than a row without; .5: uninformative"),
     Metric("brier", "Brier score", "positive", "low", "mean squared distance of risk and outcome"),
-    Metric(
-        "scaled_brier", "Scaled Brier score", "plain", "high", "reduction of the Brier score against the event rate as everybody's risk"
-    ),
+    Metric("scaled_brier", "Scaled Brier score", "plain", "high", "reduction of the Brier score against a constant risk"),
     Metric(
         "calibration_in_the_large",
         "Calibration in the large",
         "plain",
         "zero",
-        "log-odds to add to all so that events expected and observed agree",
+        "log-odds to add to all to expect the observed events",
     ),
     Metric("observed_expected", "Observed / expected", "positive", "one", "observed events per expected event"),
     Metric("calibration_slope", "Calibration slope", "plain", "one", "below 1 the risks are too extreme, above 1 not extreme enough"),
@@ -54,7 +52,7 @@ METRICS = (
         "Calibration intercept",
         "plain",
         "zero",
-        "of the same line: log-odds of the event where the risk is one half",
+        "of the same line: log-odds where the risk is one half",
     ),
     Metric("ece", "Calibration error (ECE)", "positive", "low", "mean distance of event rate and risk, over ten bins of equal width"),
     Metric("recall_at_budget", "Recall at the alert budget", "share", "high", "share of events among the rows alerted"),
