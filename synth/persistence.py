@@ -29,7 +29,6 @@ from nearward.tabular.typing import Arrays
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
 _PACKED = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision, OutcomeModel, Forest)
-_TYPES: dict[str, type] = {part.__name__: part for part in _PACKED}
 _POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": TreeMarginals}
 _PART = "(role)"  # column beside the records' columns: 0 train, 1 holdout, 2 steered
 
@@ -64,13 +63,13 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
         raise ArtifactError(f"{folder} contains no synthesizer")
     edited = Path(folder) / RULES_FILE
     train, holdout, steered = (records.filter(pl.col(_PART) == i).drop(_PART) for i in (0, 1, 2))
-    tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _TYPES)
+    tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _PACKED)
     generator = FittedGenerator(
         tokenizer=tokenizer,
         policy=_POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors),
         token_counts=tuple(np.asarray(tensors[f"rows.{j}"]) for j in range(len(tokenizer.column_tokenizers))),
         rules=read_rules(edited) if edited.is_file() else from_yaml(about["rules"]),
-        outcome_model=unpack(about["trees"], tensors, _TYPES),
+        outcome_model=unpack(about["trees"], tensors, _PACKED),
         privacy=None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"]),
         audit_rows=AuditRows(train, holdout, about["outcome"], about["positive"], about["groups"], steered if steered.height else None),
         summary=FitSummary.from_dict(about["summary"]),

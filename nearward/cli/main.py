@@ -88,14 +88,14 @@ def fit(
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import MissingColumns
-    from nearward.tabular.persistence.artifact import refuse_foreign
+    from nearward.tabular.persistence.artifact import check_folder
 
     frame = read_table(cohort)
     named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
     missing = [name for name in named if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
-    refuse_foreign(out)
+    check_folder(out)
     if schema:
         known = Schema.read(schema).with_roles(ignore=split_names(drop))
     else:

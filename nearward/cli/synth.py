@@ -45,10 +45,10 @@ def fit(
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import MissingColumns
-    from nearward.tabular.persistence.artifact import refuse_foreign
+    from nearward.tabular.persistence.artifact import check_folder
     from nearward.tabular.rules.yaml_io import read_rules
 
-    refuse_foreign(out, KIND)
+    check_folder(out, KIND)
     frame = read_table(cohort)
     out_of_fold = split_names(drop)
     if missing := [name for name in (outcome, *out_of_fold) if name not in frame.columns]:

@@ -167,7 +167,7 @@ class FittedRisk:
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays, given: Backbone | None = None) -> FittedRisk:
         """Rebuild what ``pack`` took apart; ``given`` is the backbone where the model asks one that no file can hold."""
-        parts = unpack(packed, tensors, {part.__name__: part for part in PARTS})
+        parts = unpack(packed, tensors, PARTS)
         state, backbone = parts["backbone"], None
         if state is not None:
             backbone = ExternalBackboneModel.from_state(state, given) if "backbone" in state else InContextModel.from_state(state)

@@ -124,7 +124,7 @@ class FittedClasses:
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays) -> FittedClasses:
         """Rebuild what ``pack`` took apart."""
-        parts = unpack(packed, tensors, {part.__name__: part for part in (*PARTS, Coupling)})
+        parts = unpack(packed, tensors, (*PARTS, Coupling))
         return cls(**{**parts, "retriever": ClassRetriever.from_state(parts["retriever"])})
 
 

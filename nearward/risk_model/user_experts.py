@@ -23,7 +23,7 @@ from nearward.tabular.ensemble.resampling import Copy, FittedResampled, Resample
 from nearward.tabular.ensemble.tree_learners import Shares, XGBoosted
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
-from nearward.tabular.persistence.estimators import settings_as_json, settings_from_json
+from nearward.tabular.persistence.estimators import settings_from_json, settings_to_json
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.typing import Floats
 
@@ -118,7 +118,7 @@ def describe(estimators: Sequence[Any]) -> list[dict[str, Any]]:
                 f"the expert {name} is an estimator of your own, and nearward writes no pickle: the model works in this process, but "
                 f"can't be saved. Give its score as a column instead (experts=['column']), or use one of ours: {sorted(OWN)}."
             )
-    return [{"kind": type(e).__name__, "params": settings_as_json(e.get_params(deep=False))} for e in estimators]
+    return [{"kind": type(e).__name__, "params": settings_to_json(e.get_params(deep=False))} for e in estimators]
 
 
 def restored(told: Sequence[dict[str, Any]]) -> list[Any]:

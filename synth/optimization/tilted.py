@@ -27,7 +27,6 @@ from nearward.tabular.typing import Arrays, Floats, Ints
 
 _CANDIDATES = 4
 _PARTS = (Discriminators, Separation, Shape, ForbiddenTokens, UnbalancedSum, TokenLevel, SentenceLevel, FeatureLevel, RowLevel, Forest)
-_TYPES = {kind.__name__: kind for kind in _PARTS}
 
 
 @dataclass(frozen=True)
@@ -86,5 +85,5 @@ class Tilted:
     @classmethod
     def from_state(cls, about: dict[str, Any], tensors: Arrays) -> Tilted:
         """Rebuild what ``state`` took apart."""
-        critics = unpack(about["critics"], tensors, _TYPES)
+        critics = unpack(about["critics"], tensors, _PARTS)
         return cls(Policy.from_state(about["policy"], tensors), critics, about["beta"], about["outcome"])

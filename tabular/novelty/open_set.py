@@ -19,7 +19,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import validate_fit_inputs, validate_positive_integers
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
-from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import classes_from_json, classes_to_json, read_estimator, write_estimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Floats, Ints
@@ -187,7 +187,7 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             "fitted": self.fitted_,
             "offset": self.offset_,
             "columns": self.n_features_in_,
-            "classes": classes_as_json(self.classes_),
+            "classes": classes_to_json(self.classes_),
         }
         write_estimator(folder, "UnknownGate", self.get_params(deep=False), state)
 

@@ -1,8 +1,8 @@
-"""A model on disk: a directory of hashed files under one manifest, no pickle, nothing executed on loading.
+"""A model on disk: a folder of hashed files under one manifest, without pickle; loading executes nothing.
 
-``manifest.json`` names every other file with its size and sha256 and carries a digest of itself, so that one flipped byte anywhere is
-refused before a tensor is used. Data files carry their content's hash in their name and the manifest is replaced last, in one
-rename: a save that fails leaves the previous model whole.
+``manifest.json`` names every other file with its size and sha256 and carries a digest of itself, so that any changed byte is detected before
+a tensor is used. Data files have their content's hash in their name, and the manifest is replaced last, in one rename: a save that fails
+leaves the previous model intact.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -29,14 +29,30 @@ MANIFEST = "manifest.json"
 _DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
+class StoredModel(NamedTuple):
+    """Content of a model folder.
+
+    Parameters
+    ----------
+    about : dict
+        The manifest: everything that is neither a tensor nor a record.
+    tensors : arrays by name
+    records : pl.DataFrame, the stored patients
+    """
+
+    about: dict[str, Any]
+    tensors: Arrays
+    records: pl.DataFrame
+
+
 def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame) -> None:
-    """Write a model into a folder, made where it is missing; the previous model there stays until the new one is complete.
+    """Write a model into a folder, created if needed; the previous model there stays until the new one is complete.
 
     Parameters
     ----------
     folder : path
     about : JSON-able mapping
-        Everything that is neither a tensor nor a record: schema, configuration, training summary; ``kind``, where it is no risk model.
+        Everything that is neither a tensor nor a record: schema, configuration, training summary; ``kind``, except of a risk model.
     tensors : arrays by name
     records : pl.DataFrame
         The stored patients.
@@ -44,53 +60,54 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     Raises
     ------
     InputError
-        The folder exists and holds something that is not a model, or a model of another kind.
+        The folder contains something that is not a model, or a model of another kind.
     OSError
-        The disk is full or the folder can't be written; what was there before is still there.
+        The disk is full or the folder can't be written; its previous content is intact.
     """
     folder = Path(folder)
-    refuse_foreign(folder, about.get("kind"))
+    check_folder(folder, about.get("kind"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     table = io.BytesIO()
     records.write_parquet(table, compression="zstd", statistics=False)
     contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
     contents = {"tensors.safetensors": safetensors.numpy.save(contiguous), "records.parquet": table.getvalue()}
     files = {}
-    for plain, content in contents.items():
+    for base, content in contents.items():
         digest = hashlib.sha256(content).hexdigest()
-        name = plain.replace(".", f"-{digest[:16]}.", 1)
+        name = base.replace(".", f"-{digest[:16]}.", 1)
         files[name] = {"sha256": digest, "size": len(content)}
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
     body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
     with replacing(folder / MANIFEST) as temporary:
-        temporary.write_bytes(_sealed(body))
+        temporary.write_bytes(_serialize(body))
     sync_folder(folder)
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
 
 
-def refuse_foreign(folder: Path, kind: str | None = None) -> None:
-    """Refuse to write a model where something else lives: a file, other people's files, a model of another kind than ``kind``.
+def check_folder(folder: Path, kind: str | None = None) -> None:
+    """Check that a model of this kind may be written into a folder.
 
     Raises
     ------
     InputError
+        The folder is a file, or contains other files or a model of another kind.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file: a model is a folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    held = _held(folder)
-    if held is None:
+    manifest = _existing_manifest(folder)
+    if manifest is None:
         raise InputError(f"{folder} is not empty and holds no nearward model: choose another folder")
-    if held and held.get("kind") != kind:  # empty: corrupt, and to be replaced
-        raise InputError(f"{folder} holds a {held.get('kind', 'risk model')}: choose another folder")
+    if manifest and manifest.get("kind") != kind:
+        raise InputError(f"{folder} holds a {manifest.get('kind', 'risk model')}: choose another folder")
 
 
-def _held(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a folder that is a model's, empty for a corrupt one; None where it is somebody else's."""
+def _existing_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a model's folder, empty where it is corrupt (and may be replaced); None of any other folder."""
     try:
         body = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
@@ -103,7 +120,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         Not a model, a corrupt or later manifest, or one that names files it must not.
     """
     folder = Path(folder)
@@ -122,61 +139,61 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward"
         )
     body.pop("sha256", None)
-    if raw != _sealed(body):
+    if raw != _serialize(body):
         raise ArtifactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
-    strange = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
-    if strange:
-        raise ArtifactError(f"{path} names {len(strange)} files that a model does not have, or that leave its folder")
+    unknown = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
+    if unknown:
+        raise ArtifactError(f"{path} names {len(unknown)} files that are not a model's, or outside its folder")
     return body
 
 
 def model_hash(folder: str | Path) -> str:
-    """Return what tells a model from every other: the sha256 of its manifest, which holds the hashes of all its files.
+    """Return a model's identity: the sha256 of its manifest, which contains the hashes of all its files.
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         As ``read_manifest``.
     """
-    return hashlib.sha256(_sealed(read_manifest(folder))).hexdigest()
+    return hashlib.sha256(_serialize(read_manifest(folder))).hexdigest()
 
 
-def read_model(folder: str | Path) -> tuple[dict[str, Any], Arrays, pl.DataFrame]:
-    """Read what ``write_model`` wrote, every hash checked before anything is used.
+def read_model(folder: str | Path) -> StoredModel:
+    """Read a model; every hash is checked before anything is used.
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         A file is missing, changed, truncated, or a link.
     """
     folder = Path(folder)
     body = read_manifest(folder)
     tensors: Arrays | None = None
     records: pl.DataFrame | None = None
-    for name, facts in body["files"].items():
-        content = _checked(folder / name, facts)
+    for name, expected in body["files"].items():
+        content = _read_checked(folder / name, expected)
         if name.endswith(".safetensors"):
             tensors = safetensors.numpy.load(content)
         else:
             records = pl.read_parquet(io.BytesIO(content))
     if tensors is None or records is None:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
-    return body, tensors, records
+    return StoredModel(body, tensors, records)
 
 
-def _checked(path: Path, facts: Mapping[str, Any]) -> bytes:
+def _read_checked(path: Path, expected: Mapping[str, Any]) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: missing, or not a plain file")
     content = path.read_bytes()
-    if len(content) != facts["size"] or hashlib.sha256(content).hexdigest() != facts["sha256"]:
+    if len(content) != expected["size"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise ArtifactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
     return content
 
 
-def _sealed(body: Mapping[str, Any]) -> bytes:
-    """Serialise with a digest of the rest inside; only these very bytes are accepted again."""
-    plain = json.dumps(body, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    digest = hashlib.sha256(plain.encode()).hexdigest()
+def _serialize(body: Mapping[str, Any]) -> bytes:
+    """Return a manifest as JSON with its own digest; exactly these bytes are accepted on reading."""
+    text = json.dumps(body, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()
     return json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1).encode() + b"\n"
 
 
@@ -184,11 +201,11 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 
 
 def pack(value: Any, tensors: Arrays) -> Any:
-    """Return ``value`` as JSON; arrays go to ``tensors`` and are named there.
+    """Return ``value`` as JSON, with arrays moved to ``tensors`` and referred to by name.
 
     Parameters
     ----------
-    value : frozen dataclasses, tuples, lists, dicts by text, arrays, numbers, text, None, nested as you like
+    value : frozen dataclasses, tuples, lists, dicts with text keys, arrays, numbers, text and None, in any nesting
     tensors : filled in place
     """
     if value is None or isinstance(value, bool | int | float | str):
@@ -205,24 +222,34 @@ def pack(value: Any, tensors: Arrays) -> Any:
     return {"type": type(value).__name__, "fields": fields}
 
 
-def unpack(packed: Any, tensors: Arrays, types: Mapping[str, type]) -> Any:
-    """Rebuild what ``pack`` took apart; only classes in ``types`` are made, and lists come back as tuples.
+def unpack(packed: Any, tensors: Arrays, types: Iterable[type]) -> Any:
+    """Return the value that ``pack`` was given; lists become tuples.
+
+    Parameters
+    ----------
+    packed : JSON of ``pack``
+    tensors : arrays by name
+    types : the dataclasses that may be constructed
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         A class, field or tensor that is not known.
     """
+    return _unpack(packed, tensors, {known.__name__: known for known in types})
+
+
+def _unpack(packed: Any, tensors: Arrays, types: Mapping[str, type]) -> Any:
     if isinstance(packed, list):
-        return tuple(unpack(item, tensors, types) for item in packed)
+        return tuple(_unpack(item, tensors, types) for item in packed)
     if not isinstance(packed, dict):
         return packed
     try:
         if "array" in packed:
             return tensors[packed["array"]]
         if "dict" in packed:
-            return {key: unpack(item, tensors, types) for key, item in packed["dict"].items()}
-        kind: Any = types[packed["type"]]
-        return kind(**{name: unpack(item, tensors, types) for name, item in packed["fields"].items()})
+            return {key: _unpack(item, tensors, types) for key, item in packed["dict"].items()}
+        known: Any = types[packed["type"]]
+        return known(**{name: _unpack(item, tensors, types) for name, item in packed["fields"].items()})
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"the model holds a part that this nearward does not know: {error}") from error

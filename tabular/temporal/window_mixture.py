@@ -33,7 +33,7 @@ from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
-from nearward.tabular.persistence.estimators import classes_as_json, classes_from_json, read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import classes_from_json, classes_to_json, read_estimator, write_estimator
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -186,7 +186,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The folder holds other files; an outcome that is neither text nor numbers.
         """
         check_is_fitted(self, "fitted_")
-        state = {"fitted": self.fitted_, "classes": classes_as_json(self.classes_)}
+        state = {"fitted": self.fitted_, "classes": classes_to_json(self.classes_)}
         write_estimator(folder, "WindowGate", self.get_params(deep=False), state)
 
     @classmethod

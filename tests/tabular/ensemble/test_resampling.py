@@ -118,7 +118,7 @@ def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
     fitted = Resampled(sampler=None, learner=learner, folds=2).fit(frame, outcome).fitted_
     tensors: dict[str, Any] = {}
     parts = (*PARTS, TableEncoder, NumberColumn, CategoryColumn, Forest, Calibrator)
-    again = unpack(pack(fitted, tensors), tensors, {part.__name__: part for part in parts})
+    again = unpack(pack(fitted, tensors), tensors, parts)
     assert (again.scores(frame) == fitted.scores(frame)).all()
 
 

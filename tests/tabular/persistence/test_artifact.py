@@ -37,7 +37,7 @@ def test_what_is_written_comes_back(model):
     assert records.equals(RECORDS)
 
 
-def test_only_its_owner_may_read_it(model):
+def test_the_folder_is_private(model):
     assert stat.S_IMODE(model.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in model.iterdir()} == {0o600}
 
@@ -53,14 +53,14 @@ def test_saving_twice_gives_equal_bytes(model, tmp_path):
 def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, which):
     path = next(path for path in model.iterdir() if path.name.startswith(which))
     whole = path.read_bytes()
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(200):
         spoiled = bytearray(whole)
-        spoiled[draw.integers(len(whole))] ^= int(draw.integers(1, 256))
+        spoiled[rng.integers(len(whole))] ^= int(rng.integers(1, 256))
         path.write_bytes(spoiled)
         with pytest.raises(ArtifactError):
             read_model(model)
-    for length in draw.integers(0, len(whole), 50):
+    for length in rng.integers(0, len(whole), 50):
         path.write_bytes(whole[:length])
         with pytest.raises(ArtifactError):
             read_model(model)
@@ -166,7 +166,7 @@ def test_pack_and_unpack_are_inverse():
     branch = Branch((Leaf("a", np.arange(3)), Leaf("b", np.ones((2, 2)))), {"c": np.zeros(1)})
     tensors = {}
     packed = json.loads(json.dumps(pack(branch, tensors)))
-    again = unpack(packed, tensors, {"Leaf": Leaf, "Branch": Branch})
+    again = unpack(packed, tensors, (Leaf, Branch))
     assert [leaf.name for leaf in again.leaves] == ["a", "b"]
     np.testing.assert_array_equal(again.leaves[1].array, np.ones((2, 2)))
     np.testing.assert_array_equal(again.extra["c"], np.zeros(1))
@@ -177,7 +177,7 @@ def test_only_known_classes_are_made():
     tensors = {}
     packed = pack(Leaf("a", np.arange(3)), tensors)
     with pytest.raises(ArtifactError, match="does not know"):
-        unpack(packed, tensors, {"Branch": Branch})
+        unpack(packed, tensors, (Branch,))
     packed["fields"]["cmd"] = "rm"
     with pytest.raises(ArtifactError, match="does not know"):
-        unpack(packed, tensors, {"Leaf": Leaf})
+        unpack(packed, tensors, (Leaf,))

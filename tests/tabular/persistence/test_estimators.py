@@ -1,4 +1,4 @@
-"""Estimators on disk: the same numbers to the last bit, nothing corrupt or foreign read, nothing foreign written over."""
+"""Estimators on disk: the same numbers to the last bit; nothing corrupt is read, nothing else is overwritten."""
 
 from __future__ import annotations
 
@@ -20,45 +20,43 @@ KINDS = ["UnknownGate", "ThresholdController", "CellModel", "WindowGate"]
 
 def rows(n: int, seed: int) -> pl.DataFrame:
     """Numbers with holes, and a category."""
-    draw = np.random.default_rng(seed)
-    ward = draw.choice(["ICU", "medical"], n)
-    lactate = np.where(draw.random(n) < 0.2, np.nan, draw.normal(2 + (ward == "ICU"), 1))
-    return pl.DataFrame({"age": draw.normal(60, 10, n), "lactate": lactate, "ward": ward}).with_columns(pl.col("lactate").fill_nan(None))
+    rng = np.random.default_rng(seed)
+    ward = rng.choice(["ICU", "medical"], n)
+    lactate = np.where(rng.random(n) < 0.2, np.nan, rng.normal(2 + (ward == "ICU"), 1))
+    return pl.DataFrame({"age": rng.normal(60, 10, n), "lactate": lactate, "ward": ward}).with_columns(pl.col("lactate").fill_nan(None))
 
 
-def asked(n: int, seed: int) -> pl.DataFrame:
+def rows_with_risks(n: int, seed: int) -> pl.DataFrame:
     """The rows with risks of two windows, one of them with holes."""
-    draw = np.random.default_rng(seed)
-    late = [None if hole else value for hole, value in zip(draw.random(n) < 0.2, draw.random(n).tolist(), strict=True)]
-    return rows(n, seed).with_columns(pl.Series("6h", draw.random(n)), pl.Series("7d", late, dtype=pl.Float64))
+    rng = np.random.default_rng(seed)
+    late = [None if hole else value for hole, value in zip(rng.random(n) < 0.2, rng.random(n).tolist(), strict=True)]
+    return rows(n, seed).with_columns(pl.Series("6h", rng.random(n)), pl.Series("7d", late, dtype=pl.Float64))
 
 
-def made(kind: str) -> Any:
-    """An estimator of this kind, its settings none of the defaults."""
-    draw = np.random.default_rng(0)
+def fit_estimator(kind: str) -> Any:
+    """An estimator of this kind, with no setting at its default."""
+    rng = np.random.default_rng(0)
     if kind == "UnknownGate":
         return nw.UnknownGate(false_alarms=0.1, width=8, steps=20, seed=4, schema=Schema.infer(rows(300, 0))).fit(
-            rows(300, 0), draw.choice(["flu", "copd", "mi"], 300)
+            rows(300, 0), rng.choice(["flu", "copd", "mi"], 300)
         )
     if kind == "ThresholdController":
-        controller = nw.ThresholdController(target_recall=0.7, delay=np.int64(2), lowest=0.01).start(
-            draw.random(99), np.arange(99) % 3 == 0
-        )
+        controller = nw.ThresholdController(target_recall=0.7, delay=np.int64(2), lowest=0.01).start(rng.random(99), np.arange(99) % 3 == 0)
         for _ in range(3):
-            controller.learn(draw.random(40) < 0.3, draw.random(40) < 0.2)
+            controller.learn(rng.random(40) < 0.3, rng.random(40) < 0.2)
         return controller
     if kind == "CellModel":
         return nw.CellModel(seed=3, steps=20).fit(rows(200, 0))
-    return nw.WindowGate(("6h", "7d"), seed=2).fit(asked(300, 0), draw.random(300) < 0.3)
+    return nw.WindowGate(("6h", "7d"), seed=2).fit(rows_with_risks(300, 0), rng.random(300) < 0.3)
 
 
-def says(model: Any) -> list[Any]:
-    """All that it can be asked about new rows."""
-    new = asked(50, 1)
+def outputs(model: Any) -> list[Any]:
+    """All outputs for new rows."""
+    new = rows_with_risks(50, 1)
     if isinstance(model, nw.UnknownGate):
         return [model.gate(new), model.score_samples(new), model.predict(new), model.classes_, model.n_features_in_]
     if isinstance(model, nw.ThresholdController):
-        learned = model.learn(np.arange(30) < 9, np.arange(30) % 4 == 0)  # what it remembers decides where it goes
+        learned = model.learn(np.arange(30) < 9, np.arange(30) % 4 == 0)  # depends on its history
         return [learned, model.alert(new["6h"]), model.run(new.with_columns(e=pl.lit(1), t=pl.int_range(50)), "6h", "t", "e")]
     if isinstance(model, nw.CellModel):
         return [model.surprise(new), model.transform(new), model.n_features_in_]
@@ -72,26 +70,26 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, list[Any]]:
-    model, folder = made(request.param), tmp_path_factory.mktemp("kept") / request.param
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, list[Any]]:
+    model, folder = fit_estimator(request.param), tmp_path_factory.mktemp("saved") / request.param
     model.save(folder)
-    return type(model), folder, says(model)
+    return type(model), folder, outputs(model)
 
 
-def test_it_says_the_same_after_loading_and_saving_again(kept: tuple[Any, Path, list[Any]], tmp_path: Path) -> None:
-    kind, folder, said = kept
+def test_outputs_are_the_same_after_loading_and_saving_again(saved: tuple[Any, Path, list[Any]], tmp_path: Path) -> None:
+    kind, folder, expected = saved
     before = torch.get_rng_state()
     model = kind.load(folder)
     assert torch.equal(torch.get_rng_state(), before)  # the user's random numbers stay as they are
     model.save(tmp_path / "again")
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "again").iterdir()}
-    assert all(map(same, says(model), said))
+    assert all(map(same, outputs(model), expected))
     if hasattr(model, "get_params"):
         assert model.get_params()["seed"] != 0
 
 
-def test_a_flipped_byte_or_a_lost_file_is_refused(kept: tuple[Any, Path, list[Any]], tmp_path: Path) -> None:
-    kind, folder, _ = kept
+def test_a_flipped_byte_or_a_lost_file_is_refused(saved: tuple[Any, Path, list[Any]], tmp_path: Path) -> None:
+    kind, folder, _ = saved
     for path in folder.iterdir():
         copy = tmp_path / path.name / "model"
         copy.mkdir(parents=True)
@@ -107,8 +105,8 @@ def test_a_flipped_byte_or_a_lost_file_is_refused(kept: tuple[Any, Path, list[An
             kind.load(copy)
 
 
-def test_other_kinds_are_neither_read_nor_written_over(kept: tuple[Any, Path, list[Any]], fitted: Any, tmp_path: Path) -> None:
-    kind, folder, _ = kept
+def test_other_kinds_are_neither_read_nor_overwritten(saved: tuple[Any, Path, list[Any]], fitted: Any, tmp_path: Path) -> None:
+    kind, folder, _ = saved
     other = nw.ThresholdController if kind is not nw.ThresholdController else nw.CellModel
     with pytest.raises(ArtifactError, match=f"holds no {other.__name__} but a {kind.__name__}"):
         other.load(folder)
@@ -124,15 +122,15 @@ def test_other_kinds_are_neither_read_nor_written_over(kept: tuple[Any, Path, li
     assert nw.load(tmp_path / "risk").summary_ == fitted.summary_
 
 
-def test_it_holds_no_rows_and_is_its_owners_alone(kept: tuple[Any, Path, list[Any]]) -> None:
-    _, folder, _ = kept
+def test_the_folder_contains_no_rows_and_is_private(saved: tuple[Any, Path, list[Any]]) -> None:
+    _, folder, _ = saved
     assert read_manifest(folder)["contains_records"] is False
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert MANIFEST in {path.name for path in folder.iterdir()}
 
 
-def test_classes_keep_their_dtype_and_strange_ones_are_refused(tmp_path: Path) -> None:
+def test_classes_have_their_dtype_and_dates_are_refused(tmp_path: Path) -> None:
     frame = rows(200, 0)
     for classes in (np.array([3, 7], dtype=np.int32), np.array([False, True])):
         gate = nw.UnknownGate(steps=2).fit(frame, classes[np.arange(200) % 2])
