@@ -1,4 +1,4 @@
-"""Cohorts kept as a Parquet file with a JSON sidecar: what is predicted, what may be used, who is the same patient."""
+"""Cohorts as a table file with a JSON sidecar that names the target, the id and patient columns, and columns that leak the outcome."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Cohort:
     name : str
         The file's stem; ``stem@task`` for another target of the same file.
     features : pl.DataFrame, n rows
-        Without target, ids, groups and columns that leak the outcome.
+        Without the target, the id and patient columns, and columns that leak the outcome.
     outcome : (n,), 0 or 1
-    group : (n,), patient numbers from 0, or None where every row is a patient of its own
+    groups : (n,), patient numbers from 0, or None where every row is a patient of its own
     title : str
     """
 
     name: str
     features: pl.DataFrame
     outcome: NDArray[np.int64]
-    group: NDArray[np.int64] | None
+    groups: NDArray[np.int64] | None
     title: str
 
 
@@ -47,36 +47,36 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
     ----------
     table : path
     sidecar : path, optional
-        By default the table's path with the ending ``.json``.
+        By default the table's path with the suffix ``.json``.
     task : str, optional
         One of the sidecar's ``extra_targets``; its ``target`` by default.
 
     Raises
     ------
     InputError, MissingColumns
-        A sidecar that cannot be read, or that names columns or tasks which are not there.
+        A sidecar that cannot be read, or that names columns or tasks which do not exist.
     """
     table = Path(table)
     sidecar = table.with_suffix(".json") if sidecar is None else Path(sidecar)
     try:
         about = json.loads(sidecar.read_text(encoding="utf-8"))
-        aim = {"column": about["target"], "positive": about["positive"]} if task is None else about["extra_targets"][task]
-        column, positive = aim["column"], aim["positive"]
+        target = {"column": about["target"], "positive": about["positive"]} if task is None else about["extra_targets"][task]
+        column, positive = target["column"], target["positive"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{sidecar} is not a cohort's sidecar: {type(error).__name__} ({error})") from error
     frame = read_table(table)
     group_column = about.get("group_column")
-    leaks = aim.get("leak_columns", about.get("leak_columns", []))
-    named = [column, *about.get("id_columns", []), *leaks, *([group_column] if group_column else [])]
-    missing = [name for name in named if name not in frame.columns]
+    leaks = target.get("leak_columns", about.get("leak_columns", []))
+    excluded = [column, *about.get("id_columns", []), *leaks, *([group_column] if group_column else [])]
+    missing = [name for name in excluded if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
     frame = frame.filter(pl.col(column).is_not_null())
-    group = None if group_column is None else validate_groups(frame.get_column(group_column), frame.height)
+    groups = None if group_column is None else validate_groups(frame.get_column(group_column), frame.height)
     return Cohort(
         name=table.stem if task is None else f"{table.stem}@{task}",
-        features=frame.drop(set(named)),
+        features=frame.drop(set(excluded)),
         outcome=validate_target(frame.get_column(column), positive=positive, max_classes=None, name=f"column {column!r}").outcome,
-        group=group,
+        groups=groups,
         title=str(about.get("title", table.stem)),
     )

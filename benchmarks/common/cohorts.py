@@ -30,22 +30,22 @@ def cohorts(folder: Path) -> Iterator[Cohort]:
 
 def patients_of(cohort: Cohort) -> Rows:
     """Return the patient of each row (n,); without a patient column each row is a patient of its own."""
-    return np.arange(len(cohort.outcome)) if cohort.group is None else cohort.group
+    return np.arange(len(cohort.outcome)) if cohort.groups is None else cohort.groups
 
 
 def splits(cohort: Cohort) -> list[tuple[Rows, Rows]]:
     """Five stratified folds, the first two above 4,000 rows; above 20,000 rows one 70/30 split, training capped at 50,000."""
     n, outcome = len(cohort.outcome), cohort.outcome
     if n <= _LARGE:
-        if cohort.group is None:
+        if cohort.groups is None:
             folds = StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(n), outcome)
         else:
-            folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.group)
+            folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.groups)
         return list(folds)[: 2 if n > _MEDIUM else 5]
-    if cohort.group is None:
+    if cohort.groups is None:
         train, test = train_test_split(np.arange(n), test_size=0.3, stratify=outcome, random_state=0)
     else:
-        folds = list(StratifiedGroupKFold(10, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.group))
+        folds = list(StratifiedGroupKFold(10, shuffle=True, random_state=0).split(np.zeros(n), outcome, cohort.groups))
         test = np.sort(np.concatenate([part for _, part in folds[:3]]))
         train = np.setdiff1d(np.arange(n), test)
     train = np.random.default_rng(0).permutation(train)[:_CAP]

@@ -70,7 +70,7 @@ def _risks(cohort: Cohort, stored: Rows, test_rows: Rows, rate: float) -> dict[s
     block_of = {column: block for block, columns in blocks.items() for column in columns}
     train, test = cohort.features[stored], cohort.features[test_rows]
     schema = Schema(tuple(replace(column, block=block_of.get(column.name)) for column in Schema.infer(train).columns))
-    groups = None if cohort.group is None else cohort.group[stored]
+    groups = None if cohort.groups is None else cohort.groups[stored]
     model = nw.RiskClassifier(seed=0, schema=schema, encoder=nw.EncoderConfig(block_dropout=rate))
     model.fit(train, cohort.outcome[stored], groups=groups)
     print(cohort.name, rate, model.summary_["retrieval"], flush=True)

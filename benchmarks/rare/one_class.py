@@ -107,7 +107,7 @@ class Split:
 
 def _split(cohort: Cohort, seed: int) -> Split:
     y = cohort.outcome
-    patient_ids = np.arange(len(y)) if cohort.group is None else cohort.group
+    patient_ids = np.arange(len(y)) if cohort.groups is None else cohort.groups
     side = assign_folds(y, patient_ids, SEEDS, 0) == seed
     rng = np.random.default_rng(seed)
     test = thinned(rng, np.flatnonzero(side), y, RATE, ASKED)

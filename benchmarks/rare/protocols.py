@@ -136,10 +136,10 @@ def sources(data: Path) -> str:
     for name, site in (("thyroid0387", "referral source"), ("diabetes130", "payer_code"), ("diabetes130", "medical_specialty")):
         cohort = read_cohort(data / f"{name}.parquet")
         frame = cohort.features.with_columns(pl.Series("(outcome)", cohort.outcome))
-        if cohort.group is not None:
-            frame = frame.with_columns(pl.Series("(patient)", cohort.group))
+        if cohort.groups is not None:
+            frame = frame.with_columns(pl.Series("(patient)", cohort.groups))
         began = time.process_time()
-        leak = nw.source_leak(frame, "(outcome)", site, None if cohort.group is None else "(patient)")
+        leak = nw.source_leak(frame, "(outcome)", site, None if cohort.groups is None else "(patient)")
         spent = time.process_time() - began
         rows.append(
             (name, site, leak.site_auroc, leak.outcome_auroc, ", ".join(leak.columns), "yes" if leak.leaks else "no", f"{spent:.0f} s")

@@ -89,7 +89,7 @@ def cache_path(task: str, fold: int, model: str) -> Path:
 
 def _fit(cohort: Cohort, f: int, train: np.ndarray, test: np.ndarray, model: str) -> None:
     x, y, x_test = cohort.features[train], cohort.outcome[train], cohort.features[test]
-    group = None if cohort.group is None else cohort.group[train]
+    group = None if cohort.groups is None else cohort.groups[train]
     began = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

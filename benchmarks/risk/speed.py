@@ -71,7 +71,7 @@ def _measure(case: str, folder: Path) -> dict[str, object]:
 
 
 def _groups(cohort: Cohort, rows: np.ndarray) -> np.ndarray | None:
-    return None if cohort.group is None else cohort.group[rows]
+    return None if cohort.groups is None else cohort.groups[rows]
 
 
 if __name__ == "__main__":

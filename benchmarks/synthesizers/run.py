@@ -167,7 +167,7 @@ def csv_rows(cohort: str, name: str) -> list[dict[str, Any]]:
 def split(cohort: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return training rows and holdout, split by patient."""
     task = read_cohort(DATA / f"{cohort}.parquet")
-    patient = np.arange(task.features.height) if task.group is None else task.group
+    patient = np.arange(task.features.height) if task.groups is None else task.groups
     frame = task.features.with_columns(pl.Series(OUTCOME, task.outcome), pl.Series(PATIENT, patient))
     if frame.height > _MOST:
         order = np.random.default_rng(0).permutation(int(patient.max()) + 1)

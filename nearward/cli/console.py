@@ -1,4 +1,4 @@
-"""What the commands share: names with commas, a value as a column holds it, a table on the screen."""
+"""Shared by the commands: comma-separated names, values in a column's dtype, tables on the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def split_names(names: list[str] | None) -> list[str]:
-    """Return the names of a repeatable option, each of which may hold several with commas."""
+    """Split the values of a repeatable option at commas."""
     return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
 
 
 def as_value(text: str | None, column: pl.Series) -> Any:
-    """Read the event's value as the outcome column holds it."""
+    """Return the event's value in the outcome column's dtype."""
     if text is None:
         return None
     try:

@@ -46,7 +46,7 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     cohort = _biopsies(seed) if data is None else read_cohort(data, schema, task)
     train, test = _split(cohort, seed)
     y, y_test = cohort.outcome[train], cohort.outcome[test]
-    group = None if cohort.group is None else cohort.group[train]
+    group = None if cohort.groups is None else cohort.groups[train]
     typer.echo(f"{cohort.title}: {len(train)} rows to learn from ({y.sum()} events), {len(test)} held out ({y_test.sum()} events)")
 
     with show_progress("fit", 15) as progress:
@@ -54,9 +54,9 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     scored = model.predict_frame(cohort.features[test])
     risks = {"nearward": scored.get_column("risk").to_numpy(), **_others(cohort.features, train, test, y)}
     judged = pl.DataFrame({"event": y_test, **risks})
-    patients = None if cohort.group is None else "patient"
-    if cohort.group is not None:
-        judged = judged.with_columns(patient=pl.Series(cohort.group[test]))
+    patients = None if cohort.groups is None else "patient"
+    if cohort.groups is not None:
+        judged = judged.with_columns(patient=pl.Series(cohort.groups[test]))
     enough = min(y_test.sum(), len(y_test) - y_test.sum()) >= MIN_COUNT
     if enough:
         _compare(judged, list(risks), patients, seed)
@@ -93,10 +93,10 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
 def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
     """Make a synthetic table, have it judged, and let it leave if it may."""
     name = next(word for word in ("outcome", "outcome_", "outcome__") if word not in cohort.features.columns)
-    group = None if cohort.group is None else f"patient of {name}"
+    group = None if cohort.groups is None else f"patient of {name}"
     frame = cohort.features.with_columns(pl.Series(name, cohort.outcome))
     if group is not None:
-        frame = frame.with_columns(pl.Series(group, cohort.group))
+        frame = frame.with_columns(pl.Series(group, cohort.groups))
     train, test = train[:_SYNTHESIZED], test[:_SYNTHESIZED]
     with show_progress("synthesize", 15) as progress:
         model = Synthesizer(seed=seed, progress=progress).fit(frame[train], outcome=name, groups=group, holdout=frame[test])
@@ -132,7 +132,7 @@ def _biopsies(seed: int) -> Cohort:
 
 def _split(cohort: Cohort, seed: int) -> tuple[Rows, Rows]:
     """Hold out a fifth of the patients of each class."""
-    fold = assign_folds(cohort.outcome, cohort.group, 5, seed)
+    fold = assign_folds(cohort.outcome, cohort.groups, 5, seed)
     train, test = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
     if len(train) > _AT_MOST:
         train = np.sort(np.random.default_rng(seed).choice(train, _AT_MOST, replace=False))

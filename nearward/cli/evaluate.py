@@ -1,4 +1,4 @@
-"""``nearward evaluate``: verdicts on what others made, a table of risks or a synthetic table; no model of ours is needed for it."""
+"""``nearward evaluate``: evaluate a table of risks or a synthetic table, from any model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nearward.evaluation.stats.confidence import Result
     from nearward.evaluation.synthetic.card import FaithCard
 
-app = typer.Typer(help="Judge risks, or synthetic tables.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate risk predictions, or synthetic tables.", no_args_is_help=True)
 
 Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
 Columns = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
@@ -27,25 +27,32 @@ Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.",
 def risk(
     scored: Scored,
     outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
-    risk: Annotated[str, typer.Option(help="Column of the risk; several with commas are compared, the others with the first.")] = "risk",
-    group: Annotated[str | None, typer.Option(help="Column that names the patients, where they repeat.", show_default=False)] = None,
+    risk: Annotated[str, typer.Option(help="Column of the predicted risk; several with commas are compared with the first.")] = "risk",
+    group: Annotated[
+        str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)
+    ] = None,
     subgroups: Columns = None,
     strata: Annotated[
         list[str] | None,
-        typer.Option(help="Columns of sites or diagnoses: judged apart by how many events each has.", show_default=False),
+        typer.Option(help="Columns of sites or diagnoses: evaluated in strata by their number of events.", show_default=False),
     ] = None,
     site: Annotated[
-        str | None, typer.Option(help="Column of the site or source file: is it told by the other columns?", show_default=False)
+        str | None,
+        typer.Option(
+            help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
+        ),
     ] = None,
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
     report: Report = None,
     json: Json = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
-    threshold: Annotated[float | None, typer.Option(help="Risk from which on one acts.", show_default="the event rate")] = None,
-    resamples: Annotated[int, typer.Option(help="Resamples of patients behind each interval.")] = 1000,
+    threshold: Annotated[
+        float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
-    """Judge a risk on patients that it was not fitted on, or compare risks on the same patients."""
+    """Evaluate predicted risks on a test set (discrimination, calibration, net benefit), or compare several models."""
     from nearward.evaluation.risk.comparison import compare_risks
     from nearward.evaluation.risk.report import evaluate_risk
     from nearward.tabular.data.table_io import read_table
@@ -54,55 +61,53 @@ def risk(
     frame, names = read_table(scored), split_names([risk])
     column = frame.get_column(outcome) if outcome in frame.columns else None
     event = None if column is None else as_value(positive, column)
-    use: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
+    options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
     if len(names) > 1:
         if subgroups or strata or site:
             raise InputError("--subgroups, --strata and --site are for one risk at a time: name one in --risk")
-        found = compare_risks(frame, outcome, names, group, **use)
-        _show_results(found.metrics, _counts(scored, found.facts))
-        _show_results(
-            {f"less {name}": gap for name, gap in found.differences.items()}, f"{found.first} less each other, on the same resamples"
-        )
-        _write({report: found.to_html, json: found.to_json})
+        comparison = compare_risks(frame, outcome, names, group, **options)
+        _show_results(comparison.metrics, _counts(scored, comparison.facts))
+        differences = {f"less {name}": difference for name, difference in comparison.differences.items()}
+        _show_results(differences, f"{comparison.first} less each other, on the same resamples")
+        _write({report: comparison.to_html, json: comparison.to_json})
         return
-    alone = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **use)
-    _show_results({alone.risk: alone.metrics}, _counts(scored, alone.facts))
-    chance = alone.ece_by_chance
-    typer.echo(f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
-    for what, parts in (("subgroups", alone.subgroups), ("event-count strata", alone.strata)):
-        if parts:
-            _show_parts(parts, what)
-    if alone.source is not None:
-        show(alone.source.shown(), f"event rate by {site}")
-        typer.echo(f"source leak: {alone.source.verdict()}")
-    for note in alone.notes:
+    evaluation = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **options)
+    _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
+    chance = evaluation.ece_by_chance
+    typer.echo(
+        f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
+    )
+    for title, groups in (("subgroups", evaluation.subgroups), ("event-count strata", evaluation.strata)):
+        if groups:
+            _show_subgroups(groups, title)
+    if evaluation.source is not None:
+        show(evaluation.source.shown(), f"event rate by {site}")
+        typer.echo(f"source leak: {evaluation.source.verdict()}")
+    for note in evaluation.notes:
         typer.echo(f"note: {note}", err=True)
-    _write({report: alone.to_html, json: alone.to_json})
+    _write({report: evaluation.to_html, json: evaluation.to_json})
 
 
 @app.command()
 def synth(
-    train: Annotated[Path, typer.Option(help="Table that the synthesizer was given.", show_default=False)],
+    train: Annotated[Path, typer.Option(help="Table that the synthesizer was trained on.", show_default=False)],
     holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
-    synthetic: Annotated[Path, typer.Option(help="Table that it made.", show_default=False)],
+    synthetic: Annotated[Path, typer.Option(help="Synthetic table.", show_default=False)],
     outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
-    group: Annotated[str | None, typer.Option(help="Column of train and holdout that names the patients.", show_default=False)] = None,
+    group: Annotated[str | None, typer.Option(help="Column of train and holdout with the patient ids.", show_default=False)] = None,
     rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
-    write_rules: Annotated[
-        Path | None, typer.Option(help="YAML file to write all judged rules to, to be edited.", show_default=False)
-    ] = None,
+    write_rules: Annotated[Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False)] = None,
     report: Report = None,
     json: Json = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
 ) -> None:
-    """Judge a synthetic table: the FAITH-style card with its gates, privacy attacks included. Exit code 4 if it does not pass."""
-
+    """Evaluate a synthetic table: FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass."""
     from nearward.evaluation.synthetic.card import faith_card
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.rules import yaml_io as rules_file
+    from nearward.tabular.rules import yaml_io
 
     card = faith_card(
         train=read_table(train),
@@ -115,7 +120,7 @@ def synth(
         seed=seed,
     )
     show_card(card, synthetic.name)
-    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: rules_file.write_rules(card.rules, path)})
+    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: yaml_io.write_rules(card.rules, path)})
     if not card.passed:
         missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
         typer.echo(f"NOT PASSED: {missed}", err=True)
@@ -147,37 +152,37 @@ def _counts(scored: Path, facts: EvaluationFacts) -> str:
 
 
 def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> None:
-    """Print one column for each of the results."""
+    """Print the metrics, one column for each model."""
     import polars as pl
 
     from nearward.evaluation.risk.metrics import METRIC_BY_KEY
 
     keys = list(next(iter(results.values())))
     columns = {"metric": [METRIC_BY_KEY[key].title for key in keys]}
-    columns |= {f"{name} (95 %)": [_told(found[key]) for key in keys] for name, found in results.items()}
+    columns |= {f"{name} (95 %)": [_format(values[key]) for key in keys] for name, values in results.items()}
     show(pl.DataFrame(columns), title)
 
 
-def _show_parts(parts: Sequence[Subgroup], title: str) -> None:
+def _show_subgroups(groups: Sequence[Subgroup], title: str) -> None:
     import polars as pl
 
     from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
     from nearward.evaluation.risk.html_report import subgroup_summary
 
-    table = subgroup_summary(parts, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
-    told = {name: ["" if cell is None else str(cell) for cell in table.get_column(name).to_list()] for name in table.columns}
-    show(pl.DataFrame(told), title)
-    if any(part.events is None for part in parts):
+    table = subgroup_summary(groups, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
+    text = {name: ["" if value is None else str(value) for value in table.get_column(name).to_list()] for name in table.columns}
+    show(pl.DataFrame(text), title)
+    if any(group.events is None for group in groups):
         typer.echo(SUPPRESSION_NOTE)
 
 
-def _told(result: Result) -> str:
-    """Write a result in words, or why there is none."""
+def _format(result: Result) -> str:
+    """Return a result as text, or the reason why there is none."""
     return str(result) if hasattr(result, "value") else f"none: {result.why}"
 
 
-def _write(wanted: Mapping[Path | None, Callable[[Path], None]]) -> None:
-    for path, write in wanted.items():
+def _write(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    for path, write in writers.items():
         if path is not None:
             write(path)
             typer.echo(f"written to {path}")

@@ -1,7 +1,7 @@
-"""The command line: demo, schema, fit, screen, score, watch, similar, inspect, evaluate, synth.
+"""The console entry ``nearward``: demo, schema, fit, screen, score, watch, similar, inspect, evaluate, synth.
 
-Exit codes: 0 done, 2 the user can mend it, 3 the model is unusable or a synthetic table may not leave, 4 a synthetic
-table did not pass, or a scoring job left rows unscored.
+Exit codes: 0 success; 2 invalid input or arguments; 3 an unusable model, or a synthetic table that is refused; 4 a synthetic table that did
+not pass, or a scoring job with unscored rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.score import score, watch
 from nearward.cli.screen import screen
 from nearward.cli.synth import app as synth_app
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer(
     help="Calibrated risks of rare outcomes from tables, explained by similar patients.",
@@ -35,8 +38,10 @@ Names = Annotated[list[str] | None, typer.Option(help="A column, or several with
 
 @app.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="A cohort of your own: a table.", show_default=False)] = None,
-    schema: Annotated[Path | None, typer.Option(help="Its JSON sidecar; by default beside the table.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Table of your own cohort.", show_default=False)] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="Its JSON sidecar; by default the table's path with the suffix .json.", show_default=False)
+    ] = None,
     task: Annotated[str | None, typer.Option(help="One of the sidecar's extra targets.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and the model.")] = 0,
 ) -> None:
@@ -48,7 +53,7 @@ def demo(
 
 @app.command()
 def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
-    """Infer what each column is, show it, and write it down to be edited and handed to fit --schema."""
+    """Infer the schema of a table (role and kind of each column), print it, and write it as JSON for fit --schema."""
     from nearward.tabular.data.atomic_files import replacing
     from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
@@ -66,23 +71,26 @@ def fit(
     outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
     positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
-    id: Annotated[str | None, typer.Option(help="Column that names the rows.", show_default=False)] = None,
-    group: Annotated[str | None, typer.Option(help="Column that names the patients, where patients repeat.", show_default=False)] = None,
+    id: Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)
+    ] = None,
     site: Annotated[
-        str | None, typer.Option(help="Column of the site or source file: checked for a leak, never a feature.", show_default=False)
+        str | None,
+        typer.Option(help="Column of the site or source file: checked for site leakage, never used as a feature.", show_default=False),
     ] = None,
     drop: Names = None,
     expert: Names = None,
     schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
     prevalence: Annotated[
-        float | None, typer.Option(help="Of the outcome where the model will be used.", show_default="as trained")
+        float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; in use where it ranks better out of fold.")
+        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC rises with it.")
     ] = "embedded",
     seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
 ) -> None:
-    """Fit a risk model on a cohort and keep it in a folder."""
+    """Fit a risk model on a cohort and save it in a folder."""
     from nearward.cli.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
@@ -91,33 +99,33 @@ def fit(
     from nearward.tabular.persistence.artifact import check_folder
 
     frame = read_table(cohort)
-    named = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
-    missing = [name for name in named if name not in frame.columns]
+    columns = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
+    missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise MissingColumns(missing, frame.columns)
     check_folder(out)
     if schema:
-        known = Schema.read(schema).with_roles(ignore=split_names(drop))
+        roles = Schema.read(schema).with_roles(ignore=split_names(drop))
     else:
         inferred = Schema.infer(frame.drop(split_names(drop)))
-        known = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
-    known = known.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
-    show(known.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
+        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
+    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
+    show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
     with show_progress("fit", 5 + 2 * folds) as progress:
-        asked = None if backbone == "none" else backbone
-        model = RiskClassifier(seed=seed, positive=event, schema=known, backbone=asked, prevalence=prevalence, progress=progress)
+        in_context_model = None if backbone == "none" else backbone
+        model = RiskClassifier(seed=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, progress=progress)
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
     model.save(out)
-    told = model.summary_["out_of_fold"]
+    summary, out_of_fold = model.summary_, model.summary_["out_of_fold"]
     if len(model.classes_) > 2:
-        show(_by_class(model.classes_, told["classes"]), "out of fold, each class against the rest")
-        typer.echo(f"{model.summary_['rows']} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        show(_by_class(model.classes_, out_of_fold["classes"]), "out of fold, each class against the rest")
+        typer.echo(f"{summary['rows']} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
     typer.echo(
-        f"{model.summary_['rows']} rows, {model.summary_['events']} events; out of fold: AUPRC {told['auprc']:.3f} "
-        f"(prevalence {model.summary_['events'] / model.summary_['rows']:.3f}), AUROC {told['auroc']:.3f}. "
+        f"{summary['rows']} rows, {summary['events']} events; out of fold: AUPRC {out_of_fold['auprc']:.3f} "
+        f"(prevalence {summary['events'] / summary['rows']:.3f}), AUROC {out_of_fold['auroc']:.3f}. "
         f"Model in {out}: it contains patient records."
     )
 
@@ -134,33 +142,33 @@ def similar(
     row: Annotated[int, typer.Option(help="Row of the table, from 0.")] = 0,
     k: Annotated[int, typer.Option("-k", help="How many patients to show.")] = 10,
 ) -> None:
-    """Show the patients whose vote a row's is: weights, outcomes, what makes them similar, and the features that differ."""
+    """Explain a row's risk by its similar patients: weights, outcomes, feature importance, and the features that differ."""
     from nearward.risk_model.classifier import load
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
-    fitted, frame = load(model), read_table(table)
+    classifier, frame = load(model), read_table(table)
     if not 0 <= row < frame.height:
         raise InputError(f"row {row} is not in {table}: it has rows 0 to {frame.height - 1}")
-    asked = frame[row : row + 1]
-    scores = fitted.predict_frame(asked).row(0, named=True)
-    if len(fitted.classes_) > 2:
-        shares = ", ".join(f"{name} {scores[f'risk: {name}']:.3f} (vote {scores[f'vote: {name}']:.3f})" for name in fitted.classes_)
+    query = frame[row : row + 1]
+    scores = classifier.predict_frame(query).row(0, named=True)
+    if len(classifier.classes_) > 2:
+        shares = ", ".join(f"{name} {scores[f'risk: {name}']:.3f} (vote {scores[f'vote: {name}']:.3f})" for name in classifier.classes_)
         typer.echo(f"row {row}: {shares}; {scores['n_similar']} similar patients are near; novelty {scores['novelty']:.2f}")
     else:
         typer.echo(
             f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote "
             f"{scores['vote']:.3f}; {scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
         )
-    gate = ", ".join(f"{name} {share:.0%}" for name, share in fitted.gate(asked).head(6).iter_rows())
+    gate = ", ".join(f"{name} {share:.0%}" for name, share in classifier.gate(query).head(6).iter_rows())
     typer.echo(f"what makes patients similar to this one: {gate}")
-    found = fitted.similar(asked, k=k)
-    show(found.drop(found.columns[0]), "the weightiest of its similar patients")
+    patients = classifier.similar(query, k=k)
+    show(patients.drop(patients.columns[0]), "its similar patients with the largest weights")
 
 
 @app.command()
 def inspect(model: Model) -> None:
-    """Tell what a model is: whether it holds patient records, what it was trained on, how each member ranked."""
+    """Describe a saved model: patient records, training data, out-of-fold performance of each base learner, schema."""
     import polars as pl
 
     from nearward.risk_model.classifier import load
@@ -172,30 +180,33 @@ def inspect(model: Model) -> None:
     if "kind" in manifest:
         typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
         return
-    told, found = manifest["summary"], manifest["summary"]["out_of_fold"]
-    counted = f"{len(found['classes'])} classes" if "classes" in found else f"{told['events']} events"
+    summary, out_of_fold = manifest["summary"], manifest["summary"]["out_of_fold"]
+    multiclass = "classes" in out_of_fold
+    counts = f"{len(out_of_fold['classes'])} classes" if multiclass else f"{summary['events']} events"
     typer.echo(
         f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{told['rows']} rows of {told['patients']} patients, {counted}; retrieval: {told['retrieval']}, {told['context']}"
+        f"{summary['rows']} rows of {summary['patients']} patients, {counts}; retrieval: {summary['retrieval']}, {summary['context']}"
     )
-    typer.echo(_in_context(told["backbone"]))
-    if "classes" in found:
-        show(_by_class(manifest["classes"], found["classes"]), "out of fold, each class against the rest; below, means over the classes")
-    members = pl.DataFrame([{"member": name, **facts} for name, facts in found["members"].items()]).sort("weight", descending=True)
-    show(members, f"members of the stack, out of fold (stack: AUPRC {found['auprc']:.3f}, AUROC {found['auroc']:.3f})")
-    fitted = load(model)
-    show(fitted.gate().head(15), "what made patients similar: share of the encoders' gate")
-    show(fitted.schema_.review(), "schema")
+    typer.echo(_describe_backbone(summary["backbone"]))
+    if multiclass:
+        by_class = _by_class(manifest["classes"], out_of_fold["classes"])
+        show(by_class, "out of fold, each class against the rest; below, means over the classes")
+    members = pl.DataFrame([{"member": name, **metrics} for name, metrics in out_of_fold["members"].items()])
+    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold['auprc']:.3f}, AUROC {out_of_fold['auroc']:.3f})"
+    show(members.sort("weight", descending=True), title)
+    classifier = load(model)
+    show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
+    show(classifier.schema_.review(), "schema")
 
 
 def main() -> None:
-    """Run the command line; an error that nearward raises on purpose becomes one line and an exit code."""
+    """Run the command line; an error of nearward becomes one line and an exit code."""
     from nearward.tabular.errors import ArtifactError, DataWarning, NearwardError
 
-    def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+    def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         typer.echo(f"{'note' if issubclass(category, DataWarning) else category.__name__}: {message}", err=True)
 
-    warnings.showwarning = tell
+    warnings.showwarning = show_warning
     try:
         app()
     except ArtifactError as error:
@@ -206,20 +217,22 @@ def main() -> None:
         sys.exit(2)
 
 
-def _in_context(told: dict[str, Any]) -> str:
-    """Tell whether the in-context model is in use, why, and what became of its adapter."""
-    words = f"in-context model: {told['name']} " if "name" in told else "in-context model: "
-    words += f"{'in use' if told['in_use'] else 'not in use'} ({told['why']}"
-    if "auprc" in told:
-        words += f": AUPRC {told['auprc_together']:.4f} with it, {told['auprc_panel_alone']:.4f} without; alone {told['auprc']:.4f}"
-    adapter = told.get("adapter")
-    return words + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
+def _describe_backbone(backbone: dict[str, Any]) -> str:
+    """Describe whether the in-context model and its adapter are used, and why."""
+    name = f"{backbone['name']} " if "name" in backbone else ""
+    text = f"in-context model: {name}{'in use' if backbone['in_use'] else 'not in use'} ({backbone['why']}"
+    if "auprc" in backbone:
+        text += (
+            f": AUPRC {backbone['auprc_together']:.4f} with it, {backbone['auprc_panel_alone']:.4f} without; alone {backbone['auprc']:.4f}"
+        )
+    adapter = backbone.get("adapter")
+    return text + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
 
 
-def _by_class(classes: Any, told: list[dict[str, Any]]) -> Any:
+def _by_class(classes: Any, metrics: list[dict[str, Any]]) -> pl.DataFrame:
     import polars as pl
 
-    return pl.DataFrame([{"class": str(name), **one} for name, one in zip(classes, told, strict=True)])
+    return pl.DataFrame([{"class": str(name), **values} for name, values in zip(classes, metrics, strict=True)])
 
 
 if __name__ == "__main__":

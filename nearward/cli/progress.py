@@ -1,4 +1,4 @@
-"""Progress of long work: a bar where a person watches, JSON lines where a log is kept."""
+"""Progress of long tasks: a bar on a terminal, JSON lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TextIO
 
 @contextmanager
 def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterator[Callable[..., None]]:
-    """Yield a function to call after each piece of work, with a few words and how many pieces were done (1).
+    """Yield a function to call after each step with its description and the number of units done (by default 1).
 
     Parameters
     ----------
     what : str
-    total : int, pieces of work
+    total : int, units of work
     stream : text stream, optional
         Standard error by default.
     """
@@ -31,12 +31,12 @@ def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterat
             task = bar.add_task(what, total=total)
             yield lambda words="", done=1: bar.update(task, advance=done, description=f"{what}: {words}" if words else what)
         return
-    began, count = time.monotonic(), 0
+    started, count = time.monotonic(), 0
 
     def line(words: str = "", done: int = 1) -> None:
         nonlocal count
         count += done
-        told = {"what": what, "step": words, "done": count, "of": total, "seconds": round(time.monotonic() - began, 1)}
-        print(json.dumps({key: value for key, value in told.items() if value != ""}), file=stream, flush=True)
+        record = {"what": what, "step": words, "done": count, "of": total, "seconds": round(time.monotonic() - started, 1)}
+        print(json.dumps({key: value for key, value in record.items() if value != ""}), file=stream, flush=True)
 
     yield line

@@ -1,4 +1,4 @@
-"""``nearward synth export`` and ``check``: the commands by which a synthetic table leaves, and by which its reader looks at its stamp."""
+"""``nearward synth export`` and ``check``: release an audited synthetic table, and verify the stamp of one."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def export(
     out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.", show_default=False)],
     n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
     train: Annotated[
-        Path | None, typer.Option(help="What the generator learned from, where its folder holds no rows.", show_default=False)
+        Path | None, typer.Option(help="The rows that the generator was trained on, where its folder holds no rows.", show_default=False)
     ] = None,
     holdout: Annotated[
-        Path | None, typer.Option(help="Real rows that it never saw, in the place of those in its folder.", show_default=False)
+        Path | None, typer.Option(help="Real rows that it never saw, instead of those in its folder.", show_default=False)
     ] = None,
     accept_risk: Annotated[
-        str | None, typer.Option(help="Why the table may leave although it did not pass; kept in the file.", show_default=False)
+        str | None, typer.Option(help="Reason for a release although the audit did not pass; written into the file.", show_default=False)
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML page of the card to write, passed or not.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the sample and the audit.", show_default="the generator's")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write with the card, passed or not.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sample and the audit.", show_default="the generator's")] = None,
 ) -> None:
-    """Sample, audit, stamp and write a table. Exit code 3 where the audit is missing or did not pass: nothing is written then."""
+    """Sample and audit a synthetic table, and write it with its stamp. Exit code 3 if the audit is missing or did not pass."""
     from nearward.cli.evaluate import show_card
     from nearward.cli.progress import show_progress
-    from nearward.release.export import check_place, describe, export_table, sample_and_audit
+    from nearward.release.export import check_destination, describe, export_table, sample_and_audit
 
-    check_place(out, accept_risk)
+    check_destination(out, accept_risk)
     model = _load(generator)
-    rows = _rows(model, train, holdout)
+    rows = _audit_rows(model, train, holdout)
     with show_progress("export", 2) as progress:
         sample = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
     table, verdict = sample.table, sample.audit
@@ -52,14 +52,14 @@ def export(
     stamp = export_table(
         table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk
     )
-    again = stamp["rules"]["share of rows drawn again"]
-    if again is not None:
-        typer.echo(f"{again:.2%} of the rows were drawn again to keep the rules")
-    typer.echo(f"{table.height} rows written to {out}: {_verdict(stamp)}")
+    resampled = stamp["rules"]["share of rows drawn again"]
+    if resampled is not None:
+        typer.echo(f"{resampled:.2%} of the rows were resampled to satisfy the rules")
+    typer.echo(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
 
 
 def check(table: Stamped) -> None:
-    """Look at a table's stamp, and whether the table is still the one that was audited. Exit code 3 where it is not, or has none."""
+    """Verify a table's stamp: whether it is the table that was audited. Exit code 3 if it is not, or has no stamp."""
     from nearward.synth.provenance import verify
 
     stamp = verify(table)
@@ -68,12 +68,12 @@ def check(table: Stamped) -> None:
     )
     audit = stamp["audit"] or {"components": {}}
     for part in audit["components"].values():
-        found = part["estimate"]
-        shown = "" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-        typer.echo(f"  {part['letter']}  {part['name']:22} {shown:26} {part['status']}: {part['why']}")
+        estimate = part["estimate"]
+        value = "" if estimate is None else f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+        typer.echo(f"  {part['letter']}  {part['name']:22} {value:26} {part['status']}: {part['why']}")
     if stamp["sampled_prior"]:
         shares = {name: share["value"] for name, share in stamp["sampled_prior"].items()}
-        typer.echo(f"share of the event: {shares['sampled']:.4f} here, {shares['train']:.4f} in the rows it was learned from")
+        typer.echo(f"share of the event: {shares['sampled']:.4f} here, {shares['train']:.4f} in the rows it was trained on")
     ledger = stamp["privacy"].get("ledger")
     typer.echo(
         f"privacy: {stamp['privacy']['statement']}"
@@ -81,7 +81,7 @@ def check(table: Stamped) -> None:
         else f"differential privacy: epsilon {ledger['spent']['epsilon']:.3g}, delta {ledger['spent']['delta']:.3g}, {ledger['unit']}; "
         f"{stamp['privacy']['not covered']}"
     )
-    typer.echo(_verdict(stamp))
+    typer.echo(_describe_verdict(stamp))
 
 
 def _load(folder: Path) -> Generator:
@@ -91,7 +91,7 @@ def _load(folder: Path) -> Generator:
     return loaded
 
 
-def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:
+def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:
     from dataclasses import replace
 
     from nearward.release.audit import AuditRows
@@ -100,19 +100,21 @@ def _rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRo
 
     if train is None and holdout is None:
         return None
-    held: AuditRows | None = model.audit_rows
-    if held is not None:
+    own_rows: AuditRows | None = model.audit_rows
+    if own_rows is not None:
         if train is not None or holdout is None:
-            raise InputError("--train: the generator's folder holds the rows that it learned from, and no others count; leave it out")
-        return replace(held, holdout=read_table(holdout))
+            raise InputError("--train: the generator's folder already holds the rows that it was trained on; leave the option out")
+        return replace(own_rows, holdout=read_table(holdout))
     if train is None or holdout is None:
-        raise InputError("--train and --holdout come together: what the generator learned from, and real rows that it never saw")
+        raise InputError(
+            "--train and --holdout must be given together: the rows that the generator was trained on, and real rows that it never saw"
+        )
     return AuditRows(read_table(train), read_table(holdout), model.outcome, model.positive, model.groups)
 
 
-def _verdict(stamp: dict[str, object]) -> str:
+def _describe_verdict(stamp: dict[str, object]) -> str:
     if stamp["passed"]:
         return "passed its audit; that is no proof of anonymity (docs/reference/faith-card.md)"
     risk = stamp["accepted_risk"]
     reason = risk["reason"] if isinstance(risk, dict) else ""
-    return f"did NOT pass its audit ({'; '.join(stamp['missed'])}); let out because: {reason}"  # type: ignore[arg-type]
+    return f"did NOT pass its audit ({'; '.join(stamp['missed'])}); released because: {reason}"  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""What must happen before a synthetic table leaves."""
+"""The audit and the release of synthetic tables."""

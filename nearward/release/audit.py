@@ -1,6 +1,6 @@
-"""The verdict on a synthetic table before it leaves, bound to the very table by the hash of its cells.
+"""The audit of a synthetic table before its release, tied to that table by the hash of its values.
 
-``synth`` makes the table and ``evaluation`` judges it; neither knows the other, and they meet here.
+``synth`` generates the table and ``evaluation`` evaluates it; neither imports the other, so the two are combined here.
 """
 
 from __future__ import annotations
@@ -23,70 +23,82 @@ __all__ = ["Audit", "AuditRows", "audit"]
 
 
 @dataclass(frozen=True)
+class EventShares:
+    """The shares of the event that ``correct_prior`` needs to correct the risks of a model trained on the table.
+
+    Parameters
+    ----------
+    sampled : Estimate, in the table
+    train : Estimate, in the rows that the generator was trained on
+    """
+
+    sampled: Estimate
+    train: Estimate
+
+
+@dataclass(frozen=True)
 class Audit:
-    """The verdict on one table, bound to it by the hash of its cells.
+    """The audit of one table.
 
     Parameters
     ----------
     card : FaithCard
-    broken : Estimate or None
-        Share of rows that break a hard rule of the generator; None where it has none.
-    prior : dict
-        ``sampled``, the share of the event in the table, and ``train``, in the rows the generator learned from: what ``correct_prior``
-        needs to carry a model trained on the table back.
-    sha256 : str
+    violations : Estimate or None
+        Share of rows that violate a hard rule of the generator; None where it has none.
+    prior : EventShares
+    sha256 : str, hash of the table
     """
 
     card: FaithCard
-    broken: Estimate | None
-    prior: dict[str, Estimate]
+    violations: Estimate | None
+    prior: EventShares
     sha256: str
 
     @property
     def missed(self) -> list[str]:
-        """Why the table may not leave, in words; empty where it may."""
-        parts = [
+        """The requirements that the table does not meet; it may be released where there are none."""
+        reasons = [
             f"{part.name} {part.status} ({part.why}{'' if part.estimate is None else f'; {part.estimate}'})"
             for part in self.card.components.values()
             if part.status != "passed"
         ]
-        if self.broken is not None and self.broken.value > 0:
-            parts.append(f"{self.broken.value:.2%} of the rows break a hard rule")
+        if self.violations is not None and self.violations.value > 0:
+            reasons.append(f"{self.violations.value:.2%} of the rows break a hard rule")
         if self.card.copies.suspicious:
-            parts.append("more rows repeat a row of train than holdout rows do")
-        return parts
+            reasons.append("more rows repeat a row of train than holdout rows do")
+        return reasons
 
 
 def audit(
     table: pl.DataFrame | pl.LazyFrame, rows: AuditRows | None, rules: Rules | None = None, gates: Gates | None = None, seed: int = 0
 ) -> Audit:
-    """Judge a synthetic table.
+    """Evaluate a synthetic table before its release.
 
     Parameters
     ----------
     table : pl.DataFrame or pl.LazyFrame
     rows : AuditRows or None
-        None where there are none: nothing can be judged then.
+        The real rows to compare with; None is refused.
     rules : Rules, optional
-        Hard rules that every row must keep.
+        Rules of the generator; its hard rules must hold in every row.
     gates : Gates, optional
     seed : int
 
     Raises
     ------
     ExportRefused
-        There are no rows to judge by.
+        There are no real rows to compare with.
     InputError
-        Tables that cannot be judged; as ``faith_card``.
+        Unusable tables; as ``faith_card``.
     """
     if rows is None:
-        raise ExportRefused(["there is no audit: the generator holds no real rows to judge by; give them (train and holdout)"])
+        raise ExportRefused(["there is no audit: the generator has no real rows to compare with; give them (train and holdout)"])
     frame = to_frame(table)
     for name in (rows.outcome, *([rows.group] if rows.group else [])):
         if name not in rows.train.columns:
             raise MissingColumns([name], rows.train.columns)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # they are in the card's notes
+        warnings.simplefilter("ignore", DataWarning)  # the card's notes have them
         card = faith_card(
             train=rows.train,
             holdout=rows.holdout,
@@ -99,14 +111,14 @@ def audit(
             seed=seed,
             steered=rows.steered,
         )
-    broken = None
+    violations = None
     if rules is not None and len(rules.enforced):
-        broken = wilson(int(rules.enforced.violations(frame).any(axis=1).sum()), frame.height)
-    prior = {name: _share(part, rows) for name, part in (("sampled", frame), ("train", rows.train))}
-    return Audit(card, broken, prior, table_hash(frame))
+        violations = wilson(int(rules.enforced.violations(frame).any(axis=1).sum()), frame.height)
+    prior = EventShares(_event_share(frame, rows), _event_share(rows.train, rows))
+    return Audit(card, violations, prior, table_hash(frame))
 
 
-def _share(frame: pl.DataFrame, rows: AuditRows) -> Estimate:
+def _event_share(frame: pl.DataFrame, rows: AuditRows) -> Estimate:
     column = frame.get_column(rows.outcome)
     event = validate_target(rows.train.get_column(rows.outcome), max_classes=None).event if rows.positive is None else rows.positive
     return wilson(int((column == event).sum()), frame.height)

@@ -1,4 +1,4 @@
-"""The gate through which a synthetic table leaves: sampled, audited against real rows its generator never saw, stamped, or refused."""
+"""The release of a synthetic table: sampled, audited against real rows that the generator never saw, and written with a stamp, or refused."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 
 AUDITED = "empirically audited, not guaranteed: attacks were tried, and what was not tried is not bounded"
 NOT_COVERED = "the audit's figures, the prior and the schema were read off the real rows, and the budget does not cover them"
-_FEWEST_LETTERS = 10  # of a reason: "ok" is none
-_QUIET: Callable[..., None] = lambda words="", done=1: None  # noqa: E731
+_SHORTEST_REASON = 10  # letters
 
 
 class Generator(Protocol):
-    """What the gate asks of a synthesizer."""
+    """The interface of a synthesizer that tables are released from."""
 
     seed: int
 
@@ -60,7 +59,7 @@ class Generator(Protocol):
         ...
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
-        """Draw n rows."""
+        """Sample n rows."""
         ...
 
 
@@ -74,7 +73,7 @@ def export_table(
     ledger: PrivacyAccountant | None = None,
     accept_risk: str | None = None,
 ) -> dict[str, Any]:
-    """Write a table with its stamp if its audit lets it pass, or if somebody answers for it.
+    """Write an audited table with its stamp; a failed or missing audit needs ``accept_risk``.
 
     Parameters
     ----------
@@ -82,12 +81,12 @@ def export_table(
     path : path ending in .parquet or .csv
     verdict : Audit or None
     about : mapping, optional
-        Of the generator: what it is, its seed, its configuration.
+        Description of the generator: its kind, seed and configuration.
     rules : Rules, optional
     ledger : PrivacyAccountant, optional
-        What differential privacy cost; without it the stamp says that nothing is guaranteed.
+        The privacy budget spent; without it the stamp says that nothing is guaranteed.
     accept_risk : str, optional
-        Why the table may leave although its audit is missing or did not pass. A stale audit is never let pass: it is another table's.
+        The reason for a release although the audit is missing or did not pass. An audit of another table is always refused.
 
     Returns
     -------
@@ -97,15 +96,15 @@ def export_table(
     Raises
     ------
     ExportRefused
-        The audit is missing or did not pass, and nobody answers for it.
+        The audit is missing or did not pass, and ``accept_risk`` is not given.
     StaleAudit
-        The audit is another table's.
+        The audit is of another table.
     InputError
-        Another ending, no such folder, a reason of a few letters.
+        Another file ending, a missing folder, a reason that is too short.
     OSError
-        The disk is full; nothing of the file is left.
+        The disk is full; no part of the file remains.
     """
-    path = check_place(path, accept_risk)
+    path = check_destination(path, accept_risk)
     if verdict is not None and verdict.sha256 != table_hash(table):
         raise StaleAudit("the table at hand")
     missed = ["there is no audit"] if verdict is None else verdict.missed
@@ -119,8 +118,8 @@ def export_table(
         "synthetic": "made by nearward; no row is a patient's",
         "rows": table.height,
         "generator": dict(about or {}),
-        "schema": json.loads(_shareable(schema).to_json()),
-        "sampled_prior": None if verdict is None else {name: dataclasses.asdict(share) for name, share in verdict.prior.items()},
+        "schema": json.loads(_without_ranges(schema).to_json()),
+        "sampled_prior": None if verdict is None else dataclasses.asdict(verdict.prior),
         "rules": _rules(rules, verdict) | {"share of rows drawn again": (about or {}).get("drawn_again")},
         "audit": None if verdict is None else for_readers(verdict.card),
         "passed": not missed,
@@ -156,7 +155,7 @@ def sample_and_audit(
     seed: int | None = None,
     rows: AuditRows | None = None,
     gates: Gates | None = None,
-    progress: Callable[..., None] = _QUIET,
+    progress: Callable[..., None] | None = None,
 ) -> AuditedSample:
     """Sample a table and judge it.
 
@@ -167,22 +166,25 @@ def sample_and_audit(
         the rows that were sampled again are counted.
     n : int
     seed : int, optional
-        Of the sample and the audit; the generator's own by default.
+        Seed of the sample and the audit; the generator's own by default.
     rows : AuditRows, optional
-        Real rows to judge by. Where the generator keeps rows, only the holdout of these is taken: what it learned from and was steered
-        by is not the caller's to say.
+        Real rows to compare with. Where the generator has rows of its own, only the holdout is replaced: the rows that it was trained on
+        and steered by are fixed.
     gates : Gates, optional
     progress : callable, optional
-        Called twice, with a word.
+        Called after each of the two steps, with its name.
     """
     seed = generator.seed if seed is None else seed
     counting = getattr(generator, "sample_with_redrawn", None)
     table, redrawn = counting(n, seed=seed) if counting else (generator.sample(n, seed=seed), None)
-    progress("sampled")
-    held = generator.audit_rows
-    by = rows if held is None else held if rows is None else dataclasses.replace(held, holdout=rows.holdout)
-    verdict = None if by is None else audit(table, by, generator.rules, gates, seed)
-    progress("audited")
+    if progress is not None:
+        progress("sampled")
+    own_rows = generator.audit_rows
+    if own_rows is not None:
+        rows = own_rows if rows is None else dataclasses.replace(own_rows, holdout=rows.holdout)
+    verdict = None if rows is None else audit(table, rows, generator.rules, gates, seed)
+    if progress is not None:
+        progress("audited")
     return AuditedSample(table, verdict, redrawn)
 
 
@@ -221,15 +223,15 @@ def export_synthetic(
     >>> export_synthetic(generator, 50_000, "synth.parquet")["passed"]  # doctest: +SKIP
     True
     """
-    check_place(path, accept_risk)
+    check_destination(path, accept_risk)
     sample = sample_and_audit(generator, n, seed=seed, rows=rows, gates=gates)
     about = describe(generator, seed, sample.redrawn)
     ledger = getattr(generator, "privacy", None)
     return export_table(sample.table, path, sample.audit, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
 
 
-def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
-    """Refuse a place or a reason that would be refused after minutes of sampling and judging.
+def check_destination(path: str | Path, accept_risk: str | None = None) -> Path:
+    """Check the path and the reason before minutes of sampling and auditing.
 
     Raises
     ------
@@ -238,9 +240,9 @@ def check_place(path: str | Path, accept_risk: str | None = None) -> Path:
     path = check_ending(path)
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
-    if accept_risk is not None and len(accept_risk.strip()) < _FEWEST_LETTERS:
+    if accept_risk is not None and len(accept_risk.strip()) < _SHORTEST_REASON:
         raise InputError(
-            f"accept_risk needs a reason of at least {_FEWEST_LETTERS} letters that a reader can follow; it is kept in the file"
+            f"accept_risk needs a reason of at least {_SHORTEST_REASON} letters; it is written into the file"
         )
     return path
 
@@ -256,10 +258,10 @@ def _rules(rules: Rules | None, verdict: Audit | None) -> dict[str, Any]:
     hard = Rules() if rules is None else rules.enforced
     if not len(hard):
         return {"hard": 0, "listed": None, "rows that break one": None}
-    broken = None if verdict is None or verdict.broken is None else dataclasses.asdict(verdict.broken)
-    return {"hard": len(hard), "listed": to_yaml(hard), "rows that break one": broken}
+    violations = None if verdict is None or verdict.violations is None else dataclasses.asdict(verdict.violations)
+    return {"hard": len(hard), "listed": to_yaml(hard), "rows that break one": violations}
 
 
-def _shareable(schema: Schema) -> Schema:
-    """Leave out ranges: they are this table's extremes, and say nothing that the cells do not."""
+def _without_ranges(schema: Schema) -> Schema:
+    """Return the schema without the columns' ranges, which are the table's own extremes."""
     return Schema(tuple(dataclasses.replace(column, low=None, high=None) for column in schema.columns))

@@ -1,4 +1,4 @@
-"""Similar patients as a table: who voted, with what weight and outcome, and what sets them apart from the patient asked about."""
+"""The similar patients of each row as a table: weight, outcome, distance, and the features that differ most."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _FEATURES_SHOWN = 4
 def similar_rows(
     model: FittedRisk, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
 ) -> pl.DataFrame:
-    """Return the k weightiest context patients of each conformed row, one row a patient."""
+    """Return the k context patients with the largest weights for each conformed row, one row per patient."""
     context = model.context(rows)
-    there = context.row >= 0
-    wanted = int(there.sum(axis=1).max()) if k is None else k
-    order = np.argsort(np.where(there, -context.weight, np.inf), axis=1, kind="stable")[:, :wanted]  # (q, k)
-    query, place = np.nonzero(np.take_along_axis(there, order, axis=1))
-    column = order[query, place]
+    present = context.row >= 0
+    shown = int(present.sum(axis=1).max()) if k is None else k
+    order = np.argsort(np.where(present, -context.weight, np.inf), axis=1, kind="stable")[:, :shown]  # (q, k)
+    query, rank = np.nonzero(np.take_along_axis(present, order, axis=1))
+    column = order[query, rank]
     stored = context.row[query, column]
     return pl.DataFrame(
         [
             ids.gather(query),
-            pl.Series("rank", place + 1),
+            pl.Series("rank", rank + 1),
             records.get_column(id_column).gather(stored).alias("patient"),
             pl.Series("weight", context.weight[query, column]),
             pl.Series("outcome", context.outcome[query, column].astype(np.int64)),
@@ -39,26 +39,26 @@ def similar_rows(
 def _differences(
     model: FittedRisk, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
 ) -> list[str]:
-    """Name the features that are furthest apart in the encoding, by how much the gate heeds them."""
+    """Describe, for each pair of a query row and a stored row, the features with the largest gate-weighted squared differences."""
     encoding = model.encoding
-    asked = encoding.transform(rows)
-    voters, place = np.unique(stored, return_inverse=True)
-    known = encoding.transform(records[voters])
+    queries = encoding.transform(rows)
+    unique, index = np.unique(stored, return_inverse=True)
+    patients = encoding.transform(records[unique])
     names = list(dict.fromkeys(encoding.source_columns))
     source = np.array([names.index(name) for name in encoding.source_columns])
     gate = model.gate(rows)
-    apart = np.zeros((len(query), len(names)))
+    difference = np.zeros((len(query), len(names)))
     for j in range(len(source)):
-        apart[:, source[j]] += (asked[query, j] - known[place, j]) ** 2
-    apart *= np.array([gate[name] for name in names])
-    out = []
-    for q, s, far in zip(query.tolist(), stored.tolist(), apart, strict=True):
-        shown = [names[j] for j in np.argsort(-far, kind="stable")[:_FEATURES_SHOWN] if far[j] > 1e-12]
-        out.append("; ".join(f"{name}: {_short(rows[q, name])} → {_short(records[s, name])}" for name in shown))
-    return out
+        difference[:, source[j]] += (queries[query, j] - patients[index, j]) ** 2
+    difference *= np.array([gate[name] for name in names])
+    descriptions = []
+    for q, s, by_feature in zip(query.tolist(), stored.tolist(), difference, strict=True):
+        largest = [names[j] for j in np.argsort(-by_feature, kind="stable")[:_FEATURES_SHOWN] if by_feature[j] > 1e-12]
+        descriptions.append("; ".join(f"{name}: {_format(rows[q, name])} → {_format(records[s, name])}" for name in largest))
+    return descriptions
 
 
-def _short(value: object) -> str:
+def _format(value: object) -> str:
     if value is None:
         return "missing"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""A fitted RiskClassifier as a folder of files, and back."""
+"""Saving a fitted RiskClassifier into a folder, and loading it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def save(model: Any, folder: str | Path) -> None:
     """Write a fitted RiskClassifier into a folder."""
     tensors: Arrays = {}
     encoder = None if model.encoder is None else dataclasses.asdict(model.encoder)
-    named = model.backbone is None or isinstance(model.backbone, str)
     about = {
         "package_version": __version__,
         "schema": json.loads(model.schema_.to_json()),
@@ -39,7 +38,7 @@ def save(model: Any, folder: str | Path) -> None:
             "folds": int(model.folds),
             "prevalence": None if model.prevalence is None else float(model.prevalence),
             "encoder": encoder,
-            "backbone": model.backbone if named else describe(model.backbone),
+            "backbone": model.backbone if model.backbone is None or isinstance(model.backbone, str) else describe(model.backbone),
             "members": int(model.members),
             "adapter": bool(model.adapter),
         },
@@ -54,32 +53,25 @@ def save(model: Any, folder: str | Path) -> None:
     write_model(folder, about, tensors, model._records)
 
 
-def restored(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
-    """Rebuild the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
+def load(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
+    """Read the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
     about, tensors, records = read_model(folder)
     if "kind" in about:
-        raise ArtifactError(f"{folder} holds no risk model but a {about['kind']}")
+        raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
     schema = Schema.from_json(json.dumps(about["schema"]))
-    many = len(about["classes"]) > 2
-    fitted: Any = FittedClasses.unpack(about["model"], tensors) if many else FittedRisk.unpack(about["model"], tensors, backbone)
+    multiclass = len(about["classes"]) > 2
+    fitted: Any = FittedClasses.unpack(about["model"], tensors) if multiclass else FittedRisk.unpack(about["model"], tensors, backbone)
     config = about["config"]
     if config["encoder"] is not None:
         config["encoder"] = EncoderConfig(**config["encoder"])
-    if isinstance(config["backbone"], dict):  # an object: the one that the fitted model asks, if it asks one
+    if isinstance(config["backbone"], dict):  # a backbone object: the one that the fitted model uses, if it uses one
         config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, ExternalBackboneModel) else None
     experts = [*schema.experts, *restored_experts(about.get("experts", []))]
-    model = kind(**config, positive=None if many else about["classes"][1], schema=schema, experts=experts)
+    model = kind(**config, positive=None if multiclass else about["classes"][1], schema=schema, experts=experts)
     model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]
     model.n_features_in_ = about["n_features_in"]
-    model._columns = about.get("columns") or _columns_before(about, schema)
+    model._columns = about["columns"]
     if about["feature_names_in"]:
         model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     model._model, model._records = fitted, records
     return model
-
-
-def _columns_before(about: dict[str, Any], schema: Schema) -> list[str]:
-    """Return the training frame's columns for a folder that does not tell them: its names, an array's, or else the schema's order."""
-    unnamed = [f"x{j}" for j in range(about["n_features_in"])]
-    known = [column.name for column in schema.columns]
-    return list(about["feature_names_in"]) or (unnamed if set(schema.named("feature", "expert")) <= set(unnamed) else known)

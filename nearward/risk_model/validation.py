@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from nearward.tabular.backbones.pretrained import find_backbone
 from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import Target
+from nearward.tabular.data.validation import Target, validate_groups
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.typing import Ints
 
@@ -110,16 +111,55 @@ def check_class_sizes(target: Target) -> None:
         warnings.warn(message, DataWarning, stacklevel=3)
 
 
-def patient_columns(frame: pl.DataFrame, group: Ints) -> list[str]:
-    """Return the columns that part the rows just as the patients do: another name of the patient, and no feature."""
-    patients = len(np.unique(group))
+def resolve_schema(schema: Schema | None, frame: pl.DataFrame, expert_columns: Sequence[str], groups: Any) -> tuple[Schema, Ints]:
+    """Complete the schema for a training frame, and read the patient ids.
+
+    Parameters
+    ----------
+    schema : Schema, optional
+        Inferred by default.
+    frame : pl.DataFrame, n rows
+    expert_columns : sequence of str
+    groups : (n,), optional
+        By default the schema's ``group`` column, where it has one.
+
+    Returns
+    -------
+    schema : Schema
+        Columns that identify the patients have the role ``group``.
+    patient_ids : (n,)
+
+    Raises
+    ------
+    InputError
+        Several id columns, an id that repeats, an expert column that is text, or unusable groups.
+    """
+    schema = (schema or Schema.infer(frame)).with_roles(expert=expert_columns)
+    group_columns = [name for name in schema.named("group") if name in frame.columns]
+    patient_ids = validate_groups(frame.get_column(group_columns[0]) if groups is None and group_columns else groups, frame.height)
+    identifying = patient_columns(frame.select(name for name in schema.features if name in frame.columns), patient_ids)
+    if identifying:
+        warnings.warn(f"columns that identify the patients are not used as features: {identifying}", DataWarning, stacklevel=3)
+        schema = schema.with_roles(group=identifying)
+    if len(schema.named("id")) > 1:
+        raise InputError(f"more than one id column: {list(schema.named('id'))}. Keep one, ignore the others")
+    for name in schema.experts:
+        if schema[name].kind != "number":
+            raise InputError(f"the expert column {name!r} is text: a score must be a number")
+    check_ids(schema, frame)
+    return schema, patient_ids
+
+
+def patient_columns(frame: pl.DataFrame, patient_ids: Ints) -> list[str]:
+    """Return the columns that partition the rows exactly as the patients do: they identify the patients, and are not features."""
+    patients = len(np.unique(patient_ids))
     if patients == frame.height:
         return []
-    candidates = [c for c in frame.iter_columns() if _may_name(c) and c.n_unique() == patients]
-    return [c.name for c in candidates if pl.DataFrame({"a": c, "b": group}).n_unique() == patients]
+    candidates = [column for column in frame.iter_columns() if _is_discrete(column) and column.n_unique() == patients]
+    return [column.name for column in candidates if pl.DataFrame({"column": column, "patient": patient_ids}).n_unique() == patients]
 
 
-def _may_name(column: pl.Series) -> bool:
+def _is_discrete(column: pl.Series) -> bool:
     """Whether a column is text or whole numbers, in whatever dtype they are stored."""
     dtype = column.dtype
     if dtype.is_float() or dtype.is_decimal():
@@ -128,14 +168,16 @@ def _may_name(column: pl.Series) -> bool:
 
 
 def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
-    """Refuse an id column that repeats."""
+    """Refuse an id column with repeated values."""
     for name in schema.named("id"):
         if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
-            extra = frame.height - frame.get_column(name).n_unique()
-            raise InputError(f"the id column {name!r} repeats {extra} times in {frame.height} rows; patients who repeat belong in groups")
+            repeats = frame.height - frame.get_column(name).n_unique()
+            raise InputError(
+                f"the id column {name!r} repeats {repeats} times in {frame.height} rows; name patients with several rows in groups"
+            )
 
 
 def names_in(X: Any) -> list[str]:
-    """Return a frame's column names; none for an array, or where a name is no text."""
+    """Return a frame's column names; none for an array, or where a name is not a string."""
     names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
     return names if all(isinstance(name, str) for name in names) else []

@@ -1,4 +1,4 @@
-"""Cohorts with sidecars: what is left out, who is the event, what is refused."""
+"""Cohorts with sidecars: excluded columns, the event, refused sidecars."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def write(folder, table=TABLE, **changes):
     return folder / "c.parquet"
 
 
-def test_target_ids_groups_and_leaks_are_no_features(tmp_path):
+def test_target_ids_groups_and_leaks_are_not_features(tmp_path):
     cohort = read_cohort(write(tmp_path))
     assert (cohort.name, cohort.title, cohort.features.columns) == ("c", "A cohort", ["age"])
-    np.testing.assert_array_equal(cohort.outcome, [1, 0, 1])  # the row without an outcome is left out
-    np.testing.assert_array_equal(cohort.group, [1, 0, 1])
+    np.testing.assert_array_equal(cohort.outcome, [1, 0, 1])  # the row without an outcome is dropped
+    np.testing.assert_array_equal(cohort.groups, [1, 0, 1])
 
 
 def test_another_task_has_its_own_leaks(tmp_path):
@@ -55,13 +55,13 @@ def test_without_groups_every_row_is_a_patient(tmp_path):
     assert read_cohort(write(tmp_path, group_column=None)).group is None
 
 
-def test_a_row_of_nobody_is_refused(tmp_path):
+def test_a_row_without_a_patient_is_refused(tmp_path):
     table = TABLE.with_columns(patient=pl.Series(["b", None, "b", "c"]))
     with pytest.raises(InputError, match="1 missing values"):
         read_cohort(write(tmp_path, table))
 
 
-def test_what_a_sidecar_must_not_lack_or_make_up(tmp_path):
+def test_sidecars_with_unknown_columns_or_tasks_are_refused(tmp_path):
     with pytest.raises(MissingColumns, match="did you mean 'cost'"):
         read_cohort(write(tmp_path, leak_columns=["costs"]))
     with pytest.raises(InputError, match=r"KeyError \('asthma'\)"):
@@ -72,7 +72,7 @@ def test_what_a_sidecar_must_not_lack_or_make_up(tmp_path):
 
 
 @pytest.mark.cohort
-def test_every_public_cohort_reads_as_its_sidecar_says(cohort_folder):
+def test_public_cohorts_agree_with_their_sidecars(cohort_folder):
     tables = sorted(cohort_folder.glob("*.parquet"))
     assert len(tables) >= 8
     for table in tables:

@@ -31,7 +31,7 @@ def test_both_sides_have_the_declared_rate_and_no_patient_in_common(cohort: Coho
         assert not set(setting.groups) & set(setting.test_groups)
         rows = setting.train["row"].to_numpy().astype(int)
         assert (cohort.outcome[rows] == setting.outcome).all()  # rows, outcomes and patients stayed together
-        assert (cohort.group[rows] == setting.groups).all()
+        assert (cohort.groups[rows] == setting.groups).all()
         test_patients.append(set(setting.test_groups))
     assert not test_patients[0] & test_patients[1]
     assert not test_patients[1] & test_patients[2]

@@ -78,8 +78,8 @@ def test_on_real_patients(cohort, cohort_folder):
     """Three random parts; in diabetes130 one visit a patient. What is bad is bad on 3,000 rows."""
     task = read_cohort(cohort_folder / f"{cohort}.parquet")
     frame = task.features.with_columns(event=task.outcome)
-    if task.group is not None:
-        frame = frame[np.unique(task.group, return_index=True)[1]]
+    if task.groups is not None:
+        frame = frame[np.unique(task.groups, return_index=True)[1]]
     size = min(COHORTS[cohort], frame.height // 3)
     frame = frame[np.random.default_rng(0).permutation(frame.height)]
     parts = [frame[i * size : (i + 1) * size] for i in range(3)]

@@ -1,4 +1,4 @@
-"""RiskClassifier: what it says, that it says the same again, and what it refuses."""
+"""RiskClassifier: its output, reproducibility, absence of leakage, and input checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def new(clinic):
     return clinic[0][500:]
 
 
-# ---- what it says ----------------------------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------------------------
 
 
 def test_output_is_a_risk_inside_its_band(fitted, new):
@@ -41,33 +41,33 @@ def test_output_is_a_risk_inside_its_band(fitted, new):
     np.testing.assert_allclose(fitted.predict_proba(new).sum(axis=1), 1)
 
 
-def test_it_ranks_held_out_patients(fitted, clinic):
+def test_unseen_patients_are_ranked(fitted, clinic):
     assert roc_auc_score(clinic[1][500:], fitted.predict_proba(clinic[0][500:])[:, 1]) > 0.65
 
 
 def test_the_vote_is_the_weighted_share_of_events(fitted, new):
-    everybody = fitted.similar(new, k=None)
+    context = fitted.similar(new, k=None)
     share = pl.col("weight") * pl.col("outcome")
-    votes = everybody.group_by("row", maintain_order=True).agg(share.sum().alias("vote"), pl.col("weight").sum())
+    votes = context.group_by("row", maintain_order=True).agg(share.sum().alias("vote"), pl.col("weight").sum())
     np.testing.assert_allclose(votes["weight"], 1, atol=1e-9)
     np.testing.assert_allclose(votes["vote"], fitted.predict_frame(new)["vote"], atol=1e-6)
 
 
-def test_similar_shows_the_weightiest_first_with_their_own_outcomes(fitted, clinic, new):
-    found = fitted.similar(new[:5], k=4)
-    assert found.height == 20
-    for _, part in found.group_by("row"):
+def test_similar_patients_are_sorted_by_weight_and_have_their_own_outcomes(fitted, clinic, new):
+    similar = fitted.similar(new[:5], k=4)
+    assert similar.height == 20
+    for _, part in similar.group_by("row"):
         assert part["weight"].is_sorted(descending=True)
-    known = clinic[1][:500][found["patient"].cast(pl.Int64).to_numpy()]
-    np.testing.assert_array_equal(found["outcome"], known)
+    outcome = clinic[1][:500][similar["patient"].cast(pl.Int64).to_numpy()]
+    np.testing.assert_array_equal(similar["outcome"], outcome)
 
 
-def test_a_patient_seen_before_votes_for_himself(fitted, clinic):
-    found = fitted.similar(clinic[0][17:18], k=None)
-    himself = found.filter(pl.col("patient") == "17").row(0, named=True)
-    assert himself["distance"] == found["distance"].min() == pytest.approx(0, abs=1e-4)
-    assert himself["differs"] == ""
-    assert himself["rank"] <= 10  # of about 130: the shards have equal say, and he leads the one that holds him
+def test_a_training_patient_is_its_own_nearest_neighbour(fitted, clinic):
+    similar = fitted.similar(clinic[0][17:18], k=None)
+    same = similar.filter(pl.col("patient") == "17").row(0, named=True)
+    assert same["distance"] == similar["distance"].min() == pytest.approx(0, abs=1e-4)
+    assert same["differs"] == ""
+    assert same["rank"] <= 10  # of about 130: the shards have equal weight, and it is first in its own shard
 
 
 def test_novelty_rises_with_distance(fitted, new):
@@ -77,13 +77,13 @@ def test_novelty_rises_with_distance(fitted, new):
     assert odd.min() > 0.99
 
 
-def test_summary_is_out_of_fold_and_names_every_member(fitted):
-    told = fitted.summary_
-    assert told["rows"] == 500
-    assert told["retrieval"].startswith("linear metric: out of fold the encoders")  # trained for 40 steps, they are no match for it
-    assert {trial["places"] for trial in told["out_of_fold"]["contexts"]} == {"AWARE encoders", "linear metric"}
-    assert {"AWARE vote", "AWARE head", "own: sofa", "extra-trees"} <= set(told["out_of_fold"]["members"])
-    assert 0.5 < told["out_of_fold"]["auroc"] < 1
+def test_summary_is_out_of_fold_and_lists_the_base_learners(fitted):
+    summary = fitted.summary_
+    assert summary["rows"] == 500
+    assert summary["retrieval"].startswith("linear metric: out of fold the encoders")  # trained for 40 steps, they are no match for it
+    assert {trial["places"] for trial in summary["out_of_fold"]["contexts"]} == {"AWARE encoders", "linear metric"}
+    assert {"AWARE vote", "AWARE head", "own: sofa", "extra-trees"} <= set(summary["out_of_fold"]["members"])
+    assert 0.5 < summary["out_of_fold"]["auroc"] < 1
 
 
 def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
@@ -99,7 +99,7 @@ def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
     assert not np.allclose(one, other)
 
 
-def test_other_prevalence_moves_risks_but_not_their_order(fitted, clinic, new):
+def test_another_prevalence_changes_risks_but_not_their_order(fitted, clinic, new):
     frame, died, patient = clinic
     rare = nw.RiskClassifier(seed=3, encoder=FEW, experts=["sofa"], prevalence=0.01).fit(frame[:500], died[:500], groups=patient[:500])
     before, after = fitted.predict_proba(new)[:, 1], rare.predict_proba(new)[:, 1]
@@ -107,10 +107,10 @@ def test_other_prevalence_moves_risks_but_not_their_order(fitted, clinic, new):
     assert (after < before).all()
 
 
-# ---- the same again --------------------------------------------------------------------------------------------------
+# ---- reproducibility -------------------------------------------------------------------------------------------------
 
 
-def test_batch_shuffled_and_alone_agree(fitted, new):
+def test_batched_shuffled_and_single_rows_agree(fitted, new):
     together = fitted.predict_frame(new).drop("row").to_numpy()
     order = np.random.default_rng(0).permutation(new.height)
     np.testing.assert_allclose(fitted.predict_frame(new[order]).drop("row").to_numpy(), together[order], atol=1e-6)
@@ -118,7 +118,7 @@ def test_batch_shuffled_and_alone_agree(fitted, new):
     np.testing.assert_allclose(alone, together[:40], atol=1e-6)
 
 
-def test_loaded_in_a_new_process_it_says_the_same_and_saves_the_same(fitted, new, tmp_path):
+def test_a_model_loaded_in_a_new_process_scores_and_saves_identically(fitted, new, tmp_path):
     fitted.save(tmp_path / "a")
     new.write_parquet(tmp_path / "new.parquet")
     code = (
@@ -135,7 +135,7 @@ def test_loaded_in_a_new_process_it_says_the_same_and_saves_the_same(fitted, new
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()}
 
 
-def test_the_same_seed_in_another_process_is_the_same_model(clinic, tmp_path):
+def test_the_same_seed_in_another_process_gives_the_same_model(clinic, tmp_path):
     frame, died, _ = clinic
     frame[:200].with_columns(died=pl.Series(died[:200])).write_parquet(tmp_path / "cohort.parquet")
     code = (
@@ -159,7 +159,7 @@ def test_frames_of_every_kind_score_the_same(fitted, new):
     np.testing.assert_array_equal(fitted.predict_proba(holes), expected)
 
 
-def test_text_outcomes_and_the_named_event(clinic, new):
+def test_text_outcomes_and_a_positive_value(clinic, new):
     frame, died, _ = clinic
     words = pl.Series(["dead" if d else "alive" for d in died[:300]])
     model = nw.RiskClassifier(positive="dead", encoder=FEW).fit(frame[:300], words)
@@ -193,31 +193,31 @@ def test_any_row_within_the_schema_gets_a_finite_risk(fitted, data):
 # ---- no leakage ------------------------------------------------------------------------------------------------------
 
 
-def test_pure_noise_stays_noise(clinic):
+def test_noise_is_not_ranked(clinic):
     frame, _, _ = clinic
-    draw = np.random.default_rng(1)
-    noise = (draw.random(500) < 0.15).astype(int)
+    rng = np.random.default_rng(1)
+    noise = (rng.random(500) < 0.15).astype(int)
     model = nw.RiskClassifier(encoder=FEW).fit(frame[:500], noise)
-    told = model.summary_["out_of_fold"]
-    assert abs(told["auroc"] - 0.5) < 0.12
-    for name, facts in told["members"].items():
+    out_of_fold = model.summary_["out_of_fold"]
+    assert abs(out_of_fold["auroc"] - 0.5) < 0.12
+    for name, facts in out_of_fold["members"].items():
         assert facts["auprc"] < 0.30, name
 
 
-def test_repeated_visits_give_nothing_away(clinic):
-    """Every patient's rows are copies; the outcome is noise a patient. Parting a patient would look like skill."""
-    draw = np.random.default_rng(2)
+def test_visits_of_one_patient_do_not_leak(clinic):
+    """A patient's rows are copies, and its outcome is noise: only a split through patients could rank them."""
+    rng = np.random.default_rng(2)
     patient = np.repeat(np.arange(150), 4)
-    frame = pl.DataFrame({f"x{j}": draw.normal(size=150)[patient] for j in range(5)})
-    outcome = (draw.random(150) < 0.2).astype(int)[patient]
+    frame = pl.DataFrame({f"x{j}": rng.normal(size=150)[patient] for j in range(5)})
+    outcome = (rng.random(150) < 0.2).astype(int)[patient]
     model = nw.RiskClassifier(encoder=FEW).fit(frame, outcome, groups=patient)
     members = model.summary_["out_of_fold"]["members"]
     assert max(facts["auprc"] for facts in members.values()) < 0.45
-    apart = nw.RiskClassifier(encoder=FEW).fit(frame, outcome)
-    assert apart.summary_["out_of_fold"]["auprc"] > 0.9
+    ungrouped = nw.RiskClassifier(encoder=FEW).fit(frame, outcome)
+    assert ungrouped.summary_["out_of_fold"]["auprc"] > 0.9
 
 
-def test_a_group_declared_in_the_schema_is_honoured(clinic):
+def test_a_group_column_in_the_schema_equals_groups(clinic):
     frame, died, patient = clinic
     visits = frame[:200].with_columns(patient=pl.Series(patient[:200]))
     schema = nw.Schema.infer(visits).with_roles(group="patient")
@@ -225,13 +225,13 @@ def test_a_group_declared_in_the_schema_is_honoured(clinic):
     handed = nw.RiskClassifier(encoder=FEW).fit(frame[:200], died[:200], groups=patient[:200])
     assert declared.summary_ == handed.summary_
     for groups in (visits["patient"], visits["patient"].to_numpy()):
-        with pytest.warns(DataWarning, match="name the patients are no features: \\['patient'\\]"):
+        with pytest.warns(DataWarning, match="identify the patients are not used as features: \\['patient'\\]"):
             in_the_frame = nw.RiskClassifier(encoder=FEW).fit(visits, died[:200], groups=groups)
         assert in_the_frame.summary_ == handed.summary_
     assert declared.summary_["patients"] == len(np.unique(patient[:200])) < 200
 
 
-# ---- what it refuses -------------------------------------------------------------------------------------------------
+# ---- input checks ----------------------------------------------------------------------------------------------------
 
 
 def test_fewer_than_ten_events_are_refused(clinic):
@@ -241,7 +241,7 @@ def test_fewer_than_ten_events_are_refused(clinic):
 
 
 @pytest.mark.parametrize("bad", [None, "table", 3, [[1, 2], [3]], pl.Series([1, 2]), np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0))])
-def test_not_a_frame(bad):
+def test_inputs_that_are_not_tables_are_refused(bad):
     with pytest.raises((NearwardError, ValueError)):
         nw.RiskClassifier().fit(bad, [0, 1, 1])
 
@@ -264,13 +264,13 @@ def secret(frame: pl.DataFrame) -> pl.DataFrame:
         (lambda f: f[:0], "0 rows"),
     ],
 )
-def test_new_rows_that_do_not_fit(fitted, new, spoil, message):
+def test_unusable_new_rows_are_refused(fitted, new, spoil, message):
     with pytest.raises(InputError, match=message) as caught:
         fitted.predict_frame(spoil(new))
     assert "Zanzibar" not in str(caught.value)
 
 
-def test_new_rows_that_fit_after_all(fitted, new):
+def test_decimals_and_missing_columns_of_values_are_scored(fitted, new):
     expected = fitted.predict_frame(new.with_columns(age=pl.lit(61.5)))
     decimal = new.with_columns(age=pl.Series([Decimal("61.5")] * new.height))
     assert fitted.predict_frame(decimal).equals(expected)
@@ -280,8 +280,8 @@ def test_new_rows_that_fit_after_all(fitted, new):
     assert np.isfinite(huge.to_numpy()).all()
 
 
-def test_what_is_only_warned_of(fitted, new):
-    with pytest.warns(DataWarning, match="does not know are left out: \\['charges'\\]"):
+def test_anomalies_in_new_rows_are_warned_of(fitted, new):
+    with pytest.warns(DataWarning, match="not fitted on are ignored: \\['charges'\\]"):
         fitted.predict_frame(new.with_columns(charges=pl.lit(1)))
     with pytest.warns(DataWarning, match="slip of units\\? 'lactate' in"):
         fitted.predict_frame(new.with_columns(pl.col("lactate") * 1e5))
@@ -304,7 +304,7 @@ def test_repeated_ids_are_refused(clinic):
         nw.RiskClassifier(schema=schema).fit(frame[:200].with_columns(visit=pl.lit(1)), died[:200])
 
 
-def test_a_patient_without_any_data_is_told_of_and_novel(fitted, new):
+def test_a_patient_without_any_data_is_novel_and_warned_of(fitted, new):
     nothing = new[:3].with_columns(age=pl.lit(None), ward=pl.lit(None), diabetic=pl.lit(None), sofa=pl.lit(None))
     with pytest.warns(DataWarning, match="missing, though no training patient missed it.*'age' in 3 rows"):
         scored = fitted.predict_frame(nothing)
@@ -324,9 +324,9 @@ def test_an_id_may_have_the_name_of_an_output(clinic, tmp_path):
     named = frame[:200].with_columns(patient=pl.Series([f"p{i}" for i in range(200)]))
     schema = nw.Schema.infer(named.with_columns(patient=pl.int_range(200))).with_roles(id="patient")
     model = nw.RiskClassifier(encoder=FEW, schema=schema, seed=np.int64(1)).fit(named, died[:200])
-    found = model.similar(named[:2], k=2)
-    assert found["row_id"].to_list() == ["p0", "p0", "p1", "p1"]
-    assert set(found["patient"]) <= set(named["patient"])
+    similar = model.similar(named[:2], k=2)
+    assert similar["row_id"].to_list() == ["p0", "p0", "p1", "p1"]
+    assert set(similar["patient"]) <= set(named["patient"])
     model.save(tmp_path / "m")
     assert nw.load(tmp_path / "m").predict_frame(named).equals(model.predict_frame(named))
 
@@ -341,7 +341,7 @@ def test_a_feature_that_separates_gives_no_certainty(clinic):
     assert risk.max() < 1 - 1e-3
 
 
-def test_experts_must_be_there_and_be_numbers(clinic):
+def test_expert_columns_must_exist_and_be_numbers(clinic):
     frame, died, _ = clinic
     with pytest.raises(MissingColumns, match="did you mean 'sofa'"):
         nw.RiskClassifier(experts=["sofaa"]).fit(frame, died)

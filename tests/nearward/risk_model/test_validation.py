@@ -1,4 +1,4 @@
-"""Columns of the frame that ``RiskClassifier`` checks before a fit: those that the schema names, and those that name the patients."""
+"""Columns of the frame that ``RiskClassifier`` checks before a fit: those that the schema names, and those that identify the patients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nearward.tabular.data.validation import validate_target
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 
 
-def test_a_column_that_the_schema_names_and_the_frame_lacks_is_told_of() -> None:
+def test_a_schema_column_missing_from_the_frame_is_refused() -> None:
     frame = pl.DataFrame({"a": range(40), "lactat": range(40)})
     with pytest.raises(MissingColumns, match="did you mean 'lactat'"):
         RiskClassifier(schema=Schema((Column("a"), Column("lactate")))).fit(frame, [0, 1] * 20)
 
 
 @pytest.mark.parametrize("dtype", [pl.Int32, pl.Float64, pl.Float32, pl.Decimal(10, 2), pl.String])
-def test_another_name_of_the_patient_is_found_in_whatever_dtype(dtype: Any) -> None:
+def test_a_column_that_identifies_patients_is_detected_in_any_dtype(dtype: Any) -> None:
     patient = np.repeat(np.arange(50), 3)
     named = pl.Series("pid", patient).cast(dtype)
     frame = pl.DataFrame([named, pl.Series("dose", patient / 2), pl.Series("visit", np.arange(150.0))])
