@@ -52,7 +52,7 @@ def test_another_task_has_its_own_leaks(tmp_path):
 
 
 def test_without_groups_every_row_is_a_patient(tmp_path):
-    assert read_cohort(write(tmp_path, group_column=None)).group is None
+    assert read_cohort(write(tmp_path, group_column=None)).groups is None
 
 
 def test_a_row_without_a_patient_is_refused(tmp_path):
