@@ -107,7 +107,7 @@ def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> A
         return replace(own_rows, holdout=read_table(holdout))
     if train is None or holdout is None:
         raise InputError(
-            "--train and --holdout must be given together: the rows that the generator was trained on, and real rows that it never saw"
+            "--train and --holdout are needed together: the rows that the generator was trained on, and rows that it never saw"
         )
     return AuditRows(read_table(train), read_table(holdout), model.outcome, model.positive, model.groups)
 

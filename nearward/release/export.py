@@ -1,4 +1,4 @@
-"""The release of a synthetic table: sampled, audited against real rows that the generator never saw, and written with a stamp, or refused."""
+"""The release of a synthetic table: sampled, audited against real rows unseen by the generator, then written with a stamp or refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Generator(Protocol):
 
     @property
     def audit_rows(self) -> AuditRows | None:
-        """Rows to judge by, None where there are none."""
+        """The real rows to compare with; None where the generator was saved without rows."""
 
     @property
     def rules(self) -> Rules:
@@ -157,7 +157,7 @@ def sample_and_audit(
     gates: Gates | None = None,
     progress: Callable[..., None] | None = None,
 ) -> AuditedSample:
-    """Sample a table and judge it.
+    """Sample a table and audit it.
 
     Parameters
     ----------
@@ -241,9 +241,7 @@ def check_destination(path: str | Path, accept_risk: str | None = None) -> Path:
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
     if accept_risk is not None and len(accept_risk.strip()) < _SHORTEST_REASON:
-        raise InputError(
-            f"accept_risk needs a reason of at least {_SHORTEST_REASON} letters; it is written into the file"
-        )
+        raise InputError(f"accept_risk needs a reason of at least {_SHORTEST_REASON} letters; it is written into the file")
     return path
 
 

@@ -23,8 +23,8 @@ REASON = "reviewed by the data board"
 
 
 @dataclass
-class StandIn:
-    """A generator that draws from what it is given."""
+class FakeGenerator:
+    """A generator that samples with the function it is constructed with."""
 
     make: object
     audit_rows: AuditRows | None
@@ -53,7 +53,7 @@ def copied(rows):
     return rows.train, audit(rows.train, rows)
 
 
-def test_a_table_that_passes_leaves_with_its_stamp(tmp_path, fresh):
+def test_a_table_that_passes_is_written_with_its_stamp(tmp_path, fresh):
     table, verdict = fresh
     assert verdict.missed == []
     path = tmp_path / "synth.parquet"
@@ -74,7 +74,7 @@ def test_a_table_that_passes_leaves_with_its_stamp(tmp_path, fresh):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_verbatim_copy_of_train_is_refused_and_nothing_is_left(tmp_path, copied):
+def test_a_copy_of_train_is_refused_and_no_file_remains(tmp_path, copied):
     table, verdict = copied
     with pytest.raises(ExportRefused, match="Inference resistance failed") as refusal:
         export_table(table, tmp_path / "synth.parquet", verdict)
@@ -95,9 +95,9 @@ def test_an_accepted_risk_is_written_into_the_file(tmp_path, copied):
         export_table(table, path, verdict, accept_risk=" ok ")
 
 
-def test_what_cannot_be_measured_is_refused_with_its_reason(tmp_path, ward):
+def test_a_component_that_is_not_measurable_is_refused_with_its_reason(tmp_path, ward):
     small = AuditRows(ward(150, 1), ward(150, 2), "died", 1)
-    generator = StandIn(ward, small)
+    generator = FakeGenerator(ward, small)
     with pytest.raises(ExportRefused, match="not measurable") as refusal:
         export_synthetic(generator, 150, tmp_path / "synth.parquet")
     assert "n too small" in str(refusal.value) or "no rule holds" in str(refusal.value)
@@ -106,7 +106,7 @@ def test_what_cannot_be_measured_is_refused_with_its_reason(tmp_path, ward):
 
 
 def test_without_an_audit_there_is_no_export(tmp_path, ward):
-    generator = StandIn(ward, None)
+    generator = FakeGenerator(ward, None)
     with pytest.raises(ExportRefused, match="no audit"):
         export_synthetic(generator, 200, tmp_path / "synth.parquet")
     assert list(tmp_path.iterdir()) == []
@@ -117,7 +117,7 @@ def test_without_an_audit_there_is_no_export(tmp_path, ward):
         audit(ward(200, 1), None)
 
 
-def test_an_audit_of_another_table_is_stale_and_no_reason_helps(tmp_path, fresh):
+def test_an_audit_of_another_table_is_always_refused(tmp_path, fresh):
     table, verdict = fresh
     other = table.with_columns(pl.col("age") + 1)
     for reason in (None, REASON):
@@ -129,29 +129,29 @@ def test_an_audit_of_another_table_is_stale_and_no_reason_helps(tmp_path, fresh)
 def test_a_broken_hard_rule_is_refused(tmp_path, fresh, rows):
     table, verdict = fresh
     never = Rules((Range("age", 0, 1),))
-    broken = replace(verdict, broken=audit_broken(table, never))
+    violating = replace(verdict, violations=violation_share(table, never))
     with pytest.raises(ExportRefused, match="break a hard rule"):
-        export_table(table, tmp_path / "synth.parquet", broken, rules=never)
+        export_table(table, tmp_path / "synth.parquet", violating, rules=never)
 
 
-def audit_broken(table, rules):
+def violation_share(table, rules):
     from nearward.evaluation.stats.confidence import wilson
 
     return wilson(int(rules.violations(table).any(axis=1).sum()), table.height)
 
 
-def test_the_stamp_tells_no_bounds_of_the_judges_rules(tmp_path, fresh):
+def test_the_stamp_has_no_bounds_of_the_audits_rules(tmp_path, fresh):
     table, verdict = fresh
-    kept = verdict.card.adherence
-    rates = kept.rates.with_columns(rule=pl.format("{} and age is from 18.25 to 97.75", "rule"))
-    verdict = replace(verdict, card=replace(verdict.card, adherence=replace(kept, rates=rates)))
+    adherence = verdict.card.adherence
+    rates = adherence.rates.with_columns(rule=pl.format("{} and age is from 18.25 to 97.75", "rule"))
+    verdict = replace(verdict, card=replace(verdict.card, adherence=replace(adherence, rates=rates)))
     stamp = export_table(table, tmp_path / "synth.parquet", verdict)
-    told = json.dumps(stamp, ensure_ascii=False)
-    assert "97.75" not in told
-    assert [rule for rule in kept.rules if str(rule) in told] == []
-    told_of = stamp["audit"]["adherence"]["rules"]
-    assert len(told_of) == len(kept.rules) > 3
-    assert all(set(one) == {"kind", "source", "holdout", "synthetic", "independent columns"} for one in told_of)
+    text = json.dumps(stamp, ensure_ascii=False)
+    assert "97.75" not in text
+    assert [rule for rule in adherence.rules if str(rule) in text] == []
+    listed = stamp["audit"]["adherence"]["rules"]
+    assert len(listed) == len(adherence.rules) > 3
+    assert all(set(rule) == {"kind", "source", "holdout", "synthetic", "independent columns"} for rule in listed)
 
 
 def test_rules_that_are_not_enforced_are_not_called_hard(tmp_path, fresh):
@@ -165,21 +165,21 @@ def test_rules_that_are_not_enforced_are_not_called_hard(tmp_path, fresh):
     assert "age" not in both["listed"]
 
 
-def test_what_a_generator_learned_from_is_not_the_callers_to_say(monkeypatch, ward):
-    held = AuditRows(ward(100, 1), ward(100, 2), "died", 1, steered=ward(60, 3))
-    seen = []
-    monkeypatch.setattr("nearward.release.export.audit", lambda table, by, *_: seen.append(by))
-    given = AuditRows(ward(100, 4), ward(100, 5), "died", 1)
-    sample_and_audit(StandIn(ward, held), 100, rows=given)
-    sample_and_audit(StandIn(ward, held), 100)
-    sample_and_audit(StandIn(ward, None), 100, rows=given)
-    assert seen[0].train is held.train
-    assert seen[0].steered is held.steered
-    assert seen[0].holdout is given.holdout
-    assert seen[1:] == [held, given]
+def test_the_callers_rows_replace_only_the_holdout(monkeypatch, ward):
+    own = AuditRows(ward(100, 1), ward(100, 2), "died", 1, steered=ward(60, 3))
+    audited = []
+    monkeypatch.setattr("nearward.release.export.audit", lambda table, by, *_: audited.append(by))
+    other = AuditRows(ward(100, 4), ward(100, 5), "died", 1)
+    sample_and_audit(FakeGenerator(ward, own), 100, rows=other)
+    sample_and_audit(FakeGenerator(ward, own), 100)
+    sample_and_audit(FakeGenerator(ward, None), 100, rows=other)
+    assert audited[0].train is own.train
+    assert audited[0].steered is own.steered
+    assert audited[0].holdout is other.holdout
+    assert audited[1:] == [own, other]
 
 
-def test_a_copy_does_not_leave_by_a_holdout_that_repeats_train(tmp_path, ward):
+def test_a_copy_is_refused_with_a_holdout_that_repeats_train(tmp_path, ward):
     train = ward(600, 1)
     rows = AuditRows(train, train.sample(fraction=1, shuffle=True, seed=1), "died", 1)
     verdict = audit(train, rows, gates=LENIENT)
@@ -188,16 +188,16 @@ def test_a_copy_does_not_leave_by_a_holdout_that_repeats_train(tmp_path, ward):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_ledger_travels(tmp_path, fresh):
+def test_the_stamp_has_the_privacy_budget(tmp_path, fresh):
     table, verdict = fresh
     ledger = PrivacyAccountant(3.0, 1e-6).charge("counts", 0.05)
     export_table(table, tmp_path / "synth.parquet", verdict, ledger=ledger)
-    told = read_stamp(tmp_path / "synth.parquet")["privacy"]
-    assert PrivacyAccountant.from_json(told["ledger"]) == ledger
-    assert "does not cover" in told["not covered"]
+    privacy = read_stamp(tmp_path / "synth.parquet")["privacy"]
+    assert PrivacyAccountant.from_json(privacy["ledger"]) == ledger
+    assert "does not cover" in privacy["not covered"]
 
 
-def test_a_model_of_an_enriched_table_is_shifted_back(ward, rows):
+def test_risks_of_a_model_trained_on_an_enriched_table_are_corrected(ward, rows):
     """Half of the events' complement dropped: the stamp's prior carries the risks back to train's share."""
     enriched = pl.concat(
         [part if event else part[: part.height // 3] for (event,), part in ward(30_000, 5).group_by("died", maintain_order=True)]
@@ -206,12 +206,12 @@ def test_a_model_of_an_enriched_table_is_shifted_back(ward, rows):
 
     names = ["age", "creatinine", "sbp"]
     model = LogisticRegression(max_iter=500).fit(enriched.select(names).to_numpy(), enriched["died"].to_numpy())
-    asked = ward(20_000, 6)
-    risk = model.predict_proba(asked.select(names).to_numpy())[:, 1]
+    queries = ward(20_000, 6)
+    risk = model.predict_proba(queries.select(names).to_numpy())[:, 1]
     share, train = enriched["died"].mean(), ward(30_000, 5)["died"].mean()
     back = correct_prior(risk, trained=share, deployed=train)
-    assert abs(risk.mean() - asked["died"].mean()) > 0.05
-    assert abs(back.mean() - asked["died"].mean()) < 0.01
+    assert abs(risk.mean() - queries["died"].mean()) > 0.05
+    assert abs(back.mean() - queries["died"].mean()) < 0.01
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, fresh, monkeypatch):
@@ -232,11 +232,11 @@ def test_endings_and_folders_are_checked_before_the_work(tmp_path):
 
     for path, message in ((tmp_path / "a.xlsx", "must be a"), (tmp_path / "no" / "a.csv", "no such folder")):
         with pytest.raises(InputError, match=message):
-            export_synthetic(StandIn(never, None), 10, path)
+            export_synthetic(FakeGenerator(never, None), 10, path)
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path, ward):
     for name in ("a.parquet", "b.parquet"):
-        export_synthetic(StandIn(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
+        export_synthetic(FakeGenerator(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert np.array_equal(pl.read_parquet(tmp_path / "a.parquet")["age"], ward(100, 15)["age"])
