@@ -21,7 +21,7 @@ from nearward.tabular.errors import InputError
 
 
 class Comparison(ComparisonResults):
-    """Results of ``compare_risks``, with a page and JSON."""
+    """Results of ``compare_risks``, with a page and JSON; its fields are those of ``ComparisonResults``."""
 
     def to_html(self, path: str | Path) -> None:
         """Write a self-contained page."""

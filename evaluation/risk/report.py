@@ -25,7 +25,7 @@ _MIN_RESAMPLES = 100
 
 
 class RiskReport(RiskResults):
-    """Results of ``evaluate_risk``, with a page and JSON."""
+    """Results of ``evaluate_risk``, with a page and JSON; its fields are those of ``RiskResults``."""
 
     def to_html(self, path: str | Path, similar: pl.DataFrame | None = None, about_similar: str = "") -> None:
         """Write a self-contained page.
