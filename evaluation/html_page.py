@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: distinct for colour-blind readers, and in grey print by their darkness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#AA4499", "#8a94a0", "#1c2733"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-FONTS = ["DejaVu Sans"]  # what matplotlib measures the texts with; the page's style names the fonts that show them
 
 _EMPTY = "–"
 _MANY_COLUMNS = 4  # above this number an interval stands below its value

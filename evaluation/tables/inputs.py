@@ -61,11 +61,6 @@ class Tables:
     repeated: Estimate
     notes: tuple[str, ...] = ()
 
-    @property
-    def number_columns(self) -> list[str]:
-        """Names of the number columns."""
-        return [name for name, dtype in self.train.schema.items() if dtype == pl.Float64]
-
     @cached_property
     def embedding(self) -> TableEmbedding:
         """Embedding of rows, fitted once, on train and holdout together.

@@ -8,8 +8,8 @@ import pytest
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import METRICS, OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics, calibration_error_by_chance
-from nearward.evaluation.stats.cluster_bootstrap import Undefined, bootstrap_interval, cluster_bootstrap
-from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
+from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
+from nearward.evaluation.stats.confidence import Estimate, Undefined, clopper_pearson
 
 
 def study(seed: int, rows: int = 800) -> RiskSample:
