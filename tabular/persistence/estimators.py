@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.persistence.artifact import check_folder, pack, read_model, unpack, write_model
 from nearward.tabular.typing import Arrays, Values
 
@@ -81,17 +81,8 @@ def settings_from_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def classes_to_json(classes: Values) -> dict[str, Any]:
-    """Return an outcome's classes (c,) with their dtype as JSON.
-
-    Raises
-    ------
-    InputError
-        Values that are neither text nor numbers nor booleans.
-    """
-    values = classes.tolist()
-    if not all(isinstance(value, bool | int | float | str) for value in values):
-        raise InputError("classes that are neither text nor numbers cannot be saved: convert them to text, and fit again")
-    return {"values": values, "dtype": str(classes.dtype)}
+    """Return an outcome's classes (c,), as ``validate_target`` finds them, with their dtype as JSON."""
+    return {"values": classes.tolist(), "dtype": str(classes.dtype)}
 
 
 def classes_from_json(classes: Mapping[str, Any]) -> Values:

@@ -1,10 +1,10 @@
-"""Stability selection: the few columns that are chosen again and again, whichever half of the patients one looks at.
+"""Stability selection: the few columns that most half-samples of the patients select.
 
-On each of 100 half-samples (50 pairs of halves that share no patient) a group lasso takes in one column after the other, a column with
-all that its encoding makes of it, until it has as many as it may have. Kept are the columns that most half-samples chose. The bound on
-how many of them are there by chance is Meinshausen and Bühlmann's.
+On each of 100 half-samples (50 pairs of halves that share no patient) a group lasso adds one column after the other, each with all the
+features that encode it, up to a maximum. Columns that most half-samples select are selected. The bound on the number of those selected by
+chance is Meinshausen and Bühlmann's.
 
-Letters: n rows, p encoded columns, d columns, b half-samples.
+Shapes: n rows, p encoded features, d columns, b half-samples.
 
 References
 ----------
@@ -32,35 +32,35 @@ from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _PAIRS = 50
-_FEWEST_EVENTS = 20  # ten in either half
-_PENALTIES, _LEAST_PENALTY = 40, 0.02  # steps of the path, and its end as a share of its beginning
-_ROUNDS = 40  # of the solver at each step, begun at the step before
+_MIN_EVENTS = 20  # ten in either half
+_PENALTIES, _MIN_PENALTY = 40, 0.02  # steps of the path, and its end as a share of its beginning
+_ITERATIONS = 40  # of the solver at each step, warm-started from the step before
 
 
 class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Keep the columns that most half-samples choose.
+    """Select the columns that most half-samples select.
 
     Parameters
     ----------
     share : float
-        Of the half-samples that must choose a column, over .5.
+        Of the half-samples that must select a column, over .5.
     wrong : float
-        How many columns may be kept by chance, at most and on average; settles how many a half-sample may choose.
+        Bound on the expected number of columns selected by chance; determines how many a half-sample may select.
     schema : Schema, optional
         Inferred by default.
     seed : int
 
     Attributes
     ----------
-    columns_ : tuple of str, the kept ones, in the order of the frame
-    table_ : pl.DataFrame, ``column``, ``share`` of the half-samples that chose it, ``kept``; the steadiest first
-    most_ : int, columns that a half-sample could choose
+    columns_ : tuple of str, the selected ones, in the order of the frame
+    table_ : pl.DataFrame, ``column``, ``share`` of the half-samples that selected it, ``kept``; the most stable first
+    most_ : int, columns that a half-sample could select
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> frame = pl.DataFrame({name: draw.normal(size=600) for name in "abcdefgh"})
-    >>> ill = (2 * frame["c"] - frame["f"] + draw.normal(size=600) > 2).to_numpy()
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pl.DataFrame({name: rng.normal(size=600) for name in "abcdefgh"})
+    >>> ill = (2 * frame["c"] - frame["f"] + rng.normal(size=600) > 2).to_numpy()
     >>> StableColumns().fit(frame, ill).columns_
     ('c', 'f')
     """
@@ -72,127 +72,128 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> StableColumns:
-        """Choose.
+        """Select columns.
 
         Parameters
         ----------
         X : frame of n rows
         y : (n,), two values
         groups : (n,), optional
-            Patients: no two halves of a pair share one.
+            Patients: the halves of a pair share none.
 
         Raises
         ------
         InputError
-            Settings outside their range, an outcome without two values, or one that a few patients hold, so that they can't be halved.
+            Settings outside their range, an outcome without two values, or events of so few patients that they can't be halved.
         TooFewEvents
             Fewer than 20 events.
         """
         if not 0.5 < self.share < 1 or not self.wrong > 0:
-            raise InputError(f"share must lie between .5 and 1 and wrong above 0, got share={self.share!r}, wrong={self.wrong!r}")
-        frame, target, group = validate_fit_inputs(X, y, groups)
-        event = target.outcome
-        fewest = int(min(event.sum(), len(event) - event.sum()))
-        if fewest < _FEWEST_EVENTS:
-            raise TooFewEvents(fewest, _FEWEST_EVENTS, "tell steady columns from others")
+            raise InputError(f"share must lie between .5 and 1, and wrong must be positive, got share={self.share!r}, wrong={self.wrong!r}")
+        frame, target, patient_ids = validate_fit_inputs(X, y, groups)
+        rarer = min(target.events, frame.height - target.events)
+        if rarer < _MIN_EVENTS:
+            raise TooFewEvents(rarer, _MIN_EVENTS, "select columns by stability")
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
-        encoding = TableEncoder.fit(self.schema_, rows)
-        sources = encoding.source_columns
+        encoder = TableEncoder.fit(self.schema_, rows)
+        sources = encoder.source_columns
         names = list(dict.fromkeys(sources))
         if not names:
-            raise InputError("no feature is left to choose from")
+            raise InputError("no feature is left to select from")
         if self.wrong < min(len(names), 1 / ((2 * self.share - 1) * len(names))):
-            raise InputError(f"wrong={self.wrong!r} cannot be promised of {len(names)} columns: raise it, or the share")
+            raise InputError(f"wrong={self.wrong!r} cannot be guaranteed for {len(names)} columns: raise it, or the share")
         self.most_ = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
-        place = np.array([names.index(source) for source in sources])
-        chosen = _chosen(encoding.transform(rows), event, group, place, self.most_, self.seed)  # (b, d)
-        steady = chosen.mean(axis=0)
-        kept = {name for name, often in zip(names, steady.tolist(), strict=True) if often >= self.share}
-        self.columns_ = tuple(name for name in frame.columns if name in kept)
-        told = pl.DataFrame({"column": names, "share": steady, "kept": [name in kept for name in names]})
-        self.table_ = told.sort(["share", "column"], descending=[True, False])
+        column = np.array([names.index(source) for source in sources])  # (p,)
+        selected = _half_samples(encoder.transform(rows), target.outcome, patient_ids, column, self.most_, self.seed)  # (b, d)
+        share = selected.mean(axis=0)
+        stable = share >= self.share
+        self.columns_ = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})
+        table = pl.DataFrame({"column": names, "share": share, "kept": stable})
+        self.table_ = table.sort(["share", "column"], descending=[True, False])
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:
-        """Return the frame's kept columns."""
+        """Return the frame's selected columns."""
         check_is_fitted(self, "columns_")
         frame = to_frame(X)
         missing = [name for name in self.columns_ if name not in frame.columns]
         if missing:
             raise MissingColumns(missing, frame.columns)
         if not self.columns_:
-            raise InputError("no column is steady enough to be kept: allow more (wrong=), or ask less often (share=)")
+            raise InputError("no column is stable enough: raise wrong, or lower share")
         return frame.select(self.columns_)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return the names of the kept columns."""
+        """Return the names of the selected columns."""
         check_is_fitted(self, "columns_")
         return np.array(self.columns_, dtype=object)
 
 
-def _chosen(x: Floats, event: Ints, group: Ints, place: Ints, most: int, seed: int) -> Bools:
-    """Which columns each half-sample chooses: (b, d)."""
-    spread = x.std(axis=0)
-    z = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    gram, towards = [], []
+def _half_samples(x: Floats, outcome: Ints, patient_ids: Ints, column: Ints, most: int, seed: int) -> Bools:
+    """Return which columns each half-sample selects (b, d)."""
+    deviation = x.std(axis=0)
+    z = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    gram, gradient = [], []
     for pair in range(_PAIRS):
-        half = assign_folds(event, group, 2, seed * _PAIRS + pair)
+        half = assign_folds(outcome, patient_ids, 2, seed * _PAIRS + pair)
         for side in (0, 1):
-            own = event[half == side]
-            if not 0 < own.sum() < len(own):
+            y = outcome[half == side]
+            if not 0 < y.sum() < len(y):
                 raise InputError(
-                    f"the rows can't be halved: {group.max() + 1} patients, {len(np.unique(group[event == 1]))} of them with the event, "
-                    "and either half needs both outcomes"
+                    f"the rows can't be halved: {patient_ids.max() + 1} patients, {len(np.unique(patient_ids[outcome == 1]))} of them "
+                    "with the event, and either half needs both outcomes"
                 )
             rows = z[half == side]
             rows = rows - rows.mean(axis=0)
             gram.append(rows.T @ rows / len(rows))
-            towards.append(rows.T @ (own - own.mean()) / len(rows))  # the log-likelihood's slope where nothing has an effect
-    return _paths(np.stack(gram), np.stack(towards), place, most)
+            gradient.append(rows.T @ (y - y.mean()) / len(rows))  # of the log-likelihood at coefficients of 0
+    return _group_lasso_path(np.stack(gram), np.stack(gradient), column, most)
 
 
-def _paths(gram: Floats, towards: Floats, place: Ints, most: int) -> Bools:
-    """Follow the group lasso of all half-samples at once, as far as each has at most ``most`` columns.
+def _group_lasso_path(gram: Floats, gradient: Floats, column: Ints, most: int) -> Bools:
+    """Follow the group lasso of all half-samples at once, as long as each has at most ``most`` columns.
+
+    Solved by accelerated proximal gradient steps (FISTA) along a path of falling penalties.
 
     Parameters
     ----------
     gram : (b, p, p)
-    towards : (b, p)
-    place : (p,), number of the column; encoded columns of one column stand together
+    gradient : (b, p)
+    column : (p,), index of the column; features of one column are adjacent
     most : int
 
     Returns
     -------
-    (b, d), bool: the columns in, where at most ``most`` were
+    (b, d), bool: the last active set with at most ``most`` columns
     """
-    starts = np.flatnonzero(np.append(True, np.diff(place) != 0))
-    size = np.sqrt(np.diff(np.append(starts, len(place))))  # a column with many parts pays for them
+    starts = np.flatnonzero(np.append(True, np.diff(column) != 0))
+    weight = np.sqrt(np.diff(np.append(starts, len(column))))  # the penalty of a column grows with its features
     step = 1 / np.linalg.eigvalsh(gram)[:, -1].clip(1e-12)  # (b,)
 
-    def length(beta: Floats) -> Floats:
+    def norm(beta: Floats) -> Floats:
         return np.asarray(np.sqrt(np.add.reduceat(beta**2, starts, axis=1)))  # (b, d)
 
-    first = (length(towards) / size).max(axis=1)  # from here down something enters
-    beta = np.zeros_like(towards)
-    chosen = np.zeros((len(gram), len(starts)), dtype=bool)
-    going = np.ones(len(gram), dtype=bool)
-    for penalty in np.geomspace(1, _LEAST_PENALTY, _PENALTIES):
-        now = np.flatnonzero(going)
+    first = (norm(gradient) / weight).max(axis=1)  # the penalty at which the first column enters
+    beta = np.zeros_like(gradient)
+    selected = np.zeros((len(gram), len(starts)), dtype=bool)
+    active = np.ones(len(gram), dtype=bool)
+    for penalty in np.geomspace(1, _MIN_PENALTY, _PENALTIES):
+        now = np.flatnonzero(active)
         if not len(now):
             break
-        limit = (penalty * first * step)[now, None] * size  # (b, d)
-        old = fast = beta[now]
-        pace = 1.0
-        for _ in range(_ROUNDS):
-            moved = fast + step[now, None] * (towards[now] - np.einsum("bpq,bq->bp", gram[now], fast))
-            shrink = np.maximum(0, 1 - limit / np.maximum(length(moved), 1e-300))
-            new = moved * shrink[:, place]
-            later = (1 + math.sqrt(1 + 4 * pace**2)) / 2
-            old, fast, pace = new, new + (pace - 1) / later * (new - old), later
+        threshold = (penalty * first * step)[now, None] * weight  # (b, d)
+        old = momentum = beta[now]
+        t = 1.0
+        for _ in range(_ITERATIONS):
+            moved = momentum + step[now, None] * (gradient[now] - np.einsum("bpq,bq->bp", gram[now], momentum))
+            shrink = np.maximum(0, 1 - threshold / np.maximum(norm(moved), 1e-300))
+            new = moved * shrink[:, column]
+            t_new = (1 + math.sqrt(1 + 4 * t**2)) / 2
+            old, momentum, t = new, new + (t - 1) / t_new * (new - old), t_new
         beta[now] = old
-        inside = length(old) > 0
-        fits = inside.sum(axis=1) <= most
-        chosen[now[fits]] = inside[fits]
-        going[now[~fits]] = False
-    return chosen
+        entered = norm(old) > 0
+        fits = entered.sum(axis=1) <= most
+        selected[now[fits]] = entered[fits]
+        active[now[~fits]] = False
+    return selected

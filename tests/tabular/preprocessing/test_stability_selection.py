@@ -1,4 +1,4 @@
-"""Stability selection: what is planted is kept, what is noise is not, and what each column costs."""
+"""Stability selection: planted columns are selected, noise is not; and the costs of columns."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from sklearn.linear_model import LogisticRegression
 from nearward.evaluation.risk.feature_costs import column_costs
 from nearward.tabular.ensemble.cross_fitting import Encoded
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.preprocessing.stability_selection import StableColumns, _paths
+from nearward.tabular.preprocessing.stability_selection import StableColumns, _group_lasso_path
 
 
 def planted(n: int = 800, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     """Twelve columns of noise around a number, a category and a missing-flag that matter."""
-    draw = np.random.default_rng(seed)
-    frame = pl.DataFrame({f"noise {j}": draw.normal(size=n) for j in range(12)})
-    dose, ward, lab = draw.normal(size=n), draw.choice(["a", "b", "c"], n), draw.normal(size=n)
-    missed = draw.random(n) < 0.4
-    ill = draw.random(n) < 1 / (1 + np.exp(-(1.2 * dose + 1.5 * (ward == "b") + 1.4 * missed - 2.6)))
-    held = [None if gone else value for gone, value in zip(missed, lab.tolist(), strict=True)]
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame({f"noise {j}": rng.normal(size=n) for j in range(12)})
+    dose, ward, lab = rng.normal(size=n), rng.choice(["a", "b", "c"], n), rng.normal(size=n)
+    missed = rng.random(n) < 0.4
+    ill = rng.random(n) < 1 / (1 + np.exp(-(1.2 * dose + 1.5 * (ward == "b") + 1.4 * missed - 2.6)))
+    values = [None if missing else value for missing, value in zip(missed, lab.tolist(), strict=True)]
     return frame.insert_column(3, pl.Series("dose", dose)).with_columns(
-        pl.Series("ward", ward.tolist()), pl.Series("lab", held)
+        pl.Series("ward", ward.tolist()), pl.Series("lab", values)
     ), ill.astype(int)
 
 
-class Asked(LogisticRegression):
-    """Wants to be told of patients, two rows each, and knows the event by a name."""
+class GroupedModel(LogisticRegression):
+    """Requires groups of two rows each, and an outcome of 0 and 1 although it has a named event."""
 
     def __init__(self, positive: str | None = "ill") -> None:
         super().__init__()
         self.positive = positive
 
-    def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> Asked:
+    def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> GroupedModel:
         assert self.positive is None
         assert groups is not None
         assert (np.unique(groups, return_counts=True)[1] == 2).all()
@@ -43,7 +43,7 @@ class Asked(LogisticRegression):
         return super().predict_proba(X.select("^dose|noise.*$"))
 
 
-def test_planted_columns_are_kept_and_noise_is_not() -> None:
+def test_planted_columns_are_selected_and_noise_is_not() -> None:
     frame, ill = planted()
     chosen = StableColumns(wrong=1.2).fit(frame, ill)
     assert chosen.most_ == 3
@@ -54,59 +54,59 @@ def test_planted_columns_are_kept_and_noise_is_not() -> None:
     assert StableColumns(wrong=1.2).fit(frame, ill).table_.equals(chosen.table_)
 
 
-def test_of_noise_alone_no_more_is_kept_than_declared() -> None:
-    kept = []
+def test_of_noise_alone_no_more_is_selected_than_declared() -> None:
+    counts = []
     for seed in range(5):
         frame, _ = planted(400, seed)
         lot = (np.random.default_rng(seed + 50).random(400) < 0.3).astype(int)
-        kept.append(len(StableColumns(wrong=1.0).fit(frame, lot).columns_))
-    assert np.mean(kept) <= 1.0
+        counts.append(len(StableColumns(wrong=1.0).fit(frame, lot).columns_))
+    assert np.mean(counts) <= 1.0
 
 
 def test_path_by_hand() -> None:
-    """With unrelated columns the lasso lets in whoever points most towards the outcome, a pair of parts by its joint length."""
+    """With uncorrelated columns the group lasso adds them by the norm of their gradient."""
     gram = np.eye(4)[None]
     towards = np.array([[0.5, 0.4, 0.4, 0.1]])  # the second column has two parts: sqrt(.32 / 2) = .4 each
     place = np.array([0, 1, 1, 2])
-    assert _paths(gram, towards, place, 1).tolist() == [[True, False, False]]
-    assert _paths(gram, towards, place, 2).tolist() == [[True, True, False]]
-    assert _paths(gram, towards, place, 3).tolist() == [[True, True, True]]
+    assert _group_lasso_path(gram, towards, place, 1).tolist() == [[True, False, False]]
+    assert _group_lasso_path(gram, towards, place, 2).tolist() == [[True, True, False]]
+    assert _group_lasso_path(gram, towards, place, 3).tolist() == [[True, True, True]]
 
 
 def test_copies_of_a_patient_prove_nothing() -> None:
-    """Noise that fits sixty patients by chance looks steady where both halves of a pair hold rows of the same ones."""
+    """Noise that fits sixty patients by chance looks stable where both halves of a pair have rows of the same patients."""
     frame, _ = planted(60, 4)
     many, lot, patient = pl.concat([frame] * 12), np.tile(np.resize([0, 1], 60), 12), np.tile(np.arange(60), 12)
-    blind, told = (StableColumns().fit(many, lot, groups=whose).table_["share"].max() for whose in (None, patient))
-    assert blind > told + 0.1
+    blind, grouped = (StableColumns().fit(many, lot, groups=groups).table_["share"].max() for groups in (None, patient))
+    assert blind > grouped + 0.1
 
 
 def test_costs_of_columns() -> None:
     frame, ill = planted(900, 1)
-    told = column_costs(
+    costs = column_costs(
         frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "ward", "noise 1"], model=Encoded(LogisticRegression()), resamples=100
     )
-    assert told.table["column"].to_list()[-1] == "noise 1"
-    lost = dict(told.table.select("column", "low").iter_rows())
+    assert costs.table["column"].to_list()[-1] == "noise 1"
+    lost = dict(costs.table.select("column", "low").iter_rows())
     assert lost["dose"] > 0
     assert lost["ward"] > 0
     assert lost["noise 1"] < 0
-    assert told.lost.value == pytest.approx(told.every.value - told.kept.value)
-    assert told.every.value > told.kept.value  # lab is missing among the kept
-    assert told.seconds_kept.value < told.seconds_every.value
-    assert told.seconds_kept.low <= told.seconds_kept.value <= told.seconds_kept.high
+    assert costs.lost.value == pytest.approx(costs.every.value - costs.kept.value)
+    assert costs.every.value > costs.kept.value  # lab is not among the kept columns
+    assert costs.seconds_kept.value < costs.seconds_every.value
+    assert costs.seconds_kept.low <= costs.seconds_kept.value <= costs.seconds_kept.high
 
 
-def test_costs_tell_a_model_whose_rows_they_are_and_that_the_outcome_is_0_or_1() -> None:
+def test_costs_pass_groups_and_an_outcome_of_0_and_1_to_the_model() -> None:
     frame, ill = planted(300, 1)
     patient = np.arange(300) // 2
     table = frame.with_columns(ill=pl.Series(np.where(ill, "ill", "well")), patient=pl.Series(patient))
-    column_costs(table, "ill", ["dose", "noise 1"], "patient", model=Asked(), positive="ill", resamples=20)
+    column_costs(table, "ill", ["dose", "noise 1"], "patient", model=GroupedModel(), positive="ill", resamples=20)
 
 
 def test_refusals() -> None:
     frame, ill = planted()
-    with pytest.raises(InputError, match="cannot be promised of 3 columns"):
+    with pytest.raises(InputError, match="cannot be guaranteed for 3 columns"):
         StableColumns(wrong=0.1).fit(frame.select("dose", "ward", "lab"), ill)
     frame, ill = planted(100)
     with pytest.raises(InputError, match="share must"):
