@@ -1,4 +1,4 @@
-"""``epsilon=`` from end to end: fit, sample, save, load, export with the accountant; splits that treat each patient independently."""
+"""``epsilon=`` from end to end: fit, sample, save, load, export with the accountant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from nearward.cli import main as cli
 from nearward.release.audit import AuditRows
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
-from nearward.synth.inputs.splits import split_by_hash
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.rules.kinds import Order, Range
@@ -154,18 +153,6 @@ def test_a_rare_outcome_hidden_by_the_noise_is_warned_of(train) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         nw.Synthesizer(epsilon=8.0).fit(train, outcome="died", groups="patient")
-
-
-def test_one_patient_more_changes_no_other_patients_split() -> None:
-    ids = pl.Series([f"p{i}" for i in range(1000)])
-    before = split_by_hash(ids, 1000, 0)
-    after = split_by_hash(pl.concat([pl.Series(["a"]), ids]), 1001, 0)
-    for role, rows in before.items():
-        assert set(ids.gather(rows)) == {pl.concat([pl.Series(["a"]), ids])[int(i)] for i in after[role]} - {"a"}
-    alone = split_by_hash(None, 5000, 0)
-    assert 0.77 < len(alone["generator"]) / 5000 < 0.83
-    assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # at random, not by the row's index
-    assert len(split_by_hash(ids, 1000, 0, with_holdout=False)["generator"]) == 1000
 
 
 def test_private_decimals_keep_their_fractions() -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from nearward.synth.generator import FittedGenerator
-from nearward.synth.inputs.splits import ROLES, split_by_role
+from nearward.synth.inputs.splits import split_by_role
 from nearward.synth.persistence import RULES_FILE
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
@@ -189,20 +189,6 @@ def test_a_generator_is_not_loaded_as_a_risk_model(fitted, tmp_path) -> None:
     fitted.save(tmp_path / "g")
     with pytest.raises(ArtifactError, match="no risk model but a synthesizer"):
         load(tmp_path / "g")
-
-
-def test_roles_share_no_patient_and_no_row_is_lost(train) -> None:
-    patient_ids = train["patient"].rank("dense").to_numpy().astype(np.int64) - 1
-    event = train["died"].to_numpy().astype(np.int64)
-    without = split_by_role(event, patient_ids, 0, with_discriminators=False)
-    assert len(without["discriminator"]) == 0
-    assert len(without["generator"]) > 0.66 * train.height
-    part = split_by_role(event, patient_ids, 0)
-    assert sorted(np.concatenate(list(part.values())).tolist()) == list(range(train.height))
-    patients = [set(patient_ids[part[role]].tolist()) for role in ROLES]
-    assert sum(map(len, patients)) == len(set().union(*patients))
-    shares = [event[part[role]].mean() for role in ROLES]
-    assert max(shares) - min(shares) < 0.05
 
 
 def test_every_patient_is_a_member_or_a_non_member_of_the_audit(train, fitted, tmp_path) -> None:

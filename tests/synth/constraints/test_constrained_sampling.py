@@ -7,11 +7,9 @@ import polars as pl
 import pytest
 
 from nearward.synth.constraints.compiled_rules import CompiledRules, sums_after_terms
-from nearward.synth.constraints.consistency import check_consistent
 from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
 from nearward.tabular.rules.rules import Rules
 
@@ -132,45 +130,3 @@ def test_sums_are_generated_after_their_terms() -> None:
     rules = Rules((Linear("z", (("x", 1.0), ("y", 1.0))),))
     assert sums_after_terms([3, 0, 1, 2], rules, index) == [3, 1, 2, 0]
     assert sums_after_terms([3, 1, 2, 0], rules, index) == [3, 1, 2, 0]
-
-
-@pytest.mark.parametrize(
-    ("rules", "named"),
-    [
-        ([Range("age", 50, 60), Range("age", 70, 80)], ["age is from 50 to 60", "age is from 70 to 80"]),
-        ([Range("age", 60, 50)], ["age is from 60 to 50"]),
-        ([Domain("ward", ("a", "b")), Domain("ward", ("c", "d"))], ["ward is one of"]),
-        (
-            [Range("a", 10, 20), Order("a", "b"), Order("b", "c"), Range("c", 0, 5)],
-            ["a is at most b", "b is at most c", "c is from 0 to 5"],
-        ),
-        ([Implies("w", "ICU", "u", "A"), Implies("w", "ICU", "u", "B")], ["u is A", "u is B"]),
-        ([Implies("w", "ICU", "u", "A"), Implies("w", "ICU", "u", "A", never=True)], ["never"]),
-        ([Depends("u", "w", (("ICU", "A"),)), Implies("w", "ICU", "u", "B")], ["follows from", "u is B"]),
-        ([Implies("w", "ICU", "u", "A"), Domain("u", ("B", "C"))], ["u is one of"]),
-        ([Linear("z", (("x", 1.0), ("y", 1.0))), Range("x", 0, 5), Range("y", 0, 5), Range("z", 20, 30)], ["z = x + y", "20"]),
-    ],
-)
-def test_contradictions_are_named(rules, named) -> None:
-    with pytest.raises(RuleError) as error:
-        check_consistent(Rules(tuple(rules)))
-    assert all(words in str(error.value) for words in named)
-
-
-def test_consistent_rules_are_accepted() -> None:
-    check_consistent(
-        Rules(
-            (
-                Range("a", 0, 10),
-                Range("b", 5, 20),
-                Order("a", "b"),
-                Order("b", "a"),
-                Domain("w", ("x", "y")),
-                Implies("w", "x", "u", "A"),
-                Implies("w", "y", "u", "B"),
-                Implies("w", "x", "u", "C", never=True),
-                Linear("c", (("a", 1.0), ("b", 1.0))),
-                Range("c", 0, 25),
-            )
-        )
-    )
