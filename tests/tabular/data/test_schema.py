@@ -1,4 +1,4 @@
-"""The schema: what is inferred, what is refused and in which words, and the one door that frames come through."""
+"""The schema: what is inferred, what is refused and in which words, and the one function that frames come through."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def quietly(frame: pl.DataFrame) -> Schema:
 # ---- inference -----------------------------------------------------------------------------------
 
 
-def test_kinds_ranges_and_levels_are_read_off_the_frame() -> None:
+def test_kinds_ranges_and_categories_are_inferred() -> None:
     frame = pl.DataFrame(
         {
             "age": [61, 70, None],
@@ -84,7 +84,7 @@ def test_kinds_ranges_and_levels_are_read_off_the_frame() -> None:
     )
 
 
-def test_levels_are_listed_up_to_two_hundred() -> None:
+def test_categories_are_listed_up_to_two_hundred() -> None:
     few = Schema.infer(pl.DataFrame({"c": [f"{i % 200:03}-" for i in range(400)]}))["c"].categories
     assert few == tuple(f"{i:03}-" for i in range(200))
     assert Schema.infer(pl.DataFrame({"c": [f"{i % 201:03}-" for i in range(402)]}))["c"].categories is None
@@ -94,12 +94,12 @@ def test_levels_are_listed_up_to_two_hundred() -> None:
     "empty",
     [pl.Series("x", [None, None]), pl.Series("x", [None, None], dtype=pl.String), pl.Series("x", [math.nan, None])],
 )
-def test_a_column_without_a_value_is_set_aside_by_name(empty: pl.Series) -> None:
+def test_a_column_without_a_value_is_ignored_by_name(empty: pl.Series) -> None:
     with pytest.warns(DataWarning, match="'x' has no value in any row"):
         assert Schema.infer(empty.to_frame())["x"].role == "ignore"
 
 
-def test_text_that_differs_in_every_row_is_no_feature() -> None:
+def test_text_that_differs_in_every_row_is_not_a_feature() -> None:
     with pytest.warns(DataWarning, match="'who' is text that differs in every row") as caught:
         schema = Schema.infer(pl.DataFrame({"who": [f"{SECRET} {i}" for i in range(21)], "x": range(21)}))
     assert schema["who"].role == "ignore"
@@ -109,7 +109,7 @@ def test_text_that_differs_in_every_row_is_no_feature() -> None:
     assert twenty["who"].role == "feature"
 
 
-def test_text_that_is_mostly_numbers_is_pointed_out_with_counts_and_no_value() -> None:
+def test_text_that_is_mostly_numbers_is_warned_of_with_counts_and_no_value() -> None:
     frame = pl.DataFrame({"lactate": [f"{i % 9}.5" for i in range(29)] + [SECRET]})
     with pytest.warns(DataWarning, match="'lactate' is text, but 29 of its 30 values read as numbers") as caught:
         assert Schema.infer(frame)["lactate"].kind == "category"
@@ -141,12 +141,12 @@ def test_an_inferred_schema_survives_json_and_conforms_its_own_frame(frame: pl.D
     assert unit_slips(conformed, schema) == {}
 
 
-# ---- the door ------------------------------------------------------------------------------------
+# ---- the function ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(frame=frames(), data=st.data())
-def test_rows_are_conformed_alone_as_in_any_company(frame: pl.DataFrame, data: st.DataObject) -> None:
+def test_a_row_is_conformed_the_same_alone_and_in_a_batch(frame: pl.DataFrame, data: st.DataObject) -> None:
     schema = quietly(frame)
     if not schema.features:
         return
@@ -157,7 +157,7 @@ def test_rows_are_conformed_alone_as_in_any_company(frame: pl.DataFrame, data: s
 
 
 @pytest.mark.parametrize("company", [2.5, 1e308, None, math.nan])
-def test_a_level_written_as_a_float_is_the_same_level_in_any_company(company: float | None) -> None:
+def test_a_category_written_as_a_float_is_the_same_category_in_any_batch(company: float | None) -> None:
     schema = Schema((Column("ward", kind="category"),))
     alone = schema.conform(pl.DataFrame({"ward": [3.0]}))["ward"].to_list()
     beside = schema.conform(pl.DataFrame({"ward": [3.0, company]}))["ward"].to_list()
@@ -216,7 +216,7 @@ def test_numbers_become_floats(series: pl.Series, values: list[float | None]) ->
     assert out.to_list() == values
 
 
-def test_only_the_columns_of_the_asked_roles_come_through_in_the_schemas_order() -> None:
+def test_only_columns_of_the_requested_roles_are_returned_in_the_schemas_order() -> None:
     frame = pl.DataFrame({"extra": [0], "sofa": [3], "b": [1], "a": [2], "died": [1]})
     schema = Schema((Column("a"), Column("b"), Column("sofa", role="expert"), Column("died", role="outcome")))
     assert schema.conform(frame).to_dict(as_series=False) == {"a": [2.0], "b": [1.0], "sofa": [3.0]}
@@ -236,7 +236,7 @@ def test_missing_and_renamed_columns_are_named_with_the_likely_name() -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_column_that_is_in_its_place_is_not_offered_for_another() -> None:
+def test_a_column_of_the_schema_is_not_suggested_for_another() -> None:
     with pytest.raises(MissingColumns) as caught:
         Schema((Column("lab1"), Column("lab2"))).conform(pl.DataFrame({"lab1": [1]}))
     assert "did you mean" not in str(caught.value)
@@ -261,7 +261,7 @@ def test_duplicate_columns_of_new_rows_are_refused_too() -> None:
         schema.conform(pl.read_csv(b"age,age\n61,620\n"))
 
 
-def test_a_name_that_only_looks_like_a_duplicate_is_kept() -> None:
+def test_a_name_that_only_looks_like_a_duplicate_is_accepted() -> None:
     frame = pl.DataFrame({"claim": [1, 2], "claim_duplicated_by_payer": [0, 1]})
     assert Schema.infer(frame).features == ("claim", "claim_duplicated_by_payer")
 
@@ -326,14 +326,14 @@ MEANINGLESS: dict[str, tuple[pl.Series, str]] = {
 
 @pytest.mark.parametrize("case", MEANINGLESS)
 @pytest.mark.parametrize(
-    "door",
+    "function",
     [Schema.infer, Schema((Column("stay"),)).conform, Schema((Column("stay", kind="category"),)).conform],
     ids=["infer", "number", "category"],
 )
-def test_dtypes_without_a_meaning_are_refused_by_name_and_dtype(case: str, door: Callable[[pl.DataFrame], object]) -> None:
+def test_dtypes_without_a_meaning_are_refused_by_name_and_dtype(case: str, function: Callable[[pl.DataFrame], object]) -> None:
     series, dtype = MEANINGLESS[case]
     with pytest.raises(InputError, match=f"column 'stay' has dtype {dtype}") as caught:
-        door(series.to_frame())
+        function(series.to_frame())
     assert SECRET not in str(caught.value)
     assert ("total_hours" in str(caught.value)) == (case == "duration")
 
@@ -349,26 +349,26 @@ def test_dates_in_a_number_column_are_refused() -> None:
 SCHEMA = Schema((Column("weight", low=40.0, high=120.0), Column("delta", low=-5.0, high=5.0), Column("ward", kind="category")))
 
 
-def test_values_beyond_a_thousand_times_the_range_are_counted_by_column() -> None:
+def test_values_a_thousand_times_outside_the_range_are_counted_by_column() -> None:
     frame = pl.DataFrame({"weight": [80.0, 120_001.0, -120_001.0, None], "delta": [5001.0, 0.0, 1.0, 2.0], "ward": ["a"] * 4})
     assert unit_slips(frame, SCHEMA) == {"weight": 2, "delta": 1}
 
 
-def test_values_inside_or_a_little_outside_the_range_are_no_slip() -> None:
+def test_values_inside_or_a_little_outside_the_range_are_not_slips() -> None:
     assert unit_slips(pl.DataFrame({"weight": [40.0, 121.0, 300.0, 2.5, 0.0], "delta": [0.0, 1e-9, 9.0, -9.0, 50.0]}), SCHEMA) == {}
 
 
-def test_a_column_given_in_grams_instead_of_kilograms_is_flagged() -> None:
+def test_a_column_in_grams_instead_of_kilograms_is_flagged() -> None:
     kilograms = pl.DataFrame({"weight": [62.0, 80.5, 71.0, 95.0, 118.0]})
     assert unit_slips(kilograms * 1000, SCHEMA) == {"weight": 5}
 
 
-def test_a_column_given_in_tonnes_instead_of_kilograms_is_flagged() -> None:
+def test_a_column_in_tonnes_instead_of_kilograms_is_flagged() -> None:
     kilograms = pl.DataFrame({"weight": [62.0, 80.5, 71.0, 95.0, 118.0]})
     assert unit_slips(kilograms / 1000, SCHEMA) == {"weight": 5}
 
 
-def test_a_few_small_values_or_a_range_across_zero_are_no_slip() -> None:
+def test_a_few_small_values_or_a_range_across_zero_are_not_slips() -> None:
     assert unit_slips(pl.DataFrame({"weight": [1e-6] * 4}), SCHEMA) == {}
     assert unit_slips(pl.DataFrame({"weight": [1e-6] * 5}), SCHEMA) == {"weight": 5}
     assert unit_slips(pl.DataFrame({"delta": [1e-6] * 9}), SCHEMA) == {}
@@ -389,7 +389,7 @@ def test_roles_are_set_by_name() -> None:
         schema.with_roles(exprt=["age"])
 
 
-def test_json_is_one_column_a_line_and_leaves_out_what_is_empty() -> None:
+def test_json_is_one_column_a_line_without_empty_fields() -> None:
     schema = Schema(
         (
             Column("Größe", unit="cm", low=1.0, high=2.0),
@@ -406,7 +406,7 @@ def test_json_is_one_column_a_line_and_leaves_out_what_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[]", "not a nearward schema"),
@@ -426,8 +426,8 @@ def test_json_is_one_column_a_line_and_leaves_out_what_is_empty() -> None:
         ('{"nearward_schema": 1, "columns": [{"name": "a", "kind": "category", "categories": "fm"}]}', "categories"),
     ],
 )
-def test_a_schema_with_a_mistake_in_it_is_refused(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_an_invalid_schema_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Schema.from_json(text)
 
 
@@ -463,6 +463,6 @@ def test_the_review_has_a_row_a_column() -> None:
         {"name": "a", "block": ["labs"]},
     ],
 )
-def test_a_schema_edited_wrongly_is_refused_by_column(column: dict[str, object]) -> None:
+def test_an_invalid_column_is_refused_by_name(column: dict[str, object]) -> None:
     with pytest.raises(InputError, match="schema column 'a'"):
         Schema.from_json(json.dumps({"nearward_schema": 1, "columns": [column]}))

@@ -36,13 +36,13 @@ def frame() -> pl.DataFrame:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_what_is_written_is_read_back(frame: pl.DataFrame, tmp_path: Path, ending: str) -> None:
-    write_table(frame, tmp_path / f"cohort{ending}")
-    assert_frame_equal(read_table(tmp_path / f"cohort{ending}"), frame)
+@pytest.mark.parametrize("suffix", ENDINGS)
+def test_a_table_is_read_as_written(frame: pl.DataFrame, tmp_path: Path, suffix: str) -> None:
+    write_table(frame, tmp_path / f"cohort{suffix}")
+    assert_frame_equal(read_table(tmp_path / f"cohort{suffix}"), frame)
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".feather"])
+@pytest.mark.parametrize("suffix", [".parquet", ".feather"])
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(
     rows=st.lists(
@@ -54,10 +54,10 @@ def test_what_is_written_is_read_back(frame: pl.DataFrame, tmp_path: Path, endin
         max_size=8,
     )
 )
-def test_binary_files_keep_every_frame_exactly(ending: str, rows: list[tuple[object, ...]]) -> None:
+def test_binary_files_are_exact(suffix: str, rows: list[tuple[object, ...]]) -> None:
     frame = pl.DataFrame(rows, schema={"x": pl.Float64, "ä text": pl.String, "b": pl.Boolean}, orient="row")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"t{ending}"
+        path = Path(folder) / f"t{suffix}"
         write_table(frame, path)
         assert_frame_equal(read_table(path), frame)
 
@@ -70,7 +70,7 @@ def test_csv_reads_the_usual_words_for_missing_as_null(tmp_path: Path) -> None:
     }
 
 
-def test_csv_looks_at_every_row_for_the_kind_of_a_column(tmp_path: Path) -> None:
+def test_csv_infers_dtypes_from_every_row(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n" + "1\n" * 5000 + "2.5\n")
     assert read_table(tmp_path / "t.csv")["a"].to_list()[-1] == 2.5
 
@@ -80,7 +80,7 @@ def test_a_path_may_be_text(frame: pl.DataFrame, tmp_path: Path) -> None:
     assert_frame_equal(read_table(str(tmp_path / "t.parquet")), frame)
 
 
-def test_missing_file_and_wrong_ending_say_which(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unknown_extension_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.csv: no such file"):
         read_table(tmp_path / "absent.csv")
     with pytest.raises(InputError, match=r"cohort\.xlsx: unknown file extension; known: \.parquet"):
@@ -90,14 +90,14 @@ def test_missing_file_and_wrong_ending_say_which(tmp_path: Path) -> None:
         read_table(tmp_path / "folder.parquet")
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".feather", ".ipc"])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather", ".ipc"])
 @pytest.mark.parametrize("spoil", ["empty", "foreign", "half"])
-def test_a_corrupt_file_is_refused(frame: pl.DataFrame, tmp_path: Path, ending: str, spoil: str) -> None:
-    path = tmp_path / f"t{ending}"
+def test_a_corrupt_file_is_refused(frame: pl.DataFrame, tmp_path: Path, suffix: str, spoil: str) -> None:
+    path = tmp_path / f"t{suffix}"
     write_table(frame, path)
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "foreign": f"{SECRET},2\n".encode() * 50, "half": whole[: len(whole) // 2]}[spoil])
-    with pytest.raises(InputError, match=f"cannot be read as {ending}") as caught:
+    with pytest.raises(InputError, match=f"cannot be read as {suffix}") as caught:
         read_table(path)
     assert SECRET not in str(caught.value)
 
@@ -110,14 +110,14 @@ def test_a_corrupt_csv_is_refused_without_a_value(tmp_path: Path, text: bytes) -
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_flipped_bytes_end_in_a_frame_or_in_our_error(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"t{ending}"
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_flipped_bytes_give_a_frame_or_an_input_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t{suffix}"
     write_table(pl.DataFrame({"x": range(40), "s": [f"level {i % 7}" for i in range(40)]}), path)
-    whole, draw = bytearray(path.read_bytes()), np.random.default_rng(0)
+    whole, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
     for _ in range(60):
         spoilt = whole.copy()
-        spoilt[draw.integers(len(whole))] ^= 1 << draw.integers(8)
+        spoilt[rng.integers(len(whole))] ^= 1 << rng.integers(8)
         path.write_bytes(spoilt)
         try:
             assert isinstance(read_table(path), pl.DataFrame)
@@ -125,16 +125,16 @@ def test_flipped_bytes_end_in_a_frame_or_in_our_error(tmp_path: Path, ending: st
             assert "cannot be read" in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_files_are_for_their_owner_only(frame: pl.DataFrame, tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"t{ending}"
+@pytest.mark.parametrize("suffix", ENDINGS)
+def test_files_are_private(frame: pl.DataFrame, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t{suffix}"
     path.write_bytes(b"old")
     path.chmod(0o644)
     write_table(frame, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_write_that_fails_leaves_the_previous_file_and_no_rest(frame: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_previous_file_and_no_temporary_file(frame: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write_table(frame, path)
     before = path.read_bytes()
@@ -144,7 +144,7 @@ def test_a_write_that_fails_leaves_the_previous_file_and_no_rest(frame: pl.DataF
     assert os.listdir(tmp_path) == ["t.csv"]
 
 
-def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rename_leaves_no_temporary_file(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
@@ -154,7 +154,7 @@ def test_a_rename_that_fails_leaves_no_rest(frame: pl.DataFrame, tmp_path: Path,
     assert os.listdir(tmp_path) == []
 
 
-def test_writing_to_an_unknown_folder_or_ending_is_refused(frame: pl.DataFrame, tmp_path: Path) -> None:
+def test_writing_to_an_unknown_folder_or_extension_is_refused(frame: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         write_table(frame, tmp_path / "absent" / "t.parquet")
     with pytest.raises(InputError, match="unknown file extension"):
@@ -165,7 +165,7 @@ def test_writing_to_an_unknown_folder_or_ending_is_refused(frame: pl.DataFrame, 
 # ---- frames --------------------------------------------------------------------------------------
 
 
-def test_frames_pass_as_they_are_and_lazy_frames_are_collected(frame: pl.DataFrame) -> None:
+def test_frames_are_unchanged_and_lazy_frames_are_collected(frame: pl.DataFrame) -> None:
     assert to_frame(frame) is frame
     assert_frame_equal(to_frame(frame.lazy()), frame)
 
@@ -184,7 +184,7 @@ def test_arrays_of_objects_become_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thing", "said"),
+    ("thing", "message"),
     [
         (np.zeros(3), "1D array"),
         (np.zeros((2, 2, 2)), "3D array"),
@@ -197,13 +197,13 @@ def test_arrays_of_objects_become_numbers() -> None:
         (3, "0D array"),
     ],
 )
-def test_what_is_not_a_frame_is_refused(thing: object, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+def test_other_objects_are_refused(thing: object, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         to_frame(thing)
     assert SECRET not in str(caught.value)
 
 
-def test_sparse_matrices_are_refused_with_the_repair() -> None:
+def test_sparse_matrices_are_refused_with_a_remedy() -> None:
     from scipy.sparse import csr_matrix
 
     with pytest.raises(InputError, match=r"toarray\(\)"):
@@ -224,7 +224,7 @@ def test_arrow_tables_keep_names_kinds_and_nulls(frame: pl.DataFrame) -> None:
     assert_frame_equal(to_frame(_ArrowTable(frame)), frame)
 
 
-def test_a_foreign_frame_with_a_column_twice_is_refused() -> None:
+def test_a_pandas_frame_with_a_column_twice_is_refused() -> None:
     pandas = pytest.importorskip("pandas")
     with pytest.raises(InputError, match=r"names columns twice: \['a'\]"):
         to_frame(pandas.DataFrame([[1, 2, 3]], columns=["a", "b", "a"]))
@@ -232,8 +232,8 @@ def test_a_foreign_frame_with_a_column_twice_is_refused() -> None:
 
 def test_pandas_frames_keep_names_text_and_missing_values() -> None:
     pandas = pytest.importorskip("pandas")
-    made = to_frame(pandas.DataFrame({"age": [61.0, None], "sex": ["f", None], 3: [1, 2]}))
-    assert made.columns == ["age", "sex", "3"]
-    assert made["sex"].to_list() == ["f", None]
-    assert made["age"].fill_nan(None).to_list() == [61.0, None]
-    assert made["3"].to_list() == [1, 2]
+    frame = to_frame(pandas.DataFrame({"age": [61.0, None], "sex": ["f", None], 3: [1, 2]}))
+    assert frame.columns == ["age", "sex", "3"]
+    assert frame["sex"].to_list() == ["f", None]
+    assert frame["age"].fill_nan(None).to_list() == [61.0, None]
+    assert frame["3"].to_list() == [1, 2]

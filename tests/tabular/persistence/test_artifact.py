@@ -28,7 +28,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_what_is_written_comes_back(model):
+def test_a_model_is_read_as_written(model):
     about, tensors, records = read_model(model)
     assert about["summary"] == {"rows": 2}
     assert about["contains_records"] is True
@@ -68,7 +68,7 @@ def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, whic
     read_model(model)
 
 
-def test_a_later_format_says_so(model):
+def test_a_later_format_is_named(model):
     body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": 99}
     (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
     with pytest.raises(ArtifactError, match="later nearward"):
@@ -92,7 +92,7 @@ def test_a_link_is_not_followed(model, tmp_path):
         read_model(model)
 
 
-def test_foreign_folders_are_refused(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match="no nearward model"):
         read_model(tmp_path)
     (tmp_path / MANIFEST).write_text('{"some": "other"}')
@@ -100,21 +100,21 @@ def test_foreign_folders_are_refused(tmp_path):
         read_model(tmp_path)
 
 
-def test_other_peoples_folders_are_not_written_into(tmp_path):
+def test_folders_with_other_files_are_not_written_into(tmp_path):
     (tmp_path / "thesis.docx").write_text("years of work")
     with pytest.raises(InputError, match="not empty"):
         write_model(tmp_path, {}, {"w": np.zeros(1)}, RECORDS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
 
-def test_other_peoples_manifests_are_not_written_over(tmp_path):
+def test_other_manifests_are_not_overwritten(tmp_path):
     (tmp_path / MANIFEST).write_text('{"name": "my web app"}')
     with pytest.raises(InputError, match="not empty"):
         write_model(tmp_path, {}, {"w": np.zeros(1)}, RECORDS)
     assert (tmp_path / MANIFEST).read_text() == '{"name": "my web app"}'
 
 
-def test_a_model_with_a_spoiled_manifest_may_be_replaced(model):
+def test_a_model_with_a_corrupt_manifest_may_be_replaced(model):
     (model / MANIFEST).write_text("{")
     write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
     assert read_model(model)[0]["summary"] == {"rows": 3}
@@ -173,7 +173,7 @@ def test_pack_and_unpack_are_inverse():
     assert again.nothing is None
 
 
-def test_only_known_classes_are_made():
+def test_only_known_classes_are_constructed():
     tensors = {}
     packed = pack(Leaf("a", np.arange(3)), tensors)
     with pytest.raises(ArtifactError, match="does not know"):

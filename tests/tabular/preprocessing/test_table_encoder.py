@@ -56,7 +56,7 @@ def test_mid_ranks_by_hand() -> None:
     assert math.isnan(rank[6])
 
 
-def test_values_are_standardised_by_median_and_quartiles_and_drawn_in_by_asinh() -> None:
+def test_values_are_standardised_by_median_and_quartiles_and_compressed_by_asinh() -> None:
     stored = [float(v) for v in range(1, 101)]
     encoder = fitted(number(stored))
     (column,) = encoder.numeric
@@ -74,7 +74,7 @@ def test_quartiles_lie_on_the_line_between_mid_ranks() -> None:
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e308, 5e-324])
-def test_a_constant_column_says_nothing_and_divides_by_nothing(constant: float) -> None:
+def test_a_constant_column_is_encoded_as_zeros(constant: float) -> None:
     encoder = fitted(number([constant] * 7))
     assert encoder.transform(number([constant])).tolist() == [[0.0, 0.0]]
     assert np.isfinite(encoder.transform(number([constant + 1, -HUGE, HUGE]))).all()
@@ -121,7 +121,7 @@ def test_ranks_of_many_values_stay_near_the_exact_ones() -> None:
     assert np.abs(encoder.encode(number(draw.tolist())).ranks[:, 0] - exact).max() < 2e-3
 
 
-def test_many_repeated_values_keep_their_own_mid_rank() -> None:
+def test_many_repeated_values_have_their_own_mid_rank() -> None:
     draw = np.append(np.zeros(3000), np.random.default_rng(0).random(1000) + 1)
     encoder = fitted(number(draw.tolist()))
     assert encoder.encode(number([0.0])).ranks[0, 0] == pytest.approx(0.375)
