@@ -1,6 +1,7 @@
 """Array types that signatures name.
 
-Docstrings give the shapes: ``x : (n, p)``. Single letters are declared in the ``Shapes:`` line of each module.
+Docstrings give the shapes, ``x : (n, p)``; the ``Shapes:`` line of each module says what the letters stand for.
+This module imports numpy alone: the trainer of the in-context network uses it, which is installed without the other dependencies.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Floats32: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.intp]
 Bools: TypeAlias = NDArray[np.bool_]
 Values: TypeAlias = NDArray[Any]  # of any dtype: the classes of an outcome
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # by name: the tensors of an artifact

@@ -85,7 +85,7 @@ class Forest:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
         """
         nodes = len(self.feature)
         lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}

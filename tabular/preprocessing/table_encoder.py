@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Indices, Ints
 
 MAX_ONE_HOT = 16  # categories; columns with more are frequency encoded
 _KNOTS = 512  # of a column's distribution function; exact up to this many different values
@@ -220,7 +220,7 @@ class TableEncoder:
         return features
 
 
-def _even_in_rank(rank: Floats) -> NDArray[np.intp]:
+def _even_in_rank(rank: Floats) -> Indices:
     """Return the indices of about _KNOTS values, evenly spaced in rank, the extremes among them."""
     knot = np.linspace(rank[0], rank[-1], _KNOTS)
     return np.unique(np.append(np.searchsorted(rank, knot).clip(0, len(rank) - 1), [0, len(rank) - 1]))
