@@ -29,7 +29,7 @@ def test_pid_by_hand() -> None:
     assert pid.error_sum == 1.0  # at the limit, the error is not integrated
 
 
-def test_alert_rate_is_held_while_the_prevalence_trebles() -> None:
+def test_the_alert_rate_is_controlled_while_the_prevalence_trebles() -> None:
     drift = [0.05] * 10 + [0.15] * 40
     start = weeks([0.05] * 5, 400, 9)["risk"]
     controlled = ThresholdController(target_alert_rate=0.05).start(start).run(weeks(drift, 400, 0), "risk", "week")
@@ -41,7 +41,7 @@ def test_alert_rate_is_held_while_the_prevalence_trebles() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, 4])
-def test_recall_is_held_with_outcomes_that_come_late(delay: int) -> None:
+def test_recall_is_controlled_with_delayed_outcomes(delay: int) -> None:
     start = weeks([0.1] * 5, 1000, 9)
     controller = ThresholdController(target_recall=0.8, delay=delay).start(start["risk"], start["event"])
     history = controller.run(weeks([0.1] * 5 + [0.03] * 60, 1000, 1), "risk", "week", "event")

@@ -1,4 +1,4 @@
-"""Shared contexts: every query in one group, unions exact and small, nobody beside their own outcome; and what `predict` makes of them."""
+"""Context batching: every query in one group, small exact unions, no query beside rows of its patient; and `predict`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nearward.tabular.errors import InputError
 
 
 class Linear:
-    """Somebody's own backbone: a logistic regression of the context."""
+    """A user's own backbone: a logistic regression of the context."""
 
     name = "linear"
 
@@ -29,7 +29,7 @@ class Linear:
 
 
 class Recogniser:
-    """Says what became of the very patient it is queries about, if the context tells; else one half."""
+    """Returns the outcome of the queried row where the context contains it, else one half."""
 
     name = "recogniser"
 
@@ -54,7 +54,7 @@ def nearest(stored: np.ndarray, query: np.ndarray, c: int) -> np.ndarray:
 
 
 def test_by_hand() -> None:
-    """The fourth shares max_rows with the first and joins; then the second no longer fits, the third shares nothing with anybody."""
+    """The fourth shares most with the first and joins; then the second no longer fits, the third shares nothing."""
     row = np.array([[0, 1, 2, 3], [3, 4, 5, 6], [20, 21, -1, -1], [1, 2, 3, 4]])
     groups = [(members.tolist(), union.tolist()) for members, union in share_contexts(row, max_rows=6)]
     assert groups == [([0, 3], [0, 1, 2, 3, 4]), ([1], [3, 4, 5, 6]), ([2], [20, 21])]
@@ -95,7 +95,7 @@ def test_properties(seed: int, q: int, c: int, n: int, max_rows: int, with_patie
     assert all((a == b).all() for one, other in zip(groups, again, strict=True) for a, b in zip(one, other, strict=True))
 
 
-def test_neighbours_of_neighbours_are_asked_about_together() -> None:
+def test_neighbours_of_neighbours_are_grouped() -> None:
     *_, row, _ = clinic(0, n=2000, q=1000, c=32)
     groups = share_contexts(row, max_rows=128)
     assert len(groups) < 1000 / 4
@@ -130,7 +130,7 @@ def test_wrong_arguments_are_refused(arguments: tuple[Any, ...], message: str) -
 
 
 @pytest.mark.parametrize("max_rows", [0, 12])
-def test_contexts_that_are_not_merged_give_what_each_query_gives_alone(max_rows: int) -> None:
+def test_contexts_that_are_not_merged_equal_single_queries(max_rows: int) -> None:
     stored, outcome, row, query = clinic(1)
     risk = predict(Linear(), stored, outcome, row, query, max_rows=max_rows)
     for i in range(len(query)):
@@ -159,7 +159,7 @@ def test_a_shared_context_is_the_union_and_saves_calls() -> None:
         assert risk[members] == pytest.approx(Linear().risks(stored[union], outcome[union], query[members]), abs=1e-12)
 
 
-def test_many_queries_of_one_context_are_asked_about_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_of_one_context_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, outcome, row, query = clinic(4)
     whole, parts = Linear(), Linear()
     risk = predict(whole, stored, outcome, row, query, max_rows=1000)
@@ -168,8 +168,8 @@ def test_many_queries_of_one_context_are_asked_about_in_parts(monkeypatch: pytes
     assert max(queries for _, queries in parts.calls) == 7 < max(queries for _, queries in whole.calls)
 
 
-def test_stored_rows_never_meet_their_own_patient() -> None:
-    """Each row's neighbours leave its patient out; its neighbours' neighbours have it among them."""
+def test_no_context_has_rows_of_the_querys_patient() -> None:
+    """A row's neighbours exclude its patient, but its neighbours' neighbours may include it."""
     rng = np.random.default_rng(5)
     stored = rng.normal(size=(90, 2))
     outcome, patient = rng.integers(0, 2, size=90), rng.integers(0, 45, size=90)
@@ -183,7 +183,7 @@ def test_stored_rows_never_meet_their_own_patient() -> None:
     assert (predict(Recogniser(), stored, outcome, row, stored, max_rows=30)[mixed] != 0.5).any()
 
 
-def test_contexts_of_one_outcome_and_empty_ones_are_answered_without_the_backbone() -> None:
+def test_contexts_of_one_outcome_and_empty_ones_do_not_need_the_backbone() -> None:
     stored, outcome = np.arange(10.0)[:, None], np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
     row = np.array([[0, 1, 2, -1], [5, 6, 7, 8], [-1, -1, -1, -1]])
     backbone = Linear()
@@ -202,7 +202,7 @@ def test_contexts_of_one_outcome_and_empty_ones_are_answered_without_the_backbon
         (np.array([0.1, -0.2, 0.2]), "from 0 to 1"),
     ],
 )
-def test_answers_that_are_no_risks_are_refused(answer: np.ndarray, message: str) -> None:
+def test_outputs_that_are_no_probabilities_are_refused(answer: np.ndarray, message: str) -> None:
     class Mistaken:
         name = "mistaken"
 

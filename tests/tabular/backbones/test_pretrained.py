@@ -161,7 +161,7 @@ def test_answers_do_not_depend_on_earlier_calls(backbone: Any) -> None:
     assert (replace(backbone, seed=1).risks(context, outcome, query) != risk).any()
 
 
-def test_odd_columns_and_far_values_are_fine(backbone: Any) -> None:
+def test_unusual_columns_and_extreme_values_are_accepted(backbone: Any) -> None:
     context, outcome, query = patients(4)
     context[:, 1] = np.nan
     context[:, 2] = 7.0
@@ -175,7 +175,7 @@ def test_odd_columns_and_far_values_are_fine(backbone: Any) -> None:
     assert np.isfinite(backbone.risks(wide, np.tile(outcome, 20), query)).all()  # 1200 rows: on a CPU tabpfn itself refuses more than 1000
 
 
-def test_nothing_is_said_aloud(backbone: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed(backbone: Any, capfd: pytest.CaptureFixture[str]) -> None:
     context, outcome, query = patients(5, k=300)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -197,7 +197,7 @@ def test_through_shared_contexts(backbone: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [TabPFNBackbone, TabICLBackbone])
-def test_contexts_that_teach_nothing_are_answered_without_weights(kind: Any, tmp_path: Path) -> None:
+def test_trivial_contexts_need_no_weights(kind: Any, tmp_path: Path) -> None:
     backbone = kind(model_path=tmp_path / "absent.ckpt")
     context, query = np.random.default_rng(0).normal(size=(9, 3)), np.zeros((4, 3))
     assert backbone.risks(context, np.zeros(9, dtype=int), query).tolist() == [0.05] * 4
@@ -258,7 +258,7 @@ def test_missing_weights_are_our_error_with_three_ways_to_mend_it(
             find_backbone(name)
 
 
-def test_weights_are_found_by_argument_then_variable_then_cache(
+def test_weights_are_searched_by_argument_then_variable_then_cache(
     weights: tuple[str, Path], nothing_cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name, path = weights
@@ -368,7 +368,7 @@ def cohort() -> tuple[pl.DataFrame, np.ndarray]:
     return frame, (rng.random(90) < np.where(frame["ward"] == "a", 0.6, 0.2)).astype(int)
 
 
-def test_a_risk_model_asks_it_and_loading_checks_its_weights(
+def test_a_risk_model_uses_it_and_loading_checks_its_weights(
     weights: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name, path = weights
@@ -402,7 +402,7 @@ def test_a_risk_model_asks_it_and_loading_checks_its_weights(
 # ---- which backbone ------------------------------------------------------------------------------
 
 
-def test_a_name_finds_its_backbone_which_is_told_the_categories(weights: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_by_name_gets_the_categorical_columns(weights: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     name, path = weights
     monkeypatch.setenv(VARIABLES[name], str(path))
     result = find_backbone(name, categorical=[3])

@@ -1,4 +1,4 @@
-"""The shipped weights: small, described, whole; and what is said where they are not."""
+"""The shipped weights: small, described by their card, checked on loading."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / SHIPPED.name
 
 
-def test_they_are_small_and_their_card_tells_where_they_come_from() -> None:
+def test_shipped_weights_are_small_and_their_card_describes_them() -> None:
     assert SHIPPED.stat().st_size <= 4e6
     assert sum(p.numel() for p in load_net().parameters()) <= 1_000_000
     card = json.loads(SHIPPED.with_suffix(".json").read_text())
@@ -33,14 +33,14 @@ def test_they_are_small_and_their_card_tells_where_they_come_from() -> None:
     assert set(card["loss_over_base"]) == {"dag", "layers", "additive", "trees", "rules", "ehr"}
 
 
-def test_they_were_trained(copied: Path) -> None:
-    """An untrained network trusts every expert alike and looks nowhere in particular."""
+def test_shipped_weights_were_trained(copied: Path) -> None:
+    """An untrained network weights every expert equally and attends to no row in particular."""
     net = load_net(copied)
     assert net.expert_weighting.weight.abs().max() > 0.01
     assert net.vote_query_proj.weight.abs().max() > 0.01
 
 
-def test_weights_go_to_disk_and_back_as_halves(tmp_path: Path) -> None:
+def test_weights_are_saved_and_loaded_as_float16(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = InContextNet(NetConfig(width=16, heads=2, blocks=1, hidden=32))
     save_net(net, tmp_path / "new" / "tiny.safetensors", {"steps": 7})
@@ -69,7 +69,7 @@ def test_corrupt_weights_are_refused(copied: Path, harm: str) -> None:
 
 
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"size": 1, "sha256": "x"}'])
-def test_a_card_that_tells_nothing_is_refused(copied: Path, card: str) -> None:
+def test_an_incomplete_card_is_refused(copied: Path, card: str) -> None:
     copied.with_suffix(".json").write_text(card)
     with pytest.raises(ArtifactError, match="card of the in-context weights is corrupt"):
         load_net(copied)

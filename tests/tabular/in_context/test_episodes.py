@@ -1,4 +1,4 @@
-"""Rehearsal: experts that had not seen a row, queries whose outcomes nobody knows, and contexts as retrieval would find_neighbors them."""
+"""Episodes: out-of-fold experts, queries without influence of their outcomes, and contexts as retrieval finds them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from nearward.tabular.in_context.row_features import EXPERTS, FEATURES, INPUTS, 
 
 @pytest.fixture(autouse=True)
 def single_threaded() -> Iterator[None]:
-    """Tasks this small are faster so, the more on a machine that is busy."""
+    """Small tasks are faster with one thread, above all on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def plain(seed: int, b: int = 1, rows: int = 40, n: int = 30, d: int = 3) -> tuple[Tensor, Tensor]:
-    """Columns (b, rows, d) and outcomes of the first n rows, one of which the first column tells of."""
-    draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(b, rows, d, generator=draw)
-    return x, (x[:, :n, 0] + torch.randn(b, n, generator=draw) > 0.5).long()
+def columns_and_outcome(seed: int, b: int = 1, rows: int = 40, n: int = 30, d: int = 3) -> tuple[Tensor, Tensor]:
+    """Columns (b, rows, d) and outcomes of the first n rows, which depend on the first column."""
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(b, rows, d, generator=rng)
+    return x, (x[:, :n, 0] + torch.randn(b, n, generator=rng) > 0.5).long()
 
 
 def flipped(y: Tensor, row: int) -> Tensor:
@@ -42,7 +42,7 @@ def flipped(y: Tensor, row: int) -> Tensor:
 
 
 def parts(item: Episode | RowFeatures | Neighbors, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Every tensor of a episode, by its path."""
+    """Every tensor of an episode, by its path."""
     out: dict[str, Tensor] = {}
     for field in fields(item):
         value = getattr(item, field.name)
@@ -71,8 +71,8 @@ def refit(x: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
 @pytest.mark.parametrize(("n", "d"), [(30, 3), (40, 20)])
-def test_ridge_left_out_equals_the_refit_without_the_row(strength: float, n: int, d: int) -> None:
-    x, y = plain(0, rows=n + 5, n=n, d=d)
+def test_leave_one_out_ridge_equals_the_refit_without_the_row(strength: float, n: int, d: int) -> None:
+    x, y = columns_and_outcome(0, rows=n + 5, n=n, d=d)
     score = episodes._ridge(x, y, strength)[0, :, 0].numpy()
     design, outcome = x[0].double().numpy(), y[0].double().numpy()
     for i in range(n):
@@ -85,7 +85,7 @@ def test_ridge_left_out_equals_the_refit_without_the_row(strength: float, n: int
 
 
 def test_ridge_of_a_task_does_not_depend_on_the_tasks_beside_it() -> None:
-    x, y = plain(1, b=3)
+    x, y = columns_and_outcome(1, b=3)
     together = episodes._ridge(x, y, 1e-2)
     for task in range(3):
         assert torch.allclose(episodes._ridge(x[task : task + 1], y[task : task + 1], 1e-2)[0], together[task], atol=1e-5)
@@ -96,32 +96,32 @@ def test_ridge_of_a_task_does_not_depend_on_the_tasks_beside_it() -> None:
 
 def slow_kernel(place: np.ndarray, y: np.ndarray, row: int) -> float:
     """One row's log-odds, one neighbour at a time."""
-    squared = [np.inf if j == row else float(((place[row] - place[j]) ** 2).sum()) for j in range(len(y))]
-    width = sorted(squared[::4])[6]  # the seventh of every fourth row: about the thirtieth of all
-    mass = [np.exp(-2 * s / width) for s in squared]
+    sq_distance = [np.inf if j == row else float(((place[row] - place[j]) ** 2).sum()) for j in range(len(y))]
+    width = sorted(sq_distance[::4])[6]  # the seventh of every fourth row: about the thirtieth of all
+    mass = [np.exp(-2 * s / width) for s in sq_distance]
     share = np.clip(np.dot(mass, y) / sum(mass), 1e-3, 1 - 1e-3)
     return float(np.log(share / (1 - share)))
 
 
 def test_kernel_equals_the_slow_loop() -> None:
-    x, y = plain(2, rows=60, n=48)
+    x, y = columns_and_outcome(2, rows=60, n=48)
     score = episodes._kernel(x, y)[0, :, 0]
     for i in range(60):
         assert score[i].item() == pytest.approx(slow_kernel(x[0].double().numpy(), y[0].numpy(), i), abs=1e-3)
 
 
 @pytest.mark.parametrize("expert", [episodes._kernel, lambda x, y: episodes._ridge(x, y, 1e-2)], ids=["kernel", "ridge"])
-def test_no_left_out_score_depends_on_its_own_outcome(expert: object) -> None:
-    x, y = plain(3, b=2, rows=60, n=48)
+def test_no_out_of_fold_score_depends_on_its_own_outcome(expert: object) -> None:
+    x, y = columns_and_outcome(3, b=2, rows=60, n=48)
     before = expert(x, y)  # type: ignore[operator]
     for row in (0, 4, 17, 47):
         after = expert(x, flipped(y, row))  # type: ignore[operator]
         assert torch.allclose(after[:, row], before[:, row], atol=2e-4)
         others = torch.arange(60) != row
-        assert ((after - before).abs()[:, others, 0] > 1e-3).float().mean() > 0.5  # others hear of it, queries too
+        assert ((after - before).abs()[:, others, 0] > 1e-3).float().mean() > 0.5  # other rows depend on it, queries too
 
 
-# ---- level rates ---------------------------------------------------------------------------------
+# ---- target encoding ---------------------------------------------------------------------------------
 
 
 def tables_of(value: Tensor, category: Tensor, outcome: Tensor) -> Tables:
@@ -129,7 +129,7 @@ def tables_of(value: Tensor, category: Tensor, outcome: Tensor) -> Tables:
     return Tables("by hand", value, category, outcome, zero, zero)
 
 
-def test_target_encoded_of_queries_by_hand() -> None:
+def test_target_encoding_of_queries_by_hand() -> None:
     """Stored: level 0 with 1 event of 3, level 1 with 1 of 1; overall 2 of 4, which counts as 20 rows more of each level."""
     nan = torch.nan
     value = torch.tensor([[[0.0, -7.5], [0, 2], [0, 3], [1, 4], [0, 5], [1, nan], [2, 1], [nan, 9]]])
@@ -138,13 +138,13 @@ def test_target_encoded_of_queries_by_hand() -> None:
     rates = torch.sigmoid(shown[0, 4:7, 0])
     assert rates.tolist() == pytest.approx([(1 + 10) / 23, (1 + 10) / 21, 10 / 20], rel=1e-5)
     assert shown[0, 7, 0].isnan()
-    assert torch.equal(shown[:, :, 1].nan_to_num(), value[:, :, 1].nan_to_num())  # a number is left as it is
+    assert torch.equal(shown[:, :, 1].nan_to_num(), value[:, :, 1].nan_to_num())  # a number is residual as it is
 
 
-def test_target_encoded_leave_the_rows_own_outcome_out() -> None:
-    draw = torch.Generator().manual_seed(0)
+def test_target_encoding_is_leave_one_out() -> None:
+    rng = torch.Generator().manual_seed(0)
     level = (torch.arange(60) % 5).float()[None, :, None]
-    y = (torch.rand(1, 60, generator=draw) < 0.4).long()
+    y = (torch.rand(1, 60, generator=rng) < 0.4).long()
     before = episodes._target_encoded(tables_of(level, torch.ones(1, 1, dtype=torch.bool), y), 50)
     moved = 0
     for i in range(50):
@@ -159,7 +159,7 @@ def test_target_encoded_leave_the_rows_own_outcome_out() -> None:
 @pytest.mark.xfail(
     reason="a leave-one-out rate is lower for events than for others of the same level, and rows of a kind find_neighbors each other by it"
 )
-def test_categories_that_mean_nothing_make_no_expert_look_wise() -> None:
+def test_uninformative_categories_make_no_expert_informative() -> None:
     rng = TaskRng(0)
     value = torch.cat([rng.below(5, 40, 512, 4).float(), rng.normal(40, 512, 2)], dim=2)
     category = torch.tensor([[True] * 4 + [False] * 2]).expand(40, -1)
@@ -170,13 +170,13 @@ def test_categories_that_mean_nothing_make_no_expert_look_wise() -> None:
     assert auroc(score[:, :384], outcome[:, :384]) == pytest.approx(0.5, abs=0.04)
 
 
-def test_plain_columns_are_standardised_on_stored_rows_and_zero_in_holes() -> None:
+def test_columns_are_standardised_on_stored_rows_and_zero_where_missing() -> None:
     value = torch.tensor([[[1.0, 5], [3, 5], [torch.nan, 5], [1e6, 6], [2, torch.nan]]])
     shown = episodes._standardized(value, 3)
     assert shown[0].tolist() == [[-1, 0], [1, 0], [0, 0], [6, 6], [0, 0]]
 
 
-# ---- lessons -------------------------------------------------------------------------------------
+# ---- episodes -------------------------------------------------------------------------------------
 
 
 def episode_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: int = 9) -> Episode:
@@ -184,7 +184,7 @@ def episode_of(tables: Tables, stored: int = 130, neighbours: int = 20, seed: in
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_query_may_have_any_outcome_and_nothing_else_changes(family: str) -> None:
+def test_the_outcome_of_a_query_changes_nothing_else(family: str) -> None:
     tables = sample_tables(family, 4, 150, 8, TaskRng(0))
     outcome = tables.outcome.clone()
     outcome[:, 130:] = 1 - outcome[:, 130:]
@@ -197,8 +197,8 @@ def test_a_query_may_have_any_outcome_and_nothing_else_changes(family: str) -> N
     assert not torch.equal(stored.stored_outcome, before.stored_outcome)
 
 
-def test_a_query_is_read_by_itself() -> None:
-    """What stands in one query's columns reaches neither the stored rows nor another query."""
+def test_a_query_does_not_influence_other_rows() -> None:
+    """The values of one query change neither the stored rows nor another query."""
     tables = sample_tables("additive", 3, 150, 8, TaskRng(1))
     value = tables.value.clone()
     value[:, 140] = torch.where(tables.category, 0.0, 2.5)
@@ -211,7 +211,7 @@ def test_a_query_is_read_by_itself() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lessons_are_what_they_say(family: str) -> None:
+def test_shapes_and_values_of_episodes(family: str) -> None:
     tables = sample_tables(family, 5, 200, 12, TaskRng(3))
     episode = episode_of(tables, stored=160, neighbours=24)
     assert episode.stored.inputs.shape == (5, 160, INPUTS)
@@ -228,7 +228,7 @@ def test_lessons_are_what_they_say(family: str) -> None:
     assert episode.entropy.double().numpy() == pytest.approx((-rate * rate.log() - (1 - rate) * (1 - rate).log()).numpy(), rel=1e-4)
 
 
-def test_the_same_dice_prepare_the_same_lesson() -> None:
+def test_the_same_seed_makes_the_same_episode() -> None:
     tables = sample_tables("dag", 3, 150, 8, TaskRng(4))
     first, again, other = (episode_of(tables, seed=seed) for seed in (5, 5, 6))
     for name, tensor in parts(first).items():
@@ -237,9 +237,9 @@ def test_the_same_dice_prepare_the_same_lesson() -> None:
     assert not torch.equal(first.neighbors.mask, other.neighbors.mask)
 
 
-def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
-    """Where every column is a number: calibrated experts cost, and know, on new rows what they did on stored ones."""
-    told: dict[str, list[Tensor]] = {"stored": [], "query": []}
+def test_calibrated_experts_are_as_good_on_queries_as_on_stored_rows() -> None:
+    """With number columns only, the log-loss of calibrated experts is the same on new rows as on stored ones."""
+    losses: dict[str, list[Tensor]] = {"stored": [], "query": []}
     for i, family in enumerate(FAMILIES):
         tables = sample_tables(family, 20, 768, 6, TaskRng(10 + i))
         episode = episode_of(replace(tables, category=torch.zeros_like(tables.category)), stored=384)
@@ -247,29 +247,29 @@ def test_what_slots_say_of_stored_rows_holds_for_queries() -> None:
             loss = binary_cross_entropy_with_logits(
                 rows.log_odds, outcome[:, :, None].expand_as(rows.log_odds).float(), reduction="none"
             ).mean(dim=1)  # (b, s), nats
-            told[name].append(torch.stack([loss, episode.entropy[:, None].expand_as(loss)])[:, rows.present])
-    (stored, base), (query, _) = (torch.cat(each, dim=1) for each in told.values())
+            losses[name].append(torch.stack([loss, episode.entropy[:, None].expand_as(loss)])[:, rows.present])
+    (stored, base), (query, _) = (torch.cat(each, dim=1) for each in losses.values())
     assert stored.sum() / base.sum() < 0.9
     assert query.sum() / base.sum() == pytest.approx(float(stored.sum() / base.sum()), abs=0.03)
     assert ((query - stored) / base).median().abs() < 0.02
 
 
-# ---- imitated experts ----------------------------------------------------------------------------
+# ---- simulated experts ----------------------------------------------------------------------------
 
 
-def test_an_imitation_without_error_is_the_signal_and_with_error_is_told_apart_by_it() -> None:
+def test_simulated_scores_are_the_signal_plus_an_error_of_the_given_size() -> None:
     rng = TaskRng(0)
     signal, columns = rng.normal(30, 800), rng.normal(30, 800, 6)
     same = episodes._simulated_scores(signal, columns, rng, 3, torch.zeros(30, 3))
     assert torch.equal(same, signal[:, :, None].expand(30, 800, 3))
     errors = torch.tensor([0.3, 1.0, 3.0]).expand(30, 3)
-    heard = episodes._simulated_scores(signal, columns, rng, 3, errors)
-    wrong = (heard - signal[:, :, None]).std(dim=1)  # smooth and noisy parts together
+    score = episodes._simulated_scores(signal, columns, rng, 3, errors)
+    wrong = (score - signal[:, :, None]).std(dim=1)  # smooth and noisy parts together
     assert wrong.mean(dim=0).numpy() == pytest.approx([0.3, 1.0, 3.0], rel=0.15)
-    columns_tell = episodes._simulated_scores(torch.zeros(30, 800), columns, rng, 1, torch.ones(30, 1))[:, :, 0]
+    smooth = episodes._simulated_scores(torch.zeros(30, 800), columns, rng, 1, torch.ones(30, 1))[:, :, 0]
     x = torch.cat([torch.ones(30, 800, 1), columns], dim=2)
-    left = columns_tell - (x @ torch.linalg.lstsq(x, columns_tell[:, :, None]).solution)[:, :, 0]
-    explained = 1 - left.var(dim=1) / columns_tell.var(dim=1)
+    residual = smooth - (x @ torch.linalg.lstsq(x, smooth[:, :, None]).solution)[:, :, 0]
+    explained = 1 - residual.var(dim=1) / smooth.var(dim=1)
     assert explained.max() > 0.5  # some errors are smooth in the columns,
     assert explained.min() < 0.1  # some are noise
 
@@ -292,10 +292,10 @@ def test_some_simulated_experts_are_useless_and_in_a_third_of_the_tasks_one_is_n
 
 
 def test_one_task_of_twelve_has_no_expert() -> None:
-    there = episodes._present_experts(torch.zeros(6000, 1, 13), TaskRng(2))
-    assert (~there.any(dim=1)).float().mean() == pytest.approx(1 / 12 + 0.015, abs=0.015)  # some more by chance
-    assert there.float().mean() == pytest.approx(0.6 * 11 / 12, abs=0.02)
-    assert there.sum(dim=1).unique().tolist() == list(range(14))
+    present = episodes._present_experts(torch.zeros(6000, 1, 13), TaskRng(2))
+    assert (~present.any(dim=1)).float().mean() == pytest.approx(1 / 12 + 0.015, abs=0.015)  # some more by chance
+    assert present.float().mean() == pytest.approx(0.6 * 11 / 12, abs=0.02)
+    assert present.sum(dim=1).unique().tolist() == list(range(14))
 
 
 # ---- contexts ------------------------------------------------------------------------------------
@@ -303,11 +303,11 @@ def test_one_task_of_twelve_has_no_expert() -> None:
 
 def slow_find(query: np.ndarray, stored: np.ndarray, y: np.ndarray, k: int, floor: bool) -> tuple[set[int], set[int], np.ndarray]:
     """One query's context: the k nearest, the nearest events beside them, and the scaled distances."""
-    squared = np.array([sum((a - b) ** 2 for a, b in zip(query, row, strict=True)) for row in stored])
-    order = np.argsort(squared)
+    sq_distance = np.array([sum((a - b) ** 2 for a, b in zip(query, row, strict=True)) for row in stored])
+    order = np.argsort(sq_distance)
     nearest = {int(i) for i in order[:k]}
     events = [int(i) for i in order if y[i]][: max(8, int(0.05 * k))]
-    return nearest, {i for i in events if i not in nearest} if floor else set(), squared / squared[order[:k]].mean()
+    return nearest, {i for i in events if i not in nearest} if floor else set(), sq_distance / sq_distance[order[:k]].mean()
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -318,16 +318,16 @@ def slow_find(query: np.ndarray, stored: np.ndarray, y: np.ndarray, k: int, floo
     prevalence=st.floats(0, 1),
     floor=st.lists(st.booleans(), min_size=2, max_size=2),
 )
-def test_find_equals_the_slow_loop(seed: int, n: int, k: int, prevalence: float, floor: list[bool]) -> None:
-    draw = np.random.default_rng(seed)
-    query, stored, y = draw.normal(size=(2, 3, 4)), draw.normal(size=(2, n, 4)), (draw.random((2, n)) < prevalence).astype(np.int64)
+def test_find_neighbors_equals_the_slow_loop(seed: int, n: int, k: int, prevalence: float, floor: list[bool]) -> None:
+    rng = np.random.default_rng(seed)
+    query, stored, y = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, n, 4)), (rng.random((2, n)) < prevalence).astype(np.int64)
     near = find_neighbors(*(torch.tensor(item) for item in (query, stored, y)), k, torch.tensor(floor)[:, None, None])
     for task in (0, 1):
         for q in range(3):
-            nearest, added, apart = slow_find(query[task, q], stored[task], y[task], min(k, n), floor[task])
+            nearest, added, distance = slow_find(query[task, q], stored[task], y[task], min(k, n), floor[task])
             assert set(near.mask[task, q].nonzero().flatten().tolist()) == nearest | added
             assert set(near.floored[task, q].nonzero().flatten().tolist()) == added
-            assert near.sq_distance[task, q].numpy() == pytest.approx(apart, rel=1e-6, abs=1e-9)
+            assert near.sq_distance[task, q].numpy() == pytest.approx(distance, rel=1e-6, abs=1e-9)
             assert len(added) <= 8
 
 
@@ -345,8 +345,8 @@ def test_the_floor_is_a_twentieth_where_contexts_are_large() -> None:
     assert without.mask.sum() == 200
 
 
-def test_a_context_holds_the_like_of_its_query_and_the_floor_is_usual() -> None:
-    """The metric has an idea of the risk: contexts of events hold more events than contexts of others do, in most families' tasks."""
+def test_contexts_are_supervised_and_most_tasks_have_a_floor() -> None:
+    """The embedding is supervised: contexts of events have more events than contexts of non-events."""
     floors, gaps = [], []
     for seed, family in enumerate(FAMILIES):
         episode = episode_of(sample_tables(family, 60, 320, 10, TaskRng(seed)), stored=256, neighbours=32, seed=seed)
@@ -358,8 +358,8 @@ def test_a_context_holds_the_like_of_its_query_and_the_floor_is_usual() -> None:
     assert float(torch.stack(floors).mean()) == pytest.approx(0.85, abs=0.08)
 
 
-def test_slots_of_lessons_differ() -> None:
-    """Lessons show few and many columns, good and poor experts, none: the network must be ready for all."""
+def test_filled_slots_vary() -> None:
+    """Episodes have few and many columns, and good, poor or no experts."""
     episode = episode_of(sample_tables("trees", 120, 150, 40, TaskRng(8)))
     filled = episode.stored.present.sum(dim=1)
     assert filled.min() == 0

@@ -245,7 +245,7 @@ def test_a_shared_context_with_a_mask_is_a_context_of_ones_own() -> None:
 
 
 def test_rows_outside_have_no_influence() -> None:
-    """The last six rows are in nobody's context: whatever they hold, nothing changes, to the last bit."""
+    """The last six rows are in no context: their values change nothing, to the last bit."""
     net, inputs = network(4), batch(4)
     last = torch.arange(K) >= K - 6
     inputs = replace(inputs, mask=inputs.mask & ~last)
@@ -285,7 +285,7 @@ def test_absent_experts_have_no_influence() -> None:
 
 
 @pytest.mark.parametrize("penalty", [-4.0, -1.0, 0.0, 2.0])
-def test_the_nearest_rows_of_an_outcome_weigh_most(penalty: float) -> None:
+def test_the_nearest_rows_of_an_outcome_have_the_most_weight(penalty: float) -> None:
     """With distance alone, a duplicate of the query outweighs the other rows of its outcome, and weight falls with distance."""
     inputs = batch(7)
     twin = torch.arange(Q) % 2  # rows 0 and 1 are in every context

@@ -1,5 +1,4 @@
-"""Training: an interrupted run is the uninterrupted one, a checkpoint is whole or the one before, episodes come from the seed, and
-exported weights are the average and a place to begin from."""
+"""Pretraining: interrupted equals uninterrupted, atomic checkpoints, episodes by seed, and exported weights are the average."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ LOSSES = {family: 0.5 + i / 10 for i, family in enumerate(FAMILIES)}
 
 @pytest.fixture(autouse=True)
 def single_threaded() -> Iterator[None]:
-    """Steps this small are faster so, the more on a machine that is busy."""
+    """Small steps are faster with one thread, above all on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -57,24 +56,24 @@ def advance(run: Trainer, steps: int) -> list[tuple[str, float]]:
 
 
 def same(a: Trainer, b: Trainer) -> bool:
-    """Parameters, averages and the optimizers' memory, bit for bit."""
+    """Parameters, averages and the optimizers' state, bit for bit."""
     one, two = a.state(), b.state()
     return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
 @pytest.fixture
-def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held-out losses are not measured but these."""
+def without_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces the held-out losses by constants."""
     monkeypatch.setattr(pretrain, "holdout_losses", lambda *_: LOSSES)
 
 
 @pytest.fixture
 def one_episode(monkeypatch: pytest.MonkeyPatch) -> Episode:
-    """Every step is on this episode, and the rate warms up in ten."""
-    drawn = sample_episode(5, 1, 512, "cpu", "additive")
-    monkeypatch.setattr(pretrain, "sample_episode", lambda *_: drawn)
+    """Every step is on this episode, and the learning rate warms up in ten steps."""
+    episode = sample_episode(5, 1, 512, "cpu", "additive")
+    monkeypatch.setattr(pretrain, "sample_episode", lambda *_: episode)
     monkeypatch.setattr(pretrain, "_WARMUP", 10)
-    return drawn[1]
+    return episode[1]
 
 
 # ---- interrupted runs ----------------------------------------------------------------------------
@@ -87,12 +86,12 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
     assert advance(begun, 2) == losses[:2]
     save(begun, tmp_path, 12.0)
     torch.manual_seed(99)  # whatever happens in between
-    gone_on, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
-    assert (gone_on.step, seconds) == (2, 12.0)
-    assert same(gone_on, begun)
-    assert advance(gone_on, 2) == losses[2:]
-    assert same(gone_on, whole)
-    assert not same(gone_on, begun)
+    continued, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
+    assert (continued.step, seconds) == (2, 12.0)
+    assert same(continued, begun)
+    assert advance(continued, 2) == losses[2:]
+    assert same(continued, whole)
+    assert not same(continued, begun)
 
 
 def test_another_seed_is_another_run() -> None:
@@ -101,7 +100,7 @@ def test_another_seed_is_another_run() -> None:
     assert advance(one, 2) != advance(two, 2)
 
 
-def test_a_run_begins_where_there_is_no_checkpoint_and_may_be_made_longer(tmp_path: Path) -> None:
+def test_a_run_starts_without_a_checkpoint_and_can_be_extended(tmp_path: Path) -> None:
     begun, seconds = load_or_start(tmp_path, RunConfig(0, 40, 512), TINY, "cpu")
     assert (begun.step, seconds) == (0, 0.0)
     assert same(begun, trainer())
@@ -150,7 +149,7 @@ def test_a_checkpoint_of_the_shipped_size_is_small(tmp_path: Path) -> None:
     assert 4_000_000 < (tmp_path / CHECKPOINT).stat().st_size <= 16_000_000
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("without_evaluation")
 def test_a_run_stops_at_its_steps_or_its_minutes(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = []
     run = trainer(steps=3)
@@ -169,9 +168,9 @@ def test_a_run_stops_at_its_steps_or_its_minutes(tmp_path: Path) -> None:
     assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == written
 
 
-@pytest.mark.usefixtures("unjudged")
-def test_a_run_tells_of_its_losses_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of nothing: a line every 250 with the mean since the last, another where the held-out tasks are asked."""
+@pytest.mark.usefixtures("without_evaluation")
+def test_a_run_logs_its_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With empty steps: a line every 250 with the mean since the last, and one per evaluation on held-out tasks."""
     run = trainer(steps=2100)
 
     def advance() -> tuple[str, float]:
@@ -202,7 +201,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert pretrain._schedule(50, 10) == 0  # past the end
 
 
-def test_optimizers_take_the_rate_of_the_step_and_share_out_the_parameters() -> None:
+def test_optimizers_take_the_rate_of_the_step_and_divide_the_parameters() -> None:
     run = trainer()
     advance(run, 2)
     assert [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups] == pytest.approx(
@@ -232,7 +231,7 @@ def test_the_average_follows_the_parameters() -> None:
     assert not torch.equal(averaged["expert_weighting.bias"], run.net.expert_weighting.bias)
 
 
-def test_an_episode_gone_over_again_and_again_is_learned(one_episode: Episode) -> None:
+def test_a_repeated_episode_is_overfitted(one_episode: Episode) -> None:
     run = trainer(steps=1000)
     begin = task_losses(run.net, one_episode).mean()
     losses = [loss for _, loss in advance(run, 60)]
@@ -273,7 +272,7 @@ def test_episodes_follow_from_seed_and_step() -> None:
 
 
 def test_episodes_are_of_every_family_and_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "sample_tables", lambda *asked: asked)
+    monkeypatch.setattr(pretrain, "sample_tables", lambda *arguments: arguments)
     monkeypatch.setattr(pretrain, "make_episode", lambda tables, stored, neighbours, rng: (tables, stored, neighbours))
     plans = [sample_episode(0, step, 8192, "cpu") for step in range(3000)]
     families = Counter(family for family, _ in plans)
@@ -290,7 +289,7 @@ def test_episodes_are_of_every_family_and_many_shapes(monkeypatch: pytest.Monkey
     assert {columns for _, ((_, _, _, columns, _), _, _) in plans} >= {2, 3, 10, 30, 100}
 
 
-def test_held_out_episodes_are_the_same_each_time_and_never_trained_on() -> None:
+def test_holdout_episodes_are_fixed_and_not_trained_on() -> None:
     net = InContextNet(TINY).eval()
     first, again = (holdout_losses(net, "cpu", batches=1, rows=256) for _ in range(2))
     assert first == again
@@ -298,9 +297,9 @@ def test_held_out_episodes_are_the_same_each_time_and_never_trained_on() -> None
     assert all(0 < loss < 5 for loss in first.values())  # of one task each
     assert len(set(first.values())) == len(FAMILIES)
     trained = [sample_episode(0, step, 256, "cpu", "rules")[1].query.inputs for step in range(5)]
-    held_out = sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs
-    assert torch.equal(held_out, sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs)
-    assert not any(held_out.shape == episode.shape and torch.equal(held_out, episode) for episode in trained)
+    holdout = sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs
+    assert torch.equal(holdout, sample_episode(pretrain._HOLDOUT_SEED, 0, 256, "cpu", "rules")[1].query.inputs)
+    assert not any(holdout.shape == episode.shape and torch.equal(holdout, episode) for episode in trained)
 
 
 # ---- exported weights ----------------------------------------------------------------------------
@@ -315,11 +314,11 @@ def exported(tmp_path: Path) -> tuple[Trainer, Path]:
     return run, path
 
 
-def test_exported_weights_are_the_average_in_halves_and_a_card_says_of_what(exported: tuple[Trainer, Path]) -> None:
+def test_exported_weights_are_the_average_in_float16_with_a_card(exported: tuple[Trainer, Path]) -> None:
     run, path = exported
-    found = load_net(path)
-    assert found.config == TINY
-    for name, value in found.named_parameters():
+    loaded = load_net(path)
+    assert loaded.config == TINY
+    for name, value in loaded.named_parameters():
         assert torch.equal(value, run.average[name].half().float()), name
     assert any(not torch.equal(value, value.half().float()) for value in run.average.values())
     card = json.loads(path.with_suffix(".json").read_text())
@@ -331,8 +330,8 @@ def test_exported_weights_are_the_average_in_halves_and_a_card_says_of_what(expo
     assert "start" not in card
 
 
-def test_a_run_begins_from_exported_weights(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
-    """The first forward pass is the exported network's, of its sizes; average there too, everything else afresh."""
+def test_a_run_starts_from_exported_weights(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+    """The first forward pass is the exported network's, of its sizes; the average is too, all else starts afresh."""
     _, path = exported
     begun, seconds = load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", path)
     assert (begun.step, seconds, begun.run.seed, begun.net.config) == (0, 0.0, 5, TINY)
@@ -341,29 +340,29 @@ def test_a_run_begins_from_exported_weights(exported: tuple[Trainer, Path], tmp_
         assert torch.equal(task_losses(net, episode), task_losses(load_net(path), episode))
     assert not torch.equal(task_losses(begun.net, episode), task_losses(trainer(5).net, episode))
     assert not any(name.startswith("optimizer.") for name in begun.state())
-    kept = [value.clone() for value in load_net(path).parameters()]
+    before = [value.clone() for value in load_net(path).parameters()]
     advance(begun, 2)
     assert not torch.equal(begun.net.expert_weighting.bias, load_net(path).expert_weighting.bias)
-    assert all(torch.equal(a, b) for a, b in zip(kept, load_net(path).parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, load_net(path).parameters(), strict=True))
 
 
-def test_the_same_command_goes_on_with_a_started_run(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+def test_the_same_command_continues_a_started_run(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     _, path = exported
     begun = start_from_weights(path, RunConfig(5, 40, 512), "cpu")
     advance(begun, 1)
     save(begun, tmp_path, 3.0)
     for start in (path, None):
-        gone_on, seconds = load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", start)
-        assert (gone_on.step, seconds) == (1, 3.0)
-        assert same(gone_on, begun)
-    export_average(gone_on, tmp_path / "next.safetensors", seconds, LOSSES)
+        continued, seconds = load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", start)
+        assert (continued.step, seconds) == (1, 3.0)
+        assert same(continued, begun)
+    export_average(continued, tmp_path / "next.safetensors", seconds, LOSSES)
     sha256 = {name: json.loads((tmp_path / name).read_text())["sha256"] for name in ("out/tiny.json", "next.json")}
     assert json.loads((tmp_path / "next.json").read_text())["start"] == sha256["out/tiny.json"]
     with pytest.raises(SystemExit, match=r"did not begin from .*next\.safetensors: leave --start out"):
         load_or_start(tmp_path, RunConfig(5, 40, 512), NetConfig(), "cpu", tmp_path / "next.safetensors")
 
 
-def test_a_checkpoint_that_began_elsewhere_is_not_passed_over_in_silence(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_start_is_refused(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     run, path = exported
     save(run, tmp_path, 3.0)
     for start in (path, tmp_path / "nowhere.safetensors"):
@@ -371,7 +370,7 @@ def test_a_checkpoint_that_began_elsewhere_is_not_passed_over_in_silence(exporte
             load_or_start(tmp_path, RunConfig(0, 40, 512), NetConfig(), "cpu", start)
 
 
-def test_weights_that_are_not_whole_are_no_place_to_begin(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
+def test_incomplete_weights_are_refused_as_a_start(exported: tuple[Trainer, Path], tmp_path: Path) -> None:
     _, path = exported
     with pytest.raises(SystemExit, match=r"nowhere\.safetensors: not whole, or not written by --export"):
         start_from_weights(tmp_path / "nowhere.safetensors", RunConfig(), "cpu")
@@ -390,7 +389,7 @@ def test_weights_that_are_not_whole_are_no_place_to_begin(exported: tuple[Traine
 # ---- the command ---------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("without_evaluation")
 @pytest.mark.parametrize("stop", [["--steps", "2"], ["--steps", "40", "--minutes", "0"]], ids=["at the end", "no minutes"])
 def test_a_run_that_takes_no_step_just_exports(
     exported: tuple[Trainer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: list[str]
@@ -417,12 +416,23 @@ def test_an_export_that_its_card_would_overwrite_is_refused(
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    asked = [sys.executable, "-m", "nearward.tabular.in_context.pretrain", "--rows", "512", "--threads", "1", "--device", "cpu", *words]
-    return subprocess.run(asked, capture_output=True, text=True, check=False)
+    command_line = [
+        sys.executable,
+        "-m",
+        "nearward.tabular.in_context.pretrain",
+        "--rows",
+        "512",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        *words,
+    ]
+    return subprocess.run(command_line, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
-def test_the_command_trains_writes_and_goes_on(tmp_path: Path) -> None:
+def test_the_command_trains_writes_and_continues(tmp_path: Path) -> None:
     done = command("--out", str(tmp_path / "run"), "--steps", "3", "--export", str(tmp_path / "net.safetensors"))
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "run" / CHECKPOINT) as arrays:

@@ -1,4 +1,4 @@
-"""Made-up clinics: drawn again from a seed, shaped as promised, with outcomes that follow their risk and signals that can be learned."""
+"""Prior: reproducible from a seed, of the given shapes, with outcomes that follow their risk and signals that can be learned."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def linear_fit(x: Tensor, signal: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str) -> None:
+def test_tables_follow_from_the_seed(family: str) -> None:
     first, again, other = (sample_tables(family, 6, 60, 20, TaskRng(seed)) for seed in (5, 5, 6))
     for name in ("value", "category", "outcome", "signal", "risk"):
         assert same(getattr(first, name), getattr(again, name)), name
@@ -55,7 +55,7 @@ def test_a_seed_draws_the_same_tables_again_and_another_seed_others(family: str)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dice_go_on(family: str) -> None:
+def test_a_generator_continues(family: str) -> None:
     rng = TaskRng(1)
     first, second = (sample_tables(family, 2, 60, 5, rng) for _ in range(2))
     assert not same(first.value, second.value)
@@ -70,7 +70,7 @@ def test_dice_go_on(family: str) -> None:
     columns=st.integers(1, 40),
     seed=st.integers(0, 2**48 - 1),
 )
-def test_tables_are_what_they_say(family: str, tasks: int, rows: int, columns: int, seed: int) -> None:
+def test_shapes_and_values_of_tables(family: str, tasks: int, rows: int, columns: int, seed: int) -> None:
     tables = sample_tables(family, tasks, rows, columns, TaskRng(seed))
     assert tables.family == family
     assert tables.value.shape == (tasks, rows, columns)
@@ -86,7 +86,7 @@ def test_tables_are_what_they_say(family: str, tasks: int, rows: int, columns: i
     assert tables.signal.mean(dim=1).abs().max() < 1e-4
 
 
-def test_numbers_of_the_dice_lie_where_they_should() -> None:
+def test_random_numbers_lie_in_their_ranges() -> None:
     rng = TaskRng(0)
     assert 2 <= rng.uniform(5000, low=2, high=3).min() < rng.uniform(5000, low=2, high=3).max() < 3
     wide = rng.log_uniform(20_000, low=0.01, high=100)
@@ -124,8 +124,8 @@ def test_categories_carry_level_numbers() -> None:
     assert counts.max() > 30  # some have many levels
 
 
-def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
-    """What a level does is the same for all its rows, and goes neither up nor down with its number."""
+def test_the_effect_of_a_level_is_independent_of_its_number() -> None:
+    """A level has the same effect in all its rows, uncorrelated with its number."""
     shown = torch.randn(60, 400, 10, generator=torch.Generator().manual_seed(1))
     value, category, acts = prior._marginals(shown, TaskRng(3))
     slopes = []
@@ -140,7 +140,7 @@ def test_a_level_acts_by_itself_and_not_by_its_number() -> None:
     assert torch.allclose(acts[number], prior._standardize(shown)[number], atol=1e-4)  # a plain number acts as it is
 
 
-def test_two_tables_of_five_have_holes() -> None:
+def test_two_tables_of_five_have_missing_values() -> None:
     tables = [sample_tables(family, 150, 100, 20, TaskRng(seed)) for seed, family in enumerate(FAMILIES)]
     holed = torch.cat([t.value.isnan().any(dim=2).any(dim=1) for t in tables]).float().mean()
     assert holed == pytest.approx(0.4, abs=0.05)  # 900 tasks: three standard errors
@@ -150,12 +150,12 @@ def test_two_tables_of_five_have_holes() -> None:
     assert 0.4 < rate.max() < 0.9
 
 
-def test_half_of_the_holes_lean_on_the_value_or_the_risk() -> None:
-    draw = torch.Generator().manual_seed(0)
-    value, signal = torch.randn(300, 1000, 6, generator=draw), torch.randn(300, 1000, generator=draw)
+def test_half_of_the_missingness_depends_on_the_value_or_the_risk() -> None:
+    sample = torch.Generator().manual_seed(0)
+    value, signal = torch.randn(300, 1000, 6, generator=sample), torch.randn(300, 1000, generator=sample)
     hole = prior._with_missing(value, signal, TaskRng(0)).isnan().float()
-    kept = ~hole.bool()
-    assert torch.equal(prior._with_missing(value, signal, TaskRng(0))[kept], value[kept])
+    observed = ~hole.bool()
+    assert torch.equal(prior._with_missing(value, signal, TaskRng(0))[observed], value[observed])
     counted = (hole.mean(dim=1) > 0.05) & (hole.mean(dim=1) < 0.6)
     leaning = torch.stack([correlation(hole, value), correlation(hole, signal[:, :, None].expand_as(value))]).abs() > 0.12
     by_value, by_signal = leaning[0][counted].float().mean(), leaning[1][counted].float().mean()
@@ -173,7 +173,7 @@ def test_no_signal_is_constant() -> None:
 
 
 def test_hardly_any_signal_of_two_columns_is_constant() -> None:
-    """Where both columns are flags, a rule or a bend may happen to say the same of everybody."""
+    """Where both columns are flags, a rule or a nonlinearity may be constant."""
     dead = torch.cat([t.signal.std(dim=1) < 0.5 for t in drawn(rows=120, columns=2, tasks=200).values()])
     assert dead.float().mean() < 0.01
 
@@ -188,14 +188,14 @@ def test_signal_ranks_outcomes(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["dag", "layers", "ehr"])
-def test_columns_of_shown_families_know_something_but_not_everything(family: str) -> None:
+def test_columns_explain_part_of_the_signal(family: str) -> None:
     known = linear_fit(sample_tables(family, 60, 400, 20, TaskRng(7)).value, sample_tables(family, 60, 400, 20, TaskRng(7)).signal)
     assert 0.1 < known.mean() < 0.9
     assert known.max() < 1
 
 
 class Loaded:
-    """Dice that fall on columns 0, 1, 2, …, on the first of every choice, and on zero."""
+    """A generator that returns columns 0, 1, 2, …, the first of every choice, and zero."""
 
     device = torch.device("cpu")
 
@@ -213,7 +213,7 @@ class Loaded:
 
 
 def test_parity_has_no_linear_signal() -> None:
-    """The parity of two signs, by hand: no column goes with it, nor any line through all, and their product is all of it."""
+    """The parity of two signs, by hand: no column and no linear model explains it, and the product of the signs is equal to it."""
     x = torch.randn(1, 20_000, 5, generator=torch.Generator().manual_seed(0))
     parity = prior._rules(x, Loaded())  # type: ignore[arg-type]
     by_hand = torch.where((x[:, :, 0] > 0) == (x[:, :, 1] > 0), 1.0, -1.0)
@@ -222,9 +222,9 @@ def test_parity_has_no_linear_signal() -> None:
     assert linear_fit(x, parity).abs() < 0.002
 
 
-def test_many_rules_are_hidden_from_a_line_and_few_sums_are() -> None:
-    draw = torch.Generator().manual_seed(3)
-    x = torch.randn(200, 400, 8, generator=draw)
+def test_linear_models_explain_few_rules_and_most_sums() -> None:
+    sample = torch.Generator().manual_seed(3)
+    x = torch.randn(200, 400, 8, generator=sample)
     hidden = {
         make.__name__: (torch.cat([linear_fit(x[i : i + 20], make(x[i : i + 20], TaskRng(i))) for i in range(0, 200, 20)]) < 0.3)
         .float()
@@ -246,7 +246,7 @@ def test_prevalences_span_a_half_to_a_half_percent_evenly() -> None:
 
 
 def test_outcomes_follow_the_risk() -> None:
-    """Pooled over tasks, rows told a risk have that share of events."""
+    """Pooled over tasks, the event rate equals the risk."""
     tables = [sample_tables(family, 60, 1000, 5, TaskRng(20 + i)) for i, family in enumerate(FAMILIES)]
     risk, outcome = (torch.cat([getattr(t, name).flatten() for t in tables]) for name in ("risk", "outcome"))
     assert outcome.float().mean() == pytest.approx(float(risk.mean()), abs=0.003)
@@ -256,7 +256,7 @@ def test_outcomes_follow_the_risk() -> None:
         assert outcome[rows].float().mean() == pytest.approx(float(risk[rows].mean()), abs=0.02), part
 
 
-def test_risk_has_the_prevalence_that_was_drawn_for_weak_and_strong_signals() -> None:
+def test_the_risk_has_the_sampled_prevalence_for_weak_and_strong_signals() -> None:
     signal = torch.randn(400, 500, generator=torch.Generator().manual_seed(0))
     risk = prior._outcomes(signal, TaskRng(1))[1]
     drawn_for = TaskRng(1).log_uniform(400, 1, low=12 / 500, high=0.5)[:, 0]
@@ -268,7 +268,7 @@ def test_risk_has_the_prevalence_that_was_drawn_for_weak_and_strong_signals() ->
     assert strength.max() / strength.min() > 8
 
 
-def test_where_events_are_too_few_those_next_in_line_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_events_are_too_few_the_highest_risks_become_events(monkeypatch: pytest.MonkeyPatch) -> None:
     signal = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
     eight, risk = prior._outcomes(signal, TaskRng(1))
     monkeypatch.setattr(prior, "_FEWEST_EVENTS", 4)  # of 20 rows, the prevalences drawn are the same for 4 and for 8

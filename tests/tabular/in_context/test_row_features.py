@@ -1,4 +1,4 @@
-"""Slots: calibrated as scikit-learn would, best first, more means more risk, the same whoever reads beside."""
+"""Row features: calibrated as by scikit-learn, best first, higher means more risk, independent of other rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GAIN, PRESENT, COHORT = slice(2 * F + 2 * E, 2 * F + 3 * E), slice(2 * F + 3 * E
 
 
 def cohort(seed: int, b: int = 1, n: int = 300, d: int = 5, m: int = 4, holes: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
-    """Columns and experts that know the signal the less the further right they stand, and an outcome in about one of four."""
-    draw = torch.Generator().manual_seed(seed)
-    signal = torch.randn(b, n, 1, generator=draw)
-    value = signal + torch.randn(b, n, d, generator=draw) * torch.linspace(0.8, 4.0, d)
-    score = signal + torch.randn(b, n, m, generator=draw) * torch.linspace(0.5, 3.0, m)
-    outcome = (torch.rand(b, n, generator=draw) < torch.sigmoid(2 * signal[:, :, 0] - 1.5)).long()
-    value[torch.rand(value.shape, generator=draw) < holes] = torch.nan
+    """Columns and experts in decreasing order of information, and an outcome in about one of four."""
+    rng = torch.Generator().manual_seed(seed)
+    signal = torch.randn(b, n, 1, generator=rng)
+    value = signal + torch.randn(b, n, d, generator=rng) * torch.linspace(0.8, 4.0, d)
+    score = signal + torch.randn(b, n, m, generator=rng) * torch.linspace(0.5, 3.0, m)
+    outcome = (torch.rand(b, n, generator=rng) < torch.sigmoid(2 * signal[:, :, 0] - 1.5)).long()
+    value[torch.rand(value.shape, generator=rng) < holes] = torch.nan
     return value, score, outcome
 
 
@@ -109,9 +109,9 @@ def platt(z: np.ndarray, outcome: np.ndarray) -> tuple[float, float]:
     tail=st.sampled_from([1.0, 3.0]),
 )
 def test_calibration_is_scikit_learns(seed: int, n: int, prevalence: float, strength: float, tail: float) -> None:
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     outcome = (np.arange(n) < max(3, round(prevalence * n))).astype(np.int64)
-    score = strength * outcome + draw.normal(size=n)
+    score = strength * outcome + rng.normal(size=n)
     score = (np.sign(score) * np.abs(score) ** tail).astype(np.float32)
     featurizer, rows = fit(none(1, n), torch.tensor(score)[None, :, None], torch.tensor(outcome)[None])
     z = np.clip((score - score.mean()) / score.std(ddof=1), -6, 6)
@@ -127,7 +127,7 @@ def test_calibration_is_scikit_learns(seed: int, n: int, prevalence: float, stre
     assert featurizer.pseudo_r2[0, 0].item() == pytest.approx(max(pseudo_r2, 0), abs=0.01)
 
 
-def test_a_useless_or_inverted_expert_says_the_base_rate() -> None:
+def test_a_useless_or_inverted_expert_gets_the_base_rate() -> None:
     _, score, outcome = cohort(2)
     featurizer, rows = fit(none(1, 300), torch.stack([torch.ones(1, 300), -score[:, :, 0], score[:, :, 0]], dim=2), outcome)
     assert featurizer.expert[0, :3].tolist() == [2, 0, 1]
@@ -140,7 +140,7 @@ def test_a_useless_or_inverted_expert_says_the_base_rate() -> None:
     assert featurizer.base.sigmoid() == pytest.approx((outcome.sum().item() + 0.5) / 301, rel=1e-5)
 
 
-def test_experts_stand_best_first() -> None:
+def test_experts_are_ordered_best_first() -> None:
     value, score, outcome = cohort(3, n=3000, m=5)
     shuffle = torch.tensor([4, 0, 2, 1, 3])
     featurizer, _ = fit(value, score[:, :, shuffle], outcome)
@@ -151,7 +151,7 @@ def test_experts_stand_best_first() -> None:
     assert featurizer.expert[0, 5:].tolist() == [-1] * (E - 5)
 
 
-def test_experts_that_a_task_lacks_are_not_heard() -> None:
+def test_absent_experts_have_no_influence() -> None:
     value, score, outcome = cohort(4, b=2)
     present = torch.tensor([[True, False, True, True], [False, False, False, False]])
     featurizer = fit_row_featurizer(value, score, present, outcome)
@@ -166,7 +166,7 @@ def test_experts_that_a_task_lacks_are_not_heard() -> None:
     assert same(rows, fit_row_featurizer(value, other, present, outcome).transform(value, other))
 
 
-def test_of_more_experts_than_slots_the_best_are_heard() -> None:
+def test_of_more_experts_than_slots_the_best_are_selected() -> None:
     value, score, outcome = cohort(5, n=2000, m=16)
     featurizer, _ = fit(value, score, outcome)
     everybody = [fit(value, score[:, :, j : j + 1], outcome)[0].pseudo_r2[0, 0].item() for j in range(16)]
@@ -186,8 +186,8 @@ def test_ranks_rise_with_the_score_and_reach_from_end_to_end() -> None:
         mid = (torch.arange(400) + 0.5) / 400  # log-odds of the mid-rank, cut off at 6, over 3
         inner = slice(20, 380)
         assert rank[inner] == pytest.approx(torch.logit(mid)[inner] / 3, abs=0.06)
-    far = featurizer.transform(none(1, 2), torch.tensor([[[-1e6, -1e6], [1e6, 1e6]]])).inputs[0, :, RANK][:, :2]
-    assert far.tolist() == [[-2, -2], [2, 2]]
+    extreme = featurizer.transform(none(1, 2), torch.tensor([[[-1e6, -1e6], [1e6, 1e6]]])).inputs[0, :, RANK][:, :2]
+    assert extreme.tolist() == [[-2, -2], [2, 2]]
 
 
 def test_many_equal_scores_have_one_rank_in_the_middle_of_them() -> None:
@@ -203,7 +203,7 @@ def test_many_equal_scores_have_one_rank_in_the_middle_of_them() -> None:
 # ---- columns -------------------------------------------------------------------------------------
 
 
-def test_columns_stand_by_relevance_and_more_means_more_risk() -> None:
+def test_columns_are_ordered_by_relevance_and_higher_means_more_risk() -> None:
     value, score, outcome = cohort(8, n=1500, d=6)
     sign = torch.tensor([1.0, -1, -1, 1, -1, 1])
     shuffle = torch.tensor([3, 5, 0, 2, 4, 1])
@@ -214,7 +214,7 @@ def test_columns_stand_by_relevance_and_more_means_more_risk() -> None:
         assert correlation(rows.features[0, :, j], outcome[0]) > 0
 
 
-def test_a_slot_shows_the_standardised_value_and_a_flag_for_a_hole() -> None:
+def test_a_slot_has_the_standardised_value_and_a_missing_indicator() -> None:
     value, score, outcome = cohort(9, d=1, holes=0.3)
     featurizer, rows = fit(value * 7 + 100, score, outcome)
     observed = ~value[0, :, 0].isnan()
@@ -222,21 +222,21 @@ def test_a_slot_shows_the_standardised_value_and_a_flag_for_a_hole() -> None:
     assert rows.features[0, observed, 0].numpy() == pytest.approx(((known - known.mean()) / known.std(correction=0)).numpy(), abs=1e-4)
     assert not rows.features[0, ~observed, 0].any()
     assert torch.equal(rows.features[0, :, F].bool(), ~observed)
-    far = featurizer.transform(torch.tensor([[[1e9], [-1e9], [torch.nan]]]), score[:, :3])
-    assert far.features[0, :, 0].tolist() == [6, -6, 0]
+    extreme = featurizer.transform(torch.tensor([[[1e9], [-1e9], [torch.nan]]]), score[:, :3])
+    assert extreme.features[0, :, 0].tolist() == [6, -6, 0]
 
 
 def test_distance_from_the_mean_and_absence_are_relevant_too() -> None:
-    draw = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 2000, 4, generator=draw)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 2000, 4, generator=rng)
     outcome = (noise[:, :, 1].abs() > 1.3).long()  # a column whose both ends are bad
-    absent = (outcome > 0) & (torch.rand(1, 2000, generator=draw) < 0.6)
+    absent = (outcome > 0) & (torch.rand(1, 2000, generator=rng) < 0.6)
     value = noise.clone()
     value[:, :, 3] = value[:, :, 3].masked_fill(absent, torch.nan)  # a test not done on the sick
     assert sorted(fit(value, none(1, 2000), outcome)[0].column[0, :2].tolist()) == [1, 3]
 
 
-def test_constant_and_empty_columns_are_left_out() -> None:
+def test_constant_and_empty_columns_are_not_selected() -> None:
     value, score, outcome = cohort(10, d=4)
     value[:, :, 1] = 7.3
     value[:, :, 2] = torch.nan
@@ -255,7 +255,9 @@ def test_of_more_columns_than_slots_the_most_relevant_are_shown() -> None:
     value, score, outcome = cohort(11, n=2000, d=50, holes=0.0)
     featurizer, rows = fit(value, score, outcome)
     wanted = np.argsort([-abs(correlation(value[0, :, j], outcome[0])) for j in range(50)])
-    assert featurizer.column[0, :10].tolist() == wanted[:10].tolist()  # far down, chance in the distance from the mean may count for more
+    assert (
+        featurizer.column[0, :10].tolist() == wanted[:10].tolist()
+    )  # further down, chance in the distance from the mean may count for more
     assert len(set(featurizer.column[0].tolist())) == F
     assert (featurizer.column[0] >= 0).all()
     assert rows.features[0, :, F - 1].any()
@@ -272,7 +274,7 @@ def test_no_columns_and_no_experts(d: int, m: int) -> None:
     assert torch.equal(rows.log_odds[:, :, m:], featurizer.base[:, None, None].expand(2, 300, E - m))
 
 
-def test_few_rows_and_a_lone_event_are_read() -> None:
+def test_few_rows_and_a_single_event_are_accepted() -> None:
     for events in (0, 1, 20):
         outcome = (torch.arange(20) < events).long()[None]
         rows = fit(torch.randn(1, 20, 3), torch.randn(1, 20, 3), outcome)[1]
@@ -287,8 +289,8 @@ def test_few_rows_and_a_lone_event_are_read() -> None:
 @given(seed=st.integers(0, 10_000), d=st.integers(1, 40), m=st.integers(1, 15))
 def test_the_order_of_columns_and_of_experts_does_not_matter(seed: int, d: int, m: int) -> None:
     value, score, outcome = cohort(seed, n=120, d=d, m=m)
-    draw = torch.Generator().manual_seed(seed)
-    columns, experts = torch.randperm(d, generator=draw), torch.randperm(m, generator=draw)
+    rng = torch.Generator().manual_seed(seed)
+    columns, experts = torch.randperm(d, generator=rng), torch.randperm(m, generator=rng)
     before, rows = fit(value, score, outcome)
     after, shuffled = fit(value[:, :, columns], score[:, :, experts], outcome)
     present = before.expert[0] >= 0
@@ -299,7 +301,7 @@ def test_the_order_of_columns_and_of_experts_does_not_matter(seed: int, d: int, 
 
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(seed=st.integers(0, 10_000))
-def test_rows_alone_and_tasks_alone_are_read_as_together(seed: int) -> None:
+def test_rows_and_tasks_alone_equal_the_batch(seed: int) -> None:
     value, score, outcome = cohort(seed, b=2, n=90)
     featurizer, rows = fit(value, score, outcome)
     for task in (0, 1):
@@ -310,8 +312,8 @@ def test_rows_alone_and_tasks_alone_are_read_as_together(seed: int) -> None:
         assert same(rows.take(slice(row, row + 1)), featurizer.transform(value[:, row : row + 1], score[:, row : row + 1]))
 
 
-def test_slots_are_fitted_on_outcomes_and_stored_rows_alone() -> None:
-    """Reading new rows changes nothing, and their values do not reach one another."""
+def test_the_featurizer_depends_on_stored_rows_only() -> None:
+    """Transforming new rows changes nothing, and they do not influence each other."""
     value, score, outcome = cohort(13, n=200)
     featurizer, _ = fit(value[:, :150], score[:, :150], outcome[:, :150])
     rows = featurizer.transform(value[:, 150:], score[:, 150:])

@@ -22,7 +22,7 @@ def table(n: int = 800, seed: int = 0, kinds: tuple[str, ...] = tuple(MIDDLES)) 
     return pl.DataFrame(middle + rng.normal(size=(n, 3)), schema=["x", "y", "z"]), kind
 
 
-def test_a_class_left_out_is_detected() -> None:
+def test_an_unknown_class_is_detected() -> None:
     frame, kind = table()
     gate = UnknownGate(seed=1).fit(frame, kind)
     known, _ = table(seed=2)
@@ -66,7 +66,7 @@ def test_distance_by_hand() -> None:
     assert distances == pytest.approx(np.array([[(9 + 4) / 2 - 4 / 5, 16 / 2 - 3 / 5]]))
 
 
-def test_rare_classes_weigh_as_much_as_common_ones() -> None:
+def test_classes_are_weighted_equally() -> None:
     rng = np.random.default_rng(0)
     class_index = (np.arange(2000) < 40).astype(np.int64)
     x = rng.normal(size=(2000, 2)) + 1.5 * class_index[:, None]

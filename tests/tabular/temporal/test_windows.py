@@ -1,4 +1,4 @@
-"""Windows over repeated measurements: worked by hand, against a loop, and never from the future."""
+"""Windows over repeated measurements: by hand, against a loop, and without leakage from the future."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ def test_as_a_loop_would(measured, moments, span) -> None:
 @settings(max_examples=40, deadline=None)
 @given(measured=rows, later=rows, hour=st.integers(0, 12), seed=st.integers(0, 99))
 def test_no_window_reads_the_future(measured, later, hour, seed) -> None:
-    """Whatever happens at or after a moment, and in whatever order the file holds it, the moment's row stays as it was."""
-    here = pl.DataFrame({"patient": [0, 1, 2], "hour": [hour] * 3})
+    """Measurements at or after a moment, and the order of the rows, do not change the moment's features."""
+    query = pl.DataFrame({"patient": [0, 1, 2], "hour": [hour] * 3})
     future = table(later).with_columns(pl.col("hour") + hour)
     both = pl.concat([table(measured), future]).sample(fraction=1, shuffle=True, seed=seed)
-    before, after = (windows(here, labs, patient="patient", time="hour", spans=[None, 3]) for labs in (table(measured), both))
+    before, after = (windows(query, labs, patient="patient", time="hour", spans=[None, 3]) for labs in (table(measured), both))
     assert_frame_equal(before, after)
 
 
-def test_a_window_does_see_the_past() -> None:
-    """The property above would hold for windows that see nothing."""
+def test_a_window_reads_the_past() -> None:
+    """Without this, the property above would hold for empty windows."""
     moments, labs = table([(0, 6, None)]).drop("x"), table([(0, 5, 1)])
     more = pl.concat([labs, table([(0, 4, 3)])])
     first, second = (windows(moments, rows, patient="patient", time="hour", spans=[3]) for rows in (labs, more))
@@ -96,7 +96,7 @@ def test_a_window_does_see_the_past() -> None:
 
 
 @pytest.mark.parametrize("time", [date, datetime])
-def test_dates_and_spans_in_words(time: type) -> None:
+def test_dates_and_spans_as_text(time: type) -> None:
     days = [time(2020, 1, day) for day in (1, 2, 9)]
     labs = pl.DataFrame({"patient": [1, 1, 1], "day": days, "x": [1.0, 3.0, 9.0]})
     moments = pl.DataFrame({"patient": [1, 1], "day": [time(2020, 1, 9), time(2020, 1, 10)]})
@@ -109,7 +109,7 @@ def test_dates_and_spans_in_words(time: type) -> None:
     assert whole["x: slope"].to_list() == pytest.approx([2 / 24, float(np.polyfit([0, 24, 192], [1, 3, 9], 1)[0])])
 
 
-def test_slope_far_from_zero() -> None:
+def test_slope_of_large_times() -> None:
     labs = pl.DataFrame({"patient": [1, 1, 1], "at": [10**15, 10**15 + 1, 10**15 + 2], "x": [1e9, 1e9 + 1, 1e9 + 2]})
     result = windows(pl.DataFrame({"patient": [1], "at": [10**15 + 9]}), labs, patient="patient", time="at", spans=[None, 20])
     assert result["x: slope"].to_list() == result["x: slope, 20"].to_list() == [pytest.approx(1.0)]
