@@ -79,11 +79,11 @@ class ThresholdController:
         highest: float = 0.99,
     ) -> None:
         targets = {"target_alert_rate": target_alert_rate, "target_recall": target_recall}
-        given = {name: value for name, value in targets.items() if value is not None}
-        if len(given) != 1:
+        chosen = {name: value for name, value in targets.items() if value is not None}
+        if len(chosen) != 1:
             raise InputError(f"exactly one of target_alert_rate and target_recall must be given, got {targets}")
-        if not all(0 < value < 1 for value in given.values()):
-            raise InputError(f"the target must lie between 0 and 1, got {given}")
+        if not all(0 < value < 1 for value in chosen.values()):
+            raise InputError(f"the target must lie between 0 and 1, got {chosen}")
         if not 0 < lowest < highest < 1:
             raise InputError(f"0 < lowest < highest < 1 must hold, got lowest={lowest!r}, highest={highest!r}")
         self.target_alert_rate, self.target_recall = target_alert_rate, target_recall
