@@ -44,14 +44,12 @@ from nearward.tabular.typing import Floats
 _FOLDS, _STEPS = 3, 300  # of the encoders for heads alone
 VOTE, MEAN = "class-aware alerts", "mean of the same three"
 _FILE_NAMES = {VOTE: "class-aware-alerts", MEAN: "mean-of-the-same-three"}
+_LAST_DECISIONS: dict[str, tuple[pl.DataFrame, float]] = {}  # of the last setting: two methods share it
 
 
-_VOTED: dict[str, tuple[pl.DataFrame, float]] = {}  # of the last setting: two methods share it
-
-
-def _voted(setting: Setting) -> tuple[pl.DataFrame, float]:
+def _decisions(setting: Setting) -> tuple[pl.DataFrame, float]:
     """Return the decisions of three calibrated base learners at the event rate as threshold, and the time; cache the counts by stage."""
-    if setting.name not in _VOTED:
+    if setting.name not in _LAST_DECISIONS:
         began = time.process_time()
         models = {
             "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -59,18 +57,15 @@ def _voted(setting: Setting) -> tuple[pl.DataFrame, float]:
             "trees": ExtraTreesClassifier(200, min_samples_leaf=3, random_state=setting.seed),
         }
         members = {name: Encoded(model, setting.schema) for name, model in models.items()}
-        decisions = (
-            nw.Alerts(members, threshold=setting.rate, seed=setting.seed)
-            .fit(setting.train, setting.outcome, groups=setting.groups)
-            .decide(setting.test)
-        )
-        _VOTED.clear()
-        _VOTED[setting.name] = decisions, time.process_time() - began
+        alerts = nw.Alerts(members, threshold=setting.rate, seed=setting.seed)
+        decisions = alerts.fit(setting.train, setting.outcome, groups=setting.groups).decide(setting.test)
+        _LAST_DECISIONS.clear()
+        _LAST_DECISIONS[setting.name] = decisions, time.process_time() - began
         stages = decisions.with_columns(event=pl.Series(setting.test_outcome)).group_by(pl.col("stage").cast(pl.String))
         counts = stages.agg(pl.len().alias("rows"), pl.col("alert").fill_null(True).sum().alias("alerts"), _hits().alias("hits"))
         with replacing(CACHE / f"{setting.name}.stages.json") as temporary:
             temporary.write_text(json.dumps(counts.to_dicts()))
-    return _VOTED[setting.name]
+    return _LAST_DECISIONS[setting.name]
 
 
 def _hits() -> pl.Expr:
@@ -78,20 +73,20 @@ def _hits() -> pl.Expr:
 
 
 def _alerts(setting: Setting) -> Scored:
-    decisions, seconds = _voted(setting)
+    decisions, seconds = _decisions(setting)
     alert = decisions["alert"].fill_null(True).to_numpy()  # a row referred to a person costs as much as an alert
     return Scored(decisions["risk"].to_numpy(), alert=alert, seconds=seconds)
 
 
 def _mean(setting: Setting) -> Scored:
-    decisions, seconds = _voted(setting)
+    decisions, seconds = _decisions(setting)
     return Scored(decisions["risk"].to_numpy(), seconds=seconds)
 
 
 def _head(loss: str) -> Method:
     """Return a method: the head alone of cross-fitted encoders, before and after out-of-fold calibration."""
 
-    def ask(setting: Setting) -> Scored:
+    def fit_and_score(setting: Setting) -> Scored:
         stored, queries = setting.schema.conform(setting.train), setting.schema.conform(setting.test)
         encoding = TableEncoder.fit(setting.schema, stored)
         x, q = (encoding.transform(frame) for frame in (stored, queries))
@@ -108,20 +103,20 @@ def _head(loss: str) -> Method:
         calibration = Calibrator.fit(out_of_fold, setting.outcome)
         return Scored(expit(calibration.log_odds(score)), uncorrected=expit(score))
 
-    return ask
+    return fit_and_score
 
 
 def _columns(setting: Setting) -> Scored | None:
     """RiskClassifier on the columns of stability selection."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        chosen = nw.StableColumns(wrong=2.0, schema=setting.schema, seed=setting.seed).fit(
+        selection = nw.StableColumns(wrong=2.0, schema=setting.schema, seed=setting.seed).fit(
             setting.train, setting.outcome, groups=setting.groups
         )
-        if not chosen.columns_:
+        if not selection.columns_:
             return None
-        model = nw.RiskClassifier(seed=setting.seed).fit(chosen.transform(setting.train), setting.outcome, groups=setting.groups)
-        return Scored(np.asarray(model.predict_proba(chosen.transform(setting.test))[:, 1]))
+        model = nw.RiskClassifier(seed=setting.seed).fit(selection.transform(setting.train), setting.outcome, groups=setting.groups)
+        return Scored(np.asarray(model.predict_proba(selection.transform(setting.test))[:, 1]))
 
 
 METHODS: dict[str, Method] = {

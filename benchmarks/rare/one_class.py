@@ -36,7 +36,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 
 TASKS = ("brfss2015_diabetes@Stroke", "thyroid0387", "mammography", "polish_bankruptcy_y1")
-EVENTS, FREE, RATE, ASKED, ALERTS = (1, 2, 5, 10, 20, 40, 80), 3_000, 0.02, 10_000, 0.05
+EVENTS, EVENT_FREE_ROWS, RATE, TEST_ROWS, ALERTS = (1, 2, 5, 10, 20, 40, 80), 3_000, 0.02, 10_000, 0.05
 DSVDD, DROC, LOGISTIC, RISK = "one-class, DSVDD", "one-class, DROC", "logistic regression", "RiskClassifier"
 COLOURS = {DSVDD: "#c98b2b", DROC: "#8a5a00", LOGISTIC: "#9aa5b1", RISK: "#1f5fa8"}
 FEWEST = 10  # events that RiskClassifier needs
@@ -89,38 +89,38 @@ class Split:
     cohort: Cohort
     seed: int
     test: np.ndarray
-    free: np.ndarray
-    ill: np.ndarray
+    event_free: np.ndarray
+    with_event: np.ndarray
     schema: Schema
 
     def train(self, events: int) -> np.ndarray:
-        """Training rows with so many events."""
-        return np.sort(np.concatenate([self.free, self.ill[:events]]))
+        """Return training rows with this many events."""
+        return np.sort(np.concatenate([self.event_free, self.with_event[:events]]))
 
     def row(self, method: str, events: int | None, score: np.ndarray) -> dict[str, object]:
-        """Figures of a score of the test rows; events None: at any count."""
-        truth = self.cohort.outcome[self.test]
-        recall = Ranking(truth.astype(float), score).count(np.ones((1, len(truth)))).at_budget(ALERTS)[0][0]
-        figures = {"recall": float(recall), "auprc": float(average_precision_score(truth, score)), "prevalence": float(truth.mean())}
-        return {"task": self.cohort.name, "seed": self.seed, "method": method, "events": events} | figures
+        """Return the metrics of a score of the test rows; events None: at any count."""
+        outcome = self.cohort.outcome[self.test]
+        recall = Ranking(outcome.astype(float), score).count(np.ones((1, len(outcome)))).at_budget(ALERTS)[0][0]
+        metrics = {"recall": float(recall), "auprc": float(average_precision_score(outcome, score)), "prevalence": float(outcome.mean())}
+        return {"task": self.cohort.name, "seed": self.seed, "method": method, "events": events} | metrics
 
 
 def _split(cohort: Cohort, seed: int) -> Split:
-    y = cohort.outcome
-    patient_ids = np.arange(len(y)) if cohort.groups is None else cohort.groups
-    side = assign_folds(y, patient_ids, SEEDS, 0) == seed
+    outcome = cohort.outcome
+    patient_ids = patients_of(cohort)
+    test_side = assign_folds(outcome, patient_ids, SEEDS, 0) == seed
     rng = np.random.default_rng(seed)
-    test = thinned(rng, np.flatnonzero(side), y, RATE, ASKED)
-    learn = rng.permutation(np.flatnonzero(~side))
-    schema = Schema.infer(cohort.features[np.sort(learn)])
-    return Split(cohort, seed, test, learn[y[learn] == 0][:FREE], learn[y[learn] == 1], schema)
+    test = thinned(rng, np.flatnonzero(test_side), outcome, RATE, TEST_ROWS)
+    train = rng.permutation(np.flatnonzero(~test_side))
+    schema = Schema.infer(cohort.features[np.sort(train)])
+    return Split(cohort, seed, test, train[outcome[train] == 0][:EVENT_FREE_ROWS], train[outcome[train] == 1], schema)
 
 
 def _blind(split: Split) -> list[dict[str, object]]:
     """Score both one-class models, which use no events."""
     features, queries, rows = split.cohort.features, split.cohort.features[split.test], []
     for name, method in ((DSVDD, "dsvdd"), (DROC, "droc")):
-        ranker = nw.OneClass(method=method, seed=split.seed, schema=split.schema).fit(features[split.free])
+        ranker = nw.OneClass(method=method, seed=split.seed, schema=split.schema).fit(features[split.event_free])
         rows.append(split.row(name, None, ranker.decision_function(queries)))
     return rows
 
@@ -128,20 +128,20 @@ def _blind(split: Split) -> list[dict[str, object]]:
 def _linear(split: Split) -> list[dict[str, object]]:
     """Score logistic regression at every count."""
     features, queries, rows = split.cohort.features, split.cohort.features[split.test], []
-    for events in [count for count in EVENTS if count <= len(split.ill)]:
-        taken = split.train(events)
-        rows.append(split.row(LOGISTIC, events, baselines()["LogisticRegression"](features[taken], split.cohort.outcome[taken], queries)))
+    for events in [count for count in EVENTS if count <= len(split.with_event)]:
+        train = split.train(events)
+        rows.append(split.row(LOGISTIC, events, baselines()["LogisticRegression"](features[train], split.cohort.outcome[train], queries)))
     return rows
 
 
 def _risk(split: Split, events: int) -> list[dict[str, object]]:
     """Score RiskClassifier at a count of events; nothing where there are fewer."""
-    if events > len(split.ill):
+    if events > len(split.with_event):
         return []
-    features, taken = split.cohort.features, split.train(events)
+    features, train = split.cohort.features, split.train(events)
     patient_ids = patients_of(split.cohort)
     model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(
-        features[taken], split.cohort.outcome[taken], groups=patient_ids[taken]
+        features[train], split.cohort.outcome[train], groups=patient_ids[train]
     )
     return [split.row(RISK, events, model.predict_proba(features[split.test])[:, 1])]
 

@@ -33,8 +33,8 @@ CACHE = OUT / "rare"
 RATES = (0.1, 0.01, 0.005)
 SEEDS = 3  # as many as there are folds: every seed has test patients of its own
 _STORED = 10_000
-_ASKED = {0.1: 5_000}  # test rows; rarer events need more of them
-_ASKED_RARER = 10_000
+_TEST_ROWS = {0.1: 5_000}  # test rows; rarer events need more of them
+_TEST_ROWS_RARER = 10_000
 FEWEST = 10  # events, in training and in test
 
 
@@ -146,7 +146,7 @@ def sample_training_set(cohort: Cohort, rate: float, seed: int) -> Setting | Non
     test_side = assign_folds(cohort.outcome, group, SEEDS, 0) == seed
     rng = np.random.default_rng([seed, round(1e4 * rate)])
     stored = thinned(rng, np.flatnonzero(~test_side), cohort.outcome, rate, _STORED)
-    test = thinned(rng, np.flatnonzero(test_side), cohort.outcome, rate, _ASKED.get(rate, _ASKED_RARER))
+    test = thinned(rng, np.flatnonzero(test_side), cohort.outcome, rate, _TEST_ROWS.get(rate, _TEST_ROWS_RARER))
     if min(cohort.outcome[stored].sum(), cohort.outcome[test].sum()) < FEWEST:
         return None
     train = cohort.features[stored]
