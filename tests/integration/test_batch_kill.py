@@ -1,4 +1,4 @@
-"""A job that is killed a hundred times and resumed gives the bytes of one that was not."""
+"""A job that is killed a hundred times and resumed writes the same bytes as one that was not killed."""
 
 from __future__ import annotations
 
@@ -96,18 +96,18 @@ def test_a_hundred_kills_change_nothing(tmp_path) -> None:
     calls = int(done.stdout.split()[-1])
     assert len(outputs(whole)) == TABLES * SHARDS
     assert calls > 10 * TABLES * SHARDS
-    draw, kills, finished = np.random.default_rng(0), 0, 0
+    rng, kills, finished = np.random.default_rng(0), 0, 0
     for attempt in range(400):
         if kills >= 100:
             break
         if attempt % 10 == 9:  # at random times as well
-            done = life(killed, seconds=float(draw.uniform(0.05, 0.6)))
+            done = life(killed, seconds=float(rng.uniform(0.05, 0.6)))
         else:  # soon after it has begun, so that forty shards last for a hundred lives
-            done = life(killed, deadly=int(draw.integers(1, 40)))
+            done = life(killed, deadly=int(rng.integers(1, 40)))
         kills += done.returncode != 0
         if done.returncode == 0:
             finished += 1
-            for path in sorted((killed / "out").glob("*.parquet"))[:: int(draw.integers(1, 4))]:
+            for path in sorted((killed / "out").glob("*.parquet"))[:: int(rng.integers(1, 4))]:
                 path.unlink()  # there is work again
     assert kills >= 100
     assert life(killed).returncode == 0

@@ -1,4 +1,4 @@
-"""The command line: each command on a small cohort, exit codes, what it prints where."""
+"""The command line: each command on a small cohort, its output and exit codes."""
 
 from __future__ import annotations
 
@@ -46,28 +46,30 @@ def test_score_writes_ids_risks_and_bands(nearward, place):
     np.testing.assert_allclose(pl.read_csv(place / "risk.csv")["risk"], scores["risk"])
 
 
-def test_similar_prints_the_voters(nearward, place):
-    told = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
-    assert "row 3: risk" in told
-    assert re.search(r"similar to this one: \w+ \d+%, ", told)
-    assert "weight" in told
-    assert "→" in told
+def test_similar_prints_the_similar_patients(nearward, place):
+    output = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
+    assert "row 3: risk" in output
+    assert re.search(r"similar to this one: \w+ \d+%, ", output)
+    assert "weight" in output
+    assert "→" in output
     nearward("similar", "model", "new.parquet", "--row", 400, cwd=place, code=2)
 
 
-def test_inspect_begins_with_the_records(nearward, place):
-    told = nearward("inspect", "model", cwd=place).stdout
-    assert told.splitlines()[0] == "contains patient records: yes"
-    assert "AWARE vote" in told
-    assert "own: sofa" in told
-    assert re.search(r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", told)
+def test_inspect_states_first_whether_there_are_records(nearward, place):
+    output = nearward("inspect", "model", cwd=place).stdout
+    assert output.splitlines()[0] == "contains patient records: yes"
+    assert "AWARE vote" in output
+    assert "own: sofa" in output
+    assert re.search(
+        r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", output
+    )
 
 
-def test_inspect_names_what_is_no_risk_model(nearward, tmp_path):
+def test_inspect_describes_other_artifacts(nearward, tmp_path):
     nw.ThresholdController(0.05).save(tmp_path / "controller")
-    told = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
-    assert told[0] == "contains patient records: no"
-    assert told[1].startswith("a ThresholdController, format 1")
+    output = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
+    assert output[0] == "contains patient records: no"
+    assert output[1].startswith("a ThresholdController, format 1")
 
 
 def test_schema_is_written_edited_and_used(nearward, place):
@@ -93,9 +95,9 @@ def test_schema_is_written_edited_and_used(nearward, place):
         "none",
     )
     nearward("fit", "cohort.parquet", *words, cwd=place)
-    told = nearward("inspect", "edited", cwd=place).stdout
-    assert "in-context model: not in use (none was asked for)" in told
-    used = told[told.index("what made patients similar") :].split("levels")[0].split("schema")[0]
+    output = nearward("inspect", "edited", cwd=place).stdout
+    assert "in-context model: not in use (none was asked for)" in output
+    used = output[output.index("feature importance for similarity") :].split("levels")[0].split("schema")[0]
     assert "lactate" in used
     assert "diabetic" not in used
 
@@ -105,13 +107,13 @@ def test_schema_is_written_edited_and_used(nearward, place):
     [("1", [False, True], True), ("true", [False, True], True), ("0", [False, True], False), ("1", [0, 1], 1), ("-1", [-1, 1], -1),
      ("1.0", [0, 1], 1), ("yes", ["no", "yes"], "yes"), ("1", ["0", "1"], "1")],
 )  # fmt: skip
-def test_the_event_is_read_as_the_column_holds_it(text, values, event):
-    found = as_value(text, pl.Series(values))
-    assert found == event
-    assert type(found) is type(event)
+def test_the_event_value_has_the_columns_dtype(text, values, event):
+    value = as_value(text, pl.Series(values))
+    assert value == event
+    assert type(value) is type(event)
 
 
-def test_mistakes_exit_with_2_and_one_line(nearward, place):
+def test_user_errors_exit_with_2_and_one_line(nearward, place):
     done = nearward("fit", "cohort.parquet", "--outcome", "dead", "--out", "x", cwd=place, code=2)
     assert done.stderr.startswith("error: columns missing from the frame: ['dead']")
     nearward("fit", "nothing.parquet", "--outcome", "died", "--out", "x", cwd=place, code=2)
@@ -126,14 +128,14 @@ def test_an_unusable_model_exits_with_3(nearward, place, tmp_path):
 
 @pytest.mark.slow
 def test_demo_runs_from_end_to_end(nearward, tmp_path):
-    told = nearward("demo", cwd=tmp_path).stdout
-    assert "nothing changed" in told
-    assert "logistic regression" in told
-    assert "A synthetic table of the same kind: 356 rows" in told
-    assert "It may not leave, and was not written: " in told  # some 70 held-out patients prove nothing
+    output = nearward("demo", cwd=tmp_path).stdout
+    assert "nothing changed" in output
+    assert "logistic regression" in output
+    assert "A synthetic table of the same kind: 356 rows" in output
+    assert "Not exported, because it did not pass its audit: " in output  # some 70 test patients are too few
     assert [path.name for path in tmp_path.iterdir()] == ["nearward-demo.html"]
     page = (tmp_path / "nearward-demo.html").read_text()
-    assert str(tmp_path / "nearward-demo.html") in told
+    assert str(tmp_path / "nearward-demo.html") in output
     assert page.count("<svg") == 4
     assert "Similar patients" in page
     assert "guard the page as you guard the cohort" in page
@@ -143,6 +145,6 @@ def test_demo_runs_from_end_to_end(nearward, tmp_path):
 @pytest.mark.cohort
 def test_demo_on_a_cohort(nearward, cohort_folder, tmp_path):
     table, sidecar = cohort_folder / "heart_failure.parquet", cohort_folder / "heart_failure.json"
-    told = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
-    assert "Heart failure" in told
-    assert "nothing changed" in told
+    output = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
+    assert "Heart failure" in output
+    assert "nothing changed" in output

@@ -131,18 +131,18 @@ def test_every_row_is_scored_once_in_the_plans_order_and_the_model_is_named(mode
     report = run_job(scoring_job(model, place))
     assert report.complete
     assert (report.shards, report.scored) == (12, TABLES * ROWS)
-    found = scores(place / "out")
-    assert found.columns[:2] == ["file", "row"]
-    assert found["file"].to_list() == [f"t{i}.parquet" for i in range(TABLES) for _ in range(ROWS)]
-    assert found["row"].to_list() == list(range(ROWS)) * TABLES
+    scored = scores(place / "out")
+    assert scored.columns[:2] == ["file", "row"]
+    assert scored["file"].to_list() == [f"t{i}.parquet" for i in range(TABLES) for _ in range(ROWS)]
+    assert scored["row"].to_list() == list(range(ROWS)) * TABLES
     wanted = pl.concat([pl.read_parquet(place / "in" / f"t{i}.parquet")["age"] for i in range(TABLES)]).fill_null(0.0) / 200
-    np.testing.assert_allclose(found["risk"], wanted)
+    np.testing.assert_allclose(scored["risk"], wanted)
     part = place / "out" / "part-00000-000000.parquet"
     assert pl.read_parquet_metadata(part)["nearward.model"] == read_options(scoring_job(model, place))[0].model
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place / "out").rglob("*") if path.is_file()} == {0o600}
     summary = json.loads((place / "out" / "summary.json").read_text())
     assert summary["scored"] == TABLES * ROWS
-    assert summary["expected_events"] == pytest.approx(float(found["risk"].sum()))
+    assert summary["expected_events"] == pytest.approx(float(scored["risk"].sum()))
 
 
 def test_the_size_of_the_shards_does_not_change_a_score(model, place) -> None:
@@ -152,7 +152,7 @@ def test_the_size_of_the_shards_does_not_change_a_score(model, place) -> None:
     assert scores(place / "out").select(columns).equals(scores(place / "other").select(columns))
 
 
-def test_a_job_goes_on_where_it_stopped_and_does_not_repeat_itself(model, place, monkeypatch) -> None:
+def test_a_job_resumes_without_repeating_shards(model, place, monkeypatch) -> None:
     class Gone(Exception):
         pass
 
@@ -204,7 +204,7 @@ def test_a_truncated_table_is_named_and_all_others_are_scored(model, place) -> N
     assert report.scored == 3 * ROWS
     assert [what for what, _ in report.failed] == ["t1.parquet"]
     assert "t1.parquet" not in scores(place / "out")["file"]
-    broken.write_bytes(whole)  # mended: the same command takes it in
+    broken.write_bytes(whole)  # repaired: the same command scores it
     assert run_job(scoring_job(model, place)).complete
     assert sorted(set(scores(place / "out")["file"])) == [f"t{i}.parquet" for i in range(TABLES)]
 
@@ -216,7 +216,7 @@ def test_a_table_without_a_column_fails_alone(model, place) -> None:
     assert "age" in report.failed[0][1]
 
 
-def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up(model, place, monkeypatch) -> None:
+def test_a_dead_worker_is_replaced_and_a_shard_fails_after_two_deaths(model, place, monkeypatch) -> None:
     deaths: list[str] = []
 
     def dies(shard: Shard) -> ShardOutcome | None:
@@ -236,22 +236,22 @@ def test_a_worker_that_dies_is_replaced_and_a_shard_that_kills_twice_is_given_up
 
 
 def test_workers_that_all_die_stop_the_job(model, place, monkeypatch) -> None:
-    given: list[str] = []
+    submitted: list[str] = []
 
     def dies(shard: Shard) -> ShardOutcome:
-        given.append(shard.name)
+        submitted.append(shard.name)
         return ShardOutcome(shard, None, "it ended with code 1")
 
     monkeypatch.setattr(InProcessEngine, "fault", staticmethod(dies))
     report = run_job(scoring_job(model, place))
     assert "workers die" in report.stopped
-    assert len(given) == 6 < 2 * report.shards
+    assert len(submitted) == 6 < 2 * report.shards
     assert not report.complete
     monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
     assert run_job(scoring_job(model, place)).complete
 
 
-def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monkeypatch) -> None:
+def test_a_full_disk_stops_the_job_and_changes_no_output(model, place, monkeypatch) -> None:
     run_job(scoring_job(model, place))
     wanted = content(place / "out")
     for path in list((place / "out" / "ledger").glob("part-00003-*.json")):
@@ -268,7 +268,7 @@ def test_a_full_disk_stops_the_job_and_leaves_what_was_there(model, place, monke
     assert not list((place / "out").rglob("*.part"))
 
 
-def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, monkeypatch) -> None:
+def test_a_read_only_folder_stops_the_job_and_changes_no_file(model, place, monkeypatch) -> None:
     run_job(scoring_job(model, place))
     wanted = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
     (place / "out" / "ledger" / "part-00003-000000.json").unlink()
@@ -283,11 +283,11 @@ def test_a_target_that_cannot_be_written_leaves_what_was_there(model, place, mon
     with pytest.raises(OSError, match="Read-only"):
         run_job(scoring_job(model, place))
     monkeypatch.undo()
-    left = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
-    assert left == {path: held for path, held in wanted.items() if path.name != "part-00003-000000.json"}
+    after = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    assert after == {path: content for path, content in wanted.items() if path.name != "part-00003-000000.json"}
 
 
-def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fitted) -> None:
+def test_another_model_needs_restart(model, place, fitted) -> None:
     run_job(scoring_job(model, place))
     before = content(place / "out")
     swapped = place / "swapped"
@@ -295,9 +295,9 @@ def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fit
     manifest = json.loads((swapped / "manifest.json").read_text())
     del manifest["sha256"]
     manifest["note"] = "another"
-    from nearward.tabular.persistence.artifact import _sealed
+    from nearward.tabular.persistence.artifact import _serialize
 
-    (swapped / "manifest.json").write_bytes(_sealed(manifest))
+    (swapped / "manifest.json").write_bytes(_serialize(manifest))
     with pytest.raises(InputError, match="another model"):
         run_job(scoring_job(swapped, place))
     assert content(place / "out") == before
@@ -308,8 +308,8 @@ def test_the_model_may_not_be_swapped_unless_all_is_begun_anew(model, place, fit
     assert JobStore(place / "out").job_id != old
 
 
-def test_two_jobs_in_one_folder_share_the_work_and_nobody_waits(model, place) -> None:
-    """The other job holds every claim and is gone: this one scores all the same."""
+def test_claims_of_another_job_are_not_waited_for(model, place) -> None:
+    """Another job has claimed every shard and ended: this one scores them nevertheless."""
     options, sources = read_options(scoring_job(model, place))
     other = open_job_store(place / "out", options, 20)
     other.add_tables(sources)
@@ -325,7 +325,7 @@ def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> 
     run_job(ScoringJob(model, (place / "in",), place / "whole", shard_rows=20))
 
     def other(shard: Shard) -> None:
-        if shard.name == "part-00000-000000":  # while the first is scored, somebody else commits the second
+        if shard.name == "part-00000-000000":  # while the first is scored, another job commits the second
             store = JobStore(place / "out")
             second = store.shards()[1]
             ShardWorker(model, place / "out").score(second)
@@ -345,7 +345,7 @@ def test_a_changed_table_is_refused_once_scored(model, place) -> None:
         run_job(scoring_job(model, place))
 
 
-def test_folders_and_names_that_would_do_harm_are_refused(model, place) -> None:
+def test_unsafe_folders_and_file_names(model, place) -> None:
     (place / "elsewhere").mkdir()
     shutil.copy(place / "in" / "t0.parquet", place / "elsewhere" / "x.parquet")
     (place / "in" / "link.parquet").symlink_to(place / "elsewhere" / "x.parquet")
@@ -369,16 +369,16 @@ def test_folders_and_names_that_would_do_harm_are_refused(model, place) -> None:
         run_job(ScoringJob(place / "in", (place / "in",), place / "out3"))
 
 
-def test_a_hostile_manifest_does_not_lead_out_of_the_models_folder(model, place) -> None:
+def test_a_manifest_with_paths_outside_the_model_is_refused(model, place) -> None:
     hostile = place / "hostile"
     shutil.copytree(model, hostile)
     (place / "secret.parquet").write_bytes(b"secret")
     manifest = json.loads((hostile / "manifest.json").read_text())
     del manifest["sha256"]
     manifest["files"]["../secret.parquet"] = {"sha256": hashlib.sha256(b"secret").hexdigest(), "size": 6}
-    from nearward.tabular.persistence.artifact import _sealed
+    from nearward.tabular.persistence.artifact import _serialize
 
-    (hostile / "manifest.json").write_bytes(_sealed(manifest))
+    (hostile / "manifest.json").write_bytes(_serialize(manifest))
     with pytest.raises(ArtifactError):
         run_job(scoring_job(hostile, place))
     assert not (place / "out").exists()

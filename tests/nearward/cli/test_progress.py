@@ -1,4 +1,4 @@
-"""Progress: JSON lines for a log, a bar for a person."""
+"""Progress: JSON lines in a log, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_log_gets_json_lines_that_count_up():
     assert lines[1]["seconds"] >= lines[0]["seconds"] >= 0
 
 
-def test_a_person_sees_a_bar():
+def test_a_terminal_shows_a_bar():
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

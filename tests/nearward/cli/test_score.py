@@ -32,8 +32,8 @@ def place(fitted, clinic, tmp_path_factory) -> Path:
     return folder
 
 
-def as_anybody() -> None:
-    """Let modes of files bind the process to come, even root's: on Linux, two of root's capabilities go."""
+def drop_root_capabilities() -> None:
+    """Make file modes apply to the child process, also for root: on Linux, drop two of root's capabilities."""
     if os.geteuid() == 0:
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
             assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0  # PR_CAPBSET_DROP
@@ -44,7 +44,7 @@ def scores(folder: Path) -> pl.DataFrame:
 
 
 @pytest.mark.slow
-def test_the_job_says_what_scoring_in_memory_says_whatever_the_workers(nearward, place, fitted, clinic) -> None:
+def test_a_job_equals_scoring_in_memory_for_any_number_of_workers(nearward, place, fitted, clinic) -> None:
     planned = nearward("score", "model", "archive", "--out", "scores", "--dry-run", cwd=place)
     assert "360" in planned.stdout
     assert not (place / "scores").exists()
@@ -54,10 +54,10 @@ def test_the_job_says_what_scoring_in_memory_says_whatever_the_workers(nearward,
     nearward("score", "model", *sorted((place / "archive").glob("*.parquet")), "--out", "one", "--workers", 1, cwd=place)
     wanted = fitted.predict_frame(clinic[0][: 3 * ROWS])
     for folder in ("scores", "one"):
-        found = scores(place / folder)
-        assert found.height == 3 * ROWS
+        scored = scores(place / folder)
+        assert scored.height == 3 * ROWS
         for name in ("risk", "low", "high", "novelty", "vote"):
-            np.testing.assert_allclose(found[name], wanted[name], atol=1e-6)
+            np.testing.assert_allclose(scored[name], wanted[name], atol=1e-6)
     again = nearward("score", "model", "archive", "--out", "scores", cwd=place)
     assert "\n0 rows scored" in again.stdout
     watched = nearward("watch", "scores", "one", cwd=place)
@@ -95,8 +95,10 @@ def test_a_limit_on_files_and_a_target_that_cannot_be_written(nearward, place) -
     folders = (place / "kept", place / "kept" / "ledger")
     for folder in folders:
         folder.chmod(0o500)
-    nearward("score", "model", "archive", "--out", "kept/more", "--workers", 1, cwd=place, code=2, preexec_fn=as_anybody)
-    nearward("score", "model", "archive", "--out", "kept", "--restart", "--workers", 1, cwd=place, code=2, preexec_fn=as_anybody)
+    nearward("score", "model", "archive", "--out", "kept/more", "--workers", 1, cwd=place, code=2, preexec_fn=drop_root_capabilities)
+    nearward(
+        "score", "model", "archive", "--out", "kept", "--restart", "--workers", 1, cwd=place, code=2, preexec_fn=drop_root_capabilities
+    )
     for folder in folders:
         folder.chmod(0o700)
     assert {path: path.read_bytes() for path in (place / "kept").rglob("*") if path.is_file()} == before
@@ -107,13 +109,13 @@ def test_memory_is_bounded_and_does_not_grow_with_the_rows(nearward, place, clin
     few, many = place / "few.parquet", place / "many.parquet"
     clinic[0].sample(2_048, with_replacement=True, seed=0).write_parquet(few)
     clinic[0].sample(12_288, with_replacement=True, seed=0).write_parquet(many, row_group_size=12_288)
-    held = []
+    peaks = []
     for table in (few, many):
         words = ("--out", table.stem, "--shard-rows", 1_024, "--workers", 2, "--max-memory", "2GB")
-        told = nearward("score", "model", table, *words, cwd=place).stdout.splitlines()[-1]
-        held.append(float(re.search(r"([\d.]+) GB resident", told)[1]))
-    assert held[1] < 2.2
-    assert held[1] < 1.1 * held[0]
+        output = nearward("score", "model", table, *words, cwd=place).stdout.splitlines()[-1]
+        peaks.append(float(re.search(r"([\d.]+) GB resident", output)[1]))
+    assert peaks[1] < 2.2
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 @pytest.mark.slow
@@ -146,9 +148,9 @@ def test_two_jobs_at_once_and_a_worker_that_is_killed(place) -> None:
     for job in jobs:
         _, err = job.communicate(timeout=120)
         assert job.returncode == 0, err
-    found = scores(place / "both").select("file", "row")
-    assert found.height == 3 * ROWS
-    assert found.is_unique().all()
+    rows = scores(place / "both").select("file", "row")
+    assert rows.height == 3 * ROWS
+    assert rows.is_unique().all()
     assert not [path for path in (place / "both").rglob("*") if path.suffix in (".part", ".claim")]
 
 
@@ -170,11 +172,11 @@ def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -
         }
     ).write_parquet(place / "labels" / "l.parquet")
     nearward("score", "model", "features", "--labels", "labels", "--schema", "meds", "--out", "meds", "--workers", 1, cwd=place)
-    found = scores(place / "meds")
-    assert found.columns == ["subject_id", "prediction_time", "boolean_value", "predicted_boolean_value", "predicted_boolean_probability"]
-    assert found["boolean_value"].to_list() == [True, False, None, True]
-    risk = found["predicted_boolean_probability"].to_list()
-    assert risk[0] is None  # nothing was known before the first row: the future is never looked at
+    scored = scores(place / "meds")
+    assert scored.columns == ["subject_id", "prediction_time", "boolean_value", "predicted_boolean_value", "predicted_boolean_probability"]
+    assert scored["boolean_value"].to_list() == [True, False, None, True]
+    risk = scored["predicted_boolean_probability"].to_list()
+    assert risk[0] is None  # no features before the first row: later rows are never used
     assert risk[3] is None
     from nearward.risk_model.classifier import load
 
@@ -183,23 +185,23 @@ def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -
 
 
 @pytest.mark.slow
-def test_a_column_that_moved_is_named_and_a_model_without_bins_says_so(nearward, place, clinic) -> None:
-    from nearward.tabular.persistence.artifact import _sealed
+def test_drift_is_reported_for_columns_that_moved_and_needs_bins(nearward, place, clinic) -> None:
+    from nearward.tabular.persistence.artifact import _serialize
 
     clinic[0].with_columns(pl.col("age") + 30, lactate=pl.col("lactate") * 1000).write_parquet(place / "moved.parquet")
-    told = nearward("score", "model", "moved.parquet", "--out", "moved", "--workers", 1, cwd=place).stdout
+    output = nearward("score", "model", "moved.parquet", "--out", "moved", "--workers", 1, cwd=place).stdout
     summary = json.loads((place / "moved" / "summary.json").read_text())
     moved = {one["column"] for one in summary["drift"]["columns"] if one["moved"]}
     assert moved == {"age", "lactate"}
-    assert f"{len(moved)} of 5 columns moved" in told
+    assert f"{len(moved)} of 5 columns moved" in output
     assert summary["unit_slips"]["lactate"] > 500
     assert "age" in nearward("watch", "moved", cwd=place).stdout
     shutil.copytree(place / "model", place / "old")
     manifest = json.loads((place / "old" / "manifest.json").read_text())
     del manifest["sha256"], manifest["bins"]
-    (place / "old" / "manifest.json").write_bytes(_sealed(manifest))
-    told = nearward("score", "old", "moved.parquet", "--out", "unknown", "--workers", 1, cwd=place).stdout
-    assert "no drift: the model was saved without training bins" in told
+    (place / "old" / "manifest.json").write_bytes(_serialize(manifest))
+    output = nearward("score", "old", "moved.parquet", "--out", "unknown", "--workers", 1, cwd=place).stdout
+    assert "no drift: the model was saved without training bins" in output
 
 
 def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
@@ -213,7 +215,7 @@ def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_outlives_an_actor(nearward, place, monkeypatch) -> None:
+def test_ray_gives_the_same_scores_and_replaces_a_dead_actor(nearward, place, monkeypatch) -> None:
     ray = pytest.importorskip("ray", reason="needs the extra 'distributed'")
     from nearward.batch import ray_engine
     from nearward.batch.job import ScoringJob, run_job
