@@ -187,7 +187,7 @@ def test_a_generator_is_not_loaded_as_a_risk_model(fitted, tmp_path) -> None:
     from nearward.risk_model.classifier import load
 
     fitted.save(tmp_path / "g")
-    with pytest.raises(ArtifactError, match="no risk model but a synthesizer"):
+    with pytest.raises(ArtifactError, match="not a risk model but a synthesizer"):
         load(tmp_path / "g")
 
 
