@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(0)
-    vectors = nw.load(args.model)._model.retriever.shards[0].vectors
+    vectors = nw.load(args.model).fitted_.model.retriever.shards[0].vectors
     archive = vectors[rng.integers(0, len(vectors), args.rows + _QUERIES)]
     archive = (archive + 0.1 * vectors.std(axis=0) * rng.normal(size=archive.shape)).astype(np.float32)
     rows, queries = archive[:-_QUERIES], archive[-_QUERIES:]

@@ -73,7 +73,7 @@ def _risks(cohort: Cohort, stored: Rows, test_rows: Rows, rate: float) -> dict[s
     groups = None if cohort.groups is None else cohort.groups[stored]
     model = nw.RiskClassifier(seed=0, schema=schema, encoder=nw.EncoderConfig(block_dropout=rate))
     model.fit(train, cohort.outcome[stored], groups=groups)
-    print(cohort.name, rate, model.summary_["retrieval"], flush=True)
+    print(cohort.name, rate, model.summary_.retrieval, flush=True)
     out = {"nothing": model.predict_proba(test)[:, 1]}
     return out | {block: model.predict_proba(test.drop(columns))[:, 1] for block, columns in blocks.items()}
 

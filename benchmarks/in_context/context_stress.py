@@ -24,7 +24,7 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from benchmarks.common.paths import DATA, OUT
 from nearward.datasets import Cohort
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
-from nearward.retrieval.neighbors.voting import Context, Rule
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.schema import Schema
@@ -58,7 +58,7 @@ LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
 RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
 _STORED, _NOISY_STORED, _TEST, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
 _FLOOR = 8  # fewest events of the floor, as in retrieval
-_RULE = Rule(_NEIGHBOURS, True, 1.0)
+_RULE = RetrievalSetting(_NEIGHBOURS, True, 1.0)
 
 
 @dataclass(frozen=True)
@@ -236,16 +236,16 @@ def _score(setting: Setting, adapted: bool) -> Scores:
     """Return the risks under every context."""
     retrieval = Retrieval(**pickle.loads(setting.path.read_bytes()))
     rows, retriever = retrieval.rows, Retriever.from_state(retrieval.retriever)
-    view = EnsembleView(_RULE, np.arange(rows.value.shape[1]), np.arange(0))
-    plain = InContextModel(load_net(), (view,), rows.value, rows.score, rows.data.outcome)
+    view = EnsembleView(_RULE, np.arange(rows.features.shape[1]), np.arange(0))
+    plain = InContextModel(load_net(), (view,), rows.features, rows.scores, rows.data.outcome)
     score = np.zeros((len(retrieval.value), 0))
 
     def risk(model: InContextModel, context: Context) -> np.ndarray:
-        return model.ask(retrieval.value, score, [context])[0]
+        return model.predict(retrieval.value, score, [context])[0]
 
     (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
     (aware,), _ = retriever.contexts(retrieval.dense, (_RULE,))
-    adapter_kept, adapter = False, {}
+    adapter_kept, adapter = False, dict[str, Any]()
     risks = {
         RANDOM: risk(plain, _context([drawn], outcome)),
         RAW: risk(plain, _context([nearest], outcome)),
@@ -253,9 +253,9 @@ def _score(setting: Setting, adapted: bool) -> Scores:
         AWARE: risk(plain, aware),
     }
     if adapted:
-        changed, _, account = fit_in_context_model(rows, retriever, 1, True, setting.seed, lambda words: None)
-        adapter = account["adapter"]
-        adapter_kept = adapter["kept"]
+        changed, _, summary = fit_in_context_model(rows, retriever, 1, True, setting.seed, lambda words: None)
+        assert summary is not None
+        adapter, adapter_kept = asdict(summary), summary.in_use
         risks[ADAPTED] = risk(changed, aware) if adapter_kept else risks[AWARE]
     auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
     print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, adapter, flush=True)

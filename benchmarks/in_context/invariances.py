@@ -29,7 +29,7 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
     """Measure the change of log-odds or risks under permutations and duplicates."""
     rows, near = fitted.rows, context(fitted)
     rng = np.random.default_rng(0)
-    n, (q, c), (d, m) = len(rows.data.outcome), near.row.shape, (rows.value.shape[1], rows.score.shape[1])
+    n, (q, c), (d, m) = len(rows.data.outcome), near.row.shape, (rows.features.shape[1], rows.scores.shape[1])
 
     questions = _questions(net, fitted, near)
     order = torch.as_tensor(np.argsort(rng.random((q, c)), axis=1))
@@ -44,13 +44,16 @@ def sameness(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
     plain = _risk(net, fitted, near)
     permutation = rng.permutation(n)
     stored = replace(
-        rows, value=rows.value[permutation], score=rows.score[permutation], data=replace(rows.data, outcome=rows.data.outcome[permutation])
+        rows,
+        features=rows.features[permutation],
+        scores=rows.scores[permutation],
+        data=replace(rows.data, outcome=rows.data.outcome[permutation]),
     )
     other = replace(near, row=np.where(near.row >= 0, np.argsort(permutation)[near.row], -1))
     yield "order of the stored rows: risk", _furthest(plain, _risk(net, replace(fitted, rows=stored), other)), _RISK
 
     def changes(columns: Rows, experts: Rows) -> Rows:
-        table = rows.value[:, columns], rows.score[:, experts], fitted.value[:, columns], fitted.score[:, experts]
+        table = rows.features[:, columns], rows.scores[:, experts], fitted.value[:, columns], fitted.score[:, experts]
         return np.abs(_risk(net, _with(fitted, table), near) - plain)
 
     every, all_experts = np.arange(d), np.arange(m)
@@ -83,7 +86,7 @@ def dirt(net: InContextNet, fitted: Fitted) -> Iterator[Finding]:
 
 def _dirty(fitted: Fitted) -> dict[str, Table]:
     rng = np.random.default_rng(0)
-    (x, s), (x_new, s_new) = (fitted.rows.value, fitted.rows.score), (fitted.value, fitted.score)
+    (x, s), (x_new, s_new) = (fitted.rows.features, fitted.rows.scores), (fitted.value, fitted.score)
 
     def holes(part: Rows) -> Rows:
         return np.where(rng.random(part.shape) < 0.3, np.nan, part)
@@ -111,7 +114,7 @@ def _with(fitted: Fitted, table: Table) -> Fitted:
 
 
 def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
-    return embed(net, fitted).ask(fitted.value, fitted.score, [near])[0]
+    return embed(net, fitted).predict(fitted.value, fitted.score, [near])[0]
 
 
 def _questions(net: InContextNet, fitted: Fitted, near: Context) -> QueryBatch:

@@ -29,8 +29,8 @@ from benchmarks.common.cohorts import cohorts, patients_of, splits
 from benchmarks.common.paths import OUT, digest, source_files
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import fit_retriever
-from nearward.retrieval.neighbors.voting import Context, Rule
-from nearward.risk_model import binary as whole
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
+from nearward.risk_model.fitted import encode_rows, stack_column_names, stack_columns
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
@@ -46,7 +46,7 @@ Rows = np.ndarray[Any, np.dtype[Any]]
 
 CACHE = OUT / "in_context"
 MOST_STORED, MOST_QUERIES = 10_000, 20_000  # rows of a task; larger tasks are subsampled
-RULE = Rule(128, True, 1.0)  # of the first ensemble view
+RULE = RetrievalSetting(128, True, 1.0)  # of the first ensemble view
 _CODE = (  # behind a cached fit
     *("retrieval/encoders", "retrieval/neighbors", "benchmarks/common"),
     *("tabular/calibration", "tabular/data", "tabular/ensemble", "tabular/preprocessing"),
@@ -129,24 +129,24 @@ def _fit(task: Task) -> Fitted:
     patient_ids = np.unique(task.group, return_inverse=True)[1]
     fold = split_patients(outcome, patient_ids, 5, 0)
     encoding = TableEncoder.fit(schema, frame)
-    rows, query_columns = (whole.columns(encoding, part, ()) for part in (frame, schema.conform(task.queries)))
+    rows, query_columns = (encode_rows(encoding, part, ()) for part in (frame, schema.conform(task.queries)))
     data = TrainingData(outcome, patient_ids, fold)
-    panel, scores, _ = fit_base_learners(rows, encoding, data, (), 0, quiet)
+    base_learners, scores, _ = fit_base_learners(rows, encoding, data, (), 0, quiet)
     retriever, context, head, _ = fit_retriever(rows.dense, data, EncoderConfig(), 0, quiet)
-    members = whole._members(scores, context.vote, head, retriever.has_head)
-    (nearest, near), head = retriever.contexts(query_columns.dense, (retriever.rule, RULE))
-    query_scores = whole._members(panel.scores(query_columns)[0], nearest.vote, head, retriever.has_head)
+    members = stack_columns(scores, context.vote, head, retriever.has_head)
+    (nearest, near), head = retriever.contexts(query_columns.dense, (retriever.setting, RULE))
+    query_scores = stack_columns(base_learners.scores(query_columns)[0], nearest.vote, head, retriever.has_head)
     stack, out_of_fold, shrinkage = fit_stack(members, data)
-    stored = StoredRows(panel.values(rows, fold), members, rows.dense, data)
-    (near_stored,) = retriever.out_of_fold(rows.dense, patient_ids, (RULE,))
+    stored = StoredRows(base_learners.features(rows, fold), members, rows.dense, data)
+    (near_stored,) = retriever.out_of_fold_contexts(rows.dense, patient_ids, (RULE,))
     models = baselines()
     return Fitted(
         stored,
         _slim(near_stored),
         _slim(near),
-        panel.values(query_columns),
+        base_learners.features(query_columns),
         query_scores,
-        [*panel.names, "AWARE vote", *(["AWARE head"] if retriever.has_head else [])],
+        stack_column_names(base_learners, retriever.has_head),
         stack.log_odds(query_scores),
         out_of_fold,
         shrinkage,
@@ -163,29 +163,29 @@ def context(fitted: Fitted) -> Context:
 
 def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows]:
     """Return the in-context model of one view as a fit prepares it, and its out-of-fold risk of the stored rows (n,)."""
-    retriever = SimpleNamespace(out_of_fold=lambda *_: [_context(fitted.near_stored, fitted.rows.data.outcome)])
+    retriever = SimpleNamespace(out_of_fold_contexts=lambda *_: [_context(fitted.near_stored, fitted.rows.data.outcome)])
     with patch("nearward.risk_model.in_context.load_net", lambda: net):
         embedded, risk, _ = fit_in_context_model(fitted.rows, retriever, 1, False, 0, lambda words: None)
-    assert embedded.rules == (RULE,)
+    assert embedded.settings == (RULE,)
     return embedded, risk
 
 
 def embed(net: InContextNet, fitted: Fitted) -> InContextModel:
     """Return the in-context model of one view, without out-of-fold risks."""
     view = EnsembleView(RULE, np.arange(fitted.value.shape[1]), np.arange(fitted.score.shape[1]))
-    return InContextModel(net, (view,), fitted.rows.value, fitted.rows.score, fitted.rows.data.outcome)
+    return InContextModel(net, (view,), fitted.rows.features, fitted.rows.scores, fitted.rows.data.outcome)
 
 
 def stacked_with(fitted: Fitted, stored_risk: Rows, query_risk: Rows) -> Rows:
     """Return the log-odds (q,) of the stack with the in-context model's risks (n,), (q,) added."""
     rows = fitted.rows
-    stack, _, _ = fit_stack(np.column_stack([rows.score, logit(stored_risk)]), rows.data, (fitted.shrinkage,))
+    stack, _, _ = fit_stack(np.column_stack([rows.scores, logit(stored_risk)]), rows.data, (fitted.shrinkage,))
     return stack.log_odds(np.column_stack([fitted.score, logit(query_risk)]))
 
 
 def slots_of(fitted: Fitted) -> RowFeaturizer:
     """Return the row featurizer of the first view."""
-    value, score = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (fitted.rows.value, fitted.rows.score))
+    value, score = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (fitted.rows.features, fitted.rows.scores))
     return fit_row_featurizer(
         value, score, torch.ones(1, score.shape[2], dtype=torch.bool), torch.as_tensor(fitted.rows.data.outcome)[None]
     )
@@ -207,7 +207,7 @@ def mean_of_experts(fitted: Fitted) -> Rows:
 @cache
 def _code() -> str:
     """Return a digest of the code behind a fit."""
-    functions = [inspect.getsource(part) for part in (whole.columns, whole._members, _fit, _slim)]
+    functions = [inspect.getsource(part) for part in (encode_rows, stack_columns, _fit, _slim)]
     return digest(source_files(*_CODE), *functions, repr(list(Fitted.__annotations__)))
 
 
@@ -220,7 +220,7 @@ def _content(task: Task) -> str:
 
 def _slim(context: Context) -> tuple[Rows, ...]:
     """Return the parts of a context that are cached."""
-    return context.row.astype(np.int32), context.squared.astype(np.float32), context.floored, context.shard
+    return context.row.astype(np.int32), context.sq_distance.astype(np.float32), context.floored, context.shard
 
 
 def _context(arrays: tuple[Rows, ...], outcome: Rows) -> Context:

@@ -203,7 +203,7 @@ def check_probes(net: InContextNet, path: Path, checks: AcceptanceChecks) -> Non
     results: dict[str, list[dict[str, float]]] = {}
     for task in (task for seed in SEEDS for task in probes(seed)):
         fitted = fit(task)
-        risk = embed(net, fitted).ask(fitted.value, fitted.score, [context(fitted)])[0]
+        risk = embed(net, fitted).predict(fitted.value, fitted.score, [context(fitted)])[0]
         risks = {NETWORK: risk, MEAN: mean_of_experts(fitted), **fitted.rivals}
         experts = dict(zip(fitted.names, fitted.score.T, strict=True))
         best = max(experts, key=lambda name: roc_auc_score(fitted.outcome, experts[name]))
@@ -269,7 +269,7 @@ def check_cohorts(net: InContextNet, folder: Path, checks: AcceptanceChecks) -> 
 
 def _risks(net: InContextNet, fitted: Fitted) -> dict[str, Rows]:
     embedded, stored = out_of_fold(net, fitted)
-    risk = embedded.ask(fitted.value, fitted.score, [context(fitted)])[0]
+    risk = embedded.predict(fitted.value, fitted.score, [context(fitted)])[0]
     together = stacked_with(fitted, stored, risk)
     return {NETWORK: risk, MEAN: mean_of_experts(fitted), "stack": fitted.stacked, "stack with it": together, **fitted.rivals}
 

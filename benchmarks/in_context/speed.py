@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.common.acceptance import AcceptanceChecks
 from benchmarks.in_context.probes import RULE
-from nearward.retrieval.neighbors.voting import per_shard
+from nearward.retrieval.neighbors.voting import rows_per_shard
 from nearward.risk_model.in_context import EnsembleView, InContextModel
 from nearward.tabular.in_context.inference import QueryBatch, predict_risk
 from nearward.tabular.in_context.model import InContextNet
@@ -57,7 +57,7 @@ def check_time(net: InContextNet, path: Path, checks: AcceptanceChecks) -> None:
 
 def _simulated_questions(net: InContextNet, neighbours: int, rng: np.random.Generator, q: int = 2048, n: int = 10_000) -> QueryBatch:
     """Return random rows in contexts as large as those of five encoders."""
-    places = 5 * (per_shard(neighbours, 5) + per_shard(max(8, 0.05 * neighbours), 5))
+    places = 5 * (rows_per_shard(neighbours, 5) + rows_per_shard(max(8, 0.05 * neighbours), 5))
     inputs = torch.as_tensor(rng.normal(size=(1, n, INPUTS)), dtype=torch.float32)
     rows = RowFeatures(inputs[:, :, : 2 * FEATURES], inputs[:, :, :EXPERTS], inputs, torch.ones(1, EXPERTS, dtype=torch.bool))
     known = torch.as_tensor(rng.random(n) < 0.1).long()

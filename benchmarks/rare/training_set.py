@@ -75,15 +75,19 @@ class Setting:
         if not (self._folder / MANIFEST).exists():
             began = clock()
             model = self.fit()
-            spent = clock() - began
-            model.summary_["processor_seconds"] = spent
+            seconds = clock() - began
             model.save(self._folder)
+            self._seconds_file.write_text(json.dumps(seconds))
         return nw.load(self._folder)
 
     @property
     def plain_seconds(self) -> float:
         """Processor time of the untouched model's fit, all threads together."""
-        return float(json.loads((self._folder / MANIFEST).read_text())["summary"]["processor_seconds"])
+        return float(json.loads(self._seconds_file.read_text()))
+
+    @property
+    def _seconds_file(self) -> Path:
+        return self._folder.parent / f"{self._folder.name}.seconds.json"
 
     def fit(self, **options: Any) -> nw.RiskClassifier:
         """Fit a RiskClassifier with options on the training rows."""

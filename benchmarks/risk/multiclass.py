@@ -35,7 +35,7 @@ from nearward.datasets import read_cohort
 from nearward.retrieval.encoders.aware import embed
 from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.multiclass import log_shares
+from nearward.retrieval.neighbors.multiclass import class_log_probabilities
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
@@ -145,7 +145,7 @@ def binaries(frame: pl.DataFrame, class_index: Rows, names: list[str], seeds: in
 def _ours(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame, seed: int) -> dict[str, Rows]:
     model = nw.RiskClassifier(seed=seed).fit(x, y)
     scored = model.predict_frame(x_test)
-    print(model.summary_["retrieval"], model.summary_["out_of_fold"]["vote_log_loss"], flush=True)
+    print(model.summary_.retrieval, model.summary_.retrieval.vote_log_loss, flush=True)
     return {part: scored.select(f"{name}: {j}" for j in model.classes_).to_numpy() for part, name in (("share", "risk"), ("vote", "vote"))}
 
 
@@ -242,7 +242,7 @@ def _head(frame: pl.DataFrame, class_index: Rows, option: str, seed: int) -> dic
     vote = np.stack([(weight * (class_index[train][neighbours] == j)).sum(axis=1) for j in range(classes)], axis=1) / weight.sum(
         axis=1, keepdims=True
     )
-    return {"head": np.exp(log_shares(logit, classes)), "vote": vote, "y": class_index[test]}
+    return {"head": np.exp(class_log_probabilities(logit, classes)), "vote": vote, "y": class_index[test]}
 
 
 if __name__ == "__main__":

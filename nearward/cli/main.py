@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ from nearward.cli.synth import app as synth_app
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from nearward.risk_model.summary import BackboneSummary, ClassFigures
 
 app = typer.Typer(
     help="Calibrated risks of rare outcomes from tables, explained by similar patients.",
@@ -118,14 +121,14 @@ def fit(
         model = RiskClassifier(seed=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, progress=progress)
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
     model.save(out)
-    summary, out_of_fold = model.summary_, model.summary_["out_of_fold"]
+    summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     if len(model.classes_) > 2:
-        show(_by_class(model.classes_, out_of_fold["classes"]), "out of fold, each class against the rest")
-        typer.echo(f"{summary['rows']} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        show(_by_class(model.classes_, out_of_fold.classes), "out of fold, each class against the rest")
+        typer.echo(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
     typer.echo(
-        f"{summary['rows']} rows, {summary['events']} events; out of fold: AUPRC {out_of_fold['auprc']:.3f} "
-        f"(prevalence {summary['events'] / summary['rows']:.3f}), AUROC {out_of_fold['auroc']:.3f}. "
+        f"{summary.rows} rows, {summary.events} events; out of fold: AUPRC {out_of_fold.auprc:.3f} "
+        f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
         f"Model in {out}: it contains patient records."
     )
 
@@ -180,21 +183,21 @@ def inspect(model: Model) -> None:
     if "kind" in manifest:
         typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
         return
-    summary, out_of_fold = manifest["summary"], manifest["summary"]["out_of_fold"]
-    multiclass = "classes" in out_of_fold
-    counts = f"{len(out_of_fold['classes'])} classes" if multiclass else f"{summary['events']} events"
+    classifier = load(model)
+    summary, out_of_fold = classifier.summary_, classifier.summary_.out_of_fold
+    counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
+    setting = summary.retrieval.setting
     typer.echo(
         f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{summary['rows']} rows of {summary['patients']} patients, {counts}; retrieval: {summary['retrieval']}, {summary['context']}"
+        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
+        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
     )
-    typer.echo(_describe_backbone(summary["backbone"]))
-    if multiclass:
-        by_class = _by_class(manifest["classes"], out_of_fold["classes"])
-        show(by_class, "out of fold, each class against the rest; below, means over the classes")
-    members = pl.DataFrame([{"member": name, **metrics} for name, metrics in out_of_fold["members"].items()])
-    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold['auprc']:.3f}, AUROC {out_of_fold['auroc']:.3f})"
-    show(members.sort("weight", descending=True), title)
-    classifier = load(model)
+    typer.echo(_describe_backbone(summary.backbone))
+    if out_of_fold.classes:
+        show(_by_class(classifier.classes_, out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
+    learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
+    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
+    show(learners.sort("weight", descending=True), title)
     show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
     show(classifier.schema_.review(), "schema")
 
@@ -217,22 +220,20 @@ def main() -> None:
         sys.exit(2)
 
 
-def _describe_backbone(backbone: dict[str, Any]) -> str:
+def _describe_backbone(backbone: BackboneSummary) -> str:
     """Describe whether the in-context model and its adapter are used, and why."""
-    name = f"{backbone['name']} " if "name" in backbone else ""
-    text = f"in-context model: {name}{'in use' if backbone['in_use'] else 'not in use'} ({backbone['why']}"
-    if "auprc" in backbone:
-        text += (
-            f": AUPRC {backbone['auprc_together']:.4f} with it, {backbone['auprc_panel_alone']:.4f} without; alone {backbone['auprc']:.4f}"
-        )
-    adapter = backbone.get("adapter")
-    return text + ")" + (f"; adapter {'kept' if adapter['kept'] else 'not kept'} ({adapter['why']})" if adapter else "")
+    name = "" if backbone.name is None else f"{backbone.name} "
+    text = f"in-context model: {name}{'in use' if backbone.in_use else 'not in use'} ({backbone.why}"
+    if backbone.auprc is not None:
+        text += f": AUPRC {backbone.auprc_with:.4f} with it, {backbone.auprc_without:.4f} without; alone {backbone.auprc:.4f}"
+    adapter = backbone.adapter
+    return text + ")" + (f"; adapter {'in use' if adapter.in_use else 'not in use'} ({adapter.why})" if adapter else "")
 
 
-def _by_class(classes: Any, metrics: list[dict[str, Any]]) -> pl.DataFrame:
+def _by_class(classes: Any, figures: Sequence[ClassFigures]) -> pl.DataFrame:
     import polars as pl
 
-    return pl.DataFrame([{"class": str(name), **values} for name, values in zip(classes, metrics, strict=True)])
+    return pl.DataFrame([{"class": str(name), **vars(one)} for name, one in zip(classes, figures, strict=True)])
 
 
 if __name__ == "__main__":

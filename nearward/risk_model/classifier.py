@@ -17,10 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model import persistence
-from nearward.risk_model.binary import FitConfig, Scores, fit_risk
+from nearward.risk_model.binary import Scores, fit_risk
+from nearward.risk_model.config import FitConfig
 from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
 from nearward.risk_model.explanation import similar_rows
 from nearward.risk_model.multiclass import ClassScores, class_columns, fit_classes, name_outcomes
+from nearward.risk_model.persistence import FittedState
+from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -67,7 +70,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     backbone : "embedded", "tabpfn", "tabicl", Backbone or None
         The in-context model that predicts from the similar patients: nearward's own; a published one, with weights that you provide; an
         object with the interface of ``nearward.Backbone``; None for the base learners alone. It is used only where the out-of-fold AUPRC
-        rises with it; ``summary_["backbone"]`` has the comparison.
+        rises with it; ``summary_.backbone`` has the comparison.
     members : int
         Ensemble size of the embedded model: the first view has all columns, further ones subsets of the columns and base learners with
         contexts of other sizes; their risks are averaged.
@@ -82,7 +85,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     classes_ : (2,), the outcome values, the event last; (c,) in order where there are more
     schema_ : Schema
-    summary_ : dict, summary of the training; its figures are out of fold
+    summary_ : FitSummary, summary of the training; its figures are out of fold
+    fitted_ : FittedState, everything that a fit leaves behind
     n_features_in_ : int
     feature_names_in_ : (d,), where the frame had names
 
@@ -164,22 +168,39 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_leakage(frame, rows, schema, outcome, patient_ids, self.seed)
         encoder = self.encoder or EncoderConfig()
         schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
-        self._columns, self.n_features_in_ = frame.columns, frame.width  # arrays to score have the training frame's columns, in its order
-        self.__dict__.pop("feature_names_in_", None)
-        if names_in(X):
-            self.feature_names_in_ = np.array(names_in(X), dtype=object)
         backbone = (self.backbone, self.members, self.adapter)
         prevalence = None if self.prevalence is None else float(self.prevalence)
         config = FitConfig(self.folds, encoder, *backbone, prevalence, self.seed, unlabelled_rows, user_estimators)
         progress = self.progress or (lambda words: None)
-        self.classes_ = classes
-        self.schema_ = schema
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
-        self._model, self.summary_ = fit_model(schema, rows, outcome, patient_ids, config, progress)
+        model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
-        self._records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
+        records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
+        return self._set_fitted(FittedState(model, classes, schema, summary, records, frame.columns, names_in(X)))
+
+    def _set_fitted(self, fitted: FittedState) -> RiskClassifier:
+        """Set the fitted state, and the attributes that scikit-learn reads."""
+        self.fitted_, self.n_features_in_ = fitted, len(fitted.columns)
+        self.__dict__.pop("feature_names_in_", None)
+        if fitted.feature_names:
+            self.feature_names_in_ = np.array(fitted.feature_names, dtype=object)
         return self
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The outcome's values (c,); with two, the event last."""
+        return self.fitted_.classes
+
+    @property
+    def schema_(self) -> Schema:
+        """The columns' roles and kinds."""
+        return self.fitted_.schema
+
+    @property
+    def summary_(self) -> FitSummary:
+        """Summary of the training; its figures are out of fold."""
+        return self.fitted_.summary
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class (q, 2) or (q, c); the event's is the last."""
@@ -234,7 +255,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"k must be at least 1, got k={k}")
         frame = self._frame(X)
         rows = self._conform(frame)
-        return name_outcomes(similar_rows(self._model, rows, self._row_ids(frame), self._records, _ID, k), self.classes_)
+        return name_outcomes(similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k), self.classes_)
 
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
@@ -247,15 +268,15 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
         """
-        check_is_fitted(self, "_model")
-        rows = self._records.drop(_ID, _OUTCOME) if X is None else self._conform(self._frame(X))
-        share = self._model.gate(rows)
+        check_is_fitted(self, "fitted_")
+        rows = self.fitted_.records.drop(_ID, _OUTCOME) if X is None else self._conform(self._frame(X))
+        share = self.fitted_.model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder. It contains patient records, and is readable by its owner only."""
-        check_is_fitted(self, "_model")
-        persistence.save(self, folder)
+        check_is_fitted(self, "fitted_")
+        persistence.save(self.get_params(deep=False), self.fitted_, folder)
 
     @classmethod
     def load(cls, folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
@@ -274,13 +295,13 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             A backbone object of your own is missing, or its weights are not on this machine.
         """
-        model: RiskClassifier = persistence.load(cls, folder, backbone)
-        return model
+        parameters, fitted = persistence.load(folder, backbone)
+        return cls(**parameters)._set_fitted(fitted)
 
     def _frame(self, X: Any) -> pl.DataFrame:
-        if not hasattr(self, "_model"):
+        if not hasattr(self, "fitted_"):
             raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
-        frame = to_frame(X, self._columns)
+        frame = to_frame(X, self.fitted_.columns)
         if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
@@ -297,13 +318,13 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         extra = [name for name in frame.columns if name not in self.schema_names]
         if extra:
             warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
-        warn_of_anomalies(rows, self.schema_, self._model.encoding)
+        warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
         return rows
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
         parts: list[Any] = []
         for part in rows.iter_slices(_BATCH):
-            parts.append(self._model.score(part))
+            parts.append(self.fitted_.model.score(part))
             if progress is not None:
                 progress(part.height)
         kind = type(parts[0])

@@ -7,16 +7,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.risk_model.binary import FittedRisk
+from nearward.risk_model.multiclass import FittedClasses
 
 _FEATURES_SHOWN = 4
 
 
 def similar_rows(
-    model: FittedRisk, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
+    model: FittedRisk | FittedClasses, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
 ) -> pl.DataFrame:
     """Return the k context patients with the largest weights for each conformed row, one row per patient."""
     context = model.context(rows)
-    present = context.row >= 0
+    present = context.present
     shown = int(present.sum(axis=1).max()) if k is None else k
     order = np.argsort(np.where(present, -context.weight, np.inf), axis=1, kind="stable")[:, :shown]  # (q, k)
     query, rank = np.nonzero(np.take_along_axis(present, order, axis=1))
@@ -29,7 +30,7 @@ def similar_rows(
             records.get_column(id_column).gather(stored).alias("patient"),
             pl.Series("weight", context.weight[query, column]),
             pl.Series("outcome", context.outcome[query, column].astype(np.int64)),
-            pl.Series("distance", np.sqrt(context.squared[query, column])),
+            pl.Series("distance", np.sqrt(context.sq_distance[query, column])),
             pl.Series("floored", context.floored[query, column]),
             pl.Series("differs", _differences(model, rows, records, query, stored), dtype=pl.String),
         ]
@@ -37,10 +38,10 @@ def similar_rows(
 
 
 def _differences(
-    model: FittedRisk, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
+    model: FittedRisk | FittedClasses, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
 ) -> list[str]:
     """Describe, for each pair of a query row and a stored row, the features with the largest gate-weighted squared differences."""
-    encoding = model.encoding
+    encoding = model.table_encoder
     queries = encoding.transform(rows)
     unique, index = np.unique(stored, return_inverse=True)
     patients = encoding.transform(records[unique])

@@ -1,8 +1,8 @@
-"""A backbone from elsewhere at work on a cohort: AWARE finds the context; TabPFN, TabICL or a network of your own judges by its raw rows.
+"""An external backbone on a cohort: TabPFN, TabICL or a network of the user's own predicts from raw rows in the retriever's contexts.
 
-Such a network answers with a risk, not with a vote; the vote that explains stays AWARE's.
+Such a network returns a risk and no weights: the vote that explains remains the retriever's.
 
-Letters: n stored rows, q query rows, d raw columns, c context rows.
+Shapes: n stored rows, q query rows, d raw columns, p encoded columns, c context rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nearward.retrieval.neighbors.binary import Retriever
-from nearward.retrieval.neighbors.voting import Context, Rule
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.tabular.backbones.context_batching import predict
 from nearward.tabular.backbones.pretrained import Backbone, PretrainedBackbone, find_backbone
 from nearward.tabular.calibration.log_odds import expit, logit
@@ -24,17 +24,17 @@ from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
-RULE = Rule(128, True, 1.0)
-_CERTAIN = 1e-4  # a network's 0 or 1 is no certainty
+SETTING = RetrievalSetting(128, True, 1.0)
+_RISK_FLOOR = 1e-4  # a network's 0 or 1 is not certain
 
 
 class ExternalBackboneModel:
-    """Stored rows as a backbone reads them.
+    """A backbone with the stored rows that it reads.
 
     Parameters
     ----------
     backbone : Backbone
-    stored : (n, d), as ``raw_rows`` gives them
+    stored : (n, d), from ``raw_rows``
     outcome : (n,), 0 or 1
     """
 
@@ -42,66 +42,64 @@ class ExternalBackboneModel:
         self.backbone, self.stored, self.outcome = backbone, stored, outcome
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The context that it wants."""
-        return (RULE,)
+    def settings(self) -> tuple[RetrievalSetting, ...]:
+        """Retrieval settings of the contexts that it reads."""
+        return (SETTING,)
 
-    def ask(self, raw: Floats, context: Context, patient_ids: Ints | None = None, query_patient_ids: Ints | None = None) -> Floats:
-        """Return the risk of rows (q, d), the class floor taken out again: (q,).
+    def predict(self, raw: Floats, context: Context, patient_ids: Ints | None = None) -> Floats:
+        """Return the risk of rows (q, d), corrected for the class floor: (q,).
 
-        ``patient_ids`` (n,) and ``query_patient_ids`` (q,) name the patients where stored rows are judged themselves.
+        With ``patient_ids`` (n,) the rows are the stored rows themselves, and each is predicted without its own patient.
         """
-        risk = predict(
-            self.backbone, self.stored, self.outcome, context.row, raw, patient_ids=patient_ids, query_patient_ids=query_patient_ids
-        )
-        return expit(logit(risk, _CERTAIN) - _floor_log_odds(context))
+        risk = predict(self.backbone, self.stored, self.outcome, context.row, raw, patient_ids=patient_ids, query_patient_ids=patient_ids)
+        return expit(logit(risk, _RISK_FLOOR) - _floor_log_odds(context))
 
     def state(self) -> dict[str, Any]:
-        """Return what it is made of, for the artifact; the backbone's weights stay where they are."""
-        return {"backbone": describe(self.backbone), "stored": self.stored, "outcome": self.outcome}
+        """Return the stored rows and the backbone's settings; its weights stay where they are."""
+        return {"backbone": backbone_to_json(self.backbone), "stored": self.stored, "outcome": self.outcome}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], backbone: Backbone | None = None) -> ExternalBackboneModel:
-        """Rebuild what ``state`` took apart; see ``restore``."""
-        return cls(restore(state["backbone"], backbone), state["stored"], state["outcome"])
+        """Load what ``state`` returned; errors as ``backbone_from_json``."""
+        return cls(backbone_from_json(state["backbone"], backbone), state["stored"], state["outcome"])
 
 
 def fit_external_backbone(
     backbone: Backbone, raw: Floats, dense: Floats, data: TrainingData, retriever: Retriever
 ) -> tuple[ExternalBackboneModel, Floats]:
-    """Let a backbone judge each stored row by others, its own patient left out.
+    """Predict each stored row by a backbone from other patients' rows.
 
     Parameters
     ----------
     backbone : Backbone
-    raw : (n, d), as ``raw_rows`` gives them
-    dense : (n, p), the encoding that the retriever reads
+    raw : (n, d), from ``raw_rows``
+    dense : (n, p), the retriever's encoding
     data : TrainingData
     retriever : Retriever
 
     Returns
     -------
-    foreign : Foreign
+    model : ExternalBackboneModel
     out_of_fold : (n,), risk
     """
-    foreign = ExternalBackboneModel(backbone, raw, data.outcome)
-    (context,) = retriever.out_of_fold(dense, data.patient_ids, foreign.rules)
-    return foreign, foreign.ask(raw, context, patient_ids=data.patient_ids, query_patient_ids=data.patient_ids)
+    model = ExternalBackboneModel(backbone, raw, data.outcome)
+    (context,) = retriever.out_of_fold_contexts(dense, data.patient_ids, model.settings)
+    return model, model.predict(raw, context, data.patient_ids)
 
 
-def raw_rows(encoding: TableEncoder, numbers: EncodedTable) -> Floats:
-    """Return numeric columns in their own units, then each category's level number, NaN where missing or unseen: (n, d)."""
-    scale, centre = np.array([c.scale for c in encoding.numeric]), np.array([c.centre for c in encoding.numeric])
+def raw_rows(table_encoder: TableEncoder, numbers: EncodedTable) -> Floats:
+    """Return numbers in their own units, then each category's code, NaN where missing or unseen: (n, d)."""
+    scale, centre = (np.array([getattr(column, name) for column in table_encoder.numeric]) for name in ("scale", "centre"))
     return np.column_stack([np.sinh(numbers.values) * scale + centre, np.where(numbers.codes < 0, np.nan, numbers.codes)])
 
 
-def level_columns(encoding: TableEncoder) -> range:
-    """Return which columns of ``raw_rows`` hold level numbers."""
-    return range(len(encoding.numeric), len(encoding.numeric) + len(encoding.categorical))
+def category_columns(table_encoder: TableEncoder) -> range:
+    """Return which columns of ``raw_rows`` hold category codes."""
+    return range(len(table_encoder.numeric), len(table_encoder.numeric) + len(table_encoder.categorical))
 
 
-def describe(backbone: Backbone) -> dict[str, Any]:
-    """Tell a backbone as JSON: TabPFN and TabICL with their settings and the hash of their weights, other objects by name."""
+def backbone_to_json(backbone: Backbone) -> dict[str, Any]:
+    """Return a backbone as JSON: TabPFN and TabICL with their settings and the hash of their weights, other objects by name."""
     if not isinstance(backbone, PretrainedBackbone):
         return {"name": backbone.name}
     settings = {field.name: getattr(backbone, field.name) for field in dataclasses.fields(backbone)}
@@ -109,26 +107,27 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     return {**settings, "name": backbone.name, "model_path": path, "categorical": list(backbone.categorical), "sha256": _digest(backbone)}
 
 
-def restore(told: dict[str, Any], given: Backbone | None) -> Backbone:
-    """Rebuild what ``describe`` told, or check that the ``given`` one is the same.
+def backbone_from_json(values: dict[str, Any], backbone: Backbone | None) -> Backbone:
+    """Make the backbone that ``backbone_to_json`` described, or check that the one given is the same.
 
     Raises
     ------
     InputError
-        An object that only the user has, and did not give; or one of another name.
+        An object of the user's own that is missing; or a backbone of another name.
     MissingWeights
         The weights of TabPFN or TabICL are not on this machine.
     ArtifactError
-        They are other weights than the model was fitted with.
+        The weights differ from those that the model was fitted with.
     """
-    name, settings = told["name"], {key: value for key, value in told.items() if key not in ("name", "sha256")}
-    if given is None and not settings:
-        raise InputError(f"this model asks a backbone of your own, {name!r}: give it again, load(folder, backbone=…)")
-    made = next(kind for kind in PretrainedBackbone.__subclasses__() if kind.name == name)(**settings) if given is None else given
-    backbone = find_backbone(made, settings.get("categorical", ()))
+    name, settings = values["name"], {key: value for key, value in values.items() if key not in ("name", "sha256")}
+    if backbone is None and not settings:
+        raise InputError(f"this model needs a backbone of your own, {name!r}: pass it again, load(folder, backbone=…)")
+    if backbone is None:
+        backbone = next(kind for kind in PretrainedBackbone.__subclasses__() if kind.name == name)(**settings)
+    backbone = find_backbone(backbone, settings.get("categorical", ()))
     if backbone.name != name:
-        raise InputError(f"this model asks the backbone {name!r}, got {backbone.name!r} was given")
-    if isinstance(backbone, PretrainedBackbone) and _digest(backbone) != told["sha256"]:
+        raise InputError(f"this model needs the backbone {name!r}, got {backbone.name!r}")
+    if isinstance(backbone, PretrainedBackbone) and _digest(backbone) != values["sha256"]:
         raise ArtifactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
     return backbone
 
@@ -138,8 +137,7 @@ def _digest(backbone: PretrainedBackbone) -> str:
 
 
 def _floor_log_odds(context: Context) -> Floats:
-    """By how much the floored rows raise the log-odds of the events in each context (q,); half a patient smooths."""
-    there = context.row >= 0
-    events = (there & (context.outcome > 0) & ~context.floored).sum(axis=1)
+    """Return by how much the floored rows raise the log-odds of the events in each context (q,), smoothed by half a patient."""
+    events = (context.present & (context.outcome > 0) & ~context.floored).sum(axis=1)
     out: Floats = np.log((events + context.floored.sum(axis=1) + 0.5) / (events + 0.5))
     return out

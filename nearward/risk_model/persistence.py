@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from nearward import __version__
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FittedRisk
-from nearward.risk_model.external_backbone import ExternalBackboneModel, describe
+from nearward.risk_model.external_backbone import ExternalBackboneModel, backbone_to_json
 from nearward.risk_model.multiclass import FittedClasses
-from nearward.risk_model.user_experts import describe as describe_experts
-from nearward.risk_model.user_experts import restored as restored_experts
-from nearward.risk_model.user_experts import split_experts
+from nearward.risk_model.summary import FitSummary
+from nearward.risk_model.user_experts import estimators_from_json, estimators_to_json, split_experts
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
@@ -25,53 +27,71 @@ from nearward.tabular.persistence.artifact import read_model, write_model
 from nearward.tabular.typing import Arrays
 
 
-def save(model: Any, folder: str | Path) -> None:
-    """Write a fitted RiskClassifier into a folder."""
+@dataclass(frozen=True)
+class FittedState:
+    """Everything that ``RiskClassifier.fit`` leaves behind.
+
+    Parameters
+    ----------
+    model : FittedRisk or FittedClasses
+    classes : (c,), outcome values, the event last where there are two
+    schema : Schema
+    summary : FitSummary
+    records : pl.DataFrame, the stored rows' features, identifiers and outcomes
+    columns : list of str, of the training frame: an array's columns are these, in this order
+    feature_names : list of str; empty where the training frame had no names
+    """
+
+    model: FittedRisk | FittedClasses
+    classes: NDArray[Any]
+    schema: Schema
+    summary: FitSummary
+    records: pl.DataFrame
+    columns: list[str]
+    feature_names: list[str]
+
+
+def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
+    """Write a classifier's parameters and fitted state into a folder."""
     tensors: Arrays = {}
-    encoder = None if model.encoder is None else dataclasses.asdict(model.encoder)
+    backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
     about = {
         "package_version": __version__,
-        "schema": json.loads(model.schema_.to_json()),
-        "classes": model.classes_.tolist(),
+        "schema": json.loads(fitted.schema.to_json()),
+        "classes": fitted.classes.tolist(),
         "config": {
-            "seed": int(model.seed),
-            "folds": int(model.folds),
-            "prevalence": None if model.prevalence is None else float(model.prevalence),
-            "encoder": encoder,
-            "backbone": model.backbone if model.backbone is None or isinstance(model.backbone, str) else describe(model.backbone),
-            "members": int(model.members),
-            "adapter": bool(model.adapter),
+            "seed": int(parameters["seed"]),
+            "folds": int(parameters["folds"]),
+            "prevalence": None if prevalence is None else float(prevalence),
+            "encoder": None if encoder is None else dataclasses.asdict(encoder),
+            "backbone": backbone if backbone is None or isinstance(backbone, str) else backbone_to_json(backbone),
+            "members": int(parameters["members"]),
+            "adapter": bool(parameters["adapter"]),
         },
-        "experts": describe_experts(split_experts(model.experts)[1]),
-        "columns": model._columns,
-        "n_features_in": model.n_features_in_,
-        "feature_names_in": getattr(model, "feature_names_in_", np.array([])).tolist(),
-        "summary": model.summary_,
-        "bins": bins_as_json(fit_bins(model._records.select(model.schema_.named("feature", "expert")))),
-        "model": model._model.pack(tensors),
+        "experts": estimators_to_json(split_experts(parameters["experts"])[1]),
+        "columns": fitted.columns,
+        "feature_names_in": fitted.feature_names,
+        "summary": fitted.summary.to_dict(),
+        "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
+        "model": fitted.model.pack(tensors),
     }
-    write_model(folder, about, tensors, model._records)
+    write_model(folder, about, tensors, fitted.records)
 
 
-def load(kind: type, folder: str | Path, backbone: Backbone | None) -> Any:
-    """Read the classifier (of class ``kind``) that ``save`` wrote; errors as ``RiskClassifier.load``."""
+def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any], FittedState]:
+    """Read the parameters and the fitted state that ``save`` wrote; errors as ``RiskClassifier.load``."""
     about, tensors, records = read_model(folder)
     if "kind" in about:
         raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
     schema = Schema.from_json(json.dumps(about["schema"]))
-    multiclass = len(about["classes"]) > 2
-    fitted: Any = FittedClasses.unpack(about["model"], tensors) if multiclass else FittedRisk.unpack(about["model"], tensors, backbone)
-    config = about["config"]
-    if config["encoder"] is not None:
-        config["encoder"] = EncoderConfig(**config["encoder"])
-    if isinstance(config["backbone"], dict):  # a backbone object: the one that the fitted model uses, if it uses one
-        config["backbone"] = fitted.backbone.backbone if isinstance(fitted.backbone, ExternalBackboneModel) else None
-    experts = [*schema.experts, *restored_experts(about.get("experts", []))]
-    model = kind(**config, positive=None if multiclass else about["classes"][1], schema=schema, experts=experts)
-    model.classes_, model.schema_, model.summary_ = np.array(about["classes"]), schema, about["summary"]
-    model.n_features_in_ = about["n_features_in"]
-    model._columns = about["columns"]
-    if about["feature_names_in"]:
-        model.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
-    model._model, model._records = fitted, records
-    return model
+    binary = len(about["classes"]) == 2
+    model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
+    parameters = about["config"]
+    if parameters["encoder"] is not None:
+        parameters["encoder"] = EncoderConfig(**parameters["encoder"])
+    if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
+        parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
+    parameters["positive"] = about["classes"][1] if binary else None
+    parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
+    summary, names = FitSummary.from_dict(about["summary"]), about["feature_names_in"]
+    return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)

@@ -1,11 +1,9 @@
-"""The context of a query: its similar patients, their weights, and the vote they give.
+"""Retrieval of similar patients for a binary outcome: their weights, and the risk that they vote.
 
-Cross-fitted shards: the rows are dealt into folds; encoder f learns from all rows but fold f and indexes only fold f, so no row
-stands where an encoder that knew its outcome would like to have it. A new row is embedded by every encoder and takes the same
-number of neighbours from every shard. A stored row is judged by the one encoder that never saw it, in the shard that holds its
-fold, its own patient left out.
+The shards are those of ``sharded_retriever.py``; the vote is that of ``voting.py``, with a class floor. The retrieval setting is chosen
+by the out-of-fold AUPRC of the vote, and so are the encoders over linear metrics.
 
-Letters: n stored rows, p encoded columns, q query rows, e embedding width, s shards, k neighbours a shard, l floor rows a shard,
+Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s shards, k neighbours a shard, l floor events a shard,
 c context rows, ``s * (k + l)``.
 """
 
@@ -13,64 +11,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
-from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric
+from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.encoders.training import train_encoder
-from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import RULES, Context, Rule, compute_weights, join, look, per_shard, resolve_ties, truncate
+from nearward.retrieval.neighbors.sharded_retriever import (
+    FEWEST_ROWS,
+    FittedShards,
+    ShardedRetriever,
+    fit_shards,
+    neighbour_radius,
+    row_order,
+    trained,
+)
+from nearward.retrieval.neighbors.voting import (
+    SETTINGS,
+    Context,
+    Neighbours,
+    RetrievalSetting,
+    compute_weights,
+    concatenate_contexts,
+    resolve_ties,
+    search_shard,
+    truncate,
+)
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats, Ints
 
-_FEW_ROWS, _FEW_EVENTS = 300, 30  # below either, no network is tried
-_DRAWS = 200  # resamples that say how sure a better ranking is
+_FEWEST_EVENTS = 30  # fewer: no encoder is trained
+_RESAMPLES = 200  # for the standard error of a difference in AUPRC
 
 
 @dataclass(frozen=True)
-class Retriever(Places):
-    """Encoders, their shards, and the rule that picks a context.
+class Retriever(ShardedRetriever):
+    """Similar patients of a row, for an outcome of 0 or 1."""
 
-    Parameters
-    ----------
-    encoders : tuple of AwareEncoder or LinearMetric, one a fold
-        They say who is near.
-    heads : tuple of AwareEncoder
-        They say how much at risk a patient looks; none where encoders do both, or where none were trained.
-    shards : tuple of Shard
-    events : tuple of Shard, the events of each shard, for the class floor
-    outcome : (n,), 0 or 1
-    rule : Rule
-    reach : (s,), squared distance within which nine in ten stored rows have all their k neighbours
-    """
-
-    encoders: tuple[AwareEncoder | LinearMetric, ...]
-    heads: tuple[AwareEncoder, ...]
-    shards: tuple[Shard, ...]
-    events: tuple[Shard, ...]
-    outcome: Floats
-    rule: Rule
-    reach: Floats
-
-    def state(self) -> dict[str, Any]:
-        """Return what a retriever is made of, for the artifact."""
-        return {**self.places_state(), "outcome": self.outcome}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Retriever:
-        """Rebuild a retriever."""
-        places, known = cls.places_from_state(state), state["outcome"]
-        events = tuple(shard.of(shard.rows[known[shard.rows] == 1]) for shard in places["shards"])
-        return cls(**places, events=events, outcome=known)
+    @cached_property
+    def events(self) -> tuple[Shard, ...]:
+        """The events of each shard, for the class floor."""
+        return _events(self.shards, self.outcome)
 
     def context(self, x: Floats) -> tuple[Context, Floats]:
-        """Find the context of new rows, picked by this retriever's own rule.
+        """Return the context of new rows under the retriever's own setting.
 
         Parameters
         ----------
@@ -81,61 +69,66 @@ class Retriever(Places):
         context : Context
         head : (q,), the encoders' mean log-odds
         """
-        contexts, head = self.contexts(x, (self.rule,))
+        contexts, head = self.contexts(x, (self.setting,))
         return contexts[0], head
 
-    def contexts(self, x: Floats, rules: tuple[Rule, ...]) -> tuple[list[Context], Floats]:
-        """Find a context for each rule in one search: contexts, and the encoders' mean log-odds (q,)."""
-        folds = len(self.encoders)
-        parts: list[list[Context]] = [[] for _ in rules]
-        heads = []
-        for f in range(folds):
-            place, logit = embed(self.encoders[f], x)
-            for part, context in zip(parts, self._look(f, place, rules, folds, None), strict=True):
-                part.append(context)
-            heads.append(embed(self.heads[f], x)[1] if self.heads else logit)
-        return [join(part) for part in parts], np.mean(heads, axis=0)
+    def contexts(self, x: Floats, settings: tuple[RetrievalSetting, ...]) -> tuple[list[Context], Floats]:
+        """Return a context for each setting from one search, and the encoders' mean log-odds (q,)."""
+        by_shard, logits = [], []
+        for f in range(len(self.shards)):
+            embedding, logit = self.embed(f, x)
+            by_shard.append(self._shard_contexts(f, embedding, settings, len(self.shards)))
+            logits.append(logit)
+        return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)], np.mean(logits, axis=0)
 
-    def out_of_fold(self, x: Floats, group: Ints, rules: tuple[Rule, ...]) -> list[Context]:
-        """Find a context for each rule of each stored row: all of it from the row's own shard, its own patient left out.
+    def out_of_fold_contexts(self, x: Floats, patient_ids: Ints, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
+        """Return a context for each setting of every stored row, all of it from the row's own shard, without the row's own patient.
 
         Parameters
         ----------
         x : (n, p), the dense encoding of the stored rows
-        group : (n,), patient numbers from 0
-        rules : tuple of Rule
+        patient_ids : (n,), patient numbers from 0
+        settings : tuple of RetrievalSetting
         """
-        parts: list[list[Context]] = [[] for _ in rules]
-        for f, shard in enumerate(self.shards):
-            place, _ = embed(self.encoders[f], x[shard.rows])
-            for part, context in zip(parts, self._look(f, place, rules, 1, group), strict=True):
-                part.append(context)
-        return [_by_row(part, self.shards) for part in parts]
+        by_shard = []
+        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
+            by_shard.append(self._shard_contexts(f, embed(encoder, x[shard.rows])[0], settings, 1, patient_ids))
+        order = row_order(self.shards)
+        return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
 
-    def _look(self, f: int, place: Floats, rules: tuple[Rule, ...], folds: int, group: Ints | None) -> list[Context]:
-        """Search one shard once, and weigh what it finds by each rule."""
-        found = look(self.shards[f], self.events[f], place, _widest(rules), folds, group)
-        settled = (resolve_ties(truncate(found, rule, folds), self.shards[f], self.outcome, group) for rule in rules)
-        return [compute_weights(s, self.outcome, rule, self.encoders[f].temperature) for s, rule in zip(settled, rules, strict=True)]
+    def _shard_contexts(
+        self, f: int, embedding: Floats, settings: tuple[RetrievalSetting, ...], shards: int, patient_ids: Ints | None = None
+    ) -> list[Context]:
+        """Search one shard once, and weight the neighbours by each setting."""
+        shard, temperature = self.shards[f], self.encoders[f].temperature
+        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids)
+        return [_weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids) for setting in settings]
 
 
 @dataclass(frozen=True)
-class RuleTrial:
-    """How the vote of one rule ranks the stored rows, each judged by an encoder or a metric that had not seen it."""
+class SettingTrial:
+    """Out-of-fold AUPRC of the vote under one setting.
 
-    learned: bool  # by encoders; else by linear metrics
-    rule: Rule
+    Parameters
+    ----------
+    uses_encoders : bool, whether encoders define the distance; else linear metrics do
+    setting : RetrievalSetting
+    auprc : float
+    """
+
+    uses_encoders: bool
+    setting: RetrievalSetting
     auprc: float
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Encoders or metrics with their shards, and the rule whose vote of the stored rows ranks best."""
+    """A retriever with the setting whose vote of the stored rows ranks best: their contexts, heads (n,), and every setting's trial."""
 
     retriever: Retriever
-    out_of_fold: Context
+    context: Context
     head: Floats
-    trials: list[RuleTrial]
+    trials: list[SettingTrial]
 
 
 def fit_retriever(
@@ -144,14 +137,14 @@ def fit_retriever(
     config: EncoderConfig,
     seed: int,
     progress: Callable[[str], None],
-    rules: tuple[Rule, ...] = RULES,
+    settings: tuple[RetrievalSetting, ...] = SETTINGS,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
-) -> tuple[Retriever, Context, Floats, list[RuleTrial]]:
-    """Fit linear metrics, train encoders where there is enough to learn from, and keep the encoders where they rank clearly better.
+) -> tuple[Retriever, Context, Floats, list[SettingTrial]]:
+    """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
 
     Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
-    the comparison is mostly luck, and encoders that memorised are the larger risk.
+    the comparison is mostly noise, and overfitted encoders are the larger risk.
 
     Parameters
     ----------
@@ -159,109 +152,99 @@ def fit_retriever(
     data : TrainingData, n rows, outcome 0 or 1
     config : EncoderConfig
     seed : int
-    progress : called with a few words after each piece of work
-    rules : candidates
+    progress : called with a message after each piece of work
+    settings : candidates
     layout, unlabelled : optional, as ``train_encoder``
 
     Returns
     -------
     retriever : Retriever
-    out_of_fold : Context of the n stored rows, each in its own shard without its own patient
-    head : (n,), log-odds of the encoder that had not seen the row; 0 where none was trained
-    trials : how each rule did
+    context : Context of the n stored rows, each in its own shard without its own patient
+    head : (n,), log-odds of the encoder that has not seen the row; 0 where none was trained
+    trials : of every setting
     """
-    few = len(x) < _FEW_ROWS or int(data.outcome.sum()) < _FEW_EVENTS
 
-    def metric_of(f: int) -> LinearMetric:
-        train = data.train_rows(f)
-        return fit_linear_metric(x[train], data.outcome[train], data.patient_ids[train], seed + f)
+    def fit_encoder(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> AwareEncoder:
+        return train_encoder(x, outcome, patient_ids, config, seed, layout, unlabelled)
 
-    def encoder_of(f: int) -> AwareEncoder:
-        train = data.train_rows(f)
-        return train_encoder(x[train], data.outcome[train], data.patient_ids[train], config, seed + f, layout, unlabelled)
-
-    def done(f: int) -> None:
-        progress(f"{'linear metric' if few else 'AWARE encoder'} {f + 1} of {data.n_folds}")
-
-    plain = _candidate(metric_of, x, data, rules, done if few else lambda f: None)
-    if few:
+    too_few = len(x) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS
+    metric_progress = progress if too_few else lambda message: None
+    linear = _best_setting(fit_shards(fit_linear_metric, x, data, seed, "linear metric", metric_progress), data, settings)
+    if too_few:
         progress("choice of context")
-        return plain.retriever, plain.out_of_fold, plain.head, plain.trials
-    deep = _candidate(encoder_of, x, data, rules, done)
+        return linear.retriever, linear.context, linear.head, linear.trials
+    deep = _best_setting(fit_shards(fit_encoder, x, data, seed, "AWARE encoder", progress), data, settings)
     progress("choice of context")
-    trials = [*plain.trials, *deep.trials]
-    if _ranks_clearly_better(deep.out_of_fold.vote, plain.out_of_fold.vote, data, seed):
-        return deep.retriever, deep.out_of_fold, deep.head, trials
-    heads = tuple(encoder for encoder in deep.retriever.encoders if isinstance(encoder, AwareEncoder))
-    return replace(plain.retriever, heads=heads), plain.out_of_fold, deep.head, trials
+    trials = [*linear.trials, *deep.trials]
+    if _ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
+        return deep.retriever, deep.context, deep.head, trials
+    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.context, deep.head, trials
 
 
-def _candidate(
-    fit_fold: Callable[[int], AwareEncoder | LinearMetric],
-    x: Floats,
-    data: TrainingData,
-    rules: tuple[Rule, ...],
-    done: Callable[[int], None],
-) -> _Candidate:
-    """Fit fold by fold, build the shards, and choose the rule by out-of-fold AUPRC of the vote."""
-    folds, fold, outcome = data.n_folds, data.fold, data.outcome
-    encoders: list[AwareEncoder | LinearMetric] = []
-    shards, events, places = [], [], []
-    head = np.zeros(len(x))
-    for f, encoder in enumerate(parallel_map(fit_fold, range(folds), "torch")):
-        encoders.append(encoder)
-        done(f)
-    for f in range(folds):
-        rows = np.flatnonzero(fold == f)
-        place, head[rows] = embed(encoders[f], x[rows])
-        places.append(place)
-        shards.append(Shard(place.astype(np.float32), rows))
-        events.append(shards[f].of(rows[outcome[rows] == 1]))
-    known = outcome.astype(float)
-    trials, best = [], None
-    looked = [look(shards[f], events[f], places[f], _widest(rules), folds, data.patient_ids) for f in range(folds)]
-    for rule in rules:
-        found = [resolve_ties(truncate(looked[f], rule, folds), shards[f], known, data.patient_ids) for f in range(folds)]
-        parts = [compute_weights(found[f], known, rule, encoders[f].temperature) for f in range(folds)]
-        vote = np.empty(len(x))
-        for f, part in enumerate(parts):
-            vote[fold == f] = part.vote
-        trials.append(RuleTrial(isinstance(encoders[0], AwareEncoder), rule, float(average_precision_score(outcome, vote))))
-        if best is None or trials[-1].auprc > best[0].auprc:
-            best = (trials[-1], parts)
-    assert best is not None
-    trial, parts = best
-    last = per_shard(trial.rule.neighbours, folds) - 1
-    reach = np.array([np.quantile(_finite(part.squared[:, last]), 0.9) for part in parts])
-    retriever = Retriever(tuple(encoders), (), tuple(shards), tuple(events), known, trial.rule, reach)
-    return _Candidate(retriever, _by_row(parts, retriever.shards), head, trials)
+def _best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...]) -> _Candidate:
+    """Choose the setting by the out-of-fold AUPRC of the vote."""
+    outcome, n_shards = data.outcome.astype(float), len(fitted.shards)
+    neighbours = [
+        search_shard(shard, events, embedding, _largest(settings), n_shards, data.patient_ids)
+        for shard, events, embedding in zip(fitted.shards, _events(fitted.shards, outcome), fitted.embeddings, strict=True)
+    ]
+    order = row_order(fitted.shards)
+    trials: list[SettingTrial] = []
+    best: list[Context] = []
+    for setting in settings:
+        contexts = [
+            _weighted(near, shard, outcome, setting, n_shards, encoder.temperature, data.patient_ids)
+            for near, shard, encoder in zip(neighbours, fitted.shards, fitted.encoders, strict=True)
+        ]
+        vote = np.concatenate([context.vote for context in contexts])[order]
+        auprc = float(average_precision_score(data.outcome, vote))
+        if not trials or auprc > max(trial.auprc for trial in trials):
+            best = contexts
+        trials.append(SettingTrial(isinstance(fitted.encoders[0], AwareEncoder), setting, auprc))
+    chosen = max(trials, key=lambda trial: trial.auprc).setting
+    retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, chosen, neighbour_radius(best, chosen))
+    return _Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
 
 
-def _ranks_clearly_better(one: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
+def _weighted(
+    neighbours: Neighbours,
+    shard: Shard,
+    outcome: Floats,
+    setting: RetrievalSetting,
+    shards: int,
+    temperature: float,
+    patient_ids: Ints | None,
+) -> Context:
+    """Cut neighbours to a setting and weight them."""
+    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids)
+    return compute_weights(resolved, outcome, setting, temperature)
+
+
+def _ranks_clearly_better(vote: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
     """Whether the AUPRC of one set of votes is higher than the other's by more than a standard error, patients resampled."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def gain(weight: Floats | None) -> float:
-        mine, theirs = (average_precision_score(data.outcome, vote, sample_weight=weight) for vote in (one, other))
-        return float(mine - theirs)
+        auprc, other_auprc = (average_precision_score(data.outcome, score, sample_weight=weight) for score in (vote, other))
+        return float(auprc - other_auprc)
 
-    gains = [gain(draw.exponential(size=data.n_patients)[data.patient_ids]) for _ in range(_DRAWS)]  # a resample that loses no event
+    # exponential weights (the Bayesian bootstrap): no resample loses all events
+    gains = [gain(rng.exponential(size=data.n_patients)[data.patient_ids]) for _ in range(_RESAMPLES)]
     return gain(None) > float(np.std(gains))
 
 
-def _by_row(parts: list[Context], shards: tuple[Shard, ...]) -> Context:
-    """Put the shards' contexts of their own rows into the order of the stored rows."""
-    place = np.argsort(np.concatenate([shard.rows for shard in shards]))
-    fields = {
-        name: np.concatenate([getattr(part, name) for part in parts])[place] for name in ("row", "weight", "outcome", "squared", "floored")
+def _in_row_order(parts: list[Context], order: Ints) -> Context:
+    """Put the shards' contexts of their own rows into the order of the stored rows (n,)."""
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in ("row", "weight", "outcome", "sq_distance", "floored")
     }
-    return Context(**fields, shard=parts[0].shard)
+    return Context(**columns, shard=parts[0].shard)
 
 
-def _widest(rules: tuple[Rule, ...]) -> Rule:
-    return replace(max(rules, key=lambda rule: rule.neighbours), floor=any(rule.floor for rule in rules))
+def _events(shards: tuple[Shard, ...], outcome: Floats) -> tuple[Shard, ...]:
+    return tuple(shard.subset(shard.rows[outcome[shard.rows] == 1]) for shard in shards)
 
 
-def _finite(squared: Floats) -> Floats:
-    kept = squared[np.isfinite(squared)]
-    return kept if len(kept) else np.zeros(1)
+def _largest(settings: tuple[RetrievalSetting, ...]) -> RetrievalSetting:
+    return replace(max(settings, key=lambda setting: setting.neighbours), floor=any(setting.floor for setting in settings))

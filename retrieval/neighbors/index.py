@@ -1,9 +1,9 @@
-"""Nearest stored patients: FAISS over one encoder's embeddings, exact up to 200,000 rows, inverted lists of bytes above.
+"""Nearest-neighbour search with FAISS over one encoder's embeddings: exact up to 200,000 rows, IVF-SQ8 above.
 
-FAISS finds; the distances of what it found are then computed again in double precision, so that a query gets the same numbers
-alone and in a batch. The index is a function of the vectors and is rebuilt on loading, never read from disk.
+The distances of the rows that FAISS returns are computed again in double precision, so that a query gets the same numbers alone and
+in a batch. The index is a function of the vectors: it is rebuilt on loading, never read from disk.
 
-Letters: m rows of a shard, e embedding width, q query rows, k neighbours.
+Shapes: m rows of a shard, e embedding width, q query rows, k neighbours.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class Shard:
     Parameters
     ----------
     vectors : (m, e)
-    rows : (m,)
-        Their numbers among all stored rows.
+    rows : (m,), their indices among all stored rows
     exact_up_to : int
         Above this many rows the index is IVF-SQ8 (recall about .99), below it is exact.
     """
@@ -37,20 +36,21 @@ class Shard:
         self.rows = np.asarray(rows, dtype=np.int64)
         self.index = _build(self.vectors, exact_up_to)
 
-    def of(self, rows: Ints) -> Shard:
-        """Return a shard of some of these rows (all of them must be here)."""
-        return Shard(self.vectors[np.isin(self.rows, rows)], self.rows[np.isin(self.rows, rows)])
+    def subset(self, rows: Ints) -> Shard:
+        """Return a shard of some of these rows (all of them must be in this one)."""
+        selected = np.isin(self.rows, rows)
+        return Shard(self.vectors[selected], self.rows[selected])
 
-    def twins(self, row: int) -> Ints:
-        """Return the rows (row numbers) whose vector is this row's, itself among them."""
-        kind, place = self._kinds
-        twins: Ints = self.rows[kind == kind[place[row]]]
-        return twins
+    def duplicates(self, row: int) -> Ints:
+        """Return the indices of the rows with the same vector as ``row``, itself among them."""
+        vector_id, position = self._vector_ids
+        same: Ints = self.rows[vector_id == vector_id[position[row]]]
+        return same
 
     @cached_property
-    def _kinds(self) -> tuple[Ints, dict[int, int]]:
-        kind = np.unique(self.vectors, axis=0, return_inverse=True)[1].reshape(-1)
-        return kind, {int(row): j for j, row in enumerate(self.rows)}
+    def _vector_ids(self) -> tuple[Ints, dict[int, int]]:
+        vector_id = np.unique(self.vectors, axis=0, return_inverse=True)[1].reshape(-1)
+        return vector_id, {int(row): j for j, row in enumerate(self.rows)}
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         """Return the k nearest rows, nearest first.
@@ -62,27 +62,26 @@ class Shard:
 
         Returns
         -------
-        squared : (q, k), squared distances; inf where the shard has fewer than k rows
-        row : (q, k), row numbers; -1 there
+        sq_distance : (q, k), inf where the shard has fewer than k rows
+        row : (q, k), indices of stored rows; -1 there
         """
-        squared, row = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, dtype=np.int64)
-        have = min(k, len(self.rows))
-        if have <= 0:
-            return squared, row
-        step = max(1, _CHUNK // (have * self.vectors.shape[1]))
+        sq_distance, row = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, dtype=np.int64)
+        available = min(k, len(self.rows))
+        if available <= 0:
+            return sq_distance, row
+        step = max(1, _CHUNK // (available * self.vectors.shape[1]))
         for begin in range(0, len(queries), step):
             part = slice(begin, begin + step)
-            asked = np.ascontiguousarray(queries[part], dtype=np.float32)
-            found = self.index.search(asked, have)[1]  # (chunk, have), -1 where inverted lists ran out
-            gap = np.subtract(self.vectors[found], asked[:, None, :], dtype=np.float64)  # (chunk, have, e)
-            exact = np.einsum("qke,qke->qk", gap, gap)
-            exact[found < 0] = np.inf
-            order = np.lexsort((found, exact))
-            squared[part, :have] = np.take_along_axis(exact, order, axis=1)
-            row[part, :have] = np.where(
-                np.take_along_axis(found, order, axis=1) < 0, -1, self.rows[np.take_along_axis(found, order, axis=1)]
-            )
-        return squared, row
+            query = np.ascontiguousarray(queries[part], dtype=np.float32)
+            index = self.index.search(query, available)[1]  # (chunk, available), -1 where inverted lists ran out
+            difference = np.subtract(self.vectors[index], query[:, None, :], dtype=np.float64)  # (chunk, available, e)
+            exact = np.einsum("qke,qke->qk", difference, difference)
+            exact[index < 0] = np.inf
+            order = np.lexsort((index, exact))
+            sq_distance[part, :available] = np.take_along_axis(exact, order, axis=1)
+            index = np.take_along_axis(index, order, axis=1)
+            row[part, :available] = np.where(index < 0, -1, self.rows[index])
+        return sq_distance, row
 
 
 def _build(vectors: Floats32, exact_up_to: int) -> Any:

@@ -1,94 +1,80 @@
-"""Similar patients where an outcome has more than two classes: one context, one vote over all classes.
+"""Retrieval of similar patients for an outcome of more than two classes: one context, one vote over all classes.
 
-The parts are those of ``context.py``: an encoder or a linear metric a fold, cross-fitted shards, a rule chosen out of fold. What
-differs: one network places all classes at once (each class has its part of every batch), the linear metric is the mean of the classes'
-own, there is no class floor (whose would it be?), and candidates are compared by the log-loss of their votes.
+The shards are those of ``sharded_retriever.py``. What differs from a binary outcome: one network embeds for all classes at once (each
+class has its part of every batch), the linear metric is the mean of the classes' own, there is no class floor, and settings and encoders
+are compared by the log-loss of their votes.
 
-Letters: n stored rows, p encoded columns, q query rows, s shards, k neighbours a shard, c classes, e width of a place.
+Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s shards, k neighbours a shard, c classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.encoders.training import train_encoder
-from nearward.retrieval.neighbors.base import Places
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import RULES, Context, Found, Rule, compute_weights, join, look, per_shard, truncate
+from nearward.retrieval.neighbors.sharded_retriever import (
+    FEWEST_ROWS,
+    FittedShards,
+    ShardedRetriever,
+    fit_shards,
+    neighbour_radius,
+    row_order,
+    trained,
+)
+from nearward.retrieval.neighbors.voting import (
+    SETTINGS,
+    Context,
+    Neighbours,
+    RetrievalSetting,
+    compute_weights,
+    concatenate_contexts,
+    search_shard,
+    tied_rows,
+    truncate,
+)
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats, Ints
 
-CLASS_RULES = tuple(rule for rule in RULES if not rule.floor)
-_FEW_ROWS, _FEW_EACH = 300, 30  # in all and in the second largest class: below either, no network is tried
-_PRIOR = 0.02  # of a vote is the classes' shares: nobody is certain because sixty patients agree
+CLASS_SETTINGS = tuple(setting for setting in SETTINGS if not setting.floor)
+_FEWEST_IN_SECOND_CLASS = 30  # rows of the second largest class; fewer: no encoder is trained
+_PRIOR_SHARE = 0.02  # of a vote are the classes' frequencies: sixty patients who agree are no certainty
 
 
 @dataclass(frozen=True)
-class ClassRetriever(Places):
-    """Encoders or metrics, their shards, and the rule that picks a context.
-
-    Parameters
-    ----------
-    encoders : tuple of AwareEncoder or LinearMetric, one a fold
-    heads : tuple of AwareEncoder
-        Encoders that were trained, where metrics say who is near; none otherwise.
-    shards : tuple of Shard
-    code : (n,), class numbers of the stored rows
-    rule : Rule
-    reach : (s,), squared distance within which nine in ten stored rows have all their k neighbours
-    """
-
-    encoders: tuple[AwareEncoder | LinearMetric, ...]
-    heads: tuple[AwareEncoder, ...]
-    shards: tuple[Shard, ...]
-    code: Ints
-    rule: Rule
-    reach: Floats
+class ClassRetriever(ShardedRetriever):
+    """Similar patients of a row, for an outcome of class indices."""
 
     @property
     def classes(self) -> int:
         """Number of classes, c."""
-        return int(self.code.max()) + 1
+        return int(self.outcome.max()) + 1
 
     def context(self, x: Floats) -> tuple[Context, Floats]:
-        """Find the context of new rows (q, p): contexts, whose ``outcome`` is a class number, and the heads' mean log-shares (q, c)."""
+        """Return the contexts of new rows (q, p), whose ``outcome`` is a class index, and the heads' mean log-probabilities (q, c)."""
         parts, heads = [], []
-        for f in range(len(self.encoders)):
-            place, logit = embed(self.encoders[f], x)
-            parts.append(_weighed(self.shards[f], place, self.code, self.rule, len(self.encoders), self.encoders[f].temperature))
-            heads.append(log_shares(embed(self.heads[f], x)[1] if self.heads else logit, self.classes))
-        return join(parts), np.mean(heads, axis=0)
-
-    def state(self) -> dict[str, Any]:
-        """Return what it is made of, for the artifact."""
-        return {**self.places_state(), "code": self.code}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> ClassRetriever:
-        """Rebuild what ``state`` took apart."""
-        return cls(**cls.places_from_state(state), code=state["code"])
+        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
+            embedding, logit = self.embed(f, x)
+            parts.append(shard_context(shard, embedding, self.outcome, self.setting, len(self.shards), encoder.temperature))
+            heads.append(class_log_probabilities(logit, self.classes))
+        return concatenate_contexts(parts), np.mean(heads, axis=0)
 
 
-def vote(context: Context, classes: int) -> Floats:
+def class_votes(context: Context, classes: int) -> Floats:
     """Return each class's share of a context's weight: (q, c), rows sum to 1."""
     return np.stack([(context.weight * (context.outcome == j)).sum(axis=1) for j in range(classes)], axis=1)
 
 
-def log_shares(logit: Floats, classes: int) -> Floats:
-    """Return log-shares (q, c) of a head's log-odds (q, c); a linear metric has no head, and says nothing (0)."""
-    if logit.ndim == 1:
-        return np.zeros((len(logit), classes))
-    high = logit.max(axis=1, keepdims=True)
-    out: Floats = logit - high - np.log(np.exp(logit - high).sum(axis=1, keepdims=True))
-    return out
+def class_log_probabilities(logit: Floats, classes: int) -> Floats:
+    """Return log-probabilities (q, c) of a head's logits (q, c); 0 for a linear metric, which has no head and logits (q,)."""
+    return np.zeros((len(logit), classes)) if logit.ndim == 1 else np.asarray(log_softmax(logit, axis=1))
 
 
 def fit_class_retriever(
@@ -100,7 +86,7 @@ def fit_class_retriever(
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
-    """Fit metrics, train encoders where there is enough to learn from, and keep the encoders where they vote clearly better.
+    """Fit linear metrics, train encoders where rows suffice, and select the encoders where their vote is clearly better.
 
     Clearly: the out-of-fold log-loss of their vote is lower by more than its standard error over patients.
 
@@ -110,115 +96,110 @@ def fit_class_retriever(
     data : TrainingData, n rows, outcome a class index
     config : EncoderConfig
     seed : int
-    progress : called with a few words after each piece of work
+    progress : called with a message after each piece of work
     layout, unlabelled : optional, as ``train_encoder``
 
     Returns
     -------
     retriever : ClassRetriever
-    out_of_fold : (n, c), each stored row's vote in its own shard, its own patient left out
-    head : (n, c), log-shares by the encoder that had not seen the row; 0 where none was trained
-    told : log-loss of the vote of each way of placing patients
+    votes : (n, c), each stored row's vote in its own shard, its own patient left out
+    head : (n, c), log-probabilities by the encoder that has not seen the row; 0 where none was trained
+    vote_log_loss : mean log-loss of the vote by linear metrics and by encoders
     """
-    size = np.bincount(data.outcome)
 
-    def metric_of(f: int) -> LinearMetric:
-        train = data.train_rows(f)
-        return class_metric(x[train], data.outcome[train], data.patient_ids[train], seed + f)
+    def fit_encoder(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> AwareEncoder:
+        return train_encoder(x, outcome, patient_ids, config, seed, layout, unlabelled)
 
-    def encoder_of(f: int) -> AwareEncoder:
-        train = data.train_rows(f)
-        return train_encoder(x[train], data.outcome[train], data.patient_ids[train], config, seed + f, layout, unlabelled)
-
-    plain, plain_vote, none, plain_loss = _candidate(metric_of, x, data)
-    if len(x) < _FEW_ROWS or np.sort(size)[-2] < _FEW_EACH:
+    linear = _best_setting(fit_shards(class_metric, x, data, seed, "linear metric", lambda message: None), data)
+    vote_log_loss = {"linear metric": float(linear.loss.mean())}
+    if len(x) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("choice of context")
-        return plain, plain_vote, none, {"linear metric": float(plain_loss.mean())}
-    deep, deep_vote, head, deep_loss = _candidate(encoder_of, x, data, lambda f: progress(f"AWARE encoder {f + 1} of {data.n_folds}"))
+        return linear.retriever, linear.votes, linear.head, vote_log_loss
+    deep = _best_setting(fit_shards(fit_encoder, x, data, seed, "AWARE encoder", progress), data)
     progress("choice of context")
-    told = {"linear metric": float(plain_loss.mean()), "AWARE encoders": float(deep_loss.mean())}
-    gain = np.bincount(data.patient_ids, weights=plain_loss - deep_loss)  # by patient
+    vote_log_loss["AWARE encoders"] = float(deep.loss.mean())
+    gain = np.bincount(data.patient_ids, weights=linear.loss - deep.loss)  # by patient
     if gain.sum() > gain.std() * len(gain) ** 0.5:
-        return deep, deep_vote, head, told
-    heads = tuple(encoder for encoder in deep.encoders if isinstance(encoder, AwareEncoder))
-    return replace(plain, heads=heads), plain_vote, head, told
+        return deep.retriever, deep.votes, deep.head, vote_log_loss
+    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.votes, deep.head, vote_log_loss
 
 
-def class_metric(x: Floats, code: Ints, group: Ints, seed: int) -> LinearMetric:
+def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int) -> LinearMetric:
     """Fit each class's own metric against the rest, and return the one whose squared distances are their mean."""
-    each = [fit_linear_metric(x, (code == j).astype(np.int64), group, seed) for j in range(int(code.max()) + 1)]
-    matrix = np.column_stack([metric.matrix for metric in each]) / len(each) ** 0.5
-    return LinearMetric(principal(matrix, x), float(np.mean([metric.temperature for metric in each])))
+    classes = range(int(class_index.max()) + 1)
+    metrics = [fit_linear_metric(x, (class_index == j).astype(np.int64), patient_ids, seed) for j in classes]
+    matrix = np.column_stack([metric.matrix for metric in metrics]) / len(metrics) ** 0.5
+    return LinearMetric(principal(matrix, x), float(np.mean([metric.temperature for metric in metrics])))
 
 
-def _candidate(
-    fit_fold: Callable[[int], AwareEncoder | LinearMetric],
-    x: Floats,
-    data: TrainingData,
-    done: Callable[[int], None] = lambda f: None,
-) -> tuple[ClassRetriever, Floats, Floats, Floats]:
-    """Fit fold by fold, build the shards, choose the rule; returns votes and heads (n, c) and the votes' log-loss (n,), all out of fold."""
-    folds, fold, code, classes = data.n_folds, data.fold, data.outcome, int(data.outcome.max()) + 1
-    encoders: list[AwareEncoder | LinearMetric] = []
-    for f, encoder in enumerate(parallel_map(fit_fold, range(folds), "torch")):
-        encoders.append(encoder)
-        done(f)
-    shards, places, head = [], [], np.zeros((len(x), classes))
-    for f in range(folds):
-        rows = np.flatnonzero(fold == f)
-        place, logit = embed(encoders[f], x[rows])
-        head[rows] = log_shares(logit, classes)
-        places.append(place)
-        shards.append(Shard(place.astype(np.float32), rows))
-    best: tuple[float, Rule, Floats, Floats, Floats] | None = None
-    for rule in CLASS_RULES:
-        votes, reach = np.empty((len(x), classes)), np.empty(folds)
-        for f in range(folds):
-            found = _weighed(shards[f], places[f], code, rule, folds, encoders[f].temperature, data.patient_ids)
-            votes[shards[f].rows] = vote(found, classes)
-            last = found.squared[:, per_shard(rule.neighbours, folds) - 1]
-            reach[f] = np.quantile(last[np.isfinite(last)], 0.9) if np.isfinite(last).any() else 0.0
-        loss = vote_loss(votes, code)
-        if best is None or loss.mean() < best[0]:
-            best = (float(loss.mean()), rule, votes, reach, loss)
+@dataclass(frozen=True)
+class _Candidate:
+    """A retriever with the setting whose vote has the least log-loss; votes and heads (n, c) and log-losses (n,), out of fold."""
+
+    retriever: ClassRetriever
+    votes: Floats
+    head: Floats
+    loss: Floats
+
+
+def _best_setting(fitted: FittedShards, data: TrainingData) -> _Candidate:
+    """Choose the setting by the out-of-fold log-loss of the vote."""
+    outcome, classes, order = data.outcome.astype(float), int(data.outcome.max()) + 1, row_order(fitted.shards)
+    head = np.concatenate([class_log_probabilities(logit, classes) for logit in fitted.logits])[order]
+    best: _Candidate | None = None
+    for setting in CLASS_SETTINGS:
+        contexts = [
+            shard_context(shard, embedding, outcome, setting, len(fitted.shards), encoder.temperature, data.patient_ids)
+            for shard, embedding, encoder in zip(fitted.shards, fitted.embeddings, fitted.encoders, strict=True)
+        ]
+        votes = np.concatenate([class_votes(context, classes) for context in contexts])[order]
+        loss = vote_loss(votes, data.outcome)
+        if best is None or loss.mean() < best.loss.mean():
+            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, outcome, setting, neighbour_radius(contexts, setting))
+            best = _Candidate(retriever, votes, head, loss)
     assert best is not None
-    _, rule, votes, reach, loss = best
-    return ClassRetriever(tuple(encoders), (), tuple(shards), code, rule, reach), votes, head, loss
+    return best
 
 
-def vote_loss(votes: Floats, code: Ints) -> Floats:
-    """Return -log of each row's vote (n, c) for its own class, a little of the classes' shares mixed in: (n,)."""
-    share = np.bincount(code, minlength=votes.shape[1]) / len(code)
-    return np.asarray(-np.log((1 - _PRIOR) * votes[np.arange(len(code)), code] + _PRIOR * share[code]))
+def vote_loss(votes: Floats, class_index: Ints) -> Floats:
+    """Return -log of each row's vote (n, c) for its own class, mixed with 2 % of the class's frequency: (n,)."""
+    frequency = np.bincount(class_index, minlength=votes.shape[1]) / len(class_index)
+    vote = votes[np.arange(len(class_index)), class_index]
+    return np.asarray(-np.log((1 - _PRIOR_SHARE) * vote + _PRIOR_SHARE * frequency[class_index]))
 
 
-def _weighed(shard: Shard, place: Floats, code: Ints, rule: Rule, folds: int, temperature: float, group: Ints | None = None) -> Context:
-    """Search one shard and weigh what it finds; with ``group`` (n,) the queries are its own rows, each without its own patient."""
-    found = truncate(look(shard, shard, place, rule, folds, group), rule, folds)
-    context = compute_weights(found, code.astype(float), rule, temperature)
-    return _settle_twins(context, found, shard, code, group)
+def shard_context(
+    shard: Shard,
+    embedding: Floats,
+    outcome: Floats,
+    setting: RetrievalSetting,
+    shards: int,
+    temperature: float,
+    patient_ids: Ints | None = None,
+) -> Context:
+    """Search one shard and weight the neighbours; with ``patient_ids`` (n,) the queries are its own rows, each without its own patient."""
+    neighbours = truncate(search_shard(shard, shard, embedding, setting, shards, patient_ids), setting, shards)
+    return _resolve_ties(compute_weights(neighbours, outcome, setting, temperature), neighbours, shard, outcome, patient_ids)
 
 
-def _settle_twins(context: Context, found: Found, shard: Shard, code: Ints, group: Ints | None) -> Context:
-    """Where more stored patients than there are places are a query's equals, let those shown vote as all of them would.
+def _resolve_ties(context: Context, neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None) -> Context:
+    """Where more than k stored rows are equally near, let the context vote as all of them would.
 
-    Each class among the equals is shown, the commonest first where there are more classes than places; what a class weighs is its share.
+    Rows of each class among them are shown, of the commonest first where there are more classes than neighbours. A class weighs its share.
     """
-    k = found.row.shape[1]
-    row, weight, outcome = context.row.copy(), context.weight.copy(), context.outcome.copy()
-    for q in np.flatnonzero((found.squared[:, 0] == found.squared[:, -1]) & np.isfinite(found.squared[:, -1])):
-        twins = shard.twins(found.row[q, 0])
-        if group is not None:
-            twins = twins[group[twins] != group[shard.rows[q]]]
-        if len(twins) <= k:
+    k = neighbours.row.shape[1]
+    row, weight, context_outcome = context.row.copy(), context.weight.copy(), context.outcome.copy()
+    for q in neighbours.tied_queries:
+        tied = tied_rows(shard, neighbours.row[q, 0], q, patient_ids)
+        if len(tied) <= k:
             continue
-        kinds, count = np.unique(code[twins], return_counts=True)
-        kinds, count = kinds[np.argsort(-count, kind="stable")][:k], np.sort(count)[::-1][:k]
-        shown = 1 + np.floor((k - len(kinds)) * count / count.sum()).astype(int)
+        classes, count = np.unique(outcome[tied], return_counts=True)
+        classes, count = classes[np.argsort(-count, kind="stable")][:k], np.sort(count)[::-1][:k]
+        shown = 1 + np.floor((k - len(classes)) * count / count.sum()).astype(int)
         shown[0] += k - shown.sum()
         shown = np.minimum(shown, count)
-        chosen = np.concatenate([twins[code[twins] == kind][:some] for kind, some in zip(kinds, shown, strict=True)])
-        row[q, :k], weight[q, :k], outcome[q, :k] = -1, 0.0, 0.0
-        row[q, : len(chosen)], outcome[q, : len(chosen)] = chosen, code[chosen]
+        chosen = np.concatenate([tied[outcome[tied] == one][:rows] for one, rows in zip(classes, shown, strict=True)])
+        row[q, :k], weight[q, :k], context_outcome[q, :k] = -1, 0.0, 0.0
+        row[q, : len(chosen)], context_outcome[q, : len(chosen)] = chosen, outcome[chosen]
         weight[q, : len(chosen)] = np.repeat(count / count.sum() / shown, shown)
-    return replace(context, row=row, weight=weight, outcome=outcome)
+    return replace(context, row=row, weight=weight, outcome=context_outcome)

@@ -1,11 +1,11 @@
-"""From neighbours to a vote: which stored rows a query consults, what each weighs, and what the class floor changes.
+"""The vote of similar patients: neighbours of a query in each shard, their weights, and the class floor.
 
-Letters: n stored rows, q query rows, k neighbours a shard, l floor rows a shard, c context rows.
+Shapes: n stored rows, q query rows, k neighbours a shard, l floor events a shard, c context rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -16,17 +16,17 @@ _FLOOR_ROWS, _FLOOR_SHARE = 8, 0.05
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How a context is picked.
+class RetrievalSetting:
+    """Size and weighting of a context.
 
     Parameters
     ----------
     neighbours : int
         Context rows over all shards, the class floor not counted.
     floor : bool
-        Whether the nearest max(8, 5 %) events join the context where they are not in it already.
+        Class floor: whether the nearest max(8, 5 %) events join the context where they are not among the neighbours.
     width : float
-        Of the vote's kernel, in units of the encoder's own temperature.
+        Bandwidth of the vote's kernel, in units of the encoder's temperature.
     """
 
     neighbours: int
@@ -34,27 +34,27 @@ class Rule:
     width: float
 
 
-RULES = tuple(Rule(k, floor, width) for k in (60, 125, 250) for floor in (False, True) for width in (1.0, 4.0))
+SETTINGS = tuple(RetrievalSetting(k, floor, width) for k in (60, 125, 250) for floor in (False, True) for width in (1.0, 4.0))
 
 
 @dataclass(frozen=True)
 class Context:
-    """Similar patients of q queries; empty places have row -1 and weight 0.
+    """Similar patients of q queries; empty entries have row -1 and weight 0.
 
     Parameters
     ----------
-    row : (q, c), numbers of the stored rows
+    row : (q, c), indices of the stored rows
     weight : (q, c), not negative, rows sum to 1
-    outcome : (q, c), 0 or 1
-    squared : (q, c), squared distance in the shard's embedding; inf in empty places
-    floored : (q, c), bool, there only because of the class floor
-    shard : (c,), which encoder found it
+    outcome : (q, c), 0 or 1; or class indices
+    sq_distance : (q, c), squared distance in the shard's embedding; inf in empty entries
+    floored : (q, c), bool, in the context only because of the class floor
+    shard : (c,), index of the shard that each column comes from
     """
 
     row: Ints
     weight: Floats
     outcome: Floats
-    squared: Floats
+    sq_distance: Floats
     floored: Bools
     shard: Ints
 
@@ -64,171 +64,200 @@ class Context:
         out: Floats = (self.weight * self.outcome).sum(axis=1)
         return out
 
+    @property
+    def present(self) -> Bools:
+        """Entries that are not empty (q, c)."""
+        return np.asarray(self.row >= 0)
+
     def take(self, queries: Ints) -> Context:
         """Return the contexts of some of the queries."""
-        q = queries
-        return Context(self.row[q], self.weight[q], self.outcome[q], self.squared[q], self.floored[q], self.shard)
-
-
-def join(parts: list[Context]) -> Context:
-    """Put contexts of the same queries side by side, each with an equal say; the n-th part is shard n."""
-    share = 1 / len(parts)
-    return Context(
-        row=np.concatenate([p.row for p in parts], axis=1),
-        weight=np.concatenate([p.weight * share for p in parts], axis=1),
-        outcome=np.concatenate([p.outcome for p in parts], axis=1),
-        squared=np.concatenate([p.squared for p in parts], axis=1),
-        floored=np.concatenate([p.floored for p in parts], axis=1),
-        shard=np.repeat(np.arange(len(parts)), [p.row.shape[1] for p in parts]),
-    )
-
-
-def merge(parts: list[Context]) -> Context:
-    """Put contexts of the same queries together, each with an equal say, so that a stored row stands in a query's context once.
-
-    A row is floored where it is in every context that has it; ``shard`` no longer means anything.
-    """
-    together = join(parts)
-    order = np.argsort(together.row, axis=1, kind="stable")
-    row, weight = np.take_along_axis(together.row, order, axis=1), np.take_along_axis(together.weight, order, axis=1)
-    floored = np.take_along_axis(together.floored, order, axis=1)
-    first = np.diff(row, prepend=-2, axis=1) != 0
-    query = np.broadcast_to(np.arange(len(row))[:, None], row.shape)
-    place = np.cumsum(first, axis=1) - 1
-    out = Context(
-        row=np.full_like(row, -1),
-        weight=np.zeros_like(weight),
-        outcome=np.zeros_like(together.outcome),
-        squared=np.full_like(together.squared, np.inf),
-        floored=np.ones_like(floored),
-        shard=np.zeros_like(row[0]),
-    )
-    np.add.at(out.weight, (query, place), weight)
-    np.logical_and.at(out.floored, (query, place), floored)
-    at = query[first], place[first]
-    for told, known in ((out.row, together.row), (out.outcome, together.outcome), (out.squared, together.squared)):
-        told[at] = np.take_along_axis(known, order, axis=1)[first]
-    out.floored[out.row < 0] = False
-    return out
+        return replace(self, **{field.name: getattr(self, field.name)[queries] for field in fields(self) if field.name != "shard"})
 
 
 @dataclass(frozen=True)
-class Found:
-    """Neighbours in one shard: the k nearest, and the l nearest events."""
+class Neighbours:
+    """Neighbours in one shard: the k nearest rows, and the l nearest events.
 
-    row: Ints  # (q, k)
-    squared: Floats  # (q, k)
-    event_row: Ints  # (q, l)
-    event_squared: Floats  # (q, l)
-    share: Floats  # (q,), share of events among a query's equals where they are more than k; NaN elsewhere
+    Parameters
+    ----------
+    row, sq_distance : (q, k)
+    event_row, event_sq_distance : (q, l)
+    tied_event_rate : (q,)
+        Share of events among all rows at the query's distance, where more than k are equally far; NaN elsewhere.
+    """
+
+    row: Ints
+    sq_distance: Floats
+    event_row: Ints
+    event_sq_distance: Floats
+    tied_event_rate: Floats
+
+    @property
+    def tied_queries(self) -> Ints:
+        """Queries whose k neighbours are all equally far."""
+        nearest, furthest = self.sq_distance[:, 0], self.sq_distance[:, -1]
+        return np.flatnonzero((nearest == furthest) & np.isfinite(furthest))
 
 
-def per_shard(count: float, folds: int) -> int:
-    """Return how many of ``count`` context rows each shard gives."""
-    return max(2, int(np.ceil(count / folds)))
+def rows_per_shard(count: float, shards: int) -> int:
+    """Return how many of ``count`` context rows each shard contributes."""
+    return max(2, int(np.ceil(count / shards)))
 
 
-def _floor_rows(rule: Rule) -> float:
-    return max(_FLOOR_ROWS, _FLOOR_SHARE * rule.neighbours)
+def _floor_size(setting: RetrievalSetting) -> float:
+    return max(_FLOOR_ROWS, _FLOOR_SHARE * setting.neighbours)
 
 
-def look(shard: Shard, events: Shard, place: Floats, rule: Rule, folds: int, group: Ints | None = None) -> Found:
-    """Search one shard; with ``group`` (n,) the queries are the shard's own rows, and each leaves its own patient out."""
-    k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds) if rule.floor else 0
-    owner = None if group is None else group[shard.rows]
-    extra = 0 if owner is None else int(np.bincount(owner).max())
+def search_shard(
+    shard: Shard, events: Shard, embedding: Floats, setting: RetrievalSetting, shards: int, patient_ids: Ints | None = None
+) -> Neighbours:
+    """Search one shard for the neighbours of embedded queries (q, e).
+
+    With ``patient_ids`` (n,) the queries are the shard's own rows, and each leaves its own patient out.
+    """
+    k = rows_per_shard(setting.neighbours, shards)
+    floor = rows_per_shard(_floor_size(setting), shards) if setting.floor else 0
+    query_patient = None if patient_ids is None else patient_ids[shard.rows]
+    most_rows_of_a_patient = 0 if query_patient is None else int(np.bincount(query_patient).max())
 
     def nearest(index: Shard, count: int) -> tuple[Ints, Floats]:
-        squared, row = index.search(place, count + extra)
-        if group is None or owner is None:
-            return row, squared
-        squared[(row >= 0) & (group[row] == owner[:, None])] = np.inf
-        order = np.argsort(squared, axis=1, kind="stable")[:, :count]
-        squared, row = np.take_along_axis(squared, order, axis=1), np.take_along_axis(row, order, axis=1)
-        return np.where(np.isinf(squared), -1, row), squared
+        sq_distance, row = index.search(embedding, count + most_rows_of_a_patient)
+        if patient_ids is None or query_patient is None:
+            return row, sq_distance
+        sq_distance[(row >= 0) & (patient_ids[row] == query_patient[:, None])] = np.inf
+        order = np.argsort(sq_distance, axis=1, kind="stable")[:, :count]
+        sq_distance, row = np.take_along_axis(sq_distance, order, axis=1), np.take_along_axis(row, order, axis=1)
+        return np.where(np.isinf(sq_distance), -1, row), sq_distance
 
-    return Found(*nearest(shard, k), *nearest(events, floor), np.full(len(place), np.nan))
+    return Neighbours(*nearest(shard, k), *nearest(events, floor), np.full(len(embedding), np.nan))
 
 
-def resolve_ties(found: Found, shard: Shard, outcome: Floats, group: Ints | None = None) -> Found:
-    """Where more stored patients than there are places are a query's equals, show some of each outcome and note the share of events of all.
+def truncate(neighbours: Neighbours, setting: RetrievalSetting, shards: int) -> Neighbours:
+    """Return what a search under a smaller setting would have returned."""
+    k, floor = rows_per_shard(setting.neighbours, shards), rows_per_shard(_floor_size(setting), shards)
+    return Neighbours(
+        neighbours.row[:, :k],
+        neighbours.sq_distance[:, :k],
+        neighbours.event_row[:, :floor],
+        neighbours.event_sq_distance[:, :floor],
+        neighbours.tied_event_rate,
+    )
 
-    Which of them the search came upon must not matter. With ``group`` (n,) the queries are the shard's own rows.
+
+def tied_rows(shard: Shard, row: int, query: int, patient_ids: Ints | None) -> Ints:
+    """Return the rows with the same embedding as ``row``; with ``patient_ids`` (n,) without those of the query's own patient."""
+    tied = shard.duplicates(row)
+    return tied if patient_ids is None else tied[patient_ids[tied] != patient_ids[shard.rows[query]]]
+
+
+def resolve_ties(neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None = None) -> Neighbours:
+    """Where more than k stored rows are equally near, show rows of both outcomes and note the share of events among all of them.
+
+    The vote must not depend on which of them the search returned. With ``patient_ids`` (n,) the queries are the shard's own rows.
     """
-    row, share = found.row.copy(), found.share.copy()
+    row, event_rate = neighbours.row.copy(), neighbours.tied_event_rate.copy()
     k = row.shape[1]
-    for q in np.flatnonzero((found.squared[:, 0] == found.squared[:, -1]) & np.isfinite(found.squared[:, -1])):
-        twins = shard.twins(row[q, 0])
-        if group is not None:
-            twins = twins[group[twins] != group[shard.rows[q]]]
-        if len(twins) > k:
-            with_event, without = twins[outcome[twins] == 1], twins[outcome[twins] == 0]
-            share[q] = len(with_event) / len(twins)
-            least, most = max(k - len(without), min(1, len(with_event))), min(len(with_event), k - min(1, len(without)))
-            wanted = min(max(round(k * share[q]), least), most)
-            row[q] = np.concatenate([with_event[:wanted], without[: k - wanted]])
-    return replace(found, row=row, share=share)
+    for q in neighbours.tied_queries:
+        tied = tied_rows(shard, row[q, 0], q, patient_ids)
+        if len(tied) > k:
+            events, others = tied[outcome[tied] == 1], tied[outcome[tied] == 0]
+            event_rate[q] = len(events) / len(tied)
+            fewest, most = max(k - len(others), min(1, len(events))), min(len(events), k - min(1, len(others)))
+            n_events = min(max(round(k * event_rate[q]), fewest), most)
+            row[q] = np.concatenate([events[:n_events], others[: k - n_events]])
+    return replace(neighbours, row=row, tied_event_rate=event_rate)
 
 
-def truncate(found: Found, rule: Rule, folds: int) -> Found:
-    """Keep what a search under a narrower rule would have found."""
-    k, floor = per_shard(rule.neighbours, folds), per_shard(_floor_rows(rule), folds)
-    return Found(found.row[:, :k], found.squared[:, :k], found.event_row[:, :floor], found.event_squared[:, :floor], found.share)
+def compute_weights(neighbours: Neighbours, outcome: Floats, setting: RetrievalSetting, temperature: float) -> Context:
+    """Turn neighbours into a context with kernel weights.
 
-
-def compute_weights(found: Found, outcome: Floats, rule: Rule, temperature: float) -> Context:
-    """Turn neighbours into a vote.
-
-    A neighbour weighs ``exp(-squared / (2 * width * temperature))``, less what the furthest neighbour weighs: so the furthest has
-    no say, and which of several equally far rows came last cannot matter. A floored event weighs what its distance gives it, and brings
-    along the event-free patients that stand around it at the stored rows' prevalence: their weight goes to the event-free neighbours.
-    Event and companions together weigh no more than an average neighbour. The floor therefore draws a vote slightly towards the
-    prevalence, from either side, the more the nearer the events.
+    A neighbour weighs ``exp(-sq_distance / (2 * width * temperature))`` minus the weight of the furthest neighbour. The furthest
+    therefore weighs 0, and it cannot matter which of several equally far rows came last. A floored event weighs by its distance, and
+    adds as much weight to the event-free neighbours as keeps the stored rows' prevalence. The two together weigh no more than an average
+    neighbour. The floor therefore shrinks a vote slightly towards the prevalence, the more the nearer the events.
     """
-    wide = 2 * rule.width * temperature
-    mass, known = _neighbour_mass(found, outcome, wide)
-    row, squared, floored = found.row, found.squared, np.zeros(found.row.shape, dtype=bool)
-    if rule.floor:
-        user_estimators, companions, extra = _floored_mass(found, mass, known, float(outcome.mean()), wide)
-        mass = np.concatenate([mass + companions, user_estimators], axis=1)
-        row = np.concatenate([row, np.where(extra, found.event_row, -1)], axis=1)
-        squared = np.concatenate([squared, np.where(extra, found.event_squared, np.inf)], axis=1)
+    bandwidth = 2 * setting.width * temperature
+    weight, neighbour_outcome = _neighbour_weights(neighbours, outcome, bandwidth)
+    row, sq_distance, floored = neighbours.row, neighbours.sq_distance, np.zeros(neighbours.row.shape, dtype=bool)
+    if setting.floor:
+        event_weight, added, extra = _floor_weights(neighbours, weight, neighbour_outcome, float(outcome.mean()), bandwidth)
+        weight = np.concatenate([weight + added, event_weight], axis=1)
+        row = np.concatenate([row, np.where(extra, neighbours.event_row, -1)], axis=1)
+        sq_distance = np.concatenate([sq_distance, np.where(extra, neighbours.event_sq_distance, np.inf)], axis=1)
         floored = np.concatenate([floored, extra], axis=1)
-        known = np.concatenate([known, extra.astype(float)], axis=1)
-    total = mass.sum(axis=1, keepdims=True)
-    weight = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
-    return Context(row, weight, known, squared, floored, np.zeros(row.shape[1], dtype=np.int64))
+        neighbour_outcome = np.concatenate([neighbour_outcome, extra.astype(float)], axis=1)
+    total = weight.sum(axis=1, keepdims=True)
+    weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    return Context(row, weight, neighbour_outcome, sq_distance, floored, np.zeros(row.shape[1], dtype=np.int64))
 
 
-def _neighbour_mass(found: Found, outcome: Floats, wide: float) -> tuple[Floats, Floats]:
-    """Return what each of the k nearest weighs before the floor, and its outcome: (q, k), (q, k); 0 in empty places."""
-    present = np.isfinite(found.squared)
-    away = np.subtract(found.squared, found.squared[:, :1], out=np.zeros_like(found.squared), where=present)
-    closeness = np.exp(-away / wide) * present
-    furthest = np.where(present, closeness, np.inf).min(axis=1, keepdims=True)
-    mass = np.where(present, closeness - furthest, 0)
-    all_equally_far = mass.sum(axis=1, keepdims=True) <= 0
-    mass = np.where(all_equally_far & present, 1.0, mass)
-    known = np.where(present, outcome[found.row], 0)
-    with_event = known.sum(axis=1, keepdims=True)
-    without = present.sum(axis=1, keepdims=True) - with_event
-    share = found.share[:, None]
-    equals = np.where(known == 1, share / np.maximum(with_event, 1), (1 - share) / np.maximum(without, 1))
-    return np.where(np.isnan(share), mass, equals), known
+def _neighbour_weights(neighbours: Neighbours, outcome: Floats, bandwidth: float) -> tuple[Floats, Floats]:
+    """Return the k nearest rows' weights before the floor, and their outcomes: (q, k), (q, k); 0 in empty entries."""
+    sq_distance, present = neighbours.sq_distance, np.isfinite(neighbours.sq_distance)
+    beyond_nearest = np.subtract(sq_distance, sq_distance[:, :1], out=np.zeros_like(sq_distance), where=present)
+    kernel = np.exp(-beyond_nearest / bandwidth) * present
+    furthest = np.where(present, kernel, np.inf).min(axis=1, keepdims=True)
+    weight = np.where(present, kernel - furthest, 0)
+    all_equally_far = weight.sum(axis=1, keepdims=True) <= 0
+    weight = np.where(all_equally_far & present, 1.0, weight)
+    neighbour_outcome = np.where(present, outcome[neighbours.row], 0)
+    events = neighbour_outcome.sum(axis=1, keepdims=True)
+    others = present.sum(axis=1, keepdims=True) - events
+    event_rate = neighbours.tied_event_rate[:, None]
+    tied_weight = np.where(neighbour_outcome == 1, event_rate / np.maximum(events, 1), (1 - event_rate) / np.maximum(others, 1))
+    return np.where(np.isnan(event_rate), weight, tied_weight), neighbour_outcome
 
 
-def _floored_mass(found: Found, mass: Floats, known: Floats, prevalence: float, wide: float) -> tuple[Floats, Floats, Bools]:
-    """Return what floored events weigh (q, l), what companions add to the neighbours (q, k), and which events are floored (q, l)."""
-    present = np.isfinite(found.squared)
-    last = np.where(present, found.squared, -np.inf).max(axis=1, keepdims=True)
-    free = mass * (known == 0)
-    companions_of = free.sum(axis=1, keepdims=True)  # 0: nobody without the event nearby, no need of the floor
-    extra = np.isfinite(found.event_squared) & (found.event_squared > last)  # the nearer ones are there already
-    away = np.where(extra, found.event_squared - found.squared[:, :1], np.inf)
-    user_estimators = np.exp(-away / wide) * (companions_of > 0)
-    companions = user_estimators.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
-    room = mass.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
-    wants = user_estimators.sum(axis=1, keepdims=True) + companions
-    least = np.minimum(1.0, np.divide(room, wants, out=np.ones_like(wants), where=wants > 0))
-    shares = np.divide(free, companions_of, out=np.zeros_like(free), where=companions_of > 0)
-    return user_estimators * least, shares * companions * least, extra
+def _floor_weights(
+    neighbours: Neighbours, weight: Floats, outcome: Floats, prevalence: float, bandwidth: float
+) -> tuple[Floats, Floats, Bools]:
+    """Return the floored events' weights (q, l), the weights added to the neighbours (q, k), and which events are floored (q, l)."""
+    present = np.isfinite(neighbours.sq_distance)
+    furthest = np.where(present, neighbours.sq_distance, -np.inf).max(axis=1, keepdims=True)
+    event_free = weight * (outcome == 0)
+    event_free_total = event_free.sum(axis=1, keepdims=True)  # 0: all neighbours have the event, and the floor is not needed
+    extra = np.isfinite(neighbours.event_sq_distance) & (neighbours.event_sq_distance > furthest)  # nearer events are neighbours already
+    beyond_nearest = np.where(extra, neighbours.event_sq_distance - neighbours.sq_distance[:, :1], np.inf)
+    event_weight = np.exp(-beyond_nearest / bandwidth) * (event_free_total > 0)
+    added_total = event_weight.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
+    average = weight.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    together = event_weight.sum(axis=1, keepdims=True) + added_total
+    scale = np.minimum(1.0, np.divide(average, together, out=np.ones_like(together), where=together > 0))
+    share = np.divide(event_free, event_free_total, out=np.zeros_like(event_free), where=event_free_total > 0)
+    return event_weight * scale, share * added_total * scale, extra
+
+
+def concatenate_contexts(parts: list[Context]) -> Context:
+    """Put contexts of the same queries side by side, with equal total weight; the n-th part is shard n."""
+    weight = np.concatenate([part.weight / len(parts) for part in parts], axis=1)
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("row", "outcome", "sq_distance", "floored")
+    }
+    return Context(**columns, weight=weight, shard=np.repeat(np.arange(len(parts)), [part.row.shape[1] for part in parts]))
+
+
+def merge_contexts(parts: list[Context]) -> Context:
+    """Average contexts of the same queries, with equal total weight, so that a stored row is in a query's context once.
+
+    A row is floored where it is floored in every context that has it; ``shard`` means nothing after this.
+    """
+    joined = concatenate_contexts(parts)
+    order = np.argsort(joined.row, axis=1, kind="stable")
+    row, weight, floored = (np.take_along_axis(values, order, axis=1) for values in (joined.row, joined.weight, joined.floored))
+    first = np.diff(row, prepend=-2, axis=1) != 0
+    query = np.broadcast_to(np.arange(len(row))[:, None], row.shape)
+    column = np.cumsum(first, axis=1) - 1
+    merged = Context(
+        row=np.full_like(row, -1),
+        weight=np.zeros_like(weight),
+        outcome=np.zeros_like(joined.outcome),
+        sq_distance=np.full_like(joined.sq_distance, np.inf),
+        floored=np.ones_like(floored),
+        shard=np.zeros_like(row[0]),
+    )
+    np.add.at(merged.weight, (query, column), weight)
+    np.logical_and.at(merged.floored, (query, column), floored)
+    for name in ("row", "outcome", "sq_distance"):
+        getattr(merged, name)[query[first], column[first]] = np.take_along_axis(getattr(joined, name), order, axis=1)[first]
+    merged.floored[merged.row < 0] = False
+    return merged

@@ -1,28 +1,27 @@
-"""Experts in closed form, exact without refitting: what each says of a stored row, it says as if that patient were not there.
+"""Base learners with closed-form leave-one-patient-out scores: ridge discriminants and kernel regressions.
 
-Ridge discriminants answer through the hat matrix, kernel regressions by leaving the patient's rows out of the sum.
-Only numpy is imported here: the trainer of the in-context model uses these experts where nothing else is installed.
+A ridge discriminant leaves a patient out through the hat matrix, a kernel regression by leaving the patient's rows out of the sum.
+Neither is fitted again. Only numpy is imported here.
 
-Letters: n stored rows, q query rows, p encoded columns, r reference rows of a kernel regression.
+Shapes: n stored rows, q query rows, p encoded columns, r reference rows of a kernel regression.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nearward.tabular.typing import Floats, Ints
 
 STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
-_NEIGHBOURS = 30  # a kernel's bandwidth at a row: the distance to this many reference rows
+_NEIGHBOURS = 30  # the bandwidth at a row is its distance to this many reference rows
 _REFERENCES = 3000
 _CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Ridge:
+class RidgeDiscriminant:
     """A linear discriminant with a ridge penalty; the intercept is free.
 
     Parameters
@@ -38,19 +37,19 @@ class Ridge:
         return out
 
 
-def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -> tuple[Ridge, Floats]:
-    """Fit a ridge discriminant, and score each stored row as if its patient had not been there.
+def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: float) -> tuple[RidgeDiscriminant, Floats]:
+    """Fit a ridge discriminant, and score each stored row by the fit without its patient.
 
     Parameters
     ----------
     x : (n, p)
     outcome : (n,), 0 or 1
-    group : (n,), patient numbers from 0
+    patient_ids : (n,), patient numbers from 0
     strength : float, penalty per stored row
 
     Returns
     -------
-    model : Ridge
+    model : RidgeDiscriminant
     out_of_fold : (n,), equal to refitting without the row's patient under the same penalty
 
     References
@@ -65,115 +64,119 @@ def ridge_discriminant(x: Floats, outcome: Ints, group: Ints, strength: float) -
     weight = inverse @ moment
     leverage = design @ inverse  # (n, p + 1)
     residual = outcome - design @ weight
-    own = np.einsum("np,np->n", leverage, design)
-    out_of_fold = outcome - residual / np.maximum(1 - own, 1e-9)
-    for rows in _repeated(group):
-        if len(rows) > p:  # so many rows: taking them out of the normal equations is the smaller system
-            own_rows, own_outcome = design[rows], outcome[rows]
-            without = np.linalg.solve(gram - own_rows.T @ own_rows, moment - own_rows.T @ own_outcome)
-            out_of_fold[rows] = own_rows @ without
+    own_leverage = np.einsum("np,np->n", leverage, design)
+    out_of_fold = outcome - residual / np.maximum(1 - own_leverage, 1e-9)
+    for rows in _repeated(patient_ids):
+        if len(rows) > p:  # the downdated normal equations are the smaller system
+            patient, patient_outcome = design[rows], outcome[rows]
+            out_of_fold[rows] = patient @ np.linalg.solve(gram - patient.T @ patient, moment - patient.T @ patient_outcome)
             continue
         block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
         out_of_fold[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
-    return Ridge(np.asarray(weight, dtype=np.float64)), out_of_fold
+    return RidgeDiscriminant(np.asarray(weight, dtype=np.float64)), out_of_fold
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A Nadaraya-Watson regression on reference rows, as wide at each query as its neighbourhood is.
+class KernelRegression:
+    """A Nadaraya-Watson regression on reference rows, with a bandwidth that adapts to the density around each query.
 
     Parameters
     ----------
-    metric : (p, w) or None, a query's columns times this is where distances are taken; None: the columns themselves
+    metric : (p, w) or None
+        Distances are taken between rows times this matrix; None: between the rows themselves.
     reference : (r, w)
     outcome : (r,), 0 or 1
-    weight : (r,), how many stored rows each reference stands for
-    owner : (r,), patient numbers
+    weight : (r,), number of stored rows that each reference represents
+    patient_ids : (r,)
     """
 
     metric: Floats | None
     reference: Floats
     outcome: Floats
     weight: Floats
-    owner: Ints
+    patient_ids: Ints
 
-    def around(self, x: Floats, group: Ints | None = None) -> tuple[Floats, Floats]:
-        """Look around each row.
+    def predict(self, x: Floats, patient_ids: Ints | None = None) -> tuple[Floats, Floats]:
+        """Return the weighted event rate around each row, and its distance to its neighbourhood.
 
         Parameters
         ----------
         x : (q, p)
-        group : (q,), optional
-            Patients; references of a row's own patient are left out.
+        patient_ids : (q,), optional
+            References of a row's own patient are left out.
 
         Returns
         -------
-        share : (q,), weighted share of events
-        distance : (q,), mean squared distance to the neighbourhood: how far the row is from any patient stored
+        event_rate : (q,)
+        distance : (q,), mean squared distance to the nearest 30 references
         """
-        share, far = np.empty(len(x)), np.empty(len(x))
-        size = (self.reference**2).sum(axis=1)
-        near = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
+        event_rate, distance = np.empty(len(x)), np.empty(len(x))
+        sq_norm = (self.reference**2).sum(axis=1)
+        k = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
         for begin in range(0, len(x), _CHUNK):
             rows = slice(begin, begin + _CHUNK)
-            place = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
-            squared = (place**2).sum(axis=1)[:, None] + size  # (chunk, r); in place from here on: this is where scoring spends its time
-            squared -= 2 * place @ self.reference.T
-            np.maximum(squared, 0, out=squared)
-            own = None if group is None else _pairs(group[rows], self.owner)
+            query = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
+            sq_distance = (query**2).sum(axis=1)[:, None] + sq_norm  # (chunk, r); in place from here on: most of the scoring time
+            sq_distance -= 2 * query @ self.reference.T
+            np.maximum(sq_distance, 0, out=sq_distance)
+            own = None if patient_ids is None else _matches(patient_ids[rows], self.patient_ids)
             if own is not None:
-                squared[own] = np.inf
-            nearest = np.partition(squared, near - 1, axis=1)[:, :near]
-            there = np.isfinite(nearest)
-            width = np.maximum(nearest.max(axis=1, where=there, initial=0, keepdims=True), 1e-12)
-            # weight e^-2 at the last of the neighbourhood; never quite 0 but for the row's own patient
-            mass = np.multiply(squared, -2, out=squared)
-            mass /= width
-            np.exp(np.maximum(mass, -60, out=mass), out=mass)
+                sq_distance[own] = np.inf
+            nearest = np.partition(sq_distance, k - 1, axis=1)[:, :k]
+            present = np.isfinite(nearest)
+            bandwidth = np.maximum(nearest.max(axis=1, where=present, initial=0, keepdims=True), 1e-12)
+            # e^-2 at the last of the nearest; clipped so that it is never quite 0, but for the row's own patient
+            kernel = np.multiply(sq_distance, -2, out=sq_distance)
+            kernel /= bandwidth
+            np.exp(np.maximum(kernel, -60, out=kernel), out=kernel)
             if own is not None:
-                mass[own] = 0.0
-            mass *= self.weight
-            share[rows] = (mass @ self.outcome) / mass.sum(axis=1)
-            far[rows] = nearest.sum(axis=1, where=there) / there.sum(axis=1)
-        return share, far
+                kernel[own] = 0.0
+            kernel *= self.weight
+            event_rate[rows] = (kernel @ self.outcome) / kernel.sum(axis=1)
+            distance[rows] = nearest.sum(axis=1, where=present) / present.sum(axis=1)
+        return event_rate, distance
 
 
-def _pairs(group: Ints, owner: Ints) -> tuple[Ints, Ints]:
-    """Return the places (i, j) where ``group[i] == owner[j]``."""
-    order = np.argsort(owner, kind="stable")
-    first, last = (np.searchsorted(owner[order], group, side=side) for side in ("left", "right"))
-    count = last - first
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(np.arange(len(group)), count), order[np.repeat(first, count) + within]
+def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    """Kernel regression by Euclidean distance in the encoded columns; from 3,000 stored rows up, on a sample of both classes."""
+    return _kernel(None, x, outcome, patient_ids, seed)
 
 
-def plain_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
-    """Kernel regression by distance in the encoded columns; over 3,000 stored rows, on references of both classes."""
-    return _kernel(None, x, outcome, group, seed)
-
-
-def whitened_kernel(x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
-    """Kernel regression by a shrunk Mahalanobis distance: columns that say the same count once."""
+def whitened_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    """Kernel regression by a shrunk Mahalanobis distance: correlated columns count once."""
     covariance = np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
     shrunk = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 0.05 * np.eye(x.shape[1])
     values, vectors = np.linalg.eigh(shrunk)
-    return _kernel(vectors / np.sqrt(values), x, outcome, group, seed)
+    return _kernel(vectors / np.sqrt(values), x, outcome, patient_ids, seed)
 
 
-def _kernel(metric: Floats | None, x: Floats, outcome: Ints, group: Ints, seed: int) -> Kernel:
-    draw = np.random.default_rng(seed)
-    kept: list[Any] = []
-    for value in (1, 0):  # at most half the references are events
-        rows = np.flatnonzero(outcome == value)
-        room = _REFERENCES // 2 if value else _REFERENCES - len(kept[0])
-        kept.append(rows if len(rows) <= room else np.sort(draw.choice(rows, room, replace=False)))
-    chosen = np.concatenate(kept)
-    weight = np.concatenate([np.full(len(k), (outcome == v).sum() / max(len(k), 1)) for v, k in zip((1, 0), kept, strict=True)])
-    return Kernel(metric, x[chosen] if metric is None else x[chosen] @ metric, outcome[chosen].astype(float), weight, group[chosen])
+def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    rng = np.random.default_rng(seed)
+    events, others = (np.flatnonzero(outcome == value) for value in (1, 0))
+    event_sample = _sample(events, _REFERENCES // 2, rng)  # at most half the references are events
+    other_sample = _sample(others, _REFERENCES - len(event_sample), rng)
+    chosen = np.concatenate([event_sample, other_sample])
+    samples = ((events, event_sample), (others, other_sample))
+    weight = np.concatenate([np.full(len(sample), len(rows) / max(len(sample), 1)) for rows, sample in samples])
+    reference = x[chosen] if metric is None else x[chosen] @ metric
+    return KernelRegression(metric, reference, outcome[chosen].astype(float), weight, patient_ids[chosen])
 
 
-def _repeated(group: Ints) -> list[Ints]:
-    """Rows of each patient who has more than one."""
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=group[order[0]] - 1))
+def _sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _matches(query: Ints, reference: Ints) -> tuple[Ints, Ints]:
+    """Return the index pairs (i, j) where ``query[i] == reference[j]``."""
+    order = np.argsort(reference, kind="stable")
+    first, last = (np.searchsorted(reference[order], query, side=side) for side in ("left", "right"))
+    count = last - first
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(np.arange(len(query)), count), order[np.repeat(first, count) + within]
+
+
+def _repeated(patient_ids: Ints) -> list[Ints]:
+    """Return the rows of each patient with more than one."""
+    order = np.argsort(patient_ids, kind="stable")
+    starts = np.flatnonzero(np.diff(patient_ids[order], prepend=patient_ids[order[0]] - 1))
     return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]

@@ -1,9 +1,9 @@
-"""The fraud recipe: make the classes even by resampling, fit trees, and calibrate again on rows left out.
+"""Trees on a resampled table (SMOTE or undersampling), calibrated again out of fold.
 
-Resampling changes the event rate, so the trees' probabilities are those of a table that does not exist; what they rank may still be of use.
-Made-up rows are made of the training part of each fold alone: a made row between two patients knows both.
+Resampling changes the event rate, so the trees' probabilities are those of a table that does not exist; their ranking may still be useful.
+Synthetic rows are made from the training part of each fold alone: a SMOTE row between two patients contains both.
 
-Letters: n rows, q query rows, t columns that trees read.
+Shapes: n rows, q query rows, t columns that trees read.
 """
 
 from __future__ import annotations
@@ -21,55 +21,55 @@ from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.validation import validate_fit_inputs
-from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, learn
+from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, fit_learner
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.typing import Floats, Floats32, Ints
 
 SAMPLERS = ("smote", "under", None)
 _FEWEST = 10
-_NEIGHBOURS = 5  # events between which a made row may lie
+_NEIGHBOURS = 5  # of SMOTE
 
 
 @dataclass(frozen=True)
-class Copy:
-    """What was fitted without one fold's patients: how it reads a frame, and its trees."""
+class FoldModel:
+    """A frame encoder and trees, fitted without one fold's patients."""
 
-    reading: FrameEncoder
-    learned: FittedTrees
+    frame_encoder: FrameEncoder
+    trees: FittedTrees
 
     def log_odds(self, X: Any) -> Floats:
-        """Return what the resampled table makes of q rows (q,)."""
-        return self.learned.scores(_matrix(self.reading, X)[0])
+        """Return log-odds (q,) in the resampled table."""
+        return self.trees.scores(_matrix(self.frame_encoder, X)[0])
 
 
 @dataclass(frozen=True)
 class FittedResampled:
-    """One copy a fold, and the calibration of what they said of the rows left out."""
+    """One model a fold, and the calibrator of their out-of-fold log-odds."""
 
-    copies: tuple[Copy, ...]
-    calibration: Calibrator
+    folds: tuple[FoldModel, ...]
+    calibrator: Calibrator
 
     def uncorrected(self, X: Any) -> Floats:
-        """Return the copies' mean log-odds (q,), in a table with as many events as other rows."""
-        return np.asarray(np.mean([copy.log_odds(X) for copy in self.copies], axis=0))
+        """Return the folds' mean log-odds (q,), in a table with as many events as other rows."""
+        return np.asarray(np.mean([model.log_odds(X) for model in self.folds], axis=0))
 
     def scores(self, X: Any) -> Floats:
         """Return calibrated log-odds (q,)."""
-        return self.calibration.log_odds(self.uncorrected(X))
+        return self.calibrator.log_odds(self.uncorrected(X))
 
 
 class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Trees on a resampled table, calibrated on the rows as they are.
 
-    It helps where a learner is hindered by the rarity itself: where it stops early, or splits on too few events. Trees that are grown on
-    log-loss are not, and beside ``sampler=None`` with a lower threshold little is left of the gain (docs/guide/rare-outcomes.md). ``predict_proba`` is
-    calibrated out of fold; ``predict_uncorrected`` shows what the resampled table would have had you believe.
+    It helps where rarity itself hinders a learner: where it stops early, or splits on too few events. Trees that minimise the log-loss are
+    not hindered, and little gain remains over ``sampler=None`` with a lower threshold (docs/guide/rare-outcomes.md). ``predict_proba`` is
+    calibrated out of fold; ``predict_uncorrected`` returns the uncalibrated probabilities of the resampled table.
 
     Parameters
     ----------
     sampler : "smote", "under" or None
-        Rows made between neighbouring events (SMOTE; SMOTE-NC with categories); other rows dropped by lot; nothing.
+        SMOTE (SMOTE-NC with categories); random undersampling; no resampling.
     learner : "auto", "xgboost", "forest" or "boosting"
         "auto" is XGBoost where it is installed, else histogram gradient boosting.
     folds : int
@@ -130,18 +130,15 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, outcome = target.classes, target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema
         fold = split_patients(outcome, group, self.folds, self.seed)
-        out_of_fold, copies = np.empty(len(outcome)), []
+        out_of_fold, models = np.empty(len(outcome)), []
         for f in range(int(fold.max()) + 1):
-            inside = fold == f
-            part = frame.filter(~inside)
-            reading = FrameEncoder.fit(part, schema)
-            x, as_category = _matrix(reading, part)
-            copy = Copy(
-                reading, learn(self.learner, *_resample(self.sampler, x, outcome[~inside], as_category, self.seed + f), self.seed + f)
-            )
-            out_of_fold[inside] = copy.log_odds(frame.filter(inside))
-            copies.append(copy)
-        self.fitted_ = FittedResampled(tuple(copies), Calibrator.fit(out_of_fold, outcome))
+            train, seed = fold != f, self.seed + f
+            frame_encoder = FrameEncoder.fit(frame.filter(train), schema)
+            x, as_category = _matrix(frame_encoder, frame.filter(train))
+            trees = fit_learner(self.learner, *_resample(self.sampler, x, outcome[train], as_category, seed), seed)
+            models.append(FoldModel(frame_encoder, trees))
+            out_of_fold[~train] = models[f].log_odds(frame.filter(~train))
+        self.fitted_ = FittedResampled(tuple(models), Calibrator.fit(out_of_fold, outcome))
         self.n_features_in_ = frame.width
         return self
 
@@ -152,7 +149,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.column_stack([1 - risk, risk])
 
     def predict_uncorrected(self, X: Any) -> Floats:
-        """Return the event's probability in the resampled table (q,): no risk of anybody."""
+        """Return the event's probability in the resampled table (q,): not a risk."""
         check_is_fitted(self, "fitted_")
         return expit(self.fitted_.uncorrected(X))
 
@@ -168,18 +165,18 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_learner(self.learner)
 
 
-def _matrix(reading: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:
+def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:
     """Return numbers with 0 (the median) for missing, missing flags, and category codes (q, t); and which columns are categories (t,)."""
-    numbers, encoding = reading.encode(X), reading.table_encoder
-    misses = [column.has_missing for column in encoding.numeric]
-    flags = np.isnan(numbers.values[:, misses]).astype(float)
-    x = np.column_stack([np.nan_to_num(numbers.values), flags, numbers.codes])
-    as_category = np.arange(x.shape[1]) >= numbers.values.shape[1]
+    table, table_encoder = frame_encoder.encode(X), frame_encoder.table_encoder
+    misses = [column.has_missing for column in table_encoder.numeric]
+    flags = np.isnan(table.values[:, misses]).astype(float)
+    x = np.column_stack([np.nan_to_num(table.values), flags, table.codes])
+    as_category = np.arange(x.shape[1]) >= table.values.shape[1]
     return x.astype(np.float32), as_category
 
 
 def _resample(sampler: str | None, x: Floats32, outcome: Ints, as_category: NDArray[np.bool_], seed: int) -> tuple[Floats32, Ints]:
-    """Return as many rows of either outcome, or the rows as they are."""
+    """Return a table with as many rows of either outcome, or the rows as they are."""
     if sampler is None or outcome.mean() >= 0.5:
         return x, outcome
     try:
@@ -187,20 +184,18 @@ def _resample(sampler: str | None, x: Floats32, outcome: Ints, as_category: NDAr
         from imblearn.under_sampling import RandomUnderSampler
     except ImportError as error:
         raise InputError(
-            f"sampler={sampler!r} needs imbalanced-learn: pip install 'nearward[imbalanced]'; sampler=None needs nothing"
+            f"sampler={sampler!r} needs imbalanced-learn: pip install 'nearward[imbalanced]'; sampler=None needs no extra package"
         ) from error
     near = min(_NEIGHBOURS, int(outcome.sum()) - 1)
     if sampler == "smote" and near < 1:
-        raise InputError(
-            "one event only is left beside a fold, and SMOTE makes rows between two: sampler='under', or more patients with it"
-        )
+        raise InputError("SMOTE needs at least 2 events outside each fold, got 1: use sampler='under', or more patients with the event")
     if sampler == "under":
-        how: Any = RandomUnderSampler(random_state=seed)
+        resampler: Any = RandomUnderSampler(random_state=seed)
     elif as_category.all():
-        how = SMOTEN(k_neighbors=near, random_state=seed)
+        resampler = SMOTEN(k_neighbors=near, random_state=seed)
     elif as_category.any():
-        how = SMOTENC(categorical_features=np.flatnonzero(as_category).tolist(), k_neighbors=near, random_state=seed)
+        resampler = SMOTENC(categorical_features=np.flatnonzero(as_category).tolist(), k_neighbors=near, random_state=seed)
     else:
-        how = SMOTE(k_neighbors=near, random_state=seed)
-    made, label = how.fit_resample(x, outcome)
-    return np.asarray(made, dtype=np.float32), np.asarray(label, dtype=np.int64)
+        resampler = SMOTE(k_neighbors=near, random_state=seed)
+    x, outcome = resampler.fit_resample(x, outcome)
+    return np.asarray(x, dtype=np.float32), np.asarray(outcome, dtype=np.int64)

@@ -1,6 +1,6 @@
-"""Tree learners by name, each fitted into a frozen dataclass of arrays: XGBoost where it is installed, a random forest, or boosting.
+"""Tree learners by name, each with a frozen dataclass of arrays as fitted state: XGBoost, a random forest, or gradient boosting.
 
-Letters: n rows, q query rows, t columns.
+Shapes: n rows, q query rows, t columns.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _ROUNDS, _TREES = 200, 200
 
 
 @dataclass(frozen=True)
-class XGBoosted:
-    """XGBoost's trees in its own binary format, which executes nothing.
+class XGBoostModel:
+    """XGBoost's trees in its own binary format; loading it executes no code.
 
     Parameters
     ----------
-    written : bytes as (…,) uint8
+    ubjson : bytes as (…,) uint8
     """
 
-    written: NDArray[np.uint8]
+    ubjson: NDArray[np.uint8]
 
     @cached_property
     def _booster(self) -> Any:
         import xgboost
 
         booster = xgboost.Booster()
-        booster.load_model(bytearray(self.written.tobytes()))
+        booster.load_model(bytearray(self.ubjson.tobytes()))
         return booster
 
     def scores(self, x: Floats32) -> Floats:
@@ -49,8 +49,8 @@ class XGBoosted:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """A forest whose scores are shares of events.
+class ShareForest:
+    """A forest whose leaf values are shares of events.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Shares:
         return logit(self.forest.scores(x), 1e-3)
 
 
-FittedTrees = XGBoosted | Shares | Forest
+FittedTrees = XGBoostModel | ShareForest | Forest
 
 
 def check_learner(name: str) -> None:
@@ -72,24 +72,24 @@ def check_learner(name: str) -> None:
     if name not in LEARNERS:
         raise InputError(f"learner must be one of {list(LEARNERS)}, got learner={name!r}")
     if name == "xgboost" and find_spec("xgboost") is None:
-        raise InputError("learner='xgboost' needs XGBoost: pip install xgboost (or xgboost-cpu); learner='boosting' needs nothing")
+        raise InputError("learner='xgboost' needs XGBoost: pip install xgboost (or xgboost-cpu); learner='boosting' needs no extra package")
 
 
-def learn(name: str, x: Floats32, outcome: Ints, seed: int) -> FittedTrees:
+def fit_learner(name: str, x: Floats32, outcome: Ints, seed: int) -> FittedTrees:
     """Fit a learner on rows (n, t) with outcome (n,); ``auto`` is XGBoost where it is installed, else boosting."""
     if name == "xgboost" or (name == "auto" and find_spec("xgboost") is not None):
         return _xgboost(x, outcome, seed)
     if name == "forest":
-        return Shares(random_forest(x, outcome, seed, _TREES, min_samples_leaf=2, max_features="sqrt"))
+        return ShareForest(random_forest(x, outcome, seed, _TREES, min_samples_leaf=2, max_features="sqrt"))
     return boosted_trees(x, outcome, seed, learning_rate=0.05, max_iter=_ROUNDS, max_leaf_nodes=31)
 
 
-def _xgboost(x: Floats32, outcome: Ints, seed: int) -> XGBoosted:
+def _xgboost(x: Floats32, outcome: Ints, seed: int) -> XGBoostModel:
     import xgboost
 
     from nearward.tabular.parallel import cpu_count
 
-    how = {
+    parameters = {
         "objective": "binary:logistic",
         "eta": 0.05,
         "max_depth": 6,
@@ -98,5 +98,5 @@ def _xgboost(x: Floats32, outcome: Ints, seed: int) -> XGBoosted:
         "nthread": cpu_count(),
         "verbosity": 0,
     }
-    booster = xgboost.train(how, xgboost.DMatrix(x, label=outcome), num_boost_round=_ROUNDS)
-    return XGBoosted(np.frombuffer(bytes(booster.save_raw("ubj")), dtype=np.uint8))
+    booster = xgboost.train(parameters, xgboost.DMatrix(x, label=outcome), num_boost_round=_ROUNDS)
+    return XGBoostModel(np.frombuffer(bytes(booster.save_raw("ubj")), dtype=np.uint8))

@@ -79,11 +79,12 @@ def test_novelty_rises_with_distance(fitted, new):
 
 def test_summary_is_out_of_fold_and_lists_the_base_learners(fitted):
     summary = fitted.summary_
-    assert summary["rows"] == 500
-    assert summary["retrieval"].startswith("linear metric: out of fold the encoders")  # trained for 40 steps, they are no match for it
-    assert {trial["places"] for trial in summary["out_of_fold"]["contexts"]} == {"AWARE encoders", "linear metric"}
-    assert {"AWARE vote", "AWARE head", "own: sofa", "extra-trees"} <= set(summary["out_of_fold"]["members"])
-    assert 0.5 < summary["out_of_fold"]["auroc"] < 1
+    assert summary.rows == 500
+    assert str(summary.retrieval).startswith("linear metric: out of fold the encoders")  # trained for 40 steps, they are no match for it
+    assert {trial.embedding for trial in summary.retrieval.tried} == {"AWARE encoders", "linear metric"}
+    names = {"AWARE vote", "AWARE head", "expert: sofa", "extra-trees, all columns a split"}
+    assert names <= set(summary.out_of_fold.base_learners)
+    assert 0.5 < summary.out_of_fold.auroc < 1
 
 
 def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
@@ -93,7 +94,7 @@ def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
     one, other = (dict(fitted.gate(clinic[0][i : i + 1]).iter_rows()) for i in (0, 1))
     assert sum(one.values()) == pytest.approx(1)
     assert one == other  # a linear metric is the same for all; encoders look at the patient
-    retriever = fitted._model.retriever
+    retriever = fitted.fitted_.model.retriever
     looks = dataclasses.replace(retriever, encoders=retriever.heads, heads=())
     one, other = (looks.gate(clinic_row) for clinic_row in np.eye(len(retriever.gate(np.zeros((1, 0)))))[:2, None])
     assert not np.allclose(one, other)
@@ -198,10 +199,10 @@ def test_noise_is_not_ranked(clinic):
     rng = np.random.default_rng(1)
     noise = (rng.random(500) < 0.15).astype(int)
     model = nw.RiskClassifier(encoder=FEW).fit(frame[:500], noise)
-    out_of_fold = model.summary_["out_of_fold"]
-    assert abs(out_of_fold["auroc"] - 0.5) < 0.12
-    for name, facts in out_of_fold["members"].items():
-        assert facts["auprc"] < 0.30, name
+    out_of_fold = model.summary_.out_of_fold
+    assert abs(out_of_fold.auroc - 0.5) < 0.12
+    for name, figures in out_of_fold.base_learners.items():
+        assert figures.auprc < 0.30, name
 
 
 def test_visits_of_one_patient_do_not_leak(clinic):
@@ -211,10 +212,10 @@ def test_visits_of_one_patient_do_not_leak(clinic):
     frame = pl.DataFrame({f"x{j}": rng.normal(size=150)[patient] for j in range(5)})
     outcome = (rng.random(150) < 0.2).astype(int)[patient]
     model = nw.RiskClassifier(encoder=FEW).fit(frame, outcome, groups=patient)
-    members = model.summary_["out_of_fold"]["members"]
-    assert max(facts["auprc"] for facts in members.values()) < 0.45
+    members = model.summary_.out_of_fold.base_learners
+    assert max(figures.auprc for figures in members.values()) < 0.45
     ungrouped = nw.RiskClassifier(encoder=FEW).fit(frame, outcome)
-    assert ungrouped.summary_["out_of_fold"]["auprc"] > 0.9
+    assert ungrouped.summary_.out_of_fold.auprc > 0.9
 
 
 def test_a_group_column_in_the_schema_equals_groups(clinic):
@@ -228,7 +229,7 @@ def test_a_group_column_in_the_schema_equals_groups(clinic):
         with pytest.warns(DataWarning, match="identify the patients are not used as features: \\['patient'\\]"):
             in_the_frame = nw.RiskClassifier(encoder=FEW).fit(visits, died[:200], groups=groups)
         assert in_the_frame.summary_ == handed.summary_
-    assert declared.summary_["patients"] == len(np.unique(patient[:200])) < 200
+    assert declared.summary_.patients == len(np.unique(patient[:200])) < 200
 
 
 # ---- input checks ----------------------------------------------------------------------------------------------------

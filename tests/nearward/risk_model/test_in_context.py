@@ -12,10 +12,11 @@ import pytest
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
-from nearward.retrieval.neighbors.voting import Rule
+from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.risk_model import binary as fitted
 from nearward.risk_model import in_context as embedded
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
+from nearward.risk_model.summary import AdapterSummary, BackboneSummary
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
@@ -58,9 +59,9 @@ def warded() -> tuple[StoredRows, Retriever]:
 @pytest.mark.parametrize("members", [1, 3])
 def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retriever], members: int) -> None:
     rows, retriever = warded
-    model, out_of_fold, told = fit_in_context_model(rows, retriever, members, False, 0, silent)
-    contexts, _ = retriever.contexts(rows.dense[:50], model.rules)
-    risk, voted = model.ask(rows.value[:50], rows.score[:50], contexts)
+    model, out_of_fold, adapter = fit_in_context_model(rows, retriever, members, False, 0, silent)
+    contexts, _ = retriever.contexts(rows.dense[:50], model.settings)
+    risk, voted = model.predict(rows.features[:50], rows.scores[:50], contexts)
     np.testing.assert_allclose(voted.weight.sum(axis=1), 1, atol=1e-9)
     np.testing.assert_allclose((voted.weight * voted.outcome).sum(axis=1), risk, atol=1e-6)
     assert (voted.weight >= 0).all()
@@ -69,24 +70,24 @@ def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retr
         there = line[line >= 0]
         assert len(set(there)) == len(there)
     assert out_of_fold.shape == (400,)
-    assert told["members"] == members
+    assert adapter is None
 
 
 def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
     model, *_ = fit_in_context_model(rows, retriever, 3, False, 0, silent)
-    first, second, third = model.ways
-    assert [way.rule.neighbours for way in model.ways] == [128, 64, 250]
+    first, second, third = model.views
+    assert [view.setting.neighbours for view in model.views] == [128, 64, 250]
     assert (len(first.columns), len(first.experts)) == (6, 4)
     assert (len(second.columns), len(second.experts)) == (4, 3)
     assert set(second.columns) != set(third.columns) or set(second.experts) != set(third.experts)
     asked = slice(0, 40)
-    contexts, _ = retriever.contexts(rows.dense[asked], model.rules)
+    contexts, _ = retriever.contexts(rows.dense[asked], model.settings)
     alone = []
-    for way, context in zip(model.ways, contexts, strict=True):
-        one = InContextModel(model.net, (way,), rows.value, rows.score, rows.data.outcome)
-        alone.append(one.ask(rows.value[asked], rows.score[asked], [context])[0])
-    np.testing.assert_allclose(model.ask(rows.value[asked], rows.score[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
+    for view, context in zip(model.views, contexts, strict=True):
+        one = InContextModel(model.net, (view,), rows.features, rows.scores, rows.data.outcome)
+        alone.append(one.predict(rows.features[asked], rows.scores[asked], [context])[0])
+    np.testing.assert_allclose(model.predict(rows.features[asked], rows.scores[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
@@ -95,7 +96,7 @@ def test_it_ranks_at_least_as_well_as_the_experts_mean(warded: tuple[StoredRows,
 
     rows, retriever = warded
     _, out_of_fold, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
-    mean = rows.score.mean(axis=1)
+    mean = rows.scores.mean(axis=1)
     assert roc_auc_score(rows.data.outcome, out_of_fold) > roc_auc_score(rows.data.outcome, mean) - 0.02
 
 
@@ -104,8 +105,8 @@ def test_the_right_patient_gets_the_vote() -> None:
     rows, retriever = ward(seed=1)
     model, *_ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     asked = np.arange(0, 400, 8)
-    (context,), _ = retriever.contexts(rows.dense[asked], model.rules)
-    _, voted = model.ask(rows.value[asked], rows.score[asked], [context])
+    (context,), _ = retriever.contexts(rows.dense[asked], model.settings)
+    _, voted = model.predict(rows.features[asked], rows.scores[asked], [context])
     place, share = [], []
     for i, original in enumerate(asked):
         kin = (voted.row[i] >= 0) & (voted.outcome[i] == rows.data.outcome[original])
@@ -133,8 +134,8 @@ def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
     model, *_ = fit_in_context_model(rows, retriever, 2, False, 0, silent)
     again = InContextModel.from_state(model.state())
-    contexts, _ = retriever.contexts(rows.dense[:20], model.rules)
-    (_, one), (_, other) = (m.ask(rows.value[:20], rows.score[:20], contexts) for m in (model, again))
+    contexts, _ = retriever.contexts(rows.dense[:20], model.settings)
+    (_, one), (_, other) = (m.predict(rows.features[:20], rows.scores[:20], contexts) for m in (model, again))
     np.testing.assert_array_equal(one.weight, other.weight)
 
 
@@ -145,8 +146,8 @@ def test_an_adapter_needs_events(warded: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = warded
     few = np.flatnonzero(rows.data.outcome == 1)[FEWEST_EVENTS - 1 :]
     thinned = with_outcome(rows, np.where(np.isin(np.arange(400), few), 0, rows.data.outcome))
-    model, _, told = fit_in_context_model(thinned, retriever, 1, True, 0, silent)
-    assert told["adapter"] == {"kept": False, "why": f"skipped: {FEWEST_EVENTS - 1} events, an adapter needs {FEWEST_EVENTS}"}
+    model, _, adapter = fit_in_context_model(thinned, retriever, 1, True, 0, silent)
+    assert adapter == AdapterSummary(False, f"skipped: {FEWEST_EVENTS - 1} events, an adapter needs {FEWEST_EVENTS}")
     assert model.net is load_net()
 
 
@@ -172,13 +173,12 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
         worse.expert_weighting.weight.data[:] = -5 * worse.expert_weighting.weight.data
         monkeypatch.setattr(embedded, "load_net", lambda: worse.eval().requires_grad_(False))
         monkeypatch.setattr(embedded, "fit_adapter", lambda *_: spoiled)
-    model, out_of_fold, told = fit_in_context_model(rows, retriever, 1, True, 0, silent)
-    account = told["adapter"]
-    assert account["kept"] is helps
-    assert (account["auprc_with"] > account["auprc_without"]) is helps
+    model, out_of_fold, adapter = fit_in_context_model(rows, retriever, 1, True, 0, silent)
+    assert adapter.in_use is helps
+    assert (adapter.auprc_with > adapter.auprc_without) is helps
     from sklearn.metrics import average_precision_score
 
-    assert average_precision_score(rows.data.outcome, out_of_fold) == pytest.approx(max(account["auprc_with"], account["auprc_without"]))
+    assert average_precision_score(rows.data.outcome, out_of_fold) == pytest.approx(max(adapter.auprc_with, adapter.auprc_without))
     assert model.net is (load_net() if helps else embedded.load_net())
 
 
@@ -213,10 +213,10 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[Stored
 
 
 def test_it_is_told_whether_it_is_in_use(fitted: nw.RiskClassifier) -> None:
-    told = fitted.summary_["backbone"]
-    assert told["name"] == "embedded"
-    assert told["in_use"] == (told["auprc_together"] > told["auprc_panel_alone"])
-    assert ("in-context model" in fitted.summary_["out_of_fold"]["members"]) == told["in_use"]
+    backbone = fitted.summary_.backbone
+    assert backbone.name == "embedded"
+    assert backbone.in_use == (backbone.auprc_with > backbone.auprc_without)
+    assert ("in-context model" in fitted.summary_.out_of_fold.base_learners) == backbone.in_use
 
 
 @pytest.mark.parametrize("useful", [True, False])
@@ -225,21 +225,21 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
     frame, died, patient = (part[:300] for part in clinic)
     real = fit_in_context_model
 
-    def told(rows: StoredRows, *rest: Any) -> Any:
+    def patched(rows: StoredRows, *rest: Any) -> Any:
         model, risk, account = real(rows, *rest)
         noise = np.random.default_rng(1).random(len(risk))  # of twelve seeds ten leave the panel alone; two gain .002 and .005 by luck
         return model, np.where(rows.data.outcome == 1, 0.5, 0.2) + 0.3 * noise if useful else noise, account
 
-    monkeypatch.setattr(fitted, "fit_in_context_model", told)
+    monkeypatch.setattr(fitted, "fit_in_context_model", patched)
     model = nw.RiskClassifier(encoder=FEW).fit(frame, died, groups=patient)
-    told_of = model.summary_["backbone"]
-    assert told_of["in_use"] is useful is (told_of["auprc_together"] > told_of["auprc_panel_alone"])
+    backbone = model.summary_.backbone
+    assert backbone.in_use is useful is (backbone.auprc_with > backbone.auprc_without)
     if useful:
-        assert "in-context model" in model.summary_["out_of_fold"]["members"]
+        assert "in-context model" in model.summary_.out_of_fold.base_learners
         return
-    assert "panel alone" in model.summary_["backbone"]["why"]
+    assert "base learners alone" in model.summary_.backbone.why
     alone = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame, died, groups=patient)
-    assert alone.summary_["backbone"] == {"in_use": False, "why": "none was asked for"}
+    assert alone.summary_.backbone == BackboneSummary(False, "none was asked for")
     new = clinic[0][500:]
     assert model.predict_frame(new).equals(alone.predict_frame(new))
     assert model.similar(new[:3]).equals(alone.similar(new[:3]))
@@ -249,7 +249,7 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
 def test_members_and_adapter_survive_saving_and_nothing_opens_a_socket(clinic: Any, tmp_path: Any) -> None:
     frame, died, patient = (part[:300] for part in clinic)
     model = nw.RiskClassifier(encoder=FEW, members=2, adapter=True).fit(frame, died, groups=patient)
-    assert "adapter" in model.summary_["backbone"]
+    assert model.summary_.backbone.adapter is not None
     model.save(tmp_path / "model")
     again = nw.load(tmp_path / "model")
     assert (again.backbone, again.members, again.adapter) == ("embedded", 2, True)
@@ -316,7 +316,7 @@ def own() -> tuple[pl.DataFrame, np.ndarray, nw.RiskClassifier]:
 
 def test_any_object_judges_by_raw_rows(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     frame, _, model = own
-    assert model.summary_["backbone"]["name"] == "linear"
+    assert model.summary_.backbone.name == "linear"
     seen: list[np.ndarray] = []
     monkeypatch.setattr(Linear, "risks", lambda self, context, outcome, query: seen.append(context) or np.full(len(query), 0.3))
     nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:120], own[1][:120])
@@ -329,7 +329,7 @@ def test_an_object_of_the_users_own_is_given_again_at_loading(own: Any, monkeypa
     frame, outcome, _ = own
     monkeypatch.setattr(fitted, "average_precision_score", _better_each_time())
     model = nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:240], outcome[:240])
-    assert model.summary_["backbone"]["in_use"]
+    assert model.summary_.backbone.in_use
     model.save(tmp_path / "model")
     with pytest.raises(InputError, match=r"backbone of your own, 'linear': give it again, load\(folder, backbone=…\)"):
         nw.load(tmp_path / "model")
@@ -355,4 +355,4 @@ def test_the_class_floor_is_taken_out_of_a_foreign_answer() -> None:
     floored = np.array([[False, False, False, True, False], [False] * 5])
     context = Context(row, np.zeros((2, 5)), outcome, np.zeros((2, 5)), floored, np.zeros(5, dtype=np.int64))
     np.testing.assert_allclose(_floor_log_odds(context), [np.log(2.5 / 1.5), 0])
-    assert Rule(128, True, 1.0).floor
+    assert RetrievalSetting(128, True, 1.0).floor

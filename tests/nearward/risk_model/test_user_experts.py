@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
-from nearward.risk_model.user_experts import check_experts, cross_fit, describe, restored, split_experts
+from nearward.risk_model.user_experts import check_experts, cross_fit, estimators_from_json, estimators_to_json, split_experts
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -79,7 +79,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 
 def test_experts_are_columns_or_estimators() -> None:
     check_experts(["sofa", OneClass()])
-    for wrong, said in ((OneClass, r"the class OneClass: give an instance, OneClass\(\)"), (3, "int"), (object(), "object")):
+    for wrong, said in ((OneClass, r"the class OneClass: pass an instance, OneClass\(\)"), (3, "int"), (object(), "object")):
         with pytest.raises(InputError, match=said):
             check_experts([wrong])
     one = OneClass()
@@ -89,10 +89,10 @@ def test_experts_are_columns_or_estimators() -> None:
 def test_description_makes_the_same_estimator_again() -> None:
     schema = rows()[0]
     asked = OneClass(method="droc", steps=np.int64(7), schema=schema)
-    (again,) = restored(json.loads(json.dumps(describe([asked]))))
+    (again,) = estimators_from_json(json.loads(json.dumps(estimators_to_json([asked]))))
     assert again.get_params() == asked.get_params()
     with pytest.raises(InputError, match="Remembers is an estimator of your own"):
-        describe([asked, Remembers()])
+        estimators_to_json([asked, Remembers()])
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +102,9 @@ def with_one_class(clinic: Any) -> nw.RiskClassifier:
     return nw.RiskClassifier(experts=["sofa", nw.OneClass(steps=20)], **how).fit(frame[:250], died[:250], groups=patient[:250])
 
 
-def test_in_the_classifier_it_joins_the_panel_beside_a_column(with_one_class: nw.RiskClassifier) -> None:
-    members = with_one_class.summary_["out_of_fold"]["members"]
-    assert {"own: sofa", "own: OneClass"} <= set(members)
+def test_in_the_classifier_it_is_a_base_learner_beside_a_column(with_one_class: nw.RiskClassifier) -> None:
+    members = with_one_class.summary_.out_of_fold.base_learners
+    assert {"expert: sofa", "expert: OneClass"} <= set(members)
 
 
 def test_saved_and_loaded_it_says_the_same(with_one_class: nw.RiskClassifier, clinic: Any, tmp_path: Path) -> None:

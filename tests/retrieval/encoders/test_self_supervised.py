@@ -183,8 +183,8 @@ def test_the_classifier_reads_unlabelled_rows_and_says_so_on_disk(clinic, tmp_pa
     rows, outcome = frame[:330], died[:330]
     alone = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome)
     more = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome, unlabelled=frame[330:])
-    contexts = [model.summary_["out_of_fold"]["contexts"] for model in (alone, more)]
-    learned = [[trial["vote_auprc"] for trial in trials if trial["places"] == "AWARE encoders"] for trials in contexts]
+    contexts = [model.summary_.retrieval.tried for model in (alone, more)]
+    learned = [[trial.vote_auprc for trial in trials if trial.embedding == "AWARE encoders"] for trials in contexts]
     assert learned[0]
     assert learned[0] != learned[1]
     more.save(tmp_path / "m")

@@ -17,15 +17,15 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.training import train_encoder
 from nearward.retrieval.neighbors import binary as module
-from nearward.retrieval.neighbors.binary import RULES, Context, Retriever, Rule, fit_retriever
+from nearward.retrieval.neighbors.binary import SETTINGS, Context, RetrievalSetting, Retriever, fit_retriever
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import Found, compute_weights
+from nearward.retrieval.neighbors.voting import Neighbours, compute_weights
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import NearwardError
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
-Fitted = tuple[Retriever, Context, np.ndarray, list[module.RuleTrial]]
+Fitted = tuple[Retriever, Context, np.ndarray, list[module.SettingTrial]]
 
 
 class Cohort:
@@ -42,8 +42,8 @@ class Cohort:
     def data(self) -> TrainingData:
         return TrainingData(self.outcome, self.group, self.fold)
 
-    def fit(self, rules: tuple[Rule, ...] = RULES, config: EncoderConfig = CONFIG) -> Fitted:
-        return fit_retriever(self.x, self.data, config, 0, lambda _: None, rules)
+    def fit(self, settings: tuple[RetrievalSetting, ...] = SETTINGS, config: EncoderConfig = CONFIG) -> Fitted:
+        return fit_retriever(self.x, self.data, config, 0, lambda _: None, settings)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def cohort() -> Cohort:
     return Cohort()
 
 
-def by_encoders(cohort: Cohort, rules: tuple[Rule, ...] = RULES) -> Fitted:
+def by_encoders(cohort: Cohort, settings: tuple[RetrievalSetting, ...] = SETTINGS) -> Fitted:
     """Fit, and keep the encoders whether they rank better or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_ranks_clearly_better", lambda *_: True)
-        return cohort.fit(rules)
+        return cohort.fit(settings)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def queries() -> np.ndarray:
     return np.random.default_rng(99).normal(size=(60, 4))
 
 
-def by_distance(places: list[np.ndarray], outcome: list[int], rule: Rule, temperature: float = 0.5) -> Retriever:
+def by_distance(places: list[np.ndarray], outcome: list[int], rule: RetrievalSetting, temperature: float = 0.5) -> Retriever:
     """A retriever whose encoders change nothing: one shard for each array of rows, numbered through."""
     known, shards, begin = np.array(outcome, dtype=float), [], 0
     for rows in places:
@@ -78,10 +78,9 @@ def by_distance(places: list[np.ndarray], outcome: list[int], rule: Rule, temper
         encoders=tuple(LinearMetric(np.eye(rows.shape[1]), temperature) for rows in places),
         heads=(),
         shards=tuple(shards),
-        events=tuple(s.of(s.rows[known[s.rows] == 1]) for s in shards),
         outcome=known,
-        rule=rule,
-        reach=np.full(len(places), np.inf),
+        setting=rule,
+        radius=np.full(len(places), np.inf),
     )
 
 
@@ -91,7 +90,7 @@ def shuffled(retriever: Retriever, seed: int) -> Retriever:
     for shard in retriever.shards:
         order = draw.permutation(len(shard.rows))
         shards.append(Shard(shard.vectors[order], shard.rows[order]))
-    return replace(retriever, shards=tuple(shards), events=tuple(s.of(s.rows[retriever.outcome[s.rows] == 1]) for s in shards))
+    return replace(retriever, shards=tuple(shards))
 
 
 def check(context: Context, outcome: np.ndarray) -> None:
@@ -102,7 +101,7 @@ def check(context: Context, outcome: np.ndarray) -> None:
     assert context.vote == pytest.approx((context.weight * context.outcome).sum(axis=1), abs=1e-12)
     assert (context.weight[~present] == 0).all()
     assert (context.outcome[present] == outcome[context.row[present]]).all()
-    assert (np.isfinite(context.squared) == present).all()
+    assert (np.isfinite(context.sq_distance) == present).all()
     assert (context.outcome[context.floored] == 1).all()
     assert not context.floored[~present].any()
     for row in context.row:
@@ -114,20 +113,22 @@ def check(context: Context, outcome: np.ndarray) -> None:
 
 def test_a_vote_by_hand() -> None:
     """At distances 0, 1, 2 with width 1 and temperature .5: e^-d², less what the furthest weighs."""
-    retriever = by_distance([np.array([[0.0], [1.0], [2.0], [9.0]])], [1, 0, 0, 1], Rule(3, False, 1.0))
+    retriever = by_distance([np.array([[0.0], [1.0], [2.0], [9.0]])], [1, 0, 0, 1], RetrievalSetting(3, False, 1.0))
     context, head = retriever.context(np.array([[0.0]]))
     mass = np.array([1 - math.exp(-4), math.exp(-1) - math.exp(-4), 0])
     assert context.row.tolist() == [[0, 1, 2]]
-    assert context.squared.tolist() == [[0, 1, 4]]
+    assert context.sq_distance.tolist() == [[0, 1, 4]]
     assert context.weight[0] == pytest.approx(mass / mass.sum())
     assert context.vote == pytest.approx([mass[0] / mass.sum()])
     assert head.tolist() == [0]
-    wider = replace(retriever, rule=Rule(3, False, 4.0)).context(np.array([[0.0]]))[0]
+    wider = replace(retriever, setting=RetrievalSetting(3, False, 4.0)).context(np.array([[0.0]]))[0]
     assert wider.weight[0, 1] == pytest.approx((math.exp(-0.25) - math.exp(-1)) / (1 + math.exp(-0.25) - 2 * math.exp(-1)))
 
 
 def test_every_shard_has_an_equal_say() -> None:
-    retriever = by_distance([np.array([[0.0], [1.0], [5.0]]), np.array([[7.0], [8.0], [9.0]])], [1, 1, 1, 0, 0, 0], Rule(4, False, 1.0))
+    retriever = by_distance(
+        [np.array([[0.0], [1.0], [5.0]]), np.array([[7.0], [8.0], [9.0]])], [1, 1, 1, 0, 0, 0], RetrievalSetting(4, False, 1.0)
+    )
     context, _ = retriever.context(np.array([[0.0]]))
     assert context.shard.tolist() == [0, 0, 1, 1]
     assert context.row.tolist() == [[0, 1, 3, 4]]
@@ -136,12 +137,12 @@ def test_every_shard_has_an_equal_say() -> None:
 
 
 def test_equally_far_neighbours_weigh_the_same() -> None:
-    retriever = by_distance([np.array([[1.0], [-1.0], [1.0]])], [1, 0, 0], Rule(3, False, 1.0))
+    retriever = by_distance([np.array([[1.0], [-1.0], [1.0]])], [1, 0, 0], RetrievalSetting(3, False, 1.0))
     assert retriever.context(np.array([[0.0]]))[0].weight[0] == pytest.approx([1 / 3] * 3)
 
 
 def test_a_shard_smaller_than_its_share_leaves_places_empty() -> None:
-    retriever = by_distance([np.array([[0.0], [1.0]])], [1, 0], Rule(30, True, 1.0))
+    retriever = by_distance([np.array([[0.0], [1.0]])], [1, 0], RetrievalSetting(30, True, 1.0))
     context, _ = retriever.context(np.array([[0.0], [0.4]]))
     check(context, retriever.outcome)
     assert (context.row >= 0).sum(axis=1).tolist() == [2, 2]
@@ -166,7 +167,7 @@ def apart() -> Retriever:
     """Two shards: 90 patients without the outcome around 0, and 10 with it around 2."""
     draw = np.random.default_rng(0)
     places = [np.concatenate([draw.normal(0, 0.5, size=(90, 2)), draw.normal(2, 0.3, size=(10, 2))]) for _ in range(2)]
-    return by_distance(places, ([0] * 90 + [1] * 10) * 2, Rule(20, True, 1.0))
+    return by_distance(places, ([0] * 90 + [1] * 10) * 2, RetrievalSetting(20, True, 1.0))
 
 
 def test_the_floor_brings_events_flagged_and_only_them(apart: Retriever) -> None:
@@ -179,7 +180,7 @@ def test_the_floor_brings_events_flagged_and_only_them(apart: Retriever) -> None
     nearest = {int(r) for half in (range(90, 100), range(190, 200)) for r in sorted(half, key=lambda r: _of(distance, r))[:4]}
     assert set(user_estimators.tolist()) == nearest
     assert apart.similar_count(context).tolist() == [20]  # those it brought are not similar
-    without = replace(apart, rule=Rule(20, False, 1.0)).context(np.zeros((1, 2)))[0]
+    without = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(np.zeros((1, 2)))[0]
     assert not without.floored.any()
     assert without.row.tolist() == [[r for r, f in zip(context.row[0], context.floored[0], strict=True) if not f and r >= 0]]
 
@@ -190,7 +191,7 @@ def _of(distance: np.ndarray, row: int) -> float:
 
 def test_the_floor_does_not_inflate_a_vote_that_knows_no_event(apart: Retriever) -> None:
     asked = np.random.default_rng(3).normal(0, 0.6, size=(200, 2))
-    plain = replace(apart, rule=Rule(20, False, 1.0)).context(asked)[0].vote
+    plain = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(asked)[0].vote
     floored = apart.context(asked)[0].vote
     nobody = plain == 0
     assert nobody.sum() > 100
@@ -214,7 +215,7 @@ def test_votes_add_up_and_the_floor_never_passes_the_prevalence(
     rows = draw.normal(size=(80, 2)) if levels is None else draw.integers(0, levels, size=(80, 2)).astype(float)
     outcome = (draw.random(80) < prevalence).astype(int)
     outcome[[0, 40]] = 1, 0
-    retriever = by_distance([rows[:40], rows[40:]], outcome.tolist(), Rule(12, floor, width))
+    retriever = by_distance([rows[:40], rows[40:]], outcome.tolist(), RetrievalSetting(12, floor, width))
     asked = np.concatenate([rows[:5], draw.normal(size=(10, 2)), np.full((1, 2), 1e3)])
     context, _ = retriever.context(asked)
     check(context, retriever.outcome)
@@ -227,7 +228,7 @@ def test_votes_add_up_and_the_floor_never_passes_the_prevalence(
 
 
 def test_the_floor_says_nothing_among_events_only() -> None:
-    retriever = by_distance([np.arange(40.0)[:, None]], [1] * 20 + [0] * 20, Rule(5, True, 1.0))
+    retriever = by_distance([np.arange(40.0)[:, None]], [1] * 20 + [0] * 20, RetrievalSetting(5, True, 1.0))
     context, _ = retriever.context(np.array([[0.0]]))
     assert context.vote == pytest.approx([1])
     assert context.weight[context.floored].sum() == 0
@@ -267,7 +268,7 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
 
 def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(cohort: Cohort, fitted: Fitted) -> None:
     assert np.bincount(cohort.group).max() >= 3
-    for rule in (Rule(60, False, 1.0), Rule(60, True, 4.0), Rule(900, True, 1.0)):
+    for rule in (RetrievalSetting(60, False, 1.0), RetrievalSetting(60, True, 4.0), RetrievalSetting(900, True, 1.0)):
         out_of_fold = cohort.fit((rule,))[1]
         check(out_of_fold, cohort.outcome)
         present = out_of_fold.row >= 0
@@ -277,20 +278,19 @@ def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(
 
 
 def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -> None:
-    rule = Rule(60, False, 1.0)
+    rule = RetrievalSetting(60, False, 1.0)
     retriever, out_of_fold, head, _ = cohort.fit((rule,))
     repeated = np.flatnonzero(np.bincount(cohort.group)[cohort.group] > 1)
     for i in [*range(5), *repeated[:10]]:
         f = int(cohort.fold[i])
         shard = retriever.shards[f]
-        others = shard.of(shard.rows[cohort.group[shard.rows] != cohort.group[i]])
+        others = shard.subset(shard.rows[cohort.group[shard.rows] != cohort.group[i]])
         alone = replace(
             retriever,
             encoders=(retriever.encoders[f],),
             heads=retriever.heads[f : f + 1],
             shards=(others,),
-            events=(others,),
-            rule=replace(rule, neighbours=20),
+            setting=replace(rule, neighbours=20),
         )
         context, logit = alone.context(cohort.x[i : i + 1])
         assert context.row[0].tolist() == out_of_fold.row[i].tolist()
@@ -300,23 +300,23 @@ def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -
 
 def test_the_rule_is_the_one_whose_left_out_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
     retriever, out_of_fold, _, trials = fitted
-    assert [(trial.learned, trial.rule) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in RULES]
-    trials = [trial for trial in trials if trial.learned]  # the fixture keeps the encoders
+    assert [(trial.uses_encoders, trial.setting) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in SETTINGS]
+    trials = [trial for trial in trials if trial.uses_encoders]  # the fixture keeps the encoders
     best = max(trials, key=lambda trial: trial.auprc)
-    assert retriever.rule == best.rule
+    assert retriever.setting == best.setting
     assert best.auprc == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
-    for rule in (RULES[0], RULES[3]):  # a rule tried among others does as it does alone
+    for rule in (SETTINGS[0], SETTINGS[3]):  # a rule tried among others does as it does alone
         alone = by_encoders(cohort, (rule,))[3][1].auprc
-        assert alone == pytest.approx(next(t.auprc for t in trials if t.rule == rule))
+        assert alone == pytest.approx(next(t.auprc for t in trials if t.setting == rule))
     assert len({trial.auprc for trial in trials}) > 6
     assert best.auprc > 1.5 * cohort.outcome.mean()
 
 
 def test_nine_in_ten_stored_rows_have_their_neighbours_within_reach(cohort: Cohort) -> None:
-    retriever, out_of_fold, _, _ = cohort.fit((Rule(60, False, 1.0),))
+    retriever, out_of_fold, _, _ = cohort.fit((RetrievalSetting(60, False, 1.0),))
     for f in range(3):
-        furthest = out_of_fold.squared[cohort.fold == f].max(axis=1)
-        assert (furthest <= retriever.reach[f]).mean() == pytest.approx(0.9, abs=0.02)
+        furthest = out_of_fold.sq_distance[cohort.fold == f].max(axis=1)
+        assert (furthest <= retriever.radius[f]).mean() == pytest.approx(0.9, abs=0.02)
 
 
 def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
@@ -331,7 +331,7 @@ def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
     assert few_rows.outcome.sum() >= 30
     enough = Cohort(n=300)
     assert enough.outcome.sum() >= 30
-    assert enough.fit(RULES[:1])[0].has_head
+    assert enough.fit(SETTINGS[:1])[0].has_head
 
 
 def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(queries: np.ndarray) -> None:
@@ -343,10 +343,10 @@ def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(
     noise.outcome = draw.permutation(noise.outcome)
     config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
     for cohort, learned in ((product, True), (noise, False)):
-        retriever, out_of_fold, head, trials = cohort.fit(RULES[:2], config)
-        assert retriever.learned is learned
+        retriever, out_of_fold, head, trials = cohort.fit(SETTINGS[:2], config)
+        assert retriever.uses_encoders is learned
         assert retriever.has_head
-        kept = [trial for trial in trials if trial.learned is learned]
+        kept = [trial for trial in trials if trial.uses_encoders is learned]
         assert max(trial.auprc for trial in kept) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
         assert head.std() > 0
     heads = np.mean([embed(encoder, queries)[1] for encoder in retriever.heads], axis=0)
@@ -374,7 +374,7 @@ def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
     cohort.group = np.arange(90) % 3
     cohort.fold = cohort.group
     try:
-        retriever, out_of_fold, _, _ = cohort.fit((Rule(30, False, 1.0),))
+        retriever, out_of_fold, _, _ = cohort.fit((RetrievalSetting(30, False, 1.0),))
     except NearwardError:
         return
     assert np.isfinite(out_of_fold.vote).all()
@@ -384,9 +384,9 @@ def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
 # ---- identities ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [RULES[0], RULES[3], RULES[-1]])
-def test_batch_shuffled_and_one_by_one_votes_agree(fitted: Fitted, queries: np.ndarray, rule: Rule) -> None:
-    retriever = replace(fitted[0], rule=rule)
+@pytest.mark.parametrize("rule", [SETTINGS[0], SETTINGS[3], SETTINGS[-1]])
+def test_batch_shuffled_and_one_by_one_votes_agree(fitted: Fitted, queries: np.ndarray, rule: RetrievalSetting) -> None:
+    retriever = replace(fitted[0], setting=rule)
     assert isinstance(retriever.encoders[0], AwareEncoder)
     context, head = retriever.context(queries)
     check(context, retriever.outcome)
@@ -400,9 +400,9 @@ def test_batch_shuffled_and_one_by_one_votes_agree(fitted: Fitted, queries: np.n
     assert np.ptp(context.vote) > 0.1
 
 
-@pytest.mark.parametrize("rule", [RULES[0], RULES[3], RULES[-1]])
-def test_the_order_of_the_stored_rows_changes_no_vote(fitted: Fitted, queries: np.ndarray, rule: Rule) -> None:
-    retriever = replace(fitted[0], rule=rule)
+@pytest.mark.parametrize("rule", [SETTINGS[0], SETTINGS[3], SETTINGS[-1]])
+def test_the_order_of_the_stored_rows_changes_no_vote(fitted: Fitted, queries: np.ndarray, rule: RetrievalSetting) -> None:
+    retriever = replace(fitted[0], setting=rule)
     vote = retriever.context(queries)[0].vote
     for seed in range(3):
         assert shuffled(retriever, seed).context(queries)[0].vote == pytest.approx(vote, abs=1e-5)
@@ -414,7 +414,7 @@ def test_nor_where_more_rows_are_alike_than_a_context_holds(floor: bool) -> None
     draw = np.random.default_rng(0)
     rows = draw.integers(0, 2, size=(400, 2)).astype(float)
     outcome = (draw.random(400) < 0.1 + 0.4 * rows[:, 0]).astype(int)
-    retriever = by_distance([rows[:200], rows[200:]], outcome.tolist(), Rule(20, floor, 1.0))
+    retriever = by_distance([rows[:200], rows[200:]], outcome.tolist(), RetrievalSetting(20, floor, 1.0))
     asked = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
     vote = retriever.context(asked)[0].vote
     for seed in range(3):
@@ -423,13 +423,13 @@ def test_nor_where_more_rows_are_alike_than_a_context_holds(floor: bool) -> None
 
 def test_a_planted_twin_has_the_greatest_weight_of_its_shard(cohort: Cohort, fitted: Fitted) -> None:
     for floor in (False, True):
-        retriever = replace(fitted[0], rule=Rule(60, floor, 1.0))
+        retriever = replace(fitted[0], setting=RetrievalSetting(60, floor, 1.0))
         context, _ = retriever.context(cohort.x[:40])
         for i in range(40):
             inside = context.shard == cohort.fold[i]
             weight, row = context.weight[i, inside], context.row[i, inside]
             assert row[weight.argmax()] == i
-            assert context.squared[i, inside][weight.argmax()] == 0
+            assert context.sq_distance[i, inside][weight.argmax()] == 0
 
 
 def test_the_same_seed_fits_the_same_retriever(cohort: Cohort, fitted: Fitted, queries: np.ndarray) -> None:
@@ -440,13 +440,13 @@ def test_the_same_seed_fits_the_same_retriever(cohort: Cohort, fitted: Fitted, q
 
 
 def test_a_retriever_rebuilt_from_its_state_votes_the_same(fitted: Fitted, queries: np.ndarray) -> None:
-    for retriever in (fitted[0], Cohort(n=200).fit(RULES[3:4])[0]):
+    for retriever in (fitted[0], Cohort(n=200).fit(SETTINGS[3:4])[0]):
         rebuilt = Retriever.from_state(retriever.state())
         one, other = retriever.context(queries), rebuilt.context(queries)
         assert np.array_equal(one[0].weight, other[0].weight)
         assert np.array_equal(one[0].row, other[0].row)
         assert np.array_equal(one[1], other[1])
-        assert rebuilt.rule == retriever.rule
+        assert rebuilt.setting == retriever.setting
         assert np.array_equal(rebuilt.similar_count(other[0]), retriever.similar_count(one[0]))
 
 
@@ -461,7 +461,7 @@ def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np
 
 def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
     told: list[str] = []
-    fit_retriever(cohort.x, cohort.data, CONFIG, 0, told.append, RULES[:1])
+    fit_retriever(cohort.x, cohort.data, CONFIG, 0, told.append, SETTINGS[:1])
     assert told[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
 
 
@@ -476,10 +476,10 @@ def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(fl
     fold = np.arange(1000) % 5
     data = TrainingData(outcome, np.arange(1000), fold)
     x = np.ones((1000, 3))
-    for rule in (Rule(60, floor, 1.0), Rule(125, floor, 1.0), Rule(250, floor, 1.0)):
-        rules = (rule, Rule(250, floor, 4.0))  # a wider rule is searched as well
-        retriever, out_of_fold, _, _ = fit_retriever(x, data, EncoderConfig(steps=5), 0, lambda _: None, rules)
-        retriever = dataclasses.replace(retriever, rule=rule)
+    for rule in (RetrievalSetting(60, floor, 1.0), RetrievalSetting(125, floor, 1.0), RetrievalSetting(250, floor, 1.0)):
+        settings = (rule, RetrievalSetting(250, floor, 4.0))  # a wider rule is searched as well
+        retriever, out_of_fold, _, _ = fit_retriever(x, data, EncoderConfig(steps=5), 0, lambda _: None, settings)
+        retriever = dataclasses.replace(retriever, setting=rule)
         votes = retriever.context(x[:1])[0].vote
         assert votes[0] == pytest.approx(np.mean([outcome[fold == f].mean() for f in range(5)]), abs=1e-12)
     for f in range(5):
@@ -491,8 +491,8 @@ def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
     """Twelve near neighbours, four with the event; two more events just beyond: the vote stays near a third."""
     near = np.sort(np.random.default_rng(1).uniform(0.0, 0.10, 12))[None, :]
     outcome = np.concatenate([[1, 0, 0] * 4, [1, 1], np.zeros(300)])
-    found = Found(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
-    votes = [compute_weights(found, outcome, Rule(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
+    found = Neighbours(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
+    votes = [compute_weights(found, outcome, RetrievalSetting(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
     prevalence = outcome.mean()
     assert prevalence < votes[1] < votes[0]
     assert votes[1] > votes[0] - 1.5 * (votes[0] - prevalence) / 12

@@ -58,11 +58,11 @@ def test_no_queries_find_nothing() -> None:
 
 def test_rows_and_their_order_are_kept_in_a_part_of_a_shard() -> None:
     shard = Shard(unit(0, 6), np.array([50, 40, 30, 20, 10, 0]))
-    part = shard.of(np.array([10, 40]))
+    part = shard.subset(np.array([10, 40]))
     assert part.rows.tolist() == [40, 10]
     assert np.array_equal(part.vectors, shard.vectors[[1, 4]])
     assert part.search(unit(0, 6)[:1], 3)[1][0, 2] == -1
-    assert shard.of(np.array([], dtype=np.int64)).search(unit(0, 1), 1)[1].tolist() == [[-1]]
+    assert shard.subset(np.array([], dtype=np.int64)).search(unit(0, 1), 1)[1].tolist() == [[-1]]
 
 
 def test_queries_find_alone_what_they_find_in_a_batch_and_shuffled() -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
-from nearward.retrieval.neighbors.multiclass import class_metric, fit_class_retriever, log_shares, vote, vote_loss
+from nearward.retrieval.neighbors.multiclass import class_log_probabilities, class_metric, class_votes, fit_class_retriever, vote_loss
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import InputError, TooFewEvents
@@ -62,9 +62,11 @@ def test_folds_keep_patients_whole_and_spread_every_class() -> None:
 
 
 def test_log_shares_by_hand() -> None:
-    np.testing.assert_allclose(np.exp(log_shares(np.log([[1.0, 1, 2], [800, 100, 100]]) * 1.0, 3)), [[0.25, 0.25, 0.5], [0.8, 0.1, 0.1]])
-    assert np.isfinite(log_shares(np.array([[900.0, -900.0]]), 2)[:, 0]).all()
-    assert (log_shares(np.zeros(3), 4) == 0).all()
+    np.testing.assert_allclose(
+        np.exp(class_log_probabilities(np.log([[1.0, 1, 2], [800, 100, 100]]) * 1.0, 3)), [[0.25, 0.25, 0.5], [0.8, 0.1, 0.1]]
+    )
+    assert np.isfinite(class_log_probabilities(np.array([[900.0, -900.0]]), 2)[:, 0]).all()
+    assert (class_log_probabilities(np.zeros(3), 4) == 0).all()
 
 
 def test_the_votes_loss_by_hand() -> None:
@@ -89,16 +91,16 @@ def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -
     code = np.concatenate([np.arange(4), draw.choice(4, rows - 4, p=[0.55, 0.2, 0.15, 0.1])])
     x, group = np.eye(4, 5)[code] * 3 + draw.normal(size=(rows, 5)), np.arange(rows) // 2
     fold = split_classes(code, group, 5, 0)
-    retriever, out_of_fold, head, told = fit_class_retriever(x, TrainingData(code, group, fold), FEW, 0, lambda words: None)
+    retriever, out_of_fold, head, vote_log_loss = fit_class_retriever(x, TrainingData(code, group, fold), FEW, 0, lambda words: None)
     assert retriever.has_head == (rows == 600)
-    assert ("AWARE encoders" in told) == (rows == 600)
+    assert ("AWARE encoders" in vote_log_loss) == (rows == 600)
     np.testing.assert_allclose(out_of_fold.sum(axis=1), 1)
     assert (out_of_fold.argmax(axis=1) == code).mean() > 0.75
     assert head.shape == (rows, 4)
     context, shares = retriever.context(x[:30])
     np.testing.assert_allclose(context.weight.sum(axis=1), 1)
     np.testing.assert_array_equal(context.outcome[context.row >= 0], code[context.row[context.row >= 0]])
-    np.testing.assert_allclose(vote(context, 4).sum(axis=1), 1)
+    np.testing.assert_allclose(class_votes(context, 4).sum(axis=1), 1)
     assert shares.shape == (30, 4)
     turned = code.copy()  # a row's own class, and its patient's, must not reach its left-out vote
     turned[:2] = (turned[:2] + 1) % 4
@@ -109,13 +111,13 @@ def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -
 def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Left-out votes of rows 0 and 1, their fold's metric fitted without them anyway."""
     from nearward.retrieval.neighbors.index import Shard
-    from nearward.retrieval.neighbors.multiclass import CLASS_RULES, _weighed
+    from nearward.retrieval.neighbors.multiclass import CLASS_SETTINGS, shard_context
 
     seen, inside = fold != fold[0], np.flatnonzero(fold == fold[0])
     metric = class_metric(x[seen], code[seen], group[seen], 0)
     place = metric.transform(x[inside])
-    found = _weighed(Shard(place.astype(np.float32), inside), place, code, CLASS_RULES[0], 5, metric.temperature, group)
-    return vote(found, 4)[np.isin(inside, [0, 1])]
+    found = shard_context(Shard(place.astype(np.float32), inside), place, code, CLASS_SETTINGS[0], 5, metric.temperature, group)
+    return class_votes(found, 4)[np.isin(inside, [0, 1])]
 
 
 def test_twins_vote_as_all_of_them_would() -> None:
@@ -126,17 +128,17 @@ def test_twins_vote_as_all_of_them_would() -> None:
     order = draw.permutation(160)
     code, x = code[order], x[order]
     from nearward.retrieval.neighbors.index import Shard
-    from nearward.retrieval.neighbors.multiclass import CLASS_RULES, _weighed
+    from nearward.retrieval.neighbors.multiclass import CLASS_SETTINGS, shard_context
 
     shard = Shard(x.astype(np.float32), np.arange(160))
-    found = _weighed(shard, np.zeros((1, 3)), code, CLASS_RULES[0], 5, 1.0)
-    np.testing.assert_allclose(vote(found, 3)[0], [0.6, 0.3, 0.1])
+    found = shard_context(shard, np.zeros((1, 3)), code, CLASS_SETTINGS[0], 5, 1.0)
+    np.testing.assert_allclose(class_votes(found, 3)[0], [0.6, 0.3, 0.1])
     there = found.row[0] >= 0
     assert len(set(found.row[0][there])) == there.sum()
     np.testing.assert_array_equal(found.outcome[0][there], code[found.row[0][there]])
-    own = _weighed(shard, x, code, CLASS_RULES[0], 5, 1.0, np.arange(160))
+    own = shard_context(shard, x, code, CLASS_SETTINGS[0], 5, 1.0, np.arange(160))
     lone = np.flatnonzero((x == 0).all(axis=1) & (code == 2))[0]
-    np.testing.assert_allclose(vote(own, 3)[lone], [60 / 99, 30 / 99, 9 / 99])
+    np.testing.assert_allclose(class_votes(own, 3)[lone], [60 / 99, 30 / 99, 9 / 99])
 
 
 # ---- the classifier --------------------------------------------------------------------------------------------------
@@ -189,11 +191,11 @@ def test_similar_patients_sum_to_the_vote_over_classes(model, fresh) -> None:
 
 
 def test_the_summary_accounts_for_every_class(model) -> None:
-    told = model.summary_
-    assert sum(one["rows"] for one in told["out_of_fold"]["classes"]) == told["rows"] == 700
-    assert told["out_of_fold"]["auprc"] == pytest.approx(np.mean([one["auprc"] for one in told["out_of_fold"]["classes"]]))
-    assert {"AWARE vote", "AWARE head", "extra-trees"} <= set(told["out_of_fold"]["members"])
-    assert told["backbone"]["in_use"] is False
+    summary, out_of_fold = model.summary_, model.summary_.out_of_fold
+    assert sum(one.rows for one in out_of_fold.classes) == summary.rows == 700
+    assert out_of_fold.auprc == pytest.approx(np.mean([one.auprc for one in out_of_fold.classes]))
+    assert {"AWARE vote", "AWARE head", "extra-trees, all columns a split"} <= set(out_of_fold.base_learners)
+    assert summary.backbone.in_use is False
 
 
 def test_rows_alone_as_together(model, fresh) -> None:

@@ -379,8 +379,8 @@ def test_a_risk_model_uses_it_and_loading_checks_its_weights(
     monkeypatch.setattr(fitted, "average_precision_score", lambda *_: next(rising))  # whatever is tried is kept
     frame, outcome = cohort()
     model = nw.RiskClassifier(backbone=name, folds=2).fit(frame[:60], outcome[:60])
-    assert (model.summary_["backbone"]["name"], model.summary_["backbone"]["in_use"]) == (name, True)
-    assert model._model.backbone.backbone.categorical == (1,)
+    assert (model.summary_.backbone.name, model.summary_.backbone.in_use) == (name, True)
+    assert model.fitted_.model.backbone.backbone.categorical == (1,)
     model.save(tmp_path / "model")
     again = nw.load(tmp_path / "model")
     assert again.backbone == name

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from nearward.tabular.calibration import calibrator as calibrate
+from nearward.tabular.calibration import venn_abers
 from nearward.tabular.calibration.calibrator import Calibrator, correct_prior
 from nearward.tabular.calibration.log_odds import expit, log_loss, logit
 from nearward.tabular.calibration.venn_abers import VennAbersBand
@@ -169,7 +169,7 @@ def test_prior_correction_round_trips_and_shifts_log_odds(p: float, trained: flo
 def test_a_prevalence_that_is_none_is_refused(prevalence: float) -> None:
     with pytest.raises(InputError, match="prevalence must lie between 0 and 1, got deployed"):
         correct_prior([0.5], trained=0.5, deployed=prevalence)
-    with pytest.raises(InputError, match="prevalence trained"):
+    with pytest.raises(InputError, match="prevalence must lie between 0 and 1, got trained"):
         correct_prior([0.5], trained=prevalence, deployed=0.5)
 
 
@@ -206,7 +206,7 @@ def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[floa
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
     new = np.sort(np.array(asked))
     risk = expit(Calibrator.fit(score, outcome).log_odds(new))
-    low, high = VennAbersBand.fit(score, outcome).around(new, risk)
+    low, high = VennAbersBand.fit(score, outcome).interval(new, risk)
     assert (low <= risk).all()
     assert (risk <= high).all()
     assert ((low >= 0) & (high <= 1)).all()
@@ -226,7 +226,7 @@ def test_one_end_of_the_band_is_calibrated_on_exchangeable_patients() -> None:
 
 
 def test_the_mean_outcome_lies_between_the_mean_ends_over_many_small_cohorts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "_BINS", 30)
+    monkeypatch.setattr(venn_abers, "_BINS", 30)
     ends = []
     for seed in range(400):
         score, outcome = sample(1000 + seed, 41)
@@ -252,7 +252,7 @@ def test_the_band_does_not_depend_on_the_calibrated_risk() -> None:
 def test_the_band_narrows_where_patients_are_many() -> None:
     few, many = sample(12, 60), sample(12, 6000)
     asked = np.array([0.5])
-    (a, b), (c, d) = (VennAbersBand.fit(*rows).around(asked, np.array([0.25])) for rows in (few, many))
+    (a, b), (c, d) = (VennAbersBand.fit(*rows).interval(asked, np.array([0.25])) for rows in (few, many))
     assert d[0] - c[0] < 0.5 * (b[0] - a[0])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearward.tabular.calibration.multiclass import Coupling
+from nearward.tabular.calibration.multiclass import VectorScaling
 
 
 def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,28 +22,30 @@ def odds(share: np.ndarray) -> np.ndarray:
 
 def test_without_slopes_it_divides_by_the_sum() -> None:
     risk = np.array([[0.2, 0.5, 0.7], [0.9, 0.9, 0.2]])
-    np.testing.assert_allclose(Coupling(np.ones(3), np.zeros(3)).shares(odds(risk)), risk / risk.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(VectorScaling(np.ones(3), np.zeros(3)).probabilities(odds(risk)), risk / risk.sum(axis=1, keepdims=True))
 
 
 def test_calibrated_risks_are_left_alone() -> None:
     share, code = drawn(20_000, 0)
-    found = Coupling.fit(odds(share), code)
+    found = VectorScaling.fit(odds(share), code)
     np.testing.assert_allclose(found.slope, 1, atol=0.08)
-    np.testing.assert_allclose(found.shares(odds(share)), share, atol=0.03)
+    np.testing.assert_allclose(found.probabilities(odds(share)), share, atol=0.03)
 
 
 @pytest.mark.parametrize("bend", [2.0, 0.5])
 def test_bold_and_timid_risks_are_mended(bend: float) -> None:
     share, code = drawn(8000, 1)
     fresh, truth = drawn(8000, 2)
-    found = Coupling.fit(bend * odds(share), code)
-    mended, plain = found.shares(bend * odds(fresh)), Coupling(np.ones(3), np.zeros(3)).shares(bend * odds(fresh))
+    found = VectorScaling.fit(bend * odds(share), code)
+    mended, plain = found.probabilities(bend * odds(fresh)), VectorScaling(np.ones(3), np.zeros(3)).probabilities(bend * odds(fresh))
     own = np.arange(8000), truth
     assert -np.log(mended[own]).mean() < -np.log(plain[own]).mean() - 0.01
     np.testing.assert_allclose(mended.sum(axis=1), 1)
-    np.testing.assert_allclose(found.shares(bend * odds(share)).mean(axis=0), np.bincount(code) / 8000, atol=2e-3)  # each class's frequency
+    np.testing.assert_allclose(
+        found.probabilities(bend * odds(share)).mean(axis=0), np.bincount(code) / 8000, atol=2e-3
+    )  # each class's frequency
 
 
 def test_certain_risks_stay_finite() -> None:
-    found = Coupling.fit(np.array([[40.0, -40.0]] * 20 + [[-40.0, 40.0]] * 20), np.repeat([0, 1], 20))
-    assert np.isfinite(found.shares(np.array([[800.0, -800.0], [-800.0, -800.0]]))).all()
+    found = VectorScaling.fit(np.array([[40.0, -40.0]] * 20 + [[-40.0, 40.0]] * 20), np.repeat([0, 1], 20))
+    assert np.isfinite(found.probabilities(np.array([[800.0, -800.0], [-800.0, -800.0]]))).all()

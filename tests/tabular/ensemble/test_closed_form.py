@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.tabular.ensemble import closed_form as experts
-from nearward.tabular.ensemble.closed_form import STRENGTHS, Kernel, plain_kernel, ridge_discriminant, whitened_kernel
+from nearward.tabular.ensemble.closed_form import STRENGTHS, KernelRegression, plain_kernel, ridge_discriminant, whitened_kernel
 
 
 def cohort(seed: int, n: int = 90, p: int = 4, patients: int = 50) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,13 +72,13 @@ def test_no_left_out_score_depends_on_its_own_label() -> None:
 
 
 def test_ridge_scores_are_a_line() -> None:
-    assert experts.Ridge(np.array([1.0, 2.0, -3.0])).scores(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == [0.0, -5.0]
+    assert experts.RidgeDiscriminant(np.array([1.0, 2.0, -3.0])).scores(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == [0.0, -5.0]
 
 
 # ---- kernels -------------------------------------------------------------------------------------
 
 
-def slow_kernel(kernel: Kernel, x: np.ndarray, near: int) -> tuple[float, float]:
+def slow_kernel(kernel: KernelRegression, x: np.ndarray, near: int) -> tuple[float, float]:
     """One row's share and distance, one reference at a time."""
     place = x if kernel.metric is None else x @ kernel.metric
     squared = [sum((a - b) ** 2 for a, b in zip(place, reference, strict=True)) for reference in kernel.reference]
@@ -89,8 +89,10 @@ def slow_kernel(kernel: Kernel, x: np.ndarray, near: int) -> tuple[float, float]
 
 def test_kernel_by_hand() -> None:
     """Three references at 0, 1 and 3; the neighbourhood is the two nearest, so the width is 1 for a query at 0."""
-    kernel = Kernel(np.eye(1), np.array([[0.0], [1.0], [3.0]]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 2.0]), np.arange(3))
-    share, distance = kernel.around(np.array([[0.0]]))
+    kernel = KernelRegression(
+        np.eye(1), np.array([[0.0], [1.0], [3.0]]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 2.0]), np.arange(3)
+    )
+    share, distance = kernel.predict(np.array([[0.0]]))
     events, rest = np.exp(-2) + 2 * np.exp(-18), 1.0
     assert share[0] == pytest.approx(events / (events + rest), rel=1e-12)
     assert distance[0] == pytest.approx(0.5)
@@ -101,7 +103,7 @@ def test_kernel_equals_the_slow_loop(make: object) -> None:
     x, outcome, group = cohort(4)
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
     asked = np.random.default_rng(9).normal(size=(12, 4))
-    share, distance = kernel.around(asked)
+    share, distance = kernel.predict(asked)
     for i in range(12):
         assert (share[i], distance[i]) == pytest.approx(slow_kernel(kernel, asked[i], 30), rel=1e-9)
 
@@ -111,20 +113,20 @@ def test_kernel_equals_the_slow_loop(make: object) -> None:
 def test_kernel_left_out_equals_the_kernel_without_the_patients_references(make: object, patients: int) -> None:
     x, outcome, group = cohort(5, patients=patients)
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
-    share, distance = kernel.around(x, group)
+    share, distance = kernel.predict(x, group)
     for i in range(len(x)):
-        kept = kernel.owner != group[i]
+        kept = kernel.patient_ids != group[i]
         without = replace(
             kernel,
             reference=kernel.reference[kept],
             outcome=kernel.outcome[kept],
             weight=kernel.weight[kept],
-            owner=kernel.owner[kept],
+            patient_ids=kernel.patient_ids[kept],
         )
-        alone = without.around(x[i : i + 1])
+        alone = without.predict(x[i : i + 1])
         assert share[i] == pytest.approx(alone[0][0], rel=1e-9)
         assert distance[i] == pytest.approx(alone[1][0], rel=1e-9)
-    assert np.abs(share - kernel.around(x)[0]).max() > 0.01
+    assert np.abs(share - kernel.predict(x)[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])
@@ -132,12 +134,12 @@ def test_a_patient_with_most_of_the_rows_is_still_left_out_of_a_number(make: obj
     x, outcome, _ = cohort(6, n=40)
     group = np.repeat([0, 1, 2], [15, 15, 10])  # without a patient, fewer references than a neighbourhood
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
-    share, distance = kernel.around(x, group)
+    share, distance = kernel.predict(x, group)
     assert np.isfinite(share).all()
     assert ((share >= 0) & (share <= 1)).all()
     assert np.isfinite(distance).all()
     flipped = make(x, np.where(group == 0, 1 - outcome, outcome), group, 0)  # type: ignore[operator]
-    assert flipped.around(x, group)[0][group == 0] == pytest.approx(share[group == 0], rel=1e-9)
+    assert flipped.predict(x, group)[0][group == 0] == pytest.approx(share[group == 0], rel=1e-9)
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -153,10 +155,10 @@ def test_kernel_rows_alone_equal_rows_in_a_batch_and_shuffled(seed: int, kind: s
     outcome = draw.integers(0, 2, size=n)
     for make in (plain_kernel, whitened_kernel):
         kernel = make(base, outcome, np.arange(n), 0)
-        share, distance = kernel.around(base)
+        share, distance = kernel.predict(base)
         order = draw.permutation(n)
-        alone = [kernel.around(base[i : i + 1]) for i in range(n)]
-        for batch, one, shuffled in zip((share, distance), zip(*alone, strict=True), kernel.around(base[order]), strict=True):
+        alone = [kernel.predict(base[i : i + 1]) for i in range(n)]
+        for batch, one, shuffled in zip((share, distance), zip(*alone, strict=True), kernel.predict(base[order]), strict=True):
             assert np.isfinite(batch).all()
             assert np.concatenate(one) == pytest.approx(batch, rel=1e-9, abs=1e-9)
             assert shuffled == pytest.approx(batch[order], rel=1e-9, abs=1e-9)
@@ -166,10 +168,10 @@ def test_kernel_rows_alone_equal_rows_in_a_batch_and_shuffled(seed: int, kind: s
 def test_batches_larger_than_a_chunk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x, outcome, group = cohort(7)
     kernel = plain_kernel(x, outcome, group, 0)
-    whole = kernel.around(x, group)
+    whole = kernel.predict(x, group)
     monkeypatch.setattr(experts, "_CHUNK", 7)
-    assert kernel.around(x, group)[0] == pytest.approx(whole[0], abs=1e-12)
-    assert kernel.around(x, group)[1] == pytest.approx(whole[1], abs=1e-12)
+    assert kernel.predict(x, group)[0] == pytest.approx(whole[0], abs=1e-12)
+    assert kernel.predict(x, group)[1] == pytest.approx(whole[1], abs=1e-12)
 
 
 def test_references_are_thinned_to_half_events_and_stand_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +182,7 @@ def test_references_are_thinned_to_half_events_and_stand_for_all_rows(monkeypatc
     assert np.bincount(kernel.outcome.astype(int)).tolist() == [20, 20]
     assert kernel.weight[kernel.outcome == 1].sum() == pytest.approx(60)
     assert kernel.weight[kernel.outcome == 0].sum() == pytest.approx(240)
-    for place, event, owner in zip(kernel.reference, kernel.outcome, kernel.owner, strict=True):
+    for place, event, owner in zip(kernel.reference, kernel.outcome, kernel.patient_ids, strict=True):
         row = np.flatnonzero(group == owner)[0]
         assert (place == x[row]).all()
         assert outcome[row] == event
@@ -202,6 +204,6 @@ def test_whitening_is_the_inverse_root_of_the_shrunk_covariance() -> None:
 def test_one_column_and_constant_columns_are_fine(make: object) -> None:
     outcome = np.arange(40) % 3 == 0
     for x in (np.arange(40.0)[:, None], np.ones((40, 1)), np.ones((40, 3))):
-        share, distance = make(x, outcome.astype(np.int64), np.arange(40), 0).around(x)  # type: ignore[operator]
+        share, distance = make(x, outcome.astype(np.int64), np.arange(40), 0).predict(x)  # type: ignore[operator]
         assert np.isfinite(share).all()
         assert np.isfinite(distance).all()

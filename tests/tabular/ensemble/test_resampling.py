@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.risk_model.user_experts import PARTS
+from nearward.risk_model.user_experts import PERSISTED_TYPES
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.splits import split_patients
@@ -90,7 +90,7 @@ def test_one_event_beside_a_fold_is_refused(imblearn: Any) -> None:
     held = np.where(np.cumsum(outcome) <= 10, outcome, 0)
     patient = np.arange(300)
     patient[(held == 1) & (np.cumsum(held) > 1)] = 300  # nine of ten events are one patient's
-    with pytest.raises(InputError, match="one event only"):
+    with pytest.raises(InputError, match="at least 2 events outside each fold"):
         Resampled(sampler="smote", folds=2).fit(frame, held, groups=patient)
 
 
@@ -104,10 +104,10 @@ def test_no_correction_is_the_plain_learner_calibrated() -> None:
     frame, outcome = made(600)
     model = Resampled(sampler=None, learner="boosting", folds=2).fit(frame, outcome)
     fold = split_patients(outcome, np.arange(600), 2, 0)
-    for f, copy in enumerate(model.fitted_.copies):
+    for f, fold_model in enumerate(model.fitted_.folds):
         part = frame.filter(pl.Series(fold != f))
-        alone = learners.learn("boosting", resampled._matrix(copy.reading, part)[0], outcome[fold != f], f)
-        assert copy.log_odds(frame) == pytest.approx(alone.scores(resampled._matrix(copy.reading, frame)[0]), abs=1e-12)
+        alone = learners.fit_learner("boosting", resampled._matrix(fold_model.frame_encoder, part)[0], outcome[fold != f], f)
+        assert fold_model.log_odds(frame) == pytest.approx(alone.scores(resampled._matrix(fold_model.frame_encoder, frame)[0]), abs=1e-12)
 
 
 @pytest.mark.parametrize("learner", ["boosting", "forest", "xgboost"])
@@ -117,7 +117,7 @@ def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
     frame, outcome = made(400)
     fitted = Resampled(sampler=None, learner=learner, folds=2).fit(frame, outcome).fitted_
     tensors: dict[str, Any] = {}
-    parts = (*PARTS, TableEncoder, NumberColumn, CategoryColumn, Forest, Calibrator)
+    parts = (*PERSISTED_TYPES, TableEncoder, NumberColumn, CategoryColumn, Forest, Calibrator)
     again = unpack(pack(fitted, tensors), tensors, parts)
     assert (again.scores(frame) == fitted.scores(frame)).all()
 
@@ -136,12 +136,12 @@ def test_auto_is_xgboost_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
     frame, outcome = made(300)
     x, _ = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
     monkeypatch.setattr(learners, "find_spec", lambda name: None)
-    assert isinstance(learners.learn("auto", x, outcome, 0), Forest)
+    assert isinstance(learners.fit_learner("auto", x, outcome, 0), Forest)
     with pytest.raises(InputError, match="pip install xgboost"):
         learners.check_learner("xgboost")
     monkeypatch.undo()
     pytest.importorskip("xgboost", reason="a learner that is used where it is installed")
-    assert isinstance(learners.learn("auto", x, outcome, 0), learners.XGBoosted)
+    assert isinstance(learners.fit_learner("auto", x, outcome, 0), learners.XGBoostModel)
 
 
 def test_bad_input() -> None:
