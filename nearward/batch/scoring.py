@@ -83,15 +83,14 @@ class LoadedModel:
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score q rows of raw columns."""
-        from nearward.risk_model.classifier import score_columns
         from nearward.risk_model.data_warnings import count_anomalies
         from nearward.tabular.data.feature_blocks import add_missing_blocks
 
         classifier = self._classifier
         rows = classifier.schema_.conform(add_missing_blocks(frame, classifier.schema_))
-        anomalies = count_anomalies(rows, classifier.schema_, classifier._model.encoding)
+        anomalies = count_anomalies(rows, classifier.schema_, classifier.fitted_.model.table_encoder)
         bins = {column.column: column.counted(rows.get_column(column.column)).tolist() for column in self._bins}
-        return Scores(pl.DataFrame(score_columns(classifier._score(rows), classifier.classes_)), anomalies, bins)
+        return Scores(pl.DataFrame(classifier._score(rows).columns(classifier.classes_)), anomalies, bins)
 
 
 def score_shard(store: JobStore, shard: Shard, scorer: Scorer) -> int:

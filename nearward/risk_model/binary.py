@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, fit_retriever
@@ -68,6 +69,10 @@ class Scores:
     def proba(self) -> Floats:
         """Probability of no event and of the event (q, 2)."""
         return np.column_stack([1 - self.risk, self.risk])
+
+    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
+        """Return the columns of ``predict_frame`` for two classes."""
+        return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model import persistence
-from nearward.risk_model.binary import Scores, fit_risk
+from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
 from nearward.risk_model.explanation import similar_rows
-from nearward.risk_model.multiclass import ClassScores, class_columns, fit_classes, name_outcomes
+from nearward.risk_model.multiclass import fit_classes, name_outcomes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.user_experts import split_experts
@@ -45,8 +45,8 @@ from nearward.tabular.errors import DataWarning, InputError
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # columns that the stored records have beside the features
 _ID = "(id)"
-SCORES = ("risk", "low", "high", "n_similar", "novelty", "vote")
-_OUTPUTS = (*SCORES, "class", "rank", "patient", "weight", "outcome", "distance", "floored", "differs")
+_OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # columns of predict_frame and of similar
+_OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
 
 
 class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -232,7 +232,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
-        return pl.DataFrame([self._row_ids(frame), *score_columns(scores, self.classes_)])
+        return pl.DataFrame([self._row_ids(frame), *scores.columns(self.classes_)])
 
     def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
         """Return the similar patients behind each row's vote, by descending weight.
@@ -343,13 +343,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
-
-
-def score_columns(scores: Scores | ClassScores, classes: NDArray[Any]) -> list[pl.Series]:
-    """Return scores as the columns of ``predict_frame``."""
-    if isinstance(scores, ClassScores):
-        return class_columns(scores, classes)
-    return [pl.Series(name, getattr(scores, name)) for name in SCORES]
 
 
 def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:

@@ -74,6 +74,15 @@ class ClassScores:
     n_similar: Ints
     novelty: Floats
 
+    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
+        """Return the columns of ``predict_frame`` for more than two classes."""
+        labels = classes.tolist()
+        out = [pl.Series("class", classes).gather(self.proba.argmax(axis=1))]
+        for name, table in (("risk", self.proba), ("low", self.low), ("high", self.high)):
+            out += [pl.Series(f"{name}: {label}", column) for label, column in zip(labels, table.T, strict=True)]
+        out += [pl.Series("n_similar", self.n_similar), pl.Series("novelty", self.novelty)]
+        return out + [pl.Series(f"vote: {label}", column) for label, column in zip(labels, self.vote.T, strict=True)]
+
 
 @dataclass(frozen=True)
 class FittedClasses(FittedModel):
@@ -259,13 +268,3 @@ def name_outcomes(similar: pl.DataFrame, classes: NDArray[Any]) -> pl.DataFrame:
     if len(classes) == 2:
         return similar
     return similar.with_columns(pl.Series("outcome", classes).gather(similar["outcome"]))
-
-
-def class_columns(scores: ClassScores, classes: NDArray[Any]) -> list[pl.Series]:
-    """Return the columns of ``predict_frame`` for more than two classes."""
-    labels = classes.tolist()
-    out = [pl.Series("class", classes).gather(scores.proba.argmax(axis=1))]
-    for name, table in (("risk", scores.proba), ("low", scores.low), ("high", scores.high)):
-        out += [pl.Series(f"{name}: {label}", column) for label, column in zip(labels, table.T, strict=True)]
-    out += [pl.Series("n_similar", scores.n_similar), pl.Series("novelty", scores.novelty)]
-    return out + [pl.Series(f"vote: {label}", column) for label, column in zip(labels, scores.vote.T, strict=True)]
