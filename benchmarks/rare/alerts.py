@@ -37,7 +37,7 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats
 
@@ -56,7 +56,7 @@ def _decisions(setting: Setting) -> tuple[pl.DataFrame, float]:
             "boosting": HistGradientBoostingClassifier(random_state=setting.seed),
             "trees": ExtraTreesClassifier(200, min_samples_leaf=3, random_state=setting.seed),
         }
-        members = {name: Encoded(model, setting.schema) for name, model in models.items()}
+        members = {name: EncodedClassifier(model, setting.schema) for name, model in models.items()}
         alerts = nw.Alerts(members, threshold=setting.rate, seed=setting.seed)
         decisions = alerts.fit(setting.train, setting.outcome, groups=setting.groups).decide(setting.test)
         _LAST_DECISIONS.clear()

@@ -23,7 +23,7 @@ from benchmarks.common.paths import DATA, PICTURES
 from benchmarks.common.plots import save_svg
 from benchmarks.rare.training_set import Rows
 from nearward.datasets import read_cohort
-from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.typing import Floats
 
 _TRAIN, _PAST, _WEEKS, _ROWS, _DELAY = 10_000, 4_000, 120, 400, 4
@@ -41,7 +41,7 @@ def main() -> None:
     cohort = read_cohort(args.data / "brfss2015_diabetes.parquet")
     rows = np.random.default_rng(0).permutation(len(cohort.outcome))
     learned, past, future = np.split(rows, [_TRAIN, _TRAIN + _PAST])
-    model = Encoded(HistGradientBoostingClassifier(random_state=0)).fit(cohort.features[learned], cohort.outcome[learned])
+    model = EncodedClassifier(HistGradientBoostingClassifier(random_state=0)).fit(cohort.features[learned], cohort.outcome[learned])
     risk = model.predict_proba(cohort.features)[:, 1]
     runs = [simulate(risk, cohort.outcome, past, future, seed) for seed in range(args.runs)]
     body = table(runs)

@@ -27,7 +27,7 @@ from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
 from nearward.evaluation.stats.confidence import Undefined
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.typing import Floats
 
 _PATIENTS, _FOLDS = 15_000, 5
@@ -85,7 +85,7 @@ def out_of_fold(features: pl.DataFrame, outcome: Rows, group: Rows) -> Floats:
     risk = np.empty(len(outcome))
     for f in range(_FOLDS):
         seen, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        model = Encoded(HistGradientBoostingClassifier(random_state=0)).fit(features[seen], outcome[seen])
+        model = EncodedClassifier(HistGradientBoostingClassifier(random_state=0)).fit(features[seen], outcome[seen])
         risk[test] = model.predict_proba(features[test])[:, 1]
     return risk
 

@@ -84,7 +84,7 @@ def column_costs(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from nearward.tabular.ensemble.cross_fitting import Encoded
+    from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 
     selected = list(columns)
     if isinstance(columns, str) or len(selected) < 2 or len(set(selected)) < len(selected):
@@ -95,7 +95,7 @@ def column_costs(
     names = [name for name in table.columns if name not in (outcome, group)]
     sample, features = read_risk_sample(table, outcome, [], group, positive, list(dict.fromkeys([*names, *selected])))
     designs = {_ALL: names, _SELECTED: selected} | {_without(name): [other for other in selected if other != name] for name in selected}
-    classifier = Encoded(HistGradientBoostingClassifier(random_state=seed)) if model is None else model
+    classifier = EncodedClassifier(HistGradientBoostingClassifier(random_state=seed)) if model is None else model
     event = sample.outcome.astype(np.int64)
     fold = split_patients(event, sample.patient_ids, _FOLDS, seed)
     risks, seconds = {}, {}

@@ -25,7 +25,7 @@ from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
-from nearward.tabular.ensemble.cross_fitting import Members
+from nearward.tabular.ensemble.cross_fitting import CalibratedModels
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 from nearward.tabular.statistics import wilson_interval
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -128,7 +128,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         target.require_events(_MIN_EVENTS, "fit the votes")
         event = target.outcome
         if isinstance(self.members, Mapping):
-            self._members, risk = Members.fit(self.members, frame, event, patient_ids, self.seed)
+            self._members, risk = CalibratedModels.fit(self.members, frame, event, patient_ids, self.seed)
         else:
             risk = self._columns(frame)
             self._warn_of_miscalibration(risk, event)

@@ -1,6 +1,6 @@
-"""Several models of one outcome, cross-fitted and each calibrated on rows that it had not seen: what a vote can be held on.
+"""Several models of one outcome, cross-fitted, each calibrated on its out-of-fold scores.
 
-Letters: n stored rows, q query rows, m members.
+Shapes: n stored rows, q query rows, m models.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
 _FOLDS = 5
 
 
-class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn classifier that reads frames, in the encoding that nearward's own members read.
+class EncodedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn classifier of arrays as one of frames, by the encoding of nearward's own base learners.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> frame = pl.DataFrame({"age": [50.0, None, 70.0, 80.0], "sex": ["f", "m", "f", "m"]})
-    >>> Encoded(LogisticRegression()).fit(frame, [0, 0, 1, 1]).predict_proba(frame).shape
+    >>> EncodedClassifier(LogisticRegression()).fit(frame, [0, 0, 1, 1]).predict_proba(frame).shape
     (4, 2)
     """
 
@@ -47,7 +48,7 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model = model
         self.schema = schema
 
-    def fit(self, X: Any, y: Any) -> Encoded:
+    def fit(self, X: Any, y: Any) -> EncodedClassifier:
         """Fit on a frame of n rows and outcomes (n,)."""
         frame = to_frame(X)
         self.schema_ = self.schema or Schema.infer(frame)
@@ -71,51 +72,54 @@ class Encoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Members:
-    """Models fitted on all stored rows, each with the calibration of its out-of-fold scores.
+class CalibratedModels:
+    """Models fitted on all stored rows, each with the calibrator of its out-of-fold scores.
 
     Parameters
     ----------
     models : name -> fitted classifier
-    calibrations : one for each, on log-odds
+    calibrators : one for each, on log-odds
     """
 
     models: dict[str, Any]
-    calibrations: tuple[Calibrator, ...]
+    calibrators: tuple[Calibrator, ...]
 
     @classmethod
-    def fit(cls, models: Mapping[str, Any], frame: pl.DataFrame, outcome: Ints, group: Ints, seed: int) -> tuple[Members, Floats]:
-        """Fit, and return beside it the calibrated risks of the stored rows, each from a model that had not seen the row's patient.
+    def fit(
+        cls, models: Mapping[str, Any], frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, seed: int
+    ) -> tuple[CalibratedModels, Floats]:
+        """Fit, and return the calibrated risks of the stored rows (n, m) too, each from a model that has not seen the row's patient.
 
         Parameters
         ----------
         models : name -> classifier
-            With ``fit`` and ``predict_proba`` over frames: ``RiskClassifier``, or any of scikit-learn's in ``Encoded``.
+            With ``fit`` and ``predict_proba`` over frames: ``RiskClassifier``, or any of scikit-learn's in ``EncodedClassifier``.
         frame : n rows
         outcome : (n,), 0 or 1
-        group : (n,), patient numbers from 0
+        patient_ids : (n,), patient numbers from 0
         seed : int
         """
-        fold = split_patients(outcome, group, _FOLDS, seed)
-        score = np.empty((len(outcome), len(models)))
-        for f in range(int(fold.max()) + 1):
-            seen, left = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        data = TrainingData(outcome, patient_ids, split_patients(outcome, patient_ids, _FOLDS, seed))
+        score = np.empty((len(data), len(models)))
+        for _, train in data.splits():
+            part = data.take(train)
             for m, model in enumerate(models.values()):
-                score[left, m] = _score(fit_copy(model, frame[seen], outcome[seen], group[seen]), frame[left])
-        fitted = {name: fit_copy(model, frame, outcome, group) for name, model in models.items()}
-        calibrations = tuple(Calibrator.fit(column, outcome) for column in score.T)
-        return cls(fitted, calibrations), _calibrated(calibrations, score)
+                copy = fit_copy(model, frame.filter(train), part.outcome, part.patient_ids)
+                score[~train, m] = _log_odds(copy, frame.filter(~train))
+        fitted = {name: fit_copy(model, frame, outcome, patient_ids) for name, model in models.items()}
+        calibrators = tuple(Calibrator.fit(column, outcome) for column in score.T)
+        return cls(fitted, calibrators), _calibrate(calibrators, score)
 
     def risks(self, frame: pl.DataFrame) -> Floats:
-        """Return each member's calibrated risk of new rows: (q, m)."""
-        score = np.column_stack([_score(model, frame) for model in self.models.values()])
-        return _calibrated(self.calibrations, score)
+        """Return each model's calibrated risk of new rows: (q, m)."""
+        score = np.column_stack([_log_odds(model, frame) for model in self.models.values()])
+        return _calibrate(self.calibrators, score)
 
 
 def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) -> Any:
     """Fit a clone, as ``fit_with_groups`` does."""
     copy = clone(model)
-    if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever the user calls it
+    if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever its values at the API
         copy.set_params(positive=None)
     return fit_with_groups(copy, frame, outcome, patient_ids)
 
@@ -126,9 +130,9 @@ def fit_with_groups(model: Any, frame: pl.DataFrame, outcome: Ints, patient_ids:
     return model.fit(frame, outcome, **groups)
 
 
-def _score(model: Any, frame: pl.DataFrame) -> Floats:
+def _log_odds(model: Any, frame: pl.DataFrame) -> Floats:
     return logit(np.asarray(model.predict_proba(frame))[:, 1])
 
 
-def _calibrated(calibrations: tuple[Calibrator, ...], score: Floats) -> Floats:
-    return np.column_stack([expit(one.log_odds(column)) for one, column in zip(calibrations, score.T, strict=True)])
+def _calibrate(calibrators: tuple[Calibrator, ...], score: Floats) -> Floats:
+    return np.column_stack([expit(one.log_odds(column)) for one, column in zip(calibrators, score.T, strict=True)])

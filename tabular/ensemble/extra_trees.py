@@ -1,9 +1,8 @@
 """Extremely randomised trees from scikit-learn's compiled parts, tree for tree those of its ExtraTreesClassifier.
 
-The classifier copies, inspects and checks each of its trees as if it came alone: on a few hundred rows that takes many times as long as
-growing it.
+The classifier clones and validates each of its trees separately: on a few hundred rows that takes many times as long as fitting it.
 
-Letters: q rows asked about, t columns, c classes.
+Shapes: q query rows, t columns, c classes.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def grow(
     max_features : float, optional
         Share of the columns that are tried at a split; by default as many as the root of their number.
     balanced : bool
-        Whether all classes weigh the same, however rare one is.
+        Whether all classes have the same total weight.
 
     Returns
     -------
@@ -60,17 +59,17 @@ def grow(
     missing = ExtraTreeClassifier()._compute_missing_values_in_feature_mask(x)
     columns, classes = x.shape[1], np.array([outcome.max() + 1], dtype=np.intp)
     tried = max(1, int(sqrt(columns) if max_features is None else max_features * columns))
-    known = np.ascontiguousarray(outcome, dtype=np.float64)[:, None]
+    y = np.ascontiguousarray(outcome, dtype=np.float64)[:, None]
     weight = compute_sample_weight("balanced", outcome) if balanced else None
-    draw = check_random_state(seed)
-    grown = []
-    for state in [check_random_state(draw.randint(_DEEPEST)) for _ in range(trees)]:
+    rng = check_random_state(seed)
+    fitted = []
+    for state in [check_random_state(rng.randint(_DEEPEST)) for _ in range(trees)]:
         splitter = RandomSplitter(Gini(1, classes), tried, min_samples_leaf, 0.0, state, None)
         builder = DepthFirstTreeBuilder(splitter, max(2, 2 * min_samples_leaf), min_samples_leaf, 0.0, _DEEPEST, 0.0)
         tree = Tree(columns, classes, 1)
-        builder.build(tree, x, known, weight, missing)
-        grown.append(tree)
-    return grown
+        builder.build(tree, x, y, weight, missing)
+        fitted.append(tree)
+    return fitted
 
 
 def shares(trees: list[Any], x: Floats32) -> Floats:
@@ -82,9 +81,9 @@ def shares(trees: list[Any], x: Floats32) -> Floats:
 
 
 def importances(trees: list[Any]) -> Floats:
-    """Return by how much each column parts the classes (t,), of 1 together; 0 where no tree has a split."""
-    told = [tree.compute_feature_importances() for tree in trees if tree.node_count > 1]
-    if not told:
+    """Return the mean impurity importance of each column (t,), summing to 1; 0 where no tree has a split."""
+    by_tree = [tree.compute_feature_importances() for tree in trees if tree.node_count > 1]
+    if not by_tree:
         return np.zeros(trees[0].n_features)
-    mean = np.mean(told, axis=0, dtype=np.float64)
+    mean = np.mean(by_tree, axis=0, dtype=np.float64)
     return np.asarray(mean / mean.sum())

@@ -1,7 +1,8 @@
-"""One log-odds from many opinions: each member calibrated on its own, then a non-negative stack, drawn towards the plain mean
-the more the fewer the events.
+"""Stacking: each base learner calibrated on its own, then a non-negative linear combination of their log-odds.
 
-Letters: n rows, q query rows, m members.
+The weights are shrunk towards the plain mean, the more the fewer the events.
+
+Shapes: n rows, q query rows, m base learners.
 """
 
 from __future__ import annotations
@@ -16,44 +17,44 @@ from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.typing import Floats, Ints
 
-SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalty on leaving the plain mean, in rows' worth of log-loss
-_TWO_SLOPES_FROM = 200  # events that a member's calibration needs before its two tails may bend differently
+SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalties on the distance to the plain mean, in rows' worth of log-loss
+_TWO_SLOPES_FROM = 200  # events from which calibrators have a slope for each tail
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Members' calibrations and weights.
+    """The base learners' calibrators and weights.
 
     Parameters
     ----------
-    member : tuple of Calibration, m of them
+    calibrators : tuple of Calibrator, m of them
     weight : (m,), not negative
     shift : float
     """
 
-    member: tuple[Calibrator, ...]
+    calibrators: tuple[Calibrator, ...]
     weight: Floats
     shift: float
 
     def log_odds(self, scores: Floats) -> Floats:
-        """Return the stacked log-odds of members' scores (q, m) -> (q,)."""
-        out: Floats = _calibrated(self.member, scores) @ self.weight + self.shift
+        """Return the stacked log-odds of base learners' scores (q, m) -> (q,)."""
+        out: Floats = _calibrate(self.calibrators, scores) @ self.weight + self.shift
         return out
 
 
 def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
-    """Fit a stack on all rows, and score each row by a stack that did not see its fold.
+    """Fit a stack on all rows, and score each row by a stack that has not seen its fold.
 
-    How far to trust the rows over the plain mean is chosen by the log-loss of the cross-fitted scores, by the one-standard-error
-    rule: the strongest pull whose loss is not clearly above the least.
+    The penalty is chosen by the log-loss of the cross-fitted scores with the one-standard-error rule: the strongest penalty with a loss
+    that is not clearly above the least.
 
     Parameters
     ----------
-    scores : (n, m), each by a model that had not seen the row
+    scores : (n, m), each by a model that has not seen the row
     data : TrainingData, n rows, outcome 0 or 1
         The standard error is over patients.
     penalties : tuple of float, rising
-        Penalties to choose among: how strongly weights are drawn to the plain mean.
+        Candidates: how strongly the weights are shrunk towards the plain mean.
 
     Returns
     -------
@@ -61,50 +62,50 @@ def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] =
     out_of_fold : (n,), log-odds
     shrinkage : float, the chosen penalty
     """
-    outcome, parts = data.outcome, []
+    outcome, folds = data.outcome, []
     for f in np.unique(data.fold):
-        inside = data.fold == f
-        member = _calibrations(scores[~inside], outcome[~inside])
-        parts.append((inside, _calibrated(member, scores[~inside]), outcome[~inside], _calibrated(member, scores[inside])))
-    scored = []
-    for shrinkage in penalties:
+        train = data.train_rows(f)
+        calibrators = _fit_calibrators(scores[train], outcome[train])
+        folds.append((train, _calibrate(calibrators, scores[train]), _calibrate(calibrators, scores[~train])))
+    candidates = []
+    for penalty in penalties:
         out_of_fold = np.empty(len(outcome))
-        for inside, seen, known, asked in parts:
-            weight, shift = _weights(seen, known, shrinkage)
-            out_of_fold[inside] = asked @ weight + shift
-        scored.append(out_of_fold)
-    loss = np.array([np.logaddexp(0, z) - outcome * z for z in scored])  # (penalties, n)
+        for train, train_log_odds, query_log_odds in folds:
+            weight, shift = _fit_weights(train_log_odds, outcome[train], penalty)
+            out_of_fold[~train] = query_log_odds @ weight + shift
+        candidates.append(out_of_fold)
+    loss = np.array([np.logaddexp(0, z) - outcome * z for z in candidates])  # (penalties, n)
     excess = loss - loss[loss.mean(axis=1).argmin()]
-    patients = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
-    near = patients.sum(axis=1) <= patients.std(axis=1) * patients.shape[1] ** 0.5
-    chosen = int(np.flatnonzero(near)[-1])
-    shrinkage, out_of_fold = penalties[chosen], scored[chosen]
-    member = _calibrations(scores, outcome)
-    weight, shift = _weights(_calibrated(member, scores), outcome, shrinkage)
-    return Stack(member, weight, shift), out_of_fold, shrinkage
+    by_patient = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
+    not_clearly_worse = by_patient.sum(axis=1) <= by_patient.std(axis=1) * by_patient.shape[1] ** 0.5
+    chosen = int(np.flatnonzero(not_clearly_worse)[-1])
+    calibrators = _fit_calibrators(scores, outcome)
+    weight, shift = _fit_weights(_calibrate(calibrators, scores), outcome, penalties[chosen])
+    return Stack(calibrators, weight, shift), candidates[chosen], penalties[chosen]
 
 
-def _calibrations(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
+def _fit_calibrators(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
     slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
     return tuple(Calibrator.fit(column, outcome, slopes) for column in scores.T)
 
 
-def _calibrated(member: tuple[Calibrator, ...], scores: Floats) -> Floats:
-    return np.column_stack([calibration.log_odds(column) for calibration, column in zip(member, scores.T, strict=True)])
+def _calibrate(calibrators: tuple[Calibrator, ...], scores: Floats) -> Floats:
+    return np.column_stack([calibrator.log_odds(column) for calibrator, column in zip(calibrators, scores.T, strict=True)])
 
 
-def _weights(members: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, float]:
-    """Minimise log-loss + pull / n * variance * |weight - 1/m|² over weight >= 0; members are calibrated log-odds (n, m)."""
-    n, m = members.shape
+def _fit_weights(log_odds: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, float]:
+    """Minimise log-loss + shrinkage / n * variance * |weight - 1/m|² over weight >= 0, for calibrated log-odds (n, m)."""
+    n, m = log_odds.shape
     even = np.full(m, 1 / m)
-    strength = shrinkage * float(np.mean(members.var(axis=0))) / n
+    strength = shrinkage * float(np.mean(log_odds.var(axis=0))) / n
 
     def objective(free: Floats) -> tuple[float, Floats]:
         weight, shift = free[:-1], free[-1]
-        z = members @ weight + shift
+        z = log_odds @ weight + shift
         error = (expit(z) - outcome) / n
-        away = weight - even
-        return log_loss(z, outcome) + strength * float(away @ away), np.append(error @ members + 2 * strength * away, error.sum())
+        deviation = weight - even
+        gradient = np.append(error @ log_odds + 2 * strength * deviation, error.sum())
+        return log_loss(z, outcome) + strength * float(deviation @ deviation), gradient
 
     bounds = [(0.0, None)] * m + [(None, None)]
     best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x

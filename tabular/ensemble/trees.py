@@ -1,6 +1,6 @@
-"""Tree ensembles that are grown by scikit-learn and kept as plain arrays: nothing is pickled, nothing is executed on loading.
+"""Tree ensembles that scikit-learn fits, as plain arrays: nothing is pickled, and loading executes no code.
 
-Letters: q rows asked about, t tree columns, m nodes of all trees together.
+Shapes: q query rows, t tree columns, m nodes of all trees together.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Forest:
     Parameters
     ----------
     start : (trees + 1,), first node of each tree
-    feature : (m,), column asked at a node; -1 at a leaf
+    feature : (m,), column split at a node; -1 at a leaf
     threshold : (m,), left where value <= threshold
     left, right : (m,), child nodes, counted from the tree's first
     missing_left : (m,), whether a missing value goes left
-    value : (m,), what a leaf adds
+    value : (m,), added by a leaf
     base : float, added to every score
     columns : int, t
     """
@@ -92,12 +92,12 @@ class Forest:
         steps = np.diff(self.start)
         sound = lengths == {nodes} and len(steps) > 0 and bool((steps > 0).all()) and self.start[0] == 0 and self.start[-1] == nodes
         if sound:
-            size, place = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
+            size, position = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
             leaf = self.feature == _LEAF
-            fine = (self.feature < self.columns) & (self.feature >= _LEAF)
+            valid = (self.feature < self.columns) & (self.feature >= _LEAF)
             for child in (self.left, self.right):
-                fine &= leaf | ((child > place) & (child < size))
-            sound = bool(fine.all())
+                valid &= leaf | ((child > position) & (child < size))
+            sound = bool(valid.all())
         if not sound:
             raise ArtifactError("a tree ensemble in the model is malformed: fit and save the model again")
 
@@ -109,15 +109,15 @@ def _node_type() -> Any:
     return DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
 
 
-def boosted_trees(x: Floats32, outcome: Ints, seed: int, **how: Any) -> Forest:
+def boosted_trees(x: Floats32, outcome: Ints, seed: int, **settings: Any) -> Forest:
     """Grow gradient-boosted trees on the log-odds.
 
     Parameters
     ----------
-    x : (n, t), NaN for missing; a column without a value is never asked
+    x : (n, t), NaN for missing; a column without values is never split
     outcome : (n,), 0 or 1
     seed : int
-    **how
+    **settings
         Passed to scikit-learn's HistGradientBoostingClassifier.
 
     Returns
@@ -129,8 +129,8 @@ def boosted_trees(x: Floats32, outcome: Ints, seed: int, **how: Any) -> Forest:
     empty = np.isnan(x).all(axis=0)
     if empty.any():  # scikit-learn can't cut it into bins; a constant is never split on
         x = np.where(empty, np.float32(0), x)
-    model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **how).fit(x, outcome)
-    grown = [stage[0].nodes for stage in model._predictors]
+    model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **settings).fit(x, outcome)
+    trees = [stage[0].nodes for stage in model._predictors]
     return _pack(
         [
             (
@@ -141,7 +141,7 @@ def boosted_trees(x: Floats32, outcome: Ints, seed: int, **how: Any) -> Forest:
                 n["missing_go_to_left"],
                 n["value"],
             )
-            for n in grown
+            for n in trees
         ],
         base=float(model._baseline_prediction[0, 0]),
         columns=x.shape[1],
@@ -149,12 +149,12 @@ def boosted_trees(x: Floats32, outcome: Ints, seed: int, **how: Any) -> Forest:
 
 
 def extra_trees(x: Floats32, outcome: Ints, seed: int, trees: int, min_samples_leaf: int = 1, max_features: float | None = None) -> Forest:
-    """Grow extremely randomised trees, see ``grown.grow``; the scores are shares of events."""
+    """Grow extremely randomised trees, see ``extra_trees.grow``; the scores are shares of events."""
     return _shares(grow(x, outcome, seed, trees, min_samples_leaf=min_samples_leaf, max_features=max_features), x.shape[1])
 
 
-def random_forest(x: Floats32, outcome: Ints, seed: int, trees: int, **how: Any) -> Forest:
-    """Grow a random forest by scikit-learn's RandomForestClassifier, which gets **how**; the scores are shares of events.
+def random_forest(x: Floats32, outcome: Ints, seed: int, trees: int, **settings: Any) -> Forest:
+    """Grow a random forest by scikit-learn's RandomForestClassifier, with ``settings``; the scores are shares of events.
 
     Parameters
     ----------
@@ -165,8 +165,8 @@ def random_forest(x: Floats32, outcome: Ints, seed: int, trees: int, **how: Any)
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    grown = RandomForestClassifier(trees, random_state=seed, **how).fit(x, outcome).estimators_
-    return _shares([one.tree_ for one in grown], x.shape[1])
+    estimators = RandomForestClassifier(trees, random_state=seed, **settings).fit(x, outcome).estimators_
+    return _shares([one.tree_ for one in estimators], x.shape[1])
 
 
 def _shares(trees: list[Any], columns: int) -> Forest:
@@ -196,14 +196,14 @@ def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:
 
 
 def _not_above(threshold: Floats) -> Floats32:
-    """Return the largest single not above each threshold: compared with singles it splits exactly as the double does."""
+    """Return the largest float32 not above each threshold: compared with float32 values it splits exactly as the float64 does."""
     with np.errstate(over="ignore"):
         single = threshold.astype(np.float32)
     return np.where(single > threshold, np.nextafter(single, np.float32(-np.inf)), single)
 
 
-def _each_tree(ask: Any, trees: list[Any]) -> Any:
+def _each_tree(predict: Any, trees: list[Any]) -> Any:
     if len(trees) < 8 or cpu_count() == 1:
-        return map(ask, trees)
+        return map(predict, trees)
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return list(pool.map(ask, trees))
+        return list(pool.map(predict, trees))

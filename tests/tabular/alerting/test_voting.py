@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from nearward.tabular.alerting.voting import STAGES, Alerts, _reliable_from
-from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
 from nearward.tabular.novelty.one_class import OneClass
 
@@ -133,8 +133,8 @@ def test_classifiers_are_cross_fitted(clinic) -> None:
     """A member that knows its training rows by heart must not be believed for it."""
     frame, died, patient = clinic
     members = {
-        "logistic": Encoded(LogisticRegression(max_iter=500)),
-        "by heart": Encoded(HistGradientBoostingClassifier(min_samples_leaf=1, max_iter=40, early_stopping=False)),
+        "logistic": EncodedClassifier(LogisticRegression(max_iter=500)),
+        "by heart": EncodedClassifier(HistGradientBoostingClassifier(min_samples_leaf=1, max_iter=40, early_stopping=False)),
     }
     alerts = Alerts(members, seed=1).fit(frame[:500], died[:500], groups=patient[:500])
     result = alerts.decide(frame[500:])
@@ -150,7 +150,7 @@ def test_refusals() -> None:
         with pytest.raises(InputError, match="two different columns"):
             Alerts(members).fit(frame, event)
     with pytest.raises(InputError, match=r"\['silent'\] have no fit or no predict_proba"):
-        Alerts({"loud": Encoded(LogisticRegression()), "silent": OneClass()}).fit(frame, event)
+        Alerts({"loud": EncodedClassifier(LogisticRegression()), "silent": OneClass()}).fit(frame, event)
     with pytest.raises(InputError, match="text that is not one"):
         Alerts(["one", "two"]).fit(frame.with_columns(two=pl.lit("high")), event)
     with pytest.raises(MissingColumns, match="'two'"):

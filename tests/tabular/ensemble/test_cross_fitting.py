@@ -9,7 +9,7 @@ import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from nearward.tabular.ensemble.cross_fitting import Encoded, Members
+from nearward.tabular.ensemble.cross_fitting import CalibratedModels, EncodedClassifier
 
 
 class ByHeart(ClassifierMixin, BaseEstimator):
@@ -35,7 +35,9 @@ def visits() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 
 def test_no_member_has_seen_the_patient() -> None:
     frame, ill, patient = visits()
-    members, out_of_fold = Members.fit({"by heart": ByHeart(), "logistic": Encoded(LogisticRegression())}, frame, ill, patient, seed=0)
+    members, out_of_fold = CalibratedModels.fit(
+        {"by heart": ByHeart(), "logistic": EncodedClassifier(LogisticRegression())}, frame, ill, patient, seed=0
+    )
     assert np.ptp(out_of_fold[:, 0]) < 1e-9  # of unseen patients it says one thing
     assert members.models["by heart"].groups_ == patient.tolist()
     assert members.models["by heart"].predict_proba(frame)[:, 1][ill == 1].min() > 0.9  # refitted on all it knows everybody
@@ -43,14 +45,16 @@ def test_no_member_has_seen_the_patient() -> None:
 
 def test_risks_are_calibrated() -> None:
     frame, ill, patient = visits()
-    told, out_of_fold = Members.fit({"logistic": Encoded(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0)
+    told, out_of_fold = CalibratedModels.fit(
+        {"logistic": EncodedClassifier(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0
+    )
     assert abs(out_of_fold.mean() - ill.mean()) < 0.02  # balanced, it says .5 on the mean
     assert abs(told.risks(frame).mean() - ill.mean()) < 0.05
 
 
 def test_encoded_reads_what_the_model_cannot(clinic) -> None:
     frame, died, _ = clinic
-    model = Encoded(LogisticRegression(max_iter=500)).fit(frame[:500], died[:500])
+    model = EncodedClassifier(LogisticRegression(max_iter=500)).fit(frame[:500], died[:500])
     assert model.predict_proba(frame[500:]).shape == (200, 2)
     assert model.predict_proba(frame[500:])[died[500:] == 1, 1].mean() > 1.5 * died.mean()
     assert set(model.predict(frame[500:]).tolist()) <= {0, 1}
@@ -70,9 +74,9 @@ class Named(LogisticRegression):
 
 def test_a_member_that_knows_the_event_by_name_reads_0_and_1() -> None:
     frame = pl.DataFrame({"x": np.arange(60.0)})
-    Members.fit({"named": Named("died")}, frame, np.arange(60) % 2, np.arange(60), 0)
+    CalibratedModels.fit({"named": Named("died")}, frame, np.arange(60) % 2, np.arange(60), 0)
 
 
 def test_no_rows_have_no_risks(clinic) -> None:
     frame, died, _ = clinic
-    assert Encoded(LogisticRegression()).fit(frame, died).predict_proba(frame[:0]).shape == (0, 2)
+    assert EncodedClassifier(LogisticRegression()).fit(frame, died).predict_proba(frame[:0]).shape == (0, 2)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from nearward.evaluation.risk.feature_costs import column_costs
-from nearward.tabular.ensemble.cross_fitting import Encoded
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.preprocessing.stability_selection import StableColumns, _group_lasso_path
 
@@ -84,7 +84,11 @@ def test_copies_of_a_patient_prove_nothing() -> None:
 def test_costs_of_columns() -> None:
     frame, ill = planted(900, 1)
     costs = column_costs(
-        frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "ward", "noise 1"], model=Encoded(LogisticRegression()), resamples=100
+        frame.with_columns(ill=pl.Series(ill)),
+        "ill",
+        ["dose", "ward", "noise 1"],
+        model=EncodedClassifier(LogisticRegression()),
+        resamples=100,
     )
     assert costs.table["column"].to_list()[-1] == "noise 1"
     lost = dict(costs.table.select("column", "low").iter_rows())
