@@ -1,14 +1,11 @@
-"""Stability selection: planted columns are selected, noise is not; and the costs of columns."""
+"""Stability selection: planted columns are selected, noise is not."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from nearward.evaluation.risk.feature_costs import column_costs
-from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 from nearward.tabular.preprocessing.stability_selection import StableColumns, _group_lasso_path
 
@@ -24,23 +21,6 @@ def planted(n: int = 800, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     return frame.insert_column(3, pl.Series("dose", dose)).with_columns(
         pl.Series("ward", ward.tolist()), pl.Series("lab", values)
     ), ill.astype(int)
-
-
-class GroupedModel(LogisticRegression):
-    """Requires groups of two rows each, and an outcome of 0 and 1 although it has a named event."""
-
-    def __init__(self, positive: str | None = "ill") -> None:
-        super().__init__()
-        self.positive = positive
-
-    def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> GroupedModel:
-        assert self.positive is None
-        assert groups is not None
-        assert (np.unique(groups, return_counts=True)[1] == 2).all()
-        return super().fit(X.select("^dose|noise.*$"), y)
-
-    def predict_proba(self, X: pl.DataFrame) -> np.ndarray:
-        return super().predict_proba(X.select("^dose|noise.*$"))
 
 
 def test_planted_columns_are_selected_and_noise_is_not() -> None:
@@ -81,33 +61,6 @@ def test_copies_of_a_patient_prove_nothing() -> None:
     assert blind > grouped + 0.1
 
 
-def test_costs_of_columns() -> None:
-    frame, ill = planted(900, 1)
-    costs = column_costs(
-        frame.with_columns(ill=pl.Series(ill)),
-        "ill",
-        ["dose", "ward", "noise 1"],
-        model=EncodedClassifier(LogisticRegression()),
-        resamples=100,
-    )
-    assert costs.table["column"].to_list()[-1] == "noise 1"
-    lost = dict(costs.table.select("column", "low").iter_rows())
-    assert lost["dose"] > 0
-    assert lost["ward"] > 0
-    assert lost["noise 1"] < 0
-    assert costs.lost.value == pytest.approx(costs.every.value - costs.kept.value)
-    assert costs.every.value > costs.kept.value  # lab is not among the kept columns
-    assert costs.seconds_kept.value < costs.seconds_every.value
-    assert costs.seconds_kept.low <= costs.seconds_kept.value <= costs.seconds_kept.high
-
-
-def test_costs_pass_groups_and_an_outcome_of_0_and_1_to_the_model() -> None:
-    frame, ill = planted(300, 1)
-    patient = np.arange(300) // 2
-    table = frame.with_columns(ill=pl.Series(np.where(ill, "ill", "well")), patient=pl.Series(patient))
-    column_costs(table, "ill", ["dose", "noise 1"], "patient", model=GroupedModel(), positive="ill", resamples=20)
-
-
 def test_refusals() -> None:
     frame, ill = planted()
     with pytest.raises(InputError, match="cannot be guaranteed for 3 columns"):
@@ -125,11 +78,3 @@ def test_refusals() -> None:
     fitted = StableColumns(wrong=5).fit(*planted())
     with pytest.raises(MissingColumns):
         fitted.transform(frame.drop("dose"))
-    with pytest.raises(InputError, match="at least two"):
-        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose"])
-    with pytest.raises(InputError, match="each once"):
-        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "dose"])
-    with pytest.raises(InputError, match="must be features"):
-        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "ill"])
-    with pytest.raises(MissingColumns):
-        column_costs(frame.with_columns(ill=pl.Series(ill)), "ill", ["dose", "doze"])
