@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.rare.alerts
 
 compares class-aware alerts with the mean of the same base learners over the same threshold, pair by pair, on the settings that
-benchmarks/rare/run.py has cached, and writes the result into docs/guide/rare-outcomes.md.
+benchmarks/rare/run.py has cached, and writes the result into docs/benchmarks/rare-outcomes.md.
 """
 
 from __future__ import annotations

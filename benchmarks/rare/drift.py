@@ -4,7 +4,7 @@
 
 Diabetes among the respondents of BRFSS 2015: gradient boosting is fitted on 10,000; the others come in 120 weeks of 400, drawn so that the
 event rate stays at 14 %, rises to 30 %, stays, and falls to 8 % overnight; from then on milder cases come (drawn by the fourth power of
-1 - risk), which a drift of the prevalence alone would not bring. Writes its part of docs/guide/rare-outcomes.md and its picture.
+1 - risk), which a drift of the prevalence alone would not bring. Writes its part of docs/benchmarks/rare-outcomes.md and its picture.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 3,000 training rows without the event, and 1 to 80 with it; test rows of other patients, thinned to 2 % events (up to 10,000). One-class
 models do not use the events, so they are the same at every count. RiskClassifier needs at least 10 events; logistic regression does not.
 Results are cached in out/rare; --cheap excludes RiskClassifier, --cached fits nothing. --publish writes
-benchmarks/results/rare_one_class.csv, the table of docs/guide/rare-outcomes.md and the picture.
+benchmarks/results/rare_one_class.csv, the table of docs/benchmarks/rare-outcomes.md and the picture.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Each kind (a diagnosis, a disease group, an admission source) with enough rows is left out of training once. Half of the patients are for
 training, half for testing. Every detector reads the same encoded columns and sets its threshold on the same calibration patients, at 5 %
 false alarms. Results are cached in out/rare. --publish writes benchmarks/results/rare_open_set.csv, the table of
-docs/guide/rare-outcomes.md and the picture.
+docs/benchmarks/rare-outcomes.md and the picture.
 """
 
 from __future__ import annotations

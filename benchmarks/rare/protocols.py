@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.rare.protocols windows|columns|sources [--data DIR]
 
-Each writes its part of docs/guide/rare-outcomes.md.
+Each writes its part of docs/benchmarks/rare-outcomes.md.
 """
 
 from __future__ import annotations

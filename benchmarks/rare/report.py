@@ -219,7 +219,7 @@ def _joined(values: Iterable[float], between: str) -> str:
 
 
 def publish(table: pl.DataFrame, methods: Sequence[str], tasks: Sequence[str]) -> None:
-    """Write the CSV, the picture, the mean over tasks in docs/guide/rare-outcomes.md, and every task's AUPRC in docs/benchmarks."""
+    """Write the CSV, the picture, and the means over tasks and every task's AUPRC in docs/benchmarks/rare-outcomes.md."""
     table.write_csv(RESULTS / "rare.csv", float_precision=5)
     picture = PICTURES / "rare.svg"
     plot(table, picture)

@@ -5,7 +5,7 @@
 
 Settings: 10,000 training rows (fewer where a cohort has fewer), thinned to an event rate; test rows of other patients, thinned likewise;
 each seed has test patients of its own. Results are cached in out/rare; --again names methods to fit anew. --publish writes
-benchmarks/results/rare.csv, the table of docs/guide/rare-outcomes.md, the tables of docs/benchmarks and the pictures.
+benchmarks/results/rare.csv, the tables of docs/benchmarks/rare-outcomes.md and the pictures.
 """
 
 from __future__ import annotations
