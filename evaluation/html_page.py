@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -200,56 +200,3 @@ def _number(value: float, digits: int = 3) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
-
-
-# --- pages put together in Python, until the card of a synthetic table has a template of its own
-
-
-class Page:
-    """A page put together in Python: a title, a lead, and sections in the order in which they were added."""
-
-    def __init__(self, title: str, lead: str) -> None:
-        self.title = title
-        self.lead = lead
-        self.sections: list[tuple[str, tuple[str, ...]]] = []
-
-    def section(self, heading: str, *parts: str) -> None:
-        """Add a section of parts that ``paragraph``, ``notice``, ``table`` and ``figure`` return."""
-        self.sections.append((heading, parts))
-
-    def html(self) -> str:
-        """Return the whole page as HTML."""
-        return render("sections.html.jinja", page=self)
-
-
-def write(page: Page, path: str | Path) -> None:
-    """Write a page atomically, readable by its owner alone (0600)."""
-    write_html(page.html(), path)
-
-
-def _component(name: str, *given: Any) -> str:
-    module: Any = environment().get_template("components.html.jinja").module
-    return str(getattr(module, name)(*given))
-
-
-def paragraph(text: str) -> str:
-    """Return a paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
-
-
-def notice(text: str, kind: Literal["warning", "good", "bad"] = "warning") -> str:
-    """Return a box of plain text that names its kind by a word, not by its colour alone."""
-    return _component("notice", text, kind)
-
-
-def table(frame: pl.DataFrame, caption: str) -> str:
-    """Return a frame as a table."""
-    return _component("table", frame, caption)
-
-
-def figure(figure: Figure, caption: str) -> str:
-    """Return a matplotlib figure as inline SVG."""
-    return _component("figure", figure, caption)
-
-
-tell = format_estimate

@@ -19,7 +19,7 @@ from nearward.synth.generator import FitSummary, FittedGenerator, rare_token
 from nearward.synth.inputs.outcome import target_shares, value_counts
 from nearward.synth.inputs.splits import AuditRows, RoleSplits
 from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, Optimiser, improve
-from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.optimization.tilting import TiltedPolicy
 from nearward.synth.policy.autoregressive import FREE, ObservedTokens, Policy
 from nearward.synth.policy.network import NetworkConfig
 from nearward.synth.policy.outcome_model import OutcomeModel
@@ -70,14 +70,14 @@ def fit_generator(
     declared = None if target is None else target_shares(token_counts[outcome], rare, target)
     rule_columns = {tuple(index[name] for name in rule.columns) for rule in rules if 1 < len(rule.columns) <= 4}
     data = ImprovementData(
-        learned=tokens,
+        train=tokens,
         real=discriminator_rows,
-        patient=splits.patients("discriminator"),
-        judges=confirmation_rows,
-        judge=splits.patients("rules"),
-        outcome=outcome,
-        rare=rare,
-        groups=[*sorted(rule_columns)[: _MAX_COLUMN_GROUPS - _PAIRS], *strongest_pairs(information, _PAIRS)],
+        patient_ids=splits.patients("discriminator"),
+        validation=confirmation_rows,
+        validation_patient_ids=splits.patients("rules"),
+        outcome_column=outcome,
+        rare_token=rare,
+        column_groups=[*sorted(rule_columns)[: _MAX_COLUMN_GROUPS - _PAIRS], *strongest_pairs(information, _PAIRS)],
         violation_checks=violation_checks(rules.enforced, tokenizer),
         target=None if declared is None or optimiser == "tilt" else dict(enumerate(declared.tolist())),
     )
@@ -96,12 +96,12 @@ def fit_generator(
         optimiser=optimiser,
         outcomes={"table": value_counts(train[splits.outcome]), "tokens": value_counts(decoded[splits.outcome])},
         policy=training,
-        improved=improvement,
+        improved=improvement.to_dict(),
     )
     return FittedGenerator(tokenizer, improved, tuple(token_counts), rules, outcome_model, None, audit_rows, summary)
 
 
-def _sample_half_rare(policy: Policy | Tilted, outcome: int, rare: int, shares: Floats, seed: int) -> Ints:
+def _sample_half_rare(policy: Policy | TiltedPolicy, outcome: int, rare: int, shares: Floats, seed: int) -> Ints:
     """Sample rows (n, d) of the policy: half with the rare outcome, the others by the shares of its tokens (size,)."""
     conditions = np.full((_CALIBRATION_ROWS, len(policy.sizes)), FREE)
     others = np.where(np.arange(len(shares)) == rare, 0, shares)

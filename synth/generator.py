@@ -19,7 +19,7 @@ from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.inputs.conditions import Conditions, validate_conditions
 from nearward.synth.inputs.outcome import target_shares
 from nearward.synth.inputs.splits import AuditRows
-from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.optimization.tilting import TiltedPolicy
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.policy.outcome_model import OutcomeModel
 from nearward.synth.policy.training import TrainingResult
@@ -85,7 +85,7 @@ class FittedGenerator:
     """
 
     tokenizer: TableTokenizer
-    policy: Policy | Tilted | TreeMarginals
+    policy: Policy | TiltedPolicy | TreeMarginals
     token_counts: tuple[Ints, ...]
     rules: Rules
     outcome_model: OutcomeModel | None

@@ -14,7 +14,7 @@ from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.generator import FitSummary, FittedGenerator
 from nearward.synth.inputs.splits import AuditRows
-from nearward.synth.optimization.tilted import Tilted
+from nearward.synth.optimization.tilting import TiltedPolicy
 from nearward.synth.policy.autoregressive import Policy
 from nearward.synth.policy.outcome_model import OutcomeModel
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
@@ -29,7 +29,7 @@ from nearward.tabular.typing import Arrays
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
 _PACKED = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision, OutcomeModel, Forest)
-_POLICIES: dict[str, Any] = {"network": Policy, "tilted": Tilted, "marginals": TreeMarginals}
+_POLICIES: dict[str, Any] = {"network": Policy, "tilted": TiltedPolicy, "marginals": TreeMarginals}
 _PART = "(role)"  # column beside the records' columns: 0 train, 1 holdout, 2 steered
 
 

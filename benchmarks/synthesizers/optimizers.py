@@ -24,8 +24,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from benchmarks.synthesizers.run import OUTCOME, PATIENT, split
 from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.inputs.splits import split_by_role
+from nearward.synth.optimization.account import paired_gain
 from nearward.synth.optimization.discriminators import separation
-from nearward.synth.optimization.gain import paired
 from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, improve
 from nearward.synth.policy.autoregressive import FREE, ObservedTokens
 from nearward.synth.synthesizer import Synthesizer
@@ -55,7 +55,13 @@ def main() -> None:
     discriminator_rows, rule_rows = ((coded[role], patient[part[role]]) for role in ("discriminator", "rules"))
     forbidden = violation_checks(fitted.rules.enforced, tokens)
     data = ImprovementData(
-        coded["generator"], *discriminator_rows, *rule_rows, outcome=column, rare=rare, groups=groups, violation_checks=forbidden
+        coded["generator"],
+        *discriminator_rows,
+        *rule_rows,
+        outcome_column=column,
+        rare_token=rare,
+        column_groups=groups,
+        violation_checks=forbidden,
     )
     queries, patient_ids = tokens.encode(test), test[PATIENT].to_numpy()
     print(f"{args.cohort}: share of the rare outcome {(queries[:, column] == rare).mean():.4f} of the holdout")
@@ -65,8 +71,10 @@ def main() -> None:
         better, account = improve(copy.deepcopy(policy), data, optimiser, 0, ImproveConfig(rounds=2, rows=args.rows))
         print(f"{optimiser} ({time.perf_counter() - start:.0f} s):", *judgements(better, queries, patient_ids, column, rare))
         if optimiser != "tilt":  # its likelihoods have no known normaliser
-            print("  gain per holdout row, nats:", paired((better.log_prob(queries) - policy.log_prob(queries)).sum(axis=1), patient_ids))
-        print(json.dumps(account))
+            print(
+                "  gain per holdout row, nats:", paired_gain((better.log_prob(queries) - policy.log_prob(queries)).sum(axis=1), patient_ids)
+            )
+        print(json.dumps(account.to_dict()))
 
 
 def judgements(policy, real: Ints, patient_ids: NDArray, column: int, rare: int) -> list[str]:

@@ -27,7 +27,7 @@ from benchmarks.common.paths import DATA, OUT, RESULTS, digest, run_module, sour
 from benchmarks.synthesizers.generators import ABLATION, code_digest, generators
 from benchmarks.synthesizers.report import publish
 from nearward.datasets import read_cohort
-from nearward.evaluation.privacy_attacks.membership import EVERYONE, OUTLIERS, membership
+from nearward.evaluation.privacy_attacks.membership import ALL_ROWS, OUTLIERS, membership
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.inputs import read_tables
 from nearward.tabular.data.splits import assign_folds
@@ -118,7 +118,7 @@ def judge(cohort: str, name: str) -> dict[str, Any]:
         card = nw.faith_card(train=train, holdout=holdout, synthetic=synthetic, outcome=OUTCOME, group=PATIENT, seed=0)
     alike, attacks = card.fidelity.two_sample, card.membership.attacks
     broken = {rows: card.rules.violations(frame).any(axis=1) for rows, frame in (("made", synthetic), ("holdout", holdout))}
-    everyone = [area for area in attacks.filter(pl.col("rows") == EVERYONE)["AUC"] if area is not None]
+    everyone = [area for area in attacks.filter(pl.col("rows") == ALL_ROWS)["AUC"] if area is not None]
     outlying = [share for share in attacks.filter(pl.col("rows") == OUTLIERS)["true at 1 % false"] if share is not None]
     best = max(everyone, key=lambda area: area.high)
     events = {rows: frame.get_column(OUTCOME) for rows, frame in (("made", synthetic), ("train", train))}
@@ -137,7 +137,7 @@ def judge(cohort: str, name: str) -> dict[str, Any]:
     if steered := facts.pop("steered", None):  # together with the others they would hide memberships
         learned = train.filter(~pl.col(PATIENT).is_in(steered))
         alone = membership(read_tables(learned, holdout, synthetic, OUTCOME, group=PATIENT), seed=0, control=False)
-        areas = alone.attacks.filter(pl.col("rows") == EVERYONE)["AUC"].to_list()
+        areas = alone.attacks.filter(pl.col("rows") == ALL_ROWS)["AUC"].to_list()
         measures["membership AUC, rows learned from"] = max(areas, key=lambda area: area.high)
     return {
         **facts,

@@ -1,1 +1,1 @@
-"""Attacks on a synthetic table."""
+"""Privacy attacks on a synthetic table."""

@@ -1,7 +1,7 @@
-"""Attribute inference: all columns of a patient but one are known; the nearest synthetic row is asked for the last.
+"""Attribute inference: the attacker knows all columns of a patient but one, and reads the secret off the nearest synthetic row.
 
-A guess is right if it is the same level, or a number within 5 %. That real patterns let one guess is what data are for: the control
-asks the same of patients who were not in train, and only what goes beyond it is a leak.
+A guess is right if it is the same category, or a number within 5 %. Associations in the data permit such guesses about anybody: the
+control attacks non-members in the same way, and only the excess over it is a leak.
 
 References
 ----------
@@ -13,50 +13,47 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, guesses
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.neighbors import nearest_neighbors, sample_rows
 from nearward.tabular.typing import Bools
 
 _GUESSES = 1_000
-_MOST_ROWS = 20_000
-_MOST_SECRETS = 30
-_WITHIN = 0.05  # of a number's size
+_MAX_ROWS = 20_000
+_MAX_SECRETS = 30
+_TOLERANCE = 0.05  # of a number's size
 
 
-def inference(tables: Tables, seed: int) -> list[AttackResult]:
-    """Attack every column, the outcome first, up to 30; intervals hold for all of them together."""
-    space, draw = tables.embedding, np.random.default_rng(seed)
-    made = tables.synthetic[sample_rows(tables.synthetic.height, _MOST_ROWS, seed)]
-    count = min(_GUESSES, tables.train.height, tables.holdout.height)
-    asked = [frame[sample_rows(frame.height, count, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout))]
+def attribute_inference(tables: Tables, seed: int) -> list[AttackResult]:
+    """Attack every column, the outcome first, up to 30; intervals hold for all of them simultaneously."""
     others = [name for name in tables.train.columns if name != tables.outcome]
     if not others:
         return []
-    secrets = [tables.outcome, *[others[i] for i in sample_rows(len(others), _MOST_SECRETS - 1, seed)]]
-    points = [space.transform(frame) for frame in (made, *asked)]
-    found = []
+    secrets = [tables.outcome, *[others[i] for i in sample_rows(len(others), _MAX_SECRETS - 1, seed)]]
+    n = min(_GUESSES, tables.train.height, tables.holdout.height)
+    synthetic = tables.synthetic[sample_rows(tables.synthetic.height, _MAX_ROWS, seed)]
+    members, non_members = (frame[sample_rows(frame.height, n, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout)))
+    space, rng = tables.embedding, np.random.default_rng(seed)
+    points, *target_points = (space.transform(frame) for frame in (synthetic, members, non_members))
+    results = []
     for secret in secrets:
-        known = space.dimensions(set(tables.train.columns) - {secret})
+        known = space.dimensions(set(tables.train.columns) - {secret})  # the attacker's auxiliary data
         if len(known) == 0:
             continue
-        among = np.ascontiguousarray(points[0][:, known])
-        hits = []
-        for frame, place in zip(asked, points[1:], strict=True):
-            row = nearest_neighbors(np.ascontiguousarray(place[:, known]), among, 1)[1][:, 0]
-            hits.append(_same(made.get_column(secret).gather(row), frame.get_column(secret)))
-        lot = made.get_column(secret).gather(draw.integers(0, made.height, count))
-        blind = _same(lot, asked[0].get_column(secret))
-        pairs = [(int(hit.sum()), count) for hit in (hits[0], blind, hits[1])]
-        found.append(guesses(f"value of {secret}", pairs[0], pairs[1], pairs[2], tests=len(secrets)))
-    return found
+        values = synthetic.get_column(secret)
+        known_points = np.ascontiguousarray(points[:, known])
+        right = []
+        for targets, row_points in zip((members, non_members), target_points, strict=True):
+            row = nearest_neighbors(np.ascontiguousarray(row_points[:, known]), known_points, 1)[1][:, 0]
+            right.append(int(_equal(values.gather(row), targets.get_column(secret)).sum()))
+        random_guess = values.gather(rng.integers(0, synthetic.height, n))
+        baseline = int(_equal(random_guess, members.get_column(secret)).sum())
+        results.append(AttackResult.from_counts(f"value of {secret}", (right[0], n), (baseline, n), (right[1], n), tests=len(secrets)))
+    return results
 
 
-def _same(guess: pl.Series, truth: pl.Series) -> Bools:
+def _equal(guess: pl.Series, truth: pl.Series) -> Bools:
     """Tell which guesses are right; missing is a value like any other (n,)."""
-    both = (guess.is_null() & truth.is_null()).to_numpy()
-    if truth.dtype == pl.Float64:
-        hit = ((guess - truth).abs() <= _WITHIN * truth.abs()).fill_null(value=False)
-    else:
-        hit = (guess == truth).fill_null(value=False)
-    return np.asarray(hit.to_numpy() | both)
+    both_missing = (guess.is_null() & truth.is_null()).to_numpy()
+    equal = (guess - truth).abs() <= _TOLERANCE * truth.abs() if truth.dtype == pl.Float64 else guess == truth
+    return np.asarray(equal.fill_null(value=False).to_numpy() | both_missing)

@@ -1,7 +1,7 @@
-"""A copy check: how many synthetic rows repeat a row of train, and how near the rest come. It is not a privacy figure.
+"""A copy check: share of synthetic rows that repeat a row of train, and distances of the others. It is not a privacy figure.
 
 Distances to the closest record find careless copying and nothing else: a table can pass and leak, or fail because the columns are few.
-What the same figures are between holdout and train says what is usual.
+The same figures between holdout and train are the reference.
 
 References
 ----------
@@ -10,25 +10,26 @@ Ganev and De Cristofaro: On the inadequacy of similarity-based privacy metrics (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from nearward.evaluation.stats.block_bootstrap import RESAMPLES, percentile_interval
-from nearward.evaluation.stats.confidence import Estimate, estimate_frame
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame, rows_to_dicts
 from nearward.evaluation.tables.inputs import Tables, matching_share
 from nearward.evaluation.tables.neighbors import nearest_neighbors, sample_rows
 from nearward.tabular.typing import Floats
 
-_MOST_ROWS = 2_000
-_MOST_RECORDS = 50_000
+_MAX_ROWS = 2_000
+_MAX_RECORDS = 50_000
 _QUANTILES = (0.05, 0.5)
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Rows that repeat train.
+    """Repetitions of train rows.
 
     Parameters
     ----------
@@ -44,24 +45,28 @@ class Copies:
 
     @property
     def suspicious(self) -> bool:
-        """Whether more synthetic rows are in train than holdout rows are, beyond chance."""
+        """Whether significantly more synthetic rows than holdout rows are in train."""
         return self.identical.low > self.usual.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary, for JSON."""
+        return {"identical": asdict(self.identical), "usual": asdict(self.usual), "distances": rows_to_dicts(self.distances)}
 
 
 def copies(tables: Tables, seed: int) -> Copies:
     """Compare synthetic rows, and holdout rows beside them, with train."""
     space = tables.embedding
-    record = space.transform(tables.train[sample_rows(tables.train.height, _MOST_RECORDS, seed)])
+    records = space.transform(tables.train[sample_rows(tables.train.height, _MAX_RECORDS, seed)])
     rows: list[dict[str, object]] = []
     for name, frame in (("synthetic", tables.synthetic), ("holdout", tables.holdout)):
-        points = space.transform(frame[sample_rows(frame.height, _MOST_ROWS, seed + 1)])
-        far = nearest_neighbors(points, record, 1)[0][:, 0]
-        rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(far, q, seed) for q in _QUANTILES}})
+        points = space.transform(frame[sample_rows(frame.height, _MAX_ROWS, seed + 1)])
+        distance = nearest_neighbors(points, records, 1)[0][:, 0]
+        rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(distance, q, seed) for q in _QUANTILES}})
     table = estimate_frame(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
     return Copies(matching_share(tables.synthetic, tables.train), tables.repeated, table)
 
 
 def _quantile(values: Floats, q: float, seed: int) -> Estimate:
-    draw = np.random.default_rng(seed)
-    drawn = np.quantile(values[draw.integers(0, len(values), (RESAMPLES, len(values)))], q, axis=1)
-    return percentile_interval(float(np.quantile(values, q)), drawn, len(values), high=float("inf"))
+    """Return a quantile with its bootstrap interval."""
+    rows = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    return percentile_interval(float(np.quantile(values, q)), np.quantile(values[rows], q, axis=1), len(values), high=float("inf"))

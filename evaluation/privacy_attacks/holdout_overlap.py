@@ -1,10 +1,9 @@
-"""Whether the holdout repeats rows of train more often than chance: then it was not unseen, and no attack against it means anything.
+"""Test of whether the holdout repeats rows of train more often than by chance: then it was not unseen, and attacks have no control.
 
-Rows of narrow tables repeat by nature. How often they do is read off the tables themselves: if train and holdout are a random split, a row
-that occurs twice falls on different sides as often as two cards of one shuffled pack do, and as often on one side. Rows that were copied
-from train into the holdout always fall on different sides.
+Rows of narrow tables repeat naturally. If train and holdout are a random split, the copies of a row fall into train and holdout at random:
+their number in train is hypergeometric. A row that was copied from train into the holdout is always in both.
 
-Letters: n patients in train, m in the holdout, r different rows that recur.
+Shapes: n patients in train, m in the holdout, r different rows that recur.
 """
 
 from __future__ import annotations
@@ -18,73 +17,73 @@ from scipy import stats
 from nearward.evaluation.tables.inputs import Tables
 from nearward.tabular.typing import Floats, Ints
 
-_LEVEL = 0.001  # of honest splits, at most one in a thousand is accused
+_LEVEL = 0.001  # false positive rate among random splits
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many rows are on both sides.
+    """Rows that train and holdout share.
 
     Parameters
     ----------
-    found : int
-        Different rows that both train and the holdout have.
+    count : int
+        Different rows that both have.
     expected : float
-        How many there would be if the patients were dealt at random.
-    chance : float
-        Probability of as many or more.
+        Expected count in a random split of the patients.
+    p_value : float
+        Probability of as many or more in a random split.
     """
 
-    found: int
+    count: int
     expected: float
-    chance: float
+    p_value: float
 
     @property
-    def proven(self) -> bool:
-        """Whether a random split makes as many in at most one of a thousand tables."""
-        return self.chance <= _LEVEL
+    def significant(self) -> bool:
+        """Whether at most one in a thousand random splits shares as many rows."""
+        return self.p_value <= _LEVEL
 
 
 def overlap(tables: Tables) -> Overlap:
-    """Count the rows on both sides and compare them with a random split of the same patients.
+    """Count the shared rows and compare them with a random split of the same patients.
 
-    Of each patient one row counts, the least in order, which is the same however the rows are shuffled: rows of one patient are not
-    independent. Given how many patients have a row, the number of them in train is hypergeometric. Different rows are taken as
-    independent, which they nearly are. Rows that were made unique in train and in the holdout apart look like copies.
+    One row of each patient counts, since rows of one patient are dependent: the first in sorted order, whatever the order of the table.
+    Given how many patients have a row, the number of them in train is hypergeometric. Different rows are taken as independent, which is
+    nearly true. If duplicates were dropped within train and within the holdout, the remaining ones look like copies.
 
     Examples
     --------
-    >>> overlap(tables).proven  # doctest: +SKIP
+    >>> overlap(tables).significant  # doctest: +SKIP
     False
     """
-    train, holdout = _first(tables.train, tables.train_patient_ids), _first(tables.holdout, tables.holdout_patient_ids)
+    train, holdout = _row_per_patient(tables.train, tables.train_patient_ids), _row_per_patient(tables.holdout, tables.holdout_patient_ids)
     n, m = train.height, holdout.height
     keys = train.columns
-    sides = pl.concat([train.with_columns(train=1), holdout.with_columns(train=0)])
-    having = sides.group_by(keys).agg(pl.len().cast(pl.Int64).alias("all"), pl.col("train").sum().cast(pl.Int64))
-    having = having.filter(pl.col("all") > 1)
-    both = having.filter(pl.col("train").is_between(1, pl.col("all") - 1)).height
-    size, rows = (one.to_numpy() for one in having.group_by("all").len().cast(pl.Int64))
-    apart = 1 - stats.hypergeom.pmf(0, n + m, size, n) - stats.hypergeom.pmf(0, n + m, size, m)
-    return Overlap(both, float(rows @ apart), _tail(both, rows, apart))
+    pool = pl.concat([train.with_columns(train=1), holdout.with_columns(train=0)])
+    copies = pool.group_by(keys).agg(pl.len().cast(pl.Int64).alias("all"), pl.col("train").sum().cast(pl.Int64))
+    copies = copies.filter(pl.col("all") > 1)
+    shared = copies.filter(pl.col("train").is_between(1, pl.col("all") - 1)).height
+    size, rows = (column.to_numpy() for column in copies.group_by("all").len().cast(pl.Int64))
+    probability = 1 - stats.hypergeom.pmf(0, n + m, size, n) - stats.hypergeom.pmf(0, n + m, size, m)  # of being in both (r,)
+    return Overlap(shared, float(rows @ probability), _poisson_binomial_tail(shared, rows, probability))
 
 
-def _first(frame: pl.DataFrame, patient: Ints) -> pl.DataFrame:
-    """One row of each patient, its columns named by their numbers: other names are free then."""
-    plain = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
-    if len(np.unique(patient)) == plain.height:
-        return plain
-    return plain.with_columns(patient=patient).sort(plain.columns).unique("patient", keep="first").drop("patient")
+def _row_per_patient(frame: pl.DataFrame, patient_ids: Ints) -> pl.DataFrame:
+    """Return the first row of each patient; columns are named by their numbers, so that other names are free."""
+    numbered = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
+    if len(np.unique(patient_ids)) == numbered.height:
+        return numbered
+    return numbered.with_columns(patient=patient_ids).sort(numbered.columns).unique("patient", keep="first").drop("patient")
 
 
-def _tail(found: int, rows: Ints, apart: Floats) -> float:
-    """Probability that ``found`` or more independent rows lie apart, where ``rows`` of them do with probability ``apart``.
+def _poisson_binomial_tail(count: int, rows: Ints, probability: Floats) -> float:
+    """Probability of ``count`` or more successes in independent trials, ``rows`` of them with each ``probability``.
 
-    Exactly, by the transform of the sum (Hong: On computing the distribution function for the Poisson binomial distribution, 2013).
+    Exact, by the Fourier transform of the sum (Hong: On computing the distribution function for the Poisson binomial distribution, 2013).
     """
     points = int(rows.sum()) + 1
-    turn = np.exp(2j * np.pi * np.arange(points) / points)
+    roots = np.exp(2j * np.pi * np.arange(points) / points)
     transform = np.ones(points, dtype=np.complex128)
-    for count, chance in zip(rows, apart, strict=True):
-        transform *= (1 - chance + chance * turn) ** count
-    return float(np.clip(np.fft.fft(transform).real[found:].sum() / points, 0, 1))
+    for trials, p in zip(rows, probability, strict=True):
+        transform *= (1 - p + p * roots) ** trials
+    return float(np.clip(np.fft.fft(transform).real[count:].sum() / points, 0, 1))

@@ -1,4 +1,4 @@
-"""What an attack says beyond what it would have said without the patient in the data.
+"""Residual risk: success of an attack on members beyond its success on non-members.
 
 References
 ----------
@@ -9,6 +9,7 @@ interval from those of its parts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -19,19 +20,19 @@ from nearward.evaluation.stats.confidence import LEVEL, Estimate, estimate_serie
 
 @dataclass(frozen=True)
 class AttackResult:
-    """How often an attacker was right.
+    """Success rates of an attack that guesses.
 
     Parameters
     ----------
     name : str
     attack : Estimate
-        Share of right guesses about rows of train.
+        Share of right guesses about members (rows of train).
     baseline : Estimate
-        The same for guesses made without looking at whose row it is.
+        Share of right random guesses about members.
     control : Estimate
-        Share of right guesses, made in the same way, about rows of the holdout, which cannot have leaked.
+        Share of right guesses by the same attack about non-members (rows of the holdout), which cannot have leaked.
     risk : Estimate
-        (attack − control) / (1 − control): of what the control left to find, the share found.
+        (attack − control) / (1 − control), the residual risk.
     """
 
     name: str
@@ -42,34 +43,37 @@ class AttackResult:
 
     @property
     def trusted(self) -> bool:
-        """Whether the attack beat its baseline: one that doesn't is a poor attack, and no proof of safety."""
+        """Whether the attack beat its baseline: otherwise it is a poor attack, and no proof of safety."""
         return self.attack.value > self.baseline.value
 
+    @classmethod
+    def from_counts(
+        cls, name: str, attack: tuple[int, int], baseline: tuple[int, int], control: tuple[int, int], tests: int = 1
+    ) -> AttackResult:
+        """Estimate the rates and the residual risk from counts.
 
-def guesses(name: str, right: tuple[int, int], base: tuple[int, int], control: tuple[int, int], tests: int = 1) -> AttackResult:
-    """Make estimates of counts.
-
-    Parameters
-    ----------
-    right, base, control : (right guesses, all guesses), the latter > 0
-    tests : int
-        How many attacks stand side by side; intervals hold together (Bonferroni), so that the worst may be picked.
-    """
-    level = 1 - (1 - LEVEL) / tests
-    attack, baseline, without = (wilson(*counts, level) for counts in (right, base, control))
-    return AttackResult(name, attack, baseline, without, residual(attack, without))
+        Parameters
+        ----------
+        name : str
+        attack, baseline, control : (right guesses, all guesses), the latter > 0
+        tests : int
+            Number of attacks that are compared. Intervals hold simultaneously (Bonferroni), so that the worst may be selected.
+        """
+        level = 1 - (1 - LEVEL) / tests
+        on_members, at_random, on_non_members = (wilson(*counts, level) for counts in (attack, baseline, control))
+        return cls(name, on_members, at_random, on_non_members, residual_risk(on_members, on_non_members))
 
 
-def residual(attack: Estimate, control: Estimate) -> Estimate:
+def residual_risk(attack: Estimate, control: Estimate) -> Estimate:
     """Return (attack − control) / (1 − control) with an interval from those of its parts.
 
-    Not below zero: an attack that does worse than its control has found nothing. Where the control is always right, nothing is left to
-    find, and the interval says that nothing is known.
+    It is not below zero: an attack that does worse than its control shows no leak. Where the control is always right, the ratio is
+    undefined, and the interval is the whole of [0, 1].
 
     Examples
     --------
     >>> from nearward.evaluation.stats.confidence import wilson
-    >>> print(residual(wilson(50, 100), wilson(0, 100)))
+    >>> print(residual_risk(wilson(50, 100), wilson(0, 100)))
     0.500 (0.401 to 0.596)
     """
     a, b = 1 - attack.value, 1 - control.value
@@ -83,16 +87,15 @@ def residual(attack: Estimate, control: Estimate) -> Estimate:
 
 
 def _bound(a: float, b: float, numerator: float, denominator: float, sign: int) -> float:
-    """One end of the interval of a / b."""
+    """One bound of the interval of a / b."""
     if denominator <= 0:
         return 0.0 if sign < 0 else float("inf")
     return (a * b + sign * sqrt(max((a * b) ** 2 - numerator * denominator, 0.0))) / denominator
 
 
-def listed(found: list[AttackResult]) -> pl.DataFrame:
-    """Put attacks into a table of estimates; those no better than their baseline are said not to be trusted."""
-    columns = {key: estimate_series(key, [getattr(one, key) for one in found]) for key in ("attack", "baseline", "control", "risk")}
-    words = ["" if one.trusted else "cannot be trusted" for one in found]
-    return pl.DataFrame(
-        {"guess": pl.Series([one.name for one in found], dtype=pl.String), **columns, "verdict": pl.Series(words, dtype=pl.String)}
-    )
+def attack_table(results: Sequence[AttackResult]) -> pl.DataFrame:
+    """Return the results as a table of estimates; the verdict marks attacks that did no better than their baseline."""
+    rates = [estimate_series(name, [getattr(result, name) for result in results]) for name in ("attack", "baseline", "control", "risk")]
+    names = pl.Series("guess", [result.name for result in results], dtype=pl.String)
+    verdicts = pl.Series("verdict", ["" if result.trusted else "cannot be trusted" for result in results], dtype=pl.String)
+    return pl.DataFrame([names, *rates, verdicts])

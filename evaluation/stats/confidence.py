@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import polars as pl
 from scipy import stats
@@ -99,3 +99,8 @@ def estimate_frame(rows: Sequence[Mapping[str, object]], schema: Mapping[str, ty
     train 0.100 (0.018 to 0.404)
     """
     return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in schema.items()})
+
+
+def rows_to_dicts(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame of ``estimate_frame`` as dictionaries, estimates as dictionaries too, for JSON."""
+    return [{name: asdict(x) if isinstance(x, Estimate) else x for name, x in row.items()} for row in frame.iter_rows(named=True)]

@@ -1,9 +1,9 @@
-"""H, heterogeneity: are all kinds of patients still there, the rare outcome and the outliers among them?
+"""H, heterogeneity: coverage of all kinds of patients, the rare outcome and the outliers included.
 
-A real row is covered if a synthetic row lies within the distance to its fifth nearest real row. Coverage is reckoned per outcome class
-and per stratum, and set against that by as many holdout rows; the worst counts.
+A real row is covered if a synthetic row lies within the distance to its fifth nearest real row. Coverage is computed per outcome class
+and per stratum, and divided by the coverage by as many holdout rows; the worst ratio counts.
 
-Letters: m real rows, n rows that cover, g blocks, b resamples.
+Shapes: m real rows, n covering rows, g blocks, b resamples.
 
 References
 ----------
@@ -23,6 +23,7 @@ import polars as pl
 
 from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
 from nearward.evaluation.stats.confidence import Estimate, estimate_frame, estimate_series, wilson
+from nearward.evaluation.synthetic.results import Heterogeneity
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import TableBins, column_sets, joint_bins
 from nearward.evaluation.tables.neighbors import Embeddings, nearest_neighbors, sample_rows
@@ -30,10 +31,10 @@ from nearward.tabular.typing import Bools, Floats, Ints
 
 NEIGHBOURS = 5
 _CLUSTERS = 4
-_MOST_KINDS = 12
-_FEWEST = 40  # train rows of a stratum: fewer are not judged apart
-_MOST_ROWS = 4_000
-_RARE, _KEPT = 0.01, 5  # a rare pattern: at most 1 % of the rows, at least five of them
+_MAX_CATEGORIES = 12
+_MIN_STRATUM = 40  # train rows: smaller strata are not evaluated
+_MAX_ROWS = 4_000
+_RARE, _MIN_PATTERN = 0.01, 5  # a rare pattern: at most 1 % of the rows, at least five of them
 _PAIRS = 100
 _STRATA: dict[str, type[pl.DataType]] = {
     "stratum": pl.String,
@@ -43,165 +44,163 @@ _STRATA: dict[str, type[pl.DataType]] = {
 
 
 @dataclass(frozen=True)
-class Heterogeneity:
-    """Who is still there.
-
-    Parameters
-    ----------
-    score : Estimate or None
-        The smallest, over outcome classes and strata, of the coverage by synthetic rows over that by holdout rows; None where every
-        class and stratum is too small.
-    strata : pl.DataFrame
-        Per class and stratum: rows, coverage by holdout and by synthetic rows, their ratio.
-    shift : Estimate
-        |q − p|: how far the synthetic event share is from train's.
-    shares : pl.DataFrame
-        The event share of each table.
-    patterns : pl.DataFrame
-        Of the rare patterns of train, pairs of bins that five rows to 1 % have, how many holdout and synthetic table have, too.
-    """
-
-    score: Estimate | None
-    strata: pl.DataFrame
-    shift: Estimate
-    shares: pl.DataFrame
-    patterns: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Rows of one table, drawn to a common size: places, outcomes, blocks."""
+class _Sample:
+    """Rows of one table, sampled to a common size: points, events, blocks of the bootstrap."""
 
     frame: pl.DataFrame
     points: Embeddings
     event: Ints
     blocks: BlockBootstrap
 
-    def inside(self, of: Embeddings, radius: Floats, chosen: Bools) -> Bools:
-        """Tell which blocks have a chosen row within the radius of each point (m, g)."""
-        count = self.blocks.weight.shape[1]
-        rows = np.flatnonzero(chosen)
-        if len(rows) == 0:
-            return np.zeros((len(of), count), dtype=bool)
-        among = self.points[rows]
-        member = np.zeros((len(rows), count), dtype=np.float32)
-        member[np.arange(len(rows)), self.blocks.block[rows]] = 1
-        found = np.zeros((len(of), count), dtype=bool)
-        length = np.square(among).sum(axis=1)
-        for i in range(0, len(of), 1000):
-            part = of[i : i + 1000]
-            squared = np.square(part).sum(axis=1, keepdims=True) + length - 2 * part @ among.T
-            limit = np.square(radius[i : i + 1000, None])
-            found[i : i + 1000] = (squared <= limit + 1e-4).astype(np.float32) @ member > 0  # the slack: equal rows, multiplied out
-        return found
+    @classmethod
+    def of(cls, tables: Tables, name: str, size: int, seed: int) -> _Sample:
+        """Sample one of the tables."""
+        table: pl.DataFrame = getattr(tables, name)
+        rows = sample_rows(table.height, size, seed)
+        patient_ids = {"train": tables.train_patient_ids, "holdout": tables.holdout_patient_ids}.get(name, np.arange(table.height))[rows]
+        frame = table[rows]
+        return cls(frame, tables.embedding.transform(frame), tables.events(frame), BlockBootstrap.with_replacement(patient_ids, seed + 7))
 
-    def covers(self, inside: Bools) -> tuple[Bools, Bools]:
+    def within_radius(self, points: Embeddings, radius: Floats, eligible: Bools) -> Bools:
+        """Tell which blocks have an eligible row within the radius of each point (m, g)."""
+        blocks = self.blocks.weight.shape[1]
+        rows = np.flatnonzero(eligible)
+        within = np.zeros((len(points), blocks), dtype=bool)
+        if len(rows) == 0:
+            return within
+        covering = self.points[rows]
+        block = np.zeros((len(rows), blocks), dtype=np.float32)
+        block[np.arange(len(rows)), self.blocks.block[rows]] = 1
+        sq_norm = np.square(covering).sum(axis=1)
+        for i in range(0, len(points), 1000):
+            batch = points[i : i + 1000]
+            sq_distance = np.square(batch).sum(axis=1, keepdims=True) + sq_norm - 2 * batch @ covering.T
+            limit = np.square(radius[i : i + 1000, None]) + 1e-4  # the slack: rounding of equal rows
+            within[i : i + 1000] = (sq_distance <= limit).astype(np.float32) @ block > 0
+        return within
+
+    def covers(self, within: Bools) -> tuple[Bools, Bools]:
         """Tell which points are covered: by all rows (m,), and in each resample (b, m)."""
-        drawn = (self.blocks.weight > 0).astype(np.float32) @ inside.T.astype(np.float32)
-        return np.asarray(inside.any(axis=1)), np.asarray(drawn > 0)
+        resampled = (self.blocks.weight > 0).astype(np.float32) @ within.T.astype(np.float32)
+        return np.asarray(within.any(axis=1)), np.asarray(resampled > 0)
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """Train rows of one kind.
+
+    Parameters
+    ----------
+    name : str
+    rows : (m,) of bool
+    eligible : callable or None
+        Which rows of another sample may cover them; None: all.
+    """
+
+    name: str
+    rows: Bools
+    eligible: Callable[[_Sample], Bools] | None = None
 
 
 def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
-    """Reckon coverage, event shares and rare patterns."""
-    rows = min(tables.holdout.height, tables.synthetic.height, _MOST_ROWS)
-    train = _drawn(tables, "train", _MOST_ROWS, seed)
-    real, made = _drawn(tables, "holdout", rows, seed + 1), _drawn(tables, "synthetic", rows, seed + 2)
-    listed: list[dict[str, object]] = []
+    """Compute coverage, event shares and rare patterns."""
+    size = min(tables.holdout.height, tables.synthetic.height, _MAX_ROWS)
+    train = _Sample.of(tables, "train", _MAX_ROWS, seed)
+    real, synthetic = _Sample.of(tables, "holdout", size, seed + 1), _Sample.of(tables, "synthetic", size, seed + 2)
+    table_rows: list[dict[str, object]] = []
     values, draws = [], []
-    for name, chosen, among_whom in _strata(train, tables.outcome, seed):
-        points = train.points[chosen]
-        among = train.points if among_whom is None else points
-        radius = nearest_neighbors(points, among, min(NEIGHBOURS + 1, len(among)))[0][:, -1]  # the first neighbour is the row itself
-        weight = train.blocks.weight[:, train.blocks.block[chosen]] + 1e-9  # (b, m); no draw is without any row
-        shares, resampled = [], []
-        for table in (real, made):
-            allowed = np.ones(rows, dtype=bool) if among_whom is None else among_whom(table)
-            once, again = table.covers(table.inside(points, radius, allowed))
-            shares.append(float(once.mean()))
-            resampled.append((weight * again).sum(axis=1) / weight.sum(axis=1))
-        value = min(shares[1] / shares[0], 1.0) if shares[0] else 0.0
-        drawn = np.minimum(resampled[1] / np.maximum(resampled[0], 1e-9), 1.0)
-        ratio = percentile_interval(value, drawn, len(points))
-        by = [percentile_interval(share, drawn_share, len(points)) for share, drawn_share in zip(shares, resampled, strict=True)]
-        listed.append({"stratum": name, "train rows": len(points), "by holdout": by[0], "by synthetic": by[1], "ratio": ratio})
+    for stratum in _strata(train, tables.outcome, seed):
+        points = train.points[stratum.rows]
+        neighbours = train.points if stratum.eligible is None else points
+        k = min(NEIGHBOURS + 1, len(neighbours))  # the first neighbour is the row itself
+        radius = nearest_neighbors(points, neighbours, k)[0][:, -1]
+        weight = train.blocks.weight[:, train.blocks.block[stratum.rows]] + 1e-9  # (b, m); no resample is without any row
+        coverage, resampled = [], []
+        for sample in (real, synthetic):
+            eligible = np.ones(size, dtype=bool) if stratum.eligible is None else stratum.eligible(sample)
+            covered, covered_draws = sample.covers(sample.within_radius(points, radius, eligible))
+            coverage.append(float(covered.mean()))
+            resampled.append((weight * covered_draws).sum(axis=1) / weight.sum(axis=1))
+        value = min(coverage[1] / coverage[0], 1.0) if coverage[0] else 0.0
+        ratio_draws = np.minimum(resampled[1] / np.maximum(resampled[0], 1e-9), 1.0)
+        by = [percentile_interval(share, share_draws, len(points)) for share, share_draws in zip(coverage, resampled, strict=True)]
+        ratio = percentile_interval(value, ratio_draws, len(points))
+        table_rows.append({"stratum": stratum.name, "train rows": len(points), "by holdout": by[0], "by synthetic": by[1], "ratio": ratio})
         values.append(value)
-        draws.append(drawn + (value - drawn.mean()))
+        draws.append(ratio_draws + (value - ratio_draws.mean()))
     score = percentile_interval(min(values), np.min(draws, axis=0), train.frame.height) if values else None
-    shift, shares_told = _shares(tables)
-    return Heterogeneity(score, estimate_frame(listed, _STRATA), shift, shares_told, _patterns(tables, train, real, made, seed))
+    shift, shares = _event_shares(tables)
+    patterns = _rare_patterns(tables, train, real, synthetic, seed)
+    return Heterogeneity(score, estimate_frame(table_rows, _STRATA), shift, shares, patterns)
 
 
-def _drawn(tables: Tables, name: str, most: int, seed: int) -> _Table:
-    whole: pl.DataFrame = getattr(tables, name)
-    rows = sample_rows(whole.height, most, seed)
-    patient = {"train": tables.train_patient_ids, "holdout": tables.holdout_patient_ids}.get(name, np.arange(whole.height))[rows]
-    frame = whole[rows]
-    return _Table(frame, tables.embedding.transform(frame), tables.events(frame), BlockBootstrap.with_replacement(patient, seed + 7))
+def _strata(train: _Sample, outcome: str, seed: int) -> list[_Stratum]:
+    """Return outcome classes, categories, clusters and outliers.
 
-
-def _strata(train: _Table, outcome: str, seed: int) -> list[tuple[str, Bools, Callable[[_Table], Bools] | None]]:
-    """Name each class and stratum, its train rows, and which rows of another table may cover them; None: all.
-
-    Classes are judged however few they are: the interval says how well. A kind of patient, a level of a category that 5 % to 50 % of
-    the rows have, is covered only by its like; the smallest come first, up to twelve.
+    Classes are evaluated however few their rows are: the interval shows the uncertainty. A category of 5 % to 50 % of the rows is covered
+    only by rows of the same category; the rarest come first, up to twelve.
     """
     from sklearn.cluster import KMeans
 
-    found: list[tuple[str, Bools, Callable[[_Table], Bools] | None]] = []
+    strata: list[_Stratum] = []
     for name, value in (("the event", 1), ("no event", 0)):
         if (train.event == value).sum() > NEIGHBOURS:
-            found.append((name, train.event == value, partial(_with_outcome, value=value)))
-    kinds = []
+            strata.append(_Stratum(name, train.event == value, partial(_with_event, value=value)))
+    categories = []
     for column in train.frame.iter_columns():
         if column.dtype != pl.String or column.name == outcome:
             continue
-        for level, rows in column.drop_nulls().alias("level").value_counts(name="rows").sort("level").iter_rows():
-            if max(_FEWEST, 0.05 * len(column)) <= rows <= 0.5 * len(column):
-                kinds.append((rows, column.name, level))
-    for _, name, level in sorted(kinds)[:_MOST_KINDS]:
-        found.append((f"{name} = {level}", _having(train, name, level), partial(_having, column=name, level=level)))
-    place = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.points)
-    found += [(f"cluster {j + 1}", place == j, None) for j in range(_CLUSTERS) if (place == j).sum() >= _FEWEST]
-    far = nearest_neighbors(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
-    outlying = far >= np.quantile(far, 0.9)
-    return [*found, ("outliers", outlying, None)] if outlying.sum() >= _FEWEST else found
+        for category, rows in column.drop_nulls().alias("category").value_counts(name="rows").sort("category").iter_rows():
+            if max(_MIN_STRATUM, 0.05 * len(column)) <= rows <= 0.5 * len(column):
+                categories.append((rows, column.name, category))
+    for _, name, category in sorted(categories)[:_MAX_CATEGORIES]:
+        in_category = partial(_with_category, column=name, category=category)
+        strata.append(_Stratum(f"{name} = {category}", in_category(train), in_category))
+    cluster = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.points)
+    strata += [_Stratum(f"cluster {j + 1}", cluster == j) for j in range(_CLUSTERS) if (cluster == j).sum() >= _MIN_STRATUM]
+    distance = nearest_neighbors(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
+    outliers = distance >= np.quantile(distance, 0.9)
+    return [*strata, _Stratum("outliers", outliers)] if outliers.sum() >= _MIN_STRATUM else strata
 
 
-def _with_outcome(table: _Table, value: int) -> Bools:
-    return np.asarray(table.event == value)
+def _with_event(sample: _Sample, value: int) -> Bools:
+    return np.asarray(sample.event == value)
 
 
-def _having(table: _Table, column: str, level: str) -> Bools:
-    return np.asarray((table.frame.get_column(column) == level).fill_null(value=False).to_numpy())
+def _with_category(sample: _Sample, column: str, category: str) -> Bools:
+    return np.asarray((sample.frame.get_column(column) == category).fill_null(value=False).to_numpy())
 
 
-def _shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
+def _event_shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
+    """Return the difference between the event shares of synthetic table and train, with Newcombe's interval, and all three shares."""
     events = {name: tables.events(getattr(tables, name)) for name in ("train", "holdout", "synthetic")}
-    share = {name: wilson(int(y.sum()), len(y)) for name, y in events.items()}
+    share = {name: wilson(int(event.sum()), len(event)) for name, event in events.items()}
     p, q = share["train"], share["synthetic"]
-    gap = q.value - p.value
-    low = gap - sqrt((q.value - q.low) ** 2 + (p.high - p.value) ** 2)
-    high = gap + sqrt((q.high - q.value) ** 2 + (p.value - p.low) ** 2)
-    shift = Estimate(abs(gap), 0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)), q.n)
+    difference = q.value - p.value
+    low = difference - sqrt((q.value - q.low) ** 2 + (p.high - p.value) ** 2)
+    high = difference + sqrt((q.high - q.value) ** 2 + (p.value - p.low) ** 2)
+    bounds = abs(low), abs(high)
+    shift = Estimate(abs(difference), 0.0 if low <= 0 <= high else min(bounds), max(bounds), q.n)
     return shift, pl.DataFrame([pl.Series("table", list(share)), estimate_series("event share", list(share.values()))])
 
 
-def _patterns(tables: Tables, train: _Table, real: _Table, made: _Table, seed: int) -> pl.DataFrame:
+def _rare_patterns(tables: Tables, train: _Sample, real: _Sample, synthetic: _Sample, seed: int) -> pl.DataFrame:
+    """Return the share of train's rare pairs of bins that the other tables have."""
     coding = TableBins.fit(pl.concat([tables.train, tables.holdout]), 5)
-    codes = [coding.transform(table.frame) for table in (train, real, made)]
-    inside: dict[str, list[Bools]] = {"holdout": [], "synthetic": []}
+    codes = [coding.transform(sample.frame) for sample in (train, real, synthetic)]
+    present: dict[str, list[Bools]] = {"holdout": [], "synthetic": []}
     for columns in column_sets(train.frame.width, 2, _PAIRS, seed):
         number, cells = joint_bins(codes[0], coding.sizes, columns)
-        held = np.bincount(number, minlength=cells)
-        rare = np.flatnonzero((held >= _KEPT) & (held <= _RARE * len(number)))
-        for name, table, coded in (("holdout", real, codes[1]), ("synthetic", made, codes[2])):
-            g = table.blocks.weight.shape[1]
-            there = np.zeros((g, cells), dtype=bool)
-            there[table.blocks.block, joint_bins(coded, coding.sizes, columns)[0]] = True
-            inside[name].append(there[:, rare].T)
-    count = sum(len(part) for part in inside["holdout"])
-    kept = []
-    for name, table in (("holdout", real), ("synthetic", made)):
-        once, again = table.covers(np.concatenate(inside[name])) if count else (None, None)
-        kept.append(percentile_interval(float(once.mean()), again.mean(axis=1), count) if once is not None and again is not None else None)
-    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [count] * 2, "kept": estimate_series("kept", kept)})
+        count = np.bincount(number, minlength=cells)
+        rare = np.flatnonzero((count >= _MIN_PATTERN) & (count <= _RARE * len(number)))
+        for name, sample, coded in (("holdout", real, codes[1]), ("synthetic", synthetic, codes[2])):
+            in_block = np.zeros((sample.blocks.weight.shape[1], cells), dtype=bool)
+            in_block[sample.blocks.block, joint_bins(coded, coding.sizes, columns)[0]] = True
+            present[name].append(in_block[:, rare].T)
+    patterns = sum(len(part) for part in present["holdout"])
+    shares: list[Estimate | None] = [None, None]
+    if patterns:
+        for i, (name, sample) in enumerate((("holdout", real), ("synthetic", synthetic))):
+            covered, covered_draws = sample.covers(np.concatenate(present[name]))
+            shares[i] = percentile_interval(float(covered.mean()), covered_draws.mean(axis=1), patterns)
+    return pl.DataFrame({"table": ["holdout", "synthetic"], "patterns": [patterns] * 2, "kept": estimate_series("kept", shares)})

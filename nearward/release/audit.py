@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from nearward.evaluation.stats.confidence import Estimate, wilson
-from nearward.evaluation.synthetic.card import FaithCard, Gates, faith_card
+from nearward.evaluation.synthetic.card import FaithCard, faith_card
+from nearward.evaluation.synthetic.results import Gates
 from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.provenance import table_hash
 from nearward.tabular.data.table_io import to_frame

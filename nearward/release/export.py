@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import polars as pl
 
 from nearward import __version__
-from nearward.evaluation.synthetic.card import Gates
-from nearward.evaluation.synthetic.html_report import for_readers
+from nearward.evaluation.synthetic.json_report import public_card_json
+from nearward.evaluation.synthetic.results import Gates
 from nearward.release.audit import Audit, AuditRows, audit
 from nearward.synth.provenance import check_ending, table_hash, write_stamped
 from nearward.tabular.data.schema import Schema
@@ -121,7 +121,7 @@ def export_table(
         "schema": json.loads(_without_ranges(schema).to_json()),
         "sampled_prior": None if verdict is None else dataclasses.asdict(verdict.prior),
         "rules": _rules(rules, verdict) | {"share of rows drawn again": (about or {}).get("drawn_again")},
-        "audit": None if verdict is None else for_readers(verdict.card),
+        "audit": None if verdict is None else public_card_json(verdict.card),
         "passed": not missed,
         "missed": missed,
         "accepted_risk": {"reason": accept_risk.strip(), "missed": missed} if accept_risk is not None and missed else None,

@@ -1,7 +1,7 @@
 """Certain violations of rules by rows of tokens: no values inside the bins satisfy the rule. A possible violation does not count.
 
 Rules about one or two columns become tables of forbidden tokens; a linear identity is judged by the least and the greatest sum that its
-bins allow. Discriminators penalise these rows (``nearward.synth.optimization.discriminator_levels``): fewer tokens must be masked later.
+bins allow. Discriminators penalise these rows (``nearward.synth.optimization.granularities``): fewer tokens must be masked later.
 
 Shapes: n rows.
 """

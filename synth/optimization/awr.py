@@ -1,6 +1,6 @@
-"""The second optimiser: the policy learns from its own rows, each weighed by exp(R / β); advantage-weighted regression.
+"""Optimiser ``awr``: advantage-weighted regression on the policy's own rows, each weighted by exp(R / β).
 
-Letters: n rows, d columns.
+Shapes: n rows, d columns.
 
 References
 ----------
@@ -23,20 +23,20 @@ from nearward.tabular.typing import Floats, Ints
 
 @dataclass(frozen=True)
 class AwrConfig:
-    """How the policy is fitted again.
+    """Settings of the weighted regression.
 
     Parameters
     ----------
     passes : int
-        Over its own rows: they are as many as one likes, so that few passes do.
+        Over the sampled rows, of which there can be any number: few passes are enough.
     batch : int
-        Rows a step.
+        Rows per step.
     rate : float
-        Learning rate, falling to zero along a cosine; a tenth of what the policy was trained with, since it starts from there.
+        Learning rate, with cosine decay to zero; a tenth of the rate in training, since the policy starts fitted.
     most_weight : float
-        Weights are cut there: no row counts for more than twenty.
+        Weights are clipped there, in units of the mean weight.
     conditioned : float
-        Share of rows with conditions, as in training: conditional rows are tilted too.
+        Share of rows with conditions, as in training, so that conditional sampling improves too.
     """
 
     passes: int = 3
@@ -46,32 +46,32 @@ class AwrConfig:
     conditioned: float = 0.4
 
 
-def fit_again(
+def fit_weighted(
     network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, progress: Callable[..., None] | None = None
 ) -> dict[str, Any]:
-    """Fit by weighted maximum likelihood.
+    """Fit the policy by weighted maximum likelihood.
 
     Parameters
     ----------
     network : Network, changed in place
-    tokens : (n, d), the policy's own rows in the network's order
+    tokens : (n, d), rows sampled from the policy, in the network's order
     weight : (n,), not negative
     seed : int
     config : AwrConfig, optional
     progress : callable, optional
-        Called after each pass with a few words.
+        Called after each pass with a message.
 
     Returns
     -------
-    dict: ``loss`` of each pass, nats a cell; ``cut``, how many weights were cut
+    dict: ``loss`` of each pass, nats per cell; ``cut``, number of clipped weights
     """
     config = config or AwrConfig()
     device = next(network.parameters()).device
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     n, d = tokens.shape
-    cut = weight.clip(max=config.most_weight * weight.mean())
+    clipped = weight.clip(max=config.most_weight * weight.mean())
     x = torch.as_tensor(tokens, device=device)
-    w = torch.as_tensor(cut / cut.mean(), dtype=torch.float32, device=device)
+    w = torch.as_tensor(clipped / clipped.mean(), dtype=torch.float32, device=device)
     steps = config.passes * -(-n // config.batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -79,11 +79,11 @@ def fit_again(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network.train()
-        for turn in range(config.passes):
+        for epoch in range(config.passes):
             total = 0.0
-            for rows in np.array_split(draw.permutation(n), -(-n // config.batch)):
-                given = torch.as_tensor(sample_condition_mask(len(rows), d, config.conditioned, draw), device=device)
-                loss = -(w[rows] * network(x[rows], given).sum(dim=1)).mean() / d
+            for rows in np.array_split(rng.permutation(n), -(-n // config.batch)):
+                conditions = torch.as_tensor(sample_condition_mask(len(rows), d, config.conditioned, rng), device=device)
+                loss = -(w[rows] * network(x[rows], conditions).sum(dim=1)).mean() / d
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -92,6 +92,6 @@ def fit_again(
                 total += float(loss.detach()) * len(rows) / n
             losses.append(total)
             if progress is not None:
-                progress(f"own rows, pass {turn + 1} of {config.passes}")
+                progress(f"awr, pass {epoch + 1} of {config.passes}")
     network.eval()
-    return {"loss": losses, "cut": int((weight > cut).sum())}
+    return {"loss": losses, "cut": int((weight > clipped).sum())}

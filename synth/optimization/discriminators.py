@@ -1,9 +1,9 @@
-"""The critics together: cross-fitted on two halves of real rows that the policy never saw, and silent where they have nothing to tell.
+"""Discriminators of all granularities, cross-fitted in two folds of real rows that the policy never saw.
 
-A level whose held-out AUC interval covers .5 has weight 0: what it says is noise, and a policy that listened would learn the noise.
-The two halves judge each other on the same pairs of rows: they are the same evidence twice, and the interval must not shrink for it.
+A granularity whose held-out AUC interval covers .5 has weight 0: its scores are noise, and the policy would learn the noise. Both folds
+evaluate the same pairs of rows, which is the same evidence twice: the interval must not become narrower.
 
-Letters: n rows, d columns.
+Shapes: n rows, d columns.
 """
 
 from __future__ import annotations
@@ -12,25 +12,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearward.synth.optimization.discriminator_levels import FeatureLevel, Level, RowLevel, SentenceLevel, Shape, TokenLevel
+from nearward.synth.optimization.granularities import (
+    FeatureDiscriminator,
+    Granularity,
+    RowDiscriminator,
+    SentenceDiscriminator,
+    TableShape,
+    TokenDiscriminator,
+)
 from nearward.tabular.errors import InputError
 from nearward.tabular.statistics import placement_values, sum_by_patient
 from nearward.tabular.typing import Floats, Ints
 
 WEIGHTS = {"token": 0.2, "sentence": 0.3, "feature": 0.2, "row": 0.3}
-FEWEST = 40  # real rows: fewer cannot train two halves
+MIN_ROWS = 40  # of either kind: fewer cannot train two folds
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a level tells real rows from made ones that it was not fitted on.
+    """Separation of held-out real from synthetic rows by the scores of one granularity.
 
     Parameters
     ----------
     auc, low, high : float
-        Area under the curve and its 95 % interval; .5: it cannot.
+        Area under the ROC curve and its 95 % interval.
     mean, scale : float
-        Of its scores of held-out made rows: what a score is measured from and in.
+        Mean and standard deviation of the scores of held-out synthetic rows, which standardise the scores.
     """
 
     auc: float
@@ -40,41 +47,41 @@ class Separation:
     scale: float
 
     @property
-    def open(self) -> bool:
-        """Whether the level is listened to."""
+    def significant(self) -> bool:
+        """Whether the granularity contributes to the reward."""
         return self.low > 0.5 and self.scale > 0
 
 
 @dataclass(frozen=True)
 class Discriminators:
-    """Fitted critics.
+    """Fitted discriminators.
 
     Parameters
     ----------
-    shape : Shape
-    levels : dict of level -> its two halves
-    held_out : dict of level -> Separation
-    real, made : (n,)
-        Rewards of the real and made rows, each from the half that did not see the row.
+    shape : TableShape
+    folds : dict of granularity -> its two discriminators
+    separations : dict of granularity -> Separation
+    real_rewards, synthetic_rewards : (n,)
+        Out-of-fold rewards of the real and synthetic rows.
     """
 
-    shape: Shape
-    levels: dict[str, tuple[Level, Level]]
-    held_out: dict[str, Separation]
-    real: Floats
-    made: Floats
+    shape: TableShape
+    folds: dict[str, tuple[Granularity, Granularity]]
+    separations: dict[str, Separation]
+    real_rewards: Floats
+    synthetic_rewards: Floats
 
     @classmethod
-    def fit(cls, shape: Shape, real: Ints, made: Ints, patient: Ints | None, seed: int) -> Discriminators:
-        """Fit all levels on two halves and judge each on the other.
+    def fit(cls, shape: TableShape, real: Ints, synthetic: Ints, patient_ids: Ints | None, seed: int) -> Discriminators:
+        """Fit all granularities in two folds and evaluate each on the other.
 
         Parameters
         ----------
-        shape : Shape
-        real : (n, d), rows that the policy did not learn from
-        made : (m, d), rows of the policy
-        patient : (n,) or None
-            Patient numbers of the real rows; a patient is in one half.
+        shape : TableShape
+        real : (n, d), rows that the policy was not fitted on
+        synthetic : (m, d), rows sampled from the policy
+        patient_ids : (n,) or None
+            Patients of the real rows; a patient is in one fold.
         seed : int
 
         Raises
@@ -82,66 +89,70 @@ class Discriminators:
         InputError
             Fewer than 40 rows of either kind.
         """
-        if min(len(real), len(made)) < FEWEST:
-            raise InputError(f"{len(real)} real and {len(made)} synthetic rows cannot train discriminators: {FEWEST} of each are needed")
-        draw = np.random.default_rng(seed)
-        who = np.arange(len(real)) if patient is None else np.unique(patient, return_inverse=True)[1]
-        half_real = (draw.permutation(int(who.max()) + 1) % 2)[who]
-        half_made = draw.permutation(len(made)) % 2
-        coarse_real, coarse_made = shape.coarse(real), shape.coarse(made)
-        fitted: dict[str, list[Level]] = {name: [] for name in WEIGHTS}
-        for half in (0, 1):
-            a, b = half_real == half, half_made == half
-            fitted["token"].append(TokenLevel.fit(shape, coarse_real[a], coarse_made[b]))
-            fitted["sentence"].append(SentenceLevel.fit(shape, coarse_real[a], coarse_made[b]))
-            fitted["feature"].append(FeatureLevel.fit(shape, coarse_real[a], coarse_made[b], seed))
-            fitted["row"].append(RowLevel.fit(shape, real[a], made[b], seed))
-        levels = {name: (pair[0], pair[1]) for name, pair in fitted.items()}
-        held: dict[str, Separation] = {}
-        told_real, told_made = np.zeros(len(real)), np.zeros(len(made))
-        for name, pair in levels.items():
-            scores = []
-            for rows, coarse, side in ((real, coarse_real, half_real), (made, coarse_made, half_made)):
-                each = [level.scores(shape, rows, coarse).sum(axis=1) for level in pair]
-                scores.append(np.where(side == 0, each[1], each[0]))
-            held[name] = _joined(
-                [separation(scores[0][half_real == half], scores[1][half_made == half], who[half_real == half]) for half in (0, 1)],
-                scores[1],
+        if min(len(real), len(synthetic)) < MIN_ROWS:
+            raise InputError(
+                f"{len(real)} real and {len(synthetic)} synthetic rows cannot train discriminators: {MIN_ROWS} of each are needed"
             )
-            told_real += _weight(name, held[name]) * (scores[0] - held[name].mean)
-            told_made += _weight(name, held[name]) * (scores[1] - held[name].mean)
-        return cls(shape, levels, held, told_real, told_made)
+        rng = np.random.default_rng(seed)
+        patients = np.arange(len(real)) if patient_ids is None else np.unique(patient_ids, return_inverse=True)[1]
+        real_fold = (rng.permutation(int(patients.max()) + 1) % 2)[patients]
+        synthetic_fold = rng.permutation(len(synthetic)) % 2
+        coarse_real, coarse_synthetic = shape.coarse(real), shape.coarse(synthetic)
+        fitted: dict[str, list[Granularity]] = {name: [] for name in WEIGHTS}
+        for fold in (0, 1):
+            a, b = real_fold == fold, synthetic_fold == fold
+            fitted["token"].append(TokenDiscriminator.fit(shape, coarse_real[a], coarse_synthetic[b]))
+            fitted["sentence"].append(SentenceDiscriminator.fit(shape, coarse_real[a], coarse_synthetic[b]))
+            fitted["feature"].append(FeatureDiscriminator.fit(shape, coarse_real[a], coarse_synthetic[b], seed))
+            fitted["row"].append(RowDiscriminator.fit(shape, real[a], synthetic[b], seed))
+        folds = {name: (pair[0], pair[1]) for name, pair in fitted.items()}
+        separations: dict[str, Separation] = {}
+        real_rewards, synthetic_rewards = np.zeros(len(real)), np.zeros(len(synthetic))
+        for name, pair in folds.items():
+            out_of_fold = []
+            for rows, coarse, fold_of_row in ((real, coarse_real, real_fold), (synthetic, coarse_synthetic, synthetic_fold)):
+                scores = [discriminator.scores(shape, rows, coarse).sum(axis=1) for discriminator in pair]
+                out_of_fold.append(np.where(fold_of_row == 0, scores[1], scores[0]))
+            real_scores, synthetic_scores = out_of_fold
+            per_fold = []
+            for fold in (0, 1):
+                a, b = real_fold == fold, synthetic_fold == fold
+                per_fold.append(separation(real_scores[a], synthetic_scores[b], patients[a]))
+            separations[name] = _mean_separation(per_fold, synthetic_scores)
+            real_rewards += _weight(name, separations[name]) * (real_scores - separations[name].mean)
+            synthetic_rewards += _weight(name, separations[name]) * (synthetic_scores - separations[name].mean)
+        return cls(shape, folds, separations, real_rewards, synthetic_rewards)
 
     @property
-    def open(self) -> list[str]:
-        """Names of the levels that are listened to."""
-        return [name for name, held in self.held_out.items() if held.open]
+    def active(self) -> list[str]:
+        """Names of the granularities that contribute to the reward."""
+        return [name for name, separation in self.separations.items() if separation.significant]
 
-    def each(self, tokens: Ints) -> dict[str, Floats]:
-        """Score rows by every level, unweighted, both halves' mean, where they are written: level -> (n, d)."""
+    def scores(self, tokens: Ints) -> dict[str, Floats]:
+        """Return the unweighted scores of each granularity, the mean of both folds: granularity -> (n, d)."""
         coarse = self.shape.coarse(tokens)
         return {
-            name: sum(level.scores(self.shape, tokens, coarse) for level in pair) / len(pair)  # type: ignore[misc]
-            for name, pair in self.levels.items()
+            name: sum(discriminator.scores(self.shape, tokens, coarse) for discriminator in pair) / len(pair)  # type: ignore[misc]
+            for name, pair in self.folds.items()
         }
 
     def rewards(self, tokens: Ints) -> Floats:
-        """Return the reward of each cell (n, d): levels weighted, gated and in units of their held-out spread; a row's is the sum."""
+        """Return the reward of each step (n, d), the weighted sum of standardised scores; a row's reward is the sum of its steps."""
         total = np.zeros(tokens.shape)
-        for name, scores in self.each(tokens).items():
-            held = self.held_out[name]
-            total += _weight(name, held) * (scores - held.mean / tokens.shape[1])
+        for name, scores in self.scores(tokens).items():
+            held_out = self.separations[name]
+            total += _weight(name, held_out) * (scores - held_out.mean / tokens.shape[1])
         return total
 
 
-def separation(real: Floats, made: Floats, patient: Ints | None = None) -> Separation:
-    """Tell how far apart two sets of scores lie.
+def separation(real: Floats, synthetic: Floats, patient_ids: Ints | None = None) -> Separation:
+    """Estimate the AUC of scores of real against synthetic rows, with DeLong's interval, clustered by patient.
 
     Parameters
     ----------
-    real, made : (n,), (m,), greater for more real
-    patient : (n,), optional
-        Whose the real rows are: a patient's rows are one piece of evidence, not many.
+    real, synthetic : (n,), (m,), greater for more real
+    patient_ids : (n,), optional
+        Patients of the real rows; rows of one patient are not independent.
 
     References
     ----------
@@ -153,20 +164,20 @@ def separation(real: Floats, made: Floats, patient: Ints | None = None) -> Separ
     >>> separation(np.array([3.0, 4.0]), np.array([1.0, 2.0])).auc
     1.0
     """
-    above, below = placement_values(real, made)
+    above, below = placement_values(real, synthetic)
     auc = float(above.mean())
-    sums = sum_by_patient(above - auc, patient)
+    sums = sum_by_patient(above - auc, patient_ids)
     patients = len(sums)
-    variance = (sums**2).sum() / len(real) ** 2 * patients / max(patients - 1, 1) + below.var(ddof=1) / len(made)
-    spread = 1.96 * float(np.sqrt(variance))
-    return Separation(auc, auc - spread, auc + spread, float(made.mean()), float(made.std()))
+    variance = (sums**2).sum() / len(real) ** 2 * patients / max(patients - 1, 1) + below.var(ddof=1) / len(synthetic)
+    margin = 1.96 * float(np.sqrt(variance))
+    return Separation(auc, auc - margin, auc + margin, float(synthetic.mean()), float(synthetic.std()))
 
 
-def _joined(halves: list[Separation], made: Floats) -> Separation:
-    """Join two halves that judged each other: the mean of their areas, in an interval as wide as one half's."""
-    auc, low, high = (float(np.mean([getattr(half, name) for half in halves])) for name in ("auc", "low", "high"))
-    return Separation(auc, low, high, float(made.mean()), float(made.std()))
+def _mean_separation(folds: list[Separation], synthetic: Floats) -> Separation:
+    """Return the mean AUC of two folds, with an interval as wide as that of one."""
+    auc, low, high = (float(np.mean([getattr(fold, name) for fold in folds])) for name in ("auc", "low", "high"))
+    return Separation(auc, low, high, float(synthetic.mean()), float(synthetic.std()))
 
 
-def _weight(name: str, held: Separation) -> float:
-    return WEIGHTS[name] / held.scale if held.open else 0.0
+def _weight(name: str, held_out: Separation) -> float:
+    return WEIGHTS[name] / held_out.scale if held_out.significant else 0.0

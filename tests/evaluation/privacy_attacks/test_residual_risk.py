@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.evaluation.privacy_attacks.attribute_inference import _same, inference
+from nearward.evaluation.privacy_attacks.attribute_inference import _equal, attribute_inference
 from nearward.evaluation.privacy_attacks.linkability import linkability
-from nearward.evaluation.privacy_attacks.residual_risk import guesses, listed, residual
+from nearward.evaluation.privacy_attacks.residual_risk import AttackResult, attack_table, residual_risk
 from nearward.evaluation.privacy_attacks.singling_out import Condition, _count, singling_out
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.inputs import read_tables
@@ -18,35 +18,35 @@ def tables(ward):
 
 
 def test_residual_risk_by_hand():
-    found = guesses("x", (60, 100), (10, 100), (20, 100))
-    assert found.risk.value == pytest.approx((0.6 - 0.2) / (1 - 0.2))
-    assert found.risk.low < found.risk.value < found.risk.high
-    assert found.trusted
-    assert not guesses("x", (10, 100), (10, 100), (0, 100)).trusted
+    result = AttackResult.from_counts("x", (60, 100), (10, 100), (20, 100))
+    assert result.risk.value == pytest.approx((0.6 - 0.2) / (1 - 0.2))
+    assert result.risk.low < result.risk.value < result.risk.high
+    assert result.trusted
+    assert not AttackResult.from_counts("x", (10, 100), (10, 100), (0, 100)).trusted
 
 
 def test_residual_risk_at_its_ends():
-    assert residual(wilson(10, 100), wilson(30, 100)).value == 0.0
-    assert residual(wilson(100, 100), wilson(0, 100)).value == 1.0
-    assert residual(wilson(100, 100), wilson(100, 100)) == Estimate(0.0, 0.0, 1.0, 100)
+    assert residual_risk(wilson(10, 100), wilson(30, 100)).value == 0.0
+    assert residual_risk(wilson(100, 100), wilson(0, 100)).value == 1.0
+    assert residual_risk(wilson(100, 100), wilson(100, 100)) == Estimate(0.0, 0.0, 1.0, 100)
 
 
 def test_the_interval_covers():
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     truth = (0.3 - 0.1) / 0.9
-    held = 0
+    covered = 0
     for _ in range(1000):
-        found = residual(wilson(int(draw.binomial(300, 0.3)), 300), wilson(int(draw.binomial(300, 0.1)), 300))
-        held += found.low <= truth <= found.high
-    assert 930 <= held <= 970
+        risk = residual_risk(wilson(int(rng.binomial(300, 0.3)), 300), wilson(int(rng.binomial(300, 0.1)), 300))
+        covered += risk.low <= truth <= risk.high
+    assert 930 <= covered <= 970
 
 
 def test_several_attacks_have_wider_intervals():
-    one, many = (guesses("x", (60, 100), (0, 100), (20, 100), tests=tests).risk for tests in (1, 20))
+    one, many = (AttackResult.from_counts("x", (60, 100), (0, 100), (20, 100), tests=tests).risk for tests in (1, 20))
     assert many.low < one.low < one.high < many.high
 
 
-def test_descriptions():
+def test_rows_that_meet_a_predicate():
     frame = pl.DataFrame({"age": [50.0, 60.0, None], "sex": ["f", "m", "m"]})
     assert _count((Condition("age", ">=", 55.0),), frame) == 1
     assert _count((Condition("sex", "=", "m"),), frame) == 2
@@ -55,20 +55,20 @@ def test_descriptions():
 
 def test_right_values():
     guess, truth = pl.Series([100.0, 94.0, None, None]), pl.Series([104.0, 100.0, None, 1.0])
-    assert _same(guess, truth).tolist() == [True, False, True, False]
-    assert _same(pl.Series(["a", "b", None]), pl.Series(["a", "a", None])).tolist() == [True, False, True]
+    assert _equal(guess, truth).tolist() == [True, False, True, False]
+    assert _equal(pl.Series(["a", "b", None]), pl.Series(["a", "a", None])).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("attack", [singling_out, linkability, inference])
+@pytest.mark.parametrize("attack", [singling_out, linkability, attribute_inference])
 def test_a_copy_is_found_and_fresh_rows_are_not(attack, tables):
     fresh = attack(tables, 0)
     copied = attack(tables.with_synthetic(tables.train), 0)
-    assert len(fresh) == len(copied) == {"singling_out": 2, "linkability": 1, "inference": 14}[attack.__name__]
-    assert all(one.risk.low > 0.9 and one.trusted for one in copied)
-    assert all(one.risk.low == 0 for one in fresh)
-    shown = listed(copied)
-    assert shown.height == len(copied)
-    assert shown["verdict"].to_list() == [""] * len(copied)
+    assert len(fresh) == len(copied) == {"singling_out": 2, "linkability": 1, "attribute_inference": 14}[attack.__name__]
+    assert all(result.risk.low > 0.9 and result.trusted for result in copied)
+    assert all(result.risk.low == 0 for result in fresh)
+    table = attack_table(copied)
+    assert table.height == len(copied)
+    assert table["verdict"].to_list() == [""] * len(copied)
 
 
 def test_same_seed_same_result(tables):
@@ -77,4 +77,4 @@ def test_same_seed_same_result(tables):
 
 
 def test_the_outcome_is_the_first_secret(tables):
-    assert inference(tables, 0)[0].name == "value of died"
+    assert attribute_inference(tables, 0)[0].name == "value of died"

@@ -1,4 +1,4 @@
-"""The card as a whole: each made-up synthesizer fails where it must, fresh real rows pass, and nothing in the report is a NaN."""
+"""The card as a whole: each bad synthesizer fails the right component, fresh real rows pass, and no number in the report is a NaN."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from nearward.datasets import read_cohort
 from nearward.evaluation.privacy_attacks.membership import Membership
 from nearward.evaluation.stats.confidence import Estimate
-from nearward.evaluation.synthetic.card import Gates, _gated, _inference, _worse, faith_card
+from nearward.evaluation.synthetic.card import _compare, _inference, _worst_inference, faith_card
 from nearward.evaluation.synthetic.fidelity import independent_columns
-from nearward.evaluation.synthetic.html_report import as_json, for_readers
+from nearward.evaluation.synthetic.json_report import card_json, public_card_json
+from nearward.evaluation.synthetic.results import Gates
 from nearward.tabular.errors import InputError
 from nearward.tabular.rules.kinds import Order, Range
 from nearward.tabular.rules.rules import Rules
@@ -31,7 +32,7 @@ def majority(frame: pl.DataFrame, outcome: str) -> pl.DataFrame:
 
 
 def synthesizers(train: pl.DataFrame, fresh: pl.DataFrame, outcome: str) -> dict[str, tuple[pl.DataFrame, str]]:
-    """Name -> what it makes, and the letters of the components that it must fail."""
+    """Name -> its table, and the letters of the components that it must fail."""
     return {
         "copycat": (train, "I"),
         "independent columns": (independent_columns(train, seed=9), "FAT"),
@@ -104,11 +105,11 @@ def test_page_and_json(fresh_card, tmp_path):
     assert "copy check" in text.lower()
     assert not re.search(r"https?://(?!www\.w3\.org)", text)
     assert not re.search(r"\bnan\b|\binf\b", text + data.read_text(), re.IGNORECASE)
-    told = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the report"))
-    assert told["passed"] is True
-    assert {letter: part["status"] for letter, part in told["components"].items()} == statuses(fresh_card)
-    assert told["components"]["F"]["estimate"]["value"] == fresh_card.components["F"].estimate.value
-    assert len(told["membership"]["attacks"]) == 18
+    content = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the report"))
+    assert content["passed"] is True
+    assert {letter: part["status"] for letter, part in content["components"].items()} == statuses(fresh_card)
+    assert content["components"]["F"]["estimate"]["value"] == fresh_card.components["F"].estimate.value
+    assert len(content["membership"]["attacks"]) == 18
 
 
 def test_reproducible(three, fresh_card):
@@ -138,8 +139,8 @@ def test_hostile_names_are_escaped_and_harmless(ward, tmp_path):
 def test_small_tables_are_not_measurable_rather_than_wrong(ward):
     card = faith_card(train=ward(80, 1), holdout=ward(80, 2), synthetic=ward(80, 3), outcome="died")
     assert not card.passed
-    found = statuses(card)
-    assert found["F"] == found["I"] == found["A"] == "not measurable"
+    result = statuses(card)
+    assert result["F"] == result["I"] == result["A"] == "not measurable"
     assert card.components["A"].estimate is None
     assert card.components["A"].why
 
@@ -166,18 +167,18 @@ def test_seed_must_be_a_seed(three):
     [(0.7, 0.9, 1.0, "passed"), (0.5, 0.6, 0.75, "failed"), (0.5, 0.8, 1.0, "not measurable"), (0.1, 0.3, 0.55, "failed")],
 )
 def test_gate(low, value, high, status):
-    assert _gated("F", "Fidelity", Estimate(value, low, high, 9), 0.6, Gates()).status == status
+    assert _compare("F", "Fidelity", Estimate(value, low, high, 9), 0.6, Gates()).status == status
 
 
 def test_a_proven_leak_fails_however_small():
     blank = pl.DataFrame()
     for high, status in ((0.98, "failed"), (0.995, "passed"), (1.0, "passed")):
-        found = Membership(Estimate(0.96, 0.93, high, 9), high < 1, blank, 9)
-        assert _inference(found, Gates()).status == status
+        result = Membership(Estimate(0.96, 0.93, high, 9), high < 1, blank, 9)
+        assert _inference(result, Gates()).status == status
 
 
-def test_who_steered_the_generator_is_attacked_apart(three, ward, tmp_path):
-    """A table that repeats no row that was learned, and all of those that steered."""
+def test_members_that_steered_the_generator_are_attacked_separately(three, ward, tmp_path):
+    """A table that repeats no row of train, and all rows that steered."""
     steered = ward(400, 41)
     real = {"train": three["train"][:400], "holdout": three["holdout"][:400], "outcome": "died", "steered": steered}
     card = faith_card(synthetic=steered, **real)
@@ -188,19 +189,18 @@ def test_who_steered_the_generator_is_attacked_apart(three, ward, tmp_path):
     assert card.copies.suspicious
     card.to_html(tmp_path / "card.html")
     assert "those that steered the generator" in (tmp_path / "card.html").read_text()
-    assert as_json(card)["membership_of_steering_rows"]["flagged"] is True
+    assert card_json(card)["membership_of_steering_rows"]["flagged"] is True
 
 
-def test_too_few_who_steered_are_not_taken_for_safe(fresh_card):
+def test_too_few_steering_rows_are_not_measurable(fresh_card):
     assert fresh_card.components["I"].status == "passed"
-    found = _worse(fresh_card.components["I"], None, asked=True, gates=Gates())
-    assert found.status == "not measurable"
-    assert _worse(fresh_card.components["I"], None, asked=False, gates=Gates()).status == "passed"
+    assert _worst_inference(fresh_card.membership, None, has_steered=True, gates=Gates()).status == "not measurable"
+    assert _worst_inference(fresh_card.membership, None, has_steered=False, gates=Gates()).status == "passed"
 
 
 @pytest.mark.parametrize("repeated", [400, 130])
 def test_no_table_passes_by_a_holdout_that_repeats_train(three, repeated, tmp_path):
-    """Attackers cannot tell train from itself: a verbatim copy of it must not pass for that."""
+    """Attackers cannot tell train from itself: a verbatim copy of it must not pass because of that."""
     train, other = three["train"][:400], three["holdout"][:400]
     holdout = pl.concat([train[:repeated], other[repeated:]]).sample(fraction=1, shuffle=True, seed=1)
     with pytest.warns(match="identical to a row of train"):
@@ -213,10 +213,10 @@ def test_no_table_passes_by_a_holdout_that_repeats_train(three, repeated, tmp_pa
         assert "the holdout repeats rows of train: 400 different rows are in both, 200 would be" in card.components["I"].why
         card.to_html(tmp_path / "card.html")
     else:
-        assert card.components["I"].status == "failed"  # found even so
+        assert card.components["I"].status == "failed"  # the leak is detected nevertheless
 
 
-def test_a_holdout_that_repeats_those_who_steered_is_no_holdout(three, ward):
+def test_a_holdout_that_repeats_steering_rows_is_no_holdout(three, ward):
     steered = ward(400, 41)
     with pytest.warns(match="identical to a row of train"):
         card = faith_card(train=three["train"][:400], holdout=steered[::-1], synthetic=steered, outcome="died", steered=steered)
@@ -224,13 +224,13 @@ def test_a_holdout_that_repeats_those_who_steered_is_no_holdout(three, ward):
     assert card.components["I"].status == "not measurable"
 
 
-def test_readers_see_numbers_of_rules_and_no_values(fresh_card):
-    told = for_readers(fresh_card)
-    owners = as_json(fresh_card)
-    assert [set(rule) for rule in told["adherence"]["rules"]] == [set(rule) - {"rule"} for rule in owners["adherence"]["rules"]]
-    assert len(told["adherence"]["rules"]) > 5
-    assert {key for key in owners if told[key] != owners[key]} == {"adherence"}
-    text = json.dumps(told)
+def test_public_json_has_numbers_of_rules_and_no_values(fresh_card):
+    content = public_card_json(fresh_card)
+    full = card_json(fresh_card)
+    assert [set(rule) for rule in content["adherence"]["rules"]] == [set(rule) - {"rule"} for rule in full["adherence"]["rules"]]
+    assert len(content["adherence"]["rules"]) > 5
+    assert {key for key in full if content[key] != full[key]} == {"adherence"}
+    text = json.dumps(content)
     for rule in fresh_card.rules:
         assert str(rule) not in text
 
@@ -250,7 +250,7 @@ def call(folder, synthetic="fresh", *more):
     return CliRunner().invoke(app, [str(word) for word in ["evaluate", "synth", *tables, "--outcome", "died", *more]])
 
 
-def test_command_line_says_loudly_that_a_card_failed(files):
+def test_command_line_on_a_card_that_failed(files):
     done = call(files, "train", "--report", files / "card.html", "--json", files / "card.json")
     assert done.exit_code == 4, done.output
     assert "NOT PASSED" in done.output
@@ -260,7 +260,7 @@ def test_command_line_says_loudly_that_a_card_failed(files):
 
 
 def test_command_line_on_a_card_that_passed(files, fresh_card, monkeypatch):
-    monkeypatch.setattr("nearward.evaluation.synthetic.card.faith_card", lambda **given: fresh_card)
+    monkeypatch.setattr("nearward.evaluation.synthetic.card.faith_card", lambda **arguments: fresh_card)
     done = call(files, "fresh", "--write-rules", files / "found.yaml")
     assert done.exit_code == 0, done.output
     assert "no proof of anonymity" in done.output

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from nearward.synth.constraints.violations import violation_checks
-from nearward.synth.optimization.discriminator_levels import CLIP, FeatureLevel, SentenceLevel, Shape
+from nearward.synth.optimization.granularities import CLIP, FeatureDiscriminator, SentenceDiscriminator, TableShape
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
 from nearward.tabular.rules.rules import Rules
@@ -65,10 +65,10 @@ def test_a_violation_scores_minus_the_clip_at_its_last_generated_column(frame) -
     counts = [np.bincount(tokens[:, j], minlength=size) for j, size in enumerate(tokenizer.sizes)]
     order = list(range(tokens.shape[1]))[::-1]
     rules = Rules((Implies("ward", "ICU", "unit", "A"), Range("x", 2, 4)))
-    shape = Shape.of(counts, order, (), violation_checks(rules, tokenizer))
-    scores = FeatureLevel(()).scores(shape, tokens, shape.coarse(tokens))
+    shape = TableShape.of(counts, order, (), violation_checks(rules, tokenizer))
+    scores = FeatureDiscriminator(()).scores(shape, tokens, shape.coarse(tokens))
     violated = rules.violations(frame)
     assert (scores[:, index["ward"]] == -CLIP * violated[:, 0]).all()  # unit is generated before ward
     assert not np.delete(scores, index["ward"], axis=1).any()
-    scores = SentenceLevel.fit(shape, shape.coarse(tokens), shape.coarse(tokens)).scores(shape, tokens, shape.coarse(tokens))
+    scores = SentenceDiscriminator.fit(shape, shape.coarse(tokens), shape.coarse(tokens)).scores(shape, tokens, shape.coarse(tokens))
     assert (scores[:, index["x"]] == -CLIP * violated[:, 1]).all()

@@ -1,4 +1,4 @@
-"""Reward shaping by hand: the rare outcome is heard more, and no prior is moved by that."""
+"""Reward shaping by hand: the rare outcome has more weight, and the prior does not shift."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from nearward.synth.optimization.reward_shaping import (
     class_weights,
     coverage_bonus,
     density_bonus,
-    shaped,
-    shaped_steps,
+    shape_advantage,
+    shape_step_advantages,
     shares,
     within_class,
 )
@@ -18,8 +18,8 @@ from nearward.synth.optimization.reward_shaping import (
 
 def test_advantages_by_hand() -> None:
     reward, outcome = np.array([1.0, 2.0, 3.0, 100.0, 200.0]), np.array([0, 0, 0, 1, 1])
-    found = within_class(reward, outcome, 2)
-    assert found == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, -1, 1], abs=1e-6)
+    advantage = within_class(reward, outcome, 2)
+    assert advantage == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, -1, 1], abs=1e-6)
 
 
 def test_weights_by_hand() -> None:
@@ -31,7 +31,7 @@ def test_weights_by_hand() -> None:
     )  # clipped at ten before it is rescaled
 
 
-def test_the_bonus_is_zero_at_the_target_and_draws_towards_it() -> None:
+def test_the_bonus_is_zero_at_the_target_and_points_towards_it() -> None:
     p = np.array([0.9, 0.1])
     assert coverage_bonus(p, p).tolist() == [0.0, 0.0]
     bonus = coverage_bonus(p, np.array([0.95, 0.05]), strength=0.5)
@@ -40,14 +40,14 @@ def test_the_bonus_is_zero_at_the_target_and_draws_towards_it() -> None:
 
 
 def test_shaping_moves_no_prior_where_the_target_is_met_and_naive_weights_would() -> None:
-    draw = np.random.default_rng(0)
-    outcome = (draw.random(20_000) < 0.03).astype(int)
-    reward = 2 + draw.normal(0, 1, 20_000)  # positive, the same in both outcomes
+    rng = np.random.default_rng(0)
+    outcome = (rng.random(20_000) < 0.03).astype(int)
+    reward = 2 + rng.normal(0, 1, 20_000)  # positive, the same in both outcomes
     prior = shares(outcome, 2)
-    found = shaped(reward, outcome, prior, prior)
-    means = [found[outcome == y].mean() for y in (0, 1)]
+    advantage = shape_advantage(reward, outcome, prior, prior)
+    means = [advantage[outcome == y].mean() for y in (0, 1)]
     assert means == pytest.approx([0, 0], abs=1e-9)
-    assert found[outcome == 1].std() > 3 * found[outcome == 0].std()
+    assert advantage[outcome == 1].std() > 3 * advantage[outcome == 0].std()
     naive = reward / prior[outcome]
     assert naive[outcome == 1].mean() > 20 * naive[outcome == 0].mean()
 
@@ -55,22 +55,22 @@ def test_shaping_moves_no_prior_where_the_target_is_met_and_naive_weights_would(
 def test_the_density_bonus_is_against_a_single_prototype() -> None:
     real = np.array([[0, 0], [1, 1], [2, 2], [3, 3]] * 50)
     assert density_bonus(real, real) == pytest.approx(np.zeros(200))
-    made = np.array([[0, 0]] * 190 + [[3, 3]] * 10)
-    bonus = density_bonus(real, made)
+    synthetic = np.array([[0, 0]] * 190 + [[3, 3]] * 10)
+    bonus = density_bonus(real, synthetic)
     assert bonus[0] == pytest.approx(np.log((50.5 / 202) / (190.5 / 202)))
     assert bonus[0] < 0 < bonus[-1]
 
 
-def test_a_step_that_earns_nothing_is_not_blown_up() -> None:
-    draw = np.random.default_rng(1)
-    outcome = (draw.random(4000) < 0.1).astype(int)
-    advantage = draw.normal(0, [1.0, 2.0, 0.01], (4000, 3)) + np.array([0.0, 5.0, 0.0])
+def test_a_step_without_reward_is_not_scaled_up() -> None:
+    rng = np.random.default_rng(1)
+    outcome = (rng.random(4000) < 0.1).astype(int)
+    advantage = rng.normal(0, [1.0, 2.0, 0.01], (4000, 3)) + np.array([0.0, 5.0, 0.0])
     prior = shares(outcome, 2)
-    found = shaped_steps(advantage, outcome, 0, prior, prior)
-    assert (found[:, 0] == 0).all()  # the target is met: the outcome's own step is left alone
+    advantage = shape_step_advantages(advantage, outcome, 0, prior, prior)
+    assert (advantage[:, 0] == 0).all()  # the target is met: the outcome's own step is left alone
     for y in (0, 1):
-        rows = found[outcome == y]
+        rows = advantage[outcome == y]
         assert rows.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-9)
         assert rows[:, 1].std() / rows[:, 2].std() == pytest.approx(200, rel=0.15)
-    away = shaped_steps(advantage, outcome, 0, prior, np.array([0.5, 0.5]))[:, 0]
-    assert away[outcome == 1].min() > 0 > away[outcome == 0].max()
+    shifted = shape_step_advantages(advantage, outcome, 0, prior, np.array([0.5, 0.5]))[:, 0]
+    assert shifted[outcome == 1].min() > 0 > shifted[outcome == 0].max()
