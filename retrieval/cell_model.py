@@ -8,7 +8,6 @@ Shapes: n stored rows, q query rows, p encoded columns, d number columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError
-from nearward.tabular.persistence.estimators import read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -92,7 +91,7 @@ class _CellNetwork:
         return [column for column in self.encoding.categorical if column.n_one_hot]
 
 
-class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ignore[misc]
     """An imputer, and a detector of values that do not fit the rest of their row.
 
     Categories of more than 16 values are read but not predicted: their missing values stay, their surprise is null.
@@ -126,6 +125,9 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> bool(surprise[0] < 1.5), bool(surprise[1] > 4)
     (True, True)
     """
+
+    _fitted_attributes = ("_network",)
+    _state_types = (TableEncoder, NumberColumn, CategoryColumn, EncoderConfig)
 
     def __init__(self, *, seed: int = 0, schema: Schema | None = None, steps: int = _STEPS) -> None:
         self.seed = seed
@@ -222,17 +224,9 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         encoding = self._network.encoding
         return frame, rows, self._network.predict(encoding.transform(rows))
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model into a folder, created if missing; earlier contents stay until all is written.
-
-        Raises
-        ------
-        InputError
-            The folder holds something else.
-        """
-        check_is_fitted(self, "_network")
+    def _get_state(self) -> dict[str, Any]:
         network = self._network
-        state = {
+        return {
             "schema": self.schema_.to_json(),
             "columns": network.columns,
             "encoding": network.encoding,
@@ -240,28 +234,16 @@ class CellModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "network": network_state(network.encoder),
             "decoder": {name: value.numpy() for name, value in network.decoder.state_dict().items()},
         }
-        write_estimator(folder, "CellModel", self.get_params(deep=False), state)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> CellModel:
-        """Load the result of ``save``, every hash checked first.
-
-        Raises
-        ------
-        ArtifactError
-            Not a CellModel; corrupt; saved by a later version.
-        """
-        settings, state = read_estimator(folder, "CellModel", [TableEncoder, NumberColumn, CategoryColumn, EncoderConfig])
-        model = cls(**settings)
-        model.schema_, model.n_features_in_ = Schema.from_json(state["schema"]), len(state["columns"])
-        model._deviation_scale = state["deviation_scale"]
+    def _set_state(self, state: dict[str, Any]) -> None:
+        self.schema_, self.n_features_in_ = Schema.from_json(state["schema"]), len(state["columns"])
+        self._deviation_scale = state["deviation_scale"]
         layout = FeatureLayout.from_encoder(state["encoding"])
         encoder: Any = network_from_state(state["network"])
         with seeded_init(0):  # overwritten below
             decoder = CellDecoder(encoder.config.hidden, layout)
         decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["decoder"].items()})
-        model._network = _CellNetwork(tuple(state["columns"]), state["encoding"], layout, encoder.float(), decoder)  # trained in float32
-        return model
+        self._network = _CellNetwork(tuple(state["columns"]), state["encoding"], layout, encoder.float(), decoder)  # trained in float32
 
 
 def _holdout_rows(patient_ids: Ints, seed: int) -> Bools:

@@ -12,7 +12,6 @@ them under drift.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_column
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.persistence.estimators import read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Bools, Floats
 
 # The plant's gain: one unit of log-odds of the threshold changes the logarithm of the alert rate by about one. With these controller
@@ -35,7 +34,7 @@ _OUTPUT_COLUMNS = ("rows", "threshold", "alerts", "alert_rate", "at_limit", "eve
 _HALF_WEIGHT = 4.0  # the expected alerts (or events) of a batch that is weighted by one half
 
 
-class ThresholdController:
+class ThresholdController(SavableEstimator):
     """Hold the alert rate or the recall at a target, batch after batch.
 
     Parameters
@@ -68,6 +67,9 @@ class ThresholdController:
     >>> history["alert_rate"][:5].mean() > 0.1, abs(history["alert_rate"][20:].mean() - 0.05) < 0.005
     (True, True)
     """
+
+    _fitted_attributes = ("threshold", "_pid")
+    _state_types = (PID,)
 
     def __init__(
         self,
@@ -169,31 +171,6 @@ class ThresholdController:
             if len(pending) > self._effective_delay:
                 self.learn(*pending.pop(0))
         return pl.DataFrame(rows, infer_schema_length=None)
-
-    def save(self, folder: str | Path) -> None:
-        """Save settings and state to a folder, so that a later run continues from there.
-
-        Raises
-        ------
-        InputError
-            The folder holds other files.
-        """
-        settings = {name: getattr(self, name) for name in ("target_alert_rate", "target_recall", "delay", "lowest", "highest")}
-        write_estimator(folder, "ThresholdController", settings, {"pid": self._pid, "threshold": self.threshold})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> ThresholdController:
-        """Load what ``save`` wrote, after checking every hash.
-
-        Raises
-        ------
-        ArtifactError
-            Not a ThresholdController; corrupt; saved by a later version.
-        """
-        settings, state = read_estimator(folder, "ThresholdController", [PID])
-        controller = cls(**settings)
-        controller._pid, controller.threshold = state["pid"], state["threshold"]
-        return controller
 
     @property
     def _effective_delay(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import validate_fit_inputs, validate_positive_integers
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
-from nearward.tabular.persistence.estimators import classes_from_json, classes_to_json, read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Floats, Ints
@@ -48,10 +47,7 @@ class FittedOpenSet:
         return self.points.distances(self.encoder.transform(X))
 
 
-_STATE_TYPES = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
-
-
-class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignore[misc]
     """Open-set detector: flags patients of no known class, such as a new phenotype, another site, or a table filled in differently.
 
     It needs meaningful classes (diagnoses, wards, sites, or the outcome), and helps where the unknown lies between them. It does not detect
@@ -92,6 +88,9 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     >>> gate.gate(pl.DataFrame({"x": [4.0, 0.0], "y": [0.0, -3.0]}))["unknown"].to_list()
     [False, True]
     """
+
+    _fitted_attributes = ("fitted_", "offset_", "classes_", "n_features_in_")
+    _state_types = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
 
     def __init__(
         self, *, false_alarms: float = 0.05, width: int = 32, steps: int = 400, seed: int = 0, schema: Schema | None = None
@@ -173,38 +172,6 @@ class UnknownGate(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 "unknown": score < self.offset_,
             }
         )
-
-    def save(self, folder: str | Path) -> None:
-        """Save to a folder, which is created if missing; an earlier save stays until this one is complete.
-
-        Raises
-        ------
-        InputError
-            The folder holds other files; classes that are neither text nor numbers.
-        """
-        check_is_fitted(self, "fitted_")
-        state = {
-            "fitted": self.fitted_,
-            "offset": self.offset_,
-            "columns": self.n_features_in_,
-            "classes": classes_to_json(self.classes_),
-        }
-        write_estimator(folder, "UnknownGate", self.get_params(deep=False), state)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> UnknownGate:
-        """Load what ``save`` wrote, after checking every hash.
-
-        Raises
-        ------
-        ArtifactError
-            Not an UnknownGate; corrupt; saved by a later version.
-        """
-        settings, state = read_estimator(folder, "UnknownGate", _STATE_TYPES)
-        gate = cls(**settings)
-        gate.fitted_, gate.offset_, gate.n_features_in_ = state["fitted"], state["offset"], state["columns"]
-        gate.classes_ = classes_from_json(state["classes"])
-        return gate
 
     def _distances(self, X: Any) -> Floats:
         check_is_fitted(self, "fitted_")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
-from nearward.tabular.persistence.estimators import read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Floats, Ints
 
 _FOLDS = 3
@@ -71,7 +70,7 @@ class FittedSeriesEncoder:
         return embed_series(from_state(self.weights, len(self.columns), self.width), x)
 
 
-class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ignore[misc]
     """Replace columns of series by a risk score and an embedding, which any model can read.
 
     Parameters
@@ -100,6 +99,9 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> SeriesEncoder(width=2).fit_transform(stays, ill).columns
     ['age', 'series: score', 'series: 1', 'series: 2']
     """
+
+    _fitted_attributes = ("fitted_", "columns_", "steps_")
+    _state_types = (FittedSeriesEncoder,)
 
     def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0, positive: Any = None) -> None:
         self.columns = columns
@@ -151,31 +153,6 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the names of the columns that replace the series."""
         return np.array(["series: score", *(f"series: {j + 1}" for j in range(self.width))], dtype=object)
 
-    def save(self, folder: str | Path) -> None:
-        """Save to a folder, which is created if missing; an earlier save stays until this one is complete.
-
-        Raises
-        ------
-        InputError
-            The folder holds other files.
-        """
-        check_is_fitted(self, "fitted_")
-        write_estimator(folder, "SeriesEncoder", self.get_params(deep=False), {"fitted": self.fitted_})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> SeriesEncoder:
-        """Load what ``save`` wrote, after checking every hash.
-
-        Raises
-        ------
-        ArtifactError
-            Not a SeriesEncoder; corrupt; saved by a later version.
-        """
-        settings, state = read_estimator(folder, "SeriesEncoder", [FittedSeriesEncoder])
-        encoder = cls(**settings)
-        encoder._set_fitted(state["fitted"])
-        return encoder
-
     def _fit(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
         """Train, and return the frame, network inputs (n, 2c, t), outcome (n,) and patient ids (n,)."""
         from nearward.tabular.temporal.series_network import train_network
@@ -201,11 +178,9 @@ class SeriesEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         x = _network_inputs(values, mean, std)
         network = train_network(x, outcome, self.width, self.seed)
         weights = {name: value.numpy() for name, value in network.state_dict().items()}
-        self._set_fitted(FittedSeriesEncoder(columns, values.shape[2], mean, std, self.width, weights))
+        self.columns_, self.steps_ = columns, values.shape[2]
+        self.fitted_ = FittedSeriesEncoder(columns, self.steps_, mean, std, self.width, weights)
         return frame, x, outcome, patient_ids
-
-    def _set_fitted(self, fitted: FittedSeriesEncoder) -> None:
-        self.fitted_, self.columns_, self.steps_ = fitted, fitted.columns, fitted.steps
 
     def _with_embedding(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:
         names = self.get_feature_names_out().tolist()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
-from nearward.tabular.persistence.estimators import classes_from_json, classes_to_json, read_estimator, write_estimator
+from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -51,7 +50,6 @@ class FittedWindowMixture:
     schema : str, as JSON
     encoder : TableEncoder, None where there is no feature
     coefficients : (f, w), of the mixture weights, the intercepts first
-    shrinkage : float
     calibrator : Calibrator, fitted on out-of-fold log-odds
     prevalence : float
     """
@@ -59,7 +57,6 @@ class FittedWindowMixture:
     schema: str
     encoder: TableEncoder | None
     coefficients: Floats
-    shrinkage: float
     calibrator: Calibrator
     prevalence: float
 
@@ -68,10 +65,7 @@ class FittedWindowMixture:
         return _mixture_weights(self.coefficients, present, _features(Schema.from_json(self.schema), self.encoder, frame))
 
 
-_STATE_TYPES = (FittedWindowMixture, TableEncoder, NumberColumn, CategoryColumn, Calibrator)
-
-
-class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ignore[misc]
     """Mixture of several windows' risks, with weights that depend on the row.
 
     The risks must be out of fold: from models that were not trained on the rows. Otherwise the weights favour the model that overfits most.
@@ -101,6 +95,9 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> bool(weights["6h"][0] > 0.7), bool(weights["7d"][1] > 0.7)
     (True, True)
     """
+
+    _fitted_attributes = ("fitted_", "classes_", "shrinkage_")
+    _state_types = (FittedWindowMixture, TableEncoder, NumberColumn, CategoryColumn, Calibrator)
 
     def __init__(self, windows: Sequence[str] = (), *, seed: int = 0) -> None:
         self.windows = windows
@@ -144,9 +141,7 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, self.shrinkage_ = target.classes, SHRINKAGES[best]
         coefficients = _fit_coefficients(risk, present, features, outcome, self.shrinkage_)
         calibrator = Calibrator.fit(logit(out_of_fold[best], _FLOOR), outcome)
-        self.fitted_ = FittedWindowMixture(
-            schema.to_json(), encoder, coefficients, self.shrinkage_, calibrator, prevalence=float(outcome.mean())
-        )
+        self.fitted_ = FittedWindowMixture(schema.to_json(), encoder, coefficients, calibrator, float(outcome.mean()))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -176,33 +171,6 @@ class WindowGate(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         _, present = self._risks(frame)
         return pl.DataFrame(self.fitted_.weights(frame, present), schema=[str(name) for name in self.windows])
-
-    def save(self, folder: str | Path) -> None:
-        """Save to a folder, which is created if missing; an earlier save stays until this one is complete.
-
-        Raises
-        ------
-        InputError
-            The folder holds other files; an outcome that is neither text nor numbers.
-        """
-        check_is_fitted(self, "fitted_")
-        state = {"fitted": self.fitted_, "classes": classes_to_json(self.classes_)}
-        write_estimator(folder, "WindowGate", self.get_params(deep=False), state)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> WindowGate:
-        """Load what ``save`` wrote, after checking every hash.
-
-        Raises
-        ------
-        ArtifactError
-            Not a WindowGate; corrupt; saved by a later version.
-        """
-        settings, state = read_estimator(folder, "WindowGate", _STATE_TYPES)
-        gate = cls(**settings)
-        gate.fitted_, gate.classes_ = state["fitted"], classes_from_json(state["classes"])
-        gate.shrinkage_ = gate.fitted_.shrinkage
-        return gate
 
     def _risks(self, frame: pl.DataFrame) -> tuple[Floats, Bools]:
         """Return the windows' risks (q, w), 0 where missing, and where they are present (q, w)."""

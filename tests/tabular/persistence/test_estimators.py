@@ -110,7 +110,7 @@ def test_other_kinds_are_neither_read_nor_overwritten(saved: tuple[Any, Path, li
     other = nw.ThresholdController if kind is not nw.ThresholdController else nw.CellModel
     with pytest.raises(ArtifactError, match=f"holds no {other.__name__} but a {kind.__name__}"):
         other.load(folder)
-    with pytest.raises(ArtifactError, match=f"holds no risk model but a {kind.__name__}"):
+    with pytest.raises(ArtifactError, match=f"is not a risk model but a {kind.__name__}"):
         nw.load(folder)
     with pytest.raises(InputError, match=f"holds a {kind.__name__}: choose another folder"):
         fitted.save(folder)
