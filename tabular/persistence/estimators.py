@@ -38,7 +38,7 @@ class SavableEstimator:
         InputError
             The folder holds other files, or an estimator of another class.
         """
-        if hasattr(self, "fit"):
+        if hasattr(self, "fit"):  # others are ready when constructed
             check_is_fitted(self, self._fitted_attributes)
         tensors: Arrays = {}
         about = {
