@@ -121,7 +121,7 @@ def fit_private_generator(
     """Fit a tokenizer and tree marginals under a privacy budget; no rules are mined and no optimizer runs. Arguments as ``Synthesizer``."""
     private = fit_private(splits.rows("generator"), splits.outcome, splits.patients("generator"), epsilon, public=public)
     progress("bins and marginals under the budget")
-    tokenizer = private.tokens
+    tokenizer = private.tokenizer
     outcome, dtype = tokenizer.column_index[splits.outcome], splits.frame.schema[splits.outcome]
     token_counts = [np.ones(size, dtype=np.int64) for size in tokenizer.sizes]
     token_counts[outcome][0] = 0  # an outcome is never missing
@@ -137,4 +137,4 @@ def fit_private_generator(
             stacklevel=3,
         )
     summary = FitSummary({role: len(rows) for role, rows in splits.row_indices.items()}, "none", {"noisy": shares})
-    return FittedGenerator(tokenizer, private.policy, tuple(token_counts), rules or Rules(), None, private.ledger, audit_rows, summary)
+    return FittedGenerator(tokenizer, private.policy, tuple(token_counts), rules or Rules(), None, private.accountant, audit_rows, summary)

@@ -1,1 +1,1 @@
-"""Generation with differential privacy."""
+"""Generators with differential privacy."""

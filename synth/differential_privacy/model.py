@@ -1,7 +1,7 @@
-"""A synthesizer's cells and policy under differential privacy at the level of the patient, with the ledger of what was told.
+"""A generator with patient-level differential privacy: tokenizer, tree marginals and the accountant of their releases.
 
-Everything that depends on patients goes through ``Mechanisms``: how many rows there are, ranges, levels, counts, pairs. What does not go
-through it must not depend on them: a column's name and dtype, the seed of sampling, rules that the user wrote.
+Everything that depends on patients goes through ``Mechanisms``: the number of rows, ranges, categories, counts, pairs. Everything else must
+not depend on them: a column's name and dtype, the sampling seed, the user's rules.
 """
 
 from __future__ import annotations
@@ -13,86 +13,86 @@ import polars as pl
 
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.differential_privacy.tokenizer import private_cells
+from nearward.synth.differential_privacy.tokenizer import fit_private_tokenizer
 from nearward.synth.differential_privacy.tree_marginals import TreeMarginals
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.typing import Ints
 
 DELTA = 1e-6  # far below one in the number of patients of any cohort that fits a laptop
-_CELLS = 0.4  # of the budget; the rest chooses and counts pairs
+_TOKENIZER = 0.4  # share of the budget; the rest selects and counts pairs
 
 
 @dataclass(frozen=True)
 class PrivateGenerator:
-    """What may be published about a table.
+    """A generator that may be published.
 
     Parameters
     ----------
-    tokens : Tokens
-    policy : Marginals
-    ledger : Ledger
+    tokenizer : TableTokenizer
+    policy : TreeMarginals
+    accountant : PrivacyAccountant
     """
 
-    tokens: TableTokenizer
+    tokenizer: TableTokenizer
     policy: TreeMarginals
-    ledger: PrivacyAccountant
+    accountant: PrivacyAccountant
 
 
 def fit_private(
     frame: pl.DataFrame,
     outcome: str,
-    patient: Ints | None,
+    patient_ids: Ints | None,
     epsilon: float,
     delta: float = DELTA,
     rows_per_patient: int | None = None,
     public: Schema | None = None,
     noise_seed: int | None = None,
 ) -> PrivateGenerator:
-    """Learn cells and marginals.
+    """Fit tokenizer and marginals within a privacy budget.
 
     Parameters
     ----------
-    frame : n rows, without the patients' column
+    frame : n rows, without the column of patients
     outcome : str
-    patient : (n,), patient numbers from 0, or None where every row is a patient of its own
+    patient_ids : (n,), patient numbers from 0, or None where every row is a patient
     epsilon, delta : float
-        What one patient's presence may change; see ``nearward.synth.differential_privacy.accountant``.
+        Privacy budget; see ``nearward.synth.differential_privacy.accountant``.
     rows_per_patient : int, optional
-        Rows used of each patient, the table's first: noise grows with it. By default 1 where every row is a patient, else 2.
+        Contribution bound: the first rows of each patient are used. Noise grows with it. By default 1 where every row is a patient, else 2.
     public : Schema, optional
-        Ranges and categories from a codebook: they cost nothing. A schema inferred from these rows is not public.
+        Ranges and categories from a codebook, without privacy loss. A schema inferred from these rows is not public.
     noise_seed : int, optional
-        For tests only. Without it the same call gives another result each time, and must.
+        For tests only. Without it the same call gives another result each time, as it must.
 
     Raises
     ------
     InputError
-        An epsilon or delta without meaning, or fewer than 50 rows for each encoded dimension.
+        An invalid epsilon or delta, or fewer than 50 rows for each encoded dimension.
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> table = pl.DataFrame({"old": draw.random(2000) < 0.5}).with_columns(died=pl.col("old") & pl.Series(draw.random(2000) < 0.2))
-    >>> print(str(fit_private(table, "died", None, epsilon=2.0).ledger).splitlines()[0])
+    >>> rng = np.random.default_rng(0)
+    >>> table = pl.DataFrame({"old": rng.random(2000) < 0.5}).with_columns(died=pl.col("old") & pl.Series(rng.random(2000) < 0.2))
+    >>> print(str(fit_private(table, "died", None, epsilon=2.0).accountant).splitlines()[0])
     epsilon 1.85 of 2, delta 5e-07; per patient, at most 1 rows each
     """
-    most = rows_per_patient or (1 if patient is None else 2)
-    tell = Mechanisms(PrivacyAccountant(epsilon, delta, most), noise_seed)
-    used = frame if patient is None else frame[_bounded(patient, most)]
-    rho = tell.ledger.budget
-    cells = private_cells(used, outcome, tell, rho * _CELLS, delta / 2, public)
-    coded = cells.tokens.encode(used)
-    policy = TreeMarginals.fit(coded, cells.counts, tell, rho * (1 - _CELLS), used.columns.index(outcome))
-    return PrivateGenerator(cells.tokens, policy, tell.ledger)
+    bound = rows_per_patient or (1 if patient_ids is None else 2)
+    mechanisms = Mechanisms(PrivacyAccountant(epsilon, delta, bound), noise_seed)
+    bounded = frame if patient_ids is None else frame[_first_rows(patient_ids, bound)]
+    rho = mechanisms.accountant.budget
+    private = fit_private_tokenizer(bounded, outcome, mechanisms, rho * _TOKENIZER, delta / 2, public)
+    tokens = private.tokenizer.encode(bounded)
+    policy = TreeMarginals.fit(tokens, private.counts, mechanisms, rho * (1 - _TOKENIZER), bounded.columns.index(outcome))
+    return PrivateGenerator(private.tokenizer, policy, mechanisms.accountant)
 
 
-def _bounded(patient: Ints, most: int) -> Ints:
-    """Return the rows to use: the first of each patient.
+def _first_rows(patient_ids: Ints, bound: int) -> Ints:
+    """Return the first ``bound`` rows of each patient.
 
-    Which rows are used of a patient hangs on nobody else: a lot drawn over the whole table would fall otherwise for everyone when one
-    patient more is in it, and the bound on what he changes would not hold.
+    The selection must not depend on other patients: a random sample over the whole table would differ for everyone in a neighbouring
+    table, and the sensitivity would not be bounded.
     """
-    order = np.argsort(patient, kind="stable")
-    _, begin, size = np.unique(patient[order], return_index=True, return_counts=True)
-    return np.sort(order[(np.arange(len(order)) - np.repeat(begin, size)) < most])
+    order = np.argsort(patient_ids, kind="stable")
+    _, start, size = np.unique(patient_ids[order], return_index=True, return_counts=True)
+    return np.sort(order[(np.arange(len(order)) - np.repeat(start, size)) < bound])

@@ -295,7 +295,7 @@ def test_private_synthesizer(golden: Golden, tmp_path: Path) -> None:
             "ledger": spent.to_json(),
             "as text": str(spent).splitlines()[0],
             "by hand": by_hand.to_json(),
-            "left": [by_hand.budget, by_hand.left],
+            "left": [by_hand.budget, by_hand.remaining],
             "rows": {"train": generator.audit_rows.train.height, "holdout": generator.audit_rows.holdout.height},
         },
     )

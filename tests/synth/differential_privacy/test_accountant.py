@@ -28,7 +28,7 @@ def test_conversion_lies_between_the_exact_gaussian_and_the_simple_bound(rho, ep
 
 @given(st.floats(0.05, 20), st.floats(1e-9, 1e-2))
 @settings(max_examples=30, deadline=None)
-def test_there_and_back(epsilon, delta):
+def test_conversions_are_inverse(epsilon, delta):
     rho = rho_within(epsilon, delta)
     assert epsilon_of(rho, delta) <= epsilon * (1 + 1e-9)
     assert epsilon_of(rho * 1.001, delta) > epsilon * (1 - 1e-9)
@@ -36,23 +36,23 @@ def test_there_and_back(epsilon, delta):
 
 
 def test_entries_add_up_and_the_budget_holds():
-    ledger = PrivacyAccountant(1.0, 1e-6, rows_per_patient=2)
+    accountant = PrivacyAccountant(1.0, 1e-6, rows_per_patient=2)
     for part in (0.25, 0.5):
-        ledger = ledger.charge(f"part {part}", ledger.budget * part)
-    assert ledger.left == pytest.approx(ledger.budget / 4)
+        accountant = accountant.charge(f"part {part}", accountant.budget * part)
+    assert accountant.remaining == pytest.approx(accountant.budget / 4)
     with pytest.raises(BudgetSpent, match="not released"):
-        ledger.charge("too much", ledger.budget * 0.26)
+        accountant.charge("too much", accountant.budget * 0.26)
     with pytest.raises(BudgetSpent):
-        ledger.charge("too unlikely", 0.0, delta=0.6e-6)
-    whole = ledger.charge("rest", ledger.left, delta=0.5e-6)
+        accountant.charge("too unlikely", 0.0, delta=0.6e-6)
+    whole = accountant.charge("rest", accountant.remaining, delta=0.5e-6)
     assert whole.spent() == (pytest.approx(1.0), pytest.approx(1e-6))
     assert PrivacyAccountant.from_json(whole.to_json()) == whole
     assert "part 0.25" in str(whole)
-    assert ledger.spent()[0] < 1
+    assert accountant.spent()[0] < 1
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, math.inf, math.nan])
-def test_a_budget_without_meaning_is_refused(epsilon):
+def test_an_invalid_budget_is_refused(epsilon):
     with pytest.raises(InputError, match="epsilon"):
         PrivacyAccountant(epsilon, 1e-6)
     with pytest.raises(InputError, match="delta"):
