@@ -30,15 +30,15 @@ def silent(words: str) -> None:
     pass
 
 
-def ward(seed: int = 0, n: int = 400, patients: int = 300) -> tuple[StoredRows, Retriever]:
+def make_stored_rows(seed: int = 0, n: int = 400, patients: int = 300) -> tuple[StoredRows, Retriever]:
     """Stored rows whose experts know something, and a retriever for them."""
-    draw = np.random.default_rng(seed)
-    group = draw.permutation(np.append(np.arange(patients), draw.integers(0, patients, n - patients)))
-    x = draw.normal(size=(n, 6))
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(np.append(np.arange(patients), rng.integers(0, patients, n - patients)))
+    x = rng.normal(size=(n, 6))
     signal = 1.5 * x[:, 0] + x[:, 1] * x[:, 2] - 1
-    outcome = (draw.random(n) < 1 / (1 + np.exp(-signal))).astype(np.int64)
-    score = signal[:, None] + draw.normal(size=(n, 4)) * [0.5, 1, 2, 4]
-    value = np.where(draw.random(x.shape) < 0.1, np.nan, x)
+    outcome = (rng.random(n) < 1 / (1 + np.exp(-signal))).astype(np.int64)
+    score = signal[:, None] + rng.normal(size=(n, 4)) * [0.5, 1, 2, 4]
+    value = np.where(rng.random(x.shape) < 0.1, np.nan, x)
     data = TrainingData(outcome, group, split_patients(outcome, group, 5, 0))
     retriever, *_ = fit_retriever(np.nan_to_num(value), data, FEW, 0, silent)
     return StoredRows(value, score, np.nan_to_num(value), data), retriever
@@ -49,52 +49,52 @@ def with_outcome(rows: StoredRows, outcome: np.ndarray) -> StoredRows:
 
 
 @pytest.fixture(scope="module")
-def warded() -> tuple[StoredRows, Retriever]:
-    return ward()
+def stored() -> tuple[StoredRows, Retriever]:
+    return make_stored_rows()
 
 
 # ---- what it says -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_the_risk_is_the_weighted_share_of_events(warded: tuple[StoredRows, Retriever], members: int) -> None:
-    rows, retriever = warded
+def test_the_risk_is_the_weighted_share_of_events(stored: tuple[StoredRows, Retriever], members: int) -> None:
+    rows, retriever = stored
     model, out_of_fold, adapter = fit_in_context_model(rows, retriever, members, False, 0, silent)
     contexts, _ = retriever.contexts(rows.dense[:50], model.settings)
-    risk, voted = model.predict(rows.features[:50], rows.scores[:50], contexts)
-    np.testing.assert_allclose(voted.weight.sum(axis=1), 1, atol=1e-9)
-    np.testing.assert_allclose((voted.weight * voted.outcome).sum(axis=1), risk, atol=1e-6)
-    assert (voted.weight >= 0).all()
-    np.testing.assert_array_equal(voted.outcome[voted.row >= 0], rows.data.outcome[voted.row[voted.row >= 0]])
-    for line in voted.row:
-        there = line[line >= 0]
-        assert len(set(there)) == len(there)
+    risk, weighted = model.predict(rows.features[:50], rows.scores[:50], contexts)
+    np.testing.assert_allclose(weighted.weight.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose((weighted.weight * weighted.outcome).sum(axis=1), risk, atol=1e-6)
+    assert (weighted.weight >= 0).all()
+    np.testing.assert_array_equal(weighted.outcome[weighted.row >= 0], rows.data.outcome[weighted.row[weighted.row >= 0]])
+    for line in weighted.row:
+        present = line[line >= 0]
+        assert len(set(present)) == len(present)
     assert out_of_fold.shape == (400,)
     assert adapter is None
 
 
-def test_members_are_averaged_and_look_at_different_things(warded: tuple[StoredRows, Retriever]) -> None:
-    rows, retriever = warded
+def test_members_are_averaged_and_look_at_different_things(stored: tuple[StoredRows, Retriever]) -> None:
+    rows, retriever = stored
     model, *_ = fit_in_context_model(rows, retriever, 3, False, 0, silent)
     first, second, third = model.views
     assert [view.setting.neighbours for view in model.views] == [128, 64, 250]
     assert (len(first.columns), len(first.experts)) == (6, 4)
     assert (len(second.columns), len(second.experts)) == (4, 3)
     assert set(second.columns) != set(third.columns) or set(second.experts) != set(third.experts)
-    asked = slice(0, 40)
-    contexts, _ = retriever.contexts(rows.dense[asked], model.settings)
+    queries = slice(0, 40)
+    contexts, _ = retriever.contexts(rows.dense[queries], model.settings)
     alone = []
     for view, context in zip(model.views, contexts, strict=True):
         one = InContextModel(model.net, (view,), rows.features, rows.scores, rows.data.outcome)
-        alone.append(one.predict(rows.features[asked], rows.scores[asked], [context])[0])
-    np.testing.assert_allclose(model.predict(rows.features[asked], rows.scores[asked], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
+        alone.append(one.predict(rows.features[queries], rows.scores[queries], [context])[0])
+    np.testing.assert_allclose(model.predict(rows.features[queries], rows.scores[queries], contexts)[0], np.mean(alone, axis=0), atol=1e-9)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
-def test_it_ranks_at_least_as_well_as_the_experts_mean(warded: tuple[StoredRows, Retriever]) -> None:
+def test_it_ranks_at_least_as_well_as_the_experts_mean(stored: tuple[StoredRows, Retriever]) -> None:
     from sklearn.metrics import roc_auc_score
 
-    rows, retriever = warded
+    rows, retriever = stored
     _, out_of_fold, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     mean = rows.scores.mean(axis=1)
     assert roc_auc_score(rows.data.outcome, out_of_fold) > roc_auc_score(rows.data.outcome, mean) - 0.02
@@ -102,24 +102,24 @@ def test_it_ranks_at_least_as_well_as_the_experts_mean(warded: tuple[StoredRows,
 
 def test_the_right_patient_gets_the_vote() -> None:
     """Copies of stored patients are asked about, every column and score alike: each one's own original leads those of his outcome."""
-    rows, retriever = ward(seed=1)
+    rows, retriever = make_stored_rows(seed=1)
     model, *_ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
-    asked = np.arange(0, 400, 8)
-    (context,), _ = retriever.contexts(rows.dense[asked], model.settings)
-    _, voted = model.predict(rows.features[asked], rows.scores[asked], [context])
+    queries = np.arange(0, 400, 8)
+    (context,), _ = retriever.contexts(rows.dense[queries], model.settings)
+    _, weighted = model.predict(rows.features[queries], rows.scores[queries], [context])
     place, share = [], []
-    for i, original in enumerate(asked):
-        kin = (voted.row[i] >= 0) & (voted.outcome[i] == rows.data.outcome[original])
-        weight = voted.weight[i][kin]
-        own = float(weight[voted.row[i][kin] == original].sum())
+    for i, original in enumerate(queries):
+        kin = (weighted.row[i] >= 0) & (weighted.outcome[i] == rows.data.outcome[original])
+        weight = weighted.weight[i][kin]
+        own = float(weight[weighted.row[i][kin] == original].sum())
         place.append((weight > own + 1e-12).sum() / len(weight))
         share.append(own / weight.mean())
     assert np.mean(np.array(place) < 0.1) > 0.9
     assert np.median(share) > 2
 
 
-def test_a_patients_own_outcome_is_not_known_where_he_is_judged(warded: tuple[StoredRows, Retriever]) -> None:
-    rows, retriever = warded
+def test_a_patients_own_outcome_is_not_known_where_he_is_judged(stored: tuple[StoredRows, Retriever]) -> None:
+    rows, retriever = stored
     _, before, _ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     repeated = np.flatnonzero(np.bincount(rows.data.patient_ids) > 1)
     own = np.isin(rows.data.patient_ids, repeated[:1])
@@ -130,8 +130,8 @@ def test_a_patients_own_outcome_is_not_known_where_he_is_judged(warded: tuple[St
     assert np.abs(after - before).max() > 1e-6  # others do hear of it
 
 
-def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
-    rows, retriever = warded
+def test_state_goes_round(stored: tuple[StoredRows, Retriever]) -> None:
+    rows, retriever = stored
     model, *_ = fit_in_context_model(rows, retriever, 2, False, 0, silent)
     again = InContextModel.from_state(model.state())
     contexts, _ = retriever.contexts(rows.dense[:20], model.settings)
@@ -142,8 +142,8 @@ def test_state_goes_round(warded: tuple[StoredRows, Retriever]) -> None:
 # ---- adapter ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_needs_events(warded: tuple[StoredRows, Retriever]) -> None:
-    rows, retriever = warded
+def test_an_adapter_needs_events(stored: tuple[StoredRows, Retriever]) -> None:
+    rows, retriever = stored
     few = np.flatnonzero(rows.data.outcome == 1)[FEWEST_EVENTS - 1 :]
     thinned = with_outcome(rows, np.where(np.isin(np.arange(400), few), 0, rows.data.outcome))
     model, _, adapter = fit_in_context_model(thinned, retriever, 1, True, 0, silent)
@@ -153,9 +153,9 @@ def test_an_adapter_needs_events(warded: tuple[StoredRows, Retriever]) -> None:
 
 @pytest.mark.parametrize("helps", [True, False])
 def test_an_adapter_is_kept_only_where_it_ranks_better(
-    warded: tuple[StoredRows, Retriever], helps: bool, monkeypatch: pytest.MonkeyPatch
+    stored: tuple[StoredRows, Retriever], helps: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, retriever = warded
+    rows, retriever = stored
     if not helps:  # one that turns every risk round
 
         def turn(net: Any, *_: Any) -> Any:
@@ -182,31 +182,31 @@ def test_an_adapter_is_kept_only_where_it_ranks_better(
     assert model.net is (load_net() if helps else embedded.load_net())
 
 
-def test_an_adapter_learns_and_leaves_the_network_as_it_was(warded: tuple[StoredRows, Retriever], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_learns_and_leaves_the_network_as_it_was(stored: tuple[StoredRows, Retriever], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a cohort whose experts are wrong (turned round), the adapted network does better on the very questions it learned from."""
-    rows, retriever = warded
-    kept: dict[str, Any] = {}
+    rows, retriever = stored
+    recorded: dict[str, Any] = {}
 
     def remember(net: Any, questions: Any, outcomes: Any, seed: int) -> Any:
-        kept.update(net=net, questions=questions, outcomes=outcomes)
+        recorded.update(net=net, questions=questions, outcomes=outcomes)
         return fit_adapter(net, questions, outcomes, seed)
 
     monkeypatch.setattr(embedded, "fit_adapter", remember)
     fit_in_context_model(rows, retriever, 1, True, 0, silent)
-    before = {name: value.clone() for name, value in kept["net"].named_parameters()}
+    before = {name: value.clone() for name, value in recorded["net"].named_parameters()}
     monkeypatch.setattr("nearward.tabular.in_context.lora._MAX_EPOCHS", 30)
-    adapted = fit_adapter(kept["net"], kept["questions"], kept["outcomes"], 1)
-    assert all((value == before[name]).all() for name, value in kept["net"].named_parameters())
+    adapted = fit_adapter(recorded["net"], recorded["questions"], recorded["outcomes"], 1)
+    assert all((value == before[name]).all() for name, value in recorded["net"].named_parameters())
     assert any((value != before[name]).any() for name, value in adapted.named_parameters())
     changed = {n.split(".")[0] for n, v in adapted.named_parameters() if (v != before[n]).any()}
     assert changed <= set(ADAPTED)
 
     def loss(net: Any) -> float:
-        risk = np.concatenate([embedded.predict_risk(net, q)[0] for q in kept["questions"]])
-        y = np.concatenate(kept["outcomes"])
+        risk = np.concatenate([embedded.predict_risk(net, q)[0] for q in recorded["questions"]])
+        y = np.concatenate(recorded["outcomes"])
         return -float(np.mean(y * np.log(risk) + (1 - y) * np.log1p(-risk)))
 
-    assert loss(adapted) < loss(kept["net"])
+    assert loss(adapted) < loss(recorded["net"])
 
 
 # ---- in RiskClassifier --------------------------------------------------------------------------------------------------------------
@@ -258,19 +258,19 @@ def test_members_and_adapter_survive_saving_and_nothing_opens_a_socket(clinic: A
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"members": 0}, "members must be a whole number from 1 to 32"),
         ({"members": 2.5}, "members must be"),
         ({"adapter": "yes"}, "adapter must be True or False"),
         ({"backbone": "embeded"}, "did you mean 'embedded'"),
-        ({"backbone": None, "adapter": True}, 'are for backbone="embedded" alone'),
-        ({"backbone": None, "members": 2}, 'are for backbone="embedded" alone'),
+        ({"backbone": None, "adapter": True}, 'need backbone="embedded"'),
+        ({"backbone": None, "members": 2}, 'need backbone="embedded"'),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_before_anything_is_fitted(clinic: Any, wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_is_refused_before_anything_is_fitted(clinic: Any, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         nw.RiskClassifier(**wrong).fit(clinic[0][:300], clinic[1][:300])
 
 
@@ -304,13 +304,13 @@ class Same(Linear):
 @pytest.fixture(scope="module")
 def own() -> tuple[pl.DataFrame, np.ndarray, nw.RiskClassifier]:
     """Risks that a line in each neighbourhood knows, and other experts do not."""
-    draw = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     n = 360
-    frame = pl.DataFrame({f"x{j}": draw.normal(100 * j, 1 + j, n) for j in range(4)}).with_columns(
-        ward=pl.Series(draw.choice(["a", "b"], n))
+    frame = pl.DataFrame({f"x{j}": rng.normal(100 * j, 1 + j, n) for j in range(4)}).with_columns(
+        make_stored_rows=pl.Series(rng.choice(["a", "b"], n))
     )
     signal = 1.5 * frame["x0"].to_numpy() - 1
-    outcome = (draw.random(n) < 1 / (1 + np.exp(-signal))).astype(int)
+    outcome = (rng.random(n) < 1 / (1 + np.exp(-signal))).astype(int)
     return frame, outcome, nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:240], outcome[:240])
 
 
@@ -331,9 +331,9 @@ def test_an_object_of_the_users_own_is_given_again_at_loading(own: Any, monkeypa
     model = nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:240], outcome[:240])
     assert model.summary_.backbone.in_use
     model.save(tmp_path / "model")
-    with pytest.raises(InputError, match=r"backbone of your own, 'linear': give it again, load\(folder, backbone=…\)"):
+    with pytest.raises(InputError, match=r"backbone of your own, 'linear': pass it again, load\(folder, backbone=…\)"):
         nw.load(tmp_path / "model")
-    with pytest.raises(InputError, match="asks the backbone 'linear', got 'another' was given"):
+    with pytest.raises(InputError, match="needs the backbone 'linear', got 'another'"):
         nw.load(tmp_path / "model", backbone=Same())
     again = nw.load(tmp_path / "model", backbone=Linear())
     assert again.predict_frame(frame[240:]).equals(model.predict_frame(frame[240:]))

@@ -45,10 +45,10 @@ class Broken(Remembers):
 
 
 def rows(n: int = 400) -> tuple[Schema, pl.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    frame = pl.DataFrame({"x": draw.normal(size=n), "z": draw.normal(size=n)})
-    outcome = (frame["x"].to_numpy() + draw.normal(size=n) > 1).astype(np.int64)
-    group = np.unique(draw.integers(0, 300, n), return_inverse=True)[1]
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n)})
+    outcome = (frame["x"].to_numpy() + rng.normal(size=n) > 1).astype(np.int64)
+    group = np.unique(rng.integers(0, 300, n), return_inverse=True)[1]
     return Schema.infer(frame), frame, outcome, group, assign_folds(outcome, group, 3, 0)
 
 
@@ -79,8 +79,8 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 
 def test_experts_are_columns_or_estimators() -> None:
     check_experts(["sofa", OneClass()])
-    for wrong, said in ((OneClass, r"the class OneClass: pass an instance, OneClass\(\)"), (3, "int"), (object(), "object")):
-        with pytest.raises(InputError, match=said):
+    for wrong, message in ((OneClass, r"the class OneClass: pass an instance, OneClass\(\)"), (3, "int"), (object(), "object")):
+        with pytest.raises(InputError, match=message):
             check_experts([wrong])
     one = OneClass()
     assert split_experts(["sofa", one]) == (["sofa"], (one,))
@@ -88,11 +88,11 @@ def test_experts_are_columns_or_estimators() -> None:
 
 def test_description_makes_the_same_estimator_again() -> None:
     schema = rows()[0]
-    asked = OneClass(method="droc", steps=np.int64(7), schema=schema)
-    (again,) = estimators_from_json(json.loads(json.dumps(estimators_to_json([asked]))))
-    assert again.get_params() == asked.get_params()
+    one_class = OneClass(method="droc", steps=np.int64(7), schema=schema)
+    (again,) = estimators_from_json(json.loads(json.dumps(estimators_to_json([one_class]))))
+    assert again.get_params() == one_class.get_params()
     with pytest.raises(InputError, match="Remembers is an estimator of your own"):
-        estimators_to_json([asked, Remembers()])
+        estimators_to_json([one_class, Remembers()])
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,10 @@ class Cohort:
     """Patients of whom about one in eight has the outcome; some come several times."""
 
     def __init__(self, seed: int = 0, n: int = 480, patients: int = 300, folds: int = 3) -> None:
-        draw = np.random.default_rng(seed)
-        self.x = draw.normal(size=(n, 4))
-        self.outcome = (self.x[:, 0] + self.x[:, 1] * self.x[:, 2] + 0.5 * draw.normal(size=n) > 1.5).astype(np.int64)
-        self.group = np.unique(draw.integers(0, patients, size=n), return_inverse=True)[1]
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(n, 4))
+        self.outcome = (self.x[:, 0] + self.x[:, 1] * self.x[:, 2] + 0.5 * rng.normal(size=n) > 1.5).astype(np.int64)
+        self.group = np.unique(rng.integers(0, patients, size=n), return_inverse=True)[1]
         self.fold = assign_folds(self.outcome, self.group, folds, seed)
 
     @property
@@ -86,9 +86,9 @@ def by_distance(places: list[np.ndarray], outcome: list[int], rule: RetrievalSet
 
 def shuffled(retriever: Retriever, seed: int) -> Retriever:
     """The same retriever with the rows of its shards stored in another order."""
-    draw, shards = np.random.default_rng(seed), []
+    rng, shards = np.random.default_rng(seed), []
     for shard in retriever.shards:
-        order = draw.permutation(len(shard.rows))
+        order = rng.permutation(len(shard.rows))
         shards.append(Shard(shard.vectors[order], shard.rows[order]))
     return replace(retriever, shards=tuple(shards))
 
@@ -149,11 +149,11 @@ def test_a_shard_smaller_than_its_share_leaves_places_empty() -> None:
 
 
 def test_the_nearest_patients_are_counted_as_similar_and_a_patient_unlike_any_has_none() -> None:
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     cohort = Cohort(n=200)  # few: plain columns
     retriever, _, _, _ = cohort.fit()
     assert all(isinstance(encoder, LinearMetric) for encoder in retriever.encoders)
-    usual = retriever.similar_count(retriever.context(draw.normal(size=(20, 4)) * 0.3)[0])
+    usual = retriever.similar_count(retriever.context(rng.normal(size=(20, 4)) * 0.3)[0])
     unlike = retriever.similar_count(retriever.context(np.full((1, 4), 50.0))[0])
     assert usual.min() > 0
     assert unlike.tolist() == [0]
@@ -165,8 +165,8 @@ def test_the_nearest_patients_are_counted_as_similar_and_a_patient_unlike_any_ha
 @pytest.fixture(scope="module")
 def apart() -> Retriever:
     """Two shards: 90 patients without the outcome around 0, and 10 with it around 2."""
-    draw = np.random.default_rng(0)
-    places = [np.concatenate([draw.normal(0, 0.5, size=(90, 2)), draw.normal(2, 0.3, size=(10, 2))]) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    places = [np.concatenate([rng.normal(0, 0.5, size=(90, 2)), rng.normal(2, 0.3, size=(10, 2))]) for _ in range(2)]
     return by_distance(places, ([0] * 90 + [1] * 10) * 2, RetrievalSetting(20, True, 1.0))
 
 
@@ -190,9 +190,9 @@ def _of(distance: np.ndarray, row: int) -> float:
 
 
 def test_the_floor_does_not_inflate_a_vote_that_knows_no_event(apart: Retriever) -> None:
-    asked = np.random.default_rng(3).normal(0, 0.6, size=(200, 2))
-    plain = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(asked)[0].vote
-    floored = apart.context(asked)[0].vote
+    query = np.random.default_rng(3).normal(0, 0.6, size=(200, 2))
+    plain = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(query)[0].vote
+    floored = apart.context(query)[0].vote
     nobody = plain == 0
     assert nobody.sum() > 100
     assert (floored[nobody] > 0).all()
@@ -211,13 +211,13 @@ def test_the_floor_does_not_inflate_a_vote_that_knows_no_event(apart: Retriever)
 def test_votes_add_up_and_the_floor_never_passes_the_prevalence(
     seed: int, prevalence: float, width: float, floor: bool, levels: int | None
 ) -> None:
-    draw = np.random.default_rng(seed)
-    rows = draw.normal(size=(80, 2)) if levels is None else draw.integers(0, levels, size=(80, 2)).astype(float)
-    outcome = (draw.random(80) < prevalence).astype(int)
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(80, 2)) if levels is None else rng.integers(0, levels, size=(80, 2)).astype(float)
+    outcome = (rng.random(80) < prevalence).astype(int)
     outcome[[0, 40]] = 1, 0
     retriever = by_distance([rows[:40], rows[40:]], outcome.tolist(), RetrievalSetting(12, floor, width))
-    asked = np.concatenate([rows[:5], draw.normal(size=(10, 2)), np.full((1, 2), 1e3)])
-    context, _ = retriever.context(asked)
+    query = np.concatenate([rows[:5], rng.normal(size=(10, 2)), np.full((1, 2), 1e3)])
+    context, _ = retriever.context(query)
     check(context, retriever.outcome)
     if floor:
         share = context.shard == 0
@@ -272,8 +272,8 @@ def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(
         out_of_fold = cohort.fit((rule,))[1]
         check(out_of_fold, cohort.outcome)
         present = out_of_fold.row >= 0
-        owner = np.where(present, cohort.group[out_of_fold.row], -1)
-        assert not (owner == cohort.group[:, None]).any()
+        patient = np.where(present, cohort.group[out_of_fold.row], -1)
+        assert not (patient == cohort.group[:, None]).any()
         assert present.sum(axis=1).min() >= 20
 
 
@@ -336,18 +336,18 @@ def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
 
 def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(queries: np.ndarray) -> None:
     """Risk that lies in a product is seen by a network alone; where outcomes are noise, neither is better, and the metric stays."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     product, noise = Cohort(n=1500, patients=1500), Cohort(n=1500, patients=1500)
-    product.x = draw.normal(size=(1500, 12))
+    product.x = rng.normal(size=(1500, 12))
     product.outcome = (product.x[:, 0] * product.x[:, 1] > 1).astype(np.int64)
-    noise.outcome = draw.permutation(noise.outcome)
+    noise.outcome = rng.permutation(noise.outcome)
     config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
     for cohort, learned in ((product, True), (noise, False)):
         retriever, out_of_fold, head, trials = cohort.fit(SETTINGS[:2], config)
         assert retriever.uses_encoders is learned
         assert retriever.has_head
-        kept = [trial for trial in trials if trial.uses_encoders is learned]
-        assert max(trial.auprc for trial in kept) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
+        selected = [trial for trial in trials if trial.uses_encoders is learned]
+        assert max(trial.auprc for trial in selected) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
         assert head.std() > 0
     heads = np.mean([embed(encoder, queries)[1] for encoder in retriever.heads], axis=0)
     rebuilt = Retriever.from_state(retriever.state())
@@ -357,14 +357,14 @@ def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(
 
 
 def test_better_by_more_than_a_standard_error() -> None:
-    draw = np.random.default_rng(0)
-    outcome = (draw.random(2000) < 0.1).astype(np.int64)
-    good = outcome + draw.normal(size=2000)
+    rng = np.random.default_rng(0)
+    outcome = (rng.random(2000) < 0.1).astype(np.int64)
+    good = outcome + rng.normal(size=2000)
     data = TrainingData(outcome, np.arange(2000), np.arange(2000) % 2)
-    assert module._ranks_clearly_better(good, draw.normal(size=2000), data, 0)
-    assert not module._ranks_clearly_better(draw.normal(size=2000), good, data, 0)
+    assert module._ranks_clearly_better(good, rng.normal(size=2000), data, 0)
+    assert not module._ranks_clearly_better(rng.normal(size=2000), good, data, 0)
     assert not module._ranks_clearly_better(good, good, data, 0)
-    near = good + 0.02 * draw.normal(size=2000)
+    near = good + 0.02 * rng.normal(size=2000)
     better, worse = sorted((good, near), key=lambda vote: -average_precision_score(outcome, vote))
     assert not module._ranks_clearly_better(better, worse, data, 0)  # a gain that resampling does not bear out
 
@@ -411,14 +411,14 @@ def test_the_order_of_the_stored_rows_changes_no_vote(fitted: Fitted, queries: n
 @pytest.mark.parametrize("floor", [False, True])
 def test_nor_where_more_rows_are_alike_than_a_context_holds(floor: bool) -> None:
     """A table of few levels: the query has hundreds of twins, and which of them are asked must not matter."""
-    draw = np.random.default_rng(0)
-    rows = draw.integers(0, 2, size=(400, 2)).astype(float)
-    outcome = (draw.random(400) < 0.1 + 0.4 * rows[:, 0]).astype(int)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, size=(400, 2)).astype(float)
+    outcome = (rng.random(400) < 0.1 + 0.4 * rows[:, 0]).astype(int)
     retriever = by_distance([rows[:200], rows[200:]], outcome.tolist(), RetrievalSetting(20, floor, 1.0))
-    asked = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
-    vote = retriever.context(asked)[0].vote
+    query = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    vote = retriever.context(query)[0].vote
     for seed in range(3):
-        assert shuffled(retriever, seed).context(asked)[0].vote == pytest.approx(vote, abs=1e-5)
+        assert shuffled(retriever, seed).context(query)[0].vote == pytest.approx(vote, abs=1e-5)
 
 
 def test_a_planted_twin_has_the_greatest_weight_of_its_shard(cohort: Cohort, fitted: Fitted) -> None:
@@ -460,9 +460,9 @@ def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np
 
 
 def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
-    told: list[str] = []
-    fit_retriever(cohort.x, cohort.data, CONFIG, 0, told.append, SETTINGS[:1])
-    assert told[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
+    messages: list[str] = []
+    fit_retriever(cohort.x, cohort.data, CONFIG, 0, messages.append, SETTINGS[:1])
+    assert messages[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
 
 
 # ---- more equals than places ---------------------------------------------------------------------------------------------
@@ -471,8 +471,8 @@ def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
 @pytest.mark.parametrize("floor", [False, True])
 def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(floor: bool) -> None:
     """A thousand patients who are all alike: whatever k, stored or new, the vote is their prevalence."""
-    draw = np.random.default_rng(0)
-    outcome = (draw.random(1000) < 0.045).astype(np.int64)
+    rng = np.random.default_rng(0)
+    outcome = (rng.random(1000) < 0.045).astype(np.int64)
     fold = np.arange(1000) % 5
     data = TrainingData(outcome, np.arange(1000), fold)
     x = np.ones((1000, 3))

@@ -16,17 +16,17 @@ def unit(seed: int, m: int, e: int = 8) -> np.ndarray:
 
 
 def brute(shard: Shard, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    asked = queries.astype(np.float32).astype(np.float64)
-    squared = ((asked[:, None, :] - shard.vectors[None, :, :].astype(np.float64)) ** 2).sum(axis=2)
-    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(squared, order, axis=1), shard.rows[order]
+    query = queries.astype(np.float32).astype(np.float64)
+    sq_distance = ((query[:, None, :] - shard.vectors[None, :, :].astype(np.float64)) ** 2).sum(axis=2)
+    order = np.argsort(sq_distance, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(sq_distance, order, axis=1), shard.rows[order]
 
 
 def test_nearest_rows_by_hand() -> None:
     shard = Shard(np.array([[0.0, 0], [3, 0], [0, 1]]), np.array([70, 40, 90]))
-    squared, row = shard.search(np.array([[0.0, 0.0], [2.0, 0.0]]), 2)
+    sq_distance, row = shard.search(np.array([[0.0, 0.0], [2.0, 0.0]]), 2)
     assert row.tolist() == [[70, 90], [40, 70]]
-    assert squared.tolist() == [[0, 1], [1, 4]]
+    assert sq_distance.tolist() == [[0, 1], [1, 4]]
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -34,26 +34,26 @@ def test_nearest_rows_by_hand() -> None:
 def test_search_is_exact_and_pads_where_rows_run_out(seed: int, m: int, q: int, k: int) -> None:
     rows = np.random.default_rng(seed).permutation(1000)[:m]
     shard, queries = Shard(unit(seed, m), rows), unit(seed + 1, q)
-    squared, row = shard.search(queries, k)
-    assert squared.shape == row.shape == (q, k)
+    sq_distance, row = shard.search(queries, k)
+    assert sq_distance.shape == row.shape == (q, k)
     have = min(k, m)
     expected, nearest = brute(shard, queries, have)
-    assert squared[:, :have] == pytest.approx(expected, abs=1e-12)
+    assert sq_distance[:, :have] == pytest.approx(expected, abs=1e-12)
     assert (row[:, :have] == nearest).all()
-    assert np.isinf(squared[:, have:]).all()
+    assert np.isinf(sq_distance[:, have:]).all()
     assert (row[:, have:] == -1).all()
 
 
 def test_an_empty_shard_finds_nobody() -> None:
     shard = Shard(np.zeros((0, 4)), np.zeros(0, dtype=np.int64))
-    squared, row = shard.search(np.ones((2, 4)), 3)
-    assert np.isinf(squared).all()
+    sq_distance, row = shard.search(np.ones((2, 4)), 3)
+    assert np.isinf(sq_distance).all()
     assert (row == -1).all()
 
 
 def test_no_queries_find_nothing() -> None:
-    squared, row = Shard(unit(0, 5), np.arange(5)).search(np.zeros((0, 8)), 3)
-    assert squared.shape == row.shape == (0, 3)
+    sq_distance, row = Shard(unit(0, 5), np.arange(5)).search(np.zeros((0, 8)), 3)
+    assert sq_distance.shape == row.shape == (0, 3)
 
 
 def test_rows_and_their_order_are_kept_in_a_part_of_a_shard() -> None:
@@ -67,12 +67,12 @@ def test_rows_and_their_order_are_kept_in_a_part_of_a_shard() -> None:
 
 def test_queries_find_alone_what_they_find_in_a_batch_and_shuffled() -> None:
     shard, queries = Shard(unit(0, 700), np.arange(700)), unit(1, 90)
-    squared, row = shard.search(queries, 12)
+    sq_distance, row = shard.search(queries, 12)
     alone = [shard.search(queries[i : i + 1], 12) for i in range(90)]
-    assert np.array_equal(np.concatenate([s for s, _ in alone]), squared)
+    assert np.array_equal(np.concatenate([s for s, _ in alone]), sq_distance)
     assert np.array_equal(np.concatenate([r for _, r in alone]), row)
     order = np.random.default_rng(0).permutation(90)
-    assert np.array_equal(shard.search(queries[order], 12)[0], squared[order])
+    assert np.array_equal(shard.search(queries[order], 12)[0], sq_distance[order])
 
 
 def test_large_batches_are_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +94,9 @@ def test_the_order_of_the_stored_rows_does_not_matter() -> None:
 
 def test_distances_are_nearest_first_and_a_stored_row_is_at_no_distance_from_itself() -> None:
     vectors = unit(0, 200)
-    squared, row = Shard(vectors, np.arange(200)).search(vectors, 6)
-    assert (np.diff(squared, axis=1) >= 0).all()
-    assert (squared[:, 0] == 0).all()
+    sq_distance, row = Shard(vectors, np.arange(200)).search(vectors, 6)
+    assert (np.diff(sq_distance, axis=1) >= 0).all()
+    assert (sq_distance[:, 0] == 0).all()
     assert (row[:, 0] == np.arange(200)).all()
 
 
@@ -109,32 +109,32 @@ def test_small_shards_are_exact_by_default_and_large_ones_are_lists() -> None:
 def test_inverted_lists_find_nine_in_ten_with_exact_distances() -> None:
     vectors, queries = unit(0, 3000, 16), unit(1, 100, 16)
     exact, lists = Shard(vectors, np.arange(3000) * 2), Shard(vectors, np.arange(3000) * 2, exact_up_to=1000)
-    squared, row = lists.search(queries, 20)
+    sq_distance, row = lists.search(queries, 20)
     wanted = exact.search(queries, 20)[1]
     recall = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(row, wanted, strict=True)])
     assert recall >= 0.9
-    assert (np.diff(squared, axis=1) >= 0).all()
-    asked = queries.astype(np.float32).astype(np.float64)
-    true = ((asked[:, None, :] - vectors.astype(np.float32).astype(np.float64)[row // 2]) ** 2).sum(axis=2)
-    assert squared == pytest.approx(true, abs=1e-12)  # not the bytes' rounding
+    assert (np.diff(sq_distance, axis=1) >= 0).all()
+    query = queries.astype(np.float32).astype(np.float64)
+    true = ((query[:, None, :] - vectors.astype(np.float32).astype(np.float64)[row // 2]) ** 2).sum(axis=2)
+    assert sq_distance == pytest.approx(true, abs=1e-12)  # not the bytes' rounding
 
 
 def test_inverted_lists_are_the_same_every_time_and_alone_as_in_a_batch() -> None:
     vectors, queries = unit(0, 2000, 16), unit(1, 40, 16)
     one, other = (Shard(vectors, np.arange(2000), exact_up_to=10) for _ in range(2))
-    squared, row = one.search(queries, 15)
+    sq_distance, row = one.search(queries, 15)
     assert np.array_equal(other.search(queries, 15)[1], row)
     alone = [one.search(queries[i : i + 1], 15) for i in range(40)]
-    assert np.array_equal(np.concatenate([s for s, _ in alone]), squared)
+    assert np.array_equal(np.concatenate([s for s, _ in alone]), sq_distance)
 
 
 def test_inverted_lists_that_run_out_are_padded() -> None:
     vectors = unit(0, 1500, 16)
-    squared, row = Shard(vectors, np.arange(1500), exact_up_to=10).search(vectors[:5], 1500)
+    sq_distance, row = Shard(vectors, np.arange(1500), exact_up_to=10).search(vectors[:5], 1500)
     missing = row < 0
     assert missing.any()
-    assert np.isinf(squared[missing]).all()
-    assert np.isfinite(squared[~missing]).all()
+    assert np.isinf(sq_distance[missing]).all()
+    assert np.isfinite(sq_distance[~missing]).all()
     for found in row:
-        kept = found[found >= 0]
-        assert len(set(kept)) == len(kept)
+        present = found[found >= 0]
+        assert len(set(present)) == len(present)

@@ -24,12 +24,12 @@ FEW = EncoderConfig(steps=40, hidden=32, width=8)
 
 def ward(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     """Four diagnoses that two labs and a sign tell apart, the rarest in one row of twenty; patients come twice."""
-    draw = np.random.default_rng(seed)
-    kind = draw.choice(4, n, p=[0.6, 0.2, 0.15, 0.05])
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(4, n, p=[0.6, 0.2, 0.15, 0.05])
     centre = np.array([[0.0, 0], [2.2, 0], [0, 2.2], [2.2, 2.2]])
-    labs = centre[kind] + draw.normal(size=(n, 2)) * 0.8
-    frame = pl.DataFrame({"tsh": labs[:, 0], "t4": np.exp(labs[:, 1]), "sign": draw.random(n) < 0.2 + 0.5 * (kind == 2)})
-    frame = frame.with_columns(t4=pl.when(pl.Series(draw.random(n) < 0.9)).then(pl.col("t4")), age=pl.Series(draw.normal(50, 9, n)))
+    labs = centre[kind] + rng.normal(size=(n, 2)) * 0.8
+    frame = pl.DataFrame({"tsh": labs[:, 0], "t4": np.exp(labs[:, 1]), "sign": rng.random(n) < 0.2 + 0.5 * (kind == 2)})
+    frame = frame.with_columns(t4=pl.when(pl.Series(rng.random(n) < 0.9)).then(pl.col("t4")), age=pl.Series(rng.normal(50, 9, n)))
     return frame, np.array(["healthy", "hypo", "hyper", "mixed"])[kind], np.arange(n) // 2
 
 
@@ -48,8 +48,8 @@ def fresh() -> tuple[pl.DataFrame, np.ndarray]:
 
 
 def test_folds_keep_patients_whole_and_spread_every_class() -> None:
-    draw = np.random.default_rng(0)
-    code, group = draw.choice(4, 400, p=[0.7, 0.2, 0.07, 0.03]), draw.integers(0, 150, 400)
+    rng = np.random.default_rng(0)
+    code, group = rng.choice(4, 400, p=[0.7, 0.2, 0.07, 0.03]), rng.integers(0, 150, 400)
     fold = split_classes(code, group, 5, seed=1)
     assert all(len(np.unique(fold[group == g])) == 1 for g in np.unique(group))
     counts = np.array([[(code[fold == f] == j).sum() for j in range(4)] for f in range(5)])
@@ -75,21 +75,21 @@ def test_the_votes_loss_by_hand() -> None:
 
 
 def test_the_metric_is_the_mean_of_the_classes_own() -> None:
-    draw = np.random.default_rng(0)
-    code, group = draw.integers(0, 3, 300), np.arange(300)
-    x = np.eye(3, 6)[code] * 2 + draw.normal(size=(300, 6))
+    rng = np.random.default_rng(0)
+    code, group = rng.integers(0, 3, 300), np.arange(300)
+    x = np.eye(3, 6)[code] * 2 + rng.normal(size=(300, 6))
     each = [fit_linear_metric(x, (code == j).astype(np.int64), group, 0) for j in range(3)]
     one = class_metric(x, code, group, 0)
-    gap = x[:20] - x[20:40]
-    expected = np.mean([((gap @ metric.matrix) ** 2).sum(axis=1) for metric in each], axis=0)
-    np.testing.assert_allclose(((gap @ one.matrix) ** 2).sum(axis=1), expected, rtol=1e-9)
+    difference = x[:20] - x[20:40]
+    expected = np.mean([((difference @ metric.matrix) ** 2).sum(axis=1) for metric in each], axis=0)
+    np.testing.assert_allclose(((difference @ one.matrix) ** 2).sum(axis=1), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("rows", [120, 600])  # a linear metric alone; and encoders beside it
 def test_a_context_votes_for_all_classes_and_leaves_the_patient_out(rows: int) -> None:
-    draw = np.random.default_rng(1)
-    code = np.concatenate([np.arange(4), draw.choice(4, rows - 4, p=[0.55, 0.2, 0.15, 0.1])])
-    x, group = np.eye(4, 5)[code] * 3 + draw.normal(size=(rows, 5)), np.arange(rows) // 2
+    rng = np.random.default_rng(1)
+    code = np.concatenate([np.arange(4), rng.choice(4, rows - 4, p=[0.55, 0.2, 0.15, 0.1])])
+    x, group = np.eye(4, 5)[code] * 3 + rng.normal(size=(rows, 5)), np.arange(rows) // 2
     fold = split_classes(code, group, 5, 0)
     retriever, out_of_fold, head, vote_log_loss = fit_class_retriever(x, TrainingData(code, group, fold), FEW, 0, lambda words: None)
     assert retriever.has_head == (rows == 600)
@@ -122,10 +122,10 @@ def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold:
 
 def test_twins_vote_as_all_of_them_would() -> None:
     """A hundred patients alike in everything, 60, 30 and 10 of three classes, and few places in the context."""
-    draw = np.random.default_rng(0)
-    code = np.concatenate([np.repeat([0, 1, 2], [60, 30, 10]), draw.integers(0, 3, 60)])
-    x = np.concatenate([np.zeros((100, 3)), 5 + draw.normal(size=(60, 3))])
-    order = draw.permutation(160)
+    rng = np.random.default_rng(0)
+    code = np.concatenate([np.repeat([0, 1, 2], [60, 30, 10]), rng.integers(0, 3, 60)])
+    x = np.concatenate([np.zeros((100, 3)), 5 + rng.normal(size=(60, 3))])
+    order = rng.permutation(160)
     code, x = code[order], x[order]
     from nearward.retrieval.neighbors.index import Shard
     from nearward.retrieval.neighbors.multiclass import CLASS_SETTINGS, shard_context
@@ -133,9 +133,9 @@ def test_twins_vote_as_all_of_them_would() -> None:
     shard = Shard(x.astype(np.float32), np.arange(160))
     found = shard_context(shard, np.zeros((1, 3)), code, CLASS_SETTINGS[0], 5, 1.0)
     np.testing.assert_allclose(class_votes(found, 3)[0], [0.6, 0.3, 0.1])
-    there = found.row[0] >= 0
-    assert len(set(found.row[0][there])) == there.sum()
-    np.testing.assert_array_equal(found.outcome[0][there], code[found.row[0][there]])
+    present = found.row[0] >= 0
+    assert len(set(found.row[0][present])) == present.sum()
+    np.testing.assert_array_equal(found.outcome[0][present], code[found.row[0][present]])
     own = shard_context(shard, x, code, CLASS_SETTINGS[0], 5, 1.0, np.arange(160))
     lone = np.flatnonzero((x == 0).all(axis=1) & (code == 2))[0]
     np.testing.assert_allclose(class_votes(own, 3)[lone], [60 / 99, 30 / 99, 9 / 99])
@@ -159,13 +159,13 @@ def test_shares_sum_to_one_and_rank_every_class(model, fresh) -> None:
 
 
 def test_the_frame_has_a_column_a_class(model, fresh) -> None:
-    told = model.predict_frame(fresh[0])
+    scores = model.predict_frame(fresh[0])
     names = ["healthy", "hyper", "hypo", "mixed"]
     parts = [f"{part}: {name}" for part in ("risk", "low", "high") for name in names]
-    assert told.columns == ["row", "class", *parts, "n_similar", "novelty", *(f"vote: {name}" for name in names)]
-    assert told["class"].to_list() == model.predict(fresh[0]).tolist()
+    assert scores.columns == ["row", "class", *parts, "n_similar", "novelty", *(f"vote: {name}" for name in names)]
+    assert scores["class"].to_list() == model.predict(fresh[0]).tolist()
     for name in names:
-        assert ((told[f"low: {name}"] <= told[f"risk: {name}"]) & (told[f"risk: {name}"] <= told[f"high: {name}"])).all()
+        assert ((scores[f"low: {name}"] <= scores[f"risk: {name}"]) & (scores[f"risk: {name}"] <= scores[f"high: {name}"])).all()
 
 
 def test_an_id_may_be_called_class() -> None:
@@ -173,19 +173,19 @@ def test_an_id_may_be_called_class() -> None:
     named = frame.with_columns(pl.int_range(pl.len()).alias("class"))
     schema = nw.Schema.infer(named).with_roles(id="class")
     model = nw.RiskClassifier(seed=0, folds=2, backbone=None, schema=schema).fit(named, np.where(diagnosis == "mixed", "hypo", diagnosis))
-    told = model.predict_frame(named[:3])
-    assert told["row_id"].to_list() == [0, 1, 2]
-    assert set(told["class"]) <= {"healthy", "hypo", "hyper"}
+    scores = model.predict_frame(named[:3])
+    assert scores["row_id"].to_list() == [0, 1, 2]
+    assert set(scores["class"]) <= {"healthy", "hypo", "hyper"}
 
 
 def test_similar_patients_sum_to_the_vote_over_classes(model, fresh) -> None:
     new, diagnosis = fresh[0][:40], ward(700, 0)[1]
     found = model.similar(new, k=None)
-    told = model.predict_frame(new)
+    scores = model.predict_frame(new)
     for name in model.classes_:
         share = pl.when(pl.col("outcome") == name).then(pl.col("weight")).otherwise(0.0)
         votes = found.group_by("row", maintain_order=True).agg(share.sum().alias("vote"))
-        np.testing.assert_allclose(votes["vote"], told[f"vote: {name}"], atol=1e-9)
+        np.testing.assert_allclose(votes["vote"], scores[f"vote: {name}"], atol=1e-9)
     assert found["outcome"].to_list() == diagnosis[found["patient"].cast(pl.Int64).to_numpy()].tolist()
     assert model.gate()["share"].sum() == pytest.approx(1)
 
@@ -242,17 +242,17 @@ def test_the_command_line_from_fit_to_score(nearward, tmp_path) -> None:
     frame.with_columns(diagnosis=pl.Series(diagnosis)).write_parquet(tmp_path / "cohort.parquet")
     frame[:20].write_parquet(tmp_path / "new.parquet")
 
-    def told_by(*words: str, code: int = 0) -> str:
+    def run_cli(*words: str, code: int = 0) -> str:
         done = nearward(*words, cwd=tmp_path, code=code)
         return str(done.stdout + done.stderr)
 
-    told = told_by("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
-    assert "300 rows, 4 classes" in told
-    assert all(name in told for name in ("healthy", "hyper", "hypo", "mixed"))
-    told_by("score", "model", "new.parquet", "--out", "shares.parquet")
+    scores = run_cli("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
+    assert "300 rows, 4 classes" in scores
+    assert all(name in scores for name in ("healthy", "hyper", "hypo", "mixed"))
+    run_cli("score", "model", "new.parquet", "--out", "shares.parquet")
     assert "risk: mixed" in pl.read_parquet(tmp_path / "shares.parquet").columns
-    assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", told_by("similar", "model", "new.parquet", "--row", "3"))
-    assert "300 rows of 300 patients, 4 classes" in told_by("inspect", "model")
-    assert "for one event, and this model has 4 classes" in told_by("score", "model", "new.parquet", "--out", "scores", code=2)
+    assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", run_cli("similar", "model", "new.parquet", "--row", "3"))
+    assert "300 rows of 300 patients, 4 classes" in run_cli("inspect", "model")
+    assert "for one event, and this model has 4 classes" in run_cli("score", "model", "new.parquet", "--out", "scores", code=2)
     named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
-    assert "positive names the event" in told_by(*named, code=2)
+    assert "positive names the event" in run_cli(*named, code=2)

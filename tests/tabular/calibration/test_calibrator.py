@@ -22,9 +22,9 @@ probability = st.floats(1e-4, 1 - 1e-4)
 
 def sample(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores from 0 to 1 and outcomes whose risk is the score squared."""
-    draw = np.random.default_rng(seed)
-    score = draw.random(n)
-    return score, (draw.random(n) < score**2).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    score = rng.random(n)
+    return score, (rng.random(n) < score**2).astype(np.int64)
 
 
 # ---- log-odds ------------------------------------------------------------------------------------
@@ -59,12 +59,12 @@ def test_log_loss_by_hand() -> None:
 @given(
     rows=st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans()), min_size=2, max_size=40),
     slopes=st.sampled_from([1, 2]),
-    asked=st.lists(st.floats(-1e7, 1e7), min_size=2, max_size=20),
+    queries=st.lists(st.floats(-1e7, 1e7), min_size=2, max_size=20),
 )
-def test_calibration_never_reorders(rows: list[tuple[float, bool]], slopes: int, asked: list[float]) -> None:
+def test_calibration_never_reorders(rows: list[tuple[float, bool]], slopes: int, queries: list[float]) -> None:
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
     calibration = Calibrator.fit(score, outcome, slopes)
-    out = calibration.log_odds(np.sort(np.array(asked)))
+    out = calibration.log_odds(np.sort(np.array(queries)))
     assert np.isfinite(out).all()
     assert (np.diff(out) >= -1e-9 * np.abs(out).max()).all()
     assert calibration.rise >= 0
@@ -75,18 +75,18 @@ def test_calibration_never_reorders(rows: list[tuple[float, bool]], slopes: int,
 
 @pytest.mark.parametrize("slopes", [1, 2])
 def test_a_known_sigmoid_is_recovered(slopes: int) -> None:
-    draw = np.random.default_rng(0)
-    score = draw.normal(3, 2, size=20_000)
-    outcome = (draw.random(20_000) < expit(1.2 * score - 6)).astype(np.int64)
-    asked = np.array([1.0, 3.0, 5.0, 7.0])
-    assert Calibrator.fit(score, outcome, slopes).log_odds(asked) == pytest.approx(1.2 * asked - 6, abs=0.25)
+    rng = np.random.default_rng(0)
+    score = rng.normal(3, 2, size=20_000)
+    outcome = (rng.random(20_000) < expit(1.2 * score - 6)).astype(np.int64)
+    queries = np.array([1.0, 3.0, 5.0, 7.0])
+    assert Calibrator.fit(score, outcome, slopes).log_odds(queries) == pytest.approx(1.2 * queries - 6, abs=0.25)
 
 
 def test_two_slopes_bend_where_the_truth_bends() -> None:
-    draw = np.random.default_rng(1)
-    score = draw.normal(size=20_000)
+    rng = np.random.default_rng(1)
+    score = rng.normal(size=20_000)
     truth = np.where(score > 0, 3 * score, 0.3 * score) - 1
-    outcome = (draw.random(20_000) < expit(truth)).astype(np.int64)
+    outcome = (rng.random(20_000) < expit(truth)).astype(np.int64)
     bent, straight = (log_loss(Calibrator.fit(score, outcome, s).log_odds(score), outcome) for s in (2, 1))
     assert bent < straight - 0.01
     calibration = Calibrator.fit(score, outcome)
@@ -101,9 +101,9 @@ def test_the_mean_calibrated_risk_is_the_prevalence() -> None:
 
 def test_calibration_does_not_mind_the_scores_unit() -> None:
     score, outcome = sample(3, 500)
-    asked = np.linspace(0, 1, 9)
-    one = Calibrator.fit(score, outcome).log_odds(asked)
-    assert Calibrator.fit(score * 1e6 - 5, outcome).log_odds(asked * 1e6 - 5) == pytest.approx(one, abs=1e-3)
+    queries = np.linspace(0, 1, 9)
+    one = Calibrator.fit(score, outcome).log_odds(queries)
+    assert Calibrator.fit(score * 1e6 - 5, outcome).log_odds(queries * 1e6 - 5) == pytest.approx(one, abs=1e-3)
 
 
 def test_a_score_that_ranks_backwards_is_flattened_and_not_turned_round() -> None:
@@ -127,9 +127,9 @@ def test_a_constant_score_gives_the_prevalence_near_itself_too(constant: float) 
 def test_a_constant_score_taught_nothing_and_moves_nothing(constant: float, slopes: int) -> None:
     outcome = (np.arange(30) < 6).astype(np.int64)
     calibration = Calibrator.fit(np.full(30, constant), outcome, slopes)
-    told = calibration.log_odds(np.array([constant, constant + 20, -1e300, 1e300]))
+    log_odds = calibration.log_odds(np.array([constant, constant + 20, -1e300, 1e300]))
     prevalence = (6 * 7 / 8 + 24 / 26) / 30  # of Platt's targets
-    np.testing.assert_allclose(told, np.full(4, math.log(prevalence / (1 - prevalence))), rtol=1e-12)
+    np.testing.assert_allclose(log_odds, np.full(4, math.log(prevalence / (1 - prevalence))), rtol=1e-12)
 
 
 def test_scores_that_separate_perfectly_stay_finite() -> None:
@@ -158,10 +158,10 @@ def test_prior_correction_is_bayes() -> None:
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(p=probability, trained=probability, deployed=probability)
 def test_prior_correction_round_trips_and_shifts_log_odds(p: float, trained: float, deployed: float) -> None:
-    there = correct_prior(p, trained, deployed)
-    assert correct_prior(there, deployed, trained) == pytest.approx(p, rel=1e-9)
+    present = correct_prior(p, trained, deployed)
+    assert correct_prior(present, deployed, trained) == pytest.approx(p, rel=1e-9)
     shift = math.log(deployed / (1 - deployed)) - math.log(trained / (1 - trained))
-    assert logit(there, 1e-15) == pytest.approx(logit(p, 1e-15) + shift, abs=1e-6)
+    assert logit(present, 1e-15) == pytest.approx(logit(p, 1e-15) + shift, abs=1e-6)
     assert correct_prior(trained, trained, deployed) == pytest.approx(deployed)
 
 
@@ -200,11 +200,11 @@ def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int,
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(
     rows=st.lists(st.tuples(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), st.booleans()), min_size=2, max_size=50),
-    asked=st.lists(st.floats(-9, 9), min_size=2, max_size=20),
+    queries=st.lists(st.floats(-9, 9), min_size=2, max_size=20),
 )
-def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], asked: list[float]) -> None:
+def test_the_band_holds_the_risk_and_its_ends_rise_with_it(rows: list[tuple[float, bool]], queries: list[float]) -> None:
     score, outcome = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
-    new = np.sort(np.array(asked))
+    new = np.sort(np.array(queries))
     risk = expit(Calibrator.fit(score, outcome).log_odds(new))
     low, high = VennAbersBand.fit(score, outcome).interval(new, risk)
     assert (low <= risk).all()
@@ -243,16 +243,16 @@ def test_the_band_does_not_depend_on_the_calibrated_risk() -> None:
     """A risk in the band leaves the band as it is; one outside draws out its nearer end."""
     score, outcome = sample(11, 800)
     band = VennAbersBand.fit(score, outcome)
-    asked = np.full(3, 0.7)
-    low, high = band.interval(asked, np.array([0.49, 0.01, 0.99]))
+    queries = np.full(3, 0.7)
+    low, high = band.interval(queries, np.array([0.49, 0.01, 0.99]))
     assert low[0] == low[2] == high[0] - (high[0] - low[0]) > low[1] == 0.01
     assert high[0] == high[1] < high[2] == 0.99
 
 
 def test_the_band_narrows_where_patients_are_many() -> None:
     few, many = sample(12, 60), sample(12, 6000)
-    asked = np.array([0.5])
-    (a, b), (c, d) = (VennAbersBand.fit(*rows).interval(asked, np.array([0.25])) for rows in (few, many))
+    queries = np.array([0.5])
+    (a, b), (c, d) = (VennAbersBand.fit(*rows).interval(queries, np.array([0.25])) for rows in (few, many))
     assert d[0] - c[0] < 0.5 * (b[0] - a[0])
 
 
@@ -281,11 +281,11 @@ def test_novelty_is_the_share_of_stored_patients_that_are_nearer() -> None:
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(
     stored=st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
-    asked=st.lists(st.floats(0, 1e7), min_size=2, max_size=10),
+    queries=st.lists(st.floats(0, 1e7), min_size=2, max_size=10),
 )
-def test_novelty_rises_with_distance_between_0_and_1(stored: list[float], asked: list[float]) -> None:
+def test_novelty_rises_with_distance_between_0_and_1(stored: list[float], queries: list[float]) -> None:
     novelty = DistanceQuantiles.fit(np.array(stored))
-    out = novelty.score(np.sort(np.array(asked)))
+    out = novelty.score(np.sort(np.array(queries)))
     assert (np.diff(out) >= 0).all()
     assert ((out >= 0) & (out <= 1)).all()
     assert novelty.score(np.array([2 * max(stored) + 1])) == 1

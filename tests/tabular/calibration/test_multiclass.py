@@ -10,10 +10,10 @@ from nearward.tabular.calibration.multiclass import VectorScaling
 
 def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """True shares of three classes, one of them rare, and a class drawn by them."""
-    draw = np.random.default_rng(seed)
-    score = draw.normal(size=(n, 3)) * 1.5 + [1.0, 0.0, -2.0]
+    rng = np.random.default_rng(seed)
+    score = rng.normal(size=(n, 3)) * 1.5 + [1.0, 0.0, -2.0]
     share = np.exp(score) / np.exp(score).sum(axis=1, keepdims=True)
-    return share, (draw.random(n)[:, None] > share.cumsum(axis=1)).sum(axis=1)
+    return share, (rng.random(n)[:, None] > share.cumsum(axis=1)).sum(axis=1)
 
 
 def odds(share: np.ndarray) -> np.ndarray:
@@ -27,25 +27,25 @@ def test_without_slopes_it_divides_by_the_sum() -> None:
 
 def test_calibrated_risks_are_left_alone() -> None:
     share, code = drawn(20_000, 0)
-    found = VectorScaling.fit(odds(share), code)
-    np.testing.assert_allclose(found.slope, 1, atol=0.08)
-    np.testing.assert_allclose(found.probabilities(odds(share)), share, atol=0.03)
+    scaling = VectorScaling.fit(odds(share), code)
+    np.testing.assert_allclose(scaling.slope, 1, atol=0.08)
+    np.testing.assert_allclose(scaling.probabilities(odds(share)), share, atol=0.03)
 
 
 @pytest.mark.parametrize("bend", [2.0, 0.5])
 def test_bold_and_timid_risks_are_mended(bend: float) -> None:
     share, code = drawn(8000, 1)
     fresh, truth = drawn(8000, 2)
-    found = VectorScaling.fit(bend * odds(share), code)
-    mended, plain = found.probabilities(bend * odds(fresh)), VectorScaling(np.ones(3), np.zeros(3)).probabilities(bend * odds(fresh))
+    scaling = VectorScaling.fit(bend * odds(share), code)
+    mended, plain = scaling.probabilities(bend * odds(fresh)), VectorScaling(np.ones(3), np.zeros(3)).probabilities(bend * odds(fresh))
     own = np.arange(8000), truth
     assert -np.log(mended[own]).mean() < -np.log(plain[own]).mean() - 0.01
     np.testing.assert_allclose(mended.sum(axis=1), 1)
     np.testing.assert_allclose(
-        found.probabilities(bend * odds(share)).mean(axis=0), np.bincount(code) / 8000, atol=2e-3
+        scaling.probabilities(bend * odds(share)).mean(axis=0), np.bincount(code) / 8000, atol=2e-3
     )  # each class's frequency
 
 
 def test_certain_risks_stay_finite() -> None:
-    found = VectorScaling.fit(np.array([[40.0, -40.0]] * 20 + [[-40.0, 40.0]] * 20), np.repeat([0, 1], 20))
-    assert np.isfinite(found.probabilities(np.array([[800.0, -800.0], [-800.0, -800.0]]))).all()
+    scaling = VectorScaling.fit(np.array([[40.0, -40.0]] * 20 + [[-40.0, 40.0]] * 20), np.repeat([0, 1], 20))
+    assert np.isfinite(scaling.probabilities(np.array([[800.0, -800.0], [-800.0, -800.0]]))).all()

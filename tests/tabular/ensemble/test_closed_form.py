@@ -14,11 +14,11 @@ from nearward.tabular.ensemble.closed_form import STRENGTHS, KernelRegression, p
 
 
 def cohort(seed: int, n: int = 90, p: int = 4, patients: int = 50) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    x = draw.normal(size=(n, p))
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
     x[:, -1] = x[:, 0] + 0.01 * x[:, -1]  # two columns that say nearly the same
-    outcome = (x[:, 0] + draw.normal(size=n) > 0.8).astype(np.int64)
-    return x, outcome, np.unique(draw.integers(0, patients, size=n), return_inverse=True)[1]
+    outcome = (x[:, 0] + rng.normal(size=n) > 0.8).astype(np.int64)
+    return x, outcome, np.unique(rng.integers(0, patients, size=n), return_inverse=True)[1]
 
 
 # ---- ridge ---------------------------------------------------------------------------------------
@@ -81,10 +81,10 @@ def test_ridge_scores_are_a_line() -> None:
 def slow_kernel(kernel: KernelRegression, x: np.ndarray, near: int) -> tuple[float, float]:
     """One row's share and distance, one reference at a time."""
     place = x if kernel.metric is None else x @ kernel.metric
-    squared = [sum((a - b) ** 2 for a, b in zip(place, reference, strict=True)) for reference in kernel.reference]
-    width = sorted(squared)[near - 1]
-    mass = [w * np.exp(-2 * s / width) for s, w in zip(squared, kernel.weight, strict=True)]
-    return float(np.dot(mass, kernel.outcome) / sum(mass)), float(np.mean(sorted(squared)[:near]))
+    sq_distance = [sum((a - b) ** 2 for a, b in zip(place, reference, strict=True)) for reference in kernel.reference]
+    width = sorted(sq_distance)[near - 1]
+    mass = [w * np.exp(-2 * s / width) for s, w in zip(sq_distance, kernel.weight, strict=True)]
+    return float(np.dot(mass, kernel.outcome) / sum(mass)), float(np.mean(sorted(sq_distance)[:near]))
 
 
 def test_kernel_by_hand() -> None:
@@ -102,10 +102,10 @@ def test_kernel_by_hand() -> None:
 def test_kernel_equals_the_slow_loop(make: object) -> None:
     x, outcome, group = cohort(4)
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
-    asked = np.random.default_rng(9).normal(size=(12, 4))
-    share, distance = kernel.predict(asked)
+    queries = np.random.default_rng(9).normal(size=(12, 4))
+    share, distance = kernel.predict(queries)
     for i in range(12):
-        assert (share[i], distance[i]) == pytest.approx(slow_kernel(kernel, asked[i], 30), rel=1e-9)
+        assert (share[i], distance[i]) == pytest.approx(slow_kernel(kernel, queries[i], 30), rel=1e-9)
 
 
 @pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])
@@ -115,13 +115,13 @@ def test_kernel_left_out_equals_the_kernel_without_the_patients_references(make:
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
     share, distance = kernel.predict(x, group)
     for i in range(len(x)):
-        kept = kernel.patient_ids != group[i]
+        others = kernel.patient_ids != group[i]
         without = replace(
             kernel,
-            reference=kernel.reference[kept],
-            outcome=kernel.outcome[kept],
-            weight=kernel.weight[kept],
-            patient_ids=kernel.patient_ids[kept],
+            reference=kernel.reference[others],
+            outcome=kernel.outcome[others],
+            weight=kernel.weight[others],
+            patient_ids=kernel.patient_ids[others],
         )
         alone = without.predict(x[i : i + 1])
         assert share[i] == pytest.approx(alone[0][0], rel=1e-9)
@@ -145,18 +145,18 @@ def test_a_patient_with_most_of_the_rows_is_still_left_out_of_a_number(make: obj
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["normal", "levels", "one place", "far"]), n=st.integers(2, 90))
 def test_kernel_rows_alone_equal_rows_in_a_batch_and_shuffled(seed: int, kind: str, n: int) -> None:
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     base = {
-        "normal": draw.normal(size=(n, 5)),
-        "levels": draw.integers(0, 2, size=(n, 5)) * np.array([1.0, 0.1, 1.7, 9.3, 0.7]),
+        "normal": rng.normal(size=(n, 5)),
+        "levels": rng.integers(0, 2, size=(n, 5)) * np.array([1.0, 0.1, 1.7, 9.3, 0.7]),
         "one place": np.full((n, 5), 0.1),
-        "far": draw.normal(size=(n, 5)) + 10.1,
+        "far": rng.normal(size=(n, 5)) + 10.1,
     }[kind]
-    outcome = draw.integers(0, 2, size=n)
+    outcome = rng.integers(0, 2, size=n)
     for make in (plain_kernel, whitened_kernel):
         kernel = make(base, outcome, np.arange(n), 0)
         share, distance = kernel.predict(base)
-        order = draw.permutation(n)
+        order = rng.permutation(n)
         alone = [kernel.predict(base[i : i + 1]) for i in range(n)]
         for batch, one, shuffled in zip((share, distance), zip(*alone, strict=True), kernel.predict(base[order]), strict=True):
             assert np.isfinite(batch).all()
@@ -182,8 +182,8 @@ def test_references_are_thinned_to_half_events_and_stand_for_all_rows(monkeypatc
     assert np.bincount(kernel.outcome.astype(int)).tolist() == [20, 20]
     assert kernel.weight[kernel.outcome == 1].sum() == pytest.approx(60)
     assert kernel.weight[kernel.outcome == 0].sum() == pytest.approx(240)
-    for place, event, owner in zip(kernel.reference, kernel.outcome, kernel.patient_ids, strict=True):
-        row = np.flatnonzero(group == owner)[0]
+    for place, event, patient in zip(kernel.reference, kernel.outcome, kernel.patient_ids, strict=True):
+        row = np.flatnonzero(group == patient)[0]
         assert (place == x[row]).all()
         assert outcome[row] == event
     assert (plain_kernel(x, outcome, group, 0).reference == kernel.reference).all()

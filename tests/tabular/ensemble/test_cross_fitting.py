@@ -27,10 +27,10 @@ class ByHeart(ClassifierMixin, BaseEstimator):
 
 def visits() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     """Two visits a patient, the outcome a patient's own and unrelated to age."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(200), 2)
-    ill = np.repeat((draw.random(200) < 0.3).astype(np.int64), 2)
-    return pl.DataFrame({"patient": patient, "age": draw.normal(60, 9, 400)}), ill, patient
+    ill = np.repeat((rng.random(200) < 0.3).astype(np.int64), 2)
+    return pl.DataFrame({"patient": patient, "age": rng.normal(60, 9, 400)}), ill, patient
 
 
 def test_no_member_has_seen_the_patient() -> None:
@@ -45,11 +45,11 @@ def test_no_member_has_seen_the_patient() -> None:
 
 def test_risks_are_calibrated() -> None:
     frame, ill, patient = visits()
-    told, out_of_fold = CalibratedModels.fit(
+    fitted, out_of_fold = CalibratedModels.fit(
         {"logistic": EncodedClassifier(LogisticRegression(class_weight="balanced"))}, frame, ill, patient, seed=0
     )
     assert abs(out_of_fold.mean() - ill.mean()) < 0.02  # balanced, it says .5 on the mean
-    assert abs(told.risks(frame).mean() - ill.mean()) < 0.05
+    assert abs(fitted.risks(frame).mean() - ill.mean()) < 0.05
 
 
 def test_encoded_reads_what_the_model_cannot(clinic) -> None:

@@ -23,10 +23,10 @@ from nearward.tabular.ensemble.extra_trees import grow, importances, shares
     ],
 )
 def test_nodes_and_shares_are_scikit_learns(classes: int, missing: float, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(300, 7)).astype(np.float32)
-    outcome = np.digitize(x[:, 0] + draw.normal(size=300), [0.5, 1.5][: classes - 1])
-    x[draw.random(x.shape) < missing] = np.nan
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 7)).astype(np.float32)
+    outcome = np.digitize(x[:, 0] + rng.normal(size=300), [0.5, 1.5][: classes - 1])
+    x[rng.random(x.shape) < missing] = np.nan
     forest = ExtraTreesClassifier(10, random_state=3, **theirs).fit(x, outcome)
     trees = grow(x, outcome, 3, 10, **ours)
     for tree, other in zip(trees, forest.estimators_, strict=True):

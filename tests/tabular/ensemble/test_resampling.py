@@ -23,11 +23,11 @@ from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberC
 
 
 def made(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    x, z = draw.normal(size=(2, n))
-    ward = draw.choice(["a", "b", "c"], n)
-    outcome = (draw.random(n) < expit(1.5 * x + (ward == "c") - 4)).astype(int)
-    holes = draw.random(n) < 0.1
+    rng = np.random.default_rng(seed)
+    x, z = rng.normal(size=(2, n))
+    ward = rng.choice(["a", "b", "c"], n)
+    outcome = (rng.random(n) < expit(1.5 * x + (ward == "c") - 4)).astype(int)
+    holes = rng.random(n) < 0.1
     frame = pl.DataFrame({"x": x, "z": z, "ward": ward}).with_columns(pl.when(pl.Series(~holes)).then("z").alias("z"))
     return frame, outcome
 
@@ -78,9 +78,9 @@ def test_classes_are_even_afterwards_and_categories_stay_categories(imblearn: An
 
 
 def test_only_numbers_and_only_categories_can_be_made(imblearn: Any) -> None:
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     outcome = (np.arange(200) < 20).astype(int)
-    for frame in (pl.DataFrame({"x": draw.normal(size=200)}), pl.DataFrame({"ward": draw.choice(["a", "b"], 200)})):
+    for frame in (pl.DataFrame({"x": rng.normal(size=200)}), pl.DataFrame({"ward": rng.choice(["a", "b"], 200)})):
         x, as_category = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
         assert resampled._resample("smote", x, outcome, as_category, 0)[1].mean() == 0.5
 
@@ -125,9 +125,9 @@ def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
 def test_random_forest_is_scikit_learns() -> None:
     from sklearn.ensemble import RandomForestClassifier
 
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(300, 4)).astype(np.float32)
-    y = (x[:, 0] + draw.normal(size=300) > 1).astype(np.int64)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    y = (x[:, 0] + rng.normal(size=300) > 1).astype(np.int64)
     theirs = RandomForestClassifier(20, min_samples_leaf=2, random_state=3).fit(x, y).predict_proba(x)[:, 1]
     assert random_forest(x, y, 3, 20, min_samples_leaf=2).scores(x) == pytest.approx(theirs, abs=1e-6)
 

@@ -14,10 +14,10 @@ from nearward.tabular.ensemble.stacking import SHRINKAGES, fit_stack
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Members that are the truth plus noise of these sizes, each in its own unit; outcomes of prevalence .2; folds."""
-    draw = np.random.default_rng(seed)
-    truth = draw.normal(-2, 2, size=n)
-    outcome = (draw.random(n) < expit(truth)).astype(np.int64)
-    scores = np.column_stack([truth + size * draw.normal(size=n) for size in noise])
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(-2, 2, size=n)
+    outcome = (rng.random(n) < expit(truth)).astype(np.int64)
+    scores = np.column_stack([truth + size * rng.normal(size=n) for size in noise])
     return scores * 10.0 ** np.arange(len(noise)), outcome, np.arange(n) % 5
 
 
@@ -48,8 +48,8 @@ def test_the_plain_mean_is_kept_where_events_are_few_and_members_alike() -> None
 def test_the_penalty_draws_the_weights_to_the_plain_mean(shrinkage: float) -> None:
     scores, outcome, fold = cohort(2, 800)
     weight = fit_stack(scores, labels(outcome, fold), penalties=(shrinkage,))[0].weight
-    away = np.abs(weight - 1 / 3).max()
-    assert (away > 0.2) if shrinkage == 1 else (away < 1e-2)
+    deviation = np.abs(weight - 1 / 3).max()
+    assert (deviation > 0.2) if shrinkage == 1 else (deviation < 1e-2)
 
 
 @pytest.mark.parametrize("fold_number", [0, 3])
@@ -88,14 +88,14 @@ def test_the_strongest_penalty_within_one_standard_error_of_the_best_is_taken() 
 @settings(deadline=None, max_examples=15, derandomize=True)
 @given(seed=st.integers(0, 1000), members=st.integers(1, 4), n=st.integers(20, 60))
 def test_weights_are_not_negative_and_rows_do_not_see_each_other(seed: int, members: int, n: int) -> None:
-    draw = np.random.default_rng(seed)
-    scores, outcome = draw.normal(size=(n, members)), (np.arange(n) % 4 == 0).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    scores, outcome = rng.normal(size=(n, members)), (np.arange(n) % 4 == 0).astype(np.int64)
     stack, out_of_fold, _ = fit_stack(scores, labels(outcome, np.arange(n) % 3))
     assert (stack.weight >= 0).all()
     assert np.isfinite(out_of_fold).all()
     batch = stack.log_odds(scores)
     assert np.concatenate([stack.log_odds(scores[i : i + 1]) for i in range(n)]) == pytest.approx(batch, abs=1e-9)
-    order = draw.permutation(n)
+    order = rng.permutation(n)
     assert stack.log_odds(scores[order]) == pytest.approx(batch[order], abs=1e-9)
 
 
@@ -109,9 +109,9 @@ def test_a_member_that_ranks_backwards_is_not_turned_round() -> None:
 
 def test_no_member_is_held_against_another() -> None:
     """Unbounded, the best weights would be 2 and -1: the second member's error is twice the first's."""
-    draw = np.random.default_rng(8)
-    truth, error = draw.normal(-1, 1, size=3000), draw.normal(size=3000)
-    outcome = (draw.random(3000) < expit(truth)).astype(np.int64)
+    rng = np.random.default_rng(8)
+    truth, error = rng.normal(-1, 1, size=3000), rng.normal(size=3000)
+    outcome = (rng.random(3000) < expit(truth)).astype(np.int64)
     stack = fit_stack(np.column_stack([truth + error, truth + 2 * error]), labels(outcome, np.arange(3000) % 5))[0]
     assert stack.weight.min() >= 0
     assert stack.weight[0] > stack.weight[1]

@@ -20,17 +20,17 @@ BOOSTED: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "min_samples_lea
 
 def table(seed: int, n: int = 250, missing: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
     """Four columns: smooth, few levels, mostly missing, and one that is missing when the outcome is likely."""
-    draw = np.random.default_rng(seed)
-    x = draw.normal(size=(n, 4))
-    x[:, 1] = draw.integers(0, 3, size=n)
-    outcome = (x[:, 0] + (x[:, 1] == 2) + draw.normal(size=n) > 1.2).astype(np.int64)
-    x[draw.random((n, 4)) < missing] = np.nan
-    x[:, 2] = np.where(draw.random(n) < 0.9, np.nan, x[:, 2])
-    x[:, 3] = np.where((outcome == 1) & (draw.random(n) < 0.8), np.nan, x[:, 3])
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    x[:, 1] = rng.integers(0, 3, size=n)
+    outcome = (x[:, 0] + (x[:, 1] == 2) + rng.normal(size=n) > 1.2).astype(np.int64)
+    x[rng.random((n, 4)) < missing] = np.nan
+    x[:, 2] = np.where(rng.random(n) < 0.9, np.nan, x[:, 2])
+    x[:, 3] = np.where((outcome == 1) & (rng.random(n) < 0.8), np.nan, x[:, 3])
     return x.astype(np.float32), outcome
 
 
-def asked(x: np.ndarray) -> np.ndarray:
+def scikit_learn_input(x: np.ndarray) -> np.ndarray:
     """Rows on the thresholds' own values, all missing, and far outside."""
     far = np.array([[np.nan] * 4, [1e30, -1e30, 0, 1], [np.inf, -np.inf, np.nan, 3e38]], dtype=np.float32)
     new = np.random.default_rng(77).normal(size=(100, 4)).astype(np.float32)
@@ -51,10 +51,10 @@ def test_boosted_scores_are_scikit_learns_log_odds(missing: float, max_features:
     x, outcome = table(1, missing=missing)
     forest = boosted_trees(x, outcome, seed=5, max_features=max_features, **BOOSTED)
     theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=5, max_features=max_features, **BOOSTED).fit(x, outcome)
-    finite = asked(x)[~np.isinf(asked(x)).any(axis=1)]
+    finite = scikit_learn_input(x)[~np.isinf(scikit_learn_input(x)).any(axis=1)]
     assert np.abs(forest.scores(finite) - theirs.decision_function(finite)).max() < 1e-6
-    raw = theirs._raw_predict(asked(x))[:, 0]
-    assert np.abs(forest.scores(asked(x)) - raw).max() < 1e-6
+    raw = theirs._raw_predict(scikit_learn_input(x))[:, 0]
+    assert np.abs(forest.scores(scikit_learn_input(x)) - raw).max() < 1e-6
     assert np.ptp(raw) > 1
 
 
@@ -72,7 +72,7 @@ def test_extra_trees_scores_are_scikit_learns_shares(missing: float) -> None:
     x, outcome = table(2, missing=missing)
     forest = extra_trees(x, outcome, seed=5, trees=12, min_samples_leaf=3, max_features=0.4)
     theirs = ExtraTreesClassifier(12, random_state=5, min_samples_leaf=3, max_features=0.4).fit(x, outcome)
-    finite = asked(x)[~np.isinf(asked(x)).any(axis=1)]
+    finite = scikit_learn_input(x)[~np.isinf(scikit_learn_input(x)).any(axis=1)]
     assert np.abs(forest.scores(finite) - theirs.predict_proba(finite)[:, 1]).max() < 1e-6
 
 
@@ -97,10 +97,10 @@ def test_thresholds_between_neighbouring_singles_split_as_doubles_do() -> None:
 @settings(deadline=None, max_examples=15, derandomize=True)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-30, 1.0, 1e30]), levels=st.sampled_from([2, 5, None]))
 def test_forests_agree_on_generated_tables(seed: int, scale: float, levels: int | None) -> None:
-    draw = np.random.default_rng(seed)
-    x = draw.normal(size=(60, 2)) if levels is None else draw.integers(0, levels, size=(60, 2))
-    x = np.where(draw.random((60, 2)) < 0.2, np.nan, x * scale).astype(np.float32)
-    outcome = np.append([0, 1], draw.integers(0, 2, size=58))
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(60, 2)) if levels is None else rng.integers(0, levels, size=(60, 2))
+    x = np.where(rng.random((60, 2)) < 0.2, np.nan, x * scale).astype(np.float32)
+    outcome = np.append([0, 1], rng.integers(0, 2, size=58))
     how: dict[str, Any] = {"max_iter": 4, "min_samples_leaf": 3}
     forest = boosted_trees(x, outcome, seed=0, **how)
     theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **how).fit(x, outcome)
@@ -138,7 +138,7 @@ def test_no_rows_give_no_scores() -> None:
 
 
 def test_a_row_alone_scores_as_in_a_batch(boosted: Forest) -> None:
-    x = asked(table(0)[0])
+    x = scikit_learn_input(table(0)[0])
     batch = boosted.scores(x)
     assert np.array_equal(np.concatenate([boosted.scores(x[i : i + 1]) for i in range(len(x))]), batch)
     order = np.random.default_rng(0).permutation(len(x))
@@ -147,10 +147,10 @@ def test_a_row_alone_scores_as_in_a_batch(boosted: Forest) -> None:
 
 
 def test_many_workers_score_as_one(boosted: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = asked(table(0)[0])
-    monkeypatch.setattr(trees, "cores", lambda: 1)
+    x = scikit_learn_input(table(0)[0])
+    monkeypatch.setattr(trees, "cpu_count", lambda: 1)
     one = boosted.scores(x)
-    monkeypatch.setattr(trees, "cores", lambda: 4)
+    monkeypatch.setattr(trees, "cpu_count", lambda: 4)
     assert np.array_equal(boosted.scores(x), one)
 
 
