@@ -48,10 +48,10 @@ KINDS: list[Rule] = [
 def test_checks_find_true_violations_only_and_all_where_bins_are_single_values(frame, rule) -> None:
     tokenizer = TableTokenizer.fit(frame)
     checks = violation_checks(Rules((rule,)), tokenizer)
-    found = np.any([check.violated(tokenizer.encode(frame)) for check in checks], axis=0)
+    violated = np.any([check.violated(tokenizer.encode(frame)) for check in checks], axis=0)
     applies, violates = rule.check(frame)
-    assert not (found & ~(applies & violates)).any()  # no false alarm
-    share = found.sum() / (applies & violates).sum()
+    assert not (violated & ~(applies & violates)).any()  # no false alarm
+    share = violated.sum() / (applies & violates).sum()
     assert share > 0.8 if rule == Order("dbp", "sbp") else share == 1.0  # overlapping bins may satisfy the order
 
 

@@ -28,7 +28,6 @@ from nearward.tabular.errors import ArtifactError, InputError, MissingWeights, N
 
 pytestmark = pytest.mark.usefixtures("opened")
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "guide" / "bring-your-own-backbone.md"
 KINDS: dict[str, Any] = {"tabpfn": TabPFNBackbone, "tabicl": TabICLBackbone}
 VARIABLES = {"tabpfn": "NEARWARD_TABPFN", "tabicl": "NEARWARD_TABICL"}
 TABICL_FILE = "tabicl-classifier-v2-20260212.ckpt"
@@ -461,10 +460,3 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(name: str, modu
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=re.escape(f"pip install 'nearward[{name}]'")):
         find_backbone(name)
-
-
-def test_the_example_in_the_docs_runs() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(DOCS), "exec"), {"__name__": "__main__"})
