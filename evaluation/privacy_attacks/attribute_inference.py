@@ -33,18 +33,18 @@ def attribute_inference(tables: Tables, seed: int) -> list[AttackResult]:
     n = min(_GUESSES, tables.train.height, tables.holdout.height)
     synthetic = tables.synthetic[sample_rows(tables.synthetic.height, _MAX_ROWS, seed)]
     members, non_members = (frame[sample_rows(frame.height, n, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout)))
-    space, rng = tables.embedding, np.random.default_rng(seed)
-    points, *target_points = (space.transform(frame) for frame in (synthetic, members, non_members))
+    embedding, rng = tables.embedding, np.random.default_rng(seed)
+    embeddings, *target_embeddings = (embedding.transform(frame) for frame in (synthetic, members, non_members))
     results = []
     for secret in secrets:
-        known = space.dimensions(set(tables.train.columns) - {secret})  # the attacker's auxiliary data
+        known = embedding.dimensions(set(tables.train.columns) - {secret})  # the attacker's auxiliary data
         if len(known) == 0:
             continue
         values = synthetic.get_column(secret)
-        known_points = np.ascontiguousarray(points[:, known])
+        known_embeddings = np.ascontiguousarray(embeddings[:, known])
         right = []
-        for targets, row_points in zip((members, non_members), target_points, strict=True):
-            row = nearest_neighbors(np.ascontiguousarray(row_points[:, known]), known_points, 1)[1][:, 0]
+        for targets, row_embeddings in zip((members, non_members), target_embeddings, strict=True):
+            row = nearest_neighbors(np.ascontiguousarray(row_embeddings[:, known]), known_embeddings, 1)[1][:, 0]
             right.append(int(_equal(values.gather(row), targets.get_column(secret)).sum()))
         random_guess = values.gather(rng.integers(0, synthetic.height, n))
         baseline = int(_equal(random_guess, members.get_column(secret)).sum())

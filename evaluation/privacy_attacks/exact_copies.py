@@ -55,12 +55,12 @@ class Copies:
 
 def copies(tables: Tables, seed: int) -> Copies:
     """Compare synthetic rows, and holdout rows beside them, with train."""
-    space = tables.embedding
-    records = space.transform(tables.train[sample_rows(tables.train.height, _MAX_RECORDS, seed)])
+    embedding = tables.embedding
+    records = embedding.transform(tables.train[sample_rows(tables.train.height, _MAX_RECORDS, seed)])
     rows: list[dict[str, object]] = []
     for name, frame in (("synthetic", tables.synthetic), ("holdout", tables.holdout)):
-        points = space.transform(frame[sample_rows(frame.height, _MAX_ROWS, seed + 1)])
-        distance = nearest_neighbors(points, records, 1)[0][:, 0]
+        embeddings = embedding.transform(frame[sample_rows(frame.height, _MAX_ROWS, seed + 1)])
+        distance = nearest_neighbors(embeddings, records, 1)[0][:, 0]
         rows.append({"rows of": name, **{f"{q:.0%} quantile": _quantile(distance, q, seed) for q in _QUANTILES}})
     table = estimate_frame(rows, dict.fromkeys(rows[0], pl.Object) | {"rows of": pl.String})
     return Copies(matching_share(tables.synthetic, tables.train), tables.repeated, table)

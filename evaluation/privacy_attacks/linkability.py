@@ -25,24 +25,24 @@ _MAX_ROWS = 20_000
 
 def linkability(tables: Tables, seed: int) -> list[AttackResult]:
     """Attack with several random halvings of the columns; an empty list where there are fewer than two columns."""
-    space, rng = tables.embedding, np.random.default_rng(seed)
+    embedding, rng = tables.embedding, np.random.default_rng(seed)
     names = np.array(tables.train.columns)
     if len(names) < 2:
         return []
-    synthetic = space.transform(tables.synthetic[sample_rows(tables.synthetic.height, _MAX_ROWS, seed)])
+    synthetic = embedding.transform(tables.synthetic[sample_rows(tables.synthetic.height, _MAX_ROWS, seed)])
     n = min(_GUESSES, tables.train.height, tables.holdout.height)
     members, non_members = (frame[sample_rows(frame.height, n, seed + 1 + i)] for i, frame in enumerate((tables.train, tables.holdout)))
     split_of_row = rng.integers(0, _SPLITS, n)
     attack = baseline = control = 0
     for split in range(_SPLITS):
-        halves = [space.dimensions(set(half)) for half in np.array_split(rng.permutation(names), 2)]
+        halves = [embedding.dimensions(set(half)) for half in np.array_split(rng.permutation(names), 2)]
         in_split = split_of_row == split
         if not in_split.any() or any(len(half) == 0 for half in halves):  # constant columns have no coordinates
             continue
         linked = []
         for targets in (members, non_members):
-            points = space.transform(targets.filter(pl.Series(in_split)))
-            rows = [_nearest_row(points[:, half], synthetic[:, half]) for half in halves]
+            embeddings = embedding.transform(targets.filter(pl.Series(in_split)))
+            rows = [_nearest_row(embeddings[:, half], synthetic[:, half]) for half in halves]
             linked.append(int((rows[0] == rows[1]).sum()))
         attack, control = attack + linked[0], control + linked[1]
         random_rows = [rng.integers(0, len(synthetic), in_split.sum()) for _ in halves]

@@ -115,7 +115,7 @@ def _attack_fold(
     tables: Tables, rows: dict[str, Rows], members: Ints, non_members: Ints, synthetic: Rows, reference: Rows, seed: int
 ) -> _Fold:
     targets = Rows(
-        np.concatenate([rows["train"].points[members], rows["holdout"].points[non_members]]),
+        np.concatenate([rows["train"].embeddings[members], rows["holdout"].embeddings[non_members]]),
         np.concatenate([rows["train"].characters[members], rows["holdout"].characters[non_members]]),
     )
     order = np.random.default_rng(seed).permutation(len(targets))  # attacks on some of the targets must get both kinds

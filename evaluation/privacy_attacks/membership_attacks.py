@@ -3,7 +3,7 @@
 The attacker's auxiliary data are the target row, the synthetic table, and real rows that are certainly not members (the reference). Each
 attack scores each target; the higher, the likelier a member.
 
-Shapes: q target rows, s synthetic rows, r reference rows, p coordinates, w characters.
+Shapes: q target rows, s synthetic rows, r reference rows, p dimensions, w characters.
 
 References
 ----------
@@ -38,22 +38,22 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as points (n, p) and as characters (n, w)."""
+    """Rows as embeddings (n, p) and as characters (n, w)."""
 
-    points: Embeddings
+    embeddings: Embeddings
     characters: Characters
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, space: TableEmbedding) -> Rows:
+    def of(cls, frame: pl.DataFrame, embedding: TableEmbedding) -> Rows:
         """Encode a frame."""
-        return cls(space.transform(frame), row_texts(frame))
+        return cls(embedding.transform(frame), row_texts(frame))
 
     def take(self, rows: Ints) -> Rows:
         """Return some of the rows."""
-        return Rows(self.points[rows], self.characters[rows])
+        return Rows(self.embeddings[rows], self.characters[rows])
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.embeddings)
 
 
 def attack(targets: Rows, synthetic: Rows, reference: Rows, seed: int) -> tuple[Floats, Floats]:
@@ -65,17 +65,17 @@ def attack(targets: Rows, synthetic: Rows, reference: Rows, seed: int) -> tuple[
     outlyingness : (q,), distance to the nearest reference row
     """
     synthetic = synthetic.take(sample_rows(len(synthetic), _MAX_SYNTHETIC, seed))
-    synthetic_distance, synthetic_row = nearest_neighbors(targets.points, synthetic.points, _DENSITY_NEIGHBOURS)
-    real_distance, real_row = nearest_neighbors(targets.points, reference.points, _NEIGHBOURS)
+    synthetic_distance, synthetic_row = nearest_neighbors(targets.embeddings, synthetic.embeddings, _DENSITY_NEIGHBOURS)
+    real_distance, real_row = nearest_neighbors(targets.embeddings, reference.embeddings, _NEIGHBOURS)
     to_synthetic, to_real = synthetic_distance[:, 0], real_distance[:, 0]
     scores = np.column_stack(
         [
-            _density_ratio(targets.points, synthetic.points, reference.points, seed),
+            _density_ratio(targets.embeddings, synthetic.embeddings, reference.embeddings, seed),
             to_real - to_synthetic,
             _local_density(synthetic_distance, to_real),
-            _classifier(targets.points, synthetic.points, reference.points, seed),
+            _classifier(targets.embeddings, synthetic.embeddings, reference.embeddings, seed),
             _edit_distance(targets, synthetic, reference, synthetic_row[:, :_CANDIDATES], real_row[:, :_CANDIDATES]),
-            _near_copy(to_synthetic, to_real, synthetic.points, reference.points),
+            _near_copy(to_synthetic, to_real, synthetic.embeddings, reference.embeddings),
         ]
     )
     return scores, to_real
@@ -90,7 +90,7 @@ def _density_ratio(targets: Embeddings, synthetic: Embeddings, reference: Embedd
     leading = np.argsort(-value)[:_AXES]
     leading = leading[value[leading] > 1e-9]
     whitening = axes[:, leading] / np.sqrt(value[leading])
-    x, x_synthetic, x_reference = ((points - centre) @ whitening for points in (targets, synthetic, reference))
+    x, x_synthetic, x_reference = ((embeddings - centre) @ whitening for embeddings in (targets, synthetic, reference))
     return _log_density(x, x_synthetic) - _log_density(x, x_reference)
 
 

@@ -45,10 +45,10 @@ _STRATA: dict[str, type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class _Sample:
-    """Rows of one table, sampled to a common size: points, events, blocks of the bootstrap."""
+    """Rows of one table, sampled to a common size: embeddings, events, blocks of the bootstrap."""
 
     frame: pl.DataFrame
-    points: Embeddings
+    embeddings: Embeddings
     event: Ints
     blocks: BlockBootstrap
 
@@ -61,26 +61,26 @@ class _Sample:
         frame = table[rows]
         return cls(frame, tables.embedding.transform(frame), tables.events(frame), BlockBootstrap.with_replacement(patient_ids, seed + 7))
 
-    def within_radius(self, points: Embeddings, radius: Floats, eligible: Bools) -> Bools:
-        """Tell which blocks have an eligible row within the radius of each point (m, g)."""
+    def within_radius(self, embeddings: Embeddings, radius: Floats, eligible: Bools) -> Bools:
+        """Tell which blocks have an eligible row within the radius of each embedding (m, g)."""
         blocks = self.blocks.weight.shape[1]
         rows = np.flatnonzero(eligible)
-        within = np.zeros((len(points), blocks), dtype=bool)
+        within = np.zeros((len(embeddings), blocks), dtype=bool)
         if len(rows) == 0:
             return within
-        covering = self.points[rows]
+        covering = self.embeddings[rows]
         block = np.zeros((len(rows), blocks), dtype=np.float32)
         block[np.arange(len(rows)), self.blocks.block[rows]] = 1
         sq_norm = np.square(covering).sum(axis=1)
-        for i in range(0, len(points), 1000):
-            batch = points[i : i + 1000]
+        for i in range(0, len(embeddings), 1000):
+            batch = embeddings[i : i + 1000]
             sq_distance = np.square(batch).sum(axis=1, keepdims=True) + sq_norm - 2 * batch @ covering.T
             limit = np.square(radius[i : i + 1000, None]) + 1e-4  # the slack: rounding of equal rows
             within[i : i + 1000] = (sq_distance <= limit).astype(np.float32) @ block > 0
         return within
 
     def covers(self, within: Bools) -> tuple[Bools, Bools]:
-        """Tell which points are covered: by all rows (m,), and in each resample (b, m)."""
+        """Tell which rows are covered: by all rows (m,), and in each resample (b, m)."""
         resampled = (self.blocks.weight > 0).astype(np.float32) @ within.T.astype(np.float32)
         return np.asarray(within.any(axis=1)), np.asarray(resampled > 0)
 
@@ -110,22 +110,24 @@ def heterogeneity(tables: Tables, seed: int) -> Heterogeneity:
     table_rows: list[dict[str, object]] = []
     values, draws = [], []
     for stratum in _strata(train, tables.outcome, seed):
-        points = train.points[stratum.rows]
-        neighbours = train.points if stratum.eligible is None else points
+        embeddings = train.embeddings[stratum.rows]
+        neighbours = train.embeddings if stratum.eligible is None else embeddings
         k = min(NEIGHBOURS + 1, len(neighbours))  # the first neighbour is the row itself
-        radius = nearest_neighbors(points, neighbours, k)[0][:, -1]
+        radius = nearest_neighbors(embeddings, neighbours, k)[0][:, -1]
         weight = train.blocks.weight[:, train.blocks.block[stratum.rows]] + 1e-9  # (b, m); no resample is without any row
         coverage, resampled = [], []
         for sample in (real, synthetic):
             eligible = np.ones(size, dtype=bool) if stratum.eligible is None else stratum.eligible(sample)
-            covered, covered_draws = sample.covers(sample.within_radius(points, radius, eligible))
+            covered, covered_draws = sample.covers(sample.within_radius(embeddings, radius, eligible))
             coverage.append(float(covered.mean()))
             resampled.append((weight * covered_draws).sum(axis=1) / weight.sum(axis=1))
         value = min(coverage[1] / coverage[0], 1.0) if coverage[0] else 0.0
         ratio_draws = np.minimum(resampled[1] / np.maximum(resampled[0], 1e-9), 1.0)
-        by = [percentile_interval(share, share_draws, len(points)) for share, share_draws in zip(coverage, resampled, strict=True)]
-        ratio = percentile_interval(value, ratio_draws, len(points))
-        table_rows.append({"stratum": stratum.name, "train rows": len(points), "by holdout": by[0], "by synthetic": by[1], "ratio": ratio})
+        by = [percentile_interval(share, share_draws, len(embeddings)) for share, share_draws in zip(coverage, resampled, strict=True)]
+        ratio = percentile_interval(value, ratio_draws, len(embeddings))
+        table_rows.append(
+            {"stratum": stratum.name, "train rows": len(embeddings), "by holdout": by[0], "by synthetic": by[1], "ratio": ratio}
+        )
         values.append(value)
         draws.append(ratio_draws + (value - ratio_draws.mean()))
     score = percentile_interval(min(values), np.min(draws, axis=0), train.frame.height) if values else None
@@ -156,9 +158,9 @@ def _strata(train: _Sample, outcome: str, seed: int) -> list[_Stratum]:
     for _, name, category in sorted(categories)[:_MAX_CATEGORIES]:
         in_category = partial(_with_category, column=name, category=category)
         strata.append(_Stratum(f"{name} = {category}", in_category(train), in_category))
-    cluster = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.points)
+    cluster = KMeans(_CLUSTERS, n_init=3, random_state=seed).fit_predict(train.embeddings)
     strata += [_Stratum(f"cluster {j + 1}", cluster == j) for j in range(_CLUSTERS) if (cluster == j).sum() >= _MIN_STRATUM]
-    distance = nearest_neighbors(train.points, train.points, NEIGHBOURS + 1)[0][:, -1]
+    distance = nearest_neighbors(train.embeddings, train.embeddings, NEIGHBOURS + 1)[0][:, -1]
     outliers = distance >= np.quantile(distance, 0.9)
     return [*strata, _Stratum("outliers", outliers)] if outliers.sum() >= _MIN_STRATUM else strata
 

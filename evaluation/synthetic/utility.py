@@ -84,8 +84,8 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
     events = int(outcome.sum())
     if min(events, len(outcome) - events) < _MIN_EVENTS:
         return dict.fromkeys(LEARNERS, np.full(test.height, events / len(outcome)))
-    space = TableEmbedding.fit(train)
-    x, x_test = space.transform(train), space.transform(test)
+    embedding = TableEmbedding.fit(train)
+    x, x_test = embedding.transform(train), embedding.transform(test)
     risks = [np.asarray(model.fit(x, outcome).predict_proba(x_test)[:, 1], dtype=np.float64) for model in _models(seed)]
     trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)
     return dict(zip(LEARNERS, [*risks, shares(trees, x_test)[:, 1]], strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nearward.synth.optimization.awr import AwrResult
 from nearward.synth.optimization.discriminators import Separation
 from nearward.tabular.typing import Floats, Ints
 
@@ -50,7 +51,7 @@ class ImprovementRound:
         Temperature of ``awr``, raised until the effective share is large enough.
     effective : float
         Effective share of the weights.
-    awr : dict
+    awr : AwrResult
     ppo : list of dict
         Diagnostics of the optimiser.
     gain_found : Gain
@@ -64,7 +65,7 @@ class ImprovementRound:
     gain: float | None = None
     beta_used: float | None = None
     effective: float | None = None
-    awr: dict[str, Any] | None = None
+    awr: AwrResult | None = None
     ppo: list[dict[str, float]] | None = None
     gain_found: Gain | None = None
     stopped: str | None = None

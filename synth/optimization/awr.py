@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +45,25 @@ class AwrConfig:
     conditioned: float = 0.4
 
 
+@dataclass(frozen=True)
+class AwrResult:
+    """Diagnostics of the weighted regression.
+
+    Parameters
+    ----------
+    loss : list of float
+        Of each pass, nats per cell.
+    cut : int
+        Number of clipped weights.
+    """
+
+    loss: list[float]
+    cut: int
+
+
 def fit_weighted(
     network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, progress: Callable[..., None] | None = None
-) -> dict[str, Any]:
+) -> AwrResult:
     """Fit the policy by weighted maximum likelihood.
 
     Parameters
@@ -63,7 +78,7 @@ def fit_weighted(
 
     Returns
     -------
-    dict: ``loss`` of each pass, nats per cell; ``cut``, number of clipped weights
+    AwrResult
     """
     config = config or AwrConfig()
     device = next(network.parameters()).device
@@ -94,4 +109,4 @@ def fit_weighted(
             if progress is not None:
                 progress(f"awr, pass {epoch + 1} of {config.passes}")
     network.eval()
-    return {"loss": losses, "cut": int((weight > clipped).sum())}
+    return AwrResult(losses, int((weight > clipped).sum()))

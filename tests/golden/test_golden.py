@@ -267,7 +267,7 @@ def test_synthesizer(golden: Golden, tmp_path: Path) -> None:
 
 
 def test_improved_synthesizer(golden: Golden) -> None:
-    """Critics are trained, and find nothing on so few rows; test_optimizers_golden.py has a policy that they improve."""
+    """Discriminators are trained, and are at chance on so few rows; test_optimizers_golden.py has a policy that they improve."""
     train = cohort(800, 11).drop("patient")
     generator = nw.Synthesizer(seed=0, optimiser="tilt", improving=improving(rounds=1, rows=600)).fit(train, outcome="died")
     golden("synthesizer, critics", {"sample": digest(generator.sample(30)), "account": account(generator)})

@@ -50,7 +50,7 @@ def test_nothing_shared_is_no_proof_of_anything():
 
 
 @pytest.mark.parametrize("sizes", [(300, 300), (900, 100), (100, 900)])
-def test_narrow_tables_that_repeat_by_nature_are_not_accused(sizes):
+def test_narrow_tables_with_natural_repeats_are_not_flagged(sizes):
     results = [overlap(tables(narrow(sizes[0], seed), narrow(sizes[1], 1000 + seed))) for seed in range(150)]
     assert sum(result.significant for result in results) <= 1
     assert np.mean([result.count for result in results]) == pytest.approx(np.mean([result.expected for result in results]), rel=0.03)

@@ -76,8 +76,8 @@ def test_noisy_copies_are_detected_at_a_fifth(three):
 
 def test_copied_outliers_are_reported_separately(three):
     tables = read_tables(*three, "died")
-    points = tables.embedding.transform(tables.train)
-    distance = nearest_neighbors(points, points, 2)[0][:, 1]
+    embeddings = tables.embedding.transform(tables.train)
+    distance = nearest_neighbors(embeddings, embeddings, 2)[0][:, 1]
     outliers = three[0][np.argsort(-distance)[:100]]
     result = run(three, pl.concat([outliers, three[2][100:]])).attacks
     best = {rows: max(auc.value for auc in part["AUC"]) for (rows,), part in result.group_by("rows")}

@@ -60,7 +60,7 @@ def test_right_values():
 
 
 @pytest.mark.parametrize("attack", [singling_out, linkability, attribute_inference])
-def test_a_copy_is_found_and_fresh_rows_are_not(attack, tables):
+def test_a_copy_is_detected_and_fresh_rows_are_not(attack, tables):
     fresh = attack(tables, 0)
     copied = attack(tables.with_synthetic(tables.train), 0)
     assert len(fresh) == len(copied) == {"singling_out": 2, "linkability": 1, "attribute_inference": 14}[attack.__name__]

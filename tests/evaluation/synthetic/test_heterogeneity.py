@@ -17,13 +17,13 @@ def tables(ward):
 
 def test_coverage_by_hand():
     """Embeddings 0, 1 and 5 on a line, within 1.5 of rows at 1.2 and 9, all or only those with the event."""
-    points = np.array([[0.0], [1.0], [5.0]], dtype=np.float32)
+    embeddings = np.array([[0.0], [1.0], [5.0]], dtype=np.float32)
     rows = np.array([[1.2], [9.0]], dtype=np.float32)
     sample = _Sample(pl.DataFrame(), rows, np.array([0, 1]), BlockBootstrap(np.array([0, 1]), np.array([[1.0, 1.0], [0.0, 2.0]])))
-    covered, resampled = sample.covers(sample.within_radius(points, np.full(3, 1.5), np.array([True, True])))
+    covered, resampled = sample.covers(sample.within_radius(embeddings, np.full(3, 1.5), np.array([True, True])))
     assert covered.tolist() == [True, True, False]
     assert resampled.tolist() == [[True, True, False], [False, False, False]]  # the second resample lacks the row at 1.2
-    covered, _ = sample.covers(sample.within_radius(points, np.full(3, 1.5), np.array([False, True])))
+    covered, _ = sample.covers(sample.within_radius(embeddings, np.full(3, 1.5), np.array([False, True])))
     assert not covered.any()
 
 

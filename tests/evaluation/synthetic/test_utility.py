@@ -62,12 +62,12 @@ def test_a_constant_outcome_teaches_nothing_and_has_no_slope(tables):
     assert all(auprc.value == pytest.approx(result.events / 900) for auprc in result.learners["AUPRC, synthetic"])
 
 
-def test_without_signal_there_is_nothing_to_measure(tables):
+def test_without_signal_the_score_is_undefined(tables):
     alone = {name: getattr(tables, name).with_columns(getattr(tables, name)["died"].shuffle(5)) for name in ("train", "holdout")}
     assert utility(replace(tables, **alone), 0).score is None
 
 
-def test_resamples_draw_patients():
+def test_patients_are_resampled():
     patient_ids = np.repeat(np.arange(40), 2)
     outcome = np.tile([0.0, 1.0], 40)
     weight = _resampling_weights(patient_ids, outcome, 0)
