@@ -32,7 +32,7 @@ from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_f
 from nearward.tabular.typing import Floats, Ints
 
 # Three settings whose errors differ: many leaves fit interactions and sharp edges, a penalty shrinks them, few leaves keep a weak signal
-# whole. Which of them ranks best changes from cohort to cohort (docs/log.md).
+# whole. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
 GBDT: dict[str, dict[str, Any]] = {
     "gradient boosting, 31 leaves": {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10},
     "gradient boosting, 31 leaves, L2 penalty": {
