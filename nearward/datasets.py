@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import read_table
 from nearward.tabular.data.validation import validate_groups, validate_target
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,7 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
     group_column = about.get("group_column")
     leaks = target.get("leak_columns", about.get("leak_columns", []))
     excluded = [column, *about.get("id_columns", []), *leaks, *([group_column] if group_column else [])]
-    missing = [name for name in excluded if name not in frame.columns]
-    if missing:
-        raise MissingColumns(missing, frame.columns)
+    require_columns(excluded, frame.columns)
     frame = frame.filter(pl.col(column).is_not_null())
     groups = None if group_column is None else validate_groups(frame.get_column(group_column), frame.height)
     return Cohort(

@@ -33,7 +33,7 @@ from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.rules.rules import Rules
 
@@ -131,9 +131,7 @@ class Synthesizer:
             Rules that contradict each other.
         """
         frame = to_frame(train)
-        required = [outcome, *([groups] if groups else [])]
-        if missing := [name for name in required if name not in frame.columns]:
-            raise MissingColumns(missing, frame.columns)
+        require_columns([outcome, *([groups] if groups else [])], frame.columns)
         if public is not None and self.epsilon is None:
             raise InputError("public= declares ranges and categories that need no privacy budget: use it with epsilon")
         check_consistent(rules or Rules())

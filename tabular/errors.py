@@ -24,6 +24,13 @@ class MissingColumns(InputError):
         super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, columns)}".strip())
 
 
+def require_columns(names: Iterable[str], columns: Sequence[str]) -> None:
+    """Raise ``MissingColumns`` where some names are not among the columns."""
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise MissingColumns(missing, columns)
+
+
 class TooFewEvents(InputError):
     """Raised where there are too few events to fit or to evaluate a risk model."""
 

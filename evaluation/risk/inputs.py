@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups, validate_target
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.typing import Floats, Ints
 
 MIN_COUNT = 10  # events, and rows without: below this an interval says nothing, and a count may identify a patient
@@ -104,9 +104,7 @@ def read_risk_sample(
     """
     table = to_frame(frame)
     needed = [outcome, *risks, *([group] if group is not None else []), *also]
-    missing = [name for name in dict.fromkeys(needed) if name not in table.columns]
-    if missing:
-        raise MissingColumns(missing, table.columns)
+    require_columns(dict.fromkeys(needed), table.columns)
     if outcome in risks:
         raise InputError(f"column {outcome!r} is named both as the outcome and as a risk: name the column of predicted probabilities")
     target = validate_target(table.get_column(outcome), positive=positive, name=f"outcome {outcome!r}")

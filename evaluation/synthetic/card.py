@@ -28,7 +28,7 @@ from nearward.evaluation.synthetic.results import CardResults, Component, Gates
 from nearward.evaluation.synthetic.utility import utility
 from nearward.evaluation.tables.inputs import Frame, Tables, read_tables
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import parallel_map, single_threaded
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules
@@ -165,8 +165,7 @@ def _with_steering(
 ) -> tuple[Tables, Tables | None]:
     """Return the tables with all members in train, and with the steering rows alone in train; None where these are too few."""
     fitted, more = to_frame(train), to_frame(steered)
-    if missing := [name for name in fitted.columns if name not in more.columns]:
-        raise MissingColumns(missing, more.columns)
+    require_columns(fitted.columns, more.columns)
     both = read_tables(pl.concat([fitted, more.select(fitted.columns)]), holdout, synthetic, outcome, positive, group)
     patient_ids = both.train_patient_ids[fitted.height :]
     enough = more.height >= _MIN_STEERED and len(set(patient_ids.tolist())) >= _MIN_STEERED // 2

@@ -22,7 +22,7 @@ from nearward.evaluation.tables.neighbors import TableEmbedding
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups, validate_target
-from nearward.tabular.errors import DataWarning, DifferentTables, InputError, MissingColumns, SharedPatients, TooFewEvents
+from nearward.tabular.errors import DataWarning, DifferentTables, InputError, SharedPatients, TooFewEvents, require_columns
 from nearward.tabular.typing import Ints
 
 Frame = pl.DataFrame | pl.LazyFrame
@@ -103,8 +103,7 @@ def read_tables(train: Frame, holdout: Frame, synthetic: Frame, outcome: str, po
     """
     frames = {name: to_frame(frame) for name, frame in zip(NAMES, (train, holdout, synthetic), strict=True)}
     for name, frame in frames.items():
-        if outcome not in frame.columns:
-            raise MissingColumns([outcome], frame.columns)
+        require_columns([outcome], frame.columns)
         if frame.height < _MIN_ROWS:
             raise InputError(f"refused: {name} has {frame.height} rows; at least {_MIN_ROWS} are needed to compare tables")
     train_patient_ids, holdout_patient_ids = _read_patient_ids(frames["train"], frames["holdout"], group)
@@ -138,8 +137,7 @@ def _read_patient_ids(train: pl.DataFrame, holdout: pl.DataFrame, group: str | N
         return np.arange(train.height), np.arange(holdout.height)
     columns, patient_ids = [], []
     for name, frame in (("train", train), ("holdout", holdout)):
-        if group not in frame.columns:
-            raise MissingColumns([group], frame.columns)
+        require_columns([group], frame.columns)
         columns.append(as_text(frame.get_column(group), group))
         patient_ids.append(validate_groups(columns[-1], frame.height, f"group {group!r} of {name}"))
     shared = len(set(columns[0].unique()) & set(columns[1].unique()))

@@ -24,7 +24,7 @@ from typing import Any
 from nearward.batch.records import JobOptions, ShardCounts, ShardResult, TableRecord, counts_to_json
 from nearward.batch.sharding import Shard, Source, fingerprint, read_header, split_into_shards
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
-from nearward.tabular.errors import ArtifactError, InputError, MissingColumns
+from nearward.tabular.errors import ArtifactError, InputError, require_columns
 
 FORMAT = 1
 FOLDER = "ledger"
@@ -221,9 +221,7 @@ class JobStore:
             record = replace(record, size=size, changed=changed)
             rows, schema = read_header(source.path)
             record = replace(record, rows=rows)
-            missing = [name for name in self.options.needs if name not in schema]
-            if missing:
-                raise MissingColumns(missing, schema.names())
+            require_columns(self.options.needs, schema.names())
         except InputError as error:
             return replace(record, error=str(error))
         return record

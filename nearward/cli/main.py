@@ -98,14 +98,12 @@ def fit(
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.errors import MissingColumns
+    from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
     frame = read_table(cohort)
     columns = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise MissingColumns(missing, frame.columns)
+    require_columns(columns, frame.columns)
     check_folder(out)
     if schema:
         roles = Schema.read(schema).with_roles(ignore=split_names(drop))

@@ -34,14 +34,12 @@ def screen(
     """Rank rows by anomaly score against rows without the event, and estimate the recall of known events. From one event up."""
     from nearward.screening import screen as screen_rows
     from nearward.tabular.data.table_io import read_table, write_table
-    from nearward.tabular.errors import InputError, MissingColumns
+    from nearward.tabular.errors import InputError, require_columns
     from nearward.tabular.novelty.one_class import OneClass
 
     frame = read_table(table)
     excluded = [name for name in [outcome, group, id, *split_names(drop)] if name]
-    missing = [name for name in excluded if name not in frame.columns]
-    if missing:
-        raise MissingColumns(missing, frame.columns)
+    require_columns(excluded, frame.columns)
     taken = sorted({outcome, id or ""} & {"row", "score", "share", "alert"})
     if taken:
         raise InputError(f"{out} gets columns of its own named {taken}: rename them in {table}")

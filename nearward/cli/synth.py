@@ -43,15 +43,14 @@ def fit(
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.errors import MissingColumns
+    from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
     from nearward.tabular.rules.yaml_io import read_rules
 
     check_folder(out, KIND)
     frame = read_table(cohort)
     dropped = split_names(drop)
-    if missing := [name for name in (outcome, *dropped) if name not in frame.columns]:
-        raise MissingColumns(missing, frame.columns)
+    require_columns((outcome, *dropped), frame.columns)
     event = None if positive is None else as_value(positive, frame.get_column(outcome))
     own_rules = None if rules is None else read_rules(rules)
     holdout_rows = None if holdout is None else read_table(holdout)

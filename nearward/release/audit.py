@@ -17,7 +17,7 @@ from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.provenance import table_hash
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_target
-from nearward.tabular.errors import DataWarning, ExportRefused, MissingColumns
+from nearward.tabular.errors import DataWarning, ExportRefused
 from nearward.tabular.rules.rules import Rules
 
 __all__ = ["Audit", "AuditRows", "audit"]
@@ -95,9 +95,7 @@ def audit(
     if rows is None:
         raise ExportRefused(["there is no audit: the generator has no real rows to compare with; give them (train and holdout)"])
     frame = to_frame(table)
-    for name in (rows.outcome, *([rows.group] if rows.group else [])):
-        if name not in rows.train.columns:
-            raise MissingColumns([name], rows.train.columns)
+    require_columns([rows.outcome, *([rows.group] if rows.group else [])], rows.train.columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the card's notes have them
         card = faith_card(

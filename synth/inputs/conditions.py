@@ -11,7 +11,7 @@ import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 
 _LISTED = 20
 
@@ -52,9 +52,7 @@ def validate_conditions(
     InputError
         A value of another type, an unknown category, a number out of range, or conditions that no training row meets together.
     """
-    unknown = [name for name in where if name not in tokenizer.column_index]
-    if unknown:
-        raise MissingColumns(unknown, list(tokenizer.column_index))
+    require_columns(where, list(tokenizer.column_index))
     tokens: dict[int, int] = {}
     numbers: dict[int, float] = {}
     values = []

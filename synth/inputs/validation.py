@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from nearward.tabular.data.validation import validate_groups
-from nearward.tabular.errors import InputError, MissingColumns, SharedPatients
+from nearward.tabular.errors import InputError, SharedPatients, require_columns
 
 
 def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
@@ -29,8 +29,7 @@ def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None
     ------
     MissingColumns, SharedPatients
     """
-    if missing := [name for name in train.columns if name not in holdout.columns]:
-        raise MissingColumns(missing, holdout.columns)
+    require_columns(train.columns, holdout.columns)
     aligned = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
     if groups and (shared := len(set(aligned.get_column(groups)) & set(train.get_column(groups)))):
         raise SharedPatients(shared, groups)

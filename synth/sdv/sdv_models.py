@@ -18,7 +18,7 @@ import polars as pl
 
 from nearward.synth.sdv.frames import PandasConverter
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 
 MODELS = {"gaussian_copula": "GaussianCopulaSynthesizer", "ctgan": "CTGANSynthesizer", "tvae": "TVAESynthesizer"}
 _TABLE = "table"
@@ -65,9 +65,7 @@ class SdvSynthesizer:
         from sdv.metadata import Metadata
 
         frame = to_frame(train)
-        required = [outcome, *([groups] if groups else [])]
-        if missing := [name for name in required if name not in frame.columns]:
-            raise MissingColumns(missing, frame.columns)
+        require_columns([outcome, *([groups] if groups else [])], frame.columns)
         self._schema, self._groups = frame.schema, groups
         table = frame.drop(groups) if groups else frame
         self._converter = PandasConverter.fit(table, outcome)
@@ -108,9 +106,7 @@ class SdvSynthesizer:
     def _sample_conditional(self, n: int, where: Mapping[str, Any]) -> Any:
         from sdv.sampling import Condition
 
-        missing = [name for name in where if name not in self._converter.dtypes]
-        if missing:
-            raise MissingColumns(missing, list(self._converter.dtypes))
+        require_columns(where, list(self._converter.dtypes))
         values = {name: self._converter.to_pandas_value(name, value) for name, value in where.items()}
         try:
             return self._sdv_model.sample_from_conditions([Condition(num_rows=n, column_values=values)])[_TABLE]

@@ -6,8 +6,8 @@ SDV is imported when a synthesizer is created, not before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Protocol
+from functools import cache, partial
+from typing import Any
 
 import polars as pl
 
@@ -15,19 +15,7 @@ from nearward.synth.sdv.sdv_models import check_sdv_installed
 from nearward.tabular.errors import InputError
 
 
-class Fits(Protocol):
-    """A synthesizer of ours, or any object with these two methods."""
-
-    def fit(self, train: pl.DataFrame, outcome: str, groups: str | None = None) -> Any:
-        """Fit to a table."""
-        ...
-
-    def sample(self, n: int, where: dict[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
-        """Sample rows."""
-        ...
-
-
-def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Fits] | None = None, seed: int = 0) -> Any:
+def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Any] | None = None, seed: int = 0) -> Any:
     """Return an SDV single-table synthesizer that uses ours.
 
     Parameters
@@ -37,7 +25,7 @@ def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Fits] | None
     outcome : str
         Column of the rare outcome, which SDV's metadata has no key for.
     make : callable, optional
-        Returns an unfitted synthesizer; ``Synthesizer(seed)`` by default.
+        Returns an unfitted synthesizer, or any object with its methods ``fit`` and ``sample``; ``Synthesizer(seed)`` by default.
     seed : int
 
     Returns
@@ -56,14 +44,11 @@ def sdv_synthesizer(metadata: Any, outcome: str, make: Callable[[], Fits] | None
     >>> model.fit({"table": frame}); model.sample(num_rows=1000)["table"]  # doctest: +SKIP
     """
     check_sdv_installed()
-    return _sdv_class()(metadata, outcome, make or (lambda: _default_synthesizer(seed)), seed)
+    if make is None:
+        from nearward.synth.synthesizer import Synthesizer
 
-
-def _default_synthesizer(seed: int) -> Fits:
-    from nearward.synth.synthesizer import Synthesizer  # type: ignore[import-not-found, unused-ignore]
-
-    synthesizer: Fits = Synthesizer(seed=seed)
-    return synthesizer
+        make = partial(Synthesizer, seed)
+    return _sdv_class()(metadata, outcome, make, seed)
 
 
 @cache
@@ -73,7 +58,7 @@ def _sdv_class() -> type:
     class NearwardSynthesizer(BaseSingleTableSynthesizer):  # type: ignore[misc]
         """SDV's base class does validation, constraints and batches; ours fits and samples, on the columns as they are."""
 
-        def __init__(self, metadata: Any, outcome: str, make: Callable[[], Fits], seed: int) -> None:
+        def __init__(self, metadata: Any, outcome: str, make: Callable[[], Any], seed: int) -> None:
             super().__init__(metadata)
             names = list(self._data_processor.metadata.columns)
             if outcome not in names:

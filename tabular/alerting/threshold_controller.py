@@ -21,7 +21,7 @@ from nearward.tabular.alerting.pid import PID
 from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_column
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Bools, Floats
 
@@ -148,10 +148,7 @@ class ThresholdController(SavableEstimator):
             The time, ``rows``, ``threshold``, ``alerts``, ``alert_rate``, ``at_limit``; with outcomes ``events`` and ``recall``.
         """
         table = to_frame(frame)
-        needed = [risk, time, *([outcome] if outcome is not None else [])]
-        missing = [name for name in needed if name not in table.columns]
-        if missing:
-            raise MissingColumns(missing, table.columns)
+        require_columns([risk, time, *([outcome] if outcome is not None else [])], table.columns)
         if self.target_recall is not None and outcome is None:
             raise InputError("target_recall needs the column of the outcome (outcome=)")
         if time in _OUTPUT_COLUMNS:

@@ -26,7 +26,7 @@ from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
 from nearward.tabular.ensemble.cross_fitting import CalibratedModels
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns
+from nearward.tabular.errors import DataWarning, InputError, require_columns
 from nearward.tabular.statistics import wilson_interval
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -179,9 +179,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"abstain must lie in [0, 1), got abstain={self.abstain!r}")
 
     def _columns(self, frame: pl.DataFrame) -> Floats:
-        missing = [name for name in self.members if name not in frame.columns]
-        if missing:
-            raise MissingColumns(missing, frame.columns)
+        require_columns(self.members, frame.columns)
         risk = pl.DataFrame([as_number(frame.get_column(name), name) for name in self.members]).to_numpy()
         invalid = [name for name, column in zip(self.members, risk.T, strict=True) if not ((column >= 0) & (column <= 1)).all()]
         if invalid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ def tabpfn_network(path: Path) -> Any:
     InputError
         The file is not a TabPFN classifier's.
     """
-    return _tabpfn(*_file_version(path))
+    return _cached("TabPFN", _read_tabpfn, path)
 
 
 def tabicl_network(path: Path) -> Any:
     """Read a TabICL file; errors as ``tabpfn_network``."""
-    return _tabicl(*_file_version(path))
+    return _cached("TabICL", _read_tabicl, path)
 
 
 def tabicl_classifier(path: Path | str, **options: Any) -> Any:
@@ -67,8 +68,6 @@ def tabicl_classifier(path: Path | str, **options: Any) -> Any:
 
 
 def _package(extra: str, module: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -87,47 +86,40 @@ def _find(package: str, model_path: str | Path | None, variable: str, cached: Pa
     return path.resolve()
 
 
-def _file_version(path: Path) -> tuple[str, int, int]:
-    """Return the cache key of a file: a replaced file is read again."""
+def _read_tabpfn(path: str) -> Any:
+    from tabpfn import ModelSpecs
+    from tabpfn.constants import ModelVersion
+    from tabpfn.model_loading import load_model_criterion_config
+
+    models, _, configs, inference = load_model_criterion_config(
+        path,
+        check_bar_distribution_criterion=False,
+        estimator_type="classifier",
+        version=ModelVersion.V2.value,
+        download_if_not_exists=False,
+    )
+    return ModelSpecs(models[0], configs[0], inference)
+
+
+def _read_tabicl(path: str) -> Any:
+    reader = tabicl_classifier(path)
+    reader._load_model()
+    return reader.model_
+
+
+def _cached(package: str, read: Callable[[str], Any], path: Path) -> Any:
+    """Read a file once; a replaced file is read again."""
     status = path.stat()
-    return str(path), status.st_mtime_ns, status.st_size
+    return _read(package, read, str(path), status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=2)
-def _tabpfn(path: str, _mtime: int, _size: int) -> Any:
-    def read() -> Any:
-        from tabpfn import ModelSpecs
-        from tabpfn.constants import ModelVersion
-        from tabpfn.model_loading import load_model_criterion_config
-
-        models, _, configs, inference = load_model_criterion_config(
-            path,
-            check_bar_distribution_criterion=False,
-            estimator_type="classifier",
-            version=ModelVersion.V2.value,
-            download_if_not_exists=False,
-        )
-        return ModelSpecs(models[0], configs[0], inference)
-
-    return _read("TabPFN", path, read)
-
-
-@lru_cache(maxsize=2)
-def _tabicl(path: str, _mtime: int, _size: int) -> Any:
-    def read() -> Any:
-        reader = tabicl_classifier(path)
-        reader._load_model()
-        return reader.model_
-
-    return _read("TabICL", path, read)
-
-
-def _read(package: str, path: str, read: Callable[[], Any]) -> Any:
+@lru_cache(maxsize=4)
+def _read(package: str, read: Callable[[str], Any], path: str, _mtime: int, _size: int) -> Any:
     import torch
 
     try:
         with torch.random.fork_rng(devices=[]):  # initialising a network must not change the global random state
-            return read()
+            return read(path)
     except Exception as error:
         raise InputError(
             f"{path} is not a classifier's weights as {package} writes them ({type(error).__name__}): "

@@ -128,7 +128,8 @@ def fit_row_featurizer(value: Tensor, score: Tensor, present: Tensor, outcome: T
     score_std = score.std(dim=1).clamp(min=1e-6)
     z = ((score - score_mean[:, None]) / score_std[:, None]).clamp(-_MAX_Z, _MAX_Z)  # (b, n, m)
     slope, intercept = _platt(z, y, base)
-    loss = _log_loss(slope[:, None] * z + intercept[:, None], y[:, :, None]).mean(dim=1)  # (b, m)
+    log_odds = slope[:, None] * z + intercept[:, None]
+    loss = (F.softplus(log_odds) - y[:, :, None] * log_odds).mean(dim=1)  # log-loss, (b, m)
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
     pseudo_r2 = (1 - loss / entropy[:, None]).clamp(0, 1)
     merit = pseudo_r2 + 1e-6 * _correlation(z, y)  # breaks the ties of useless experts, whose order must not matter
@@ -185,10 +186,6 @@ def _platt(z: Tensor, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         slope = slope - ((h00 * g1 - h01 * g0) / determinant).clamp(-1, 1)
     useless = slope <= 0
     return slope.masked_fill(useless, 0.0), torch.where(useless, base[:, None].expand_as(intercept), intercept)
-
-
-def _log_loss(log_odds: Tensor, y: Tensor) -> Tensor:
-    return F.softplus(log_odds) - y * log_odds
 
 
 def _top(merit: Tensor, count: int, minimum: float) -> Tensor:

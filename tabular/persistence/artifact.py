@@ -1,6 +1,6 @@
 """A model on disk: a folder of hashed files under one manifest, without pickle; loading executes nothing.
 
-``manifest.json`` names every other file with its size and sha256 and carries a digest of itself, so that any changed byte is detected before
+``manifest.json`` names every other file with its size and sha256 and has a digest of itself, so that any changed byte is detected before
 a tensor is used. Data files have their content's hash in their name, and the manifest is replaced last, in one rename: a save that fails
 leaves the previous model intact.
 """
@@ -236,20 +236,20 @@ def unpack(packed: Any, tensors: Arrays, types: Iterable[type]) -> Any:
     ArtifactError
         A class, field or tensor that is not known.
     """
-    return _unpack(packed, tensors, {known.__name__: known for known in types})
+    known: dict[str, Any] = {one.__name__: one for one in types}
 
-
-def _unpack(packed: Any, tensors: Arrays, types: Mapping[str, type]) -> Any:
-    if isinstance(packed, list):
-        return tuple(_unpack(item, tensors, types) for item in packed)
-    if not isinstance(packed, dict):
-        return packed
-    try:
+    def construct(packed: Any) -> Any:
+        if isinstance(packed, list):
+            return tuple(construct(item) for item in packed)
+        if not isinstance(packed, dict):
+            return packed
         if "array" in packed:
             return tensors[packed["array"]]
         if "dict" in packed:
-            return {key: _unpack(item, tensors, types) for key, item in packed["dict"].items()}
-        known: Any = types[packed["type"]]
-        return known(**{name: _unpack(item, tensors, types) for name, item in packed["fields"].items()})
+            return {key: construct(item) for key, item in packed["dict"].items()}
+        return known[packed["type"]](**{name: construct(item) for name, item in packed["fields"].items()})
+
+    try:
+        return construct(packed)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"the model holds a part that this nearward does not know: {error}") from error

@@ -27,7 +27,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.errors import InputError, TooFewEvents, require_columns
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -117,9 +117,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the frame's selected columns."""
         check_is_fitted(self, "columns_")
         frame = to_frame(X)
-        missing = [name for name in self.columns_ if name not in frame.columns]
-        if missing:
-            raise MissingColumns(missing, frame.columns)
+        require_columns(self.columns_, frame.columns)
         if not self.columns_:
             raise InputError("no column is stable enough: raise wrong, or lower share")
         return frame.select(self.columns_)

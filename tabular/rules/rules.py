@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.errors import MissingColumns
+from nearward.tabular.errors import require_columns
 from nearward.tabular.rules.kinds import Rule
 from nearward.tabular.typing import Bools
 
@@ -61,9 +61,7 @@ class Rules:
             A rule about numbers names a column of text.
         """
         table = to_frame(frame)
-        missing = dict.fromkeys(c for rule in self.rules for c in rule.columns if c not in table.columns)
-        if missing:
-            raise MissingColumns(list(missing), table.columns)
+        require_columns(dict.fromkeys(name for rule in self.rules for name in rule.columns), table.columns)
         violated = np.zeros((table.height, len(self.rules)), dtype=bool)
         for j, rule in enumerate(self.rules):
             applies, violates = rule.check(table)

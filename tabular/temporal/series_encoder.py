@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs
-from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
+from nearward.tabular.data.validation import validate_fit_inputs, validate_positive_integers
+from nearward.tabular.errors import InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Floats, Ints
 
@@ -157,8 +158,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         """Train, and return the frame, network inputs (n, 2c, t), outcome (n,) and patient ids (n,)."""
         from nearward.tabular.temporal.series_network import train_network
 
-        if not isinstance(self.width, int) or self.width < 1:
-            raise InputError(f"width must be a whole number from 1, got width={self.width!r}")
+        validate_positive_integers(width=self.width)
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
         outcome = target.outcome
         fewest = min(target.events, len(outcome) - target.events)
@@ -193,9 +193,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
 
 def _read_series(frame: pl.DataFrame, columns: Sequence[str]) -> Floats:
     """Read list columns (n, c, t), NaN where nothing was measured; (0, c, 0) for a frame without rows."""
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise MissingColumns(missing, frame.columns)
+    require_columns(columns, frame.columns)
     if not frame.height:
         return np.empty((0, len(columns), 0))
     channels = []
@@ -226,6 +224,6 @@ def _network_inputs(values: Floats, mean: Floats, std: Floats) -> Floats:
 def _procrustes(embedding: Floats, source: Floats, target: Floats) -> Floats:
     """Rotate, scale and shift an embedding (m, e) as ``source`` best matches ``target``, (n, e), two embeddings of the same rows."""
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    u, singular, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
-    scale = singular.sum() / max(float(((source - source_mean) ** 2).sum()), 1e-12)
-    return np.asarray(scale * (embedding - source_mean) @ (u @ vt) + target_mean)
+    rotation, scale = orthogonal_procrustes(source - source_mean, target - target_mean)
+    scale /= max(float(((source - source_mean) ** 2).sum()), 1e-12)
+    return np.asarray(scale * (embedding - source_mean) @ rotation + target_mean)

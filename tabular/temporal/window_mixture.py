@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -31,7 +32,7 @@ from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs
-from nearward.tabular.errors import DataWarning, InputError, MissingColumns, TooFewEvents
+from nearward.tabular.errors import DataWarning, InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -123,8 +124,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
             raise InputError(f"windows must name at least two columns of risks, each once, got windows={self.windows!r}")
-        if set(names) - set(frame.columns):
-            raise MissingColumns(sorted(set(names) - set(frame.columns)), frame.columns)
+        require_columns(names, frame.columns)
         risk, present = self._risks(frame)
         others = frame.drop(names)
         schema = Schema.infer(others) if others.width else Schema(())
@@ -191,11 +191,8 @@ def _features(schema: Schema, encoder: TableEncoder | None, frame: pl.DataFrame)
 
 def _mixture_weights(coefficients: Floats, present: Bools, features: Floats) -> Floats:
     """Return the softmax over the windows with a risk (n, w), of linear scores with coefficients (f, w)."""
-    score = np.where(present, features @ coefficients, -np.inf)
-    maximum = np.where(present.any(axis=1), score.max(axis=1), 0.0)
-    exponential = np.exp(score - maximum[:, None])
-    total = exponential.sum(axis=1, keepdims=True)
-    weight: Floats = np.divide(exponential, total, out=np.zeros_like(exponential), where=total > 0)
+    rows, weight = present.any(axis=1), np.zeros(present.shape)
+    weight[rows] = softmax(np.where(present, features @ coefficients, -np.inf)[rows], axis=1)
     return weight
 
 

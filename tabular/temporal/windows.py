@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import InputError, require_columns
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 Span = str | int | timedelta | None
@@ -246,9 +246,7 @@ def _validate(
     """Check columns, types and spans, and return the names of the values."""
     moments, measurements = queries.collect_schema(), measured.collect_schema()
     for schema, required in ((moments, [patient, time]), (measurements, [patient, time, *(values or [])])):
-        missing = [name for name in required if name not in schema]
-        if missing:
-            raise MissingColumns(missing, list(schema))
+        require_columns(required, list(schema))
     names = list(values) if values is not None else [n for n, t in measurements.items() if t.is_numeric() and n not in (patient, time)]
     numbers = [n for n in names if n not in (patient, time) and (measurements[n].is_numeric() or measurements[n] == pl.Boolean)]
     if not names or len(set(numbers)) < len(names):
