@@ -17,7 +17,7 @@ from nearward.synth.inputs.splits import AuditRows
 from nearward.synth.provenance import table_hash
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_target
-from nearward.tabular.errors import DataWarning, ExportRefused
+from nearward.tabular.errors import DataWarning, ExportRefused, require_columns
 from nearward.tabular.rules.rules import Rules
 
 __all__ = ["Audit", "AuditRows", "audit"]
