@@ -6,7 +6,6 @@ Shapes: n rows, d columns.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -30,7 +29,7 @@ from nearward.tabular.data.conversion import as_text
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.rules.rules import Rules
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 _PAIRS = 8  # of strongly dependent columns that discriminators see, beside the columns of rules
 _MAX_COLUMN_GROUPS = 24
@@ -45,7 +44,7 @@ def fit_generator(
     improving: ImproveConfig | None,
     target: float | None,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> FittedGenerator:
     """Fit a tokenizer and a policy, discover rules unless they are given, improve the policy, and fit the outcome model.
 
@@ -116,7 +115,7 @@ def fit_private_generator(
     rules: Rules | None,
     epsilon: float,
     public: Schema | None,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> FittedGenerator:
     """Fit a tokenizer and tree marginals under a privacy budget; no rules are mined and no optimizer runs. Arguments as ``Synthesizer``."""
     private = fit_private(splits.rows("generator"), splits.outcome, splits.patients("generator"), epsilon, public=public)

@@ -12,7 +12,7 @@ DISCO-TAB (arXiv 2604.01481).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.rules.rules import Rules
+from nearward.tabular.typing import Progress
 
 _SAVED = ("seed", "optimiser", "epsilon", "target")  # settings
 
@@ -77,7 +78,7 @@ class Synthesizer:
         epsilon: float | None = None,
         improving: ImproveConfig | None = None,
         target: float | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if optimiser not in OPTIMISERS:
             raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, got {optimiser!r}")

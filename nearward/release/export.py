@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import to_yaml
+from nearward.tabular.typing import Progress
 
 if TYPE_CHECKING:
     from nearward.synth.differential_privacy.accountant import PrivacyAccountant
@@ -155,7 +156,7 @@ def sample_and_audit(
     seed: int | None = None,
     rows: AuditRows | None = None,
     gates: Gates | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> AuditedSample:
     """Sample a table and audit it.
 

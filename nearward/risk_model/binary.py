@@ -7,7 +7,6 @@ Shapes: n stored rows, q query rows, m columns of the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +42,7 @@ from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, f
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
-from nearward.tabular.typing import Arrays, Floats, Ints
+from nearward.tabular.typing import Arrays, Floats, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class FittedRisk(FittedModel):
 
 
 def fit_risk(
-    schema: Schema, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, config: FitConfig, progress: Callable[[str], None]
+    schema: Schema, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
 ) -> tuple[FittedRisk, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 
@@ -235,7 +234,7 @@ def _fit_backbone(
     numbers: EncodedTable,
     rows: StoredRows,
     retriever: Retriever,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[InContextModel | ExternalBackboneModel, Floats, BackboneSummary]:
     """Fit the requested backbone; returns it, its risks of the stored rows out of fold (n,), and its part of the summary."""
     assert config.backbone is not None

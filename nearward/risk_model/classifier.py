@@ -41,6 +41,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_target
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.typing import Progress
 
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # columns that the stored records have beside the features
@@ -117,7 +118,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         members: int = 1,
         adapter: bool = False,
         prevalence: float | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.seed = seed
         self.positive = positive

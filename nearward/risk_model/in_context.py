@@ -5,7 +5,6 @@ Shapes: n stored rows, q query rows, d columns, m experts, c context rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
 from nearward.tabular.in_context.model import InContextNet
 from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints, Progress
 
 _NEIGHBOURS = (128, 64, 250)  # context sizes of the ensemble's views, in turn
 _SHARE = 0.75  # of columns and of experts in every view but the first
@@ -161,7 +160,7 @@ class StoredRows:
 
 
 def fit_in_context_model(
-    rows: StoredRows, retriever: Retriever, members: int, adapter: bool, seed: int, progress: Callable[[str], None]
+    rows: StoredRows, retriever: Retriever, members: int, adapter: bool, seed: int, progress: Progress
 ) -> tuple[InContextModel, Floats, AdapterSummary | None]:
     """Prepare the embedded model for a cohort, and predict each stored row without its patient and fold.
 

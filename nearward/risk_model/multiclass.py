@@ -11,7 +11,6 @@ Shapes: n stored rows, q query rows, c classes, m columns of a class's stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +50,7 @@ from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Arrays, Floats, Ints
+from nearward.tabular.typing import Arrays, Floats, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class FittedClasses(FittedModel):
 
 
 def fit_classes(
-    schema: Schema, frame: pl.DataFrame, class_index: Ints, patient_ids: Ints, config: FitConfig, progress: Callable[[str], None]
+    schema: Schema, frame: pl.DataFrame, class_index: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
 ) -> tuple[FittedClasses, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 

@@ -8,7 +8,7 @@ Shapes: n stored rows, q query rows, s estimators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
 from nearward.tabular.persistence.estimators import settings_from_json, settings_to_json
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, Progress
 
 OWN_ESTIMATORS: dict[str, type] = {kind.__name__: kind for kind in (OneClass, Resampled)}
 
@@ -72,7 +72,7 @@ PERSISTED_TYPES: tuple[type, ...] = (
 
 
 def cross_fit(
-    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, data: TrainingData, progress: Callable[[str], None]
+    estimators: Sequence[Any], schema: Schema, frame: pl.DataFrame, data: TrainingData, progress: Progress
 ) -> tuple[tuple[CrossFittedEstimator, ...], Floats]:
     """Fit each estimator once a fold, on the rows of the other folds.
 

@@ -9,7 +9,6 @@ c context rows, ``s * (k + l)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -42,7 +41,7 @@ from nearward.retrieval.neighbors.voting import (
 )
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 _FEWEST_EVENTS = 30  # fewer: no encoder is trained
 _RESAMPLES = 200  # for the standard error of a difference in AUPRC
@@ -136,7 +135,7 @@ def fit_retriever(
     data: TrainingData,
     config: EncoderConfig,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
     settings: tuple[RetrievalSetting, ...] = SETTINGS,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,

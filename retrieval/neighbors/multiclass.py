@@ -9,7 +9,6 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,7 +40,7 @@ from nearward.retrieval.neighbors.voting import (
 )
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 CLASS_SETTINGS = tuple(setting for setting in SETTINGS if not setting.floor)
 _FEWEST_IN_SECOND_CLASS = 30  # rows of the second largest class; fewer: no encoder is trained
@@ -82,7 +81,7 @@ def fit_class_retriever(
     data: TrainingData,
     config: EncoderConfig,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:

@@ -21,7 +21,7 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 _RADIUS_QUANTILE = 0.9
@@ -119,7 +119,7 @@ class FittedShards:
 
 
 def fit_shards(
-    fit: Callable[[Floats, Ints, Ints, int], Encoder], x: Floats, data: TrainingData, seed: int, name: str, progress: Callable[[str], None]
+    fit: Callable[[Floats, Ints, Ints, int], Encoder], x: Floats, data: TrainingData, seed: int, name: str, progress: Progress
 ) -> FittedShards:
     """Fit one encoder a fold on the other folds' rows, and index the fold's rows in its embedding.
 

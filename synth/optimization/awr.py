@@ -9,7 +9,6 @@ Peng et al.: Advantage-weighted regression: simple and scalable off-policy reinf
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 
 from nearward.synth.policy.network import Network
 from nearward.synth.policy.training import sample_condition_mask
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class AwrResult:
 
 
 def fit_weighted(
-    network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, progress: Callable[..., None] | None = None
+    network: Network, tokens: Ints, weight: Floats, seed: int, config: AwrConfig | None = None, progress: Progress | None = None
 ) -> AwrResult:
     """Fit the policy by weighted maximum likelihood.
 

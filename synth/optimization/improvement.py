@@ -9,7 +9,7 @@ Shapes: n rows, d columns, k outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -39,7 +39,7 @@ from nearward.synth.optimization.tilting import (
 )
 from nearward.synth.policy.autoregressive import FREE, ObservedTokens, Policy
 from nearward.tabular.errors import InputError
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 Optimiser = Literal["none", "tilt", "awr", "ppo"]
 OPTIMISERS = get_args(Optimiser)
@@ -123,7 +123,7 @@ def improve(
     optimiser: Optimiser,
     seed: int,
     config: ImproveConfig | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Policy | TiltedPolicy, ImprovementAccount]:
     """Improve a policy.
 
@@ -213,7 +213,7 @@ def _optimise(
     optimiser: Optimiser,
     rng: np.random.Generator,
     config: ImproveConfig,
-    progress: Callable[..., None] | None,
+    progress: Progress | None,
 ) -> ImprovementRound:
     """Run awr or ppo, and undo it unless the validation rows became likelier."""
     round_ = _start_round(discriminators)
@@ -241,7 +241,7 @@ def _run_awr(
     round_: ImprovementRound,
     seed: int,
     config: ImproveConfig,
-    progress: Callable[..., None] | None,
+    progress: Progress | None,
 ) -> ImprovementRound:
     outcome, size = synthetic[:, data.outcome_column], discriminators.shape.sizes[data.outcome_column]
     reward, beta = discriminators.synthetic_rewards, round_.beta or 0.0
@@ -266,7 +266,7 @@ def _run_ppo(
     beta: float,
     seed: int,
     config: ImproveConfig,
-    progress: Callable[..., None] | None,
+    progress: Progress | None,
 ) -> list[dict[str, float]]:
     shape, size = discriminators.shape, discriminators.shape.sizes[data.outcome_column]
     prior, target = data.prior(size), data.target_shares(size)

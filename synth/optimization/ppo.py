@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nearward.synth.policy.network import Network
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def improve_by_ppo(
     shape_advantage: Callable[[Floats, Ints], Floats],
     seed: int,
     config: PpoConfig | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Improve the policy's network by PPO.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nearward.synth.policy.network import Network, NetworkConfig, smoothing_basis
 from nearward.synth.policy.training import TrainConfig, TrainingResult, train
-from nearward.tabular.typing import Arrays, Bools, Floats, Ints
+from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
 FREE = -1  # in conditions: a token to be generated
 _BATCH_ROWS = 4096  # whose contexts fit a core's cache
@@ -85,7 +85,7 @@ class Policy:
         self.network.eval()
 
     def fit(
-        self, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig | None = None, progress: Callable[..., None] | None = None
+        self, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig | None = None, progress: Progress | None = None
     ) -> TrainingResult:
         """Fit to rows (n, d) with early stopping on held-out rows; see ``nearward.synth.policy.training.train``."""
         return train(self.network, tokens[:, self.order], held_out[:, self.order], seed, config or TrainConfig(), progress)

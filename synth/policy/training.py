@@ -8,7 +8,6 @@ Shapes: n rows, d columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from nearward.synth.policy.network import Network
-from nearward.tabular.typing import Bools, Ints
+from nearward.tabular.typing import Bools, Ints, Progress
 
 _WARMUP = 50  # steps
 _MIN_STEPS = 20  # between two drops of the learning rate: epochs of a small table are short
@@ -77,7 +76,7 @@ class TrainingResult:
 
 
 def train(
-    network: Network, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig, progress: Callable[..., None] | None = None
+    network: Network, tokens: Ints, held_out: Ints, seed: int, config: TrainConfig, progress: Progress | None = None
 ) -> TrainingResult:
     """Fit by maximum likelihood, and load the weights under which held-out rows are most likely.
 

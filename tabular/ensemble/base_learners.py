@@ -8,7 +8,6 @@ Shapes: n stored rows, q query rows, m base learners, p encoded columns, d numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,7 @@ from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fit_transform
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Progress
 
 # Three settings whose errors differ: many leaves fit interactions and sharp edges, a penalty shrinks them, few leaves keep a weak signal
 # whole. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
@@ -142,7 +141,7 @@ def fit_base_learners(
     data: TrainingData,
     user_scores: tuple[str, ...],
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[BaseLearners, Floats, Floats]:
     """Fit the base learners, and score each stored row by fits without its patient.
 
