@@ -85,8 +85,7 @@ def make_episode(tables: Tables, stored: int, neighbors: int, rng: TaskRng) -> E
         ],
         dim=2,
     )
-    b, _, m = score.shape
-    present = rng.happens(rng.uniform(b, 1, low=0.2, high=1.0), b, m) & ~rng.happens(1 / 12, b, 1)  # one task in twelve has no expert
+    present = _present_experts(score, rng)
     featurizer = fit_row_featurizer(value[:, :stored], score[:, :stored], present, y)
     rows = featurizer.transform(value, score)
     rate = y.float().mean(dim=1).clamp(0.01 / stored, 1 - 0.01 / stored)
@@ -213,6 +212,12 @@ def _simulated_experts(signal: Tensor, z: Tensor, rng: TaskRng) -> Tensor:
     useless = rng.happens(0.15, b, 1, _SIMULATED)
     score = torch.where(useless, score - signal[:, :, None], score)
     return score.sign() * score.abs() ** rng.uniform(b, 1, _SIMULATED, low=0.7, high=1.3)
+
+
+def _present_experts(score: Tensor, rng: TaskRng) -> Tensor:
+    """Choose the experts of each task; one task in twelve has none. (b, m)."""
+    b, _, m = score.shape
+    return rng.happens(rng.uniform(b, 1, low=0.2, high=1.0), b, m) & ~rng.happens(1 / 12, b, 1)
 
 
 def _sq_distance(a: Tensor, b: Tensor) -> Tensor:
