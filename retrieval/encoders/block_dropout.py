@@ -54,18 +54,7 @@ class BlockDropout:
         return cls(torch.as_tensor(layout.block), torch.as_tensor(layout.missing_value, dtype=torch.float32), rate)
 
     def __call__(self, x: Tensor, progress: float, rng: torch.Generator) -> Tensor:
-        """Mask blocks of rows at random.
-
-        Parameters
-        ----------
-        x : (b, p)
-        progress : float, completed share of the training
-        rng : torch.Generator
-
-        Returns
-        -------
-        (b, p) : x with every value of a dropped block as if it were missing
-        """
+        """Return rows (b, p) with random blocks as if they were missing; ``progress`` is the completed share of the training."""
         blocks = int(self.block.max()) + 1
         drop = torch.rand((len(x), blocks), generator=rng) < self.rate * ramp(progress)  # (b, k)
         drop = torch.cat([drop, torch.zeros((len(x), 1), dtype=torch.bool)], dim=1)  # block -1: none, never dropped

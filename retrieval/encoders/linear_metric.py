@@ -51,15 +51,7 @@ class LinearMetric:
 
 
 def fit_linear_metric(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> LinearMetric:
-    """Fit the metric on these rows.
-
-    Parameters
-    ----------
-    x : (n, p), the dense encoding
-    outcome : (n,), 0 or 1, both present
-    patient_ids : (n,), patient numbers
-    seed : int
-    """
+    """Fit the metric on dense rows (n, p) with both outcomes (n,) and the patients' numbers (n,)."""
     weight = _column_weights(x, outcome)
     direction = _discriminant(x, outcome, np.unique(patient_ids, return_inverse=True)[1])
     total, along = float((x * weight).var(axis=0).sum()), float((x @ direction).var())

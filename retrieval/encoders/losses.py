@@ -66,7 +66,9 @@ class HeadLoss:
         self.fn_weight = 0.5
 
     def __call__(self, logit: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of a batch, log-odds (b,) and labels (b,)."""
+        """Return the loss of a batch: log-odds (b,), or (b, c) of several classes, and labels (b,)."""
+        if logit.ndim == 2:
+            return F.cross_entropy(logit, label.long())
         if self.kind == "focal":
             return focal_loss(logit, label)
         if self.kind == "tversky":
@@ -79,26 +81,15 @@ class HeadLoss:
 
 
 def focal_loss(logit: Tensor, label: Tensor, gamma: float = _GAMMA) -> Tensor:
-    """Return the mean cross-entropy with each row weighted by (1 - p of its own class) ** gamma; gamma 0 is the cross-entropy.
-
-    Parameters
-    ----------
-    logit : (b,), log-odds
-    label : (b,), 0 or 1
-    """
+    """Return the mean cross-entropy of log-odds and labels (b,), each row weighted by (1 - p of its own class) ** gamma."""
     entropy = F.binary_cross_entropy_with_logits(logit, label, reduction="none")
     return ((1 - (-entropy).exp()) ** gamma * entropy).mean()
 
 
 def tversky_loss(logit: Tensor, label: Tensor, fn_weight: float = 0.5) -> Tensor:
-    """Return 1 - tp / (tp + (1 - fn_weight) * fp + fn_weight * fn), with soft counts over the batch.
+    """Return 1 - tp / (tp + (1 - fn_weight) * fp + fn_weight * fn) of log-odds and labels (b,), counted as ``soft_counts``.
 
-    Parameters
-    ----------
-    logit : (b,), log-odds
-    label : (b,), 0 or 1
-    fn_weight : float
-        Weight of a false negative; that of a false positive is 1 minus it. 0.5 gives the Dice loss.
+    A weight of 0.5 gives the Dice loss.
     """
     tp, fp, fn = soft_counts(logit, label)
     return 1 - (tp + 1) / (tp + (1 - fn_weight) * fp + fn_weight * fn + 1)  # + 1: a batch without events has a gradient too

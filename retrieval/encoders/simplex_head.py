@@ -68,12 +68,6 @@ def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
 
 
 def dot_regression(cosine: Tensor, outcome: Tensor) -> Tensor:
-    """Return the mean of ``(cosine to the vertex of the row's own class - 1)² / 2``.
-
-    Parameters
-    ----------
-    cosine : (b, c)
-    outcome : (b,), class numbers
-    """
-    own = cosine.gather(1, outcome[:, None]).squeeze(1)
+    """Return the mean of ``(cosine to the vertex of the row's own class - 1)² / 2``, from cosines (b, c) and class numbers (b,)."""
+    own = cosine.gather(1, outcome.long()[:, None]).squeeze(1)
     return ((own - 1) ** 2).mean() / 2

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, dropout_mask, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
@@ -60,7 +59,8 @@ def train_encoder(
         # a step of the views pretext costs two supervised ones: a few hundred rows get fewer
         pretrain(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 3 * steps // 2))
     block_dropout = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
-    optimiser, head_loss = _optimiser(encoder, config), HeadLoss(config.loss, classes)
+    optimiser = _optimiser(encoder, config)
+    head_loss = encoder.head.loss if isinstance(encoder.head, SimplexHead) else HeadLoss(config.loss, classes)
     features, patients = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(patient_ids)
     labels = torch.as_tensor(outcome, dtype=torch.float32)
     counts = _rows_per_class(class_rows, batch, config.event_share)
@@ -74,7 +74,7 @@ def train_encoder(
         embedding, logit = encoder(rows * columns, torch_rng)
         label, patient = labels[index], patients[index]
         loss = soft_nearest_neighbour_loss(embedding, label, encoder.log_temperature.exp(), patient[:, None] != patient[None, :])
-        loss = loss + config.head_weight * _head_loss(encoder, logit, label, head_loss)
+        loss = loss + config.head_weight * head_loss(logit, label)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -89,14 +89,6 @@ def _rows_per_class(class_rows: list[Ints], batch: int, event_share: float) -> l
         return [batch - events, events]
     size = np.array([len(rows) for rows in class_rows])
     return [max(2, round(batch * share)) for share in (0.5 / len(class_rows) + 0.5 * size / size.sum()).tolist()]
-
-
-def _head_loss(encoder: AwareEncoder, logit: Tensor, label: Tensor, binary_loss: HeadLoss) -> Tensor:
-    if isinstance(encoder.head, SimplexHead):
-        return encoder.head.loss(logit, label.long())
-    if logit.ndim == 2:
-        return F.cross_entropy(logit, label.long())
-    return binary_loss(logit, label)
 
 
 def _optimiser(encoder: AwareEncoder, config: EncoderConfig) -> torch.optim.AdamW:

@@ -97,13 +97,7 @@ class Network(nn.Module):
             nn.init.zeros_(block[4].bias)  # type: ignore[index]
 
     def forward(self, tokens: Tensor, is_condition: Tensor) -> Tensor:
-        """Return the log probability of each token (b, d), 0 where it is a condition.
-
-        Parameters
-        ----------
-        tokens : (b, d)
-        is_condition : (b, d), bool
-        """
+        """Return the log probability of each token (b, d), 0 where it is a condition."""
         columns = torch.arange(len(self.sizes), device=tokens.device).expand(tokens.shape)
         features = self.features(self.context(tokens, is_condition), columns)
         each = [
@@ -112,17 +106,7 @@ class Network(nn.Module):
         return torch.stack(each, dim=1).masked_fill(is_condition, 0.0)
 
     def context(self, tokens: Tensor, is_condition: Tensor) -> Tensor:
-        """Sum, for each column, the embeddings of all tokens before it and of the conditions after it.
-
-        Parameters
-        ----------
-        tokens : (b, d)
-        is_condition : (b, d), bool
-
-        Returns
-        -------
-        (b, d, w)
-        """
+        """Sum, for each column, the embeddings of all tokens (b, d) before it and of the conditions after it (b, d, w)."""
         embedded = torch.stack([self.embed(j, tokens[:, j]) for j in range(len(self.sizes))], dim=1)  # (b, d, w)
         if self.training:
             embedded = embedded * (torch.rand(tokens.shape, device=tokens.device) >= self.token_dropout).unsqueeze(-1)

@@ -149,15 +149,10 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         risk = self._members.risks(frame) if isinstance(self.members, Mapping) else self._columns(frame)
         alert, stage = self._cascade(risk)
-        decided = pl.Series("alert", alert).to_frame().select(pl.when(pl.Series(stage != STAGES.index("abstain"))).then("alert"))
-        return pl.DataFrame(
-            [
-                pl.Series("risk", risk.mean(axis=1)),
-                decided.to_series().alias("alert"),
-                pl.Series("stage", [STAGES[index] for index in stage.tolist()], dtype=pl.Enum(STAGES)),
-                pl.Series("votes", (risk >= self.threshold_).sum(axis=1)),
-            ]
-        )
+        stages = pl.Series([STAGES[index] for index in stage.tolist()], dtype=pl.Enum(STAGES))
+        votes = (risk >= self.threshold_).sum(axis=1)
+        table = pl.DataFrame({"risk": risk.mean(axis=1), "alert": alert, "stage": stages, "votes": votes})
+        return table.with_columns(alert=pl.when(pl.col("stage") != "abstain").then("alert"))
 
     def predict(self, X: Any) -> Bools:
         """Return the rows to review (q,): alerts, and rows on which the members abstain."""

@@ -61,15 +61,7 @@ class Episode:
 
 
 def make_episode(tables: Tables, stored: int, neighbors: int, rng: TaskRng) -> Episode:
-    """Simulate a fit on the first ``stored`` rows of each table and a prediction of the others.
-
-    Parameters
-    ----------
-    tables : Tables
-    stored : int, n
-    neighbors : int, k, before the class floor
-    rng : TaskRng
-    """
+    """Simulate a fit on the first n rows (``stored``) of each table and a prediction of the others from k neighbours and a class floor."""
     y = tables.outcome[:, :stored]
     value = _target_encoded(tables, stored)
     z = _standardized(value, stored)
@@ -96,16 +88,7 @@ def make_episode(tables: Tables, stored: int, neighbors: int, rng: TaskRng) -> E
 
 
 def find_neighbors(query: Tensor, stored: Tensor, y: Tensor, neighbors: int, floor: Tensor) -> Neighbors:
-    """Find the k nearest rows and, where ``floor`` (b, 1, 1) is True, further nearest events.
-
-    Parameters
-    ----------
-    query : (b, q, e)
-    stored : (b, n, e)
-    y : (b, n)
-    neighbors : int, k
-    floor : (b, 1, 1), bool
-    """
+    """Find the k nearest of stored rows (b, n, e) to queries (b, q, e) and, where ``floor`` (b, 1, 1) is True, further nearest events."""
     sq_distance = _sq_distance(query, stored)  # (b, q, n)
     k = min(neighbors, stored.shape[1])
     nearest = sq_distance.topk(k, dim=2, largest=False).values

@@ -67,15 +67,10 @@ def train_deep_svdd(x: Floats, width: int, steps: int, seed: int) -> tuple[Layer
 
 
 def train_contrastive(x: Floats, block: Ints, width: int, steps: int, seed: int) -> Layers:
-    """Minimise a contrastive loss with distribution augmentation: a row with a block of columns masked counts as a row of its own.
+    """Minimise a contrastive loss of rows (n, p) with distribution augmentation: a row without a block of columns is a row of its own.
 
-    Without the masks, the contrastive loss spreads the rows over the whole sphere and leaves no region for unusual rows.
-
-    Parameters
-    ----------
-    x : (n, p)
-    block : (p,), the block of each column
-    width, steps, seed : int
+    ``block`` (p,) numbers the block of each column. Without the masks, the contrastive loss spreads the rows over the whole sphere and
+    leaves no region for unusual rows.
 
     References
     ----------

@@ -21,6 +21,7 @@ import polars as pl
 from nearward.tabular.errors import InputError, require_columns
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+AnyFrame = pl.DataFrame | pl.LazyFrame
 Span = str | int | timedelta | None
 
 _TIME, _ROW, _MEASURED_AT, _AGE, _STEP, _INTERVAL = "(time)", "(row)", "(measured at)", "(age)", "(step)", "(interval)"
@@ -31,7 +32,7 @@ _STATISTICS = ("min", "max", "slope", "count")
 
 def windows(
     moments: Frame,
-    measurements: pl.DataFrame | pl.LazyFrame,
+    measurements: AnyFrame,
     *,
     patient: str,
     time: str,
@@ -74,12 +75,8 @@ def windows(
     >>> windows(stays, labs, patient="patient", time="hour")["lactate: last", "lactate: since", "lactate: slope", "lactate: count"].rows()
     [(2.0, 2.0, 0.5, 2), (2.0, 6.0, 0.5, 2)]
     """
-    queries, measured = _lazy(moments), _lazy(measurements)
-    names = _validate(queries, measured, patient, time, values, spans)
-    integer_time = queries.collect_schema()[time].is_integer()
-    unit = 1.0 if integer_time else _HOUR
-    queries = queries.with_row_index(_ROW)
-    points, measured = _points(queries, patient, time, integer_time), _measured(measured, patient, time, names, integer_time)
+    queries, points, measured, names = _prepare(moments, measurements, patient, time, values, spans)
+    unit = 1.0 if queries.collect_schema()[time].is_integer() else _HOUR
     points, measured = points.sort(patient, _TIME), measured.sort(patient, _TIME)
     different_spans = dict.fromkeys(spans)
     features = [_last_values(points, measured, patient, names, unit, None in spans)]
@@ -97,7 +94,7 @@ def windows(
 
 def regular_series(
     moments: Frame,
-    measurements: pl.DataFrame | pl.LazyFrame,
+    measurements: AnyFrame,
     *,
     patient: str,
     time: str,
@@ -134,12 +131,9 @@ def regular_series(
     """
     if not isinstance(steps, int) or steps < 2:
         raise InputError(f"steps must be a whole number from 2, got steps={steps!r}")
-    queries, measured = _lazy(moments), _lazy(measurements)
-    names = _validate(queries, measured, patient, time, values, [every])
+    queries, points, measured, names = _prepare(moments, measurements, patient, time, values, [every])
     _refuse_overwriting(names, queries)
-    integer_time = queries.collect_schema()[time].is_integer()
-    queries, step = queries.with_row_index(_ROW), _length(every)
-    points, measured = _points(queries, patient, time, integer_time), _measured(measured, patient, time, names, integer_time)
+    step = _length(every)
     index = (steps - 1 - (pl.col(_AGE) - 1) // step).cast(pl.Int64).alias(_STEP)
     means = _pairs(points, measured, patient, step * steps).group_by(_ROW, index).agg(pl.col(names).mean())
     grid = queries.select(_ROW).join(pl.LazyFrame({_STEP: range(steps)}, schema={_STEP: pl.Int64}), how="cross")
@@ -151,18 +145,26 @@ def regular_series(
 # ---- queries ----------------------------------------------------------------------------------------------------------------------
 
 
-def _points(queries: pl.LazyFrame, patient: str, time: str, integer_time: bool) -> pl.LazyFrame:
-    return queries.select(_ROW, patient, _time_as_integer(time, integer_time)).drop_nulls()
+def _prepare(
+    moments: pl.DataFrame | pl.LazyFrame,
+    measurements: AnyFrame,
+    patient: str,
+    time: str,
+    values: Sequence[str] | None,
+    spans: Sequence[Span],
+) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame, list[str]]:
+    """Validate the arguments, and number the moments; return them, their points in time, the measurements and the names of the values.
 
-
-def _measured(measurements: pl.LazyFrame, patient: str, time: str, names: list[str], integer_time: bool) -> pl.LazyFrame:
+    Times of the points and of the measurements are whole numbers: as they are, or dates in microseconds.
+    """
+    queries, measured = _lazy(moments), _lazy(measurements)
+    names = _validate(queries, measured, patient, time, values, spans)
+    integer_time = queries.collect_schema()[time].is_integer()
+    at = (pl.col(time) if integer_time else pl.col(time).cast(pl.Datetime("us")).to_physical()).cast(pl.Int64).alias(_TIME)
     numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in names]
-    return measurements.select(patient, _time_as_integer(time, integer_time), *numbers).drop_nulls([patient, _TIME])
-
-
-def _time_as_integer(time: str, integer_time: bool) -> pl.Expr:
-    """Whole numbers unchanged, dates in microseconds."""
-    return (pl.col(time) if integer_time else pl.col(time).cast(pl.Datetime("us")).to_physical()).cast(pl.Int64).alias(_TIME)
+    queries = queries.with_row_index(_ROW)
+    points = queries.select(_ROW, patient, at).drop_nulls()
+    return queries, points, measured.select(patient, at, *numbers).drop_nulls([patient, _TIME]), names
 
 
 def _last_values(
@@ -234,7 +236,7 @@ def _column(name: str, statistic: str, span: Span = None) -> str:
 # ---- validation -------------------------------------------------------------------------------------------------------------------
 
 
-def _lazy(frame: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
+def _lazy(frame: AnyFrame) -> pl.LazyFrame:
     if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
         raise InputError(f"moments and measurements must be Polars frames, got {type(frame).__name__}. pl.DataFrame(…) makes one")
     return frame.lazy()

@@ -136,7 +136,7 @@ def test_every_shard_has_an_equal_say() -> None:
     assert context.vote == pytest.approx([0.5])
 
 
-def test_equally_far_neighbours_weigh_the_same() -> None:
+def test_neighbours_at_equal_distance_have_equal_weights() -> None:
     retriever = by_distance([np.array([[1.0], [-1.0], [1.0]])], [1, 0, 0], RetrievalSetting(3, False, 1.0))
     assert retriever.context(np.array([[0.0]]))[0].weight[0] == pytest.approx([1 / 3] * 3)
 
@@ -163,24 +163,24 @@ def test_the_nearest_patients_are_counted_as_similar_and_a_patient_unlike_any_ha
 
 
 @pytest.fixture(scope="module")
-def apart() -> Retriever:
+def separated() -> Retriever:
     """Two shards: 90 patients without the outcome around 0, and 10 with it around 2."""
     rng = np.random.default_rng(0)
     places = [np.concatenate([rng.normal(0, 0.5, size=(90, 2)), rng.normal(2, 0.3, size=(10, 2))]) for _ in range(2)]
     return by_distance(places, ([0] * 90 + [1] * 10) * 2, RetrievalSetting(20, True, 1.0))
 
 
-def test_the_floor_brings_events_flagged_and_only_them(apart: Retriever) -> None:
-    context, _ = apart.context(np.zeros((1, 2)))
-    check(context, apart.outcome)
+def test_the_floor_brings_events_flagged_and_only_them(separated: Retriever) -> None:
+    context, _ = separated.context(np.zeros((1, 2)))
+    check(context, separated.outcome)
     assert context.floored.sum() == 8
     assert context.outcome[~context.floored].sum() == 0
     user_estimators = context.row[context.floored]
-    distance = ((np.concatenate([s.vectors for s in apart.shards]) ** 2).sum(axis=1))[apart.outcome == 1]
+    distance = ((np.concatenate([s.vectors for s in separated.shards]) ** 2).sum(axis=1))[separated.outcome == 1]
     nearest = {int(r) for half in (range(90, 100), range(190, 200)) for r in sorted(half, key=lambda r: _of(distance, r))[:4]}
     assert set(user_estimators.tolist()) == nearest
-    assert apart.similar_count(context).tolist() == [20]  # those it brought are not similar
-    without = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(np.zeros((1, 2)))[0]
+    assert separated.similar_count(context).tolist() == [20]  # those it brought are not similar
+    without = replace(separated, setting=RetrievalSetting(20, False, 1.0)).context(np.zeros((1, 2)))[0]
     assert not without.floored.any()
     assert without.row.tolist() == [[r for r, f in zip(context.row[0], context.floored[0], strict=True) if not f and r >= 0]]
 
@@ -189,10 +189,10 @@ def _of(distance: np.ndarray, row: int) -> float:
     return float(distance[(row - 90) if row < 100 else (row - 190 + 10)])
 
 
-def test_the_floor_does_not_inflate_a_vote_that_knows_no_event(apart: Retriever) -> None:
+def test_the_floor_does_not_inflate_a_vote_that_knows_no_event(separated: Retriever) -> None:
     query = np.random.default_rng(3).normal(0, 0.6, size=(200, 2))
-    plain = replace(apart, setting=RetrievalSetting(20, False, 1.0)).context(query)[0].vote
-    floored = apart.context(query)[0].vote
+    plain = replace(separated, setting=RetrievalSetting(20, False, 1.0)).context(query)[0].vote
+    floored = separated.context(query)[0].vote
     nobody = plain == 0
     assert nobody.sum() > 100
     assert (floored[nobody] > 0).all()
@@ -262,11 +262,11 @@ def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytes
         assert not set(cohort.group[list(stored)]) & set(cohort.group[list(seen)])  # nor another row of the same patient
         assert set(events.rows.tolist()) == {r for r in stored if cohort.outcome[r] == 1}
         for row in stored:  # and a stored row is judged by the encoder that never saw it
-            found = out_of_fold.row[row]
-            assert set(found[found >= 0]) <= stored
+            neighbours = out_of_fold.row[row]
+            assert set(neighbours[neighbours >= 0]) <= stored
 
 
-def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(cohort: Cohort, fitted: Fitted) -> None:
+def test_no_context_of_a_stored_row_has_a_row_of_its_patient(cohort: Cohort, fitted: Fitted) -> None:
     assert np.bincount(cohort.group).max() >= 3
     for rule in (RetrievalSetting(60, False, 1.0), RetrievalSetting(60, True, 4.0), RetrievalSetting(900, True, 1.0)):
         out_of_fold = cohort.fit((rule,))[1]
@@ -277,7 +277,7 @@ def test_stored_rows_are_left_out_of_their_own_context_with_their_whole_patient(
         assert present.sum(axis=1).min() >= 20
 
 
-def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -> None:
+def test_an_out_of_fold_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -> None:
     rule = RetrievalSetting(60, False, 1.0)
     retriever, out_of_fold, head, _ = cohort.fit((rule,))
     repeated = np.flatnonzero(np.bincount(cohort.group)[cohort.group] > 1)
@@ -298,7 +298,7 @@ def test_a_left_out_vote_is_the_vote_without_the_patients_rows(cohort: Cohort) -
         assert logit[0] == pytest.approx(head[i], abs=1e-9)
 
 
-def test_the_rule_is_the_one_whose_left_out_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
+def test_the_setting_is_the_one_whose_out_of_fold_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
     retriever, out_of_fold, _, trials = fitted
     assert [(trial.uses_encoders, trial.setting) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in SETTINGS]
     trials = [trial for trial in trials if trial.uses_encoders]  # the fixture keeps the encoders
@@ -334,7 +334,7 @@ def test_with_few_rows_or_few_events_no_encoder_is_tried() -> None:
     assert enough.fit(SETTINGS[:1])[0].has_head
 
 
-def test_encoders_are_kept_where_they_rank_clearly_better_and_metrics_elsewhere(queries: np.ndarray) -> None:
+def test_encoders_are_chosen_where_they_rank_clearly_better_and_metrics_elsewhere(queries: np.ndarray) -> None:
     """Risk that lies in a product is seen by a network alone; where outcomes are noise, neither is better, and the metric stays."""
     rng = np.random.default_rng(0)
     product, noise = Cohort(n=1500, patients=1500), Cohort(n=1500, patients=1500)
@@ -459,7 +459,7 @@ def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np
     assert gate.mean() == pytest.approx(1, abs=1e-6)
 
 
-def test_progress_is_told_encoder_by_encoder(cohort: Cohort) -> None:
+def test_progress_is_reported_encoder_by_encoder(cohort: Cohort) -> None:
     messages: list[str] = []
     fit_retriever(cohort.x, cohort.data, CONFIG, 0, messages.append, SETTINGS[:1])
     assert messages[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
@@ -491,8 +491,8 @@ def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
     """Twelve near neighbours, four with the event; two more events just beyond: the vote stays near a third."""
     near = np.sort(np.random.default_rng(1).uniform(0.0, 0.10, 12))[None, :]
     outcome = np.concatenate([[1, 0, 0] * 4, [1, 1], np.zeros(300)])
-    found = Neighbours(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
-    votes = [compute_weights(found, outcome, RetrievalSetting(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
+    neighbours = Neighbours(np.arange(12)[None, :], near, np.array([[12, 13]]), np.array([[0.101, 0.102]]), np.full(1, np.nan))
+    votes = [compute_weights(neighbours, outcome, RetrievalSetting(60, floor, 1.0), 0.1).vote[0] for floor in (False, True)]
     prevalence = outcome.mean()
     assert prevalence < votes[1] < votes[0]
     assert votes[1] > votes[0] - 1.5 * (votes[0] - prevalence) / 12

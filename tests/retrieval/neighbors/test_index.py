@@ -56,7 +56,7 @@ def test_no_queries_find_nothing() -> None:
     assert sq_distance.shape == row.shape == (0, 3)
 
 
-def test_rows_and_their_order_are_kept_in_a_part_of_a_shard() -> None:
+def test_part_of_a_shard_has_its_rows_in_their_order() -> None:
     shard = Shard(unit(0, 6), np.array([50, 40, 30, 20, 10, 0]))
     part = shard.subset(np.array([10, 40]))
     assert part.rows.tolist() == [40, 10]
@@ -135,6 +135,6 @@ def test_inverted_lists_that_run_out_are_padded() -> None:
     assert missing.any()
     assert np.isinf(sq_distance[missing]).all()
     assert np.isfinite(sq_distance[~missing]).all()
-    for found in row:
-        present = found[found >= 0]
+    for rows in row:
+        present = rows[rows >= 0]
         assert len(set(present)) == len(present)

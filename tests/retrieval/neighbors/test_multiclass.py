@@ -116,8 +116,8 @@ def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold:
     seen, inside = fold != fold[0], np.flatnonzero(fold == fold[0])
     metric = class_metric(x[seen], code[seen], group[seen], 0)
     place = metric.transform(x[inside])
-    found = shard_context(Shard(place.astype(np.float32), inside), place, code, CLASS_SETTINGS[0], 5, metric.temperature, group)
-    return class_votes(found, 4)[np.isin(inside, [0, 1])]
+    context = shard_context(Shard(place.astype(np.float32), inside), place, code, CLASS_SETTINGS[0], 5, metric.temperature, group)
+    return class_votes(context, 4)[np.isin(inside, [0, 1])]
 
 
 def test_twins_vote_as_all_of_them_would() -> None:
@@ -131,11 +131,11 @@ def test_twins_vote_as_all_of_them_would() -> None:
     from nearward.retrieval.neighbors.multiclass import CLASS_SETTINGS, shard_context
 
     shard = Shard(x.astype(np.float32), np.arange(160))
-    found = shard_context(shard, np.zeros((1, 3)), code, CLASS_SETTINGS[0], 5, 1.0)
-    np.testing.assert_allclose(class_votes(found, 3)[0], [0.6, 0.3, 0.1])
-    present = found.row[0] >= 0
-    assert len(set(found.row[0][present])) == present.sum()
-    np.testing.assert_array_equal(found.outcome[0][present], code[found.row[0][present]])
+    context = shard_context(shard, np.zeros((1, 3)), code, CLASS_SETTINGS[0], 5, 1.0)
+    np.testing.assert_allclose(class_votes(context, 3)[0], [0.6, 0.3, 0.1])
+    present = context.row[0] >= 0
+    assert len(set(context.row[0][present])) == present.sum()
+    np.testing.assert_array_equal(context.outcome[0][present], code[context.row[0][present]])
     own = shard_context(shard, x, code, CLASS_SETTINGS[0], 5, 1.0, np.arange(160))
     lone = np.flatnonzero((x == 0).all(axis=1) & (code == 2))[0]
     np.testing.assert_allclose(class_votes(own, 3)[lone], [60 / 99, 30 / 99, 9 / 99])
@@ -180,13 +180,13 @@ def test_an_id_may_be_called_class() -> None:
 
 def test_similar_patients_sum_to_the_vote_over_classes(model, fresh) -> None:
     new, diagnosis = fresh[0][:40], ward(700, 0)[1]
-    found = model.similar(new, k=None)
+    similar = model.similar(new, k=None)
     scores = model.predict_frame(new)
     for name in model.classes_:
         share = pl.when(pl.col("outcome") == name).then(pl.col("weight")).otherwise(0.0)
-        votes = found.group_by("row", maintain_order=True).agg(share.sum().alias("vote"))
+        votes = similar.group_by("row", maintain_order=True).agg(share.sum().alias("vote"))
         np.testing.assert_allclose(votes["vote"], scores[f"vote: {name}"], atol=1e-9)
-    assert found["outcome"].to_list() == diagnosis[found["patient"].cast(pl.Int64).to_numpy()].tolist()
+    assert similar["outcome"].to_list() == diagnosis[similar["patient"].cast(pl.Int64).to_numpy()].tolist()
     assert model.gate()["share"].sum() == pytest.approx(1)
 
 

@@ -66,7 +66,7 @@ def test_one_row_moves_a_score_by_at_most_one():
         assert abs(_dependence(np.vstack([tokens, row]), 0, 1, marginals, 200.0) - before) <= 1 + 1e-9
 
 
-def test_consistent_shares_have_the_given_marginals():
+def test_consistent_shares_have_these_marginals():
     rng = np.random.default_rng(4)
     first, second = rng.dirichlet(np.ones(4)), np.array([0.5, 0.5, 0.0])
     shares = _consistent(100 * np.outer(first, second) + rng.normal(0, 5, (4, 3)), first, second)

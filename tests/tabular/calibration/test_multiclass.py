@@ -25,7 +25,7 @@ def test_without_slopes_it_divides_by_the_sum() -> None:
     np.testing.assert_allclose(VectorScaling(np.ones(3), np.zeros(3)).probabilities(odds(risk)), risk / risk.sum(axis=1, keepdims=True))
 
 
-def test_calibrated_risks_are_left_alone() -> None:
+def test_calibrated_risks_do_not_change() -> None:
     share, code = drawn(20_000, 0)
     scaling = VectorScaling.fit(odds(share), code)
     np.testing.assert_allclose(scaling.slope, 1, atol=0.08)

@@ -65,7 +65,7 @@ def cohort() -> Cohort:
     return Cohort()
 
 
-def test_there_is_a_name_for_every_column(cohort: Cohort) -> None:
+def test_every_column_has_a_name(cohort: Cohort) -> None:
     base_learners, out_of_fold, distance = cohort.fit()
     assert out_of_fold.shape == (150, len(base_learners.names))
     assert base_learners.names[:3] == [f"ridge {s:g}" for s in STRENGTHS]

@@ -34,7 +34,7 @@ def refit(x: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("patients", [8, 60, 10_000])
-def test_ridge_left_out_equals_the_refit_without_the_patient(strength: float, patients: int) -> None:
+def test_leave_one_out_ridge_equals_the_refit_without_the_patient(strength: float, patients: int) -> None:
     x, outcome, group = cohort(0, patients=patients)
     model, out_of_fold = ridge_discriminant(x, outcome, group, strength)
     penalty = strength * len(x)
@@ -61,7 +61,7 @@ def test_a_stronger_ridge_draws_the_slopes_to_nothing_and_the_intercept_to_the_p
     assert weight[0] == pytest.approx(outcome.mean(), rel=1e-3)
 
 
-def test_no_left_out_score_depends_on_its_own_label() -> None:
+def test_no_out_of_fold_score_depends_on_its_own_label() -> None:
     x, outcome, group = cohort(3)
     for i in (0, 17, 44):
         flipped = outcome.copy()
@@ -110,7 +110,7 @@ def test_kernel_equals_the_slow_loop(make: object) -> None:
 
 @pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])
 @pytest.mark.parametrize("patients", [20, 10_000])
-def test_kernel_left_out_equals_the_kernel_without_the_patients_references(make: object, patients: int) -> None:
+def test_leave_one_out_kernel_equals_the_kernel_without_the_patients_references(make: object, patients: int) -> None:
     x, outcome, group = cohort(5, patients=patients)
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]
     share, distance = kernel.predict(x, group)
@@ -130,7 +130,7 @@ def test_kernel_left_out_equals_the_kernel_without_the_patients_references(make:
 
 
 @pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])
-def test_a_patient_with_most_of_the_rows_is_still_left_out_of_a_number(make: object) -> None:
+def test_leaving_out_a_patient_with_most_of_the_rows_gives_finite_scores(make: object) -> None:
     x, outcome, _ = cohort(6, n=40)
     group = np.repeat([0, 1, 2], [15, 15, 10])  # without a patient, fewer references than a neighbourhood
     kernel = make(x, outcome, group, 0)  # type: ignore[operator]

@@ -13,7 +13,7 @@ from nearward.tabular.ensemble.cross_fitting import CalibratedModels, EncodedCla
 
 
 class ByHeart(ClassifierMixin, BaseEstimator):
-    """Knows every patient that it has seen, and nothing else; keeps whose rows it was told."""
+    """Knows every patient that it has seen, and nothing else; keeps the groups of its training rows."""
 
     def fit(self, X: pl.DataFrame, y: Any, groups: Any = None) -> ByHeart:
         self.known_ = dict(zip(X["patient"].to_list(), np.asarray(y).tolist(), strict=True))
@@ -21,7 +21,7 @@ class ByHeart(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: pl.DataFrame) -> np.ndarray:
-        risk = np.array([0.98 if self.known_.get(who, 0) else 0.02 for who in X["patient"].to_list()])
+        risk = np.array([0.98 if self.known_.get(patient, 0) else 0.02 for patient in X["patient"].to_list()])
         return np.column_stack([1 - risk, risk])
 
 

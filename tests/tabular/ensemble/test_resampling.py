@@ -1,4 +1,4 @@
-"""The resampling recipe: made rows come of the training part of a fold alone, and the risk is calibrated again."""
+"""The resampling recipe: synthetic rows come from the training part of a fold alone, and the risk is calibrated again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 
 
-def made(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+def cohort(n: int = 1500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     rng = np.random.default_rng(seed)
     x, z = rng.normal(size=(2, n))
     ward = rng.choice(["a", "b", "c"], n)
@@ -38,9 +38,9 @@ def imblearn() -> Any:
 
 
 @pytest.mark.parametrize("sampler", ["smote", "under"])
-def test_the_risk_is_calibrated_again_where_the_resampled_one_is_far_too_high(imblearn: Any, sampler: str) -> None:
-    frame, outcome = made()
-    new, truth = made(4000, seed=1)
+def test_the_risk_is_calibrated_again_where_the_resampled_one_is_much_too_high(imblearn: Any, sampler: str) -> None:
+    frame, outcome = cohort()
+    new, truth = cohort(4000, seed=1)
     model = Resampled(sampler=sampler, learner="boosting", folds=3).fit(frame, outcome)
     risk = model.predict_proba(new)[:, 1]
     assert risk.mean() == pytest.approx(truth.mean(), rel=0.35)
@@ -49,8 +49,8 @@ def test_the_risk_is_calibrated_again_where_the_resampled_one_is_far_too_high(im
     assert (np.diff(risk[order]) >= -1e-12).all()  # calibration never changes who is ahead of whom
 
 
-def test_nothing_is_made_of_a_fold_that_is_judged(imblearn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame, outcome = made(600)
+def test_no_row_is_resampled_from_a_validation_fold(imblearn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, outcome = cohort(600)
     patient = np.random.default_rng(2).integers(0, 300, 600)
     given = []
 
@@ -65,19 +65,19 @@ def test_nothing_is_made_of_a_fold_that_is_judged(imblearn: Any, monkeypatch: py
 
 
 def test_classes_are_even_afterwards_and_categories_stay_categories(imblearn: Any) -> None:
-    frame, outcome = made(400)
+    frame, outcome = cohort(400)
     reading = resampled.FrameEncoder.fit(frame, None)
     x, as_category = resampled._matrix(reading, frame)
     assert as_category.tolist() == [False, False, True, True]  # x, z; whether z is missing, the ward
     for sampler in ("smote", "under"):
-        made_x, label = resampled._resample(sampler, x, outcome, as_category, 0)
+        resampled_x, label = resampled._resample(sampler, x, outcome, as_category, 0)
         assert label.mean() == 0.5
-        assert set(np.unique(made_x[:, 2])) <= {0.0, 1.0}
-        assert set(np.unique(made_x[:, 3])) <= {0.0, 1.0, 2.0}
+        assert set(np.unique(resampled_x[:, 2])) <= {0.0, 1.0}
+        assert set(np.unique(resampled_x[:, 3])) <= {0.0, 1.0, 2.0}
     assert resampled._resample(None, x, outcome, as_category, 0)[0] is x
 
 
-def test_only_numbers_and_only_categories_can_be_made(imblearn: Any) -> None:
+def test_only_numbers_and_only_categories_can_be_resampled(imblearn: Any) -> None:
     rng = np.random.default_rng(0)
     outcome = (np.arange(200) < 20).astype(int)
     for frame in (pl.DataFrame({"x": rng.normal(size=200)}), pl.DataFrame({"ward": rng.choice(["a", "b"], 200)})):
@@ -86,22 +86,22 @@ def test_only_numbers_and_only_categories_can_be_made(imblearn: Any) -> None:
 
 
 def test_one_event_beside_a_fold_is_refused(imblearn: Any) -> None:
-    frame, outcome = made(300)
-    held = np.where(np.cumsum(outcome) <= 10, outcome, 0)
+    frame, outcome = cohort(300)
+    few_events = np.where(np.cumsum(outcome) <= 10, outcome, 0)
     patient = np.arange(300)
-    patient[(held == 1) & (np.cumsum(held) > 1)] = 300  # nine of ten events are one patient's
+    patient[(few_events == 1) & (np.cumsum(few_events) > 1)] = 300  # nine of ten events are one patient's
     with pytest.raises(InputError, match="at least 2 events outside each fold"):
-        Resampled(sampler="smote", folds=2).fit(frame, held, groups=patient)
+        Resampled(sampler="smote", folds=2).fit(frame, few_events, groups=patient)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imblearn.over_sampling", None)
     with pytest.raises(InputError, match=r"pip install 'nearward\[imbalanced\]'"):
-        Resampled(sampler="smote", learner="boosting").fit(*made(300))
+        Resampled(sampler="smote", learner="boosting").fit(*cohort(300))
 
 
 def test_no_correction_is_the_plain_learner_calibrated() -> None:
-    frame, outcome = made(600)
+    frame, outcome = cohort(600)
     model = Resampled(sampler=None, learner="boosting", folds=2).fit(frame, outcome)
     fold = split_patients(outcome, np.arange(600), 2, 0)
     for f, fold_model in enumerate(model.fitted_.folds):
@@ -114,7 +114,7 @@ def test_no_correction_is_the_plain_learner_calibrated() -> None:
 def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
     if learner == "xgboost":
         pytest.importorskip("xgboost", reason="a learner that is used where it is installed")
-    frame, outcome = made(400)
+    frame, outcome = cohort(400)
     fitted = Resampled(sampler=None, learner=learner, folds=2).fit(frame, outcome).fitted_
     tensors: dict[str, Any] = {}
     parts = (*PERSISTED_TYPES, TableEncoder, NumberColumn, CategoryColumn, Forest, Calibrator)
@@ -133,7 +133,7 @@ def test_random_forest_is_scikit_learns() -> None:
 
 
 def test_auto_is_xgboost_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame, outcome = made(300)
+    frame, outcome = cohort(300)
     x, _ = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
     monkeypatch.setattr(learners, "find_spec", lambda name: None)
     assert isinstance(learners.fit_learner("auto", x, outcome, 0), Forest)
@@ -145,7 +145,7 @@ def test_auto_is_xgboost_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bad_input() -> None:
-    frame, outcome = made(300)
+    frame, outcome = cohort(300)
     with pytest.raises(InputError, match="sampler must be one of"):
         Resampled(sampler="adasyn").fit(frame, outcome)
     with pytest.raises(InputError, match="learner must be one of"):

@@ -26,7 +26,7 @@ def labels(outcome: np.ndarray, fold: np.ndarray) -> TrainingData:
     return TrainingData(outcome, np.arange(len(outcome)), fold)
 
 
-def test_a_dominant_member_is_found_where_events_are_many() -> None:
+def test_a_dominant_member_has_most_weight_where_events_are_many() -> None:
     scores, outcome, fold = cohort(0, 6000)
     stack, out_of_fold, shrinkage = fit_stack(scores, labels(outcome, fold))
     assert stack.weight[0] > 0.75
@@ -36,7 +36,7 @@ def test_a_dominant_member_is_found_where_events_are_many() -> None:
     assert log_loss(out_of_fold, outcome) <= log_loss(alone, outcome) + 1e-3
 
 
-def test_the_plain_mean_is_kept_where_events_are_few_and_members_alike() -> None:
+def test_weights_are_equal_where_events_are_few_and_members_alike() -> None:
     scores, outcome, fold = cohort(1, 60, noise=(1.5, 1.5, 1.5))
     assert outcome.sum() < 20
     stack, _, shrinkage = fit_stack(scores, labels(outcome, fold))
@@ -53,7 +53,7 @@ def test_the_penalty_draws_the_weights_to_the_plain_mean(shrinkage: float) -> No
 
 
 @pytest.mark.parametrize("fold_number", [0, 3])
-def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int) -> None:
+def test_no_folds_scores_depend_on_its_own_labels(fold_number: int) -> None:
     scores, outcome, fold = cohort(3, 200)
     inside = fold == fold_number
     flipped = np.where(inside, 1 - outcome, outcome)
@@ -62,7 +62,7 @@ def test_no_folds_left_out_scores_depend_on_its_own_labels(fold_number: int) -> 
     assert np.abs(before - after)[~inside].min() > 0
 
 
-def test_a_left_out_score_is_the_stack_of_the_other_folds() -> None:
+def test_an_out_of_fold_score_is_the_stack_of_the_other_folds() -> None:
     scores, outcome, fold = cohort(4, 300)
     out_of_fold = fit_stack(scores, labels(outcome, fold), penalties=(10.0,))[1]
     for f in range(5):
@@ -107,7 +107,7 @@ def test_a_member_that_ranks_backwards_is_not_turned_round() -> None:
     assert stack.log_odds(high) == pytest.approx(stack.log_odds(low), abs=0.1)
 
 
-def test_no_member_is_held_against_another() -> None:
+def test_no_member_has_a_negative_weight() -> None:
     """Unbounded, the best weights would be 2 and -1: the second member's error is twice the first's."""
     rng = np.random.default_rng(8)
     truth, error = rng.normal(-1, 1, size=3000), rng.normal(size=3000)

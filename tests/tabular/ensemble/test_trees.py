@@ -32,9 +32,9 @@ def table(seed: int, n: int = 250, missing: float = 0.2) -> tuple[np.ndarray, np
 
 def scikit_learn_input(x: np.ndarray) -> np.ndarray:
     """Rows on the thresholds' own values, all missing, and far outside."""
-    far = np.array([[np.nan] * 4, [1e30, -1e30, 0, 1], [np.inf, -np.inf, np.nan, 3e38]], dtype=np.float32)
+    outside = np.array([[np.nan] * 4, [1e30, -1e30, 0, 1], [np.inf, -np.inf, np.nan, 3e38]], dtype=np.float32)
     new = np.random.default_rng(77).normal(size=(100, 4)).astype(np.float32)
-    return np.concatenate([x, far, new])
+    return np.concatenate([x, outside, new])
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_boosted_scores_are_scikit_learns_log_odds(missing: float, max_features:
     assert np.ptp(raw) > 1
 
 
-def test_a_column_without_a_value_is_never_asked() -> None:
+def test_a_column_without_a_value_is_never_split() -> None:
     x, outcome = table(2)
     forest = boosted_trees(np.insert(x, 2, np.nan, axis=1), outcome, seed=5, **BOOSTED)
     assert 2 not in forest.feature
@@ -80,14 +80,14 @@ def test_thresholds_between_neighbouring_singles_split_as_doubles_do() -> None:
     below = np.float32(1.0)
     above = np.nextafter(below, np.float32(2))
     middle = (np.float64(below) + np.float64(above)) / 2
-    held = trees._not_above(np.array([middle, 1.0, 1e308, -1e308, np.inf, 1e-320]))
-    assert held.dtype == np.float32
-    assert held[0] == below
-    assert held[1] == 1
-    assert held[2] == np.finfo(np.float32).max
-    assert held[3] == -np.inf
-    assert held[4] == np.inf
-    assert held[5] <= 1e-320
+    rounded = trees._not_above(np.array([middle, 1.0, 1e308, -1e308, np.inf, 1e-320]))
+    assert rounded.dtype == np.float32
+    assert rounded[0] == below
+    assert rounded[1] == 1
+    assert rounded[2] == np.finfo(np.float32).max
+    assert rounded[3] == -np.inf
+    assert rounded[4] == np.inf
+    assert rounded[5] <= 1e-320
     x = np.repeat(np.array([below, above]), 30)[:, None]
     outcome = np.repeat([0, 1], 30)
     scores = boosted_trees(x, outcome, seed=0, **BOOSTED).scores(np.array([[below], [above]]))
@@ -129,8 +129,8 @@ def stump(**changed: Any) -> Forest:
 def test_two_trees_by_hand() -> None:
     x = np.array([[9, 0.5], [9, 0.6], [9, np.nan], [np.nan, -1]], dtype=np.float32)
     assert stump().scores(x).tolist() == [111, 112, 112, 111]
-    to_left = stump(missing_left=np.array([1, 0, 0, 0], dtype=np.uint8))
-    assert to_left.scores(x).tolist() == [111, 112, 111, 111]
+    missing_goes_left = stump(missing_left=np.array([1, 0, 0, 0], dtype=np.uint8))
+    assert missing_goes_left.scores(x).tolist() == [111, 112, 111, 111]
 
 
 def test_no_rows_give_no_scores() -> None:

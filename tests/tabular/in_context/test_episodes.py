@@ -257,7 +257,7 @@ def test_calibrated_experts_are_as_good_on_queries_as_on_stored_rows() -> None:
 # ---- simulated experts ----------------------------------------------------------------------------
 
 
-def test_simulated_scores_are_the_signal_plus_an_error_of_the_given_size() -> None:
+def test_simulated_scores_are_the_signal_plus_an_error_of_this_size() -> None:
     rng = TaskRng(0)
     signal, columns = rng.normal(30, 800), rng.normal(30, 800, 6)
     same = episodes._simulated_scores(signal, columns, rng, 3, torch.zeros(30, 3))

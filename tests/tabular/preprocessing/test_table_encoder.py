@@ -114,16 +114,16 @@ def test_one_huge_value_does_not_flatten_the_others() -> None:
 
 
 def test_ranks_of_many_values_stay_near_the_exact_ones() -> None:
-    draw = np.random.default_rng(0).lognormal(size=5000)
-    encoder = fitted(number(draw.tolist()))
+    values = np.random.default_rng(0).lognormal(size=5000)
+    encoder = fitted(number(values.tolist()))
     assert len(encoder.numeric[0].knots) <= 514
-    exact = (np.argsort(np.argsort(draw)) + 0.5) / len(draw)
-    assert np.abs(encoder.encode(number(draw.tolist())).ranks[:, 0] - exact).max() < 2e-3
+    exact = (np.argsort(np.argsort(values)) + 0.5) / len(values)
+    assert np.abs(encoder.encode(number(values.tolist())).ranks[:, 0] - exact).max() < 2e-3
 
 
 def test_many_repeated_values_have_their_own_mid_rank() -> None:
-    draw = np.append(np.zeros(3000), np.random.default_rng(0).random(1000) + 1)
-    encoder = fitted(number(draw.tolist()))
+    values = np.append(np.zeros(3000), np.random.default_rng(0).random(1000) + 1)
+    encoder = fitted(number(values.tolist()))
     assert encoder.encode(number([0.0])).ranks[0, 0] == pytest.approx(0.375)
 
 
