@@ -53,35 +53,28 @@ def _domain_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:
 
 
 def _bound_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:
-    """Propagate bounds along orders until nothing changes, and compare them with each other and with sums."""
+    """Propagate bounds along orders, and compare them with each other and with sums."""
     low: dict[str, _Bound] = {}
     high: dict[str, _Bound] = {}
 
-    def raise_low(name: str, value: float, reasons: tuple[Rule, ...]) -> bool:
+    def raise_low(name: str, value: float, reasons: tuple[Rule, ...]) -> None:
         if value > low.get(name, _NO_LOW)[0]:
             low[name] = (value, reasons)
-            return True
-        return False
 
-    def lower_high(name: str, value: float, reasons: tuple[Rule, ...]) -> bool:
+    def lower_high(name: str, value: float, reasons: tuple[Rule, ...]) -> None:
         if value < high.get(name, _NO_HIGH)[0]:
             high[name] = (value, reasons)
-            return True
-        return False
 
     for rule in rules:
         if isinstance(rule, Range):
             raise_low(rule.column, rule.low, (rule,))
             lower_high(rule.column, rule.high, (rule,))
-    for _ in range(len(rules) + 1):
-        changed = False
+    for _ in range(len(rules) + 1):  # a bound passes through each order once, unless orders form a circle
         for rule in rules:
             if isinstance(rule, Order):
                 least, most = low.get(rule.lesser, _NO_LOW), high.get(rule.greater, _NO_HIGH)
-                changed |= raise_low(rule.greater, least[0], (*least[1], rule))
-                changed |= lower_high(rule.lesser, most[0], (rule, *most[1]))
-        if not changed:
-            break
+                raise_low(rule.greater, least[0], (*least[1], rule))
+                lower_high(rule.lesser, most[0], (rule, *most[1]))
     for name in low.keys() & high.keys():
         if low[name][0] > high[name][0]:
             yield (*low[name][1], *high[name][1])
@@ -94,7 +87,7 @@ def _bound_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:
                 least, most = sides if weight > 0 else sides[::-1]
                 ends = [ends[0] + weight * least[0], ends[1] + weight * most[0]]
                 reasons += [*least[1], *most[1]]
-            slack = rule.tolerance + 1e-9 * max(1.0, *(abs(end) for end in ends if abs(end) != float("inf")), 1.0)
+            slack = rule.tolerance + 1e-9 * max(1.0, 1.0, *(abs(end) for end in ends if abs(end) != float("inf")))
             least, most = low.get(rule.column, _NO_LOW), high.get(rule.column, _NO_HIGH)
             if ends[1] + slack < least[0] or ends[0] - slack > most[0]:
                 yield (rule, *reasons, *least[1], *most[1])

@@ -97,5 +97,5 @@ def test_invalid_settings_are_rejected(cohort: tuple[TableEncoder, FeatureLayout
     encoding, _, x, outcome = cohort
     with pytest.raises(InputError, match=r"block_dropout must lie in \[0, 1\)"):
         EncoderConfig(block_dropout=1.0)
-    with pytest.raises(InputError, match="none were found: name them in the schema"):
+    with pytest.raises(InputError, match="there are none: declare them in the schema"):
         train_encoder(x, outcome, np.arange(len(x)), EncoderConfig(steps=1, block_dropout=0.3), 0, FeatureLayout.from_encoder(encoding))
