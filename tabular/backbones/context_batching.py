@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from nearward.tabular.backbones.pretrained import Backbone, trivial_risk
 from nearward.tabular.errors import InputError
@@ -134,7 +135,7 @@ def share_contexts(
 
 
 class _Contexts:
-    """The contexts of q queries, with an inverted index from rows to queries.
+    """The contexts of q queries, as a sparse matrix (q, n), and its transpose from rows to queries.
 
     Patients of rows and queries are numbered together; without patient ids, every row and every query is a patient of its own.
     """
@@ -145,11 +146,9 @@ class _Contexts:
         ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1  # duplicates
         present = ordered >= 0
         self.size = present.sum(axis=1)
-        self._rows = ordered[present].astype(np.int64)
-        self._query_start = np.concatenate([[0], np.cumsum(self.size)])
-        query = np.repeat(np.arange(len(row)), self.size)
-        self._queries = query[np.argsort(self._rows, kind="stable")]  # sorted by row
-        self._row_start = np.concatenate([[0], np.cumsum(np.bincount(self._rows, minlength=self.n))])
+        start = np.concatenate([[0], np.cumsum(self.size)])
+        self._contexts = csr_array((np.ones(start[-1], dtype=np.int64), ordered[present], start), shape=(len(row), self.n))
+        self._queries = self._contexts.T.tocsr()
         if patient_ids is None or query_patient_ids is None:
             self.row_patient, self.query_patient = np.arange(self.n), self.n + np.arange(len(row))
         else:
@@ -159,14 +158,12 @@ class _Contexts:
 
     def rows(self, query: int) -> Ints:
         """Return the rows of one query's context, ascending."""
-        rows: Ints = self._rows[self._query_start[query] : self._query_start[query + 1]]
-        return rows
+        start, end = self._contexts.indptr[query : query + 2]
+        return np.asarray(self._contexts.indices[start:end])
 
     def overlap(self, query: int) -> Ints:
         """Count the rows that each query's context shares with this one's (q,)."""
-        queries = [self._queries[self._row_start[r] : self._row_start[r + 1]] for r in self.rows(query)]
-        counts: Ints = np.bincount(np.concatenate(queries), minlength=len(self.size))
-        return counts
+        return np.asarray(self._queries[self.rows(query)].sum(axis=0))
 
 
 def _grow_group(contexts: _Contexts, opener: int, ungrouped: Bools, max_rows: int) -> tuple[Ints, Ints]:
