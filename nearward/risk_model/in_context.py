@@ -1,4 +1,4 @@
-"""The embedded in-context model on a cohort: the retriever gives the contexts, the base learners' scores are the experts, the network votes.
+"""The embedded in-context model on a cohort: the retriever gives contexts, the base learners' scores are the experts, the network votes.
 
 Shapes: n stored rows, q query rows, d columns, m experts, c context rows.
 """

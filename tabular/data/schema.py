@@ -1,7 +1,7 @@
 """Schema of a table: each column's role, kind, unit, range, categories and block.
 
-A schema is inferred from a frame, reviewed by a person, edited as JSON, and from then on every frame is validated against it. Every raw frame
-passes ``conform``, which returns numbers as Float64 and categories as String, null where missing, and no other dtype.
+A schema is inferred from a frame, reviewed by a person, edited as JSON, and from then on every frame is validated against it. Every raw
+frame passes ``conform``, which returns numbers as Float64 and categories as String, null where missing, and no other dtype.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Validation of the arguments of ``fit``: rows, outcome, groups and settings.
 
-Every estimator, the synthesizer and the evaluators read outcomes by ``validate_target`` and patients by ``validate_groups``. So there is one
-rule for which value is the event: the one that the caller names, else the greater of the two (1, True, the later text).
+Every estimator, the synthesizer and the evaluators read outcomes by ``validate_target`` and patients by ``validate_groups``. So there is
+one rule for which value is the event: the one that the caller names, else the greater of the two (1, True, the later text).
 
 Shapes: n rows, c classes.
 """
