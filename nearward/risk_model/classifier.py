@@ -316,8 +316,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if frame.height == 0:
             raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
         rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
-        extra = [name for name in frame.columns if name not in self.schema_names]
-        if extra:
+        if extra := [name for name in frame.columns if name not in self.schema_names]:
             warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
         warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
         return rows
@@ -340,9 +339,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.string = True
-        tags.input_tags.categorical = True
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
 
 
