@@ -112,12 +112,7 @@ def table_hash(table: pl.DataFrame) -> str:
 
 
 def check_ending(path: str | Path) -> Path:
-    """Return the path if it ends in .parquet or .csv.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return the path if it ends in .parquet or .csv, else raise ``InputError``."""
     path = Path(path)
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise InputError(f"{path}: a synthetic table must be a .parquet or .csv file, got {path.suffix!r}: only these have a stamp")

@@ -30,7 +30,7 @@ def train_encoder(
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> AwareEncoder:
-    """Train one encoder on all of these rows.
+    """Train one encoder on all of these rows, and return it in evaluation mode and double precision.
 
     Parameters
     ----------
@@ -43,10 +43,6 @@ def train_encoder(
         Needed for block dropout and for pretraining.
     unlabelled : (u, p), optional
         More rows for the pretraining.
-
-    Returns
-    -------
-    AwareEncoder, in evaluation mode and double precision
     """
     rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     classes = max(2, int(outcome.max()) + 1)

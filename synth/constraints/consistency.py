@@ -15,12 +15,7 @@ _NO_HIGH: _Bound = (float("inf"), ())
 
 
 def check_known_columns(rules: Rules, columns: Sequence[str]) -> None:
-    """Check that rules are about these columns only.
-
-    Raises
-    ------
-    RuleError
-    """
+    """Raise ``RuleError`` where rules name other columns than these."""
     if unknown := sorted({name for rule in rules for name in rule.columns} - set(columns)):
         raise RuleError(f"rules name columns that the table does not have: {unknown}. {did_you_mean(unknown, columns)}")
 

@@ -57,13 +57,7 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
 
 
 def target_shares(counts: Ints, rare: int, target: float) -> Floats:
-    """Return the share of each token of the outcome (size,): ``target`` for the rare one, the others in their observed proportions.
-
-    Parameters
-    ----------
-    counts : (size,), training rows with each token
-    rare : int
-    target : float
+    """Return the share of each token of the outcome (size,): ``target`` for the rare one, the others in proportion to their counts.
 
     Examples
     --------

@@ -23,12 +23,7 @@ def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
 
 
 def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
-    """Return the holdout with the columns and dtypes of train.
-
-    Raises
-    ------
-    MissingColumns, SharedPatients
-    """
+    """Return the holdout with the columns and dtypes of train; raise ``MissingColumns`` or ``SharedPatients`` where it cannot be."""
     require_columns(train.columns, holdout.columns)
     aligned = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
     if groups and (shared := len(set(aligned.get_column(groups)) & set(train.get_column(groups)))):

@@ -91,7 +91,7 @@ class Policy:
         return train(self.network, tokens[:, self.order], held_out[:, self.order], seed, config or TrainConfig(), progress)
 
     def sample(self, conditions: Ints, seed: int, make_constraint: Callable[[int], DecodingConstraint] | None = None) -> Ints:
-        """Generate rows.
+        """Generate rows (n, d).
 
         Parameters
         ----------
@@ -100,10 +100,6 @@ class Policy:
         seed : int
         make_constraint : callable, optional
             Returns the constraint of the batch whose first row is given.
-
-        Returns
-        -------
-        (n, d)
         """
         generator = torch.Generator().manual_seed(seed)
         tokens = np.empty(conditions.shape, dtype=np.int64)

@@ -115,12 +115,7 @@ class SdvSynthesizer:
 
 
 def check_sdv_installed() -> None:
-    """Check that SDV is installed.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise ``InputError`` where SDV is not installed."""
     if find_spec("sdv") is None:
         raise InputError("SDV is not installed: pip install 'nearward[sdv]' (its licence, BUSL-1.1, is not ours)")
 

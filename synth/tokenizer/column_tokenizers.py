@@ -130,13 +130,7 @@ class NumberTokenizer:
         return np.where(np.isnan(values), 0, nearest + 1).astype(np.int64)
 
     def values(self, tokens: Ints, position: Floats) -> Floats:
-        """Return a value of each token (n,), NaN for missing.
-
-        Parameters
-        ----------
-        tokens : (n,)
-        position : (n,), where in its bin each value lies, from 0 to 1
-        """
+        """Return a value of each token (n,), NaN for missing, at ``position`` (n,), 0 to 1, of its bin."""
         if len(self.bin_quantiles) == 0:
             return np.full(len(tokens), np.nan)
         bin_index = (tokens - 1).clip(0)

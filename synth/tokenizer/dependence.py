@@ -36,10 +36,7 @@ def mutual_information(tokens: Ints, sizes: list[int]) -> Floats:
 def coarsen(tokens: Ints, sizes: list[int], most: int = _COARSE) -> tuple[Ints, list[int]]:
     """Merge neighbouring tokens so that a column has at most ``most``, each of about as many rows; missing (0) stays separate.
 
-    Returns
-    -------
-    tokens : (n, d)
-    sizes : (d,)
+    Returns the merged tokens (n, d) and their numbers (d,).
     """
     merged, merged_sizes = np.empty_like(tokens), []
     for j, size in enumerate(sizes):

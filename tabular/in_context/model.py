@@ -88,17 +88,7 @@ class InContextNet(nn.Module):
         nn.init.zeros_(self.expert_weighting.bias)
 
     def tokens(self, rows: RowFeatures, outcome: Tensor) -> Tensor:
-        """Embed stored rows, once for all queries.
-
-        Parameters
-        ----------
-        rows : RowFeatures of k rows
-        outcome : (b, k), 0 or 1
-
-        Returns
-        -------
-        token : (b, k, w)
-        """
+        """Embed k stored rows with their outcomes (b, k) as tokens (b, k, w), once for all queries."""
         y = outcome.to(rows.inputs.dtype)
         residual = (y[:, :, None] - rows.log_odds.sigmoid()) * rows.present[:, None]  # (b, k, s)
         x = self.input_proj(rows.inputs) + self.outcome_proj(torch.cat([residual, y[:, :, None], 1 - y[:, :, None]], dim=2))

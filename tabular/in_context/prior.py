@@ -81,18 +81,7 @@ class Tables:
 
 
 def sample_tables(family: str, tasks: int, rows: int, columns: int, rng: TaskRng) -> Tables:
-    """Sample tasks of one family.
-
-    Parameters
-    ----------
-    family : one of ``FAMILIES``
-    tasks, rows, columns : int, b, n, d
-    rng : TaskRng
-
-    Returns
-    -------
-    Tables on the generator's device; the same seed gives the same tables on the same device
-    """
+    """Sample tasks (b) of one of the ``FAMILIES``; the same seed gives the same tables on the same device."""
     generators = {"dag": _dag, "layers": _layers, "ehr": _ehr}
     if family in generators:
         columns_z, signal = generators[family](tasks, rows, columns, rng)

@@ -113,10 +113,6 @@ def fit_row_featurizer(value: Tensor, score: Tensor, present: Tensor, outcome: T
     score : (b, n, m), the experts' out-of-fold scores
     present : (b, m), bool, the experts of each task
     outcome : (b, n), 0 or 1
-
-    Returns
-    -------
-    RowFeaturizer
     """
     y = outcome.to(value.dtype)
     n = y.shape[1]
