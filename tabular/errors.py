@@ -24,9 +24,9 @@ class MissingColumns(InputError):
         super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, columns)}".strip())
 
 
-def require_columns(names: Iterable[str], columns: Sequence[str]) -> None:
-    """Raise ``MissingColumns`` where some names are not among the columns."""
-    missing = [name for name in names if name not in columns]
+def require_columns(names: Iterable[str | None], columns: Sequence[str]) -> None:
+    """Raise ``MissingColumns`` where some names are not among the columns; None is no name."""
+    missing = [name for name in dict.fromkeys(names) if name is not None and name not in columns]
     if missing:
         raise MissingColumns(missing, columns)
 

@@ -103,8 +103,7 @@ def read_risk_sample(
         Fewer than 10 rows with the event, or without.
     """
     table = to_frame(frame)
-    needed = [outcome, *risks, *([group] if group is not None else []), *also]
-    require_columns(dict.fromkeys(needed), table.columns)
+    require_columns([outcome, *risks, group, *also], table.columns)
     if outcome in risks:
         raise InputError(f"column {outcome!r} is named both as the outcome and as a risk: name the column of predicted probabilities")
     target = validate_target(table.get_column(outcome), positive=positive, name=f"outcome {outcome!r}")

@@ -53,19 +53,15 @@ class Engine(Protocol):
 
     def free_workers(self) -> int:
         """Return how many more shards can be submitted now."""
-        ...
 
     def submit(self, shard: Shard) -> None:
         """Send a shard to an idle worker, started if necessary."""
-        ...
 
     def wait(self) -> list[ShardOutcome]:
         """Block until at least one submitted shard has ended; return at once where none is running."""
-        ...
 
     def close(self) -> None:
         """Stop the workers."""
-        ...
 
 
 def worker_environment(threads: int) -> dict[str, str]:

@@ -140,15 +140,15 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
             advance("already there", done=done_before)
         scheduler = _run_shards(job, store, pending, resources, advance)
     store.clean_up()
-    results = {shard: result for shard in shards if (result := store.result(shard)) is not None}
-    failed = _failures(store, [shard for shard in shards if shard not in results], scheduler)
-    summary = summarize(store, list(results.values()), job.model, failed)
+    counts = {shard: shard_counts for shard in shards if (shard_counts := store.counts(shard)) is not None}
+    failed = _failures(store, [shard for shard in shards if shard not in counts], scheduler)
+    summary = summarize(store, counts, job.model, failed)
     if not scheduler.stopped:
         write_summary(summary, job.out)
     return JobReport(
         shards=len(shards),
         rows=rows,
-        done=len(results),
+        done=len(counts),
         scored=scheduler.scored,
         failed=failed,
         stopped=scheduler.stopped,

@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.records import JobOptions, ShardCounts, ShardResult, TableRecord, counts_to_json
+from nearward.batch.records import JobOptions, ShardCounts, TableRecord
 from nearward.batch.sharding import Shard, Source, fingerprint, read_header, split_into_shards
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
 from nearward.tabular.errors import ArtifactError, InputError, require_columns
@@ -130,7 +130,7 @@ class JobStore:
         """Return the records of the tables, in order."""
         records: list[TableRecord] = []
         while (record := _read(self._table_path(len(records)))) is not None and record.get("job") == self.job_id:
-            records.append(TableRecord.from_json(record))
+            records.append(TableRecord(**{name: value for name, value in record.items() if name != "job"}))
         return records
 
     def shards(self) -> list[Shard]:
@@ -146,8 +146,8 @@ class JobStore:
         """Return the path of a shard's sidecar."""
         return self.folder / f"{shard.name}.json"
 
-    def result(self, shard: Shard) -> ShardResult | None:
-        """Return the result of a shard that is done: its sidecar exists, belongs to this job, and the output has the recorded hash."""
+    def counts(self, shard: Shard) -> ShardCounts | None:
+        """Return the counts of a shard that is done: its sidecar exists, belongs to this job, and the output has the recorded hash."""
         record = _read(self.sidecar(shard))
         if record is None or record.get("job") != self.job_id or "error" in record:
             return None
@@ -155,11 +155,11 @@ class JobStore:
             content = self.output(shard).read_bytes()
         except FileNotFoundError:
             return None
-        return ShardResult.from_json(record) if hashlib.sha256(content).hexdigest() == record["sha256"] else None
+        return ShardCounts(**record["counts"]) if hashlib.sha256(content).hexdigest() == record["sha256"] else None
 
     def is_done(self, shard: Shard) -> bool:
-        """Whether a shard has a valid result."""
-        return self.result(shard) is not None
+        """Whether a shard is done, see ``counts``."""
+        return self.counts(shard) is not None
 
     def save_result(self, shard: Shard, content: bytes, counts: ShardCounts) -> None:
         """Write a shard's output, then its sidecar.
@@ -171,7 +171,7 @@ class JobStore:
         """
         write_atomic(self.output(shard), content)
         digest = hashlib.sha256(content).hexdigest()
-        record = {"job": self.job_id, "sha256": digest, "size": len(content), **asdict(shard), **counts_to_json(counts)}
+        record = {"job": self.job_id, "sha256": digest, "size": len(content), **asdict(shard), "counts": asdict(counts)}
         write_atomic(self.sidecar(shard), _to_bytes(record))
 
     def save_error(self, shard: Shard, error: str) -> None:
@@ -235,7 +235,7 @@ class JobStore:
         write_atomic(self._table_path(file), self._table_content(new))
 
     def _table_content(self, table: TableRecord) -> bytes:
-        return _to_bytes({"job": self.job_id, **table.to_json()})
+        return _to_bytes({"job": self.job_id, **asdict(table)})
 
     def _table_path(self, file: int) -> Path:
         return self.folder / f"file-{file:05d}.json"

@@ -1,13 +1,10 @@
-"""The records of a scoring job as the job store keeps them in JSON: options, input tables, and the result of each shard."""
+"""The records of a scoring job as the job store keeps them in JSON: options, input tables, and the counts of each shard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
-
-# field of ``ShardCounts`` -> its key in the sidecar's JSON, where they differ
-_KEYS = {"without_features": "unfound", "novel": "strange", "expected_events": "risk", "anomalies": "odd"}
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,6 @@ class TableRecord:
     rows: int = 0
     error: str | None = None
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> TableRecord:
-        """Read a table's record from its JSON object."""
-        return cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object, without fields that are unknown."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
-
 
 @dataclass(frozen=True)
 class ShardCounts:
@@ -98,32 +86,3 @@ class ShardCounts:
     expected_events: float
     anomalies: dict[str, dict[str, int]]
     bins: dict[str, list[int]]
-
-
-@dataclass(frozen=True)
-class ShardResult:
-    """The sidecar of a scored shard.
-
-    Parameters
-    ----------
-    file, part, rows : int, as ``Shard``
-    sha256 : str, of the output file
-    counts : ShardCounts
-    """
-
-    file: int
-    part: int
-    rows: int
-    sha256: str
-    counts: ShardCounts
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> ShardResult:
-        """Read a shard's result from its JSON object."""
-        counts = ShardCounts(**{field.name: record[_KEYS.get(field.name, field.name)] for field in fields(ShardCounts)})
-        return cls(record["file"], record["part"], record["rows"], record["sha256"], counts)
-
-
-def counts_to_json(counts: ShardCounts) -> dict[str, Any]:
-    """Return the counts under their keys in the sidecar."""
-    return {_KEYS.get(name, name): value for name, value in asdict(counts).items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -38,22 +37,16 @@ class Scores:
     bins: dict[str, list[int]]
 
 
-class Scorer(Protocol):
-    """A loaded model."""
-
-    model: str  # its hash
-
-    def score(self, frame: pl.DataFrame) -> Scores:
-        """Score q rows of raw columns."""
-        ...
-
-
 class LoadedModel:
     """A model folder, loaded once for many shards.
 
     Parameters
     ----------
     folder : path
+
+    Attributes
+    ----------
+    digest : str, the model's hash
 
     Raises
     ------
@@ -68,7 +61,7 @@ class LoadedModel:
         from nearward.risk_model.classifier import load
         from nearward.tabular.persistence.artifact import model_hash, read_manifest
 
-        self.model = model_hash(folder)
+        self.digest = model_hash(folder)
         bins = read_manifest(folder).get("bins")
         self._bins = () if bins is None else bins_from_json(bins)
         self._classifier = load(folder)
@@ -78,7 +71,7 @@ class LoadedModel:
                 f"scoring jobs need a model of one event, this model has {n_classes} classes: score one table at a time into a file "
                 "(--out shares.parquet)"
             )
-        if model_hash(folder) != self.model:
+        if model_hash(folder) != self.digest:
             raise ArtifactError(f"{folder} was replaced while it was being read: run again")
 
     def score(self, frame: pl.DataFrame) -> Scores:
@@ -93,8 +86,8 @@ class LoadedModel:
         return Scores(pl.DataFrame(classifier._score(rows).columns(classifier.classes_)), anomalies, bins)
 
 
-def score_shard(store: JobStore, shard: Shard, scorer: Scorer) -> int:
-    """Score and commit a shard unless it is done already; return its number of rows.
+def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
+    """Score and commit a shard unless it is done already.
 
     Raises
     ------
@@ -106,11 +99,11 @@ def score_shard(store: JobStore, shard: Shard, scorer: Scorer) -> int:
         The output is not writable.
     """
     if store.is_done(shard):
-        return shard.rows
-    if scorer.model != store.options.model:
+        return
+    if model.digest != store.options.model:
         raise ArtifactError("the model was replaced while the job ran: put the old one back, or --restart")
     try:
-        frame, counts = _score_rows(store.options, store.tables()[shard.file], shard, scorer)
+        frame, counts = _score_rows(store.options, store.tables()[shard.file], shard, model)
     except InputError as error:
         store.save_error(shard, str(error))
         raise
@@ -118,18 +111,17 @@ def score_shard(store: JobStore, shard: Shard, scorer: Scorer) -> int:
     metadata = {"nearward.model": store.options.model, "nearward.schema": store.options.schema}
     frame.write_parquet(content, compression="zstd", metadata=metadata)
     store.save_result(shard, content.getvalue(), counts)
-    return shard.rows
 
 
-def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, ShardCounts]:
+def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
     """Return a shard's output and its counts."""
     path = Path(table.path)
     if fingerprint(path) != (table.size, table.changed):
         raise InputError("the table has changed since the job was planned: run again")
     if options.schema == "meds":
-        return _score_labels(path, options, shard, scorer)
+        return _score_labels(path, options, shard, model)
     frame = read_shard(path, options.needs, shard)
-    scores = scorer.score(frame.select(options.reads))
+    scores = model.score(frame.select(options.reads))
     if options.id is None:
         ids = pl.int_range(shard.offset, shard.offset + shard.rows, eager=True).alias("row")
     else:
@@ -139,7 +131,7 @@ def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, scorer: S
     return pl.DataFrame([files, ids, *scores.columns.get_columns()]), _count(scores, 0, options.threshold)
 
 
-def _score_labels(path: Path, options: JobOptions, shard: Shard, scorer: Scorer) -> tuple[pl.DataFrame, ShardCounts]:
+def _score_labels(path: Path, options: JobOptions, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
     """Score MEDS labels; the risk of a label without features is null."""
     label = [LABEL] if LABEL in read_header(path)[1] else []
     labels = read_shard(path, [*dict.fromkeys([*options.needs, *label])], shard)
@@ -149,7 +141,7 @@ def _score_labels(path: Path, options: JobOptions, shard: Shard, scorer: Scorer)
     else:
         features, has_features = labels.select(options.reads), pl.repeat(True, labels.height, dtype=pl.Boolean, eager=True)
     risk = np.full(shard.rows, np.nan)
-    scores = scorer.score(features.filter(has_features)) if has_features.any() else None
+    scores = model.score(features.filter(has_features)) if has_features.any() else None
     if scores is not None:
         risk[has_features.to_numpy()] = scores.columns.get_column("risk").to_numpy()
     output = predictions(keys, pl.Series("risk", risk).fill_nan(None), options.threshold)

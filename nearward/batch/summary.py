@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from nearward.batch.job_store import JobStore
-from nearward.batch.records import ShardResult
+from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import NOVEL
+from nearward.batch.sharding import Shard
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import read_manifest
@@ -119,26 +120,26 @@ class JobSummary:
         return cls(**values, drift_note=record["drift"].get("note"))
 
 
-def summarize(store: JobStore, results: Sequence[ShardResult], model: Path, failed: Sequence[tuple[str, str]]) -> JobSummary:
+def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, failed: Sequence[tuple[str, str]]) -> JobSummary:
     """Summarize the shards that are done.
 
     Parameters
     ----------
     store : JobStore
-    results : of the shards that are done, in the plan's order
+    done : the counts of the shards that are done, in the plan's order
     model : path of the model's folder, whose training bins drift is measured against
     failed : (shard or table, why) of everything that could not be scored
     """
     from nearward.evaluation.stats.confidence import wilson
 
-    counts = [result.counts for result in results]
+    counts, rows = list(done.values()), sum(shard.rows for shard in done)
     scored, flagged, novel = (sum(getattr(count, name) for count in counts) for name in ("scored", "flagged", "novel"))
-    drift = _drift(model, results)
+    drift = _drift(model, counts)
     return JobSummary(
         model=store.options.model,
         schema=store.options.schema,
         threshold=store.options.threshold,
-        rows=sum(result.rows for result in results),
+        rows=rows,
         scored=scored,
         without_features=sum(count.without_features for count in counts),
         flagged=flagged,
@@ -148,7 +149,7 @@ def summarize(store: JobStore, results: Sequence[ShardResult], model: Path, fail
         flagged_share=wilson(flagged, scored) if scored else None,
         novel_share=wilson(novel, scored) if scored else None,
         **{name: _total([count.anomalies.get(kind, {}) for count in counts]) for name, (kind, _) in _ANOMALIES.items()},
-        repeated_ids=_repeated_ids(store, results),
+        repeated_ids=None if store.options.id is None or rows > _MOST_IDS else _repeated_ids([store.output(shard) for shard in done]),
         failed=tuple(failed),
         drift=drift or (),
         drift_note=_NO_BINS if drift is None else None,
@@ -246,7 +247,7 @@ def compare_runs(runs: Sequence[tuple[str, JobSummary]]) -> tuple[pl.DataFrame, 
     return pl.DataFrame(rows), pl.DataFrame(psi)
 
 
-def _drift(model: Path, results: Sequence[ShardResult]) -> tuple[ColumnDrift, ...] | None:
+def _drift(model: Path, counts: Sequence[ShardCounts]) -> tuple[ColumnDrift, ...] | None:
     """Return the drift of the columns, the largest first; None where the model has no training bins."""
     from nearward.evaluation.drift import bins_from_json, drift
 
@@ -255,24 +256,18 @@ def _drift(model: Path, results: Sequence[ShardResult]) -> tuple[ColumnDrift, ..
         return None
     columns = []
     for bins in bins_from_json(record):
-        counts = np.zeros(len(bins.count), dtype=np.int64)
-        for result in results:
-            counts += np.array(result.counts.bins.get(bins.column, np.zeros_like(counts)))
-        if counts.sum():
-            change = drift(bins.count, counts)
+        by_shard = [count.bins[bins.column] for count in counts if bins.column in count.bins]
+        rows = np.sum(by_shard, axis=0, dtype=np.int64)
+        if rows.sum():
+            change = drift(bins.count, rows)
             psi = change.psi
             columns.append(ColumnDrift(bins.column, psi.value, psi.low, psi.high, change.by_chance, change.moved))
     return tuple(sorted(columns, key=lambda column: (-column.psi, column.column)))
 
 
-def _repeated_ids(store: JobStore, results: Sequence[ShardResult]) -> int | None:
-    """Count rows whose id another row has already; None where there are no ids, or too many rows to compare."""
-    if store.options.id is None or sum(result.rows for result in results) > _MOST_IDS:
-        return None
-    hashes = []
-    for result in results:
-        path = store.out / f"part-{result.file:05d}-{result.part:06d}.parquet"
-        hashes.append(pl.read_parquet(path, columns=[1], glob=False).to_series().cast(pl.String).hash(0).to_numpy())
+def _repeated_ids(outputs: Sequence[Path]) -> int:
+    """Count rows of the shards' outputs whose id another row has already."""
+    hashes = [pl.read_parquet(path, columns=[1], glob=False).to_series().cast(pl.String).hash(0).to_numpy() for path in outputs]
     return sum(map(len, hashes)) - len(np.unique(np.concatenate(hashes))) if hashes else 0
 
 

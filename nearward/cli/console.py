@@ -1,13 +1,25 @@
-"""Shared by the commands: comma-separated names, values in a column's dtype, tables on the terminal."""
+"""Shared by the commands: their common arguments and options, values in a column's dtype, tables on the terminal."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     import polars as pl
+
+TableFile = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
+ModelFolder = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
+GeneratorFolder = Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)]
+TableOut = Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)]
+Outcome = Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)]
+Positive = Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")]
+Group = Annotated[str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)]
+RowId = Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)]
+Columns = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
+Drop = Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)]
 
 
 def split_names(names: list[str] | None) -> list[str]:

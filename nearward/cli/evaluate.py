@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import as_value, show, split_names
+from nearward.cli.console import Columns, Group, Outcome, Positive, as_value, show, split_names
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Evaluate risk predictions, or synthetic tables.", no_args_is_help=True)
 
 Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
-Columns = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
 Report = Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=False)]
 Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.", show_default=False)]
 
@@ -26,11 +25,9 @@ Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.",
 @app.command()
 def risk(
     scored: Scored,
-    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    outcome: Outcome,
     risk: Annotated[str, typer.Option(help="Column of the predicted risk; several with commas are compared with the first.")] = "risk",
-    group: Annotated[
-        str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)
-    ] = None,
+    group: Group = None,
     subgroups: Columns = None,
     strata: Annotated[
         list[str] | None,
@@ -42,7 +39,7 @@ def risk(
             help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
         ),
     ] = None,
-    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    positive: Positive = None,
     report: Report = None,
     json: Json = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
@@ -95,8 +92,8 @@ def synth(
     train: Annotated[Path, typer.Option(help="Table that the synthesizer was trained on.", show_default=False)],
     holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
     synthetic: Annotated[Path, typer.Option(help="Synthetic table.", show_default=False)],
-    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
-    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    outcome: Outcome,
+    positive: Positive = None,
     group: Annotated[str | None, typer.Option(help="Column of train and holdout with the patient ids.", show_default=False)] = None,
     rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
     write_rules: Annotated[Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False)] = None,

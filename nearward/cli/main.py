@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import as_value, show, split_names
+from nearward.cli.console import Columns, Drop, Group, ModelFolder, Outcome, Positive, RowId, TableFile, as_value, show, split_names
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.score import score, watch
 from nearward.cli.screen import screen
@@ -34,10 +34,6 @@ app = typer.Typer(
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(synth_app, name="synth")
 
-Table = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
-Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
-Names = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
-
 
 @app.command()
 def demo(
@@ -55,7 +51,7 @@ def demo(
 
 
 @app.command()
-def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
+def schema(cohort: TableFile, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
     """Infer the schema of a table (role and kind of each column), print it, and write it as JSON for fit --schema."""
     from nearward.tabular.data.atomic_files import replacing
     from nearward.tabular.data.schema import Schema
@@ -70,20 +66,18 @@ def schema(cohort: Table, out: Annotated[Path, typer.Option(help="JSON file to w
 
 @app.command()
 def fit(
-    cohort: Table,
-    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    cohort: TableFile,
+    outcome: Outcome,
     out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
-    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
-    id: Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)
-    ] = None,
+    positive: Positive = None,
+    id: RowId = None,
+    group: Group = None,
     site: Annotated[
         str | None,
         typer.Option(help="Column of the site or source file: checked for site leakage, never used as a feature.", show_default=False),
     ] = None,
-    drop: Names = None,
-    expert: Names = None,
+    drop: Drop = None,
+    expert: Columns = None,
     schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
@@ -102,8 +96,7 @@ def fit(
     from nearward.tabular.persistence.artifact import check_folder
 
     frame = read_table(cohort)
-    columns = [outcome, *filter(None, [id, group, site]), *split_names(drop), *split_names(expert)]
-    require_columns(columns, frame.columns)
+    require_columns([outcome, id, group, site, *split_names(drop), *split_names(expert)], frame.columns)
     check_folder(out)
     if schema:
         roles = Schema.read(schema).with_roles(ignore=split_names(drop))
@@ -138,8 +131,8 @@ app.command()(watch)
 
 @app.command()
 def similar(
-    model: Model,
-    table: Table,
+    model: ModelFolder,
+    table: TableFile,
     row: Annotated[int, typer.Option(help="Row of the table, from 0.")] = 0,
     k: Annotated[int, typer.Option("-k", help="How many patients to show.")] = 10,
 ) -> None:
@@ -168,7 +161,7 @@ def similar(
 
 
 @app.command()
-def inspect(model: Model) -> None:
+def inspect(model: ModelFolder) -> None:
     """Describe a saved model: patient records, training data, out-of-fold performance of each base learner, schema."""
     import polars as pl
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nearward.cli.console import GeneratorFolder
+
 if TYPE_CHECKING:
     from nearward.release.audit import AuditRows
     from nearward.release.export import Generator
 
-Stamped = Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)]
-
 
 def export(
-    generator: Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)],
+    generator: GeneratorFolder,
     out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.", show_default=False)],
     n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
     train: Annotated[
@@ -34,9 +34,10 @@ def export(
     from nearward.cli.evaluate import show_card
     from nearward.cli.progress import show_progress
     from nearward.release.export import check_destination, describe, export_table, sample_and_audit
+    from nearward.synth.synthesizer import Synthesizer
 
     check_destination(out, accept_risk)
-    model = _load(generator)
+    model = Synthesizer.load(generator)
     rows = _audit_rows(model, train, holdout)
     with show_progress("export", 2) as progress:
         sample = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
@@ -58,7 +59,9 @@ def export(
     typer.echo(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
 
 
-def check(table: Stamped) -> None:
+def check(
+    table: Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)],
+) -> None:
     """Verify a table's stamp: whether it is the table that was audited. Exit code 3 if it is not, or has no stamp."""
     from nearward.synth.provenance import verify
 
@@ -82,13 +85,6 @@ def check(table: Stamped) -> None:
         f"{stamp['privacy']['not covered']}"
     )
     typer.echo(_describe_verdict(stamp))
-
-
-def _load(folder: Path) -> Generator:
-    from nearward.synth.synthesizer import Synthesizer  # type: ignore[import-not-found, unused-ignore]
-
-    loaded: Generator = Synthesizer.load(folder)
-    return loaded
 
 
 def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import show
+from nearward.cli.console import ModelFolder, show
 
 if TYPE_CHECKING:
     from nearward.batch.job import JobReport, ScoringJob
@@ -18,7 +18,7 @@ _MOST_FAILURES = 20  # printed
 
 
 def score(
-    model: Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)],
+    model: ModelFolder,
     tables: Annotated[
         list[Path], typer.Argument(help="Tables to score; with a folder as --out: Parquet files, or folders of them.", show_default=False)
     ],

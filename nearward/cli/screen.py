@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import as_value, show, split_names
+from nearward.cli.console import Drop, Group, Outcome, Positive, RowId, TableFile, TableOut, as_value, show, split_names
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,19 +16,17 @@ if TYPE_CHECKING:
 
 
 def screen(
-    table: Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)],
-    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)],
-    group: Annotated[
-        str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)
-    ] = None,
+    table: TableFile,
+    outcome: Outcome,
+    out: TableOut,
+    group: Group = None,
     budget: Annotated[float, typer.Option(help="Share of rows that can be reviewed.")] = 0.05,
     new: Annotated[
         Path | None, typer.Option(help="Table of new rows to rank.", show_default="the rows of TABLE, each by a model without its patient")
     ] = None,
-    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
-    id: Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)] = None,
+    positive: Positive = None,
+    id: RowId = None,
+    drop: Drop = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and the ranker.")] = 0,
 ) -> None:
     """Rank rows by anomaly score against rows without the event, and estimate the recall of known events. From one event up."""

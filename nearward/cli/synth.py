@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearward.cli.console import as_value
+from nearward.cli.console import Drop, GeneratorFolder, Group, Outcome, Positive, TableFile, TableOut, as_value, split_names
 from nearward.cli.release import check, export
 
 app = typer.Typer(help="Generate synthetic tables, and release them after an audit.", no_args_is_help=True)
@@ -19,12 +19,12 @@ _STEPS = 13  # of progress: tokens, rules, ten of training, the outcome model
 
 @app.command()
 def fit(
-    cohort: Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)],
-    outcome: Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)],
+    cohort: TableFile,
+    outcome: Outcome,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    group: Annotated[str | None, typer.Option(help="Column with the patient ids.", show_default=False)] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)] = None,
-    positive: Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")] = None,
+    group: Group = None,
+    drop: Drop = None,
+    positive: Positive = None,
     rules: Annotated[Path | None, typer.Option(help="YAML file of rules, instead of mined rules.", show_default=False)] = None,
     holdout: Annotated[
         Path | None,
@@ -38,7 +38,6 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
 ) -> None:
     """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
-    from nearward.cli.console import split_names
     from nearward.cli.progress import show_progress
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
@@ -50,8 +49,8 @@ def fit(
     check_folder(out, KIND)
     frame = read_table(cohort)
     dropped = split_names(drop)
-    require_columns((outcome, *dropped), frame.columns)
-    event = None if positive is None else as_value(positive, frame.get_column(outcome))
+    require_columns([outcome, *dropped], frame.columns)
+    event = as_value(positive, frame.get_column(outcome))
     own_rules = None if rules is None else read_rules(rules)
     holdout_rows = None if holdout is None else read_table(holdout)
     with show_progress("fit", _STEPS if epsilon is None else 1) as progress:
@@ -75,8 +74,8 @@ def fit(
 
 @app.command()
 def sample(
-    generator: Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)],
+    generator: GeneratorFolder,
+    out: TableOut,
     n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
     where: Annotated[
         list[str] | None, typer.Option(help="Condition column=value that every row satisfies; may be repeated.", show_default=False)

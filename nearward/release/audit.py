@@ -95,7 +95,7 @@ def audit(
     if rows is None:
         raise ExportRefused(["there is no audit: the generator has no real rows to compare with; give them (train and holdout)"])
     frame = to_frame(table)
-    require_columns([rows.outcome, *([rows.group] if rows.group else [])], rows.train.columns)
+    require_columns([rows.outcome, rows.group], rows.train.columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the card's notes have them
         card = faith_card(

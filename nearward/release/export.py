@@ -42,26 +42,21 @@ class Generator(Protocol):
     @property
     def rules(self) -> Rules:
         """Rules, of which the enforced ones hold in every row."""
-        ...
 
     @property
     def outcome(self) -> str:
         """Column of the outcome."""
-        ...
 
     @property
     def positive(self) -> Any:
         """The outcome's value that is the event."""
-        ...
 
     @property
     def groups(self) -> str | None:
         """Column of patient ids."""
-        ...
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
         """Sample n rows."""
-        ...
 
 
 def export_table(

@@ -26,7 +26,7 @@ _NAME_LENGTH = 40  # characters of the target's name that the temporary name rep
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, readable by its owner only, that replaces ``path`` when the block succeeds.
 
-    The content is on disk before the rename; the rename itself survives a power cut only after ``sync_folder``.
+    The content is on disk before the rename; the rename itself survives a power cut only after ``sync`` of the folder.
 
     Raises
     ------
@@ -37,8 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"{path.parent}: no such folder")
     with _temporary_file(path) as temporary:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         os.replace(temporary, path)
 
 
@@ -51,27 +50,29 @@ def write_atomic(path: Path, content: bytes) -> None:
         The disk is full, a quota is reached, or the folder is not writable; nothing has changed then.
     """
     with _temporary_file(path) as temporary:
-        _write(temporary, content)
+        temporary.write_bytes(content)
+        sync(temporary)
         os.replace(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def create_atomic(path: Path, content: bytes) -> bool:
     """Write ``content`` to ``path`` unless the file exists; return whether it was created. Of concurrent callers exactly one succeeds."""
     created = True
     with _temporary_file(path) as temporary:
-        _write(temporary, content)
+        temporary.write_bytes(content)
+        sync(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
             created = False
-    sync_folder(path.parent)
+    sync(path.parent)
     return created
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's directory entries to disk: only then does a rename in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's directory entries, to disk: only then does a rename in the folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -98,17 +99,6 @@ def _temporary_file(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        remaining = memoryview(content)
-        while remaining:
-            remaining = remaining[os.write(descriptor, remaining) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_abandoned(path: Path, host: str, pid: int) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import safetensors.numpy
 
-from nearward.tabular.data.atomic_files import replacing, sync_folder
+from nearward.tabular.data.atomic_files import replacing, sync
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.typing import Arrays
 
@@ -81,7 +81,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_bytes(_serialize(body))
-    sync_folder(folder)
+    sync(folder)
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()

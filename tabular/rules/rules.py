@@ -61,7 +61,7 @@ class Rules:
             A rule about numbers names a column of text.
         """
         table = to_frame(frame)
-        require_columns(dict.fromkeys(name for rule in self.rules for name in rule.columns), table.columns)
+        require_columns((name for rule in self.rules for name in rule.columns), table.columns)
         violated = np.zeros((table.height, len(self.rules)), dtype=bool)
         for j, rule in enumerate(self.rules):
             applies, violates = rule.check(table)

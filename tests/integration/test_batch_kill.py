@@ -45,7 +45,7 @@ for name in ("open", "write", "fsync", "replace", "link", "close"):
     mined(name)
 
 class Scorer:
-    model = "m"
+    digest = "m"
     def score(self, frame):
         risk = frame.get_column("x") / 1000
         return Scores(pl.DataFrame({name: risk for name in ("risk", "low", "high", "n_similar", "novelty", "vote")}), {}, {})

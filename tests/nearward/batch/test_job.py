@@ -257,10 +257,10 @@ def test_a_full_disk_stops_the_job_and_changes_no_output(model, place, monkeypat
     for path in list((place / "out" / "ledger").glob("part-00003-*.json")):
         path.unlink()
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nearward.tabular.data.atomic_files.os.write", full)
+    monkeypatch.setattr("nearward.tabular.data.atomic_files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         run_job(scoring_job(model, place))
     monkeypatch.undo()

@@ -22,7 +22,7 @@ def nearward(monkeypatch, ward):
     rows = AuditRows(ward(600, 1), ward(600, 2), "died", 1)
     model = SimpleNamespace(audit_rows=rows, rules=Rules(), seed=0, outcome="died", positive=1, groups=None)
     model.sample = lambda n, where=None, seed=None: rows.train[:n]
-    monkeypatch.setattr(release, "_load", lambda folder: model)
+    monkeypatch.setattr("nearward.synth.synthesizer.Synthesizer.load", lambda folder: model)
 
     def call(*words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["nearward", *map(str, words)])
