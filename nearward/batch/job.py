@@ -187,7 +187,8 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
     id_column = _id_column(schema, sources) if job.schema == "plain" else None
     keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
     needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
-    event_rate = manifest["config"]["prevalence"] or manifest["summary"]["events"] / manifest["summary"]["rows"]
+    training = manifest["summary"]["fields"]
+    event_rate = manifest["config"]["prevalence"] or training["events"] / training["rows"]
     threshold = event_rate if job.threshold is None else job.threshold
     features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
     return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources

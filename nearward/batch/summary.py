@@ -257,7 +257,7 @@ def _drift(model: Path, counts: Sequence[ShardCounts]) -> tuple[ColumnDrift, ...
     columns = []
     for bins in bins_from_json(record):
         by_shard = [count.bins[bins.column] for count in counts if bins.column in count.bins]
-        rows = np.sum(by_shard, axis=0, dtype=np.int64)
+        rows = np.asarray(np.sum(by_shard, axis=0), dtype=np.int64)
         if rows.sum():
             change = drift(bins.count, rows)
             psi = change.psi

@@ -20,7 +20,6 @@ from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.external_backbone import ExternalBackboneModel, category_columns, fit_external_backbone, raw_rows
 from nearward.risk_model.fitted import (
-    EMBEDDINGS,
     FittedModel,
     OutcomeModel,
     base_learner_figures,
@@ -30,7 +29,7 @@ from nearward.risk_model.fitted import (
     unpack_parts,
 )
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
-from nearward.risk_model.summary import BackboneSummary, FitSummary, OutOfFoldSummary, RetrievalSummary, TriedSetting
+from nearward.risk_model.summary import BackboneSummary, FitSummary, OutOfFoldSummary, RetrievalSummary
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
 from nearward.tabular.calibration.calibrator import correct_prior
@@ -262,17 +261,15 @@ def _add_backbone(fit: _StackFit, risk: Floats, data: TrainingData, summary: Bac
 def _summarise(
     data: TrainingData, retriever: Retriever, trials: list[SettingTrial], fit: _StackFit, backbone: BackboneSummary
 ) -> FitSummary:
-    why = None
-    if not retriever.uses_encoders:
-        tried = any(trial.uses_encoders for trial in trials)
-        why = "out of fold the encoders' vote does not rank clearly better" if tried else "too few patients or events for encoders"
-    settings = tuple(TriedSetting(EMBEDDINGS[trial.uses_encoders], trial.setting, trial.auprc) for trial in trials)
+    why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
+    if retriever.heads:
+        why = "out of fold the encoders' vote does not rank clearly better"
     return FitSummary(
         rows=len(data),
         events=int(data.outcome.sum()),
         patients=data.n_patients,
         folds=data.n_folds,
-        retrieval=RetrievalSummary(EMBEDDINGS[retriever.uses_encoders], retriever.setting, why, settings),
+        retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
         backbone=backbone,
         out_of_fold=OutOfFoldSummary(
             auprc=float(average_precision_score(data.outcome, fit.out_of_fold)),

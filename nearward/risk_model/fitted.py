@@ -35,7 +35,6 @@ from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
-EMBEDDINGS = {True: "AWARE encoders", False: "linear metric"}  # by whether encoders are in use
 
 
 def encode_rows(

@@ -23,7 +23,6 @@ from nearward.retrieval.neighbors.multiclass import ClassRetriever, class_votes,
 from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.fitted import (
-    EMBEDDINGS,
     FittedModel,
     OutcomeModel,
     base_learner_figures,
@@ -247,7 +246,7 @@ def _summarise(
         events=int(len(data) - size.max()),
         patients=data.n_patients,
         folds=data.n_folds,
-        retrieval=RetrievalSummary(EMBEDDINGS[retriever.uses_encoders], retriever.setting, vote_log_loss=vote_log_loss),
+        retrieval=RetrievalSummary(retriever.embedding, retriever.setting, vote_log_loss=vote_log_loss),
         backbone=BackboneSummary(in_use=False, why="the in-context model is for binary outcomes"),
         out_of_fold=OutOfFoldSummary(
             auprc=float(np.mean([one.auprc for one in classes])),

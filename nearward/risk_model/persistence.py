@@ -18,12 +18,12 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FittedRisk
 from nearward.risk_model.external_backbone import ExternalBackboneModel, backbone_to_json
 from nearward.risk_model.multiclass import FittedClasses
-from nearward.risk_model.summary import FitSummary
+from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
 from nearward.risk_model.user_experts import estimators_from_json, estimators_to_json, split_experts
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.persistence.artifact import read_model, write_model
+from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
 from nearward.tabular.typing import Arrays
 
 
@@ -71,7 +71,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
         "experts": estimators_to_json(split_experts(parameters["experts"])[1]),
         "columns": fitted.columns,
         "feature_names_in": fitted.feature_names,
-        "summary": fitted.summary.to_dict(),
+        "summary": pack(fitted.summary, tensors),
         "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
         "model": fitted.model.pack(tensors),
     }
@@ -93,5 +93,5 @@ def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any],
         parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
     parameters["positive"] = about["classes"][1] if binary else None
     parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
-    summary, names = FitSummary.from_dict(about["summary"]), about["feature_names_in"]
+    summary, names = unpack(about["summary"], tensors, PERSISTED_TYPES), about["feature_names_in"]
     return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)

@@ -5,23 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nearward.retrieval.neighbors.binary import SettingTrial
 from nearward.retrieval.neighbors.voting import RetrievalSetting
-
-
-@dataclass(frozen=True)
-class TriedSetting:
-    """One retrieval setting that was tried.
-
-    Parameters
-    ----------
-    embedding : "AWARE encoders" or "linear metric"
-    setting : RetrievalSetting
-    vote_auprc : float, of the vote of the similar patients
-    """
-
-    embedding: str
-    setting: RetrievalSetting
-    vote_auprc: float
 
 
 @dataclass(frozen=True)
@@ -34,14 +19,14 @@ class RetrievalSummary:
     setting : RetrievalSetting, the one in use
     why : str, optional
         Why a linear metric is in use.
-    tried : tuple of TriedSetting, of a binary outcome
+    tried : tuple of SettingTrial, of a binary outcome
     vote_log_loss : dict, log-loss of the vote by embedding, of an outcome with more classes
     """
 
     embedding: str
     setting: RetrievalSetting
     why: str | None = None
-    tried: tuple[TriedSetting, ...] = ()
+    tried: tuple[SettingTrial, ...] = ()
     vote_log_loss: dict[str, float] | None = None
 
     def __str__(self) -> str:
@@ -147,24 +132,15 @@ class FitSummary:
     stack_shrinkage: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested dictionaries, as a saved model's manifest has them; fields without a value are left out."""
+        """Return nested dictionaries; fields without a value are left out."""
         values: dict[str, Any] = _without_empty(asdict(self))
         return values
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FitSummary:
-        """Return the summary that ``to_dict`` turned into dictionaries."""
-        retrieval, backbone, out_of_fold = values["retrieval"], values["backbone"], values["out_of_fold"]
-        tried = tuple(TriedSetting(**{**one, "setting": RetrievalSetting(**one["setting"])}) for one in retrieval.get("tried", ()))
-        adapter = AdapterSummary(**backbone["adapter"]) if "adapter" in backbone else None
-        learners = {name: BaseLearnerFigures(**figures) for name, figures in out_of_fold["base_learners"].items()}
-        classes = tuple(ClassFigures(**figures) for figures in out_of_fold.get("classes", ()))
-        parts = {
-            "retrieval": RetrievalSummary(**{**retrieval, "setting": RetrievalSetting(**retrieval["setting"]), "tried": tried}),
-            "backbone": BackboneSummary(**{**backbone, "adapter": adapter}),
-            "out_of_fold": OutOfFoldSummary(**{**out_of_fold, "base_learners": learners, "classes": classes}),
-        }
-        return cls(**{**values, **parts})
+
+PERSISTED_TYPES: tuple[type, ...] = (
+    FitSummary, RetrievalSummary, SettingTrial, RetrievalSetting, BackboneSummary, AdapterSummary, OutOfFoldSummary, BaseLearnerFigures,
+    ClassFigures,
+)  # fmt: skip
 
 
 def _without_empty(value: Any) -> Any:

@@ -23,6 +23,7 @@ from nearward.retrieval.neighbors.sharded_retriever import (
     FEWEST_ROWS,
     FittedShards,
     ShardedRetriever,
+    embedding_name,
     fit_shards,
     neighbour_radius,
     row_order,
@@ -106,18 +107,18 @@ class Retriever(ShardedRetriever):
 
 @dataclass(frozen=True)
 class SettingTrial:
-    """Out-of-fold AUPRC of the vote under one setting.
+    """One retrieval setting that was tried.
 
     Parameters
     ----------
-    uses_encoders : bool, whether encoders define the distance; else linear metrics do
+    embedding : "AWARE encoders" or "linear metric"
     setting : RetrievalSetting
-    auprc : float
+    vote_auprc : float, of the vote of the similar patients, out of fold
     """
 
-    uses_encoders: bool
+    embedding: str
     setting: RetrievalSetting
-    auprc: float
+    vote_auprc: float
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,10 @@ def _best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[Retr
         ]
         vote = np.concatenate([context.vote for context in contexts])[order]
         auprc = float(average_precision_score(data.outcome, vote))
-        if not trials or auprc > max(trial.auprc for trial in trials):
+        if not trials or auprc > max(trial.vote_auprc for trial in trials):
             best = contexts
-        trials.append(SettingTrial(isinstance(fitted.encoders[0], AwareEncoder), setting, auprc))
-    chosen = max(trials, key=lambda trial: trial.auprc).setting
+        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
+    chosen = max(trials, key=lambda trial: trial.vote_auprc).setting
     retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, chosen, neighbour_radius(best, chosen))
     return _Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
 

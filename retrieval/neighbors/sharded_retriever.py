@@ -53,14 +53,14 @@ class ShardedRetriever:
     radius: Floats
 
     @property
-    def uses_encoders(self) -> bool:
-        """Whether trained encoders define the distance; else linear metrics do."""
-        return isinstance(self.encoders[0], AwareEncoder)
+    def embedding(self) -> str:
+        """What defines the distance: "AWARE encoders" or "linear metric"."""
+        return embedding_name(self.encoders)
 
     @property
     def has_head(self) -> bool:
         """Whether encoders were trained: a linear metric has no classification head."""
-        return bool(self.heads) or self.uses_encoders
+        return bool(self.heads or trained(self.encoders))
 
     def embed(self, shard: int, x: Floats) -> tuple[Floats, Floats]:
         """Return the embeddings (q, e) of rows (q, p) in one shard, and the log-odds of its head: (q,), or (q, classes)."""
@@ -159,6 +159,11 @@ def neighbour_radius(contexts: list[Context], setting: RetrievalSetting) -> Floa
 def row_order(shards: tuple[Shard, ...]) -> Ints:
     """Return the indices (n,) that put what is concatenated over the shards' own rows into the order of the stored rows."""
     return np.argsort(np.concatenate([shard.rows for shard in shards]))
+
+
+def embedding_name(encoders: tuple[Encoder, ...]) -> str:
+    """Return what encoders are called in summaries: "AWARE encoders" or "linear metric"."""
+    return "AWARE encoders" if trained(encoders) else "linear metric"
 
 
 def trained(encoders: tuple[Encoder, ...]) -> tuple[AwareEncoder, ...]:

@@ -9,7 +9,7 @@ Shapes: n rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -123,11 +123,15 @@ def _suggest(frame: pl.DataFrame) -> dict[str, Sequence[str]]:
 def _missing_together(frame: pl.DataFrame) -> list[list[str]]:
     """Group two or more columns by the correlation of their missing masks, each column with its group's first."""
     missing = {column.name: column.is_null().to_numpy() for column in frame.iter_columns()}
+    names = [name for name, mask in missing.items() if _MIN_MISSING <= mask.mean() <= 1 - _MIN_MISSING]
+    return group_by_first(names, lambda first, name: bool(np.corrcoef(missing[first], missing[name])[0, 1] >= _MIN_CORRELATION))
+
+
+def group_by_first(names: Sequence[str], alike: Callable[[str, str], bool]) -> list[list[str]]:
+    """Put each name into the first group whose first name it is alike; return the groups of two or more."""
     groups: list[list[str]] = []
-    for name, mask in missing.items():
-        if not _MIN_MISSING <= mask.mean() <= 1 - _MIN_MISSING:
-            continue
-        group = next((group for group in groups if np.corrcoef(missing[group[0]], mask)[0, 1] >= _MIN_CORRELATION), None)
+    for name in names:
+        group = next((group for group in groups if alike(group[0], name)), None)
         if group is None:
             groups.append([name])
         else:

@@ -148,17 +148,8 @@ class Schema:
 
     def review(self) -> pl.DataFrame:
         """Return the schema as a frame to review, one row a column."""
-        return pl.DataFrame(
-            {
-                "column": [c.name for c in self.columns],
-                "role": [c.role for c in self.columns],
-                "kind": [c.kind for c in self.columns],
-                "unit": [c.unit for c in self.columns],
-                "block": [c.block for c in self.columns],
-                "values": [_values(c) for c in self.columns],
-            },
-            schema_overrides={"unit": pl.String, "block": pl.String},
-        )
+        rows = [(c.name, c.role, c.kind, c.unit, c.block, _values(c)) for c in self.columns]
+        return pl.DataFrame(rows, dict.fromkeys(("column", "role", "kind", "unit", "block", "values"), pl.String), orient="row")
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 

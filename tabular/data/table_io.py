@@ -14,7 +14,16 @@ import polars as pl
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.errors import InputError
 
-_SUFFIXES = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA", "NaN", "null"])
+
+
+_FORMATS: dict[str, tuple[Callable[[Path], pl.DataFrame], Callable[[pl.DataFrame, Path], Any]]] = {
+    ".parquet": (pl.read_parquet, pl.DataFrame.write_parquet),
+    ".csv": (_read_csv, pl.DataFrame.write_csv),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), (pl.read_ipc, pl.DataFrame.write_ipc)),
+}  # by file extension: how to read and to write
 
 
 def read_table(path: str | Path) -> pl.DataFrame:
@@ -32,11 +41,11 @@ def read_table(path: str | Path) -> pl.DataFrame:
     nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .arrow .feather .ipc
     """
     path = Path(path)
-    reader = _reader(path)
+    read, _ = _format(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        return reader(path)
+        return read(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {type(error).__name__}") from error
 
@@ -50,14 +59,9 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
         An unknown file extension, or a folder that does not exist.
     """
     path = Path(path)
-    _reader(path)
+    _, write = _format(path)
     with replacing(path) as temporary:
-        if path.suffix.lower() == ".parquet":
-            frame.write_parquet(temporary)
-        elif path.suffix.lower() == ".csv":
-            frame.write_csv(temporary)
-        else:
-            frame.write_ipc(temporary)
+        write(frame, temporary)
 
 
 def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -197,15 +201,7 @@ def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         ) from error
 
 
-def _reader(path: Path) -> Callable[[Path], pl.DataFrame]:
-    readers: dict[str, Callable[[Path], pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": _read_csv}
-    suffix = path.suffix.lower()
-    if suffix in readers:
-        return readers[suffix]
-    if suffix in _SUFFIXES:
-        return pl.read_ipc
-    raise InputError(f"{path}: unknown file extension; known: {' '.join(_SUFFIXES)}")
-
-
-def _read_csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA", "NaN", "null"])
+def _format(path: Path) -> tuple[Callable[[Path], pl.DataFrame], Callable[[pl.DataFrame, Path], Any]]:
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"{path}: unknown file extension; known: {' '.join(_FORMATS)}")
+    return _FORMATS[path.suffix.lower()]

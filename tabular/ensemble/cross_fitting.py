@@ -54,21 +54,18 @@ class EncodedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.schema_ = self.schema or Schema.infer(frame)
         rows = self.schema_.conform(frame)
         self.encoding_ = TableEncoder.fit(self.schema_, rows)
-        self.model_ = clone(self.model).fit(self._dense(rows), np.asarray(y))
+        self.model_ = clone(self.model).fit(self.encoding_.transform(rows), np.asarray(y))
         self.classes_ = self.model_.classes_
         return self
 
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class: (q, classes)."""
-        x = self._dense(self.schema_.conform(to_frame(X)))
+        x = self.encoding_.transform(self.schema_.conform(to_frame(X)))
         return np.asarray(self.model_.predict_proba(x)) if len(x) else np.empty((0, len(self.classes_)))  # most models refuse no rows
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,)."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
-
-    def _dense(self, rows: pl.DataFrame) -> Floats:
-        return self.encoding_.transform(rows)
 
 
 @dataclass(frozen=True)

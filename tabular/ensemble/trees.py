@@ -48,7 +48,20 @@ class Forest:
     columns: int
 
     def __post_init__(self) -> None:
-        self.check()
+        """Refuse trees that point outside themselves or back towards their root."""
+        nodes = len(self.feature)
+        lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}
+        steps = np.diff(self.start)
+        sound = lengths == {nodes} and len(steps) > 0 and bool((steps > 0).all()) and self.start[0] == 0 and self.start[-1] == nodes
+        if sound:
+            size, position = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
+            leaf = self.feature == _LEAF
+            valid = (self.feature < self.columns) & (self.feature >= _LEAF)
+            for child in (self.left, self.right):
+                valid &= leaf | ((child > position) & (child < size))
+            sound = bool(valid.all())
+        if not sound:
+            raise ArtifactError("a tree ensemble in the model is malformed: fit and save the model again")
 
     def scores(self, x: Floats32) -> Floats:
         """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
@@ -79,27 +92,6 @@ class Forest:
         values = self.value[first:last].astype(np.float64).reshape(-1, 1, 1)
         tree.__setstate__({"max_depth": 0, "node_count": len(node), "nodes": node, "values": values})
         return tree
-
-    def check(self) -> None:
-        """Refuse trees that point outside themselves or back towards their root.
-
-        Raises
-        ------
-        ArtifactError
-        """
-        nodes = len(self.feature)
-        lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}
-        steps = np.diff(self.start)
-        sound = lengths == {nodes} and len(steps) > 0 and bool((steps > 0).all()) and self.start[0] == 0 and self.start[-1] == nodes
-        if sound:
-            size, position = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
-            leaf = self.feature == _LEAF
-            valid = (self.feature < self.columns) & (self.feature >= _LEAF)
-            for child in (self.left, self.right):
-                valid &= leaf | ((child > position) & (child < size))
-            sound = bool(valid.all())
-        if not sound:
-            raise ArtifactError("a tree ensemble in the model is malformed: fit and save the model again")
 
 
 @cache

@@ -51,15 +51,19 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Rule:
-    """A constraint on the values of a row: kind, columns and evidence."""
+    """A constraint on the values of a row: kind, columns and evidence.
+
+    A kind whose columns are fields of its own names these fields in ``column_fields``.
+    """
 
     evidence: Evidence = field(default=Evidence(), compare=False, kw_only=True)
     kind: ClassVar[str] = ""
+    column_fields: ClassVar[tuple[str, ...]] = ("column",)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that the rule constrains."""
-        raise NotImplementedError
+        return tuple(getattr(self, name) for name in self.column_fields)
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Return the masks of the rows that the rule applies to (n,), and of the rows that violate it (n,)."""
@@ -78,11 +82,6 @@ class Range(Rule):
     high: float
     kind: ClassVar[str] = "range"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one column."""
-        return (self.column,)
-
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with a value."""
         x = _numbers(frame, self.column)
@@ -99,11 +98,6 @@ class Domain(Rule):
     column: str
     levels: tuple[str, ...]
     kind: ClassVar[str] = "domain"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one column."""
-        return (self.column,)
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with a value."""
@@ -143,11 +137,7 @@ class Order(Rule):
     lesser: str
     greater: str
     kind: ClassVar[str] = "order"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Both."""
-        return (self.lesser, self.greater)
+    column_fields: ClassVar[tuple[str, ...]] = ("lesser", "greater")
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with both."""
@@ -173,11 +163,7 @@ class Depends(Rule):
     given: str
     pairs: tuple[tuple[str, str], ...]
     kind: ClassVar[str] = "depends"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Both."""
-        return (self.given, self.column)
+    column_fields: ClassVar[tuple[str, ...]] = ("given", "column")
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with both, the first of them listed."""
@@ -210,11 +196,7 @@ class Implies(Rule):
     then: str
     never: bool = False
     kind: ClassVar[str] = "implies"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Both."""
-        return (self.where, self.column)
+    column_fields: ClassVar[tuple[str, ...]] = ("where", "column")
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with the first value and any value of the other column."""

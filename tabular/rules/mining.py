@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_number, as_text
+from nearward.tabular.data.feature_blocks import group_by_first
 from nearward.tabular.rules.kinds import Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rule
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -187,14 +188,8 @@ def _missing_together(frame: pl.DataFrame) -> list[Rule]:
     """Group columns whose missing values nearly coincide."""
     names = [c.name for c in frame.iter_columns() if 0.01 <= c.null_count() / max(len(c), 1) <= 0.99]
     missing = {name: frame.get_column(name).is_null().to_numpy() for name in names}
-    groups: list[list[str]] = []
-    for name in names:
-        group = next((group for group in groups if (missing[group[0]] != missing[name]).mean() <= 0.01), None)
-        if group is None:
-            groups.append([name])
-        else:
-            group.append(name)
-    return [MissingTogether(tuple(group)) for group in groups if len(group) > 1]
+    groups = group_by_first(names, lambda first, name: bool((missing[first] != missing[name]).mean() <= 0.01))
+    return [MissingTogether(tuple(group)) for group in groups]
 
 
 def _orders(values: Floats, numbers: list[str]) -> list[Rule]:

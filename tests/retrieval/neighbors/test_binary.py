@@ -25,6 +25,7 @@ from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import NearwardError
 
 CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
+EMBEDDINGS = ("linear metric", "AWARE encoders")
 Fitted = tuple[Retriever, Context, np.ndarray, list[module.SettingTrial]]
 
 
@@ -300,15 +301,15 @@ def test_an_out_of_fold_vote_is_the_vote_without_the_patients_rows(cohort: Cohor
 
 def test_the_setting_is_the_one_whose_out_of_fold_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
     retriever, out_of_fold, _, trials = fitted
-    assert [(trial.uses_encoders, trial.setting) for trial in trials] == [(learned, rule) for learned in (False, True) for rule in SETTINGS]
-    trials = [trial for trial in trials if trial.uses_encoders]  # the fixture keeps the encoders
-    best = max(trials, key=lambda trial: trial.auprc)
+    assert [(trial.embedding, trial.setting) for trial in trials] == [(kind, rule) for kind in EMBEDDINGS for rule in SETTINGS]
+    trials = [trial for trial in trials if trial.embedding == EMBEDDINGS[1]]  # the fixture keeps the encoders
+    best = max(trials, key=lambda trial: trial.vote_auprc)
     assert retriever.setting == best.setting
     assert best.auprc == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
     for rule in (SETTINGS[0], SETTINGS[3]):  # a rule tried among others does as it does alone
         alone = by_encoders(cohort, (rule,))[3][1].auprc
-        assert alone == pytest.approx(next(t.auprc for t in trials if t.setting == rule))
-    assert len({trial.auprc for trial in trials}) > 6
+        assert alone == pytest.approx(next(t.vote_auprc for t in trials if t.setting == rule))
+    assert len({trial.vote_auprc for trial in trials}) > 6
     assert best.auprc > 1.5 * cohort.outcome.mean()
 
 
@@ -344,10 +345,10 @@ def test_encoders_are_chosen_where_they_rank_clearly_better_and_metrics_elsewher
     config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
     for cohort, learned in ((product, True), (noise, False)):
         retriever, out_of_fold, head, trials = cohort.fit(SETTINGS[:2], config)
-        assert retriever.uses_encoders is learned
+        assert retriever.embedding == EMBEDDINGS[learned]
         assert retriever.has_head
-        selected = [trial for trial in trials if trial.uses_encoders is learned]
-        assert max(trial.auprc for trial in selected) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
+        selected = [trial for trial in trials if trial.embedding == retriever.embedding]
+        assert max(trial.vote_auprc for trial in selected) == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
         assert head.std() > 0
     heads = np.mean([embed(encoder, queries)[1] for encoder in retriever.heads], axis=0)
     rebuilt = Retriever.from_state(retriever.state())
