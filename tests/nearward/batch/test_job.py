@@ -33,7 +33,7 @@ class ByAge:
     """A scorer whose risk is the age, under the hash of a real model."""
 
     def __init__(self, model: str) -> None:
-        self.model = model
+        self.digest = model
 
     def score(self, frame: pl.DataFrame) -> Scores:
         risk = frame.get_column("age").fill_null(0.0).cast(pl.Float64) / 200
@@ -176,7 +176,7 @@ def test_a_job_resumes_without_repeating_shards(model, place, monkeypatch) -> No
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone", "sidecar gone", "sidecar nonsense"])
-def test_done_means_that_the_sidecar_is_there_and_its_hash_holds(model, place, harm) -> None:
+def test_done_means_a_sidecar_with_the_hash_of_the_output(model, place, harm) -> None:
     run_job(scoring_job(model, place))
     wanted, part = content(place / "out"), place / "out" / "part-00001-000001.parquet"
     sidecar = place / "out" / "ledger" / "part-00001-000001.json"

@@ -105,7 +105,7 @@ def test_a_component_that_is_not_measurable_is_refused_with_its_reason(tmp_path,
     assert any("not measurable" in missed for missed in stamp["missed"])
 
 
-def test_without_an_audit_there_is_no_export(tmp_path, ward):
+def test_a_missing_audit_refuses_the_export(tmp_path, ward):
     generator = FakeGenerator(ward, None)
     with pytest.raises(ExportRefused, match="no audit"):
         export_synthetic(generator, 200, tmp_path / "synth.parquet")

@@ -73,7 +73,7 @@ def test_the_risk_is_the_weighted_share_of_events(stored: tuple[StoredRows, Retr
     assert adapter is None
 
 
-def test_members_are_averaged_and_look_at_different_things(stored: tuple[StoredRows, Retriever]) -> None:
+def test_members_are_averaged_over_different_columns_and_contexts(stored: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = stored
     model, *_ = fit_in_context_model(rows, retriever, 3, False, 0, silent)
     first, second, third = model.views
@@ -152,7 +152,7 @@ def test_an_adapter_needs_events(stored: tuple[StoredRows, Retriever]) -> None:
 
 
 @pytest.mark.parametrize("helps", [True, False])
-def test_an_adapter_is_kept_only_where_it_ranks_better(
+def test_an_adapter_is_used_only_where_it_ranks_better(
     stored: tuple[StoredRows, Retriever], helps: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, retriever = stored
@@ -212,7 +212,7 @@ def test_an_adapter_learns_and_leaves_the_network_as_it_was(stored: tuple[Stored
 # ---- in RiskClassifier --------------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_told_whether_it_is_in_use(fitted: nw.RiskClassifier) -> None:
+def test_the_summary_has_whether_it_is_in_use(fitted: nw.RiskClassifier) -> None:
     backbone = fitted.summary_.backbone
     assert backbone.name == "embedded"
     assert backbone.in_use == (backbone.auprc_with > backbone.auprc_without)
@@ -325,7 +325,7 @@ def test_any_object_judges_by_raw_rows(own: Any, monkeypatch: pytest.MonkeyPatch
     assert set(np.unique(rows[:, 4])) == {0.0, 1.0}
 
 
-def test_an_object_of_the_users_own_is_given_again_at_loading(own: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_an_object_of_the_users_own_is_passed_again_at_loading(own: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     frame, outcome, _ = own
     monkeypatch.setattr(fitted, "average_precision_score", _better_each_time())
     model = nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:240], outcome[:240])

@@ -61,7 +61,7 @@ def test_no_row_is_scored_by_a_copy_that_saw_it_or_its_patient() -> None:
     assert user_estimators.scores(frame) == pytest.approx(2 / 3)  # stored rows asked as new ones: two of three copies know each
 
 
-def test_own_experts_are_kept_as_arrays_and_the_given_one_is_left_alone() -> None:
+def test_own_experts_are_saved_as_arrays_and_the_users_object_is_not_changed() -> None:
     schema, frame, outcome, group, fold = rows()
     given = OneClass(steps=5)
     _, out_of_fold = cross_fit([given], schema, frame, TrainingData(outcome, group, fold), lambda _: None)
@@ -126,7 +126,7 @@ def test_a_foreign_estimator_is_refused_at_save_before_anything_is_written(with_
     assert not (tmp_path / "model").exists()
 
 
-def test_a_pipeline_of_scikit_learn_is_asked_by_its_decision_or_its_log_odds() -> None:
+def test_a_pipeline_of_scikit_learn_scores_by_its_decision_or_its_log_odds() -> None:
     schema, frame, outcome, group, fold = rows()
     linear, trees = make_pipeline(StandardScaler(), LogisticRegression()), DecisionTreeClassifier(max_depth=2)
     _, out_of_fold = cross_fit([linear, trees], schema, frame, TrainingData(outcome, group, fold), lambda _: None)

@@ -299,7 +299,7 @@ def test_an_out_of_fold_vote_is_the_vote_without_the_patients_rows(cohort: Cohor
         assert logit[0] == pytest.approx(head[i], abs=1e-9)
 
 
-def test_the_setting_is_the_one_whose_out_of_fold_vote_ranks_best(cohort: Cohort, fitted: Fitted) -> None:
+def test_the_setting_is_that_with_the_best_out_of_fold_auprc(cohort: Cohort, fitted: Fitted) -> None:
     retriever, out_of_fold, _, trials = fitted
     assert [(trial.embedding, trial.setting) for trial in trials] == [(kind, rule) for kind in EMBEDDINGS for rule in SETTINGS]
     trials = [trial for trial in trials if trial.embedding == EMBEDDINGS[1]]  # the fixture keeps the encoders
