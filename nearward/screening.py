@@ -16,7 +16,7 @@ from sklearn.base import clone
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.validation import validate_fit_inputs
+from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -98,8 +98,7 @@ def screen(
     """
     if not 0 < budget < 1:
         raise InputError(f"budget must lie between 0 and 1, got budget={budget!r}")
-    if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
+    validate_integers(2, folds=folds)
     ranker = OneClass(seed=seed) if ranker is None else ranker
     if not isinstance(ranker, OneClass):
         raise InputError(f"ranker must be a OneClass(), got {ranker!r}")

@@ -32,7 +32,8 @@ def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *librari
     """
     from threadpoolctl import threadpool_limits
 
-    _import(libraries)
+    for name in libraries:
+        import_module(name)
 
     def run(item: Item) -> Result:
         with threadpool_limits(1, user_api="openmp"):  # a limit of OpenMP holds for the calling thread alone
@@ -55,14 +56,10 @@ def single_threaded(*libraries: str) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    _import(libraries)
-    with threadpool_limits(1), _one_torch_thread():
-        yield
-
-
-def _import(libraries: Sequence[str]) -> None:
     for name in libraries:
         import_module(name)
+    with threadpool_limits(1), _one_torch_thread():
+        yield
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from nearward.evaluation.risk.curves import compute_curves
@@ -17,6 +16,7 @@ from nearward.evaluation.risk.results import EvaluationFacts, RiskResults
 from nearward.evaluation.risk.site_leakage import source_leak
 from nearward.evaluation.risk.subgroups import evaluate_subgroups, event_strata
 from nearward.evaluation.stats.logistic_recalibration import EDGE
+from nearward.tabular.data.validation import validate_integers
 from nearward.tabular.errors import InputError
 
 RESAMPLES = 1000
@@ -147,10 +147,8 @@ def evaluate_risk(
 
 def check_numbers(resamples: int, seed: int) -> None:
     """Raise ``InputError`` on a number of resamples or a seed that resampling cannot use."""
-    if not isinstance(resamples, int | np.integer) or resamples < _MIN_RESAMPLES:
-        raise InputError(f"resamples must be a whole number from {_MIN_RESAMPLES}, got resamples={resamples!r}")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
+    validate_integers(_MIN_RESAMPLES, resamples=resamples)
+    validate_integers(0, seed=seed)
 
 
 def evaluation_facts(

@@ -20,13 +20,13 @@ from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.external_backbone import ExternalBackboneModel, category_columns, fit_external_backbone, raw_rows
 from nearward.risk_model.fitted import (
+    PERSISTED_TYPES,
     FittedModel,
     OutcomeModel,
     base_learner_figures,
     encode_rows,
     stack_column_names,
     stack_columns,
-    unpack_parts,
 )
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
 from nearward.risk_model.summary import BackboneSummary, FitSummary, OutOfFoldSummary, RetrievalSummary
@@ -40,6 +40,7 @@ from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, fit_base_learners
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints, Progress
 
@@ -156,7 +157,7 @@ class FittedRisk(FittedModel):
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays, backbone: Backbone | None = None) -> FittedRisk:
         """Load what ``pack`` returned; ``backbone`` is the user's own object, which no file can hold."""
-        parts = unpack_parts(packed, tensors)
+        parts = unpack(packed, tensors, PERSISTED_TYPES)
         state, model = parts["backbone"], None
         if state is not None:
             model = ExternalBackboneModel.from_state(state, backbone) if "backbone" in state else InContextModel.from_state(state)

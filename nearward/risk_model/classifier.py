@@ -205,13 +205,11 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class (q, 2) or (q, c); the event's is the last."""
-        proba: NDArray[np.float64] = self._score(self._conform(self._frame(X))).proba
-        return proba
+        return np.asarray(self._score(self._conform(self._frame(X))).proba)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
-        class_index = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[class_index])
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with their intervals, the number of similar patients, and novelty.

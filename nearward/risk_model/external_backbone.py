@@ -139,5 +139,4 @@ def _digest(backbone: PretrainedBackbone) -> str:
 def _floor_log_odds(context: Context) -> Floats:
     """Return by how much the floored rows raise the log-odds of the events in each context (q,), smoothed by half a patient."""
     events = (context.present & (context.outcome > 0) & ~context.floored).sum(axis=1)
-    out: Floats = np.log((events + context.floored.sum(axis=1) + 0.5) / (events + 0.5))
-    return out
+    return np.asarray(np.log((events + context.floored.sum(axis=1) + 0.5) / (events + 0.5)))

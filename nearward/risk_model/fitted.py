@@ -29,7 +29,7 @@ from nearward.tabular.ensemble.closed_form import KernelRegression, RidgeDiscrim
 from nearward.tabular.ensemble.stacking import Stack
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
-from nearward.tabular.persistence.artifact import pack, unpack
+from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints
@@ -118,15 +118,9 @@ class FittedModel:
         return self.novelty.score(distance)
 
     def pack(self, tensors: Arrays) -> Any:
-        """Return the model as JSON, its arrays put into ``tensors``."""
+        """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts.items()}, tensors)
-
-
-def unpack_parts(packed: Any, tensors: Arrays) -> dict[str, Any]:
-    """Return the fields of a packed ``FittedModel``; those with a state of their own as that state."""
-    parts: dict[str, Any] = unpack(packed, tensors, PERSISTED_TYPES)
-    return parts
 
 
 PERSISTED_TYPES: tuple[type, ...] = (

@@ -23,13 +23,13 @@ from nearward.retrieval.neighbors.multiclass import ClassRetriever, class_votes,
 from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.fitted import (
+    PERSISTED_TYPES,
     FittedModel,
     OutcomeModel,
     base_learner_figures,
     encode_rows,
     stack_column_names,
     stack_columns,
-    unpack_parts,
 )
 from nearward.risk_model.summary import (
     BackboneSummary,
@@ -48,6 +48,7 @@ from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, f
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints, Progress
 
@@ -125,7 +126,7 @@ class FittedClasses(FittedModel):
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays) -> FittedClasses:
         """Load what ``pack`` returned."""
-        parts = unpack_parts(packed, tensors)
+        parts = unpack(packed, tensors, PERSISTED_TYPES)
         return cls(**{**parts, "retriever": ClassRetriever.from_state(parts["retriever"])})
 
 

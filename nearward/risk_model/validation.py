@@ -14,7 +14,7 @@ from nearward.tabular.backbones.pretrained import find_backbone
 from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import Target, validate_groups
+from nearward.tabular.data.validation import Target, validate_groups, validate_integers
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.typing import Ints
 
@@ -31,10 +31,8 @@ _MOST_MEMBERS = 32
 
 def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
     """Check the constructor's scalar arguments and experts; see ``RiskClassifier``."""
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number from 0, got seed={seed!r}")
-    if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, got folds={folds!r}")
+    validate_integers(0, seed=seed)
+    validate_integers(2, folds=folds)
     if prevalence is not None and not 0 < prevalence < 1:
         raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
     if experts is None or isinstance(experts, str):

@@ -36,6 +36,7 @@ from nearward.retrieval.neighbors.voting import (
     RetrievalSetting,
     compute_weights,
     concatenate_contexts,
+    join_contexts,
     resolve_ties,
     search_shard,
     truncate,
@@ -235,11 +236,7 @@ def _ranks_clearly_better(vote: Floats, other: Floats, data: TrainingData, seed:
 
 def _in_row_order(parts: list[Context], order: Ints) -> Context:
     """Put the shards' contexts of their own rows into the order of the stored rows (n,)."""
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("row", "weight", "outcome", "sq_distance", "floored")
-    }
-    return Context(**columns, shard=parts[0].shard)
+    return join_contexts(parts, 0, parts[0].shard).take(order)
 
 
 def _events(shards: tuple[Shard, ...], outcome: Floats) -> tuple[Shard, ...]:

@@ -44,8 +44,7 @@ class Shard:
     def duplicates(self, row: int) -> Ints:
         """Return the indices of the rows with the same vector as ``row``, itself among them."""
         vector_id, position = self._vector_ids
-        same: Ints = self.rows[vector_id == vector_id[position[row]]]
-        return same
+        return np.asarray(self.rows[vector_id == vector_id[position[row]]])
 
     @cached_property
     def _vector_ids(self) -> tuple[Ints, dict[int, int]]:

@@ -61,8 +61,7 @@ class Context:
     @property
     def vote(self) -> Floats:
         """Risk as the weighted share of events: ``(weight * outcome).sum(1)``, (q,)."""
-        out: Floats = (self.weight * self.outcome).sum(axis=1)
-        return out
+        return np.asarray((self.weight * self.outcome).sum(axis=1))
 
     @property
     def present(self) -> Bools:
@@ -229,11 +228,14 @@ def _floor_weights(
 
 def concatenate_contexts(parts: list[Context]) -> Context:
     """Put contexts of the same queries side by side, with equal total weight; the n-th part is shard n."""
-    weight = np.concatenate([part.weight / len(parts) for part in parts], axis=1)
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("row", "outcome", "sq_distance", "floored")
-    }
-    return Context(**columns, weight=weight, shard=np.repeat(np.arange(len(parts)), [part.row.shape[1] for part in parts]))
+    joined = join_contexts(parts, 1, np.repeat(np.arange(len(parts)), [part.row.shape[1] for part in parts]))
+    return replace(joined, weight=joined.weight / len(parts))
+
+
+def join_contexts(parts: list[Context], axis: int, shard: Ints) -> Context:
+    """Join contexts along the queries (axis 0) or along the context rows (axis 1)."""
+    names = [field.name for field in fields(Context) if field.name != "shard"]
+    return Context(**{name: np.concatenate([getattr(part, name) for part in parts], axis=axis) for name in names}, shard=shard)
 
 
 def merge_contexts(parts: list[Context]) -> Context:

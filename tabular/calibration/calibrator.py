@@ -75,8 +75,7 @@ class Calibrator:
     def log_odds(self, score: Floats) -> Floats:
         """Return calibrated log-odds for scores (q,)."""
         up, down = _tails((score.clip(-_HUGE, _HUGE) - self.centre) / self.scale)
-        out: Floats = self.rise * up - self.fall * down + self.shift
-        return out
+        return np.asarray(self.rise * up - self.fall * down + self.shift)
 
 
 def _tails(z: Floats) -> tuple[Floats, Floats]:

@@ -38,14 +38,8 @@ def assign_folds(outcome: Ints, patient_ids: Ints | None, folds: int, seed: int)
     rows = np.bincount(patient_ids)
     events = np.bincount(patient_ids, weights=outcome)
     shuffled = np.random.default_rng(seed).permutation(len(rows))
-    fold = np.empty(len(rows), dtype=np.int64)  # of each patient
-    start = 0
-    for with_event in (True, False):
-        stratum = shuffled[(events[shuffled] > 0) == with_event]
-        stratum = stratum[np.argsort(-rows[stratum], kind="stable")]
-        fold[stratum] = (start + np.arange(len(stratum))) % folds
-        start = (start + len(stratum)) % folds
-    return fold[patient_ids]
+    order = shuffled[np.lexsort((-rows[shuffled], events[shuffled] == 0))]  # patients with an event first, then those with more rows
+    return _in_turn(order, folds)[patient_ids]
 
 
 def split_patients(outcome: Ints, patient_ids: Ints, folds: int, seed: int) -> Ints:
@@ -97,13 +91,9 @@ def split_classes(class_index: Ints, patient_ids: Ints, folds: int, seed: int) -
     rarest = np.full(patients, len(rows))
     np.minimum.at(rarest, patient_ids, rank[class_index])
     shuffled = np.random.default_rng(seed).permutation(patients)
+    order = shuffled[np.argsort(rarest[shuffled], kind="stable")]
     for count in range(min(folds, patients // 2), 1, -1):
-        fold_of, start = np.empty(patients, dtype=np.int64), 0
-        for stratum in range(len(rows)):
-            members = shuffled[rarest[shuffled] == stratum]
-            fold_of[members] = (start + np.arange(len(members))) % count
-            start = (start + len(members)) % count
-        fold = fold_of[patient_ids]
+        fold = _in_turn(order, count)[patient_ids]
         inside = np.zeros((count, len(rows)), dtype=np.int64)
         np.add.at(inside, (fold, class_index), 1)
         if (inside < rows).all() and (inside.sum(axis=1) > 0).all():
@@ -112,3 +102,10 @@ def split_classes(class_index: Ints, patient_ids: Ints, folds: int, seed: int) -
         f"the rows can't be split: {patients} patients in {len(rows)} classes, and nearly all rows of a class belong to one patient. "
         "Every class must occur outside every fold: merge rare classes, or gather more patients."
     )
+
+
+def _in_turn(order: Ints, folds: int) -> Ints:
+    """Assign patients to folds in turn, in this order; return each patient's fold, by patient number."""
+    fold = np.empty_like(order)
+    fold[order] = np.arange(len(order)) % folds
+    return fold

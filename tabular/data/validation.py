@@ -151,11 +151,11 @@ def validate_column(values: Any, n_rows: int, name: str, remedy: str = "drop the
     return series
 
 
-def validate_positive_integers(**settings: Any) -> None:
-    """Refuse settings that are not whole numbers from 1."""
+def validate_integers(minimum: int, /, **settings: Any) -> None:
+    """Refuse settings that are not whole numbers from ``minimum``."""
     for name, value in settings.items():
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a whole number from 1, got {name}={value!r}")
+        if not isinstance(value, int | np.integer) or value < minimum:
+            raise InputError(f"{name} must be a whole number from {minimum}, got {name}={value!r}")
 
 
 def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Values]:

@@ -33,8 +33,7 @@ class RidgeDiscriminant:
 
     def scores(self, x: Floats) -> Floats:
         """Return the discriminant for (q, p) rows -> (q,)."""
-        out: Floats = x @ self.weight[1:] + self.weight[0]
-        return out
+        return np.asarray(x @ self.weight[1:] + self.weight[0])
 
 
 def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: float) -> tuple[RidgeDiscriminant, Floats]:
@@ -119,7 +118,7 @@ class KernelRegression:
             sq_distance = (query**2).sum(axis=1)[:, None] + sq_norm  # (chunk, r); in place from here on: most of the scoring time
             sq_distance -= 2 * query @ self.reference.T
             np.maximum(sq_distance, 0, out=sq_distance)
-            own = None if patient_ids is None else _matches(patient_ids[rows], self.patient_ids)
+            own = None if patient_ids is None else patient_ids[rows, None] == self.patient_ids  # (chunk, r)
             if own is not None:
                 sq_distance[own] = np.inf
             nearest = np.partition(sq_distance, k - 1, axis=1)[:, :k]
@@ -164,15 +163,6 @@ def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, 
 
 def _sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-
-
-def _matches(query: Ints, reference: Ints) -> tuple[Ints, Ints]:
-    """Return the index pairs (i, j) where ``query[i] == reference[j]``."""
-    order = np.argsort(reference, kind="stable")
-    first, last = (np.searchsorted(reference[order], query, side=side) for side in ("left", "right"))
-    count = last - first
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(np.arange(len(query)), count), order[np.repeat(first, count) + within]
 
 
 def _repeated(patient_ids: Ints) -> list[Ints]:

@@ -20,7 +20,7 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.data.validation import validate_fit_inputs
+from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, fit_learner
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -124,7 +124,10 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 events.
         """
-        self._check()
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
+        validate_integers(2, folds=self.folds)
+        check_learner(self.learner)
         frame, target, group = validate_fit_inputs(X, y, groups, self.positive)
         target.require_events(_FEWEST, "resample and calibrate")
         self.classes_, outcome = target.classes, target.outcome
@@ -156,13 +159,6 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,); for alerts, put a threshold of your own on the risk."""
         return np.asarray(self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(int)])
-
-    def _check(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
-        if not isinstance(self.folds, int | np.integer) or self.folds < 2:
-            raise InputError(f"folds must be a whole number from 2, got folds={self.folds!r}")
-        check_learner(self.learner)
 
 
 def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:

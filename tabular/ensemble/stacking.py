@@ -38,8 +38,7 @@ class Stack:
 
     def log_odds(self, scores: Floats) -> Floats:
         """Return the stacked log-odds of base learners' scores (q, m) -> (q,)."""
-        out: Floats = _calibrate(self.calibrators, scores) @ self.weight + self.shift
-        return out
+        return np.asarray(_calibrate(self.calibrators, scores) @ self.weight + self.shift)
 
 
 def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:

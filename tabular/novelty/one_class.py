@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_groups, validate_positive_integers, validate_target
+from nearward.tabular.data.validation import validate_groups, validate_integers, validate_target
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class_networks import Layers, embed, train_contrastive, train_deep_svdd
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -184,7 +184,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"method must be one of {list(METHODS)}, got method={self.method!r}")
         if not 0 < self.budget < 1:
             raise InputError(f"budget must lie between 0 and 1, got budget={self.budget!r}")
-        validate_positive_integers(width=self.width, steps=self.steps)
+        validate_integers(1, width=self.width, steps=self.steps)
 
 
 def _log_distance(embedding: Floats, reference: Floats) -> Floats:

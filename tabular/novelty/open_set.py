@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.validation import validate_fit_inputs, validate_positive_integers
+from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
 from nearward.tabular.persistence.estimators import SavableEstimator
@@ -119,7 +119,7 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
         """
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
-        validate_positive_integers(width=self.width, steps=self.steps)
+        validate_integers(1, width=self.width, steps=self.steps)
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, max_classes=None)
         self.classes_, class_index, count = target.classes, target.outcome, np.bincount(target.outcome)
         if (count < _MIN_ROWS).any():

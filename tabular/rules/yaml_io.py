@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -15,6 +14,7 @@ from nearward.tabular.rules.kinds import KINDS, Evidence, Rule, Source
 from nearward.tabular.rules.rules import Rules
 
 FORMAT = "nearward-rules/1"
+_SCALARS: dict[Any, tuple[Any, str]] = {float: (int | float, "a number"), int: (int, "a whole number"), bool: (bool, "true or false")}
 _HEAD = "# Rules of a table. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
 
 
@@ -130,28 +130,18 @@ def _parse(value: Any, hint: Any, where: str) -> Any:
     """Turn a YAML value into one of the field's type; errors name the type that is required, never the value."""
     if isinstance(hint, types.UnionType):  # optional
         return None if value is None else _parse(value, hint.__args__[0], where)
+    if hint is str:
+        return _text(value, where)
     if hint in _SCALARS:
-        return _SCALARS[hint](value, where)
+        accepted, required = _SCALARS[hint]
+        valid = isinstance(value, accepted) and isinstance(value, bool) == (hint is bool) and not math.isnan(value)
+        return hint(value if valid else _unfit(where, required))
     if hint == tuple[str, ...]:
         return tuple(_text(item, where) for item in (value if isinstance(value, list) and value else _unfit(where, "a list")))
     if hint in (tuple[tuple[str, str], ...], tuple[tuple[str, float], ...]):
-        parse = _number if hint == tuple[tuple[str, float], ...] else _text
         mapping = value if isinstance(value, dict) and value else _unfit(where, "a mapping")
-        return tuple((_text(key, where), parse(item, where)) for key, item in mapping.items())
+        return tuple((_text(key, where), _parse(item, get_args(get_args(hint)[0])[1], where)) for key, item in mapping.items())
     return value if value in get_args(Source) else _unfit(where, "mined or user")
-
-
-def _number(value: Any, where: str) -> float:
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    return float(value if valid else _unfit(where, "a number"))
-
-
-def _whole(value: Any, where: str) -> int:
-    return int(value if isinstance(value, int) and not isinstance(value, bool) else _unfit(where, "a whole number"))
-
-
-def _flag(value: Any, where: str) -> bool:
-    return bool(value if isinstance(value, bool) else _unfit(where, "true or false"))
 
 
 def _text(value: Any, where: str) -> str:
@@ -165,6 +155,3 @@ def _text(value: Any, where: str) -> str:
 
 def _unfit(where: str, required: str) -> Any:
     raise RuleError(f"{where} must be {required}")
-
-
-_SCALARS: dict[Any, Callable[[Any, str], Any]] = {float: _number, int: _whole, bool: _flag, str: _text}

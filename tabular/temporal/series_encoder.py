@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs, validate_positive_integers
+from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
 from nearward.tabular.errors import InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Floats, Ints
@@ -158,7 +158,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         """Train, and return the frame, network inputs (n, 2c, t), outcome (n,) and patient ids (n,)."""
         from nearward.tabular.temporal.series_network import train_network
 
-        validate_positive_integers(width=self.width)
+        validate_integers(1, width=self.width)
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
         outcome = target.outcome
         fewest = min(target.events, len(outcome) - target.events)
