@@ -14,8 +14,8 @@ from nearward.synth.constraints.compiled_rules import sums_after_terms
 from nearward.synth.constraints.discovery import discover_rules
 from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.differential_privacy.model import fit_private
-from nearward.synth.generator import FitSummary, FittedGenerator, rare_token
-from nearward.synth.inputs.outcome import target_shares, value_counts
+from nearward.synth.generator import FitSummary, FittedGenerator, event_token
+from nearward.synth.inputs.outcome import rarer_token, target_shares, value_counts
 from nearward.synth.inputs.splits import AuditRows, RoleSplits
 from nearward.synth.optimization.improvement import ImproveConfig, ImprovementData, Optimiser, improve
 from nearward.synth.optimization.tilting import TiltedPolicy
@@ -58,7 +58,7 @@ def fit_generator(
         rules = discover_rules(train, splits.rows("rules"), tokenizer, (splits.outcome, splits.positive), patient_ids, seed)
     progress("rules")
 
-    outcome, rare = index[splits.outcome], rare_token(tokenizer, audit_rows)
+    outcome, event = index[splits.outcome], event_token(tokenizer, audit_rows)
     token_counts = [np.bincount(tokens[:, j], minlength=size) for j, size in enumerate(tokenizer.sizes)]
     information = mutual_information(tokens, tokenizer.sizes)
     order = sums_after_terms(generation_order(information, outcome), rules.enforced, index)
@@ -66,7 +66,7 @@ def fit_generator(
     discriminator_rows, confirmation_rows = (tokenizer.encode(splits.rows(role)) for role in ("discriminator", "rules"))
     training = policy.fit(tokens, discriminator_rows if len(discriminator_rows) else confirmation_rows, seed, progress=progress)
 
-    declared = None if target is None else target_shares(token_counts[outcome], rare, target)
+    declared = None if target is None else target_shares(token_counts[outcome], event, target)
     rule_columns = {tuple(index[name] for name in rule.columns) for rule in rules if 1 < len(rule.columns) <= 4}
     data = ImprovementData(
         train=tokens,
@@ -75,7 +75,7 @@ def fit_generator(
         validation=confirmation_rows,
         validation_patient_ids=splits.patients("rules"),
         outcome_column=outcome,
-        rare_token=rare,
+        rare_token=rarer_token(token_counts[outcome], event),
         column_groups=[*sorted(rule_columns)[: _MAX_COLUMN_GROUPS - _PAIRS], *strongest_pairs(information, _PAIRS)],
         violation_checks=violation_checks(rules.enforced, tokenizer),
         target=None if declared is None or optimiser == "tilt" else dict(enumerate(declared.tolist())),
@@ -85,8 +85,8 @@ def fit_generator(
     outcome_model = None
     if improving is None or improving.outcome:
         shares = token_counts[outcome] / token_counts[outcome].sum() if declared is None else declared
-        synthetic = _sample_half_rare(improved, outcome, rare, shares, seed)
-        outcome_model = OutcomeModel.fit(tokens, synthetic, outcome, rare, float(shares[rare]), seed)
+        synthetic = _sample_half_events(improved, outcome, event, shares, seed)
+        outcome_model = OutcomeModel.fit(tokens, synthetic, outcome, event, float(shares[event]), seed)
     progress("outcome model")
 
     decoded = tokenizer.decode(tokens, np.full(tokens.shape, 0.5), train.schema)
@@ -100,12 +100,12 @@ def fit_generator(
     return FittedGenerator(tokenizer, improved, tuple(token_counts), rules, outcome_model, None, audit_rows, summary)
 
 
-def _sample_half_rare(policy: Policy | TiltedPolicy, outcome: int, rare: int, shares: Floats, seed: int) -> Ints:
-    """Sample rows (n, d) of the policy: half with the rare outcome, the others by the shares of its tokens (size,)."""
+def _sample_half_events(policy: Policy | TiltedPolicy, outcome: int, event: int, shares: Floats, seed: int) -> Ints:
+    """Sample rows (n, d) of the policy: half with the event, the others by the shares of its tokens (size,)."""
     conditions = np.full((_CALIBRATION_ROWS, len(policy.sizes)), FREE)
-    others = np.where(np.arange(len(shares)) == rare, 0, shares)
+    others = np.where(np.arange(len(shares)) == event, 0, shares)
     conditions[:, outcome] = np.random.default_rng(seed).choice(len(shares), len(conditions), p=others / others.sum())
-    conditions[::2, outcome] = rare
+    conditions[::2, outcome] = event
     return policy.sample(conditions, seed, lambda first_row: ObservedTokens(policy.token_counts))
 
 
@@ -128,7 +128,8 @@ def fit_private_generator(
     values = own.to_series(own.low, dtype) if isinstance(own, NumberTokenizer) else own.to_series(np.arange(own.size), dtype)
     noisy = dict(zip(as_text(values, splits.outcome).to_list(), private.policy.tables[0][0].tolist(), strict=True))
     shares = {value: share for value, share in noisy.items() if value is not None and share > 0}
-    if as_text(pl.Series([splits.positive], dtype=dtype), splits.outcome)[0] not in shares:
+    event = as_text(pl.Series([splits.positive], dtype=dtype), splits.outcome)[0]
+    if event not in shares or len(shares) < 2:
         warnings.warn(
             f"outcome {splits.outcome!r}: the noise of epsilon={epsilon:g} hides its rare value, and no synthetic row will have it. "
             "Increase epsilon, or declare the outcome's values (public=)",

@@ -137,7 +137,7 @@ class FittedGenerator:
         for j, token in conditions.tokens.items():
             token_conditions[:, j] = token
         if target is not None and outcome not in conditions.tokens:  # generated first: the rest is sampled given it, as without a target
-            shares = target_shares(self.token_counts[outcome], rare_token(self.tokenizer, self.audit_rows), target)
+            shares = target_shares(self.token_counts[outcome], event_token(self.tokenizer, self.audit_rows), target)
             token_conditions[:, outcome] = rng.choice(len(shares), n, p=shares)
         seed = int(rng.integers(2**31))
         decoders: list[ConstrainedDecoder] = []
@@ -172,8 +172,8 @@ class FittedGenerator:
         return table.with_columns(ids.alias(groups)).select(self.schema.names())
 
 
-def rare_token(tokenizer: TableTokenizer, rows: AuditRows) -> int:
-    """Return the token of the rare outcome."""
+def event_token(tokenizer: TableTokenizer, rows: AuditRows) -> int:
+    """Return the token of the event."""
     own = tokenizer.column_tokenizers[tokenizer.column_index[rows.outcome]]
     return int(own.encode(pl.Series(rows.outcome, [rows.positive], dtype=rows.train.schema[rows.outcome]))[0])
 

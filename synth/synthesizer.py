@@ -25,7 +25,7 @@ from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.model import DELTA
 from nearward.synth.fitting import fit_generator, fit_private_generator
 from nearward.synth.generator import FittedGenerator
-from nearward.synth.inputs.outcome import read_event
+from nearward.synth.inputs.outcome import rarer_rows, read_event
 from nearward.synth.inputs.splits import AuditRows, RoleSplits, split_by_hash, split_by_role
 from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
@@ -56,7 +56,7 @@ class Synthesizer:
     improving : ImproveConfig, optional
         Settings of the optimizer; see ``nearward.synth.optimization.improvement``.
     target : float, optional
-        Share of the rare outcome in samples; by default that of the training rows. The stamp of an exported table states both, so that the
+        Share of the event in samples; by default that of the training rows. The stamp of an exported table states both, so that the
         risks of a model trained on it can be corrected (``correct_prior``).
     progress : callable, optional
         Called with a message after each step.
@@ -143,7 +143,9 @@ class Synthesizer:
 
         patient_ids = None if groups is None else validate_groups(frame.get_column(groups), frame.height)
         if self.epsilon is None:
-            row_indices = split_by_role(event, patient_ids, self.seed, holdout is None, with_discriminators=self.optimiser != "none")
+            row_indices = split_by_role(
+                rarer_rows(event), patient_ids, self.seed, holdout is None, with_discriminators=self.optimiser != "none"
+            )
         else:
             row_indices = split_by_hash(frame.get_column(groups) if groups else None, frame.height, self.seed, holdout is None)
         splits = RoleSplits(frame, row_indices, patient_ids, outcome, positive, groups)

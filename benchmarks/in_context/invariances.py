@@ -110,7 +110,7 @@ def _dirty(fitted: Fitted) -> dict[str, Table]:
 
 def _with(fitted: Fitted, table: Table) -> Fitted:
     stored, scores, value, score = table
-    return replace(fitted, rows=replace(fitted.rows, value=stored, score=scores), value=value, score=score)
+    return replace(fitted, rows=replace(fitted.rows, features=stored, scores=scores), value=value, score=score)
 
 
 def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
@@ -118,8 +118,8 @@ def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
 
 
 def _questions(net: InContextNet, fitted: Fitted, near: Context) -> QueryBatch:
-    (reader,) = embed(net, fitted)._readers
-    return reader.questions(fitted.value, fitted.score, near)
+    (view,) = embed(net, fitted)._encoded
+    return view.query_batch(fitted.value, fitted.score, near)
 
 
 def _log_odds(net: InContextNet, questions: QueryBatch) -> Rows:

@@ -119,7 +119,7 @@ def _metric_frame(results: Mapping[str, Results]) -> pl.DataFrame:
     columns = [pl.Series("metric", [METRIC_BY_KEY[key].title for key in keys])]
     for name, of_risk in results.items():
         columns.append(estimate_series(name if len(results) > 1 else "value (95 %)", [defined(of_risk[key]) for key in keys]))
-    return pl.DataFrame([*columns, pl.Series("what it says", [METRIC_BY_KEY[key].meaning for key in keys])])
+    return pl.DataFrame([*columns, pl.Series("meaning", [METRIC_BY_KEY[key].meaning for key in keys])])
 
 
 def _difference_frame(comparison: ComparisonResults) -> pl.DataFrame:

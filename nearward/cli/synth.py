@@ -67,7 +67,7 @@ def fit(
         typer.echo(f"outcomes in the training rows: {summary['outcomes']['table']}, as tokens: {summary['outcomes']['tokens']}")
     not_enforced = len(model.rules) - len(model.rules.enforced)
     typer.echo(
-        f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rare outcome), "
+        f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rarer outcome), "
         f"in {out / RULES_FILE}: review them, edit them there. The folder contains patient records."
     )
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
+from nearward.synth.inputs.outcome import rarer_rows
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.rules.kinds import Rule
@@ -28,7 +30,7 @@ def discover_rules(
     train: pl.DataFrame,
     confirmation: pl.DataFrame,
     tokenizer: TableTokenizer,
-    rare: tuple[str, object],
+    event: tuple[str, object],
     patient_ids: Ints | None,
     seed: int,
 ) -> Rules:
@@ -41,15 +43,16 @@ def discover_rules(
         Rules that more than 1 % of these violate are dropped.
     tokenizer : TableTokenizer
         Of ``train``: unpublished categories are RARE in the rules, too.
-    rare : (column, value), the rare outcome
+    event : (column, value)
+        Rules must have evidence among the rows with the rarer outcome: the event, or its absence where the event is common.
     patient_ids : (n,) or None
     seed : int
     """
     published, published_confirmation = (_published_columns(frame, tokenizer) for frame in (train, confirmation))
     mined = mine(published, seed, patient_ids)
     confirmed = [rule for rule in mined if _is_confirmed(rule, published_confirmation)]
-    event = (train.get_column(rare[0]) == rare[1]).to_numpy()
-    return Rules(tuple(_with_event_evidence(rule, published, event) for rule in confirmed))
+    rare = rarer_rows((train.get_column(event[0]) == event[1]).to_numpy().astype(np.int64)) == 1
+    return Rules(tuple(_with_rare_evidence(rule, published, rare) for rule in confirmed))
 
 
 def _published_columns(frame: pl.DataFrame, tokenizer: TableTokenizer) -> pl.DataFrame:
@@ -68,9 +71,9 @@ def _is_confirmed(rule: Rule, frame: pl.DataFrame) -> bool:
     return int((applies & violates).sum()) <= _MAX_VIOLATED * max(int(applies.sum()), 1)
 
 
-def _with_event_evidence(rule: Rule, frame: pl.DataFrame, event: Bools) -> Rule:
-    """Add the number of events that a rule rests on, and whether it is enforced."""
+def _with_rare_evidence(rule: Rule, frame: pl.DataFrame, rare: Bools) -> Rule:
+    """Add the number of rows with the rarer outcome that a rule rests on, and whether it is enforced."""
     applies, violates = rule.check(frame)
-    events, violated = int((applies & event).sum()), int((applies & violates & event).sum())
+    events, violated = int((applies & rare).sum()), int((applies & violates & rare).sum())
     enforced = events >= _MIN_EVENTS and violated <= _MAX_VIOLATED_BY_EVENTS * events
     return replace(rule, evidence=replace(rule.evidence, events=events, enforced=enforced))

@@ -56,8 +56,31 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     return target.event, target.outcome
 
 
-def target_shares(counts: Ints, rare: int, target: float) -> Floats:
-    """Return the share of each token of the outcome (size,): ``target`` for the rare one, the others in proportion to their counts.
+def rarer_rows(event: Ints) -> Ints:
+    """Return which rows have the rarer of event and no event (n,), 1 or 0: the rows that no rule and no split may neglect.
+
+    Examples
+    --------
+    >>> rarer_rows(np.array([1, 1, 1, 0])).tolist()
+    [0, 0, 0, 1]
+    """
+    return event if 2 * event.sum() <= len(event) else 1 - event
+
+
+def rarer_token(counts: Ints, event: int) -> int:
+    """Return the event's token, or the other one where the event is the commoner of two; ``counts`` (size,) are of the training rows.
+
+    Examples
+    --------
+    >>> rarer_token(np.array([0, 20, 80]), 2), rarer_token(np.array([0, 30, 20, 60]), 3)
+    (1, 3)
+    """
+    others = [token for token in np.flatnonzero(counts) if token != event]
+    return int(others[0]) if len(others) == 1 and counts[others[0]] < counts[event] else event
+
+
+def target_shares(counts: Ints, event: int, target: float) -> Floats:
+    """Return the share of each token of the outcome (size,): ``target`` for the event, the others in proportion to their counts.
 
     Examples
     --------
@@ -65,9 +88,9 @@ def target_shares(counts: Ints, rare: int, target: float) -> Floats:
     [0.0, 0.4, 0.2, 0.4]
     """
     others = counts.astype(np.float64)
-    others[rare] = 0
+    others[event] = 0
     shares = (1 - target) * others / others.sum()
-    shares[rare] = target
+    shares[event] = target
     return np.asarray(shares)
 
 

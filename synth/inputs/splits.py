@@ -62,7 +62,7 @@ class RoleSplits:
     row_indices : dict of role -> row indices, increasing
     patient_ids : (n,), from 0, or None where every row is a patient of its own
     outcome : str
-    positive : value, the rare outcome
+    positive : value of the event
     groups : str or None, column of patient ids
     """
 
@@ -104,7 +104,7 @@ def split_by_role(
 
     Parameters
     ----------
-    outcome : (n,), 1 for the rare outcome, else 0
+    outcome : (n,), 1 for the rarer of event and no event, else 0
     patient_ids : (n,), from 0, or None where every row is a patient of its own
     seed : int
     with_holdout : bool

@@ -36,9 +36,9 @@ class Evidence:
     at_most : float or None
         Upper 95 % bound of the share of violations (Clopper–Pearson, one-sided).
     events : int or None
-        Rows with the event that the rule applies to.
+        Rows with the rarer outcome (the event, or its absence) that the rule applies to.
     enforced : bool
-        False where it is shown and not enforced: too few rows with the event to confirm it among these.
+        False where it is shown and not enforced: too few rows with the rarer outcome to confirm it among these.
     """
 
     source: Source = "user"
