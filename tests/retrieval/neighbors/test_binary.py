@@ -307,7 +307,7 @@ def test_the_setting_is_that_with_the_best_out_of_fold_auprc(cohort: Cohort, fit
     assert retriever.setting == best.setting
     assert best.vote_auprc == pytest.approx(average_precision_score(cohort.outcome, out_of_fold.vote))
     for rule in (SETTINGS[0], SETTINGS[3]):  # a rule tried among others does as it does alone
-        alone = by_encoders(cohort, (rule,))[3][1].auprc
+        alone = by_encoders(cohort, (rule,))[3][1].vote_auprc
         assert alone == pytest.approx(next(t.vote_auprc for t in trials if t.setting == rule))
     assert len({trial.vote_auprc for trial in trials}) > 6
     assert best.vote_auprc > 1.5 * cohort.outcome.mean()

@@ -253,6 +253,6 @@ def test_the_command_line_from_fit_to_score(nearward, tmp_path) -> None:
     assert "risk: mixed" in pl.read_parquet(tmp_path / "shares.parquet").columns
     assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", run_cli("similar", "model", "new.parquet", "--row", "3"))
     assert "300 rows of 300 patients, 4 classes" in run_cli("inspect", "model")
-    assert "for one event, and this model has 4 classes" in run_cli("score", "model", "new.parquet", "--out", "scores", code=2)
+    assert "need a model of one event, this model has 4 classes" in run_cli("score", "model", "new.parquet", "--out", "scores", code=2)
     named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
     assert "positive names the event" in run_cli(*named, code=2)
