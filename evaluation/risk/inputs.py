@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
@@ -122,7 +123,7 @@ def read_risk_sample(
 def _read_risk(column: pl.Series) -> Floats:
     name = column.name
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise InputError(f"risk {name!r} holds {column.dtype}, not numbers: a risk is a probability from 0 to 1")
+        raise InputError(f"risk {name!r} holds {dtype_name(column.dtype)}, not numbers: a risk is a probability from 0 to 1")
     risk = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     missing = int(np.isnan(risk).sum())
     if missing:

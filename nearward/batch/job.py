@@ -16,7 +16,8 @@ from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import LocalEngine
 from nearward.batch.meds import PREDICTION_TIME, SUBJECT
 from nearward.batch.memory import Resources, peak_memory, plan_resources
-from nearward.batch.records import JobOptions
+from nearward.batch.records import JobOptions, TableRecord
+from nearward.batch.scoring import RESTARTED
 from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, read_header
 from nearward.batch.summary import JobSummary, summarize, write_summary
 from nearward.tabular.data.schema import Schema
@@ -131,7 +132,7 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
     resources = plan(job, options, store.shard_rows)
     store.clean_up()
     store.add_tables(sources)
-    shards = store.shards()
+    tables, shards = store.tables(), store.shards()
     rows = sum(shard.rows for shard in shards)
     pending = [shard for shard in shards if not store.is_done(shard)]
     with nullcontext(_no_progress) if progress is None else progress(rows) as advance:
@@ -141,7 +142,7 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
         scheduler = _run_shards(job, store, pending, resources, advance)
     store.clean_up()
     counts = {shard: shard_counts for shard in shards if (shard_counts := store.counts(shard)) is not None}
-    failed = _failures(store, [shard for shard in shards if shard not in counts], scheduler)
+    failed = _failures(tables, [shard for shard in shards if shard not in counts], scheduler)
     summary = summarize(store, counts, job.model, failed)
     if not scheduler.stopped:
         write_summary(summary, job.out)
@@ -293,12 +294,11 @@ def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], reso
     return scheduler
 
 
-def _failures(store: JobStore, missing: Sequence[Shard], scheduler: ShardScheduler) -> tuple[tuple[str, str], ...]:
+def _failures(tables: Sequence[TableRecord], missing: Sequence[Shard], scheduler: ShardScheduler) -> tuple[tuple[str, str], ...]:
     """Return (table, why) of unreadable tables, then (shard, why) of shards without a result."""
-    tables = store.tables()
     failures = [(table.name, table.error) for table in tables if table.error is not None]
     for shard in missing:
-        why = scheduler.failed.get(shard) or scheduler.stopped or "another job has restarted this folder"
+        why = scheduler.failed.get(shard) or scheduler.stopped or RESTARTED
         last_row = shard.offset + shard.rows - 1
         failures.append((f"{shard.name} ({tables[shard.file].name}, rows {shard.offset} to {last_row})", why))
     return tuple(failures)

@@ -193,7 +193,12 @@ class JobStore:
         self._claim_path(shard).unlink(missing_ok=True)
 
     def clean_up(self) -> None:
-        """Remove temporary files of dead processes, claims of finished shards, and files of a job that was restarted."""
+        """Remove temporary files of dead processes, claims of finished shards, and files of a job that was restarted.
+
+        Where another process has restarted this job, all files are the new job's, and none is removed.
+        """
+        if (_read(self.folder / _JOB) or {}).get("job") != self.job_id:
+            return
         outputs = [path.name for path in self.out.iterdir()]  # listed before the plan is read: tables added meanwhile are not in it
         records = [path.name for path in self.folder.iterdir()]
         planned, n_tables = {shard.name for shard in self.shards()}, len(self.tables())

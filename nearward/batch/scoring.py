@@ -18,6 +18,7 @@ from nearward.batch.records import JobOptions, ShardCounts, TableRecord
 from nearward.batch.sharding import Shard, fingerprint, read_header, read_shard
 from nearward.tabular.errors import ArtifactError, InputError
 
+RESTARTED = "another job has restarted this folder"
 NOVEL = 0.99  # novelty above which a row counts as outside the training population
 
 
@@ -102,8 +103,11 @@ def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
         return
     if model.digest != store.options.model:
         raise ArtifactError("the model was replaced while the job ran: put the old one back, or --restart")
+    tables = store.tables()
+    if shard.file >= len(tables):
+        raise InputError(RESTARTED)
     try:
-        frame, counts = _score_rows(store.options, store.tables()[shard.file], shard, model)
+        frame, counts = _score_rows(store.options, tables[shard.file], shard, model)
     except InputError as error:
         store.save_error(shard, str(error))
         raise

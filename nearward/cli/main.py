@@ -166,7 +166,8 @@ def inspect(model: ModelFolder) -> None:
     import polars as pl
 
     from nearward.risk_model.classifier import load
-    from nearward.tabular.persistence.artifact import read_manifest
+    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+    from nearward.tabular.persistence.artifact import read_manifest, unpack
 
     manifest = read_manifest(model)
     size = sum(file["size"] for file in manifest["files"].values())
@@ -174,8 +175,8 @@ def inspect(model: ModelFolder) -> None:
     if "kind" in manifest:
         typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
         return
-    classifier = load(model)
-    summary, out_of_fold = classifier.summary_, classifier.summary_.out_of_fold
+    summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
+    out_of_fold = summary.out_of_fold
     counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
     setting = summary.retrieval.setting
     typer.echo(
@@ -185,10 +186,11 @@ def inspect(model: ModelFolder) -> None:
     )
     typer.echo(_describe_backbone(summary.backbone))
     if out_of_fold.classes:
-        show(_by_class(classifier.classes_, out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
+        show(_by_class(manifest["classes"], out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
     learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
     title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
     show(learners.sort("weight", descending=True), title)
+    classifier = load(model)  # last: what precedes needs no backbone and no weights
     show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
     show(classifier.schema_.review(), "schema")
 

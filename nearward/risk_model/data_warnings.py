@@ -45,7 +45,7 @@ def warn_of_target_leakage(frame: pl.DataFrame, outcome: Ints) -> None:
     leaking = [column.name for column in frame.iter_columns() if equals(column, outcome)]
     if leaking:
         message = f"features that equal the outcome: {leaking}. Known at the time of prediction? If not, drop them."
-        warnings.warn(message, DataWarning, stacklevel=5)
+        warnings.warn(message, DataWarning, stacklevel=4)
 
 
 def _equals_event(column: pl.Series, outcome: Ints) -> bool:
@@ -73,10 +73,10 @@ def _warn_of_site_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schem
         try:
             leakage = check_site_leakage(RiskSample(outcome.astype(float), {}, patient_ids), frame.get_column(name), rows, schema, seed)
         except InputError as error:  # a cohort of one site can still be fitted
-            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=5)
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=4)
             continue
         if leakage.leaks:
-            warnings.warn(leakage.verdict(), DataWarning, stacklevel=5)
+            warnings.warn(leakage.verdict(), DataWarning, stacklevel=4)
 
 
 def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> None:

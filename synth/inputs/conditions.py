@@ -11,6 +11,7 @@ import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.errors import InputError, require_columns
 
 _LISTED = 20
@@ -87,7 +88,7 @@ def _as_column(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
     except pl.exceptions.PolarsError:
         series = pl.Series(name, [None], dtype=dtype)
     if value is not None and series.null_count():
-        raise InputError(f"where: {name!r} has dtype {dtype}, got a value of type {type(value).__name__}")
+        raise InputError(f"where: {name!r} has dtype {dtype_name(dtype)}, got a value of type {type(value).__name__}")
     if original.dtype.is_float() and dtype.is_integer() and series[0] != value:
         raise InputError(f"where: {name!r} has whole numbers only (dtype {dtype}), got a fraction")
     return series

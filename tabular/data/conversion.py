@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from nearward.tabular.errors import InputError
@@ -69,10 +71,15 @@ def as_text(series: pl.Series, name: str) -> pl.Series:
 
 
 def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
-    """Name the dtype without its parameters: the categories of an Enum are patients' values."""
-    inner = getattr(dtype, "inner", None)
-    kind = f"{dtype.base_type()}({inner.base_type()})" if inner is not None else f"{dtype.base_type()}"
     hint = "turn it into a number first, for instance with .dt.total_hours()"
     if dtype != pl.Duration:
         hint = "drop it, or turn it into numbers or text"
-    return InputError(f"column {name!r} has dtype {kind}, which has no obvious meaning here: {hint}")
+    return InputError(f"column {name!r} has dtype {dtype_name(dtype)}, which has no obvious meaning here: {hint}")
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return a dtype's name for messages, without the categories of an Enum: they are patients' values."""
+    inner = getattr(dtype, "inner", None)
+    if inner is not None:
+        return f"{dtype.base_type()}({dtype_name(inner)})"
+    return f"{dtype}" if isinstance(dtype, pl.Datetime) else f"{dtype.base_type()}"

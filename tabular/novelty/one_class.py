@@ -136,7 +136,10 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._check()
         frame = to_frame(X)
         n_rows = frame.height
-        target = validate_target(np.zeros(n_rows, dtype=int) if y is None else y, n_rows, self.positive, min_classes=1)
+        if y is None:  # no row has the event, whatever its value
+            target = validate_target(np.zeros(n_rows, dtype=int), min_classes=1)
+        else:
+            target = validate_target(y, n_rows, self.positive, min_classes=1)
         patient_ids = validate_groups(groups, n_rows)
         self.classes_ = target.classes if len(target.classes) == 2 else np.array([0, 1])
         negative = ~np.isin(patient_ids, patient_ids[target.outcome == 1])

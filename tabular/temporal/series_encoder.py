@@ -23,6 +23,7 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
@@ -179,7 +180,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         network = train_network(x, outcome, self.width, self.seed)
         weights = {name: value.numpy() for name, value in network.state_dict().items()}
         self.columns_, self.steps_ = columns, values.shape[2]
-        self.fitted_ = FittedSeriesEncoder(columns, self.steps_, mean, std, self.width, weights)
+        self.fitted_ = FittedSeriesEncoder(columns, self.steps_, mean, std, int(self.width), weights)
         return frame, x, outcome, patient_ids
 
     def _with_embedding(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:
@@ -200,10 +201,10 @@ def _read_series(frame: pl.DataFrame, columns: Sequence[str]) -> Floats:
     for name in columns:
         column = frame.get_column(name)
         if not isinstance(column.dtype, pl.List | pl.Array):
-            raise InputError(f"column {name!r} must have lists, got {column.dtype}")
+            raise InputError(f"column {name!r} must have lists, got {dtype_name(column.dtype)}")
         inner = column.dtype.inner
         if not (inner.is_numeric() or inner in (pl.Boolean, pl.Null)):
-            raise InputError(f"the lists of column {name!r} hold {inner}, not numbers")
+            raise InputError(f"the lists of column {name!r} hold {dtype_name(inner)}, not numbers")
         lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
         length = lists.list.len()
         if length.null_count() or length.n_unique() != 1 or not length[0]:

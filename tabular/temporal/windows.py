@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.errors import InputError, require_columns
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
@@ -255,14 +256,15 @@ def _validate(
         raise InputError(f"values must be number columns of the measurements, beside {patient!r} and {time!r}, each once, got {names}")
     if moments[patient] != measurements[patient]:
         raise InputError(
-            f"column {patient!r} is {moments[patient]} in the moments and {measurements[patient]} in the measurements: make them alike"
+            f"column {patient!r} is {dtype_name(moments[patient])} in the moments and {dtype_name(measurements[patient])} in the "
+            "measurements: cast both to one dtype, Enums to text"
         )
     types = [moments[time], measurements[time]]
     integer, date, datetime = ([t.is_integer() for t in types], *([isinstance(t, kind) for t in types] for kind in (pl.Date, pl.Datetime)))
     if not (all(integer) or all(date) or all(datetime)) or len({getattr(t, "time_zone", None) for t in types}) > 1:
         raise InputError(  # a date is not a midnight: the day was not over yet
-            f"times must be dates, date-times of one zone, or whole numbers, in both frames, got {time!r} as {types[0]} in the moments, "
-            f"{types[1]} in the measurements"
+            f"times must be dates, date-times of one zone, or whole numbers, in both frames, got {time!r} as {dtype_name(types[0])} in the "
+            f"moments, {dtype_name(types[1])} in the measurements"
         )
     invalid = [span for span in spans if span is not None and (isinstance(span, int) != integer[0] or _length(span) <= 0)]
     if invalid or not spans or isinstance(spans, str):

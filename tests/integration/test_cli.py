@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 
 import numpy as np
@@ -59,10 +60,21 @@ def test_inspect_states_first_whether_there_are_records(nearward, place):
     output = nearward("inspect", "model", cwd=place).stdout
     assert output.splitlines()[0] == "contains patient records: yes"
     assert "AWARE vote" in output
-    assert "own: sofa" in output
+    assert "expert: sofa" in output
     assert re.search(
         r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", output
     )
+
+
+def test_inspect_describes_a_model_that_cannot_be_loaded(nearward, place, tmp_path):
+    """As where its backbone or its weights are not on this machine: the manifest suffices for all but gate and schema."""
+    shutil.copytree(place / "model", tmp_path / "model")
+    next((tmp_path / "model").glob("tensors-*")).unlink()
+    done = nearward("inspect", "model", cwd=tmp_path, code=3)
+    assert "250 rows of" in done.stdout
+    assert "in-context model: embedded" in done.stdout
+    assert "expert: sofa" in done.stdout
+    assert done.stderr.startswith("error: ")
 
 
 def test_inspect_describes_other_artifacts(nearward, tmp_path):

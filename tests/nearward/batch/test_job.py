@@ -338,6 +338,27 @@ def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> 
     assert content(place / "out") == content(place / "whole")
 
 
+def test_another_job_may_restart_the_folder_meanwhile(model, place, monkeypatch) -> None:
+    """The old job says so, shard by shard, and removes nothing of the new one."""
+    options, sources = read_options(scoring_job(model, place))
+
+    def restart(shard: Shard) -> None:
+        if shard.name == "part-00000-000001":
+            other = open_job_store(place / "out", options, 20, restart=True)
+            other.add_tables(sources)
+            ShardWorker(model, place / "out").score(shard)
+            assert other.is_done(shard)
+
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(restart))
+    report = run_job(scoring_job(model, place))
+    assert not report.complete
+    assert report.done == 1  # scored before
+    assert len(report.failed) == report.shards - 1
+    assert ("part-00003-000002 (t3.parquet, rows 40 to 49)", "another job has restarted this folder") in report.failed
+    store = JobStore(place / "out")
+    assert store.is_done(store.shards()[1])
+
+
 def test_a_changed_table_is_refused_once_scored(model, place) -> None:
     run_job(scoring_job(model, place))
     pl.read_parquet(place / "in" / "t0.parquet")[:10].write_parquet(place / "in" / "t0.parquet")

@@ -294,8 +294,9 @@ def test_anomalies_in_new_rows_are_warned_of(fitted, new):
 def test_a_feature_that_equals_the_outcome_is_named(clinic):
     frame, died, _ = clinic
     spoiled = frame[:200].with_columns(discharged=pl.Series(["no" if d else "yes" for d in died[:200]]))
-    with pytest.warns(DataWarning, match="equal the outcome: \\['discharged'\\]"):
+    with pytest.warns(DataWarning, match="equal the outcome: \\['discharged'\\]") as caught:
         nw.RiskClassifier(encoder=FEW).fit(spoiled, died[:200])
+    assert next(warning.filename for warning in caught if "discharged" in str(warning.message)) == __file__  # the caller of fit
 
 
 def test_repeated_ids_are_refused(clinic):

@@ -172,7 +172,7 @@ def test_invalid_settings_are_rejected(clinic) -> None:
     with pytest.raises(InputError, match="layout"):
         train_encoder(np.eye(4), np.array([0, 1, 0, 1]), np.arange(4), EncoderConfig(steps=1, pretext="masked"), 0)
     frame, died, _ = clinic
-    with pytest.raises(InputError, match="read by a pretext alone"):
+    with pytest.raises(InputError, match="unlabelled rows need a self-supervised pretext"):
         nw.RiskClassifier().fit(frame, died, unlabelled=frame)
 
 

@@ -37,6 +37,13 @@ def test_planted_outliers_are_detected(method: str) -> None:
     assert roc_auc_score(truth, ranker.decision_function(new)) > 0.85
 
 
+def test_without_an_outcome_no_row_has_the_event_whatever_its_value() -> None:
+    frame = table(n=100, outliers=0)[0]
+    for positive in (0, "died"):
+        ranker = OneClass(steps=1, positive=positive).fit(frame)
+        np.testing.assert_array_equal(ranker.decision_function(frame), OneClass(steps=1).fit(frame).decision_function(frame))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_events_are_not_trained_on(method: str) -> None:
     frame, outcome = table(outliers=20)

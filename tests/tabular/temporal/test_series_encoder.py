@@ -55,7 +55,7 @@ def test_grid_never_reads_the_future(measured, later, hour, seed) -> None:
 @pytest.fixture(scope="module")
 def trained() -> tuple[SeriesEncoder, pl.DataFrame, pl.DataFrame, np.ndarray]:
     frame, ill = stays(500, 0)
-    encoder = SeriesEncoder(["pulse"], width=3, seed=1)
+    encoder = SeriesEncoder(["pulse"], width=np.int64(3), seed=1)  # as a search over settings gives it
     return encoder, encoder.fit_transform(frame, ill), frame, ill
 
 
@@ -119,6 +119,11 @@ def test_refusals(trained) -> None:
         encoder.transform(frame.with_columns(pl.col("pulse").list.head(5)))
     with pytest.raises(InputError, match="hold String, not numbers"):
         encoder.transform(frame.with_columns(pl.col("pulse").cast(pl.List(pl.String))))
+    secret = frame.with_columns(pl.Series("pulse", [["Ida"]] * frame.height, dtype=pl.List(pl.Enum(["Ida"]))))
+    with pytest.raises(InputError, match="hold Enum, not numbers"):
+        encoder.transform(secret)
+    with pytest.raises(InputError, match=r"must have lists, got Enum$"):
+        encoder.transform(secret.with_columns(pl.col("pulse").list.first()))
     with pytest.raises(MissingColumns):
         encoder.transform(frame.drop("pulse"))
     with pytest.raises(InputError, match="regular_series"):

@@ -158,7 +158,7 @@ def test_refusals_of_columns() -> None:
         windows(LABS.with_columns(pl.lit(1).alias("lactate: last")), LABS, patient="patient", time="hour")
     with pytest.raises(InputError, match="Polars frames"):
         windows(LABS.to_numpy(), LABS, patient="patient", time="hour")
-    with pytest.raises(InputError, match="alike"):
+    with pytest.raises(InputError, match="cast both to one dtype"):
         windows(LABS.with_columns(pl.lit(1).alias("patient")), LABS, patient="patient", time="hour")
     clock = LABS.with_columns(hour=pl.lit(datetime(2020, 1, 1, 9)))
     with pytest.raises(InputError, match=r"Datetime.* in the moments, Date in"):  # at nine the day is not over
@@ -166,3 +166,11 @@ def test_refusals_of_columns() -> None:
     dated = LABS.with_columns(hour=pl.lit(date(2020, 1, 1)))
     with pytest.raises(InputError, match="6 h"):
         windows(dated, dated, patient="patient", time="hour", spans=["6 h"])
+
+
+def test_refusals_show_no_patient() -> None:
+    patients = LABS.with_columns(pl.col("patient").cast(pl.Enum(LABS["patient"].unique())))
+    with pytest.raises(InputError, match="'patient' is Enum in the moments and String in the measurements"):
+        windows(patients, LABS, patient="patient", time="hour")
+    with pytest.raises(InputError, match="'patient' as Enum in the moments, Enum in the measurements"):
+        windows(patients, patients, patient="hour", time="patient")
