@@ -289,6 +289,17 @@ def test_the_positive_value_may_be_numpys(train, tmp_path) -> None:
     assert Synthesizer.load(tmp_path / "g").positive == 1
 
 
+def test_which_value_is_the_event_changes_neither_patients_roles_nor_rules() -> None:
+    table = hospital(800, 2).with_columns(died=pl.col("died").replace_strict({0: "survived", 1: "died"}, return_dtype=pl.String))
+    common, rare = (Synthesizer(seed=0, target=0.4).fit(table, "died", "patient", positive=event) for event in (None, "died"))
+    assert (common.positive, rare.positive) == ("survived", "died")
+    assert common.audit_rows.train.equals(rare.audit_rows.train)
+    assert common.rules == rare.rules
+    for model in (common, rare):
+        assert (model.sample(1500)["died"] == model.positive).mean() == pytest.approx(0.4, abs=0.05)
+        assert model.sample(20, where={"died": model.positive})["died"].unique().to_list() == [model.positive]
+
+
 def test_constrained_decoding_leaves_no_row_to_be_sampled_again(fitted) -> None:
     synthetic, redrawn = fitted.sample_with_redrawn(500)
     assert synthetic.equals(fitted.sample(500))
