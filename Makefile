@@ -9,7 +9,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: .venv/.installed
 	$(BIN)/nearward demo
 
-# Not `python -m pytest`: that puts the root on sys.path, where modules load under a second name.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile  # a file stays in one process: fitted models are shared within it
 
@@ -19,7 +18,7 @@ lint: .venv/.installed-dev links
 	$(BIN)/mypy
 
 bench: .venv/.installed-dev
-	$(BIN)/python benchmarks/risk.py
+	$(BIN)/python -m benchmarks.risk.run
 
 # The stamps: nothing is installed again until pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -36,7 +35,7 @@ bench: .venv/.installed-dev
 links:
 	rm -rf .links
 	mkdir -p .links/nearward
-	ln -s $(addprefix ../../,$(wildcard nearward/*.py) nearward/py.typed nearward/batch tabular retrieval synth evaluation) .links/nearward/
+	ln -s $(addprefix ../../,$(filter-out %__pycache__,$(wildcard nearward/*)) tabular retrieval synth evaluation) .links/nearward/
 
 # Leaves .venv (remove it to start afresh) and out/, where the benchmark keeps its predictions.
 clean:

@@ -1,1 +1,1 @@
-"""Honest verdicts on risks and on synthetic tables (no torch in here)."""
+"""Evaluation of risks and of synthetic tables; nothing here imports torch."""

@@ -6,84 +6,58 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> the module it lives in; imported on first use, so that `import nearward` stays light
-_HOMES = {
-    "RiskClassifier": "nearward.risk",
-    "load": "nearward.risk",
-    "Resampled": "nearward.tabular.rare.resampled",
-    "Schema": "nearward.tabular.schema",
-    "Synthesizer": "nearward.synth.synthesizer",
-    "EncoderConfig": "nearward.retrieval.encoder",
-    "OneClass": "nearward.tabular.rare.one_class",
-    "CellModel": "nearward.retrieval.cells",
-    "UnknownGate": "nearward.tabular.rare.unknown",
-    "WindowGate": "nearward.tabular.rare.window_gate",
-    "availability": "nearward.tabular.blocks",
+# public name -> the module that defines it; imported on first use, so that `import nearward` stays light
+_MODULE_OF = {
+    "Alerts": "nearward.tabular.alerting.voting",
+    "Backbone": "nearward.tabular.backbones.pretrained",
+    "CellModel": "nearward.retrieval.cell_model",
+    "EncoderConfig": "nearward.retrieval.encoders.aware",
+    "Estimate": "nearward.evaluation.stats.confidence",
+    "FaithCard": "nearward.evaluation.synthetic.card",
+    "ImproveConfig": "nearward.synth.optimization.improvement",
     "NearwardError": "nearward.tabular.errors",
-    "correct_prior": "nearward.tabular.calibrate",
-    "Estimate": "nearward.evaluation.estimate",
-    "FaithCard": "nearward.evaluation.faith",
-    "Rules": "nearward.tabular.rules",
-    "Alerts": "nearward.tabular.rare.alerts",
-    "SeriesEncoder": "nearward.tabular.rare.series",
-    "StableColumns": "nearward.tabular.rare.stable",
-    "ThresholdController": "nearward.tabular.rare.controller",
-    "column_costs": "nearward.evaluation.columns",
-    "regular_series": "nearward.tabular.rare.windows",
-    "source_leak": "nearward.evaluation.source",
-    "windows": "nearward.tabular.rare.windows",
-    "RiskReport": "nearward.evaluation.risk",
-    "compare_risks": "nearward.evaluation.compare",
-    "evaluate_risk": "nearward.evaluation.risk",
-    "faith_card": "nearward.evaluation.faith",
-    "export_synthetic": "nearward.export",
-    "read_stamp": "nearward.synth.stamp",
+    "OneClass": "nearward.tabular.novelty.one_class",
+    "Resampled": "nearward.tabular.ensemble.resampling",
+    "RiskClassifier": "nearward.risk_model.classifier",
+    "RiskReport": "nearward.evaluation.risk.report",
+    "Rules": "nearward.tabular.rules.rules",
+    "Schema": "nearward.tabular.data.schema",
+    "SeriesEncoder": "nearward.tabular.temporal.series_encoder",
+    "StableColumns": "nearward.tabular.preprocessing.stability_selection",
+    "Synthesizer": "nearward.synth.synthesizer",
+    "TabICLBackbone": "nearward.tabular.backbones.pretrained",
+    "TabPFNBackbone": "nearward.tabular.backbones.pretrained",
+    "ThresholdController": "nearward.tabular.alerting.threshold_controller",
+    "UnknownGate": "nearward.tabular.novelty.open_set",
+    "WindowGate": "nearward.tabular.temporal.window_mixture",
+    "audit": "nearward.release.audit",
+    "availability": "nearward.tabular.data.feature_blocks",
+    "column_costs": "nearward.evaluation.risk.feature_costs",
+    "compare_risks": "nearward.evaluation.risk.comparison",
+    "correct_prior": "nearward.tabular.calibration.calibrator",
+    "evaluate_risk": "nearward.evaluation.risk.report",
+    "export_synthetic": "nearward.release.export",
+    "export_table": "nearward.release.export",
+    "faith_card": "nearward.evaluation.synthetic.card",
+    "load": "nearward.risk_model.classifier",
+    "read_stamp": "nearward.synth.provenance",
+    "regular_series": "nearward.tabular.temporal.windows",
     "screen": "nearward.screening",
+    "source_leak": "nearward.evaluation.risk.site_leakage",
+    "windows": "nearward.tabular.temporal.windows",
+    "write_rules": "nearward.tabular.rules.yaml_io",
 }
 
-__all__ = [
-    "Alerts",
-    "CellModel",
-    "EncoderConfig",
-    "Estimate",
-    "FaithCard",
-    "NearwardError",
-    "OneClass",
-    "Resampled",
-    "RiskClassifier",
-    "RiskReport",
-    "Rules",
-    "Schema",
-    "SeriesEncoder",
-    "StableColumns",
-    "Synthesizer",
-    "ThresholdController",
-    "UnknownGate",
-    "WindowGate",
-    "__version__",
-    "availability",
-    "column_costs",
-    "compare_risks",
-    "correct_prior",
-    "evaluate_risk",
-    "export_synthetic",
-    "faith_card",
-    "load",
-    "read_stamp",
-    "regular_series",
-    "screen",
-    "source_leak",
-    "windows",
-]
+__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'nearward' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULE_OF])

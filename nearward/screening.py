@@ -1,6 +1,6 @@
-"""Screening where events are too few to learn a risk from: rank by how unlike the event-free a row is, and say what that finds.
+"""Screening where events are too few to fit a risk model: rows are ranked by how unlike the event-free rows they are.
 
-Beside it stands what a logistic regression finds that learns from the few events: on every cohort tried, more, from a single event up.
+The recall is reported beside that of a logistic regression on the same few events, which found more on every cohort tried.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.base import clone
 
-from nearward.evaluation.estimate import Estimate, exact
+from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.folds import assign_folds
-from nearward.tabular.rare.one_class import OneClass
-from nearward.tabular.rare.reading import Reading, read_event, read_rows
-from nearward.tabular.schema import Schema
+from nearward.tabular.novelty.one_class import OneClass
+from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
+from nearward.tabular.typing import Floats, Ints
 
-ENOUGH = 20  # events from which a risk is worth fitting (docs/rare.md)
+ENOUGH = 20  # events from which a risk is worth fitting (docs/guide/rare-outcomes.md)
 
 
 @dataclass(frozen=True)
 class Screening:
-    """A one-class ranker, and how many of the known events it would have found.
+    """A one-class ranker, and its recall of the known events at a budget.
 
     Parameters
     ----------
     ranker : OneClass, fitted on all rows of patients without the event
     recall : Estimate
-        Share of the events among the rows alerted, each fold ranked by a model that saw none of its patients; its interval is exact.
-        Rows of one patient count as if they were independent.
+        Share of the events that are among the alerts, each fold ranked by a model without its patients, with the exact interval.
+        Rows of one patient count as independent.
     linear : Estimate or None
-        The same of a logistic regression that learns from the other folds' events; None where one fold holds all events.
+        The recall of a logistic regression on the other folds' events; None where one fold has all events.
     budget : float, share of rows alerted
     events : int
-    left_out : pl.DataFrame
-        The n rows, the most unusual first, each judged by a model that saw none of its patient's rows: ``row``, ``share`` of the fold's
-        rows that are less unusual, ``alert`` for the budget's share of each fold. The recall is that of these alerts.
+    out_of_fold : pl.DataFrame
+        The n rows, the most unusual first, each ranked by a model without its patient's rows: ``row``, ``share`` of the fold's rows
+        that are less unusual, ``alert`` for the budget's share of each fold. ``recall`` is the recall of these alerts.
     """
 
     ranker: OneClass
@@ -48,7 +49,7 @@ class Screening:
     linear: Estimate | None
     budget: float
     events: int
-    left_out: pl.DataFrame
+    out_of_fold: pl.DataFrame
 
     def rank(self, X: Any) -> pl.DataFrame:
         """Return q rows, the most unusual first: ``row``, ``score``, ``share``, and ``alert`` for the budget's share of these rows."""
@@ -68,7 +69,7 @@ def screen(
     y : (n,), the outcome
     groups : (n,), optional, patients
     budget : float
-        Share of rows that can be looked at; among rows with equal scores the seed's lot decides.
+        Share of rows that can be reviewed; ties are broken at random.
     ranker : OneClass, optional
         By default ``OneClass(seed=seed)``.
     folds, seed : int
@@ -80,74 +81,74 @@ def screen(
     Raises
     ------
     InputError
-        What cannot be read; fewer than 50 rows of patients without the event beside each fold.
+        Unusable data or arguments; fewer than 50 training rows of patients without the event in a fold.
 
     Warns
     -----
     DataWarning
-        From 20 events up: fit a ``RiskClassifier``. Where a logistic regression on the same few events finds more of them.
+        From 20 events up: fit a ``RiskClassifier``. Also where a logistic regression on the same few events has a higher recall.
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> frame = pl.DataFrame(draw.normal(size=(400, 3)) + 4 * (np.arange(400) < 6)[:, None], schema=["a", "b", "c"])
-    >>> found = screen(frame, np.arange(400) < 6, ranker=OneClass(steps=50))
-    >>> print(found.recall)
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pl.DataFrame(rng.normal(size=(400, 3)) + 4 * (np.arange(400) < 6)[:, None], schema=["a", "b", "c"])
+    >>> screening = screen(frame, np.arange(400) < 6, ranker=OneClass(steps=50))
+    >>> print(screening.recall)
     1.000 (0.541 to 1.000)
     """
     if not 0 < budget < 1:
-        raise InputError(f"budget must lie between 0 and 1, however: budget={budget!r}")
-    if not isinstance(folds, int | np.integer) or folds < 2:
-        raise InputError(f"folds must be a whole number from 2, however: folds={folds!r}")
-    asked = OneClass(seed=seed) if ranker is None else ranker
-    if not isinstance(asked, OneClass):
-        raise InputError(f"ranker must be a OneClass(), however: {asked!r}")
-    frame, values, group = read_rows(X, y, groups)
-    _, outcome = read_event(values, asked.positive)
-    events = int(outcome.sum())
-    fold = assign_folds(outcome, group, folds, seed)
-    several = len(np.unique(fold[outcome == 1])) > 1
-    linear, parts = 0, []
+        raise InputError(f"budget must lie between 0 and 1, got budget={budget!r}")
+    validate_integers(2, folds=folds)
+    ranker = OneClass(seed=seed) if ranker is None else ranker
+    if not isinstance(ranker, OneClass):
+        raise InputError(f"ranker must be a OneClass(), got {ranker!r}")
+    frame, target, patient_ids = validate_fit_inputs(X, y, groups, ranker.positive)
+    outcome, events = target.outcome, target.events
+    fold = assign_folds(outcome, patient_ids, folds, seed)
+    has_linear = len(np.unique(fold[outcome == 1])) > 1  # else one training part has no event
+    linear_hits, parts = 0, []
     for f in np.unique(fold):
-        inside = fold == f
-        train, label, asked_now = frame.filter(~inside), outcome[~inside], frame.filter(inside)
-        alone = clone(asked).set_params(positive=None).fit(train, label, groups=group[~inside])
-        parts.append(_placed(np.flatnonzero(inside), alone.decision_function(asked_now), budget, (seed, int(f))))
-        if several and outcome[inside].any():
-            linear += _hits(_linear(train, label, asked_now, asked.schema), outcome[inside], budget, (seed, int(f)))
-    left_out = pl.concat(parts).sort(["share", "row"], descending=[True, False])
-    found = int(outcome[left_out.filter("alert")["row"].to_numpy()].sum())
+        test, fold_seed = fold == f, (seed, int(f))
+        train, train_outcome, queries = frame.filter(~test), outcome[~test], frame.filter(test)
+        fold_ranker = clone(ranker).set_params(positive=None).fit(train, train_outcome, groups=patient_ids[~test])
+        parts.append(_rank(np.flatnonzero(test), fold_ranker.decision_function(queries), budget, fold_seed))
+        if has_linear and outcome[test].any():
+            linear_score = _logistic_regression(train, train_outcome, queries, ranker.schema)
+            linear_hits += _count_hits(linear_score, outcome[test], budget, fold_seed)
+    out_of_fold = pl.concat(parts).sort(["share", "row"], descending=[True, False])
+    hits = int(outcome[out_of_fold.filter("alert")["row"].to_numpy()].sum())
     if events >= ENOUGH:
-        told = f"{events} events: from {ENOUGH} up fit a RiskClassifier, which ranks better and whose risks are calibrated"
-        warnings.warn(told, DataWarning, stacklevel=2)
-    elif linear > found:
-        told = f"a logistic regression on the same few events finds {linear} of {events}, this ranker {found}: consider it instead"
-        warnings.warn(told, DataWarning, stacklevel=2)
-    ranker = clone(asked).set_params(positive=None).fit(frame, outcome, groups=group)
-    return Screening(ranker, exact(found, events), exact(linear, events) if several else None, budget, events, left_out)
+        message = f"{events} events: from {ENOUGH} up fit a RiskClassifier, which ranks better and whose risks are calibrated"
+        warnings.warn(message, DataWarning, stacklevel=2)
+    elif linear_hits > hits:
+        message = f"a logistic regression on the same few events finds {linear_hits} of {events}, this ranker {hits}: consider it instead"
+        warnings.warn(message, DataWarning, stacklevel=2)
+    final_ranker = clone(ranker).set_params(positive=None).fit(frame, outcome, groups=patient_ids)
+    linear = clopper_pearson(linear_hits, events) if has_linear else None
+    return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, out_of_fold)
 
 
-def _order(score: NDArray[np.float64], seed: tuple[int, int]) -> NDArray[np.int64]:
-    """Return places from the highest score down; equal scores fall by lot, lest how a table is sorted decides what is found."""
-    return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
-
-
-def _placed(rows: NDArray[np.int64], score: NDArray[np.float64], budget: float, seed: tuple[int, int]) -> pl.DataFrame:
-    """Return where each of a fold's rows stands among them, and the budget's share of them as alerts."""
+def _rank(rows: Ints, score: Floats, budget: float, seed: tuple[int, int]) -> pl.DataFrame:
+    """Rank a fold's rows: the share of its rows that are less unusual, and the budget's share of them as alerts."""
     order = _order(score, seed)
     alert = np.arange(len(rows)) < round(budget * len(rows))
-    share = np.searchsorted(np.sort(score), score[order]) / len(rows)  # equal scores stand level
+    share = np.searchsorted(np.sort(score), score[order]) / len(rows)  # equal scores have equal shares
     return pl.DataFrame({"row": rows[order], "share": share, "alert": alert})
 
 
-def _hits(score: NDArray[np.float64], outcome: NDArray[np.int64], budget: float, seed: tuple[int, int]) -> int:
-    """Events among the budget's share of rows with the highest scores."""
+def _count_hits(score: Floats, outcome: Ints, budget: float, seed: tuple[int, int]) -> int:
+    """Count events among the budget's share of rows with the highest scores."""
     return int(outcome[_order(score, seed)[: round(budget * len(score))]].sum())
 
 
-def _linear(train: pl.DataFrame, outcome: NDArray[np.int64], asked: pl.DataFrame, schema: Schema | None) -> NDArray[np.float64]:
+def _order(score: Floats, seed: tuple[int, int]) -> Ints:
+    """Return indices by descending score; ties are broken at random, so that the order of the table has no influence."""
+    return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
+
+
+def _logistic_regression(train: pl.DataFrame, outcome: Ints, queries: pl.DataFrame, schema: Schema | None) -> Floats:
     from sklearn.linear_model import LogisticRegression
 
-    reading = Reading.fit(train, schema)
-    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(reading.dense(train), outcome)
-    return np.asarray(model.decision_function(reading.dense(asked)))
+    encoder = FrameEncoder.fit(train, schema)
+    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(encoder.transform(train), outcome)
+    return np.asarray(model.decision_function(encoder.transform(queries)))

@@ -1,1 +1,1 @@
-"""DISCO-TAB-style synthetic tables: tokens, policy, rules, differential privacy, stamps. Adversarial rewards are not built in yet."""
+"""DISCO-TAB-style synthetic tables: tokens, policy, discriminators and optimizers, rules, differential privacy, stamps."""

@@ -1,9 +1,9 @@
-"""The synthesizer: learns a table, keeps the clinic's rules, and writes rows that no patient is.
+"""The synthesizer: learns a table of patients, satisfies clinical rules, and generates rows of no real patient.
 
-DISCO-TAB-style: a policy writes a row column by column, critics at four grains say where it is unlike real rows, an optimiser listens.
-docs/synth.md says which parts are ours, and what each of them buys.
+In the manner of DISCO-TAB: a policy generates a row column by column, discriminators of four granularities compare its rows with real ones,
+and an optimizer may improve the policy by their scores. docs/reference/synthesizer.md says which parts are ours and what each contributes.
 
-Letters: n rows, d columns.
+Shapes: n rows.
 
 References
 ----------
@@ -12,43 +12,33 @@ DISCO-TAB (arXiv 2604.01481).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from nearward.synth.columns import NumberTokens
-from nearward.synth.conditions import Conditions, read_conditions
-from nearward.synth.contradictions import refuse_contradictions, refuse_strangers
-from nearward.synth.enforce import Keeper
-from nearward.synth.improve import OPTIMISERS, ImproveConfig, Optimiser
-from nearward.synth.kept import restored, save
-from nearward.synth.learning import Dealt, learn, learn_privately, rare_token
-from nearward.synth.ledger import Ledger
-from nearward.synth.outcome_trees import OutcomeTrees
-from nearward.synth.outcomes import declared, numbered, rare_event
-from nearward.synth.policy import FREE, Policy
-from nearward.synth.private import DELTA
-from nearward.synth.private_marginals import Marginals
-from nearward.synth.reading import alike, refuse_unusable
-from nearward.synth.roles import JUDGES, STEERING, AuditRows, deal_alone, deal_roles
-from nearward.synth.rulebook import RuleBook
-from nearward.synth.tilted import Tilted
-from nearward.synth.tokens import Tokens, warn_of_names
-from nearward.tabular.errors import InputError, MissingColumns, RuleError
-from nearward.tabular.frame import to_frame
-from nearward.tabular.rules import Rules
-from nearward.tabular.schema import Schema
-from nearward.tabular.workers import one_thread
+from nearward.synth import persistence
+from nearward.synth.constraints.consistency import check_consistent, check_known_columns
+from nearward.synth.differential_privacy.accountant import PrivacyAccountant
+from nearward.synth.differential_privacy.model import DELTA
+from nearward.synth.fitting import fit_generator, fit_private_generator
+from nearward.synth.generator import FittedGenerator
+from nearward.synth.inputs.outcome import rarer_rows, read_event
+from nearward.synth.inputs.splits import AuditRows, RoleSplits, split_by_hash, split_by_role
+from nearward.synth.inputs.validation import align_holdout, check_trainable
+from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
+from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_groups
+from nearward.tabular.errors import InputError, require_columns
+from nearward.tabular.parallel import single_threaded
+from nearward.tabular.rules.rules import Rules
+from nearward.tabular.typing import Progress
 
-Ints = NDArray[np.int64]
-
-_TURNS = 60  # in which rows that break a rule all the same are drawn again
-_IN_VAIN = 10_000  # rows drawn one after the other of which none keeps the rules: no more are tried
-_FIRST_PATIENT = 10**15  # synthetic patients' whole numbers come after it: nobody's own
+_SAVED = ("seed", "optimiser", "epsilon", "target")  # settings
 
 
 class Synthesizer:
@@ -57,38 +47,27 @@ class Synthesizer:
     Parameters
     ----------
     seed : int
-        Of fitting, and of samples that name none. The same seed gives the same rows.
+        Of fitting, and of samples without a seed of their own. The same seed gives the same rows.
     optimiser : str
-        What listens to the critics: ``none``, ``tilt``, ``awr`` or ``ppo``. docs/synth.md says what each bought, and why the default is it.
+        Optimizer of the policy after its training: ``none``, ``tilt``, ``awr`` or ``ppo``; docs/reference/synthesizer.md compares them.
     epsilon : float, optional
-        Differential privacy at the level of the patient: noisy marginals in the place of the policy; see docs/export.md. Nothing is
-        mined then, and nothing improved: rules must be given. Its noise hangs on no seed.
+        Differential privacy at the level of the patient: noisy marginals replace the policy; see docs/guide/synthetic-tables.md. No rules
+        are mined and no optimizer runs. The noise does not depend on the seed.
     improving : ImproveConfig, optional
-        How the optimiser works; see ``nearward.synth.improve``.
+        Settings of the optimizer; see ``nearward.synth.optimization.improvement``.
     target : float, optional
-        Share of the rare outcome that samples shall have; by default that of the rows learned. The stamp of an exported table tells both,
-        so that a model trained on it can be carried back (``correct_prior``).
+        Share of the event in samples; by default that of the training rows. The stamp of an exported table states both, so that the
+        risks of a model trained on it can be corrected (``correct_prior``).
     progress : callable, optional
-        Called with a few words after each piece of work.
-
-    Attributes
-    ----------
-    rules : Rules
-        Mined or given; those that are ``enforced`` hold in every row.
-    privacy : Ledger or None
-        What differential privacy cost.
-    audit_rows : AuditRows
-        What was learned from, and patients that were not, for the audit.
-    summary_ : dict
-        Rows by role, counts of each outcome before and after the cut into tokens, how the policy learned, what the critics found.
+        Called with a message after each step.
 
     Examples
     --------
-    >>> draw = np.random.default_rng(0)
-    >>> age = draw.integers(20, 90, 400)
-    >>> train = pl.DataFrame({"age": age, "died": (draw.random(400) < age / 200).astype(int)})
-    >>> made = Synthesizer(seed=1).fit(train, outcome="died").sample(3, where={"died": 1})
-    >>> made.schema == train.schema, made["died"].to_list()
+    >>> rng = np.random.default_rng(0)
+    >>> age = rng.integers(20, 90, 400)
+    >>> train = pl.DataFrame({"age": age, "died": (rng.random(400) < age / 200).astype(int)})
+    >>> synthetic = Synthesizer(seed=1).fit(train, outcome="died").sample(3, where={"died": 1})
+    >>> synthetic.schema == train.schema, synthetic["died"].to_list()
     (True, [1, 1, 1])
     """
 
@@ -99,25 +78,23 @@ class Synthesizer:
         epsilon: float | None = None,
         improving: ImproveConfig | None = None,
         target: float | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if optimiser not in OPTIMISERS:
-            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, however: {optimiser!r}")
+            raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, got {optimiser!r}")
         if target is not None and not 0 < target < 1:
-            raise InputError(f"target must lie between 0 and 1, however: {target}")
+            raise InputError(f"target must lie between 0 and 1, got {target}")
         if epsilon is not None:
-            Ledger(epsilon, DELTA)  # an epsilon without meaning is refused here
+            PrivacyAccountant(epsilon, DELTA)  # checks epsilon
             if target is not None:
-                raise InputError("target and epsilon do not go together: sample with where=, or correct the prior of what learns from it")
+                raise InputError("target cannot be combined with epsilon: sample with where=, or correct the prior of models trained on it")
             if optimiser != "none":
-                raise InputError(f"optimiser={optimiser!r} and epsilon do not go together: critics look at patients unpaid")
-        self.seed, self.optimiser, self.epsilon, self.improving, self.progress = seed, optimiser, epsilon, improving, progress
-        self.target = target
-        self.rules = Rules()
-        self.privacy: Ledger | None = None
-        self.outcome, self.positive = "", None
-        self.groups: str | None = None
-        self.summary_: dict[str, Any] = {}
+                raise InputError(
+                    f"optimiser={optimiser!r} cannot be combined with epsilon: its discriminators read real rows outside the privacy budget"
+                )
+        self.seed, self.optimiser, self.epsilon, self.improving, self.target = seed, optimiser, epsilon, improving, target
+        self.progress = progress
+        self._generator: FittedGenerator | None = None
 
     def fit(
         self,
@@ -136,202 +113,147 @@ class Synthesizer:
         train : n rows
         outcome : str
         groups : str, optional
-            Column that names patients: it is not learned, and synthetic rows get fresh ones, as text or as whole numbers (Int64).
+            Column of patient ids. It is not learned: synthetic rows get new ids, text or whole numbers (Int64).
         positive : value, optional
-            The rare outcome; by default the rarer value.
+            The event; by default the greater of two values, the rarest of more.
         rules : Rules, optional
-            In the place of those that would be mined.
+            Replace the discovery of rules.
         holdout : pl.DataFrame, optional
-            Rows of other patients to judge by. Without it a fifth of the patients is set aside for that, and not learned from.
+            Rows of other patients to evaluate by. Without it a fifth of the patients is held out.
         public : Schema, optional
-            With ``epsilon``: ranges and levels from a codebook, which cost nothing. A schema inferred from these rows is not public.
+            With ``epsilon``: ranges and categories from a codebook, which cost no privacy. A schema inferred from these rows is not public.
 
         Raises
         ------
         MissingColumns, InputError
-            Columns, an outcome with holes or one value, fewer than 200 rows; an epsilon that cannot be had; a holdout of other columns.
+            Missing columns, an outcome with missing values or one value, fewer than 200 rows; too small an epsilon; a holdout with other
+            columns.
         RuleError
             Rules that contradict each other.
         """
         frame = to_frame(train)
-        named = [outcome, *([groups] if groups else [])]
-        if missing := [name for name in named if name not in frame.columns]:
-            raise MissingColumns(missing, frame.columns)
+        require_columns([outcome, *([groups] if groups else [])], frame.columns)
         if public is not None and self.epsilon is None:
-            raise InputError("public= declares what need not be paid for: it goes with epsilon")
-        refuse_contradictions(rules or Rules())
-        refuse_strangers(rules or Rules(), [name for name in frame.columns if name != groups])
-        refuse_unusable(frame, groups)
-        judges = None if holdout is None else alike(to_frame(holdout), frame, groups)
-        self.outcome, self.groups, self._schema = outcome, groups, frame.schema
-        self.positive, event = rare_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
-        with one_thread():  # sums come out the same whatever the number of cores
-            return self._fitted(frame, event, rules, judges, public)
+            raise InputError("public= declares ranges and categories that need no privacy budget: use it with epsilon")
+        check_consistent(rules or Rules())
+        check_known_columns(rules or Rules(), [name for name in frame.columns if name != groups])
+        check_trainable(frame, groups)
+        holdout = None if holdout is None else align_holdout(to_frame(holdout), frame, groups)
+        positive, event = read_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
+
+        patient_ids = None if groups is None else validate_groups(frame.get_column(groups), frame.height)
+        if self.epsilon is None:
+            row_indices = split_by_role(
+                rarer_rows(event), patient_ids, self.seed, holdout is None, with_discriminators=self.optimiser != "none"
+            )
+        else:
+            row_indices = split_by_hash(frame.get_column(groups) if groups else None, frame.height, self.seed, holdout is None)
+        splits = RoleSplits(frame, row_indices, patient_ids, outcome, positive, groups)
+        audit_rows = splits.audit_rows(holdout)
+        warn_of_identifiers(splits.features)
+        progress = self.progress or (lambda message: None)
+        with single_threaded("torch"):  # sums are the same whatever the number of cores
+            if self.epsilon is None:
+                self._generator = fit_generator(splits, audit_rows, rules, self.optimiser, self.improving, self.target, self.seed, progress)
+            else:
+                self._generator = fit_private_generator(splits, audit_rows, rules, self.epsilon, public, progress)
+        return self
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
-        """Draw rows with the columns, dtypes and order of the table that was learned; an Enum has its published categories only.
+        """Sample rows with the columns, dtypes and order of the training table; an Enum has its published categories only.
 
         Parameters
         ----------
         n : int
         where : dict, optional
-            Values by column that every row shall have. They are given to the policy; no row is drawn again to meet them.
+            Values by column that every row must have. The policy generates the rows given these values; no row is rejected to meet them.
         seed : int, optional
             The synthesizer's own by default.
 
         Raises
         ------
         InputError
-            A column or value that was not learned, conditions that no learned row meets together, or fewer rows than one.
+            An unknown column or value, conditions that no training row meets together, n below 1, or no fit before.
         RuleError
-            Rules that rows cannot keep.
+            No rows that satisfy the rules were found.
         """
-        if n < 1:
-            raise InputError(f"n must be at least 1, however: {n}")
-        seen = None if self.privacy else self.audit_rows.train
-        asked = read_conditions(where or {}, self._tokens, self._schema, seen)
-        rules = self.rules.enforced
-        book = RuleBook.of(rules, self._tokens, self._policy.order, self._rows)
-        draw = np.random.default_rng(self.seed if seed is None else seed)
-        open_ = np.arange(n)
-        made: pl.DataFrame | None = None
-        again = in_vain = 0
-        with one_thread():
-            for _ in range(_TURNS):
-                fresh = self._drawn(len(open_), book, asked, draw)
-                broken = rules.violations(fresh)
-                made = fresh if made is None else _put(made, open_, fresh)
-                left = open_[broken.any(axis=1)]
-                in_vain = in_vain + len(left) if len(left) == len(open_) else 0
-                open_ = left
-                again += len(open_)
-                if not len(open_) or in_vain >= _IN_VAIN:
-                    break
-        if made is None or len(open_):
-            raise self._unkept(rules, broken)
-        self.summary_["drawn_again"] = again / n
-        return self._with_patients(made)
+        return self.sample_with_redrawn(n, where, seed)[0]
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What a stamp tells of the synthesizer; ``drawn_again`` is how many rows the last sample drew again, over its own."""
-        how = {"optimiser": self.optimiser, "epsilon": self.epsilon, "target": self.target}
-        return how | {"rows": self.summary_.get("rows"), "drawn_again": self.summary_.get("drawn_again")}
+    def sample_with_redrawn(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> tuple[pl.DataFrame, float]:
+        """Sample rows as ``sample``; also return how many rows were sampled again because they violated a rule, divided by n."""
+        if n < 1:
+            raise InputError(f"n must be at least 1, got {n}")
+        with single_threaded("torch"):
+            return self._fitted.sample(n, where or {}, self.target, self.seed if seed is None else seed)
 
     def save(self, folder: str | Path) -> None:
-        """Write the synthesizer, its rules to be reviewed beside it, into a folder. It holds patients' rows, for the audit.
+        """Write the synthesizer into a folder, with its rules in a file for review. The folder contains patient records, for the audit.
 
         Raises
         ------
         InputError, OSError
             As ``write_model``.
         """
-        save(self, folder)
+        persistence.save({name: getattr(self, name) for name in _SAVED}, self._fitted, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Synthesizer:
-        """Read what ``save`` wrote; rules that were edited in the folder's rules.yaml hold.
+        """Read the folder that ``save`` wrote; rules edited in its rules.yaml apply.
 
         Raises
         ------
-        ArtefactError
-            Corrupt, or no synthesizer.
+        ArtifactError
+            Corrupt, or not a synthesizer.
         RuleError
-            Rules that cannot be read, that contradict each other, or that speak of columns it does not have.
+            Rules that cannot be read, that contradict each other, or that name unknown columns.
         """
-        model: Synthesizer = restored(cls, folder)
+        settings, generator = persistence.load(folder, _SAVED)
+        model = cls(**settings)
+        model._generator = generator
         return model
 
-    # ---- fitting ------------------------------------------------------------------------------------------------------------------
+    @property
+    def rules(self) -> Rules:
+        """Rules discovered or given; the ``enforced`` ones hold in every synthetic row."""
+        return self._fitted.rules if self._generator else Rules()
 
-    def _fitted(
-        self, frame: pl.DataFrame, event: Ints, rules: Rules | None, judges: pl.DataFrame | None, public: Schema | None
-    ) -> Synthesizer:
-        tick = self.progress or (lambda words: None)
-        body = frame.drop(self.groups) if self.groups else frame
-        warn_of_names(body)
-        patient = None if self.groups is None else numbered(frame.get_column(self.groups))
-        if self.epsilon is None:
-            part = deal_roles(event, patient, self.seed, judged=judges is None, critics=self.optimiser != "none")
-        else:
-            part = deal_alone(frame.get_column(self.groups) if self.groups else None, frame.height, self.seed, judged=judges is None)
-        if judges is None:
-            judges = frame[_joined(part, JUDGES)]
-        steered = frame[_joined(part, STEERING)] if self.epsilon is None else None
-        self.audit_rows = AuditRows(frame[part["generator"]], judges, self.outcome, self.positive, self.groups, steered)
-        dealt = Dealt(body, part, patient, self.outcome, self.positive)
-        if self.epsilon is None:
-            found = learn(dealt, rules, self.optimiser, self.improving, self.target, self.seed, tick)
-        else:
-            found = learn_privately(dealt, rules, self.epsilon, public, tick)
-        self._tokens, self._policy, self._rows = found.tokens, found.policy, found.rows
-        self.rules, self._trees, self.privacy = found.rules, found.trees, found.privacy
-        self.summary_ = {"rows": {role: len(rows) for role, rows in part.items()}, "optimiser": self.optimiser, **found.told}
-        return self
+    @property
+    def privacy(self) -> PrivacyAccountant | None:
+        """Privacy budget and its charges; None without ``epsilon``."""
+        return self._fitted.privacy if self._generator else None
 
-    _tokens: Tokens
-    _policy: Policy | Tilted | Marginals
-    _rows: list[Ints]
-    _trees: OutcomeTrees | None
+    @property
+    def audit_rows(self) -> AuditRows:
+        """Training rows, and rows of patients that were not used, for the audit."""
+        return self._fitted.audit_rows
 
-    # ---- sampling -----------------------------------------------------------------------------------------------------------------
+    @property
+    def outcome(self) -> str:
+        """Column of the outcome."""
+        return self._fitted.audit_rows.outcome if self._generator else ""
 
-    def _drawn(self, n: int, book: RuleBook, asked: Conditions, draw: np.random.Generator) -> pl.DataFrame:
-        """Draw rows by the book, without the patients' column."""
-        given = np.full((n, len(self._tokens.columns)), FREE)
-        for j, token in asked.tokens.items():
-            given[:, j] = token
-        place = self._tokens.place[self.outcome]
-        if self.target is not None and place not in asked.tokens:  # written first: given it, the rest is drawn as ever
-            rare = rare_token(self._tokens, self.outcome, self.positive, self._schema)
-            wanted = declared(self._rows[place], rare, self.target)
-            given[:, place] = draw.choice(len(wanted), n, p=wanted)
-        seed = int(draw.integers(2**31))
-        keepers: list[Keeper] = []
+    @property
+    def positive(self) -> Any:
+        """The outcome's value that is the event."""
+        return self._fitted.audit_rows.positive if self._generator else None
 
-        def limits(first: int) -> Keeper:
-            keepers.append(Keeper(book, seed + first, asked.numbers))
-            return keepers[-1]
+    @property
+    def groups(self) -> str | None:
+        """Column of patient ids."""
+        return self._fitted.audit_rows.group if self._generator else None
 
-        tokens = self._policy.sample(given, seed, limits)
-        if sum(len(keeper.values) for keeper in keepers) != n:  # a tilted policy has chosen among more: its numbers are drawn anew
-            keepers = [Keeper(book, seed, asked.numbers)]
-            for j in book.order:
-                tokens[:, j] = keepers[0].written(j, tokens[:, j])
-        values = np.concatenate([keeper.values for keeper in keepers])
-        if self._trees is not None and place not in asked.tokens:
-            may = Keeper.of_written(book, values).allowed(place, tokens)
-            tokens[:, place] = self._trees.redrawn(tokens, may, draw.random(n))
-            if isinstance(own := self._tokens.columns[place], NumberTokens):
-                values[:, place] = own.values(tokens[:, place], np.zeros(n))
-        schema = pl.Schema({name: dtype for name, dtype in self._schema.items() if name != self.groups})
-        made = self._tokens.write(tokens, values, schema)
-        return made.with_columns(pl.lit(one[0], one.dtype).cast(made.schema[one.name]).alias(one.name) for one in asked.values)
+    @property
+    def summary_(self) -> dict[str, Any]:
+        """Rows by role, counts of the outcome as they are and as tokens, the policy's training, the optimizer's account."""
+        return self._fitted.summary.to_dict() if self._generator else {}
 
-    def _with_patients(self, made: pl.DataFrame) -> pl.DataFrame:
-        """Give each row a patient of its own: names that no real one has, whole numbers where they had these, else text."""
-        if self.groups is None:
-            return made
-        number = pl.int_range(1, made.height + 1, eager=True)
-        fresh = _FIRST_PATIENT + number if self._schema[self.groups].is_integer() else "synthetic-" + number.cast(pl.String)
-        return made.with_columns(fresh.alias(self.groups)).select(self._schema.names())
+    @property
+    def about(self) -> dict[str, Any]:
+        """Settings and rows by role, for the stamp of a table."""
+        return {"optimiser": self.optimiser, "epsilon": self.epsilon, "target": self.target, "rows": self.summary_.get("rows")}
 
-    @staticmethod
-    def _unkept(rules: Rules, broken: NDArray[np.bool_]) -> RuleError:
-        worst = np.argsort(-broken.mean(axis=0), kind="stable")[:3]
-        named = [str(rule) for j, rule in enumerate(rules) if j in worst and broken[:, j].any()]
-        return RuleError(
-            f"rows that keep all rules could not be drawn; broken most often: {named}. Do they contradict each other, or `where`?"
-        )
-
-
-def _joined(part: Mapping[str, Ints], roles: Sequence[str]) -> Ints:
-    """Return the rows of some roles, increasing."""
-    return np.sort(np.concatenate([part[role] for role in roles]))
-
-
-def _put(made: pl.DataFrame, rows: Ints, fresh: pl.DataFrame) -> pl.DataFrame:
-    """Put fresh rows in the place of some."""
-    source = np.arange(made.height)
-    source[rows] = made.height + np.arange(len(rows))
-    return pl.concat([made, fresh])[source]
+    @property
+    def _fitted(self) -> FittedGenerator:
+        if self._generator is None:
+            raise InputError("the synthesizer is not fitted: call fit first")
+        return self._generator

@@ -1,6 +1,6 @@
-"""What can go wrong, in words that name the column and say what to do; never a patient's value.
+"""Errors and warnings. Messages name columns, counts and dtypes, and what to do; never a patient's value.
 
-Every error derives from ``NearwardError``; those that the user can mend also derive from ``ValueError``.
+Every error derives from ``NearwardError``; those that the user can correct also derive from ``ValueError``.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ from collections.abc import Iterable, Sequence
 
 
 class NearwardError(Exception):
-    """Base of all errors raised on purpose by nearward."""
+    """Base class of all errors that nearward raises on purpose."""
 
 
 class InputError(NearwardError, ValueError):
-    """The data or an argument cannot be used as given; the message says where and how to mend it."""
+    """Raised where data or an argument cannot be used; the message says what was wrong, where, and what to do."""
 
 
 class MissingColumns(InputError):
-    """The frame lacks columns that are needed."""
+    """Raised where a frame lacks columns that a model, schema or evaluation needs."""
 
-    def __init__(self, missing: Sequence[str], have: Sequence[str]) -> None:
-        super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, have)}".strip())
+    def __init__(self, missing: Sequence[str], columns: Sequence[str]) -> None:
+        super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, columns)}".strip())
+
+
+def require_columns(names: Iterable[str | None], columns: Sequence[str]) -> None:
+    """Raise ``MissingColumns`` where some names are not among the columns; None is no name."""
+    missing = [name for name in dict.fromkeys(names) if name is not None and name not in columns]
+    if missing:
+        raise MissingColumns(missing, columns)
 
 
 class TooFewEvents(InputError):
-    """There are too few events to learn or to judge a risk from."""
+    """Raised where there are too few events to fit or to evaluate a risk model."""
 
     def __init__(self, events: int, needed: int, what: str = "fit a risk model") -> None:
         instead = " nearward.screen ranks rows from one event up." if what == "fit a risk model" and events else ""
@@ -36,25 +43,25 @@ class TooFewEvents(InputError):
 
 
 class MissingWeights(InputError):
-    """The weights of a pretrained network are not on this machine, and nothing is ever downloaded."""
+    """Raised where the weights of a pretrained network are not on this machine; nothing is ever downloaded."""
 
-    def __init__(self, package: str, lacking: str, given_by: str, variable: str, cached: str) -> None:
+    def __init__(self, package: str, reason: str, example: str, variable: str, cache: str) -> None:
         super().__init__(
-            f"no weights for {package}: {lacking}. Nothing is ever downloaded; provide the file in one of three ways: "
-            f"{given_by}; or the environment variable {variable}=/path/to/the/file; or put it where {package} itself keeps it, {cached}. "
-            "docs/backbones.md says where each file comes from and under which licence."
+            f"no weights for {package}: {reason}. Nothing is ever downloaded; provide the file in one of three ways: "
+            f"{example}; or the environment variable {variable}=/path/to/the/file; or copy it into the cache of {package}, {cache}. "
+            "docs/guide/bring-your-own-backbone.md says where each file comes from and under which licence."
         )
 
 
 class DifferentTables(InputError):
-    """Tables that must have the same columns, of the same kinds, do not."""
+    """Raised where tables that are compared differ in columns or in the kinds of columns."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__(f"the tables differ: {'; '.join(faults)}. Give all of them the same columns and dtypes.")
 
 
 class SharedPatients(InputError):
-    """Patients are on both sides of a split."""
+    """Raised where patients are in both parts of a split."""
 
     def __init__(self, shared: int, group: str) -> None:
         super().__init__(
@@ -64,43 +71,43 @@ class SharedPatients(InputError):
 
 
 class RuleError(InputError):
-    """A rules file or a rule cannot be used as written."""
+    """Raised where a rule or a rules file cannot be used as written."""
 
 
 class BudgetSpent(InputError):
-    """A release would cost more than what is left of the privacy budget."""
+    """Raised where a release would cost more than the remaining privacy budget."""
 
 
-class ArtefactError(NearwardError):
-    """A model on disk is corrupt, foreign, from a later version, or unsafe to load."""
+class ArtifactError(NearwardError):
+    """Raised where a model on disk is corrupt, of another kind, from a later version, or unsafe to load."""
 
 
-class ExportRefused(ArtefactError):
-    """A synthetic table may not leave."""
+class ExportRefused(ArtifactError):
+    """Raised where a synthetic table does not pass the audit's thresholds; nothing is written then."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(
-            f"export refused: {'; '.join(reasons)}. Nothing was written. Mend it (more rows, another seed, reviewed rules), or, if you "
-            'may decide that, take the risk by name: --accept-risk "why", which is written into the file.'
+            f"export refused: {'; '.join(reasons)}. Nothing was written. Try more rows, another seed or reviewed rules; or, if you "
+            'are authorised to, accept the risk: --accept-risk "why", which is written into the file.'
         )
 
 
-class NoStamp(ArtefactError):
-    """A table carries no stamp that can be read."""
+class NoStamp(ArtifactError):
+    """Raised where a synthetic table carries no provenance stamp that can be read."""
 
 
-class StaleAudit(ArtefactError):
-    """A table is not the one that was audited."""
+class StaleAudit(ArtifactError):
+    """Raised where a table is not the one that was audited."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is not the table that was audited: its hash differs. Audit it again, or export again.")
 
 
 class DataWarning(UserWarning):
-    """Something in the data is probably not what the user thinks it is."""
+    """Warns of data that are probably not what the user thinks they are."""
 
 
-def did_you_mean(asked: Iterable[str], have: Sequence[str]) -> str:
-    """Return ``'ag': did you mean 'age'?`` for each asked name that has a close match, else an empty text."""
-    near = {name: difflib.get_close_matches(name, have, 1) for name in asked}
+def did_you_mean(unknown: Iterable[str], known: Sequence[str]) -> str:
+    """Return ``'ag': did you mean 'age'?`` for each unknown name with a close match, else an empty text."""
+    near = {name: difflib.get_close_matches(name, known, 1) for name in unknown}
     return "; ".join(f"{name!r}: did you mean {match[0]!r}?" for name, match in near.items() if match)

@@ -21,8 +21,11 @@ import pytest
 
 # The files that take longest, in about that order: one that begins last is waited for by all other workers.
 LONG = [
-    *("faith", "membership", "score", "risk", "coverage", "cli", "embedded", "synthesizer"),
-    *("sdv_models", "pretrain", "pretext", "batch_kill", "context", "sklearn", "improve"),
+    *("evaluation/synthetic/test_card", "evaluation/privacy_attacks/test_membership", "nearward/cli/test_score"),
+    *("nearward/risk_model/test_classifier", "evaluation/risk/test_interval_coverage", "integration/test_cli"),
+    *("nearward/risk_model/test_in_context", "synth/test_synthesizer", "synth/sdv/test_sdv_models"),
+    *("tabular/in_context/test_pretrain", "retrieval/encoders/test_self_supervised", "integration/test_batch_kill"),
+    *("retrieval/neighbors/test_binary", "integration/test_sklearn", "synth/optimization/test_improvement"),
 ]
 
 
@@ -33,8 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {f"test_{name}": at for at, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    rank = {name: position for position, name in enumerate(LONG)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: rank.get(item.path.relative_to(tests).with_suffix("").as_posix(), len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +91,8 @@ def clinic() -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def fitted(clinic):
     """A model of the made-up clinic, its encoders trained briefly."""
-    from nearward.retrieval.encoder import EncoderConfig
-    from nearward.risk import RiskClassifier
+    from nearward.retrieval.encoders.aware import EncoderConfig
+    from nearward.risk_model.classifier import RiskClassifier
 
     frame, died, patient = clinic
     return RiskClassifier(seed=3, encoder=EncoderConfig(steps=40), experts=["sofa"]).fit(frame[:500], died[:500], groups=patient[:500])

@@ -1,5 +1,5 @@
 """Scoring jobs over folders of tables: planned in shards, resumable, bounded in memory, on one machine or on Ray.
 
-The folder is the truth. A shard is done when its sidecar is there, belongs to the job, and its hash holds; whatever an engine
-remembers or forgets does not matter.
+The output folder is the only state. A shard is done when its sidecar exists, belongs to the job, and the output has the recorded hash;
+engines keep no state that matters.
 """

@@ -1,8 +1,8 @@
-"""How much memory a job may use, and what follows from it: how many workers, and how many rows a shard.
+"""The memory of a scoring job, and the number of workers and of rows in a shard that fit into it.
 
-A worker is a process of its own that loads the libraries and the model once. Sharing pages by forking would save some of that, but
-neither torch's threads nor Polars' survive a fork. So a worker costs what it costs, and where the limit is tight there are fewer.
-The constants were measured (docs/scale.md); ``resident`` tells what a worker really holds, and the job says so at its end.
+A worker is a process of its own that loads the libraries and the model once. Forking would share some of that memory, but neither torch's
+threads nor Polars' survive a fork, so a tight limit means fewer workers. The constants were measured (docs/benchmarks/scoring-jobs.md);
+a job reports its peak memory at the end.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.workers import cores
+from nearward.tabular.parallel import cpu_count
 
 SHARD_ROWS = 16_384
 _FEWEST_ROWS = 1_024
-_COORDINATOR = 120e6  # bytes: this process, which never loads a model
+_COORDINATOR = 120e6  # bytes of the main process, which never loads a model
 _LIBRARIES = 420e6  # bytes of a worker before it loads a model
 _MODEL = 6.0  # times the model's size on disk: arrays, rebuilt trees and index, tokens of the stored rows
-_BATCH = 250e6  # bytes that scoring one batch of rows takes for a while
-_CELL = 60.0  # bytes a cell of a shard: as read, as checked, as encoded
+_BATCH = 250e6  # bytes that scoring one batch of rows takes temporarily
+_VALUE = 60.0  # bytes for each value of a shard: as read, as checked, as encoded
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What a job may use.
+class Resources:
+    """Workers and shard size of a job.
 
     Parameters
     ----------
     workers : int, processes
-    threads : int, of each process; more than one where memory holds fewer processes than there may be workers
+    threads : int, of each process; more than one where memory allows fewer processes than workers were requested
     shard_rows : int
-    expected : float, bytes resident at most, all processes together
+    memory : float, bytes, the expected peak of all processes together
     """
 
     workers: int
     threads: int
     shard_rows: int
-    expected: float
+    memory: float
 
 
 def read_size(text: str) -> float:
-    """Read a size in bytes.
+    """Parse a size into bytes.
 
     Raises
     ------
@@ -61,66 +61,65 @@ def read_size(text: str) -> float:
     return float(match[1]) * _UNITS[match[2].lower()]
 
 
-def plan_memory(model: str | Path, columns: int, workers: int | None, limit: float | None, shard_rows: int | None = None) -> Budget:
-    """Choose workers and rows a shard so that the job stays within its limit.
+def plan_resources(model: str | Path, columns: int, workers: int | None, limit: float | None, shard_rows: int | None = None) -> Resources:
+    """Choose the number of workers and the rows of a shard so that the job stays within its memory limit.
 
     Parameters
     ----------
     model : path of the model's folder
-    columns : int, columns read a row
+    columns : int, columns read
     workers : int, optional
-        At most so many; one a core by default.
+        Upper limit; one per core by default.
     limit : float, bytes, optional
         Of all processes together; none by default.
     shard_rows : int, optional
-        Asked for by the user, or fixed by the job that goes on.
+        Requested by the user, or fixed by the job that is resumed.
 
     Raises
     ------
     InputError
-        Not even one worker fits, or a number that makes no sense.
+        Not even one worker fits into the limit; a number below 1.
     """
     if workers is not None and workers < 1:
-        raise InputError(f"--workers must be at least 1, however: {workers}")
+        raise InputError(f"--workers must be at least 1, got {workers}")
     if shard_rows is not None and shard_rows < 1:
-        raise InputError(f"--shard-rows must be at least 1, however: {shard_rows}")
-    wanted = workers or cores()
-    standing = _LIBRARIES + _BATCH + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
-    row = _CELL * max(columns, 1)
-    least = shard_rows or _FEWEST_ROWS
-    fit = wanted
+        raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
+    requested = workers or cpu_count()
+    worker_size = _LIBRARIES + _BATCH + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
+    row_size = _VALUE * max(columns, 1)
+    fewest_rows = shard_rows or _FEWEST_ROWS
+    processes = requested
     if limit is not None:
-        fit = min(wanted, int((limit - _COORDINATOR) // (standing + row * least)))
-        if fit < 1:
+        processes = min(requested, int((limit - _COORDINATOR) // (worker_size + row_size * fewest_rows)))
+        if processes < 1:
             raise InputError(
-                f"--max-memory {_words(limit)} is too little: one worker with this model needs about "
-                f"{_words(_COORDINATOR + standing + row * least)}"
+                f"--max-memory {_format_size(limit)} is too little: one worker with this model needs about "
+                f"{_format_size(_COORDINATOR + worker_size + row_size * fewest_rows)}"
             )
     rows = shard_rows or SHARD_ROWS
     if limit is not None and shard_rows is None:
-        room = ((limit - _COORDINATOR) / fit - standing) / row
-        while rows > room and rows > _FEWEST_ROWS:
+        most_rows = ((limit - _COORDINATOR) / processes - worker_size) / row_size
+        while rows > most_rows and rows > _FEWEST_ROWS:
             rows //= 2
-    return Budget(fit, wanted // fit, rows, _COORDINATOR + fit * (standing + row * rows))
+    return Resources(processes, requested // processes, rows, _COORDINATOR + processes * (worker_size + row_size * rows))
 
 
-def resident() -> float:
-    """Return the most bytes that this process has ever held in memory.
+def peak_memory() -> float:
+    """Return the peak resident memory of this process, in bytes.
 
-    Linux's own account of the program comes first: ``ru_maxrss`` outlives exec, so a small program started by a large one would be
-    charged with what its parent held.
+    On Linux it is read from /proc: ``ru_maxrss`` survives exec, so a small program started by a large one would report its parent's peak.
     """
     import resource
     import sys
 
-    account = Path("/proc/self/status")
-    if account.exists():
-        peak = re.search(r"^VmHWM:\s+(\d+) kB$", account.read_text(), re.MULTILINE)
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
         if peak is not None:
             return float(peak[1]) * 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(used if sys.platform == "darwin" else used * 1024)
 
 
-def _words(size: float) -> str:
+def _format_size(size: float) -> str:
     return f"{size / 1e9:.1f}GB" if size >= 1e9 else f"{size / 1e6:.0f}MB"

@@ -1,6 +1,6 @@
-"""Workers on a Ray cluster: one actor each, over the same shards and the same ledger.
+"""Workers on a Ray cluster: one actor each, over the same shards and the same job store.
 
-Model, archive and output must lie where every node sees them under the same path, and every node needs nearward installed.
+Model, tables and output must be on a file system that every node mounts under the same path, and every node needs nearward installed.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.local import Outcome, surroundings
-from nearward.batch.plan import Shard
-from nearward.batch.worker import Station
+from nearward.batch.engine import ShardOutcome, worker_environment
+from nearward.batch.sharding import Shard
+from nearward.batch.worker import ShardWorker
 from nearward.tabular.errors import InputError
 
 
-class OnRay:
+class RayEngine:
     """An engine of Ray actors.
 
     Parameters
@@ -22,13 +22,13 @@ class OnRay:
     model, out : Path
     workers : int
     address : str, optional
-        Of a cluster, ``auto`` for the one this machine belongs to; by default a cluster of its own on this machine.
+        Address of a cluster, ``auto`` for the one that this machine belongs to; by default a new cluster on this machine.
     threads : int, of each actor
 
     Raises
     ------
     InputError
-        Ray is not installed, or there is no such cluster.
+        Ray is not installed, or the cluster does not answer.
     """
 
     def __init__(self, model: Path, out: Path, workers: int, address: str | None = None, threads: int = 1) -> None:
@@ -36,45 +36,45 @@ class OnRay:
             import ray
         except ImportError as error:
             raise InputError("--engine ray needs Ray: pip install 'nearward[distributed]'") from error
-        self._ray, self._paths, self._most = ray, (str(model.resolve()), str(out.resolve())), workers
-        self._ours = not ray.is_initialized()
-        if self._ours:
+        self._ray, self._paths, self._workers = ray, (str(model.resolve()), str(out.resolve())), workers
+        self._owns_cluster = not ray.is_initialized()
+        if self._owns_cluster:
             size: dict[str, Any] = {} if address else {"num_cpus": workers * threads, "include_dashboard": False}
             try:
                 ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
             except (ConnectionError, ValueError) as error:
                 raise InputError(f"no Ray cluster at --address {address}: start one with ray start --head") from error
-        self._actor: Any = ray.remote(Station).options(num_cpus=threads, runtime_env={"env_vars": surroundings(threads)})
+        self._actor: Any = ray.remote(ShardWorker).options(num_cpus=threads, runtime_env={"env_vars": worker_environment(threads)})
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard]] = {}
 
-    def room(self) -> int:
-        """Return how many more shards can be given out now."""
-        return self._most - len(self._busy)
+    def free_workers(self) -> int:
+        """Return how many more shards can be submitted now."""
+        return self._workers - len(self._busy)
 
-    def give(self, shard: Shard) -> None:
-        """Give a shard to an idle actor, or make one."""
+    def submit(self, shard: Shard) -> None:
+        """Send a shard to an idle actor, started if necessary."""
         actor: Any = self._idle.pop() if self._idle else self._actor.remote(*self._paths)
-        self._busy[actor.answer.remote(shard)] = (actor, shard)
+        self._busy[actor.score.remote(shard)] = (actor, shard)
 
-    def wait(self) -> list[Outcome]:
-        """Wait until something is heard of at least one shard."""
+    def wait(self) -> list[ShardOutcome]:
+        """Block until at least one submitted shard has ended; return at once where none is running."""
         if not self._busy:
             return []
-        out = []
-        for answer in self._ray.wait(list(self._busy))[0]:
-            actor, shard = self._busy.pop(answer)
+        outcomes = []
+        for reply in self._ray.wait(list(self._busy))[0]:
+            actor, shard = self._busy.pop(reply)
             try:
-                out.append(Outcome(shard, self._ray.get(answer)))
+                outcomes.append(ShardOutcome(shard, self._ray.get(reply)))
                 self._idle.append(actor)
             except self._ray.exceptions.RayActorError as error:
-                out.append(Outcome(shard, None, f"its actor died ({type(error).__name__})"))
-        return out
+                outcomes.append(ShardOutcome(shard, None, f"its actor died ({type(error).__name__})"))
+        return outcomes
 
     def close(self) -> None:
-        """Let the actors go, and the cluster if it is ours."""
+        """Stop the actors, and the cluster where this engine started it."""
         for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
             self._ray.kill(actor)
         self._idle, self._busy = [], {}
-        if self._ours:
+        if self._owns_cluster:
             self._ray.shutdown()

@@ -1,209 +1,279 @@
-"""What a job's scores say as a whole: rows flagged, rows unlike any stored patient, slips of units, drift of each column.
+"""The summary of a job's scores: flagged rows, novel rows, anomalies, and the drift of each column.
 
-It is put together from the sidecars alone, so it does not depend on who scored what when: the same shards give the same bytes.
+It is computed from the sidecars alone, so it does not depend on the order of the work: the same shards give the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from nearward.batch.commit import commit
-from nearward.batch.ledger import Ledger
-from nearward.batch.work import STRANGE
-from nearward.tabular.artefact import read_manifest
+from nearward.batch.job_store import JobStore
+from nearward.batch.records import ShardCounts
+from nearward.batch.scoring import NOVEL
+from nearward.batch.sharding import Shard
+from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.errors import InputError
+from nearward.tabular.persistence.artifact import read_manifest
+
+if TYPE_CHECKING:
+    from nearward.evaluation.stats.confidence import Estimate
 
 FORMAT = 1
 SUMMARY = "summary.json"
 _NO_BINS = "no drift: the model was saved without training bins. Load it and save it again with this version of nearward"
 _MOST_IDS = 5_000_000  # rows whose ids are compared: 8 bytes each
+_ANOMALIES = {  # field of ``JobSummary`` -> its kind in the sidecars, its label in the table
+    "unit_slips": ("unit slips", "values over 32 times outside the training range"),
+    "gaps": ("gaps", "missing where no training value was missing"),
+    "unseen_categories": ("unseen", "categories that no training patient had"),
+    "missing_blocks": ("blocks", "feature blocks missing in every row of a shard"),
+}
 
 
-def write_summary(
-    ledger: Ledger, sidecars: Sequence[Mapping[str, Any]], model: Path, failed: Sequence[tuple[str, str]], keep: bool = True
-) -> dict[str, Any]:
-    """Sum up the shards that are done, and put it beside the scores.
+@dataclass(frozen=True)
+class ColumnDrift:
+    """The drift of one column against the training rows.
 
     Parameters
     ----------
-    ledger : Ledger
-    sidecars : of the shards that are done, in the plan's order
-    model : path of the model's folder, whose training bins drift is measured against
-    failed : what could not be scored, and why
-    keep : bool
-        Whether to write it.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
+    column : str
+    psi, low, high : float, population stability index and its interval
+    by_chance : float, 95 % quantile of the index without drift
+    moved : bool
     """
-    from nearward.evaluation.estimate import wilson
 
-    scored = sum(one["scored"] for one in sidecars)
-    told: dict[str, Any] = {
-        "nearward_summary": FORMAT,
-        "model": ledger.options.model,
-        "schema": ledger.options.schema,
-        "threshold": ledger.options.threshold,
-        "rows": sum(one["rows"] for one in sidecars),
-        "scored": scored,
-        "without_features": sum(one["unfound"] for one in sidecars),
-        "expected_events": sum(one["risk"] for one in sidecars),
-        "flagged": sum(one["flagged"] for one in sidecars),
-        "novel": sum(one["strange"] for one in sidecars),
-        "novel_from": STRANGE,
-        "failed": [{"what": what, "why": why} for what, why in failed],
-    }
-    for share, count in (("flagged_share", "flagged"), ("novel_share", "novel")):
-        found = wilson(told[count], scored) if scored else None
-        told[share] = None if found is None else {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
-    for kind, name in (("unit slips", "unit_slips"), ("gaps", "gaps"), ("unseen", "unseen_categories"), ("blocks", "missing_blocks")):
-        told[name] = _total([one["odd"].get(kind, {}) for one in sidecars])
-    told["repeated_ids"] = _repeated_ids(ledger, sidecars)
-    told["drift"] = _drift(model, sidecars)
-    if keep:
-        commit(ledger.out / SUMMARY, json.dumps(told, sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
-    return told
+    column: str
+    psi: float
+    low: float
+    high: float
+    by_chance: float
+    moved: bool
 
 
-def summary_table(told: Mapping[str, Any]) -> pl.DataFrame:
-    """Return a summary as a table for a person to read."""
-    shares = {name: told[name] for name in ("flagged_share", "novel_share")}
-    words = {name: "" if e is None else f"{e['value']:.2%} ({e['low']:.2%} to {e['high']:.2%})" for name, e in shares.items()}
-    rows = [
-        ("rows scored", f"{told['scored']}"),
-        ("expected events (sum of risks)", f"{told['expected_events']:.1f}"),
-        (f"flagged (risk from {told['threshold']:.4g})", f"{told['flagged']}, {words['flagged_share']}"),
-        (f"novel (novelty above {told['novel_from']:g}; one in a hundred does by nature)", f"{told['novel']}, {words['novel_share']}"),
-    ]
-    for name, label in (
-        ("unit_slips", "values over 32 times outside the training range"),
-        ("gaps", "missing where no training patient missed"),
-        ("unseen_categories", "categories no training patient had"),
-        ("missing_blocks", "a whole block missing in every row of a shard"),
-    ):
-        if told[name]:
-            rows.append((label, ", ".join(f"{column}: {count}" for column, count in told[name].items())))
-    if told["without_features"]:
-        rows.append(("labels of subjects nothing was known of yet (risk null)", str(told["without_features"])))
-    if told["repeated_ids"]:
-        rows.append(("ids that repeat another row's", str(told["repeated_ids"])))
-    return pl.DataFrame(rows, schema=["what", "found"], orient="row")
+@dataclass(frozen=True)
+class JobSummary:
+    """The scores of a job in figures.
+
+    Parameters
+    ----------
+    model : str, the model's hash
+    schema : "plain" or "meds"
+    threshold : float
+    rows, scored, without_features, flagged, novel : int, rows
+    expected_events : float, sum of the risks
+    novel_from : float, novelty above which a row counts as novel
+    flagged_share, novel_share : Estimate or None, of the rows scored
+    unit_slips, gaps, unseen_categories, missing_blocks : rows by column or block
+    repeated_ids : int or None, rows whose id another row has; None where ids are not compared
+    failed : (shard or table, why) of everything that could not be scored
+    drift : tuple of ColumnDrift, the largest first
+    drift_note : str or None, why there is no drift
+    """
+
+    model: str
+    schema: str
+    threshold: float
+    rows: int
+    scored: int
+    without_features: int
+    flagged: int
+    novel: int
+    expected_events: float
+    novel_from: float
+    flagged_share: Estimate | None
+    novel_share: Estimate | None
+    unit_slips: dict[str, int]
+    gaps: dict[str, int]
+    unseen_categories: dict[str, int]
+    missing_blocks: dict[str, int]
+    repeated_ids: int | None
+    failed: tuple[tuple[str, str], ...]
+    drift: tuple[ColumnDrift, ...]
+    drift_note: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as a JSON object."""
+        record = asdict(self)
+        note = record.pop("drift_note")
+        record["drift"] = {"columns": list(record["drift"])} if note is None else {"note": note}
+        record["failed"] = [{"what": what, "why": why} for what, why in self.failed]
+        return {"nearward_summary": FORMAT, **record}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> JobSummary:
+        """Read a summary from its JSON object."""
+        from nearward.evaluation.stats.confidence import Estimate
+
+        values = {key: value for key, value in record.items() if key != "nearward_summary"}
+        for name in ("flagged_share", "novel_share"):
+            values[name] = None if record[name] is None else Estimate(**record[name])
+        values["failed"] = tuple((failure["what"], failure["why"]) for failure in record["failed"])
+        values["drift"] = tuple(ColumnDrift(**column) for column in record["drift"].get("columns", []))
+        return cls(**values, drift_note=record["drift"].get("note"))
 
 
-def drift_table(told: Mapping[str, Any]) -> pl.DataFrame | None:
-    """Return the drift of each column, the largest first; None where the model knows no training bins."""
-    columns = told["drift"].get("columns")
-    if not columns:
-        return None
-    rows = [
-        (
-            one["column"],
-            f"{one['psi']:.3f} ({one['low']:.3f} to {one['high']:.3f})",
-            f"{one['by_chance']:.3f}",
-            "moved" if one["moved"] else "",
-        )
-        for one in columns
-    ]
-    return pl.DataFrame(rows, schema=["column", "PSI", "19 in 20 by chance below", "verdict"], orient="row")
+def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, failed: Sequence[tuple[str, str]]) -> JobSummary:
+    """Summarize the shards that are done.
+
+    Parameters
+    ----------
+    store : JobStore
+    done : the counts of the shards that are done, in the plan's order
+    model : path of the model's folder, whose training bins drift is measured against
+    failed : (shard or table, why) of everything that could not be scored
+    """
+    from nearward.evaluation.stats.confidence import wilson
+
+    counts, rows = list(done.values()), sum(shard.rows for shard in done)
+    scored, flagged, novel = (sum(getattr(count, name) for count in counts) for name in ("scored", "flagged", "novel"))
+    drift = _drift(model, counts)
+    return JobSummary(
+        model=store.options.model,
+        schema=store.options.schema,
+        threshold=store.options.threshold,
+        rows=rows,
+        scored=scored,
+        without_features=sum(count.without_features for count in counts),
+        flagged=flagged,
+        novel=novel,
+        expected_events=sum(count.expected_events for count in counts),
+        novel_from=NOVEL,
+        flagged_share=wilson(flagged, scored) if scored else None,
+        novel_share=wilson(novel, scored) if scored else None,
+        **{name: _total([count.anomalies.get(kind, {}) for count in counts]) for name, (kind, _) in _ANOMALIES.items()},
+        repeated_ids=None if store.options.id is None or rows > _MOST_IDS else _repeated_ids([store.output(shard) for shard in done]),
+        failed=tuple(failed),
+        drift=drift or (),
+        drift_note=_NO_BINS if drift is None else None,
+    )
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def write_summary(summary: JobSummary, out: Path) -> None:
+    """Write a summary into the folder of the scores."""
+    write_atomic(out / SUMMARY, json.dumps(summary.to_json(), sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
+
+
+def read_summary(folder: Path) -> JobSummary:
     """Read a job's summary.
 
     Raises
     ------
     InputError
-        None there, or not this version's.
+        The folder has no summary, or one of another version.
     """
     path = folder / SUMMARY
     try:
-        held = json.loads(path.read_bytes())
+        record = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a job's summary: {type(error).__name__}. Give folders that nearward score wrote") from error
-    if not isinstance(held, dict) or held.get("nearward_summary") != FORMAT:
+    if not isinstance(record, dict) or record.get("nearward_summary") != FORMAT:
         raise InputError(f"{path} is not a job's summary of this version")
-    return held
+    return JobSummary.from_json(record)
 
 
-def over_runs(named: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Put summaries of successive runs beside each other.
+def summary_table(summary: JobSummary) -> pl.DataFrame:
+    """Return a summary as a table to print."""
+    rows = [
+        ("rows scored", f"{summary.scored}"),
+        ("expected events (sum of risks)", f"{summary.expected_events:.1f}"),
+        (f"flagged (risk from {summary.threshold:.4g})", f"{summary.flagged}, {_with_interval(summary.flagged_share)}"),
+        (
+            f"novel (novelty above {summary.novel_from:g}; one in a hundred is expected)",
+            f"{summary.novel}, {_with_interval(summary.novel_share)}",
+        ),
+    ]
+    for name, (_, label) in _ANOMALIES.items():
+        counts: dict[str, int] = getattr(summary, name)
+        if counts:
+            rows.append((label, ", ".join(f"{column}: {count}" for column, count in counts.items())))
+    if summary.without_features:
+        rows.append(("labels without features up to their time (risk null)", str(summary.without_features)))
+    if summary.repeated_ids:
+        rows.append(("rows with an id that another row has", str(summary.repeated_ids)))
+    return pl.DataFrame(rows, schema=["what", "found"], orient="row")
+
+
+def drift_table(columns: Sequence[ColumnDrift]) -> pl.DataFrame:
+    """Return the drift of each column as a table to print."""
+    rows = [
+        (
+            column.column,
+            f"{column.psi:.3f} ({column.low:.3f} to {column.high:.3f})",
+            f"{column.by_chance:.3f}",
+            "moved" if column.moved else "",
+        )
+        for column in columns
+    ]
+    return pl.DataFrame(rows, schema=["column", "PSI", "19 in 20 by chance below", "verdict"], orient="row")
+
+
+def compare_runs(runs: Sequence[tuple[str, JobSummary]]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Compare the summaries of successive runs.
 
     Returns
     -------
-    runs : one row a run: rows, flagged, novel, columns that moved
-    moved : PSI a run of every column that moved in any of them; None where none did
+    runs : one row for each run: rows, flagged, novel, columns that moved
+    moved : PSI by run of every column that moved in any of them; None where none did
     """
-    rows, columns = [], dict[str, None]()
-    for name, told in named:
-        drifted = [one["column"] for one in told["drift"].get("columns", []) if one["moved"]]
-        columns |= dict.fromkeys(drifted)
+    rows, moved = [], dict[str, None]()
+    for name, summary in runs:
+        moved_now = [column.column for column in summary.drift if column.moved]
+        moved |= dict.fromkeys(moved_now)
         rows.append(
             {
                 "run": name,
-                "model": told["model"][:8],
-                "rows": told["scored"],
-                "flagged": _percent(told["flagged_share"]),
-                "novel": _percent(told["novel_share"]),
-                "unit slips": sum(told["unit_slips"].values()),
-                "columns that moved": len(drifted) if told["drift"].get("columns") else None,
+                "model": summary.model[:8],
+                "rows": summary.scored,
+                "flagged": "" if summary.flagged_share is None else f"{summary.flagged_share.value:.2%}",
+                "novel": "" if summary.novel_share is None else f"{summary.novel_share.value:.2%}",
+                "unit slips": sum(summary.unit_slips.values()),
+                "columns that moved": len(moved_now) if summary.drift else None,
             }
         )
-    if not columns:
+    if not moved:
         return pl.DataFrame(rows), None
-    shown: dict[str, list[Any]] = {"column": list(columns)}
-    for place, (name, told) in enumerate(named, start=1):
-        held = {one["column"]: one["psi"] for one in told["drift"].get("columns", [])}
-        shown[f"{name}" if f"{name}" not in shown else f"{name} ({place})"] = [held.get(column) for column in columns]
-    return pl.DataFrame(rows), pl.DataFrame(shown)
+    psi: dict[str, list[Any]] = {"column": list(moved)}
+    for number, (name, summary) in enumerate(runs, start=1):
+        by_column = {column.column: column.psi for column in summary.drift}
+        psi[name if name not in psi else f"{name} ({number})"] = [by_column.get(column) for column in moved]
+    return pl.DataFrame(rows), pl.DataFrame(psi)
 
 
-def _percent(share: Mapping[str, Any] | None) -> str:
-    return "" if share is None else f"{share['value']:.2%}"
-
-
-def _total(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    out: dict[str, int] = {}
-    for part in parts:
-        for column, count in part.items():
-            out[column] = out.get(column, 0) + count
-    return out
-
-
-def _drift(model: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _drift(model: Path, counts: Sequence[ShardCounts]) -> tuple[ColumnDrift, ...] | None:
+    """Return the drift of the columns, the largest first; None where the model has no training bins."""
     from nearward.evaluation.drift import bins_from_json, drift
 
-    held = read_manifest(model).get("bins")
-    if held is None:
-        return {"note": _NO_BINS}
-    columns = []
-    for bins in bins_from_json(held):
-        now = np.zeros(len(bins.count), dtype=np.int64)
-        for one in sidecars:
-            now += np.array(one["bins"].get(bins.column, np.zeros_like(now)))
-        if not now.sum():
-            continue
-        found = drift(bins.count, now)
-        psi = found.psi
-        columns.append(
-            {"column": bins.column, "psi": psi.value, "low": psi.low, "high": psi.high, "by_chance": found.by_chance, "moved": found.moved}
-        )
-    return {"columns": sorted(columns, key=lambda one: (-one["psi"], one["column"]))}
-
-
-def _repeated_ids(ledger: Ledger, sidecars: Sequence[Mapping[str, Any]]) -> int | None:
-    """Count rows whose id another row has already; None where there are no ids, or too many rows to compare."""
-    if ledger.options.id is None or sum(one["rows"] for one in sidecars) > _MOST_IDS:
+    record = read_manifest(model).get("bins")
+    if record is None:
         return None
-    seen = []
-    for one in sidecars:
-        path = ledger.out / f"part-{one['file']:05d}-{one['part']:06d}.parquet"
-        seen.append(pl.read_parquet(path, columns=[1], glob=False).to_series().cast(pl.String).hash(0).to_numpy())
-    return sum(map(len, seen)) - len(np.unique(np.concatenate(seen))) if seen else 0
+    columns = []
+    for bins in bins_from_json(record):
+        by_shard = [count.bins[bins.column] for count in counts if bins.column in count.bins]
+        rows = np.asarray(np.sum(by_shard, axis=0), dtype=np.int64)
+        if rows.sum():
+            change = drift(bins.count, rows)
+            psi = change.psi
+            columns.append(ColumnDrift(bins.column, psi.value, psi.low, psi.high, change.by_chance, change.moved))
+    return tuple(sorted(columns, key=lambda column: (-column.psi, column.column)))
+
+
+def _repeated_ids(outputs: Sequence[Path]) -> int:
+    """Count rows of the shards' outputs whose id another row has already."""
+    hashes = [pl.read_parquet(path, columns=[1], glob=False).to_series().cast(pl.String).hash(0).to_numpy() for path in outputs]
+    return sum(map(len, hashes)) - len(np.unique(np.concatenate(hashes))) if hashes else 0
+
+
+def _total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return dict(sum((Counter(count) for count in counts), Counter()))
+
+
+def _with_interval(share: Estimate | None) -> str:
+    return "" if share is None else f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"

@@ -1,7 +1,7 @@
-"""A worker process: loads the model once, then scores the shards that it is told on standard input, one JSON line each.
+"""A worker process: loads the model once, then scores the shards that it reads from standard input, one JSON line each.
 
-It answers on standard output, one JSON line each, and ends when its input does: a job that is killed leaves no worker behind.
-Run by ``local.py`` as ``python -P -m nearward.batch.worker MODEL OUT``.
+It replies on standard output, one JSON line each, and ends when its input does, so a job that is killed leaves no worker behind.
+Started by ``local_engine.py`` as ``python -P -m nearward.batch.worker MODEL OUT``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,33 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from nearward.batch.ledger import Ledger
-from nearward.batch.memory import resident
-from nearward.batch.plan import Shard
-from nearward.batch.work import LoadedModel, score_shard
-from nearward.tabular.errors import ArtefactError, InputError
+from nearward.batch.engine import ErrorKind, WorkerReply
+from nearward.batch.job_store import JobStore
+from nearward.batch.memory import peak_memory
+from nearward.batch.scoring import LoadedModel, score_shard
+from nearward.batch.sharding import Shard
+from nearward.tabular.errors import ArtifactError, InputError
 
 
-class Station:
-    """Where a worker stands: the model, loaded when the first shard comes, and the job's ledger.
+def main() -> None:
+    """Score shards until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the job stops, and lets its workers finish their shard
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # output printed by libraries must not end up between two replies
+    warnings.simplefilter("ignore")  # anomalies in the rows are counted shard by shard
+    worker = ShardWorker(*sys.argv[1:])
+    for line in sys.stdin:
+        reply = worker.score(Shard(**json.loads(line)))
+        try:
+            replies.write(json.dumps(asdict(reply)) + "\n")
+            replies.flush()
+        except BrokenPipeError:  # the job has ended; committed shards stay committed
+            os._exit(0)
+
+
+class ShardWorker:
+    """Scores shards with one model, which is loaded when the first shard comes.
 
     Parameters
     ----------
@@ -32,41 +48,28 @@ class Station:
 
     def __init__(self, model: str | Path, out: str | Path) -> None:
         self._model, self._out = model, Path(out)
-        self._at_hand: tuple[LoadedModel, Ledger] | None = None
+        self._loaded: tuple[LoadedModel, JobStore] | None = None
 
-    def answer(self, shard: Shard) -> dict[str, Any]:
-        """Score a shard and say what became of it; where it went wrong, ``error`` and its ``kind``: input, setup, model or disk."""
-        told: dict[str, Any] = asdict(shard)
-        kind = "setup"
+    def score(self, shard: Shard) -> WorkerReply:
+        """Score and commit a shard; errors are part of the reply."""
+        error, kind = self._try(shard)
+        return WorkerReply(os.getpid(), peak_memory(), error, kind)
+
+    def _try(self, shard: Shard) -> tuple[str, ErrorKind] | tuple[None, None]:
+        loading = self._loaded is None
         try:
-            if self._at_hand is None:
-                self._at_hand = LoadedModel(self._model), Ledger(self._out)
-            kind = "input"
-            score_shard(self._at_hand[1], shard, self._at_hand[0])
+            if self._loaded is None:
+                self._loaded = LoadedModel(self._model), JobStore(self._out)
+            loading = False
+            model, store = self._loaded
+            score_shard(store, shard, model)
         except InputError as error:
-            told |= {"error": str(error), "kind": kind}
-        except ArtefactError as error:
-            told |= {"error": str(error), "kind": "model"}
+            return str(error), "setup" if loading else "input"
+        except ArtifactError as error:
+            return str(error), "model"
         except OSError as error:
-            told |= {"error": error.strerror or type(error).__name__, "kind": "disk"}
-        return {**told, "resident": resident(), "pid": os.getpid()}
-
-
-def main() -> None:
-    """Serve until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the job hears Ctrl-C, and lets its workers finish their shard
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not stand between two answers
-    warnings.simplefilter("ignore")  # what is odd in the rows is counted shard by shard
-    model, out = sys.argv[1:]
-    station = Station(model, out)
-    for line in sys.stdin:
-        told = station.answer(Shard(**json.loads(line)))
-        try:
-            answers.write(json.dumps(told) + "\n")
-            answers.flush()
-        except BrokenPipeError:  # the job is gone; what was committed is committed
-            os._exit(0)
+            return error.strerror or type(error).__name__, "disk"
+        return None, None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The fixture that compares what was found with golden.json, or writes it there."""
+"""The fixture that compares results with golden.json, or writes them there."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pytest
 
 FILE = Path(__file__).with_name("golden.json")
 WRITE = os.environ.get("NEARWARD_GOLDEN") == "write"
-ESTIMATE = ["value", "low", "high", "n"]  # an estimate is kept as a list of these
+ESTIMATE = ["value", "low", "high", "n"]  # an estimate is written as a list of these
 
 
 def plain(value: Any, longest: int) -> Any:
-    """Turn dictionaries, dataclasses, frames, arrays and numbers into what JSON holds; floats get nine significant digits."""
+    """Turn dictionaries, dataclasses, frames, arrays and numbers into JSON; floats get nine significant digits."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif isinstance(value, pl.DataFrame):
@@ -30,8 +30,8 @@ def plain(value: Any, longest: int) -> Any:
     elif isinstance(value, pl.Series | np.ndarray | np.generic):
         value = value.to_list() if isinstance(value, pl.Series) else value.tolist()
     if isinstance(value, Mapping):
-        told = {str(key): plain(one, longest) for key, one in value.items()}
-        return [told[name] for name in ESTIMATE] if set(told) == set(ESTIMATE) else told
+        by_name = {str(key): plain(one, longest) for key, one in value.items()}
+        return [by_name[name] for name in ESTIMATE] if set(by_name) == set(ESTIMATE) else by_name
     if isinstance(value, list | tuple):
         columns = _columns([plain(one, longest) for one in value])
         if isinstance(columns, dict):
@@ -60,26 +60,26 @@ def _short(values: list[Any], longest: int) -> Any:
     return {"length": len(values), "mean": mean, "first": values[0], "last": values[-1]}
 
 
-def differences(found: Any, kept: Any, path: str) -> Iterator[str]:
+def differences(actual: Any, expected: Any, path: str) -> Iterator[str]:
     """Name every place where two plain values differ."""
-    if isinstance(found, dict) and isinstance(kept, dict):
-        for key in dict.fromkeys([*kept, *found]):
-            if key not in found or key not in kept:
-                yield f"{path}.{key}: {'missing now' if key in kept else 'new'}"
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        for key in dict.fromkeys([*expected, *actual]):
+            if key not in actual or key not in expected:
+                yield f"{path}.{key}: {'missing now' if key in expected else 'new'}"
             else:
-                yield from differences(found[key], kept[key], f"{path}.{key}")
-    elif isinstance(found, list) and isinstance(kept, list):
-        if len(found) != len(kept):
-            yield f"{path}: {len(found)} values now, {len(kept)} before"
+                yield from differences(actual[key], expected[key], f"{path}.{key}")
+    elif isinstance(actual, list) and isinstance(expected, list):
+        if len(actual) != len(expected):
+            yield f"{path}: {len(actual)} values now, {len(expected)} before"
         else:
-            for at, (one, other) in enumerate(zip(found, kept, strict=True)):
+            for at, (one, other) in enumerate(zip(actual, expected, strict=True)):
                 yield from differences(one, other, f"{path}[{at}]")
-    elif isinstance(found, float) or isinstance(kept, float):
-        number = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (found, kept))
-        if not number or found != pytest.approx(kept, rel=1e-6, abs=1e-9):
-            yield f"{path}: {found!r} now, {kept!r} before"
-    elif found != kept or isinstance(found, bool) is not isinstance(kept, bool):
-        yield f"{path}: {found!r} now, {kept!r} before"
+    elif isinstance(actual, float) or isinstance(expected, float):
+        number = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (actual, expected))
+        if not number or actual != pytest.approx(expected, rel=1e-6, abs=1e-9):
+            yield f"{path}: {actual!r} now, {expected!r} before"
+    elif actual != expected or isinstance(actual, bool) is not isinstance(expected, bool):
+        yield f"{path}: {actual!r} now, {expected!r} before"
 
 
 def write(cases: Mapping[str, Any]) -> None:
@@ -94,17 +94,17 @@ def write(cases: Mapping[str, Any]) -> None:
 
 @pytest.fixture
 def golden(one_torch_thread: None) -> Callable[..., None]:
-    """Compare a case with what golden.json holds of it; or write it there, where NEARWARD_GOLDEN=write; longer lists are summarised."""
+    """Compare a case with golden.json, or write it there where NEARWARD_GOLDEN=write; longer lists are summarised."""
 
     def check(name: str, parts: Mapping[str, Any], longest: int = 12) -> None:
-        found = json.loads(json.dumps(plain(parts, longest)))
+        actual = json.loads(json.dumps(plain(parts, longest)))
         cases = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
         if WRITE:
-            write({**cases, name: found})
+            write({**cases, name: actual})
             return
         assert name in cases, f"golden.json has no case {name!r}"
-        told = list(differences(found, cases[name], name))
-        assert not told, f"{len(told)} figures of {name!r} differ:\n" + "\n".join(told[:8])
+        different = list(differences(actual, cases[name], name))
+        assert not different, f"{len(different)} figures of {name!r} differ:\n" + "\n".join(different[:8])
 
     return check
 

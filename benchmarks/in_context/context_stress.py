@@ -1,0 +1,324 @@
+"""Stress test: the same in-context network under different contexts, with rarer events, fewer rows or noisier columns.
+
+    .venv/bin/python -m benchmarks.in_context.context_stress [--data DIR] [--study ratio,rows,noise] [--seeds 3] [--adapted 3]
+                                                             [--prepare] [--publish]
+
+Features only, no base learners: the network sees the context alone. Contexts of 128 rows: random; the nearest in standardised columns and
+one-hot ("raw kNN"); the same with the class floor; AWARE's (cross-fitted encoders, class floor); and, in the study of ratios, AWARE's
+with the LoRA adapter, where the out-of-fold AUPRC selects it.
+
+Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``rows``, 300 to 50,000 training rows as they come;
+``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 5,000 test
+rows (as they come, disjoint between seeds) from the other side of one split by patients. Intervals: 95 %, paired bootstrap over test
+patients.
+
+Retrieval, which does not depend on the network's weights, is cached in out/context_stress; --prepare stops after it. Scores are cached
+there too, under a digest of the weights. --publish writes benchmarks/results/context_stress.csv, docs/pictures/imbalance-*.svg and the
+tables of docs/benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import polars as pl
+from sklearn.metrics import average_precision_score
+
+from benchmarks.common.baselines import stacked, standardised
+from benchmarks.common.cohorts import cohorts, patients_of, splits
+from benchmarks.common.markdown import signed
+from benchmarks.common.paired_metrics import paired_intervals
+from benchmarks.common.paths import DATA, OUT
+from nearward.datasets import Cohort
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
+from nearward.tabular.data.atomic_files import write_atomic
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.in_context.checkpoint import load_net
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder
+
+CACHE = OUT / "context_stress"
+RATIOS, ROWS, NOISE = (5, 10, 20, 50, 100, 200, 500), (300, 1_000, 3_000, 10_000, 50_000), (0, 10, 30, 100)
+LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
+RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
+_STORED, _NOISY_STORED, _TEST, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
+_FLOOR = 8  # fewest events of the floor, as in retrieval
+_RULE = RetrievalSetting(_NEIGHBOURS, True, 1.0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training set of a study."""
+
+    cohort: Cohort
+    study: str
+    level: int
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """The cache file of its retrieval."""
+        return CACHE / f"{self.cohort.name}.{self.study}.{self.level}.{self.seed}.pkl"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The part of a setting that does not depend on the network; query arrays have q rows."""
+
+    rows: StoredRows
+    retriever: dict[str, Any]
+    value: np.ndarray
+    dense: np.ndarray
+    outcome: np.ndarray
+    patient_ids: np.ndarray
+    raw: list[tuple[np.ndarray, np.ndarray]]  # rows and squared distances, as ``_raw_neighbours``
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Risks (q,) and AUPRC of a setting by context, with the test rows' outcomes and patients."""
+
+    risks: dict[str, np.ndarray]
+    auprc: dict[str, float]
+    outcome: np.ndarray
+    patient_ids: np.ndarray
+    adapter_kept: bool
+    events: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of cohorts: table.parquet with table.json")
+    parser.add_argument("--study", default="ratio,rows,noise")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--adapted", type=int, default=3, help="number of seeds for which the ratios also try the adapter, which is slow")
+    parser.add_argument("--prepare", action="store_true", help="stop after the retrieval, which does not depend on the network")
+    parser.add_argument("--publish", action="store_true")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    settings = list(_settings([c for c in cohorts(args.data) if len(c.outcome) > 20_000], args.study.split(","), args.seeds))
+    results = []
+    for setting in settings:
+        if not setting.path.exists():
+            _cache_retrieval(setting)
+        if not args.prepare:
+            results.append((setting, _cached_scores(setting, setting.study == "ratio" and setting.seed < args.adapted)))
+    if args.prepare:
+        return
+    auprc, gains = _by_context(results), _gains(results)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200):
+        print(auprc, gains, sep="\n")
+    if args.publish:
+        from benchmarks.in_context.context_stress_report import publish
+
+        publish(auprc, gains)
+
+
+def _settings(tasks: list[Cohort], studies: list[str], seeds: int) -> Iterator[Setting]:
+    """Yield the settings seed by seed, so that an interrupted run has complete seeds."""
+    for seed in range(seeds):
+        for study in studies:
+            for cohort in tasks:
+                yield from (Setting(cohort, study, level, seed) for level in LEVELS[study])
+
+
+# ---- retrieval, without the network ------------------------------------------------------------------------------------------------
+
+
+def _rows(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a setting's training and test rows."""
+    ((train, test),) = splits(setting.cohort)
+    y = setting.cohort.outcome
+    test = np.random.default_rng(0).permutation(test)[setting.seed * _TEST : (setting.seed + 1) * _TEST]
+    drawn = np.random.default_rng(setting.seed + 1).permutation(train)
+    if setting.study == "ratio":
+        events = round(_STORED / (1 + setting.level))
+        stored = np.concatenate([drawn[y[drawn] == 1][:events], drawn[y[drawn] == 0][: _STORED - events]])
+    else:
+        stored = drawn[: setting.level if setting.study == "rows" else _NOISY_STORED]
+    return np.sort(stored), np.sort(test)
+
+
+def _features(setting: Setting, stored: np.ndarray, test: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the columns, and in the study of noise shuffled copies of some beside them."""
+    frames = setting.cohort.features[stored], setting.cohort.features[test]
+    if setting.study != "noise":
+        return frames
+    rng = np.random.default_rng(setting.seed)
+    names = [frames[0].columns[j] for j in rng.integers(0, frames[0].width, setting.level)]
+    copies = [
+        pl.DataFrame([frame[name].gather(rng.permutation(frame.height)).alias(f"noise {i}") for i, name in enumerate(names)])
+        for frame in frames
+    ]
+    return frames[0].hstack(copies[0]), frames[1].hstack(copies[1])
+
+
+def _cache_retrieval(setting: Setting) -> None:
+    """Train the encoders, search the raw neighbours, and cache both with the rows."""
+    stored, test = _rows(setting)
+    train_frame, test_frame = _features(setting, stored, test)
+    outcome = setting.cohort.outcome[stored]
+    patient_ids = np.unique(patients_of(setting.cohort)[stored], return_inverse=True)[1]
+    fold = split_patients(outcome, patient_ids, 5, setting.seed)
+    schema = Schema.infer(train_frame)
+    encoding = TableEncoder.fit(schema, schema.conform(train_frame))
+    numbers, numbers_new = (encoding.encode(schema.conform(frame)) for frame in (train_frame, test_frame))
+    dense, dense_new = encoding.to_matrix(numbers), encoding.to_matrix(numbers_new)
+    category_counts = [len(c.categories) for c in encoding.categorical]
+    rates = [TargetEncoder.fit(numbers.codes[fold != f], category_counts, outcome[fold != f]) for f in range(fold.max() + 1)]
+    rate = np.stack([r.transform(numbers.codes) for r in rates])[fold, np.arange(len(fold))]
+    rate_new = np.mean([r.transform(numbers_new.codes) for r in rates], axis=0)
+    data = TrainingData(outcome, patient_ids, fold)
+    retriever, *_ = fit_retriever(dense, data, EncoderConfig(), setting.seed, lambda words: None)
+    rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), dense, data)
+    value = np.column_stack([numbers_new.values, rate_new])
+    raw = _raw_neighbours(train_frame, test_frame, outcome)
+    test_patients = patients_of(setting.cohort)[test]
+    retrieval = Retrieval(rows, retriever.state(), value, dense_new, setting.cohort.outcome[test], test_patients, raw)
+    write_atomic(setting.path, pickle.dumps(vars(retrieval)))
+    print(f"cached {setting.path.name}", flush=True)
+
+
+def _raw_neighbours(train_frame: pl.DataFrame, test_frame: pl.DataFrame, outcome: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return rows and squared distances in standardised columns of the 128 nearest, of the 8 nearest events, and of 128 random rows."""
+    table, numbers, text = stacked(train_frame)
+    prepare = standardised(numbers, text).set_params(sparse_threshold=0)
+    x, x_new = (
+        np.ascontiguousarray(part, dtype=np.float32) for part in (prepare.fit_transform(table), prepare.transform(stacked(test_frame)[0]))
+    )
+    events = np.flatnonzero(outcome == 1)
+    nearest = []
+    for among, count in ((np.arange(len(x)), min(_NEIGHBOURS, len(x))), (events, min(_FLOOR, len(events)))):
+        index = faiss.IndexFlatL2(x.shape[1])
+        index.add(x[among])
+        sq_distance, position = index.search(x_new, count)
+        nearest.append((among[position].astype(np.int32), sq_distance))
+    rng = np.random.default_rng(0)
+    drawn = np.stack([rng.choice(len(x), min(_NEIGHBOURS, len(x)), replace=False) for _ in range(len(x_new))]).astype(np.int32)
+    random_distance = np.concatenate([((x[d] - q[None, None]) ** 2).sum(axis=2) for d, q in zip(drawn[:, None], x_new, strict=True)])
+    return [*nearest, (drawn, random_distance)]
+
+
+# ---- scores of the network ---------------------------------------------------------------------------------------------------------
+
+
+def _cached_scores(setting: Setting, adapted: bool) -> Scores:
+    """Return the scores of a setting under these weights, cached."""
+    path = setting.path.with_suffix(f".{_weights()}.{'adapted' if adapted else 'plain'}")
+    if not path.exists():
+        write_atomic(path, pickle.dumps(vars(_score(setting, adapted))))
+    return Scores(**pickle.loads(path.read_bytes()))
+
+
+@cache
+def _weights() -> str:
+    """Return a digest of the network's weights."""
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in load_net().parameters())).hexdigest()[:8]
+
+
+def _score(setting: Setting, adapted: bool) -> Scores:
+    """Return the risks under every context."""
+    retrieval = Retrieval(**pickle.loads(setting.path.read_bytes()))
+    rows, retriever = retrieval.rows, Retriever.from_state(retrieval.retriever)
+    view = EnsembleView(_RULE, np.arange(rows.features.shape[1]), np.arange(0))
+    plain = InContextModel(load_net(), (view,), rows.features, rows.scores, rows.data.outcome)
+    score = np.zeros((len(retrieval.value), 0))
+
+    def risk(model: InContextModel, context: Context) -> np.ndarray:
+        return model.predict(retrieval.value, score, [context])[0]
+
+    (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
+    (aware,), _ = retriever.contexts(retrieval.dense, (_RULE,))
+    adapter_kept, adapter = False, dict[str, Any]()
+    risks = {
+        RANDOM: risk(plain, _context([drawn], outcome)),
+        RAW: risk(plain, _context([nearest], outcome)),
+        RAW_FLOOR: risk(plain, _context([nearest, events], outcome)),
+        AWARE: risk(plain, aware),
+    }
+    if adapted:
+        changed, _, summary = fit_in_context_model(rows, retriever, 1, True, setting.seed, lambda words: None)
+        assert summary is not None
+        adapter, adapter_kept = asdict(summary), summary.in_use
+        risks[ADAPTED] = risk(changed, aware) if adapter_kept else risks[AWARE]
+    auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
+    print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, adapter, flush=True)
+    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, adapter_kept, int(outcome.sum()))
+
+
+def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) -> Context:
+    """Return a context of the nearest rows and of those floor events that are further away."""
+    (row, sq_distance), rest = parts[0], parts[1:]
+    floored = np.zeros(row.shape, dtype=bool)
+    for more, further in rest:
+        outside = further > sq_distance.max(axis=1, keepdims=True)
+        row, sq_distance = np.hstack([row, np.where(outside, more, -1)]), np.hstack([sq_distance, np.where(outside, further, np.inf)])
+        floored = np.hstack([floored, outside])
+    outcomes = np.where(row >= 0, outcome[row], 0.0)
+    return Context(
+        row.astype(np.int64), np.zeros(row.shape), outcomes, sq_distance.astype(float), floored, np.zeros(row.shape[1], dtype=np.int64)
+    )
+
+
+# ---- tables -------------------------------------------------------------------------------------------------------------------------
+
+
+def _by_context(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
+    """Return one row for each training set and context."""
+    return pl.DataFrame(
+        [
+            {"study": setting.study, "task": setting.cohort.name, "level": setting.level, "seed": setting.seed, "events": scores.events}
+            | {"context": name, "auprc": auprc, "adapter_kept": scores.adapter_kept, "weights": _weights()}
+            for setting, scores in results
+            for name, auprc in scores.auprc.items()
+        ]
+    )
+
+
+def _gains(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
+    """Return the mean AUPRC over the seeds, and AWARE's minus the others', paired."""
+    out = []
+    for key in dict.fromkeys((s.study, s.cohort.name, s.level) for s, _ in results):
+        runs = [scores for s, scores in results if (s.study, s.cohort.name, s.level) == key]
+        mean = {name: float(np.mean([run.auprc[name] for run in runs])) for name in (RANDOM, RAW, RAW_FLOOR, AWARE)}
+        differences = _aware_minus(runs, (RANDOM, RAW, RAW_FLOOR))
+        adapted = [run for run in runs if ADAPTED in run.risks]  # fitted for some of the seeds
+        if adapted:
+            differences |= _aware_minus(adapted, (ADAPTED,))
+        if len(adapted) == len(runs):  # means over other seeds could not be compared
+            mean[ADAPTED] = float(np.mean([run.auprc[ADAPTED] for run in adapted]))
+        out.append(
+            dict(zip(("study", "task", "level"), key, strict=True))
+            | {"prevalence": float(np.mean([run.outcome.mean() for run in runs]))}
+            | mean
+            | {"AWARE / raw kNN": mean[AWARE] / mean[RAW], "AWARE / raw kNN, floor": mean[AWARE] / mean[RAW_FLOOR]}
+            | {f"AWARE less {name}": signed(interval) for name, interval in differences.items()}
+        )
+    return pl.DataFrame(out)
+
+
+def _aware_minus(runs: list[Scores], others: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
+    """Return the AUPRC of AWARE's contexts minus each other's, mean over the seeds, with its interval."""
+    risks = {name: [run.risks[name] for run in runs] for name in (AWARE, *others)}
+    ours = risks.pop(AWARE)
+    return paired_intervals([run.outcome for run in runs], [run.patient_ids for run in runs], ours, risks)
+
+
+if __name__ == "__main__":
+    main()

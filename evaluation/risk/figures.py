@@ -1,0 +1,150 @@
+"""Figures of a risk report, made by matplotlib without pyplot: small, so that they can be read on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nearward.evaluation.html_page import COLOURS, GREY, INK
+from nearward.evaluation.risk.results import Curves, Subgroup
+from nearward.evaluation.stats.confidence import Estimate, defined
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SIZE = (4.4, 3.5)  # inches
+_LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
+_FOREST_ROW_HEIGHT = 0.3  # inches
+
+
+def roc(curves: Mapping[str, Curves]) -> Figure:
+    """Recall over false positive rate."""
+    figure, axes = _new_axes("False positive rate", "Recall")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="uninformative")
+    _plot_bands(axes, {name: one.roc for name, one in curves.items()})
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    return _with_legend(figure, axes, "lower right")
+
+
+def precision_recall(curves: Mapping[str, Curves], rate: float) -> Figure:
+    """Precision over recall, with the event rate."""
+    figure, axes = _new_axes("Recall", "Precision (share of alerts that are right)")
+    axes.axhline(rate, color=GREY, linestyle=":", linewidth=1, label=f"event rate {rate:.3f}")
+    _plot_bands(axes, {name: one.precision_recall for name, one in curves.items()})
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    return _with_legend(figure, axes, "upper right")
+
+
+def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
+    """Net benefit over the threshold, beside alerting all and alerting none."""
+    figure, axes = _new_axes("Threshold (risk from which on one acts)", "Net benefit")
+    first = next(iter(curves.values())).decision
+    axes.plot(first["threshold"].to_numpy(), first["all"].to_numpy(), color=GREY, linestyle="--", linewidth=1.2, label="alert all")
+    axes.axhline(0, color=INK, linewidth=0.8, label="alert none")
+    _plot_bands(axes, {name: one.decision for name, one in curves.items()})
+    axes.axvline(threshold, color=GREY, linestyle=":", linewidth=1)
+    tops = [float(np.nanmax(one.decision["high"].to_numpy())) for one in curves.values()]
+    top = max(*tops, float(first["all"].to_numpy().max()), 1e-4)
+    axes.set(xlim=(0, float(first["threshold"].to_numpy()[-1])), ylim=(-0.3 * top, 1.1 * top))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return _with_legend(figure, axes, "upper right")
+
+
+def calibration(curves: Mapping[str, Curves]) -> Figure:
+    """Event rate over risk, with a histogram of the rows below."""
+    figure = Figure(figsize=(_SIZE[0], 4.3), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    _style_axes(axes, "", "Event rate")
+    _style_axes(below, "Risk", "Rows")
+    frames = {name: one.calibration for name, one in curves.items() if isinstance(one.calibration, pl.DataFrame)}
+    ends = [float(value) for frame in frames.values() for value in (frame["risk"][-1], min(frame["high"][-1], 2 * frame["risk"][-1]))]
+    top = min(1.0, 1.05 * max([*ends, *(float(one.histogram["to"][-1]) for one in curves.values())]))
+    axes.plot([0, top], [0, top], color=GREY, linestyle=":", linewidth=1, label="perfect calibration")
+    _plot_bands(axes, frames)
+    axes.set(xlim=(0, top), ylim=(0, top))
+    _plot_histograms(below, [one.histogram for one in curves.values()])
+    return _with_legend(figure, axes, "upper left")
+
+
+def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimate | None) -> Figure:
+    """Forest plot of one metric: every subgroup that is not suppressed, and all rows as a dashed line."""
+    estimates = [(subgroup.label, estimate) for subgroup in subgroups if (estimate := defined(subgroup.results.get(key))) is not None]
+    figure = Figure(figsize=(_SIZE[0], 1.0 + _FOREST_ROW_HEIGHT * max(len(estimates), 1)), layout="constrained")
+    axes = figure.subplots()
+    _style_axes(axes, title, "")
+    if overall is not None:
+        axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.15, linewidth=0)
+        axes.axvline(overall.value, color=GREY, linewidth=1, linestyle="--")
+    for row, (_, estimate) in enumerate(estimates):
+        axes.plot([estimate.low, estimate.high], [row, row], color=COLOURS[0], linewidth=1.8, solid_capstyle="butt")
+        axes.plot([estimate.value], [row], marker="s", markersize=5, color=COLOURS[0])
+    axes.set_yticks(range(len(estimates)), [_shorten(label) for label, _ in estimates])
+    axes.set_ylim(len(estimates) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    _style_axes(axes, x, y)
+    return figure, axes
+
+
+def _style_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=9, color=INK)
+    axes.set_ylabel(y, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8.5, colors=INK, length=3)
+    axes.grid(visible=True, color="#e6eaee", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GREY)
+
+
+def _plot_bands(axes: Axes, frames: Mapping[str, pl.DataFrame]) -> None:
+    """Plot each curve with its band; line styles distinguish them without colour."""
+    single = len(frames) == 1
+    for (name, frame), colour, line in zip(frames.items(), COLOURS, _LINE_STYLES, strict=False):
+        x, y, low, high = (frame.to_series(column).to_numpy() for column in range(4))
+        axes.fill_between(x, low, high, color=colour, alpha=0.2 if single else 0.13, linewidth=0)
+        axes.plot(x, y, color=colour, linewidth=1.8, linestyle=line, label=_shorten(name))
+
+
+def _with_legend(figure: Figure, axes: Axes, location: Literal["lower right", "upper right", "upper left"]) -> Figure:
+    axes.legend(loc=location, fontsize=8.5, frameon=True, framealpha=0.85, edgecolor="none", labelcolor=INK)
+    return figure
+
+
+def _plot_histograms(axes: Axes, histograms: Sequence[pl.DataFrame]) -> None:
+    """Plot rows by risk on a logarithmic axis: bars for one risk, steps for several."""
+    for histogram, colour, line in zip(histograms, COLOURS, _LINE_STYLES, strict=False):
+        if len(histograms) == 1:
+            bars = histogram.drop_nulls()
+            start, width = bars["from"].to_numpy(), (bars["to"] - bars["from"]).to_numpy()
+            axes.bar(start, bars["rows"].to_numpy(), width, align="edge", color=colour, alpha=0.6)
+        else:
+            edges = np.append(histogram["from"].to_numpy(), histogram["to"][-1])
+            axes.stairs(histogram["rows"].fill_null(0).to_numpy(), edges, color=colour, linestyle=line)
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set_ylim(bottom=0)
+    _log_ticks(axes, max(int(histogram["rows"].fill_null(0).to_numpy().max()) for histogram in histograms))
+
+
+def _log_ticks(axes: Axes, most: int) -> None:
+    """Mark powers of ten, three at most: more would overlap."""
+    top = int(np.floor(np.log10(max(most, 10))))
+    powers = sorted({1, (1 + top) // 2 if top > 2 else top, top})
+    axes.set_yticks([10**power for power in powers], [f"{10**power:,}".replace(",", "\u202f") for power in powers])
+    axes.minorticks_off()
+
+
+def _shorten(name: str, limit: int = 24) -> str:
+    """Truncate a name; a dollar sign would begin a formula, an underscore at the start would hide it from the legend."""
+    text = name if len(name) <= limit else name[: limit - 1] + "…"
+    return text.replace("$", r"\$").replace("_", "\u02cd", 1) if text.startswith("_") else text.replace("$", r"\$")

@@ -1,0 +1,149 @@
+"""Pages of risk reports and comparisons: the frames and figures; the words are in ``evaluation/templates/risk_*.html.jinja``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from nearward.evaluation.html_page import render
+from nearward.evaluation.risk import figures
+from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE, show_count
+from nearward.evaluation.risk.metrics import METRIC_BY_KEY
+from nearward.evaluation.risk.results import ComparisonResults, Curves, EvaluationFacts, Results, RiskResults, Subgroup
+from nearward.evaluation.stats.confidence import Estimate, Undefined, defined, estimate_series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SUBGROUP_METRICS = (
+    "prevalence",
+    "auprc",
+    "auroc",
+    "observed_expected",
+    "calibration_slope",
+    "brier",
+    "recall_at_budget",
+    "ppv_at_budget",
+    "net_benefit",
+)
+_FOREST_METRICS = ("auroc", "auprc", "observed_expected")
+
+
+def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, about_similar: str = "") -> str:
+    """Return the page of a report; ``similar`` is a table of similar patients, shown as it is."""
+    return render(
+        "risk_report.html.jinja",
+        report=report,
+        metrics=_metric_frame({report.risk: report.metrics}),
+        undefined=_undefined_lines(report.metrics),
+        figures=_curve_figures({report.risk: report.curves}, report.facts),
+        no_calibration=_no_calibration({report.risk: report.curves}),
+        subgroups=_subgroup_section(report.subgroups, report.metrics),
+        strata=_subgroup_section(report.strata, report.metrics),
+        suppression_note=SUPPRESSION_NOTE,
+        similar=similar,
+        about_similar=about_similar,
+    )
+
+
+def comparison_page(comparison: ComparisonResults) -> str:
+    """Return the page of a comparison."""
+    auprc = {name: defined(results["auprc"]) for name, results in comparison.differences.items()}
+    return render(
+        "risk_comparison.html.jinja",
+        comparison=comparison,
+        auprc_differences={name: difference for name, difference in auprc.items() if difference is not None},
+        differences=_difference_frame(comparison),
+        undefined_differences=_undefined_lines(*comparison.differences.values()),
+        metrics=_metric_frame(comparison.metrics),
+        undefined=_undefined_lines(*comparison.metrics.values()),
+        figures=_curve_figures(comparison.curves, comparison.facts),
+        no_calibration=_no_calibration(comparison.curves),
+    )
+
+
+def subgroup_summary(subgroups: Sequence[Subgroup], keys: Sequence[str] = _SUBGROUP_METRICS) -> pl.DataFrame:
+    """Return one row a subgroup: counts as they are shown (``<10*`` where suppressed), and metrics."""
+    texts = {
+        "part": [subgroup.label for subgroup in subgroups],
+        "rows": [show_count(subgroup.rows) for subgroup in subgroups],
+        "events": [show_count(subgroup.events) for subgroup in subgroups],
+    }
+    columns = [pl.Series(name, values, dtype=pl.String) for name, values in texts.items()]
+    columns += [estimate_series(METRIC_BY_KEY[key].title, [defined(one.results.get(key)) for one in subgroups]) for key in keys]
+    return pl.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class _SubgroupSection:
+    """Contents of a section on subgroups.
+
+    Parameters
+    ----------
+    summary : frame, see ``subgroup_summary``
+    forests : metric's title -> forest plot
+    undefined : lines on metrics without a value in a subgroup that is shown
+    suppressed : bool
+        Whether a count is suppressed.
+    """
+
+    summary: pl.DataFrame
+    forests: dict[str, Figure]
+    undefined: list[str]
+    suppressed: bool
+
+
+def _subgroup_section(subgroups: Sequence[Subgroup], overall: Results) -> _SubgroupSection | None:
+    if not subgroups:
+        return None
+    forests = {
+        METRIC_BY_KEY[key].title: figures.forest(subgroups, key, METRIC_BY_KEY[key].title, defined(overall[key]))
+        for key in _FOREST_METRICS
+        if any(isinstance(subgroup.results.get(key), Estimate) for subgroup in subgroups)
+    }
+    undefined = {
+        f"{subgroup.label}, {METRIC_BY_KEY[key].title}: {result.why}."
+        for subgroup in subgroups
+        for key, result in subgroup.results.items()
+        if isinstance(result, Undefined) and key in _SUBGROUP_METRICS
+    }
+    suppressed = any(subgroup.events is None for subgroup in subgroups)
+    return _SubgroupSection(subgroup_summary(subgroups), forests, sorted(undefined), suppressed)
+
+
+def _metric_frame(results: Mapping[str, Results]) -> pl.DataFrame:
+    keys = list(next(iter(results.values())))
+    columns = [pl.Series("metric", [METRIC_BY_KEY[key].title for key in keys])]
+    for name, of_risk in results.items():
+        columns.append(estimate_series(name if len(results) > 1 else "value (95 %)", [defined(of_risk[key]) for key in keys]))
+    return pl.DataFrame([*columns, pl.Series("meaning", [METRIC_BY_KEY[key].meaning for key in keys])])
+
+
+def _difference_frame(comparison: ComparisonResults) -> pl.DataFrame:
+    columns = [pl.Series("metric", [METRIC_BY_KEY[key].title for key in next(iter(comparison.differences.values()))])]
+    for name, results in comparison.differences.items():
+        columns.append(estimate_series(f"less {name}", [defined(difference) for difference in results.values()]))
+    return pl.DataFrame(columns)
+
+
+def _undefined_lines(*results: Results) -> list[str]:
+    """Why metrics have no value."""
+    undefined = [(key, result) for of_risk in results for key, result in of_risk.items() if isinstance(result, Undefined)]
+    return sorted({f"{METRIC_BY_KEY[key].title}: {result.why}." for key, result in undefined})
+
+
+def _curve_figures(curves: Mapping[str, Curves], facts: EvaluationFacts) -> dict[str, Figure]:
+    return {
+        "precision_recall": figures.precision_recall(curves, facts.event_rate),
+        "roc": figures.roc(curves),
+        "calibration": figures.calibration(curves),
+        "decision": figures.decision(curves, facts.threshold),
+    }
+
+
+def _no_calibration(curves: Mapping[str, Curves]) -> list[str]:
+    undefined = [(name, one.calibration) for name, one in curves.items()]
+    return [f"Calibration of “{name}”: {curve.why}." for name, curve in undefined if isinstance(curve, Undefined)]

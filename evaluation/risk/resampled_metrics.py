@@ -1,0 +1,131 @@
+"""Metrics of one risk or several with cluster-bootstrap intervals, and paired differences of risks.
+
+Shapes: ``n`` rows, ``m`` metrics, ``r`` resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import COMPARED_METRICS, METRIC_BY_KEY, METRICS, OperatingPoint, WeightedMetrics, bin_starts
+from nearward.evaluation.stats.cluster_bootstrap import Scale, bootstrap_interval, cluster_bootstrap
+from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined
+from nearward.tabular.typing import Floats
+
+_SIMULATIONS = 200  # of outcomes, for the calibration error that chance alone shows
+_COLUMN = {metric.key: column for column, metric in enumerate(METRICS)}
+_CALIBRATION_LINE = ("calibration_slope", "calibration_intercept")
+
+
+@dataclass(frozen=True)
+class BootstrapMetrics:
+    """Metrics of several risks, on the rows as they are and over the same resamples for all risks.
+
+    Parameters
+    ----------
+    point : name of the risk -> (m + 1,)
+    resampled : name of the risk -> (r, m + 1)
+        The last column is the shift of the residuals behind the calibration error.
+    no_slope : name of the risk -> why there is no calibration line, or an empty text
+    independent : int
+        Patients of the rarer outcome.
+    rows : int
+    """
+
+    point: Mapping[str, Floats]
+    resampled: Mapping[str, Floats]
+    no_slope: Mapping[str, str]
+    independent: int
+    rows: int
+
+    def results(self, name: str) -> dict[str, Result]:
+        """Metrics of one risk with their intervals: key -> Estimate, or why it is undefined."""
+        results: dict[str, Result] = {}
+        for key, column in _COLUMN.items():
+            if key == "ece":
+                results[key] = _calibration_error_interval(float(self.point[name][column]), self.resampled[name][:, -1], self.rows)
+            else:
+                point, resampled = self.point[name][column], self.resampled[name][:, column]
+                results[key] = self._interval(key, point, resampled, METRIC_BY_KEY[key].scale, [name])
+        return results
+
+    def difference(self, first: str, other: str) -> dict[str, Result]:
+        """Metrics of the first risk less the other's, paired: key -> Estimate, or why it is undefined."""
+        results: dict[str, Result] = {}
+        for metric in COMPARED_METRICS:
+            column = _COLUMN[metric.key]
+            point = self.point[first][column] - self.point[other][column]
+            resampled = self.resampled[first][:, column] - self.resampled[other][:, column]
+            results[metric.key] = self._interval(metric.key, point, resampled, "plain", [first, other])
+        return results
+
+    def _interval(self, key: str, point: float, resampled: Floats, scale: Scale, names: Sequence[str]) -> Result:
+        reason = next((self.no_slope[name] for name in names if self.no_slope[name]), "")
+        if reason and key in _CALIBRATION_LINE:
+            return Undefined(f"{reason}: no calibration line can be fitted")
+        return bootstrap_interval(float(point), resampled, scale, self.independent, self.rows)
+
+
+def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingPoint, resamples: int, seed: int) -> BootstrapMetrics:
+    """Evaluate every risk on one sample or, as a mean, on several test folds, with patients resampled within each fold.
+
+    Parameters
+    ----------
+    samples : RiskSample, each with the same risks
+        No patient in two of them.
+    operating_point : OperatingPoint
+    resamples, seed : int
+    """
+    names = list(samples[0].risks)
+    points, resampled, no_slope = [], [], dict.fromkeys(names, "")
+    for fold, sample in enumerate(samples):
+        by_risk = [WeightedMetrics(sample.outcome, sample.risks[name], operating_point) for name in names]
+        no_slope = {name: no_slope[name] or metrics.no_slope for name, metrics in zip(names, by_risk, strict=True)}
+        points.append(np.stack([metrics.point for metrics in by_risk]))
+        resampled.append(_resample(sample, by_risk, resamples, seed + fold))
+    point, draws = np.mean(points, axis=0), np.mean(resampled, axis=0)
+    return BootstrapMetrics(
+        {name: point[index] for index, name in enumerate(names)},
+        {name: draws[:, index] for index, name in enumerate(names)},
+        no_slope,
+        sum(sample.independent for sample in samples),
+        sum(sample.rows for sample in samples),
+    )
+
+
+def _resample(sample: RiskSample, by_risk: Sequence[WeightedMetrics], resamples: int, seed: int) -> Floats:
+    """Metrics over resamples (r, risks, m + 1)."""
+
+    def statistic(weight: NDArray[Any]) -> Floats:
+        return np.stack([metrics(weight) for metrics in by_risk], axis=1)
+
+    return cluster_bootstrap(sample.patient_ids, statistic, resamples, seed)
+
+
+def _calibration_error_interval(value: float, shift: Floats, n: int) -> Estimate:
+    """Interval of the calibration error with a coverage of at least 95 %.
+
+    Distances are never negative, so that chance adds to them, and resampling adds to it once more: quantiles of the resamples would
+    mostly miss the truth. But the error of the calibration error is at most the sum of the errors of the bins' residuals (the triangle
+    inequality), and how far those shift from resample to resample is known.
+    """
+    reach = float(np.nanquantile(shift, LEVEL))
+    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach), n)
+
+
+def calibration_error_by_chance(risk: Floats, seed: int) -> Estimate:
+    """Calibration error that perfectly calibrated risks (n,) would show on these rows, and the range of 95 % of such errors.
+
+    Outcomes are simulated row by row: with several rows a patient it is, if anything, greater.
+    """
+    rng = np.random.default_rng(seed)
+    ranked = np.sort(risk)
+    bins = bin_starts(ranked)
+    errors = [np.abs(np.add.reduceat((rng.random(len(ranked)) < ranked) - ranked, bins)).sum() / len(ranked) for _ in range(_SIMULATIONS)]
+    return Estimate(float(np.mean(errors)), float(np.quantile(errors, 0.025)), float(np.quantile(errors, 0.975)), len(risk))

@@ -1,0 +1,94 @@
+"""Metrics within subgroups and within strata of the number of events, with small counts suppressed."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+
+from nearward.evaluation.risk.disclosure_control import suppress_small_counts
+from nearward.evaluation.risk.inputs import RiskSample
+from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
+from nearward.evaluation.risk.results import Subgroup
+from nearward.tabular.errors import InputError
+from nearward.tabular.typing import Ints
+
+MISSING = "(missing)"
+REST = "few events, together"
+_MAX_CATEGORIES = 30
+_STRATA = (0, 10, 30, 100, 300)  # events from which on a stratum begins
+
+
+def evaluate_subgroups(sample: RiskSample, column: pl.Series, operating_point: OperatingPoint, resamples: int, seed: int) -> list[Subgroup]:
+    """Evaluate the only risk of a sample within each category of a column.
+
+    Parameters
+    ----------
+    sample : RiskSample of n rows and one risk
+    column : n values, at most 30 different ones
+    operating_point : OperatingPoint
+    resamples, seed : int
+
+    Raises
+    ------
+    InputError
+        More than 30 categories.
+    """
+    categories, category = _categories(column)
+    (rows, events), patients = _counts(sample, category, len(categories))
+    rows_suppressed, suppressed = suppress_small_counts(rows, events, patients)
+    subgroups = []
+    for index, name in enumerate(categories):
+        if suppressed[index]:
+            subgroups.append(Subgroup(column.name, name, None if rows_suppressed[index] else int(rows[index]), None))
+            continue
+        metrics = bootstrap_metrics([sample.subset(category == index)], operating_point, resamples, seed)
+        subgroups.append(Subgroup(column.name, name, int(rows[index]), int(events[index]), metrics.results(next(iter(sample.risks)))))
+    return subgroups
+
+
+def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
+    """Return for each row (n,) the stratum of its category of ``column`` by number of events: sites with few events, with many.
+
+    Strata that would have to be suppressed are pooled: their names would reveal how many events there are.
+    """
+    categories, category = _categories(column, limit=None)
+    events_of_category = np.bincount(category, weights=sample.outcome, minlength=len(categories)).astype(np.int64)
+    stratum = (np.searchsorted(_STRATA, events_of_category, side="right") - 1)[category]  # (n,)
+    (rows, events), patients = _counts(sample, stratum, len(_STRATA))
+    present = rows > 0
+    suppressed = np.zeros(len(_STRATA), dtype=bool)
+    suppressed[present] = suppress_small_counts(rows[present], events[present], [count[present] for count in patients])[1]
+    ranges = [*(f"{low} to {high - 1}" for low, high in itertools.pairwise(_STRATA)), f"{_STRATA[-1]} or more"]
+    labels = [REST if suppressed[index] else f"{ranges[index]} events" for index in range(len(_STRATA))]
+    order = list(dict.fromkeys(sorted(labels, key=lambda label: label != REST)))
+    return pl.Series(column.name, pl.Series(labels).gather(stratum), dtype=pl.Enum(order))
+
+
+def _counts(sample: RiskSample, category: Ints, size: int) -> tuple[list[Ints], list[Ints]]:
+    """Rows and events of each category, and the patients behind the rows and behind the events, (size,) each."""
+    counts, patients = [], []
+    for mask in (sample.outcome >= 0, sample.outcome == 1):
+        counts.append(np.bincount(category[mask], minlength=size))
+        pairs = np.unique(np.stack([category[mask], sample.patient_ids[mask]]), axis=1)
+        patients.append(np.bincount(pairs[0], minlength=size))
+    return counts, patients
+
+
+def _categories(column: pl.Series, limit: int | None = _MAX_CATEGORIES) -> tuple[list[str], Ints]:
+    """Names of the categories, in order, and each row's category; missing values are a category, the last."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    values = column.unique().drop_nulls().sort()
+    if limit is not None and len(values) > limit:
+        raise InputError(
+            f"column {column.name!r} has {len(values)} different values, at most {limit} make subgroups: cut it into bands first"
+        )
+    names = [str(value) for value in values.to_list()]
+    category = column.rank("dense").cast(pl.Int64) - 1
+    if category.null_count():
+        category = category.fill_null(len(names))
+        names.append(MISSING)
+    return names, category.to_numpy().astype(np.int64)

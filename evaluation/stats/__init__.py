@@ -1,0 +1,1 @@
+"""Statistics that the evaluations share."""

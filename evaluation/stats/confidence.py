@@ -1,0 +1,106 @@
+"""A measured number with its confidence interval: the only form in which this package reports one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import polars as pl
+from scipy import stats
+
+from nearward.tabular.statistics import wilson_interval
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its confidence interval and the number of observations.
+
+    Parameters
+    ----------
+    value : float
+    low, high : float, 95 % interval
+    n : int
+        Rows, patients, attacks: whatever was counted.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+class Undefined(NamedTuple):
+    """Why a statistic has no value, in words."""
+
+    why: str
+
+
+Result = Estimate | Undefined
+
+
+def defined(result: Result | None) -> Estimate | None:
+    """Return an estimate, and None in the place of an undefined or a missing one."""
+    return result if isinstance(result, Estimate) else None
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
+    """Share with Wilson's score interval.
+
+    Parameters
+    ----------
+    successes, n : int, n > 0
+    level : float
+        Confidence level.
+
+    Examples
+    --------
+    >>> print(wilson(1, 10))
+    0.100 (0.018 to 0.404)
+    """
+    low, high = wilson_interval(successes / n, n, level)
+    return Estimate(successes / n, float(low), float(high), n)
+
+
+def clopper_pearson(successes: int, n: int) -> Estimate:
+    """Share with the exact (Clopper–Pearson) interval.
+
+    Parameters
+    ----------
+    successes, n : int, n > 0
+    """
+    low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, "exact")
+    return Estimate(successes / n, float(low), float(high), n)
+
+
+def estimate_series(name: str, values: Sequence[Estimate | None]) -> pl.Series:
+    """Return a column of estimates, some of them None: Polars would take the dataclass apart, and fails where one is missing."""
+    return pl.Series(name, list(values), dtype=pl.Object)
+
+
+def estimate_frame(rows: Sequence[Mapping[str, object]], schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Build a frame with columns of estimates.
+
+    Parameters
+    ----------
+    rows : mappings with a value for each column; there may be none
+    schema : column -> Polars type, in order
+        ``pl.Object`` for estimates, see ``estimate_series``.
+
+    Examples
+    --------
+    >>> frame = estimate_frame([{"table": "train", "share": wilson(1, 10)}], {"table": pl.String, "share": pl.Object})
+    >>> print(*frame.row(0))
+    train 0.100 (0.018 to 0.404)
+    """
+    return pl.DataFrame({name: pl.Series([row[name] for row in rows], dtype=dtype) for name, dtype in schema.items()})
+
+
+def rows_to_dicts(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame of ``estimate_frame`` as dictionaries, estimates as dictionaries too, for JSON."""
+    return [{name: asdict(x) if isinstance(x, Estimate) else x for name, x in row.items()} for row in frame.iter_rows(named=True)]

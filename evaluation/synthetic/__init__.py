@@ -1,0 +1,1 @@
+"""The FAITH-style card of a synthetic table."""

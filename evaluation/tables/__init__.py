@@ -1,0 +1,1 @@
+"""Real and synthetic tables as the card compares them."""

@@ -1,0 +1,69 @@
+"""The interface between a scoring job and the workers that score its shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nearward.batch.sharding import Shard
+
+ErrorKind = Literal["input", "setup", "model", "disk"]  # rows; the worker's start; the model's folder; writing the output
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class WorkerReply:
+    """A worker's answer to one shard.
+
+    Parameters
+    ----------
+    pid : int
+    peak_memory : float, bytes
+    error : str, optional
+        Why the shard was not scored.
+    kind : optional, of the error
+    """
+
+    pid: int
+    peak_memory: float
+    error: str | None = None
+    kind: ErrorKind | None = None
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """The end of one attempt at a shard.
+
+    Parameters
+    ----------
+    shard : Shard
+    reply : WorkerReply or None
+        None where the worker died.
+    cause : str, of its death
+    """
+
+    shard: Shard
+    reply: WorkerReply | None
+    cause: str = ""
+
+
+class Engine(Protocol):
+    """A pool of workers."""
+
+    def free_workers(self) -> int:
+        """Return how many more shards can be submitted now."""
+
+    def submit(self, shard: Shard) -> None:
+        """Send a shard to an idle worker, started if necessary."""
+
+    def wait(self) -> list[ShardOutcome]:
+        """Block until at least one submitted shard has ended; return at once where none is running."""
+
+    def close(self) -> None:
+        """Stop the workers."""
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the environment variables that give each library so many threads and the process one malloc arena."""
+    return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}

@@ -1,0 +1,327 @@
+"""A scoring job: open the job store, add the tables, score the shards that are not done, summarize the scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nearward.batch.engine import Engine, ShardOutcome
+from nearward.batch.job_store import JobStore, open_job_store
+from nearward.batch.local_engine import LocalEngine
+from nearward.batch.meds import PREDICTION_TIME, SUBJECT
+from nearward.batch.memory import Resources, peak_memory, plan_resources
+from nearward.batch.records import JobOptions, TableRecord
+from nearward.batch.scoring import RESTARTED
+from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, read_header
+from nearward.batch.summary import JobSummary, summarize, write_summary
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.persistence.artifact import model_hash, read_manifest
+
+_ATTEMPTS = 2  # at a shard whose worker dies
+_MOST_DEATHS = 6  # of workers before any shard was scored: the cause is not the shard
+_PASSES = 3  # over shards whose hash does not match, because another job wrote between output and sidecar
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What to score, and how.
+
+    Parameters
+    ----------
+    model : path of the model's folder
+    tables : paths of Parquet files, or of folders of them
+    out : path of the folder for the scores
+    schema : "plain" or "meds"
+    labels : path, optional
+        MEDS labels: a Parquet file or a folder of them; ``tables`` then hold the features.
+    threshold : float, optional
+        Risk from which on a row counts as flagged; by default the event rate that the model expects.
+    workers : int, optional
+        One per core by default.
+    max_memory : float, bytes, optional
+        Limit for all processes together.
+    shard_rows : int, optional
+    engine : "local" or "ray"
+    address : str, optional
+        Address of a Ray cluster.
+    restart : bool
+        Discard the scores in ``out`` and start again.
+    """
+
+    model: Path
+    tables: tuple[Path, ...]
+    out: Path
+    schema: str = "plain"
+    labels: Path | None = None
+    threshold: float | None = None
+    workers: int | None = None
+    max_memory: float | None = None
+    shard_rows: int | None = None
+    engine: str = "local"
+    address: str | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """The result of one run of a job.
+
+    Parameters
+    ----------
+    shards, rows : int, planned
+    done : int, shards that are done
+    scored : int, rows scored in this run
+    failed : (shard or table, why) of everything that could not be scored
+    stopped : str
+        Why the run was aborted; empty where it was not.
+    seconds : float
+    workers : int, processes
+    threads : int, of each process
+    peak_memory : float, bytes, this process and the workers together
+    summary : JobSummary
+    """
+
+    shards: int
+    rows: int
+    done: int
+    scored: int
+    failed: tuple[tuple[str, str], ...]
+    stopped: str
+    seconds: float
+    workers: int
+    threads: int
+    peak_memory: float
+    summary: JobSummary
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of every table is scored."""
+        return not self.failed and not self.stopped and self.done == self.shards
+
+
+def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> JobReport:
+    """Score the rows that are not scored yet.
+
+    Parameters
+    ----------
+    job : ScoringJob
+    progress : callable, optional
+        Given the number of rows, returns a context whose value is called with ``words`` and ``done=rows`` (see ``nearward.cli.progress``).
+
+    Raises
+    ------
+    ArtifactError
+        The model cannot be used, or was replaced while the job ran.
+    InputError
+        Invalid arguments, or an output folder with other files or another job.
+    OSError
+        The output folder is not writable.
+    """
+    started = time.monotonic()
+    options, sources = read_options(job)
+    store = open_job_store(job.out, options, plan(job, options).shard_rows, job.restart)
+    resources = plan(job, options, store.shard_rows)
+    store.clean_up()
+    store.add_tables(sources)
+    tables, shards = store.tables(), store.shards()
+    rows = sum(shard.rows for shard in shards)
+    pending = [shard for shard in shards if not store.is_done(shard)]
+    with nullcontext(_no_progress) if progress is None else progress(rows) as advance:
+        done_before = rows - sum(shard.rows for shard in pending)
+        if done_before:
+            advance("already there", done=done_before)
+        scheduler = _run_shards(job, store, pending, resources, advance)
+    store.clean_up()
+    counts = {shard: shard_counts for shard in shards if (shard_counts := store.counts(shard)) is not None}
+    failed = _failures(tables, [shard for shard in shards if shard not in counts], scheduler)
+    summary = summarize(store, counts, job.model, failed)
+    if not scheduler.stopped:
+        write_summary(summary, job.out)
+    return JobReport(
+        shards=len(shards),
+        rows=rows,
+        done=len(counts),
+        scored=scheduler.scored,
+        failed=failed,
+        stopped=scheduler.stopped,
+        seconds=time.monotonic() - started,
+        workers=resources.workers,
+        threads=resources.threads,
+        peak_memory=peak_memory() + sum(sorted(scheduler.worker_memory.values())[-resources.workers :]) if pending else 0.0,
+        summary=summary,
+    )
+
+
+def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
+    """Derive the job's options from its arguments and the model, and list the tables.
+
+    Raises
+    ------
+    ArtifactError
+        ``model`` is not a model.
+    InputError
+        Invalid or contradicting arguments, or nothing to score.
+    """
+    if job.schema not in ("plain", "meds"):
+        raise InputError(f"--schema must be plain or meds, got {job.schema}")
+    if job.engine not in ("local", "ray"):
+        raise InputError(f"--engine must be local or ray, got {job.engine}")
+    if job.labels and job.schema != "meds":
+        raise InputError("--labels are MEDS labels: add --schema meds")
+    if job.threshold is not None and not 0 <= job.threshold <= 1:
+        raise InputError(f"--threshold must be a risk from 0 to 1, got {job.threshold}")
+    digest, manifest = model_hash(job.model), read_manifest(job.model)
+    _refuse_own_output(job)
+    tables = find_tables(job.tables)
+    sources = find_tables([job.labels]) if job.labels else tables
+    schema = Schema.from_json(json.dumps(manifest["schema"]))
+    reads = schema.named("feature", "expert")
+    id_column = _id_column(schema, sources) if job.schema == "plain" else None
+    keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
+    needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
+    training = manifest["summary"]["fields"]
+    event_rate = manifest["config"]["prevalence"] or training["events"] / training["rows"]
+    threshold = event_rate if job.threshold is None else job.threshold
+    features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
+    return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources
+
+
+def plan(job: ScoringJob, options: JobOptions, shard_rows: int | None = None) -> Resources:
+    """Choose the number of workers and the rows of a shard; ``shard_rows`` is that of a job which is resumed."""
+    return plan_resources(job.model, len(options.reads), job.workers, job.max_memory, shard_rows or job.shard_rows)
+
+
+class ShardScheduler:
+    """Submits shards to an engine, retries those whose worker died, and records why shards fail.
+
+    Parameters
+    ----------
+    store : JobStore
+    progress : callable
+
+    Attributes
+    ----------
+    scored : int, rows
+    failed : dict, why each failed shard failed
+    stopped : str, why the run must be aborted; empty where it need not
+    worker_memory : dict, peak bytes by process id
+    """
+
+    def __init__(self, store: JobStore, progress: Progress) -> None:
+        self._store, self._progress = store, progress
+        self._deaths: Counter[Shard] = Counter()
+        self.scored = 0
+        self.failed: dict[Shard, str] = {}
+        self.stopped = ""
+        self.worker_memory: dict[int, float] = {}
+
+    def run(self, engine: Engine, shards: Sequence[Shard]) -> None:
+        """Score shards, those that another job has claimed last; no claim is waited for."""
+        unclaimed, last = deque(shards), deque[Shard]()
+        while not self.stopped:
+            while (unclaimed or last) and engine.free_workers():
+                is_last = not unclaimed
+                shard = (unclaimed or last).popleft()
+                if self._store.is_done(shard):  # by another job, meanwhile
+                    self._progress(shard.name, done=shard.rows)
+                elif is_last or self._store.claim(shard):
+                    engine.submit(shard)
+                else:
+                    last.append(shard)
+            outcomes = engine.wait()
+            if not outcomes:
+                return
+            last.extend(outcome.shard for outcome in outcomes if not self._finish(outcome))
+
+    def _finish(self, outcome: ShardOutcome) -> bool:
+        """Record the end of an attempt at a shard; return whether it was the last attempt."""
+        shard, reply = outcome.shard, outcome.reply
+        if reply is None:
+            self._deaths[shard] += 1
+            if self._deaths.total() >= _MOST_DEATHS and not self.worker_memory:
+                self.stopped = f"workers die before they have scored any shard: {outcome.cause}"
+                self._store.release(shard)
+                return True
+            if self._deaths[shard] < _ATTEMPTS:
+                return False
+            self.failed[shard] = f"its worker died {_ATTEMPTS} times: {outcome.cause}"
+            self._store.save_error(shard, self.failed[shard])
+            self._store.release(shard)
+        else:
+            self._store.release(shard)
+            self.worker_memory[reply.pid] = reply.peak_memory
+            if reply.kind == "model":
+                raise ArtifactError(reply.error)
+            if reply.kind == "setup":
+                raise InputError(reply.error)
+            if reply.kind == "disk":
+                self.stopped = f"the output cannot be written: {reply.error}"
+            elif reply.error is not None:
+                self.failed[shard] = reply.error
+            else:
+                self.scored += shard.rows
+        self._progress(shard.name, done=shard.rows)
+        return True
+
+
+def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], resources: Resources, progress: Progress) -> ShardScheduler:
+    scheduler = ShardScheduler(store, progress)
+    if not pending:
+        return scheduler
+    engine: Engine
+    if job.engine == "ray":
+        from nearward.batch.ray_engine import RayEngine
+
+        engine = RayEngine(job.model, job.out, resources.workers, job.address, resources.threads)
+    else:
+        engine = LocalEngine(job.model, job.out, resources.workers, resources.threads)
+    try:
+        for _ in range(_PASSES):
+            scheduler.run(engine, [shard for shard in pending if shard not in scheduler.failed and not store.is_done(shard)])
+            if scheduler.stopped:
+                break
+    finally:
+        engine.close()
+    return scheduler
+
+
+def _failures(tables: Sequence[TableRecord], missing: Sequence[Shard], scheduler: ShardScheduler) -> tuple[tuple[str, str], ...]:
+    """Return (table, why) of unreadable tables, then (shard, why) of shards without a result."""
+    failures = [(table.name, table.error) for table in tables if table.error is not None]
+    for shard in missing:
+        why = scheduler.failed.get(shard) or scheduler.stopped or RESTARTED
+        last_row = shard.offset + shard.rows - 1
+        failures.append((f"{shard.name} ({tables[shard.file].name}, rows {shard.offset} to {last_row})", why))
+    return tuple(failures)
+
+
+def _no_progress(words: str = "", done: int = 1) -> None:
+    pass
+
+
+def _refuse_own_output(job: ScoringJob) -> None:
+    for path in (*job.tables, *([job.labels] if job.labels else [])):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir() and job.out.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"--out {job.out} lies in {path}: the next run would score its own scores. Choose a folder beside it")
+
+
+def _id_column(schema: Schema, sources: Sequence[Source]) -> str | None:
+    """Return the schema's id column if the tables have it: the first readable table decides, and the others must have it too."""
+    for name in schema.named("id"):
+        for source in sources:
+            try:
+                return name if name in read_header(source.path)[1] else None
+            except InputError:  # the job store records the error of this table
+                continue
+    return None

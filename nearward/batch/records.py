@@ -1,0 +1,88 @@
+"""The records of a scoring job as the job store keeps them in JSON: options, input tables, and the counts of each shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What must not change from one run of a job to the next.
+
+    Parameters
+    ----------
+    model : str
+        The model's hash.
+    schema : "plain" or "meds"
+    threshold : float
+        Risk from which on a row counts as flagged.
+    needs : tuple of str
+        Columns that every table must have.
+    reads : tuple of str
+        Columns that the model reads: features and expert scores.
+    id : str or None
+        The column that identifies the rows; None where the tables have none, and rows are identified by table and row number.
+    features : tuple of (path, size, modification time)
+        Feature tables that label rows are joined with; empty where the scored tables hold the features themselves.
+    """
+
+    model: str
+    schema: str
+    threshold: float
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
+    id: str | None
+    features: tuple[tuple[str, int, int], ...] = ()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> JobOptions:
+        """Read the options from their JSON object."""
+        features = tuple((str(path), int(size), int(changed)) for path, size, changed in record["features"])
+        return cls(**{**record, "needs": tuple(record["needs"]), "reads": tuple(record["reads"]), "features": features})
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """An input table.
+
+    Parameters
+    ----------
+    name, path : str
+    size, changed : int, optional
+        Bytes, and modification time in ns.
+    rows : int, optional
+    error : str, optional
+        Why the table cannot be read.
+    """
+
+    name: str
+    path: str
+    size: int | None = None
+    changed: int | None = None
+    rows: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """Counts over the rows of a shard.
+
+    Parameters
+    ----------
+    scored, flagged, novel : int, rows
+    without_features : int
+        Label rows without a feature row at or before their time; they are not scored.
+    expected_events : float, sum of the risks
+    anomalies : rows by kind and column, see ``nearward.risk_model.data_warnings.count_anomalies``
+    bins : rows by column and bin, for drift; empty where the model was saved without bins
+    """
+
+    scored: int
+    flagged: int
+    novel: int
+    without_features: int
+    expected_events: float
+    anomalies: dict[str, dict[str, int]]
+    bins: dict[str, list[int]]

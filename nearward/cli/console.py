@@ -1,0 +1,56 @@
+"""Shared by the commands: their common arguments and options, values in a column's dtype, tables on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TableFile = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
+ModelFolder = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
+GeneratorFolder = Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)]
+TableOut = Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)]
+Outcome = Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)]
+Positive = Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")]
+Group = Annotated[str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)]
+RowId = Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)]
+Columns = Annotated[list[str] | None, typer.Option(help="A column, or several with commas; may be repeated.", show_default=False)]
+Drop = Annotated[list[str] | None, typer.Option(help="Columns to leave out; may be repeated.", show_default=False)]
+
+
+def split_names(names: list[str] | None) -> list[str]:
+    """Split the values of a repeatable option at commas."""
+    return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
+
+
+def as_value(text: str | None, column: pl.Series) -> Any:
+    """Return the event's value in the outcome column's dtype."""
+    if text is None:
+        return None
+    try:
+        number: float | None = float(text)
+    except ValueError:
+        number = {"true": 1.0, "false": 0.0}.get(text.lower())
+    for value in column.drop_nulls().unique().to_list():
+        if str(value) == text or (isinstance(value, int | float) and value == number):
+            return value
+    return text
+
+
+def show(frame: pl.DataFrame, title: str) -> None:
+    """Print a frame under its title."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    table = RichTable()
+    for name in frame.columns:
+        table.add_column(escape(name), overflow="fold")
+    for row in frame.iter_rows():
+        table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float) else escape(str(v)) for v in row))
+    typer.echo(title)
+    Console().print(table)

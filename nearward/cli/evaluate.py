@@ -1,0 +1,185 @@
+"""``nearward evaluate``: evaluate a table of risks or a synthetic table, from any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearward.cli.console import Columns, Group, Outcome, Positive, as_value, show, split_names
+
+if TYPE_CHECKING:
+    from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
+    from nearward.evaluation.stats.confidence import Result
+    from nearward.evaluation.synthetic.card import FaithCard
+
+app = typer.Typer(help="Evaluate risk predictions, or synthetic tables.", no_args_is_help=True)
+
+Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
+Report = Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=False)]
+Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.", show_default=False)]
+
+
+@app.command()
+def risk(
+    scored: Scored,
+    outcome: Outcome,
+    risk: Annotated[str, typer.Option(help="Column of the predicted risk; several with commas are compared with the first.")] = "risk",
+    group: Group = None,
+    subgroups: Columns = None,
+    strata: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of sites or diagnoses: evaluated in strata by their number of events.", show_default=False),
+    ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
+        ),
+    ] = None,
+    positive: Positive = None,
+    report: Report = None,
+    json: Json = None,
+    alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
+    threshold: Annotated[
+        float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+) -> None:
+    """Evaluate predicted risks on a test set (discrimination, calibration, net benefit), or compare several models."""
+    from nearward.evaluation.risk.comparison import compare_risks
+    from nearward.evaluation.risk.report import evaluate_risk
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import InputError
+
+    frame, names = read_table(scored), split_names([risk])
+    column = frame.get_column(outcome) if outcome in frame.columns else None
+    event = None if column is None else as_value(positive, column)
+    options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
+    if not names:
+        raise InputError("--risk names no column")
+    if len(names) > 1:
+        if subgroups or strata or site:
+            raise InputError("--subgroups, --strata and --site are for one risk at a time: name one in --risk")
+        comparison = compare_risks(frame, outcome, names, group, **options)
+        _show_results(comparison.metrics, _counts(scored, comparison.facts))
+        differences = {f"less {name}": difference for name, difference in comparison.differences.items()}
+        _show_results(differences, f"{comparison.first} less each other, on the same resamples")
+        _write({report: comparison.to_html, json: comparison.to_json})
+        return
+    evaluation = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **options)
+    _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
+    chance = evaluation.ece_by_chance
+    typer.echo(
+        f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
+    )
+    for title, groups in (("subgroups", evaluation.subgroups), ("event-count strata", evaluation.strata)):
+        if groups:
+            _show_subgroups(groups, title)
+    if evaluation.source is not None:
+        show(evaluation.source.shown(), f"event rate by {site}")
+        typer.echo(f"source leak: {evaluation.source.verdict()}")
+    for note in evaluation.notes:
+        typer.echo(f"note: {note}", err=True)
+    _write({report: evaluation.to_html, json: evaluation.to_json})
+
+
+@app.command()
+def synth(
+    train: Annotated[Path, typer.Option(help="Table that the synthesizer was trained on.", show_default=False)],
+    holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
+    synthetic: Annotated[Path, typer.Option(help="Synthetic table.", show_default=False)],
+    outcome: Outcome,
+    positive: Positive = None,
+    group: Annotated[str | None, typer.Option(help="Column of train and holdout with the patient ids.", show_default=False)] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
+    write_rules: Annotated[Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False)] = None,
+    report: Report = None,
+    json: Json = None,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
+) -> None:
+    """Evaluate a synthetic table: FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass."""
+    from nearward.evaluation.synthetic.card import faith_card
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.rules import yaml_io
+
+    card = faith_card(
+        train=read_table(train),
+        holdout=read_table(holdout),
+        synthetic=read_table(synthetic),
+        outcome=outcome,
+        positive=positive,
+        group=group,
+        rules=rules,
+        seed=seed,
+    )
+    show_card(card, synthetic.name)
+    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: yaml_io.write_rules(card.rules, path)})
+    if not card.passed:
+        missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
+        typer.echo(f"NOT PASSED: {missed}", err=True)
+        raise typer.Exit(4)
+    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/reference/faith-card.md)")
+
+
+def show_card(card: FaithCard, name: str) -> None:
+    """Print the five components of a card."""
+    import polars as pl
+
+    parts = list(card.components.values())
+    shown = {
+        "": [part.letter for part in parts],
+        "component": [part.name for part in parts],
+        "estimate (95 %)": ["" if part.estimate is None else str(part.estimate) for part in parts],
+        "gate": [part.gate for part in parts],
+        "status": [part.status for part in parts],
+        "why": [part.why for part in parts],
+    }
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
+
+
+def _counts(scored: Path, facts: EvaluationFacts) -> str:
+    return (
+        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events; "
+        f"{100 * facts.alert_rate:.3g} alerts per 100 patients; threshold {facts.threshold:.3g}"
+    )
+
+
+def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> None:
+    """Print the metrics, one column for each model."""
+    import polars as pl
+
+    from nearward.evaluation.risk.metrics import METRIC_BY_KEY
+
+    keys = list(next(iter(results.values())))
+    columns = {"metric": [METRIC_BY_KEY[key].title for key in keys]}
+    columns |= {f"{name} (95 %)": [_format(values[key]) for key in keys] for name, values in results.items()}
+    show(pl.DataFrame(columns), title)
+
+
+def _show_subgroups(groups: Sequence[Subgroup], title: str) -> None:
+    import polars as pl
+
+    from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
+    from nearward.evaluation.risk.html_report import subgroup_summary
+
+    table = subgroup_summary(groups, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
+    text = {name: ["" if value is None else str(value) for value in table.get_column(name).to_list()] for name in table.columns}
+    show(pl.DataFrame(text), title)
+    if any(group.events is None for group in groups):
+        typer.echo(SUPPRESSION_NOTE)
+
+
+def _format(result: Result) -> str:
+    """Return a result as text, or the reason why there is none."""
+    return str(result) if hasattr(result, "value") else f"none: {result.why}"
+
+
+def _write(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    for path, write in writers.items():
+        if path is not None:
+            write(path)
+            typer.echo(f"written to {path}")

@@ -1,0 +1,116 @@
+"""``nearward synth export`` and ``check``: release an audited synthetic table, and verify the stamp of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearward.cli.console import GeneratorFolder
+
+if TYPE_CHECKING:
+    from nearward.release.audit import AuditRows
+    from nearward.release.export import Generator
+
+
+def export(
+    generator: GeneratorFolder,
+    out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.", show_default=False)],
+    n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
+    train: Annotated[
+        Path | None, typer.Option(help="The rows that the generator was trained on, where its folder holds no rows.", show_default=False)
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that it never saw, instead of those in its folder.", show_default=False)
+    ] = None,
+    accept_risk: Annotated[
+        str | None, typer.Option(help="Reason for a release although the audit did not pass; written into the file.", show_default=False)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write with the card, passed or not.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sample and the audit.", show_default="the generator's")] = None,
+) -> None:
+    """Sample and audit a synthetic table, and write it with its stamp. Exit code 3 if the audit is missing or did not pass."""
+    from nearward.cli.evaluate import show_card
+    from nearward.cli.progress import show_progress
+    from nearward.release.export import check_destination, describe, export_table, sample_and_audit
+    from nearward.synth.synthesizer import Synthesizer
+
+    check_destination(out, accept_risk)
+    model = Synthesizer.load(generator)
+    rows = _audit_rows(model, train, holdout)
+    with show_progress("export", 2) as progress:
+        sample = sample_and_audit(model, n, seed=seed, rows=rows, progress=progress)
+    table, verdict = sample.table, sample.audit
+    if verdict is not None:
+        show_card(verdict.card, out.name)
+        if report is not None:
+            verdict.card.to_html(report)
+            typer.echo(f"written to {report}")
+    ledger = getattr(model, "privacy", None)
+    if ledger is not None:
+        typer.echo(f"differential privacy: {ledger}")
+    stamp = export_table(
+        table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk
+    )
+    resampled = stamp["rules"]["share of rows drawn again"]
+    if resampled is not None:
+        typer.echo(f"{resampled:.2%} of the rows were resampled to satisfy the rules")
+    typer.echo(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
+
+
+def check(
+    table: Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)],
+) -> None:
+    """Verify a table's stamp: whether it is the table that was audited. Exit code 3 if it is not, or has no stamp."""
+    from nearward.synth.provenance import verify
+
+    stamp = verify(table)
+    typer.echo(
+        f"{table}: {stamp['rows']} rows, made by nearward {stamp['package_version']} ({stamp['generator']}); unchanged since its audit"
+    )
+    audit = stamp["audit"] or {"components": {}}
+    for part in audit["components"].values():
+        estimate = part["estimate"]
+        value = "" if estimate is None else f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+        typer.echo(f"  {part['letter']}  {part['name']:22} {value:26} {part['status']}: {part['why']}")
+    if stamp["sampled_prior"]:
+        shares = {name: share["value"] for name, share in stamp["sampled_prior"].items()}
+        typer.echo(f"share of the event: {shares['sampled']:.4f} here, {shares['train']:.4f} in the rows it was trained on")
+    ledger = stamp["privacy"].get("ledger")
+    typer.echo(
+        f"privacy: {stamp['privacy']['statement']}"
+        if ledger is None
+        else f"differential privacy: epsilon {ledger['spent']['epsilon']:.3g}, delta {ledger['spent']['delta']:.3g}, {ledger['unit']}; "
+        f"{stamp['privacy']['not covered']}"
+    )
+    typer.echo(_describe_verdict(stamp))
+
+
+def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:
+    from dataclasses import replace
+
+    from nearward.release.audit import AuditRows
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import InputError
+
+    if train is None and holdout is None:
+        return None
+    own_rows: AuditRows | None = model.audit_rows
+    if own_rows is not None:
+        if train is not None or holdout is None:
+            raise InputError("--train: the generator's folder already holds the rows that it was trained on; leave the option out")
+        return replace(own_rows, holdout=read_table(holdout))
+    if train is None or holdout is None:
+        raise InputError(
+            "--train and --holdout are needed together: the rows that the generator was trained on, and rows that it never saw"
+        )
+    return AuditRows(read_table(train), read_table(holdout), model.outcome, model.positive, model.groups)
+
+
+def _describe_verdict(stamp: dict[str, object]) -> str:
+    if stamp["passed"]:
+        return "passed its audit; that is no proof of anonymity (docs/reference/faith-card.md)"
+    risk = stamp["accepted_risk"]
+    reason = risk["reason"] if isinstance(risk, dict) else ""
+    return f"did NOT pass its audit ({'; '.join(stamp['missed'])}); released because: {reason}"  # type: ignore[arg-type]

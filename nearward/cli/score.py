@@ -1,0 +1,146 @@
+"""``nearward score``: one table into a file, or many tables into a folder; ``nearward watch``: such scoring jobs compared over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearward.cli.console import ModelFolder, show
+
+if TYPE_CHECKING:
+    from nearward.batch.job import JobReport, ScoringJob
+
+PARTIAL = 4  # exit code: some rows could not be scored
+_FILES = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
+_MOST_FAILURES = 20  # printed
+
+
+def score(
+    model: ModelFolder,
+    tables: Annotated[
+        list[Path], typer.Argument(help="Tables to score; with a folder as --out: Parquet files, or folders of them.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A file, for one table; or a folder, for a scoring job that can be resumed.", show_default=False)
+    ],
+    workers: Annotated[int | None, typer.Option(help="Number of worker processes or Ray actors.", show_default="one per core")] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="Memory limit for all processes together: 2GB, 750MB. Reduces the number of workers and the shard size."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (pip install 'nearward[distributed]').")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster; auto for this machine's.", show_default="a new cluster")
+    ] = None,
+    schema: Annotated[str, typer.Option(help="plain; or meds: the five columns of the MEDS evaluation schema.")] = "plain",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="MEDS labels, a Parquet file or a folder: each is joined with its subject's features up to its time.", show_default=False
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Risk from which on a row counts as flagged.", show_default="the event rate the model expects")
+    ] = None,
+    shard_rows: Annotated[int | None, typer.Option(help="Rows of a shard.", show_default="16384, fewer with a tight --max-memory")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate rows, shards, memory and time; write nothing.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the scores in the folder and start again.")] = False,
+) -> None:
+    """Score new rows: id, risk with its band, number of similar patients, novelty.
+
+    With a file as --out (.parquet, .csv, .arrow), one table is scored at once. With a folder, Parquet tables are scored shard by shard; the
+    same command resumes an interrupted job. Exit code 4: some rows could not be scored; ledger/ in the folder says which and why.
+    """
+    from nearward.batch.job import ScoringJob
+    from nearward.batch.memory import read_size
+    from nearward.tabular.errors import InputError
+
+    if out.suffix.lower() in _FILES and not out.is_dir():
+        job_options = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows))
+        if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, schema) != ("local", "plain") or job_options:
+            raise InputError(f"--out {out} is one file, for one table and without options. Name a folder for a job over many tables")
+        _score_table(model, tables[0], out)
+        return
+    limit = None if max_memory is None else read_size(max_memory)
+    job = ScoringJob(model, tuple(tables), out, schema, labels, threshold, workers, limit, shard_rows, engine, address, restart)
+    if dry_run:
+        _show_dry_run(job)
+    else:
+        _run_job(job)
+
+
+def _score_table(model: Path, table: Path, out: Path) -> None:
+    from nearward.cli.progress import show_progress
+    from nearward.risk_model.classifier import load
+    from nearward.tabular.data.table_io import read_table, write_table
+
+    classifier, frame = load(model), read_table(table)
+    with show_progress("score", frame.height) as progress:
+        scores = classifier.predict_frame(frame, progress=lambda rows: progress(done=rows))
+    write_table(scores, out)
+    novel = int((scores.get_column("novelty") > 0.99).sum())
+    typer.echo(
+        f"{scores.height} rows scored into {out}; "
+        f"{novel} lie outside the training population (novelty above .99; one in a hundred is expected)"
+    )
+
+
+def _show_dry_run(job: ScoringJob) -> None:
+    import polars as pl
+
+    from nearward.batch.dry_run import dry_run
+
+    run = dry_run(job)
+    show(pl.DataFrame(run.rows, schema=["what", "expected"], orient="row"), f"{job.out}: nothing was written")
+    for name, why in run.unreadable:
+        typer.echo(f"cannot be scored: {name}: {why}", err=True)
+
+
+def _run_job(job: ScoringJob) -> None:
+    from nearward.batch.job import run_job
+    from nearward.batch.summary import drift_table, summary_table
+    from nearward.cli.progress import show_progress
+
+    report = run_job(job, lambda rows: show_progress("score", rows))
+    summary = report.summary
+    show(summary_table(summary), f"{job.out}: {report.done} of {report.shards} shards done")
+    if summary.drift:
+        moved = sum(column.moved for column in summary.drift)
+        title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the ten largest; all of them in summary.json)"
+        show(drift_table(summary.drift[:10]), title)
+    else:
+        typer.echo(summary.drift_note or "no drift: no row was scored")
+    _show_run(report)
+    if not report.complete:
+        raise typer.Exit(PARTIAL)
+
+
+def _show_run(report: JobReport) -> None:
+    for what, why in report.failed[:_MOST_FAILURES]:
+        typer.echo(f"not scored: {what}: {why}", err=True)
+    if len(report.failed) > _MOST_FAILURES:
+        typer.echo(f"not scored: {len(report.failed) - _MOST_FAILURES} more; see summary.json", err=True)
+    rate = report.scored / report.seconds if report.seconds else 0.0
+    workers = f"{report.workers} worker{'' if report.workers == 1 else 's'}"
+    threads = f" of {report.threads} threads" if report.threads > 1 else ""
+    typer.echo(
+        f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {workers}{threads}, "
+        f"{report.peak_memory / 1e9:.2f} GB resident at most"
+        + ("" if report.complete else ". Partial: run the same command again to resume")
+    )
+
+
+def watch(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that nearward score wrote, in order of time.", show_default=False)],
+) -> None:
+    """Compare scored populations over time: flagged rows, novel rows, data drift of columns against training."""
+    from nearward.batch.summary import compare_runs, read_summary
+
+    table, moved = compare_runs([(folder.name or str(folder), read_summary(folder)) for folder in runs])
+    show(table, "runs")
+    if moved is None:
+        typer.echo("no column has moved in any of these runs (PSI above .1 and above chance)")
+    else:
+        show(moved, "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)")

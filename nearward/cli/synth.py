@@ -1,0 +1,103 @@
+"""``nearward synth``: fit a synthesizer, sample from it, and release audited synthetic tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearward.cli.console import Drop, GeneratorFolder, Group, Outcome, Positive, TableFile, TableOut, as_value, split_names
+from nearward.cli.release import check, export
+
+app = typer.Typer(help="Generate synthetic tables, and release them after an audit.", no_args_is_help=True)
+app.command()(export)
+app.command()(check)
+
+_STEPS = 13  # of progress: tokens, rules, ten of training, the outcome model
+
+
+@app.command()
+def fit(
+    cohort: TableFile,
+    outcome: Outcome,
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    group: Group = None,
+    drop: Drop = None,
+    positive: Positive = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of rules, instead of mined rules.", show_default=False)] = None,
+    holdout: Annotated[
+        Path | None,
+        typer.Option(help="Holdout table of other patients for the audit; by default a fifth is set aside.", show_default=False),
+    ] = None,
+    optimiser: Annotated[str, typer.Option(help="Optimiser against the discriminators: none, tilt, awr or ppo.")] = "none",
+    target: Annotated[float | None, typer.Option(help="Prevalence of the event in the samples.", show_default="as in training")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Differential privacy per patient: noisy marginals, no mined rules.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
+) -> None:
+    """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
+    from nearward.cli.progress import show_progress
+    from nearward.synth.persistence import KIND, RULES_FILE
+    from nearward.synth.synthesizer import Synthesizer
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import require_columns
+    from nearward.tabular.persistence.artifact import check_folder
+    from nearward.tabular.rules.yaml_io import read_rules
+
+    check_folder(out, KIND)
+    frame = read_table(cohort)
+    dropped = split_names(drop)
+    require_columns([outcome, *dropped], frame.columns)
+    event = as_value(positive, frame.get_column(outcome))
+    own_rules = None if rules is None else read_rules(rules)
+    holdout_rows = None if holdout is None else read_table(holdout)
+    with show_progress("fit", _STEPS if epsilon is None else 1) as progress:
+        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=progress)  # type: ignore[arg-type]
+        model.fit(frame.drop(dropped), outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows)
+    model.save(out)
+    summary = model.summary_
+    typer.echo(f"rows by role: {summary['rows']}")
+    if model.privacy is not None:
+        typer.echo(f"differential privacy: {model.privacy}")
+        shares = {name: round(share, 4) for name, share in summary["outcomes"]["noisy"].items()}
+        typer.echo(f"shares of the outcome, with the noise: {shares}")
+    else:
+        typer.echo(f"outcomes in the training rows: {summary['outcomes']['table']}, as tokens: {summary['outcomes']['tokens']}")
+    not_enforced = len(model.rules) - len(model.rules.enforced)
+    typer.echo(
+        f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rarer outcome), "
+        f"in {out / RULES_FILE}: review them, edit them there. The folder contains patient records."
+    )
+
+
+@app.command()
+def sample(
+    generator: GeneratorFolder,
+    out: TableOut,
+    n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Condition column=value that every row satisfies; may be repeated.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="the generator's")] = None,
+) -> None:
+    """Sample rows for internal use, without audit or stamp; use export for a release."""
+    from nearward.synth.synthesizer import Synthesizer
+    from nearward.tabular.data.table_io import write_table
+    from nearward.tabular.errors import InputError
+
+    model = Synthesizer.load(generator)
+    conditions = {}
+    for condition in where or []:
+        name, sign, text = condition.partition("=")
+        if not sign:
+            raise InputError(f"--where {condition}: write it as column=value")
+        column = model.audit_rows.train.get_column(name) if name in model.audit_rows.train.columns else None
+        conditions[name] = text if column is None else as_value(text, column)
+    table, redrawn = model.sample_with_redrawn(n, where=conditions, seed=seed)
+    write_table(table, out)
+    typer.echo(
+        f"{table.height} rows in {out}, {redrawn:.2%} of them resampled to satisfy the rules; "
+        "not audited: for a release use nearward synth export"
+    )

@@ -1,0 +1,1 @@
+"""The audit and the release of synthetic tables."""

@@ -1,0 +1,281 @@
+"""A risk model of a binary outcome, from a conformed table to calibrated risks.
+
+table → encoding → base learners, and embedding → similar patients → vote → in-context model → stack → calibration → risk
+
+Shapes: n stored rows, q query rows, m columns of the stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, fit_retriever
+from nearward.retrieval.neighbors.voting import Context
+from nearward.risk_model.config import FitConfig
+from nearward.risk_model.external_backbone import ExternalBackboneModel, category_columns, fit_external_backbone, raw_rows
+from nearward.risk_model.fitted import (
+    PERSISTED_TYPES,
+    FittedModel,
+    OutcomeModel,
+    base_learner_figures,
+    encode_rows,
+    stack_column_names,
+    stack_columns,
+)
+from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
+from nearward.risk_model.summary import BackboneSummary, FitSummary, OutOfFoldSummary, RetrievalSummary
+from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
+from nearward.tabular.backbones.pretrained import Backbone, find_backbone
+from nearward.tabular.calibration.calibrator import correct_prior
+from nearward.tabular.calibration.log_odds import expit, logit
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import split_patients
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, fit_base_learners
+from nearward.tabular.ensemble.stacking import Stack, fit_stack
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.persistence.artifact import unpack
+from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
+from nearward.tabular.typing import Arrays, Floats, Ints, Progress
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of q rows.
+
+    Parameters
+    ----------
+    risk, low, high : (q,), probability
+    vote : (q,), share of the similar patients' weight that had the outcome
+    n_similar : (q,), context patients within the usual distance
+    novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
+    """
+
+    risk: Floats
+    low: Floats
+    high: Floats
+    vote: Floats
+    n_similar: Ints
+    novelty: Floats
+
+    @property
+    def proba(self) -> Floats:
+        """Probability of no event and of the event (q, 2)."""
+        return np.column_stack([1 - self.risk, self.risk])
+
+    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
+        """Return the columns of ``predict_frame`` for two classes."""
+        return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
+
+
+@dataclass(frozen=True)
+class _StackInputs:
+    """Intermediate results of q rows.
+
+    Parameters
+    ----------
+    columns : (q, m), what the stack weighs
+    neighbours : Context, weighted by distance
+    context : Context, of the vote that explains: weighted by the in-context model where it is in use
+    distance : (q,), to the neighbourhood
+    """
+
+    columns: Floats
+    neighbours: Context
+    context: Context
+    distance: Floats
+
+
+@dataclass(frozen=True)
+class FittedRisk(FittedModel):
+    """A fitted model of a binary outcome.
+
+    Parameters
+    ----------
+    table_encoder : TableEncoder
+    retriever : Retriever
+    novelty : DistanceQuantiles
+    base_learners : BaseLearners
+    backbone : InContextModel, ExternalBackboneModel or None
+        The in-context model; None where the base learners alone ranked better, or none was requested.
+    outcome_model : OutcomeModel
+    trained_prevalence : float
+    prevalence : float or None
+        Where the model is used, if it differs from where it was trained.
+    user_estimators : tuple of CrossFittedEstimator
+        The user's own estimators among the base learners.
+    """
+
+    retriever: Retriever
+    base_learners: BaseLearners
+    backbone: InContextModel | ExternalBackboneModel | None
+    outcome_model: OutcomeModel
+    trained_prevalence: float
+    prevalence: float | None
+    user_estimators: tuple[CrossFittedEstimator, ...] = ()
+
+    def score(self, frame: pl.DataFrame) -> Scores:
+        """Score a conformed frame of q rows."""
+        inputs, model = self._stack_inputs(frame), self.outcome_model
+        stacked = model.stack.log_odds(inputs.columns)
+        risk = expit(model.calibrator.log_odds(stacked))
+        low, high = model.band.interval(stacked, risk)
+        if self.prevalence is not None:
+            risk, low, high = (correct_prior(p, self.trained_prevalence, self.prevalence) for p in (risk, low, high))
+        n_similar, novelty = self.retriever.similar_count(inputs.neighbours), self.novelty_scores(frame, inputs.distance)
+        return Scores(risk, low, high, inputs.context.vote, n_similar, novelty)
+
+    def context(self, frame: pl.DataFrame) -> Context:
+        """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
+        return self._stack_inputs(frame).context
+
+    def _stack_inputs(self, frame: pl.DataFrame) -> _StackInputs:
+        rows = self._encode(frame)
+        base_scores, distance = self.base_learners.scores(rows)
+        settings = () if self.backbone is None else self.backbone.settings
+        (neighbours, *contexts), head = self.retriever.contexts(rows.dense, (self.retriever.setting, *settings))
+        columns = stack_columns(base_scores, neighbours.vote, head, self.retriever.has_head)
+        if self.backbone is None:
+            return _StackInputs(columns, neighbours, neighbours, distance)
+        if isinstance(self.backbone, InContextModel):
+            risk, context = self.backbone.predict(self.base_learners.features(rows), columns, contexts)
+        else:
+            risk, context = self.backbone.predict(raw_rows(self.table_encoder, rows.numbers), contexts[0]), neighbours
+        return _StackInputs(np.column_stack([columns, logit(risk)]), neighbours, context, distance)
+
+    def _encode(self, frame: pl.DataFrame) -> EncodedRows:
+        user_scores = self.base_learners.user_scores
+        score_columns = user_scores[: len(user_scores) - len(self.user_estimators)]
+        return encode_rows(self.table_encoder, frame, score_columns, [estimator.scores(frame) for estimator in self.user_estimators])
+
+    @classmethod
+    def unpack(cls, packed: Any, tensors: Arrays, backbone: Backbone | None = None) -> FittedRisk:
+        """Load what ``pack`` returned; ``backbone`` is the user's own object, which no file can hold."""
+        parts = unpack(packed, tensors, PERSISTED_TYPES)
+        state, model = parts["backbone"], None
+        if state is not None:
+            model = ExternalBackboneModel.from_state(state, backbone) if "backbone" in state else InContextModel.from_state(state)
+        return cls(**{**parts, "retriever": Retriever.from_state(parts["retriever"]), "backbone": model})
+
+
+def fit_risk(
+    schema: Schema, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
+) -> tuple[FittedRisk, FitSummary]:
+    """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
+
+    Parameters
+    ----------
+    schema : Schema
+    frame : conformed, n rows
+    outcome : (n,), 0 or 1
+    patient_ids : (n,), patient numbers from 0
+    config : FitConfig
+    progress : called with a message after each piece of work
+
+    Returns
+    -------
+    model : FittedRisk
+    summary : FitSummary
+    """
+    data = TrainingData(outcome, patient_ids, split_patients(outcome, patient_ids, config.folds, config.seed))
+    table_encoder = TableEncoder.fit(schema, frame)
+    user_estimators, estimator_scores = cross_fit(config.user_estimators, schema, frame, data, progress)
+    rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
+    user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
+    base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, data, user_scores, config.seed, progress)
+    layout, unlabelled = config.pretext_inputs(schema, table_encoder)
+    retriever, context, head, trials = fit_retriever(
+        rows.dense, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
+    )
+    columns = stack_columns(base_scores, context.vote, head, retriever.has_head)
+    fit = _StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
+    backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was asked for")
+    if config.backbone is not None:
+        stored = StoredRows(base_learners.features(rows, data.fold), columns, rows.dense, data)
+        candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, retriever, progress)
+        fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary)
+        backbone = candidate if backbone_summary.in_use else None
+    progress("stack")
+    model = FittedRisk(
+        table_encoder=table_encoder,
+        retriever=retriever,
+        novelty=DistanceQuantiles.fit(distance),
+        base_learners=base_learners,
+        backbone=backbone,
+        outcome_model=OutcomeModel.fit(fit.stack, fit.out_of_fold, outcome),
+        trained_prevalence=float(outcome.mean()),
+        prevalence=config.prevalence,
+        user_estimators=user_estimators,
+    )
+    progress("calibration")
+    return model, _summarise(data, retriever, trials, fit, backbone_summary)
+
+
+@dataclass(frozen=True)
+class _StackFit:
+    """A stack with what it was fitted on: names and columns (n, m); and its out-of-fold log-odds (n,)."""
+
+    names: list[str]
+    columns: Floats
+    stack: Stack
+    out_of_fold: Floats
+    shrinkage: float
+
+
+def _fit_backbone(
+    config: FitConfig,
+    table_encoder: TableEncoder,
+    numbers: EncodedTable,
+    rows: StoredRows,
+    retriever: Retriever,
+    progress: Progress,
+) -> tuple[InContextModel | ExternalBackboneModel, Floats, BackboneSummary]:
+    """Fit the requested backbone; returns it, its risks of the stored rows out of fold (n,), and its part of the summary."""
+    assert config.backbone is not None
+    if config.backbone == "embedded":
+        model, risk, adapter = fit_in_context_model(rows, retriever, config.members, config.adapter, config.seed, progress)
+        return model, risk, BackboneSummary(in_use=False, why="", name="embedded", members=config.members, adapter=adapter)
+    backbone = find_backbone(config.backbone, category_columns(table_encoder))
+    external, risk = fit_external_backbone(backbone, raw_rows(table_encoder, numbers), rows.dense, rows.data, retriever)
+    progress("in-context model")
+    return external, risk, BackboneSummary(in_use=False, why="", name=backbone.name)
+
+
+def _add_backbone(fit: _StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary) -> tuple[_StackFit, BackboneSummary]:
+    """Add the backbone's risks (n,) to the stack where the stack then ranks better out of fold."""
+    columns = np.column_stack([fit.columns, logit(risk)])
+    # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
+    wider = _StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
+    without, together = (float(average_precision_score(data.outcome, stack.out_of_fold)) for stack in (fit, wider))
+    auprc, in_use = float(average_precision_score(data.outcome, risk)), together > without
+    why = "out of fold the stack ranks better with it" if in_use else "out of fold the base learners alone rank as well or better"
+    summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)
+    return wider if in_use else fit, summary
+
+
+def _summarise(
+    data: TrainingData, retriever: Retriever, trials: list[SettingTrial], fit: _StackFit, backbone: BackboneSummary
+) -> FitSummary:
+    why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
+    if retriever.heads:
+        why = "out of fold the encoders' vote does not rank clearly better"
+    return FitSummary(
+        rows=len(data),
+        events=int(data.outcome.sum()),
+        patients=data.n_patients,
+        folds=data.n_folds,
+        retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
+        backbone=backbone,
+        out_of_fold=OutOfFoldSummary(
+            auprc=float(average_precision_score(data.outcome, fit.out_of_fold)),
+            auroc=float(roc_auc_score(data.outcome, fit.out_of_fold)),
+            base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data.outcome),
+        ),
+        stack_shrinkage=fit.shrinkage,
+    )

@@ -1,0 +1,346 @@
+"""``RiskClassifier``, the public estimator: validates its input, fits, scores, explains, saves and loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.risk_model import persistence
+from nearward.risk_model.binary import fit_risk
+from nearward.risk_model.config import FitConfig
+from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
+from nearward.risk_model.explanation import similar_rows
+from nearward.risk_model.multiclass import fit_classes, name_outcomes
+from nearward.risk_model.persistence import FittedState
+from nearward.risk_model.summary import FitSummary
+from nearward.risk_model.user_experts import split_experts
+from nearward.risk_model.validation import (
+    MOST_CLASSES,
+    check_backbone,
+    check_class_sizes,
+    check_ids,
+    check_parameters,
+    names_in,
+    resolve_encoder_options,
+    resolve_schema,
+)
+from nearward.tabular.backbones.pretrained import Backbone
+from nearward.tabular.data.feature_blocks import add_missing_blocks
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import validate_target
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.typing import Progress
+
+_BATCH = 8192
+_OUTCOME = "(outcome)"  # columns that the stored records have beside the features
+_ID = "(id)"
+_OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # columns of predict_frame and of similar
+_OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
+
+
+class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Calibrated risk of a rare outcome, from similar past patients and a stack of base learners; two classes, or up to ten.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all randomness: the same seed and rows give the same model.
+    positive : value, optional
+        The outcome value that is the event; by default the greater of the two.
+    schema : Schema, optional
+        Roles and kinds of the columns; inferred by default.
+    experts : sequence
+        Names of number columns that are risk scores, higher meaning more risk (SOFA, a legacy model); and estimators, cross-fitted here
+        (``OneClass()``).
+    folds : int
+        Number of cross-fitting folds, and of encoders.
+    encoder : EncoderConfig, optional
+        Sizes and training of the AWARE encoders.
+    backbone : "embedded", "tabpfn", "tabicl", Backbone or None
+        The in-context model that predicts from the similar patients: nearward's own; a published one, with weights that you provide; an
+        object with the interface of ``nearward.Backbone``; None for the base learners alone. It is used only where the out-of-fold AUPRC
+        rises with it; ``summary_.backbone`` has the comparison.
+    members : int
+        Ensemble size of the embedded model: the first view has all columns, further ones subsets of the columns and base learners with
+        contexts of other sizes; their risks are averaged.
+    adapter : bool
+        Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model, from 50 events; used where the out-of-fold AUPRC rises.
+    prevalence : float, optional
+        Prevalence of the outcome where the model will be used, if it differs from the training rows'; risks are corrected in closed form.
+    progress : callable, optional
+        Called with a short description after each step of ``fit``.
+
+    Attributes
+    ----------
+    classes_ : (2,), the outcome values, the event last; (c,) in order where there are more
+    schema_ : Schema
+    summary_ : FitSummary, summary of the training; its figures are out of fold
+    fitted_ : FittedState, everything that a fit leaves behind
+    n_features_in_ : int
+    feature_names_in_ : (d,), where the frame had names
+
+    References
+    ----------
+    AWARE: attention-weighted supervised embeddings (arXiv 2604.01841), cross-fitted here; measurements in docs/log/2026-11.md.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> biopsies = load_breast_cancer()
+    >>> cohort, malignant = biopsies.data[:280, :8], biopsies.target[:280] == 0
+    >>> model = RiskClassifier(seed=0).fit(cohort, malignant)
+    >>> model.predict_proba(biopsies.data[280:283, :8]).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        positive: Any = None,
+        schema: Schema | None = None,
+        experts: Sequence[Any] = (),
+        folds: int = 5,
+        encoder: EncoderConfig | None = None,
+        backbone: str | Backbone | None = "embedded",
+        members: int = 1,
+        adapter: bool = False,
+        prevalence: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.seed = seed
+        self.positive = positive
+        self.schema = schema
+        self.experts = experts
+        self.folds = folds
+        self.encoder = encoder
+        self.backbone = backbone
+        self.members = members
+        self.adapter = adapter
+        self.prevalence = prevalence
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any, groups: Any = None, unlabelled: Any = None) -> RiskClassifier:
+        """Fit on a cohort.
+
+        Parameters
+        ----------
+        X : frame of n rows
+            pl.DataFrame, pl.LazyFrame, a pandas or Arrow table, or an array of shape (n, d).
+        y : (n,), the outcome: two values, or up to ten classes
+        groups : (n,), optional
+            The patient of each row, where patients have several; all splits are by patient. By default the schema's ``group`` column,
+            where it has one.
+        unlabelled : frame, optional
+            Rows without a known outcome, for the encoder's self-supervised ``pretext``.
+
+        Raises
+        ------
+        InputError
+            Unusable data or arguments; the message names columns and row counts.
+        TooFewEvents
+            Fewer than 10 events, or than 5 rows of one of several classes.
+        """
+        check_parameters(self.seed, self.folds, self.prevalence, self.experts)
+        check_backbone(self.backbone, self.members, self.adapter)
+        frame = to_frame(X)
+        if frame.height < 2:
+            raise InputError(f"X has {frame.height} rows (n_samples = {frame.height}); at least 2 are required")
+        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES)
+        check_class_sizes(target)
+        classes, outcome = target.classes, target.outcome
+        expert_columns, user_estimators = split_experts(self.experts)
+        schema, patient_ids = resolve_schema(self.schema, frame, expert_columns, groups)
+        rows = schema.conform(frame)
+        if rows.width == 0:
+            raise InputError("no feature columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
+        warn_of_leakage(frame, rows, schema, outcome, patient_ids, self.seed)
+        encoder = self.encoder or EncoderConfig()
+        schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
+        backbone = (self.backbone, self.members, self.adapter)
+        prevalence = None if self.prevalence is None else float(self.prevalence)
+        config = FitConfig(self.folds, encoder, *backbone, prevalence, self.seed, unlabelled_rows, user_estimators)
+        progress = self.progress or (lambda words: None)
+        fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
+        model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
+        ids = schema.named("id")
+        row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
+        records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
+        return self._set_fitted(FittedState(model, classes, schema, summary, records, frame.columns, names_in(X)))
+
+    def _set_fitted(self, fitted: FittedState) -> RiskClassifier:
+        """Set the fitted state, and the attributes that scikit-learn reads."""
+        self.fitted_, self.n_features_in_ = fitted, len(fitted.columns)
+        self.__dict__.pop("feature_names_in_", None)
+        if fitted.feature_names:
+            self.feature_names_in_ = np.array(fitted.feature_names, dtype=object)
+        return self
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The outcome's values (c,); with two, the event last."""
+        return self.fitted_.classes
+
+    @property
+    def schema_(self) -> Schema:
+        """The columns' roles and kinds."""
+        return self.fitted_.schema
+
+    @property
+    def summary_(self) -> FitSummary:
+        """Summary of the training; its figures are out of fold."""
+        return self.fitted_.summary
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class (q, 2) or (q, c); the event's is the last."""
+        return np.asarray(self._score(self._conform(self._frame(X))).proba)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
+        """Return the risks with their intervals, the number of similar patients, and novelty.
+
+        Parameters
+        ----------
+        X : frame of q rows
+        progress : callable, optional
+            Called with the number of rows after each batch.
+
+        Returns
+        -------
+        pl.DataFrame, q rows
+            The id column where the schema has one, else ``row``; ``risk`` with its interval ``low`` to ``high``;
+            ``n_similar``, the number of context patients within the usual distance; ``novelty``, the share of stored patients that are
+            less unusual (above .99: outside the training population); ``vote``, the weighted share of events among the similar patients.
+            With more than two classes: ``class``, the most probable, and for each class ``risk: name``, ``low: name``, ``high: name``
+            (the interval of this class against the rest) and ``vote: name``.
+        """
+        frame = self._frame(X)
+        scores = self._score(self._conform(frame), progress)
+        return pl.DataFrame([self._row_ids(frame), *scores.columns(self.classes_)])
+
+    def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
+        """Return the similar patients behind each row's vote, by descending weight.
+
+        Parameters
+        ----------
+        X : frame of q rows
+        k : int, optional
+            Patients per row; None for all, whose ``weight * outcome`` then sums to the row's ``vote``.
+
+        Returns
+        -------
+        pl.DataFrame
+            The row's id, ``rank``, ``patient`` (its id in the training cohort, or its row number there), ``weight``,
+            ``outcome`` (its class, where there are more than two), ``distance`` (in its
+            encoder's embedding), ``floored`` (retrieved only because of the class floor), and ``differs``: the features that differ
+            most, as ``name: this row → that patient``.
+        """
+        if k is not None and k < 1:
+            raise InputError(f"k must be at least 1, got k={k}")
+        frame = self._frame(X)
+        rows = self._conform(frame)
+        return name_outcomes(similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k), self.classes_)
+
+    def gate(self, X: Any = None) -> pl.DataFrame:
+        """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
+
+        Parameters
+        ----------
+        X : frame of q rows, optional; the stored patients by default
+
+        Returns
+        -------
+        pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
+        """
+        check_is_fitted(self, "fitted_")
+        rows = self.fitted_.records.drop(_ID, _OUTCOME) if X is None else self._conform(self._frame(X))
+        share = self.fitted_.model.gate(rows)
+        return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder. It contains patient records, and is readable by its owner only."""
+        check_is_fitted(self, "fitted_")
+        persistence.save(self.get_params(deep=False), self.fitted_, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
+        """Read a saved model; every hash is checked first.
+
+        Parameters
+        ----------
+        folder : str or Path
+        backbone : Backbone, optional
+            Required where the model was fitted with a backbone object of your own, or its weights have moved.
+
+        Raises
+        ------
+        ArtifactError
+            Not a model, corrupt, saved by a later version, or fitted with other weights than the backbone has now.
+        InputError
+            A backbone object of your own is missing, or its weights are not on this machine.
+        """
+        parameters, fitted = persistence.load(folder, backbone)
+        return cls(**parameters)._set_fitted(fitted)
+
+    def _frame(self, X: Any) -> pl.DataFrame:
+        if not hasattr(self, "fitted_"):
+            raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
+        frame = to_frame(X, self.fitted_.columns)
+        if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
+            raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
+        return frame
+
+    @property
+    def schema_names(self) -> list[str]:
+        """Names of the schema's columns, in order."""
+        return [column.name for column in self.schema_.columns]
+
+    def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if frame.height == 0:
+            raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
+        rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
+        if extra := [name for name in frame.columns if name not in self.schema_names]:
+            warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
+        warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
+        return rows
+
+    def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
+        parts: list[Any] = []
+        for part in rows.iter_slices(_BATCH):
+            parts.append(self.fitted_.model.score(part))
+            if progress is not None:
+                progress(part.height)
+        kind = type(parts[0])
+        return kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
+
+    def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
+        check_ids(self.schema_, frame)
+        ids = [name for name in self.schema_.named("id") if name in frame.columns]
+        if not ids:
+            return pl.int_range(frame.height, eager=True).alias("row")
+        return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
+    """Load a model that ``RiskClassifier.save`` wrote; see ``RiskClassifier.load``."""
+    return RiskClassifier.load(folder, backbone)

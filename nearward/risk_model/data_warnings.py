@@ -1,0 +1,101 @@
+"""Warnings about the data: features that give the outcome away, a site that does, and new rows unlike the training rows."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import polars as pl
+
+from nearward.risk_model.validation import FEWEST_EVENTS
+from nearward.tabular.data.feature_blocks import missing_blocks
+from nearward.tabular.data.schema import Schema, unit_slips
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Ints
+
+_COMPLETE = 0.9  # share of rows with a value, from which on a column can equal the outcome
+_ANOMALIES = {
+    "unit slips": "values far outside the training range (over 32 times), a slip of units?",
+    "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
+    "unseen": "categories that no training patient had:",
+    "blocks": "a whole block of columns is missing in every row, and risks rest on the others (does this site not measure it?):",
+}
+
+
+def warn_of_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, patient_ids: Ints, seed: int) -> None:
+    """Warn of target leakage and of site leakage.
+
+    Parameters
+    ----------
+    frame, rows : n rows, as passed to ``fit`` and conformed to the schema
+    schema : Schema
+    outcome : (n,), class numbers from 0
+    patient_ids : (n,)
+    seed : int
+    """
+    warn_of_target_leakage(rows, outcome)
+    for class_index in range(1, int(outcome.max()) + 1):
+        _warn_of_site_leakage(frame, rows, schema, (outcome == class_index).astype(np.int64), patient_ids, seed)
+
+
+def warn_of_target_leakage(frame: pl.DataFrame, outcome: Ints) -> None:
+    """Warn of features that equal the outcome (class numbers from 0), or that are missing exactly where the event occurred or did not."""
+    equals = _equals_event if outcome.max() < 2 else _equals_class
+    leaking = [column.name for column in frame.iter_columns() if equals(column, outcome)]
+    if leaking:
+        message = f"features that equal the outcome: {leaking}. Known at the time of prediction? If not, drop them."
+        warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def _equals_event(column: pl.Series, outcome: Ints) -> bool:
+    event, present = outcome == 1, column.is_not_null().to_numpy()
+    values = column.drop_nulls()
+    agreements = [present == event]
+    if present.mean() > _COMPLETE and values.n_unique() == 2:
+        agreements.append((values == values[0]).to_numpy() == event[present])
+    return any(agreement.all() or not agreement.any() for agreement in agreements)
+
+
+def _equals_class(column: pl.Series, outcome: Ints) -> bool:
+    pairs = pl.DataFrame({"value": column, "class": outcome}).drop_nulls()
+    return pairs.height > _COMPLETE * len(outcome) and pairs["value"].n_unique() == pairs.n_unique() == int(outcome.max()) + 1
+
+
+def _warn_of_site_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, patient_ids: Ints, seed: int) -> None:
+    """Warn where the features predict the schema's site column and the site predicts the outcome: a model could learn the site instead."""
+    from nearward.evaluation.risk.inputs import RiskSample
+    from nearward.evaluation.risk.site_leakage import check_site_leakage
+
+    for name in schema.named("site"):
+        if name not in frame.columns or outcome.sum() < FEWEST_EVENTS:
+            continue
+        try:
+            leakage = check_site_leakage(RiskSample(outcome.astype(float), {}, patient_ids), frame.get_column(name), rows, schema, seed)
+        except InputError as error:  # a cohort of one site can still be fitted
+            warnings.warn(f"not checked for a source leak: {error}", DataWarning, stacklevel=4)
+            continue
+        if leakage.leaks:
+            warnings.warn(leakage.verdict(), DataWarning, stacklevel=4)
+
+
+def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> None:
+    """Warn of the anomalies that ``count_anomalies`` counts, one warning for each kind."""
+    for kind, counts in count_anomalies(rows, schema, encoding).items():
+        if counts:
+            columns = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
+            warnings.warn(f"{_ANOMALIES[kind]} {columns}", DataWarning, stacklevel=4)
+
+
+def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> dict[str, dict[str, int]]:
+    """Count values in conformed rows that no stored row has.
+
+    Returns
+    -------
+    dict
+        By kind, the number of rows by column: ``unit slips``; ``gaps``, missing where no stored row is; ``unseen`` categories;
+        and ``blocks``, columns without a value in any row, by block. Zero counts are left out.
+    """
+    gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
+    blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
+    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}

@@ -1,0 +1,65 @@
+"""The similar patients of each row as a table: weight, outcome, distance, and the features that differ most."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward.risk_model.binary import FittedRisk
+from nearward.risk_model.multiclass import FittedClasses
+
+_FEATURES_SHOWN = 4
+
+
+def similar_rows(
+    model: FittedRisk | FittedClasses, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
+) -> pl.DataFrame:
+    """Return the k context patients with the largest weights for each conformed row, one row per patient."""
+    context = model.context(rows)
+    present = context.present
+    shown = int(present.sum(axis=1).max()) if k is None else k
+    order = np.argsort(np.where(present, -context.weight, np.inf), axis=1, kind="stable")[:, :shown]  # (q, k)
+    query, rank = np.nonzero(np.take_along_axis(present, order, axis=1))
+    column = order[query, rank]
+    stored = context.row[query, column]
+    return pl.DataFrame(
+        [
+            ids.gather(query),
+            pl.Series("rank", rank + 1),
+            records.get_column(id_column).gather(stored).alias("patient"),
+            pl.Series("weight", context.weight[query, column]),
+            pl.Series("outcome", context.outcome[query, column].astype(np.int64)),
+            pl.Series("distance", np.sqrt(context.sq_distance[query, column])),
+            pl.Series("floored", context.floored[query, column]),
+            pl.Series("differs", _differences(model, rows, records, query, stored), dtype=pl.String),
+        ]
+    )
+
+
+def _differences(
+    model: FittedRisk | FittedClasses, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
+) -> list[str]:
+    """Describe, for each pair of a query row and a stored row, the features with the largest gate-weighted squared differences."""
+    encoding = model.table_encoder
+    queries = encoding.transform(rows)
+    unique, index = np.unique(stored, return_inverse=True)
+    patients = encoding.transform(records[unique])
+    names = list(dict.fromkeys(encoding.source_columns))
+    source = np.array([names.index(name) for name in encoding.source_columns])
+    gate = model.gate(rows)
+    difference = np.zeros((len(query), len(names)))
+    for j in range(len(source)):
+        difference[:, source[j]] += (queries[query, j] - patients[index, j]) ** 2
+    difference *= np.array([gate[name] for name in names])
+    descriptions = []
+    for q, s, by_feature in zip(query.tolist(), stored.tolist(), difference, strict=True):
+        largest = [names[j] for j in np.argsort(-by_feature, kind="stable")[:_FEATURES_SHOWN] if by_feature[j] > 1e-12]
+        descriptions.append("; ".join(f"{name}: {_format(rows[q, name])} → {_format(records[s, name])}" for name in largest))
+    return descriptions
+
+
+def _format(value: object) -> str:
+    if value is None:
+        return "missing"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

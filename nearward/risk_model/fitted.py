@@ -1,0 +1,130 @@
+"""What fitted models of a binary and of a multiclass outcome have in common: encoding, stack, novelty, gate, and state.
+
+Shapes: n stored rows, q query rows, m columns of the stack, p encoded columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import average_precision_score
+
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.sharded_retriever import ShardedRetriever
+from nearward.retrieval.neighbors.voting import RetrievalSetting
+from nearward.risk_model.in_context import EnsembleView
+from nearward.risk_model.summary import BaseLearnerFigures
+from nearward.risk_model.user_experts import PERSISTED_TYPES as USER_EXPERT_TYPES
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.calibration.multiclass import VectorScaling
+from nearward.tabular.calibration.venn_abers import VennAbersBand
+from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, FoldLearners
+from nearward.tabular.ensemble.closed_form import KernelRegression, RidgeDiscriminant
+from nearward.tabular.ensemble.stacking import Stack
+from nearward.tabular.ensemble.trees import Forest
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.persistence.artifact import pack
+from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder
+from nearward.tabular.typing import Arrays, Floats, Ints
+
+_VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
+
+
+def encode_rows(
+    table_encoder: TableEncoder, frame: pl.DataFrame, score_columns: tuple[str, ...], estimator_scores: Sequence[Floats] = ()
+) -> EncodedRows:
+    """Encode a conformed frame of q rows.
+
+    Parameters
+    ----------
+    table_encoder : TableEncoder
+    frame : conformed, q rows
+    score_columns : names of the user's score columns
+    estimator_scores : scores of the rows by the user's estimators, each (q,)
+    """
+    numbers = table_encoder.encode(frame)
+    index = {column.name: j for j, column in enumerate(table_encoder.numeric)}
+    user_scores = np.column_stack([numbers.values[:, [index[name] for name in score_columns]], *estimator_scores])
+    return EncodedRows(table_encoder.to_matrix(numbers), numbers, user_scores)
+
+
+def stack_columns(base_scores: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:
+    """Return the stack's columns (q, m): the base learners' scores, the vote's log-odds, and the head's log-odds (q,) if there is one."""
+    columns = [base_scores, logit(vote, _VOTE_FLOOR)]
+    return np.column_stack([*columns, head] if has_head else columns)
+
+
+def stack_column_names(base_learners: BaseLearners, has_head: bool) -> list[str]:
+    """Return the names of the stack's columns."""
+    return [*base_learners.names, "AWARE vote", *(["AWARE head"] if has_head else [])]
+
+
+def base_learner_figures(names: list[str], scores: Floats, stack: Stack, outcome: Ints) -> dict[str, BaseLearnerFigures]:
+    """Return the out-of-fold AUPRC and the weight of each of the stack's columns (n, m), by name."""
+    auprc = [float(average_precision_score(outcome, column)) for column in scores.T]
+    return {name: BaseLearnerFigures(*figures) for name, *figures in zip(names, auprc, stack.weight.tolist(), strict=True)}
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """Stack, calibrator and Venn-Abers band of one event, or of one class against the rest."""
+
+    stack: Stack
+    calibrator: Calibrator
+    band: VennAbersBand
+
+    @classmethod
+    def fit(cls, stack: Stack, out_of_fold: Floats, outcome: Ints) -> OutcomeModel:
+        """Calibrate a stack on its out-of-fold log-odds (n,)."""
+        return cls(stack, Calibrator.fit(out_of_fold, outcome), VennAbersBand.fit(out_of_fold, outcome))
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """The parts of a fitted model that do not depend on the number of classes.
+
+    Parameters
+    ----------
+    table_encoder : TableEncoder
+    novelty : DistanceQuantiles
+    """
+
+    table_encoder: TableEncoder
+    retriever: ShardedRetriever
+    novelty: DistanceQuantiles
+
+    def gate(self, frame: pl.DataFrame) -> dict[str, float]:
+        """Return each source column's share of the encoders' mean gate over a conformed frame's rows, the largest first."""
+        weight = self.retriever.gate(self.table_encoder.transform(frame))
+        share: dict[str, float] = {}
+        for source, value in zip(self.table_encoder.source_columns, weight, strict=True):
+            share[source] = share.get(source, 0.0) + float(value) / len(weight)
+        return dict(sorted(share.items(), key=lambda item: -item[1]))
+
+    def novelty_scores(self, frame: pl.DataFrame, distance: Floats) -> Floats:
+        """Return the share of stored patients with a smaller distance (q,).
+
+        A value that is missing where no stored row misses one adds 1 to the distance (q,): as much as its missing flag would.
+        """
+        for missing in self.table_encoder.new_missing(frame).values():
+            distance = distance + missing
+        return self.novelty.score(distance)
+
+    def pack(self, tensors: Arrays) -> Any:
+        """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts.items()}, tensors)
+
+
+PERSISTED_TYPES: tuple[type, ...] = (
+    TableEncoder, NumberColumn, CategoryColumn, BaseLearners, RidgeDiscriminant, KernelRegression, FoldLearners, TargetEncoder, Forest,
+    LinearMetric, EncoderConfig, RetrievalSetting, OutcomeModel, Stack, Calibrator, VennAbersBand, VectorScaling, DistanceQuantiles,
+    EnsembleView, *USER_EXPERT_TYPES,
+)  # fmt: skip

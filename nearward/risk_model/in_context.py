@@ -1,0 +1,250 @@
+"""The embedded in-context model on a cohort: the retriever gives contexts, the base learners' scores are the experts, the network votes.
+
+Shapes: n stored rows, q query rows, d columns, m experts, c context rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+from nearward.retrieval.neighbors.binary import Retriever
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, merge_contexts
+from nearward.risk_model.summary import AdapterSummary
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.in_context.checkpoint import float16_state, from_float16_state, load_net
+from nearward.tabular.in_context.inference import QueryBatch, predict_risk, scaled_distances
+from nearward.tabular.in_context.lora import FEWEST_EVENTS, fit_adapter
+from nearward.tabular.in_context.model import InContextNet
+from nearward.tabular.in_context.row_features import RowFeaturizer, fit_row_featurizer
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.typing import Bools, Floats, Ints, Progress
+
+_NEIGHBOURS = (128, 64, 250)  # context sizes of the ensemble's views, in turn
+_SHARE = 0.75  # of columns and of experts in every view but the first
+
+
+@dataclass(frozen=True)
+class EnsembleView:
+    """What one ensemble member gets: its context, and its columns and experts.
+
+    Parameters
+    ----------
+    setting : RetrievalSetting
+    columns, experts : (…,), indices among d and m
+    """
+
+    setting: RetrievalSetting
+    columns: Ints
+    experts: Ints
+
+
+class InContextModel:
+    """The network with the stored rows' tokens, under one or more views.
+
+    Parameters
+    ----------
+    net : InContextNet
+    views : tuple of EnsembleView
+    features : (n, d), columns as numbers, NaN for missing
+    scores : (n, m), experts' scores from models that have not seen the row
+    outcome : (n,), 0 or 1
+    """
+
+    def __init__(self, net: InContextNet, views: tuple[EnsembleView, ...], features: Floats, scores: Floats, outcome: Ints) -> None:
+        self.net, self.views, self.outcome = net, views, np.asarray(outcome, dtype=np.int64)
+        self.features, self.scores = features, scores
+        every_row = np.arange(len(outcome))
+        self._encoded = list(parallel_map(lambda view: _EncodedView.fit(net, view, features, scores, self.outcome, every_row), views))
+
+    @property
+    def settings(self) -> tuple[RetrievalSetting, ...]:
+        """The views' retrieval settings."""
+        return tuple(view.setting for view in self.views)
+
+    def predict(self, features: Floats, scores: Floats, contexts: list[Context]) -> tuple[Floats, Context]:
+        """Predict the risk of new rows from their contexts.
+
+        Parameters
+        ----------
+        features : (q, d)
+        scores : (q, m)
+        contexts : one for each view
+
+        Returns
+        -------
+        risk : (q,), mean over the views
+        context : Context
+            The views' contexts as one, weighted by the network; its vote is the risk, except where a context has one outcome only.
+        """
+        pairs = list(zip(self._encoded, contexts, strict=True))
+        batches = list(parallel_map(lambda pair: pair[0].query_batch(features, scores, pair[1]), pairs))
+        predictions = [predict_risk(self.net, batch) for batch in batches]
+        weighted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, predictions, strict=True)]
+        return np.mean([risk for risk, _ in predictions], axis=0), weighted[0] if len(weighted) == 1 else merge_contexts(weighted)
+
+    def state(self) -> dict[str, Any]:
+        """Return the network's weights, the views and the stored rows; tokens are a function of these and are computed on loading."""
+        return {
+            "network": asdict(self.net.config),
+            "weights": float16_state(self.net),
+            "views": self.views,
+            "features": self.features.astype(np.float32),
+            "scores": self.scores.astype(np.float32),
+            "outcome": self.outcome,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> InContextModel:
+        """Load what ``state`` returned."""
+        net = from_float16_state(state["network"], state["weights"])
+        return cls(net, tuple(state["views"]), state["features"], state["scores"], state["outcome"])
+
+
+@dataclass(frozen=True)
+class _EncodedView:
+    """A view with its fitted featurizer and the stored rows' tokens (n, w) and outcomes (n,)."""
+
+    view: EnsembleView
+    featurizer: RowFeaturizer
+    token: torch.Tensor
+    outcome: torch.Tensor
+
+    @classmethod
+    def fit(cls, net: InContextNet, view: EnsembleView, features: Floats, scores: Floats, outcome: Ints, train: Ints) -> _EncodedView:
+        """Fit the featurizer on the rows ``train``, and encode all rows with it."""
+        x, score, y = _tensor(features[:, view.columns]), _tensor(scores[:, view.experts]), torch.as_tensor(outcome)
+        present = torch.ones(1, score.shape[2], dtype=torch.bool)
+        with torch.inference_mode():
+            featurizer = fit_row_featurizer(x[:, train], score[:, train], present, y[None, train])
+            token = net.tokens(featurizer.transform(x, score), y[None])[0]
+        return cls(view, featurizer, token, y)
+
+    def query_batch(self, features: Floats, scores: Floats, context: Context) -> QueryBatch:
+        """Return query rows and their contexts as the network's input."""
+        mask = context.present
+        sq_distance = scaled_distances(context.sq_distance, mask, context.floored, context.shard)
+        with torch.inference_mode():
+            query = self.featurizer.transform(_tensor(features[:, self.view.columns]), _tensor(scores[:, self.view.experts]))
+        return QueryBatch(
+            query,
+            self.token,
+            self.outcome,
+            torch.as_tensor(np.where(mask, context.row, 0)),
+            torch.as_tensor(sq_distance, dtype=torch.float32),
+            torch.as_tensor(mask),
+            torch.as_tensor(context.floored),
+        )
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """The stored rows that an in-context model is fitted on.
+
+    Parameters
+    ----------
+    features : (n, d), columns as numbers; category rates from folds that have not seen the row
+    scores : (n, m), experts' scores from models that have not seen the row
+    dense : (n, p), the retriever's encoding
+    data : TrainingData
+    """
+
+    features: Floats
+    scores: Floats
+    dense: Floats
+    data: TrainingData
+
+
+def fit_in_context_model(
+    rows: StoredRows, retriever: Retriever, members: int, adapter: bool, seed: int, progress: Progress
+) -> tuple[InContextModel, Floats, AdapterSummary | None]:
+    """Prepare the embedded model for a cohort, and predict each stored row without its patient and fold.
+
+    Parameters
+    ----------
+    rows : StoredRows
+    retriever : Retriever
+    members : int, views that are averaged
+    adapter : bool, whether to try a low-rank adapter
+    seed : int
+    progress : called with a message after each piece of work
+
+    Returns
+    -------
+    model : InContextModel
+    out_of_fold : (n,), risk
+    adapter : AdapterSummary, where one was tried
+    """
+    net = load_net()
+    views = _ensemble_views(members, rows.features.shape[1], rows.scores.shape[1], seed)
+    contexts = retriever.out_of_fold_contexts(rows.dense, rows.data.patient_ids, tuple(view.setting for view in views))
+
+    def fold_batches(f: int) -> list[QueryBatch]:
+        return [_fold_batch(net, view, context, rows, rows.data.train_rows(f)) for view, context in zip(views, contexts, strict=True)]
+
+    batches = list(parallel_map(fold_batches, range(rows.data.n_folds)))  # by fold, then by view
+    risk = _out_of_fold_risk([net] * len(batches), batches, rows.data.fold)
+    progress("in-context model")
+    summary = None
+    if adapter:
+        net, risk, summary = _try_adapter(net, batches, rows.data, risk, seed)
+        progress("adapter")
+    return InContextModel(net, views, rows.features, rows.scores, rows.data.outcome), risk, summary
+
+
+def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:
+    """Return a view of everything, then views of three quarters of the columns and experts with contexts of other sizes."""
+    rng = np.random.default_rng(seed)
+
+    def subset(count: int) -> Ints:
+        return np.sort(rng.permutation(count)[: max(min(count, 2), round(_SHARE * count))])
+
+    views = [EnsembleView(RetrievalSetting(_NEIGHBOURS[0], True, 1.0), np.arange(columns), np.arange(experts))]
+    for j in range(1, members):
+        views.append(EnsembleView(RetrievalSetting(_NEIGHBOURS[j % len(_NEIGHBOURS)], True, 1.0), subset(columns), subset(experts)))
+    return tuple(views)
+
+
+def _fold_batch(net: InContextNet, view: EnsembleView, context: Context, rows: StoredRows, train: Bools) -> QueryBatch:
+    """Return one fold's rows as queries, with a featurizer fitted on the rows ``train`` (n,); their contexts are within the fold."""
+    encoded = _EncodedView.fit(net, view, rows.features, rows.scores, rows.data.outcome, np.flatnonzero(train))
+    queries = np.flatnonzero(~train)
+    return encoded.query_batch(rows.features[queries], rows.scores[queries], context.take(queries))
+
+
+def _out_of_fold_risk(nets: list[InContextNet], batches: list[list[QueryBatch]], fold: Ints) -> Floats:
+    """Return each stored row's risk (n,) from its fold's network and batches."""
+    risk = np.empty(len(fold))
+    for f, (net, views) in enumerate(zip(nets, batches, strict=True)):
+        risk[fold == f] = np.mean([predict_risk(net, batch)[0] for batch in views], axis=0)
+    return risk
+
+
+def _try_adapter(
+    net: InContextNet, batches: list[list[QueryBatch]], data: TrainingData, risk: Floats, seed: int
+) -> tuple[InContextNet, Floats, AdapterSummary]:
+    """Fit adapters on the odd and on the even folds for each other, and use an adapter only where the out-of-fold AUPRC rises."""
+    events = int(data.outcome.sum())
+    if events < FEWEST_EVENTS:
+        return net, risk, AdapterSummary(in_use=False, why=f"skipped: {events} events, an adapter needs {FEWEST_EVENTS}")
+    first_view = [views[0] for views in batches]
+    outcomes = [data.outcome[data.fold == f] for f in range(len(batches))]
+
+    def fit_without(half: int) -> InContextNet:
+        return fit_adapter(net, first_view[1 - half :: 2], outcomes[1 - half :: 2], seed + half)
+
+    nets = list(parallel_map(fit_without, range(2)))
+    adapted = _out_of_fold_risk([nets[f % 2] for f in range(len(batches))], batches, data.fold)
+    without, with_adapter = (float(average_precision_score(data.outcome, r)) for r in (risk, adapted))
+    if with_adapter <= without:
+        return net, risk, AdapterSummary(False, "out of fold it does not rank better", without, with_adapter)
+    (adapted_net,) = parallel_map(lambda _: fit_adapter(net, first_view, outcomes, seed), range(1))
+    return adapted_net, adapted, AdapterSummary(True, "out of fold it ranks better", without, with_adapter)
+
+
+def _tensor(x: Floats) -> torch.Tensor:
+    return torch.as_tensor(x, dtype=torch.float32)[None]

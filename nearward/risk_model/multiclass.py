@@ -1,0 +1,269 @@
+"""A risk model of an outcome with more than two classes, up to ten: a diagnosis, a discharge destination.
+
+table → encoding → base learners for each class, and one embedding → similar patients → vote over the classes →
+a stack and a calibration for each class → vector scaling → probabilities that sum to 1
+
+Base learners are fitted once a class (this class or not), all on the same folds. Similar patients are found once, by encoders that
+separate all classes. The in-context model is for binary outcomes and is not used.
+
+Shapes: n stored rows, q query rows, c classes, m columns of a class's stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from nearward.retrieval.neighbors.multiclass import ClassRetriever, class_votes, fit_class_retriever
+from nearward.retrieval.neighbors.voting import Context
+from nearward.risk_model.config import FitConfig
+from nearward.risk_model.fitted import (
+    PERSISTED_TYPES,
+    FittedModel,
+    OutcomeModel,
+    base_learner_figures,
+    encode_rows,
+    stack_column_names,
+    stack_columns,
+)
+from nearward.risk_model.summary import (
+    BackboneSummary,
+    BaseLearnerFigures,
+    ClassFigures,
+    FitSummary,
+    OutOfFoldSummary,
+    RetrievalSummary,
+)
+from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.calibration.multiclass import VectorScaling
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.splits import split_classes
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, fit_base_learners
+from nearward.tabular.ensemble.stacking import fit_stack
+from nearward.tabular.errors import InputError
+from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.persistence.artifact import unpack
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
+from nearward.tabular.typing import Arrays, Floats, Ints, Progress
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of q rows.
+
+    Parameters
+    ----------
+    proba : (q, c), probability of each class; rows sum to 1
+    low, high : (q, c), band of each class's own risk against the rest
+    vote : (q, c), share of the similar patients' weight
+    n_similar : (q,), context patients within the usual distance
+    novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
+    """
+
+    proba: Floats
+    low: Floats
+    high: Floats
+    vote: Floats
+    n_similar: Ints
+    novelty: Floats
+
+    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
+        """Return the columns of ``predict_frame`` for more than two classes."""
+        labels = classes.tolist()
+        out = [pl.Series("class", classes).gather(self.proba.argmax(axis=1))]
+        for name, table in (("risk", self.proba), ("low", self.low), ("high", self.high)):
+            out += [pl.Series(f"{name}: {label}", column) for label, column in zip(labels, table.T, strict=True)]
+        out += [pl.Series("n_similar", self.n_similar), pl.Series("novelty", self.novelty)]
+        return out + [pl.Series(f"vote: {label}", column) for label, column in zip(labels, self.vote.T, strict=True)]
+
+
+@dataclass(frozen=True)
+class FittedClasses(FittedModel):
+    """A fitted model of an outcome with more than two classes.
+
+    Parameters
+    ----------
+    table_encoder : TableEncoder
+    retriever : ClassRetriever
+    novelty : DistanceQuantiles
+    base_learners : tuple of BaseLearners, one a class
+    outcome_models : tuple of OutcomeModel, one a class against the rest
+    scaling : VectorScaling
+    """
+
+    retriever: ClassRetriever
+    base_learners: tuple[BaseLearners, ...]
+    outcome_models: tuple[OutcomeModel, ...]
+    scaling: VectorScaling
+
+    def score(self, frame: pl.DataFrame) -> ClassScores:
+        """Score a conformed frame of q rows."""
+        rows = encode_rows(self.table_encoder, frame, self.base_learners[0].user_scores)
+        context, head = self.retriever.context(rows.dense)
+        votes = class_votes(context, len(self.base_learners))
+        base = [learners.scores(rows) for learners in self.base_learners]
+        stacked = [
+            model.stack.log_odds(_class_stack_columns(scores, votes, head, j, self.retriever.has_head))
+            for j, (model, (scores, _)) in enumerate(zip(self.outcome_models, base, strict=True))
+        ]
+        log_odds = [model.calibrator.log_odds(z) for model, z in zip(self.outcome_models, stacked, strict=True)]
+        proba = self.scaling.probabilities(np.column_stack(log_odds))
+        bands = [model.band.interval(z, p) for model, z, p in zip(self.outcome_models, stacked, proba.T, strict=True)]
+        low, high = (np.column_stack(end) for end in zip(*bands, strict=True))
+        n_similar, novelty = self.retriever.similar_count(context), self.novelty_scores(frame, base[0][1])
+        return ClassScores(proba, low, high, votes, n_similar, novelty)
+
+    def context(self, frame: pl.DataFrame) -> Context:
+        """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class index."""
+        return self.retriever.context(self.table_encoder.transform(frame))[0]
+
+    @classmethod
+    def unpack(cls, packed: Any, tensors: Arrays) -> FittedClasses:
+        """Load what ``pack`` returned."""
+        parts = unpack(packed, tensors, PERSISTED_TYPES)
+        return cls(**{**parts, "retriever": ClassRetriever.from_state(parts["retriever"])})
+
+
+def fit_classes(
+    schema: Schema, frame: pl.DataFrame, class_index: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
+) -> tuple[FittedClasses, FitSummary]:
+    """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
+
+    Parameters
+    ----------
+    schema : Schema
+    frame : conformed, n rows
+    class_index : (n,), from 0
+    patient_ids : (n,), patient numbers from 0
+    config : FitConfig
+    progress : called with a message after each piece of work
+
+    Returns
+    -------
+    model : FittedClasses
+    summary : FitSummary
+
+    Raises
+    ------
+    InputError
+        Options for a binary outcome: another backbone, an adapter, a prevalence, experts that are estimators.
+    """
+    _check_options(config)
+    data = TrainingData(class_index, patient_ids, split_classes(class_index, patient_ids, config.folds, config.seed))
+    table_encoder = TableEncoder.fit(schema, frame)
+    rows = encode_rows(table_encoder, frame, schema.experts)
+    layout, unlabelled = config.pretext_inputs(schema, table_encoder)
+    retriever, votes, head, vote_log_loss = fit_class_retriever(rows.dense, data, config.encoder, config.seed, progress, layout, unlabelled)
+    classes, fits = int(class_index.max()) + 1, []
+    for j in range(classes):
+        fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config.seed))
+        progress(f"class {j + 1} of {classes}")
+    log_odds = np.column_stack([fit.log_odds for fit in fits])
+    scaling = VectorScaling.fit(log_odds, class_index)
+    model = FittedClasses(
+        table_encoder=table_encoder,
+        retriever=retriever,
+        novelty=DistanceQuantiles.fit(fits[0].distance),
+        base_learners=tuple(fit.base_learners for fit in fits),
+        outcome_models=tuple(fit.outcome_model for fit in fits),
+        scaling=scaling,
+    )
+    progress("calibration")
+    return model, _summarise(data, retriever, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
+
+
+@dataclass(frozen=True)
+class _ClassFit:
+    """Models of one class against the rest; distances and calibrated log-odds of the stored rows out of fold, (n,)."""
+
+    base_learners: BaseLearners
+    outcome_model: OutcomeModel
+    distance: Floats
+    log_odds: Floats
+    figures: dict[str, BaseLearnerFigures]
+
+
+def _fit_class(
+    class_index: int,
+    rows: EncodedRows,
+    table_encoder: TableEncoder,
+    data: TrainingData,
+    votes: Floats,
+    head: Floats,
+    user_scores: tuple[str, ...],
+    has_head: bool,
+    seed: int,
+) -> _ClassFit:
+    one = data.one_vs_rest(class_index)
+    base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, one, user_scores, seed, lambda message: None)
+    columns = _class_stack_columns(base_scores, votes, head, class_index, has_head)
+    stack, out_of_fold, _ = fit_stack(columns, one)
+    model = OutcomeModel.fit(stack, out_of_fold, one.outcome)
+    figures = base_learner_figures(stack_column_names(base_learners, has_head), columns, stack, one.outcome)
+    return _ClassFit(base_learners, model, distance, model.calibrator.log_odds(out_of_fold), figures)
+
+
+def _class_stack_columns(base_scores: Floats, votes: Floats, head: Floats, class_index: int, has_head: bool) -> Floats:
+    """Return one class's stack columns (q, m); the head's log-probability (q, c) becomes log-odds against the rest."""
+    return stack_columns(base_scores, votes[:, class_index], logit(np.exp(head[:, class_index]), 1e-6), has_head)
+
+
+def _check_options(config: FitConfig) -> None:
+    if config.user_estimators:
+        raise InputError("estimators among the experts are for an outcome with two values; with more classes give score columns only")
+    if config.prevalence is not None:
+        raise InputError(
+            "prevalence is for an outcome with two values: with more classes each has a prevalence of its own; leave it at None"
+        )
+    if config.backbone not in (None, "embedded") or config.members != 1 or config.adapter:
+        raise InputError(
+            "backbone, members and adapter are for an outcome with two values: with more classes the base learners and the similar "
+            'patients predict alone. Leave backbone at "embedded" or None'
+        )
+
+
+def _summarise(
+    data: TrainingData,
+    retriever: ClassRetriever,
+    vote_log_loss: dict[str, float],
+    proba: Floats,
+    figures: list[dict[str, BaseLearnerFigures]],
+) -> FitSummary:
+    size = np.bincount(data.outcome)
+    classes = []
+    for j, rows in enumerate(size.tolist()):
+        outcome = data.outcome == j
+        ranking = (float(metric(outcome, proba[:, j])) for metric in (average_precision_score, roc_auc_score))
+        classes.append(ClassFigures(rows, *ranking))
+    own_class = proba[np.arange(len(data)), data.outcome]
+    return FitSummary(
+        rows=len(data),
+        events=int(len(data) - size.max()),
+        patients=data.n_patients,
+        folds=data.n_folds,
+        retrieval=RetrievalSummary(retriever.embedding, retriever.setting, vote_log_loss=vote_log_loss),
+        backbone=BackboneSummary(in_use=False, why="the in-context model is for binary outcomes"),
+        out_of_fold=OutOfFoldSummary(
+            auprc=float(np.mean([one.auprc for one in classes])),
+            auroc=float(np.mean([one.auroc for one in classes])),
+            base_learners={
+                name: BaseLearnerFigures(*(float(np.mean([getattr(one[name], key) for one in figures])) for key in ("auprc", "weight")))
+                for name in figures[0]
+            },
+            log_loss=float(-np.log(np.maximum(own_class, 1e-300)).mean()),
+            classes=tuple(classes),
+        ),
+    )
+
+
+def name_outcomes(similar: pl.DataFrame, classes: NDArray[Any]) -> pl.DataFrame:
+    """Return similar patients with their class instead of its index; 0 and 1 stay where there are two."""
+    if len(classes) == 2:
+        return similar
+    return similar.with_columns(pl.Series("outcome", classes).gather(similar["outcome"]))

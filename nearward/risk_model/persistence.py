@@ -1,0 +1,97 @@
+"""Saving a fitted RiskClassifier into a folder, and loading it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nearward import __version__
+from nearward.evaluation.drift import bins_as_json, fit_bins
+from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.risk_model.binary import FittedRisk
+from nearward.risk_model.external_backbone import ExternalBackboneModel, backbone_to_json
+from nearward.risk_model.multiclass import FittedClasses
+from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+from nearward.risk_model.user_experts import estimators_from_json, estimators_to_json, split_experts
+from nearward.tabular.backbones.pretrained import Backbone
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import ArtifactError
+from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
+from nearward.tabular.typing import Arrays
+
+
+@dataclass(frozen=True)
+class FittedState:
+    """Everything that ``RiskClassifier.fit`` leaves behind.
+
+    Parameters
+    ----------
+    model : FittedRisk or FittedClasses
+    classes : (c,), outcome values, the event last where there are two
+    schema : Schema
+    summary : FitSummary
+    records : pl.DataFrame, the stored rows' features, identifiers and outcomes
+    columns : list of str, of the training frame: an array's columns are these, in this order
+    feature_names : list of str; empty where the training frame had no names
+    """
+
+    model: FittedRisk | FittedClasses
+    classes: NDArray[Any]
+    schema: Schema
+    summary: FitSummary
+    records: pl.DataFrame
+    columns: list[str]
+    feature_names: list[str]
+
+
+def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
+    """Write a classifier's parameters and fitted state into a folder."""
+    tensors: Arrays = {}
+    backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
+    about = {
+        "package_version": __version__,
+        "schema": json.loads(fitted.schema.to_json()),
+        "classes": fitted.classes.tolist(),
+        "config": {
+            "seed": int(parameters["seed"]),
+            "folds": int(parameters["folds"]),
+            "prevalence": None if prevalence is None else float(prevalence),
+            "encoder": None if encoder is None else dataclasses.asdict(encoder),
+            "backbone": backbone if backbone is None or isinstance(backbone, str) else backbone_to_json(backbone),
+            "members": int(parameters["members"]),
+            "adapter": bool(parameters["adapter"]),
+        },
+        "experts": estimators_to_json(split_experts(parameters["experts"])[1]),
+        "columns": fitted.columns,
+        "feature_names_in": fitted.feature_names,
+        "summary": pack(fitted.summary, tensors),
+        "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
+        "model": fitted.model.pack(tensors),
+    }
+    write_model(folder, about, tensors, fitted.records)
+
+
+def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any], FittedState]:
+    """Read the parameters and the fitted state that ``save`` wrote; errors as ``RiskClassifier.load``."""
+    about, tensors, records = read_model(folder)
+    if "kind" in about:
+        raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
+    schema = Schema.from_json(json.dumps(about["schema"]))
+    binary = len(about["classes"]) == 2
+    model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
+    parameters = about["config"]
+    if parameters["encoder"] is not None:
+        parameters["encoder"] = EncoderConfig(**parameters["encoder"])
+    if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
+        parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
+    parameters["positive"] = about["classes"][1] if binary else None
+    parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
+    summary, names = unpack(about["summary"], tensors, PERSISTED_TYPES), about["feature_names_in"]
+    return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)

@@ -1,0 +1,149 @@
+"""The summary of a fit: the size of the cohort, the parts in use and why, and their figures out of fold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nearward.retrieval.neighbors.binary import SettingTrial
+from nearward.retrieval.neighbors.voting import RetrievalSetting
+
+
+@dataclass(frozen=True)
+class RetrievalSummary:
+    """How similar patients are found.
+
+    Parameters
+    ----------
+    embedding : "AWARE encoders" or "linear metric"
+    setting : RetrievalSetting, the one in use
+    why : str, optional
+        Why a linear metric is in use.
+    tried : tuple of SettingTrial, of a binary outcome
+    vote_log_loss : dict, log-loss of the vote by embedding, of an outcome with more classes
+    """
+
+    embedding: str
+    setting: RetrievalSetting
+    why: str | None = None
+    tried: tuple[SettingTrial, ...] = ()
+    vote_log_loss: dict[str, float] | None = None
+
+    def __str__(self) -> str:
+        return self.embedding if self.why is None else f"{self.embedding}: {self.why}"
+
+
+@dataclass(frozen=True)
+class AdapterSummary:
+    """Whether a low-rank adapter is in use, and the in-context model's AUPRC without and with it."""
+
+    in_use: bool
+    why: str
+    auprc_without: float | None = None
+    auprc_with: float | None = None
+
+
+@dataclass(frozen=True)
+class BackboneSummary:
+    """Whether an in-context model is in use.
+
+    Parameters
+    ----------
+    in_use : bool
+    why : str
+    name : str, optional
+    members : int, optional
+        Ensemble size of the embedded model.
+    adapter : AdapterSummary, optional
+    auprc : float, optional
+        Of the in-context model alone.
+    auprc_without, auprc_with : float, optional
+        Of the stack without and with it.
+    """
+
+    in_use: bool
+    why: str
+    name: str | None = None
+    members: int | None = None
+    adapter: AdapterSummary | None = None
+    auprc: float | None = None
+    auprc_without: float | None = None
+    auprc_with: float | None = None
+
+
+@dataclass(frozen=True)
+class BaseLearnerFigures:
+    """AUPRC of a base learner out of fold, and its weight in the stack; means over the classes where there are more than two."""
+
+    auprc: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class against the rest: its rows, and how its probability ranks."""
+
+    rows: int
+    auprc: float
+    auroc: float
+
+
+@dataclass(frozen=True)
+class OutOfFoldSummary:
+    """Figures of scores from models that have not seen the row's patient.
+
+    Parameters
+    ----------
+    auprc, auroc : float, of the stack; means over the classes where there are more than two
+    base_learners : dict by name, of everything that the stack weighs
+    log_loss : float, optional
+    classes : tuple of ClassFigures, where there are more than two
+    """
+
+    auprc: float
+    auroc: float
+    base_learners: dict[str, BaseLearnerFigures]
+    log_loss: float | None = None
+    classes: tuple[ClassFigures, ...] = ()
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """What ``RiskClassifier.fit`` did: the value of ``summary_``.
+
+    Parameters
+    ----------
+    rows, events, patients, folds : int
+        ``events`` counts the rows outside the commonest class where there are more than two.
+    retrieval : RetrievalSummary
+    backbone : BackboneSummary
+    out_of_fold : OutOfFoldSummary
+    stack_shrinkage : float, optional
+        Penalty that draws the stack's weights to their mean.
+    """
+
+    rows: int
+    events: int
+    patients: int
+    folds: int
+    retrieval: RetrievalSummary
+    backbone: BackboneSummary
+    out_of_fold: OutOfFoldSummary
+    stack_shrinkage: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dictionaries; fields without a value are left out."""
+        values: dict[str, Any] = _without_empty(asdict(self))
+        return values
+
+
+PERSISTED_TYPES: tuple[type, ...] = (
+    FitSummary, RetrievalSummary, SettingTrial, RetrievalSetting, BackboneSummary, AdapterSummary, OutOfFoldSummary, BaseLearnerFigures,
+    ClassFigures,
+)  # fmt: skip
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_empty(one) for name, one in value.items() if one is not None and one != ()}
+    return [_without_empty(one) for one in value] if isinstance(value, tuple) else value

@@ -1,0 +1,181 @@
+"""Checks of the arguments of ``RiskClassifier`` and ``fit``: parameters, encoder options, outcome, patients, columns."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from nearward.risk_model.user_experts import check_experts
+from nearward.tabular.backbones.pretrained import find_backbone
+from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import to_frame
+from nearward.tabular.data.validation import Target, validate_groups, validate_integers
+from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.typing import Ints
+
+if TYPE_CHECKING:
+    from nearward.retrieval.encoders.aware import EncoderConfig
+
+
+FEWEST_EVENTS = 10
+FEWEST_IN_CLASS = 5  # one a fold, in five folds; under ten rows a class is warned of
+MOST_CLASSES = 10
+_FEWEST_WITHOUT = 2  # one a fold, in two folds
+_MOST_MEMBERS = 32
+
+
+def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
+    """Check the constructor's scalar arguments and experts; see ``RiskClassifier``."""
+    validate_integers(0, seed=seed)
+    validate_integers(2, folds=folds)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
+    if experts is None or isinstance(experts, str):
+        raise InputError(f"experts must be a list of column names or estimators, got experts={experts!r}")
+    check_experts(experts)
+
+
+def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
+    """Check the in-context model's arguments, and that a pretrained backbone's weights are present, before anything is fitted."""
+    if not isinstance(members, int | np.integer) or not 1 <= members <= _MOST_MEMBERS:
+        raise InputError(f"members must be a whole number from 1 to {_MOST_MEMBERS}, got members={members!r}")
+    if not isinstance(adapter, bool | np.bool_):
+        raise InputError(f"adapter must be True or False, got adapter={adapter!r}")
+    if isinstance(backbone, str) and backbone == "embedded":
+        return
+    if members != 1 or adapter:
+        raise InputError(f'members and adapter need backbone="embedded", got backbone={backbone!r}')
+    if backbone is not None:
+        find_backbone(backbone)
+
+
+def resolve_encoder_options(
+    encoder: EncoderConfig, schema: Schema, rows: pl.DataFrame, classes: int, unlabelled: Any
+) -> tuple[Schema, pl.DataFrame | None]:
+    """Check the encoder's options against the data, and prepare what they need.
+
+    Returns
+    -------
+    schema : Schema, with feature blocks where block dropout needs them
+    unlabelled : conformed rows without an outcome, or None
+
+    Raises
+    ------
+    InputError
+        An option that the number of classes or the columns rule out; unlabelled rows without a pretext.
+    """
+    from nearward.retrieval.encoders.simplex_head import FEWEST_CLASSES
+
+    if encoder.head == "simplex" and classes < FEWEST_CLASSES:
+        raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
+    if encoder.loss != "cross-entropy" and classes > 2:
+        raise InputError(f"loss={encoder.loss!r} is for an outcome with two values, got {classes} classes")
+    if encoder.block_dropout:
+        schema = with_blocks(schema, rows)
+        if not columns_by_block(schema):
+            raise InputError(NO_BLOCKS)
+    if unlabelled is None:
+        return schema, None
+    if encoder.pretext == "none":
+        raise InputError('unlabelled rows need a self-supervised pretext: encoder=EncoderConfig(pretext="masked"), or "views"')
+    return schema, schema.conform(to_frame(unlabelled))
+
+
+def check_class_sizes(target: Target) -> None:
+    """Refuse an outcome with too few rows of a class; warn of small classes.
+
+    Raises
+    ------
+    TooFewEvents
+        Fewer than 10 events, or than 5 rows of one of several classes.
+    InputError
+        Fewer than 2 rows without the event.
+    """
+    rows = np.bincount(target.outcome)
+    if len(rows) == 2:
+        target.require_events(FEWEST_EVENTS)
+        if rows[0] < _FEWEST_WITHOUT:
+            raise InputError("refused: only 1 row is without the event, and a risk model needs both. Is the right value the event?")
+        return
+    if rows.min() < FEWEST_IN_CLASS:
+        raise TooFewEvents(int(rows.min()), FEWEST_IN_CLASS, "predict a class (the rarest one; merge rare classes)")
+    if small := int((rows < FEWEST_EVENTS).sum()):
+        message = f"{small} of {len(rows)} classes have fewer than {FEWEST_EVENTS} rows: their risks are little more than their prevalence"
+        warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def resolve_schema(schema: Schema | None, frame: pl.DataFrame, expert_columns: Sequence[str], groups: Any) -> tuple[Schema, Ints]:
+    """Complete the schema for a training frame, and read the patient ids.
+
+    Parameters
+    ----------
+    schema : Schema, optional
+        Inferred by default.
+    frame : pl.DataFrame, n rows
+    expert_columns : sequence of str
+    groups : (n,), optional
+        By default the schema's ``group`` column, where it has one.
+
+    Returns
+    -------
+    schema : Schema
+        Columns that identify the patients have the role ``group``.
+    patient_ids : (n,)
+
+    Raises
+    ------
+    InputError
+        Several id columns, an id that repeats, an expert column that is text, or unusable groups.
+    """
+    schema = (schema or Schema.infer(frame)).with_roles(expert=expert_columns)
+    group_columns = [name for name in schema.named("group") if name in frame.columns]
+    patient_ids = validate_groups(frame.get_column(group_columns[0]) if groups is None and group_columns else groups, frame.height)
+    identifying = patient_columns(frame.select(name for name in schema.features if name in frame.columns), patient_ids)
+    if identifying:
+        warnings.warn(f"columns that identify the patients are not used as features: {identifying}", DataWarning, stacklevel=3)
+        schema = schema.with_roles(group=identifying)
+    if len(schema.named("id")) > 1:
+        raise InputError(f"more than one id column: {list(schema.named('id'))}. Keep one, ignore the others")
+    for name in schema.experts:
+        if schema[name].kind != "number":
+            raise InputError(f"the expert column {name!r} is text: a score must be a number")
+    check_ids(schema, frame)
+    return schema, patient_ids
+
+
+def patient_columns(frame: pl.DataFrame, patient_ids: Ints) -> list[str]:
+    """Return the columns that partition the rows exactly as the patients do: they identify the patients, and are not features."""
+    patients = len(np.unique(patient_ids))
+    if patients == frame.height:
+        return []
+    candidates = [column for column in frame.iter_columns() if _is_discrete(column) and column.n_unique() == patients]
+    return [column.name for column in candidates if pl.DataFrame({"column": column, "patient": patient_ids}).n_unique() == patients]
+
+
+def _is_discrete(column: pl.Series) -> bool:
+    """Whether a column is text or whole numbers, in whatever dtype they are stored."""
+    dtype = column.dtype
+    if dtype.is_float() or dtype.is_decimal():
+        return bool((column == column.round()).all())
+    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+
+
+def check_ids(schema: Schema, frame: pl.DataFrame) -> None:
+    """Refuse an id column with repeated values."""
+    for name in schema.named("id"):
+        if name in frame.columns and frame.get_column(name).n_unique() < frame.height:
+            repeats = frame.height - frame.get_column(name).n_unique()
+            raise InputError(
+                f"the id column {name!r} repeats {repeats} times in {frame.height} rows; name patients with several rows in groups"
+            )
+
+
+def names_in(X: Any) -> list[str]:
+    """Return a frame's column names; none for an array, or where a name is not a string."""
+    names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
+    return names if all(isinstance(name, str) for name in names) else []

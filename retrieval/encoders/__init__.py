@@ -1,0 +1,1 @@
+"""Encoders: embeddings in which patients with similar outcomes are near."""

@@ -1,0 +1,1 @@
+"""Indexes, neighbours and their vote."""

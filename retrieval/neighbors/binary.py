@@ -1,0 +1,247 @@
+"""Retrieval of similar patients for a binary outcome: their weights, and the risk that they vote.
+
+The shards are those of ``sharded_retriever.py``; the vote is that of ``voting.py``, with a class floor. The retrieval setting is chosen
+by the out-of-fold AUPRC of the vote, and so are the encoders over linear metrics.
+
+Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s shards, k neighbours a shard, l floor events a shard,
+c context rows, ``s * (k + l)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
+from nearward.retrieval.encoders.linear_metric import fit_linear_metric
+from nearward.retrieval.encoders.training import train_encoder
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.sharded_retriever import (
+    FEWEST_ROWS,
+    FittedShards,
+    ShardedRetriever,
+    embedding_name,
+    fit_shards,
+    neighbour_radius,
+    row_order,
+    trained,
+)
+from nearward.retrieval.neighbors.voting import (
+    SETTINGS,
+    Context,
+    Neighbours,
+    RetrievalSetting,
+    compute_weights,
+    concatenate_contexts,
+    join_contexts,
+    resolve_ties,
+    search_shard,
+    truncate,
+)
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.typing import Floats, Ints, Progress
+
+_FEWEST_EVENTS = 30  # fewer: no encoder is trained
+_RESAMPLES = 200  # for the standard error of a difference in AUPRC
+
+
+@dataclass(frozen=True)
+class Retriever(ShardedRetriever):
+    """Similar patients of a row, for an outcome of 0 or 1."""
+
+    @cached_property
+    def events(self) -> tuple[Shard, ...]:
+        """The events of each shard, for the class floor."""
+        return _events(self.shards, self.outcome)
+
+    def context(self, x: Floats) -> tuple[Context, Floats]:
+        """Return the context of new rows under the retriever's own setting.
+
+        Parameters
+        ----------
+        x : (q, p), the dense encoding
+
+        Returns
+        -------
+        context : Context
+        head : (q,), the encoders' mean log-odds
+        """
+        contexts, head = self.contexts(x, (self.setting,))
+        return contexts[0], head
+
+    def contexts(self, x: Floats, settings: tuple[RetrievalSetting, ...]) -> tuple[list[Context], Floats]:
+        """Return a context for each setting from one search, and the encoders' mean log-odds (q,)."""
+        by_shard, logits = [], []
+        for f in range(len(self.shards)):
+            embedding, logit = self.embed(f, x)
+            by_shard.append(self._shard_contexts(f, embedding, settings, len(self.shards)))
+            logits.append(logit)
+        return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)], np.mean(logits, axis=0)
+
+    def out_of_fold_contexts(self, x: Floats, patient_ids: Ints, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
+        """Return a context for each setting of every stored row, all of it from the row's own shard, without the row's own patient.
+
+        Parameters
+        ----------
+        x : (n, p), the dense encoding of the stored rows
+        patient_ids : (n,), patient numbers from 0
+        settings : tuple of RetrievalSetting
+        """
+        by_shard = []
+        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
+            by_shard.append(self._shard_contexts(f, embed(encoder, x[shard.rows])[0], settings, 1, patient_ids))
+        order = row_order(self.shards)
+        return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
+
+    def _shard_contexts(
+        self, f: int, embedding: Floats, settings: tuple[RetrievalSetting, ...], shards: int, patient_ids: Ints | None = None
+    ) -> list[Context]:
+        """Search one shard once, and weight the neighbours by each setting."""
+        shard, temperature = self.shards[f], self.encoders[f].temperature
+        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids)
+        return [_weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids) for setting in settings]
+
+
+@dataclass(frozen=True)
+class SettingTrial:
+    """One retrieval setting that was tried.
+
+    Parameters
+    ----------
+    embedding : "AWARE encoders" or "linear metric"
+    setting : RetrievalSetting
+    vote_auprc : float, of the vote of the similar patients, out of fold
+    """
+
+    embedding: str
+    setting: RetrievalSetting
+    vote_auprc: float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A retriever with the setting whose vote of the stored rows ranks best: their contexts, heads (n,), and every setting's trial."""
+
+    retriever: Retriever
+    context: Context
+    head: Floats
+    trials: list[SettingTrial]
+
+
+def fit_retriever(
+    x: Floats,
+    data: TrainingData,
+    config: EncoderConfig,
+    seed: int,
+    progress: Progress,
+    settings: tuple[RetrievalSetting, ...] = SETTINGS,
+    layout: FeatureLayout | None = None,
+    unlabelled: Floats | None = None,
+) -> tuple[Retriever, Context, Floats, list[SettingTrial]]:
+    """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
+
+    Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
+    the comparison is mostly noise, and overfitted encoders are the larger risk.
+
+    Parameters
+    ----------
+    x : (n, p), the dense encoding of the stored rows
+    data : TrainingData, n rows, outcome 0 or 1
+    config : EncoderConfig
+    seed : int
+    progress : called with a message after each piece of work
+    settings : candidates
+    layout, unlabelled : optional, as ``train_encoder``
+
+    Returns
+    -------
+    retriever : Retriever
+    context : Context of the n stored rows, each in its own shard without its own patient
+    head : (n,), log-odds of the encoder that has not seen the row; 0 where none was trained
+    trials : of every setting
+    """
+
+    def fit_encoder(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> AwareEncoder:
+        return train_encoder(x, outcome, patient_ids, config, seed, layout, unlabelled)
+
+    too_few = len(x) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS
+    metric_progress = progress if too_few else lambda message: None
+    linear = _best_setting(fit_shards(fit_linear_metric, x, data, seed, "linear metric", metric_progress), data, settings)
+    if too_few:
+        progress("choice of context")
+        return linear.retriever, linear.context, linear.head, linear.trials
+    deep = _best_setting(fit_shards(fit_encoder, x, data, seed, "AWARE encoder", progress), data, settings)
+    progress("choice of context")
+    trials = [*linear.trials, *deep.trials]
+    if _ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
+        return deep.retriever, deep.context, deep.head, trials
+    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.context, deep.head, trials
+
+
+def _best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...]) -> _Candidate:
+    """Choose the setting by the out-of-fold AUPRC of the vote."""
+    outcome, n_shards = data.outcome.astype(float), len(fitted.shards)
+    neighbours = [
+        search_shard(shard, events, embedding, _largest(settings), n_shards, data.patient_ids)
+        for shard, events, embedding in zip(fitted.shards, _events(fitted.shards, outcome), fitted.embeddings, strict=True)
+    ]
+    order = row_order(fitted.shards)
+    trials: list[SettingTrial] = []
+    best: list[Context] = []
+    for setting in settings:
+        contexts = [
+            _weighted(near, shard, outcome, setting, n_shards, encoder.temperature, data.patient_ids)
+            for near, shard, encoder in zip(neighbours, fitted.shards, fitted.encoders, strict=True)
+        ]
+        vote = np.concatenate([context.vote for context in contexts])[order]
+        auprc = float(average_precision_score(data.outcome, vote))
+        if not trials or auprc > max(trial.vote_auprc for trial in trials):
+            best = contexts
+        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
+    chosen = max(trials, key=lambda trial: trial.vote_auprc).setting
+    retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, chosen, neighbour_radius(best, chosen))
+    return _Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
+
+
+def _weighted(
+    neighbours: Neighbours,
+    shard: Shard,
+    outcome: Floats,
+    setting: RetrievalSetting,
+    shards: int,
+    temperature: float,
+    patient_ids: Ints | None,
+) -> Context:
+    """Cut neighbours to a setting and weight them."""
+    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids)
+    return compute_weights(resolved, outcome, setting, temperature)
+
+
+def _ranks_clearly_better(vote: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
+    """Whether the AUPRC of one set of votes is higher than the other's by more than a standard error, patients resampled."""
+    rng = np.random.default_rng(seed)
+
+    def gain(weight: Floats | None) -> float:
+        auprc, other_auprc = (average_precision_score(data.outcome, score, sample_weight=weight) for score in (vote, other))
+        return float(auprc - other_auprc)
+
+    # exponential weights (the Bayesian bootstrap): no resample loses all events
+    gains = [gain(rng.exponential(size=data.n_patients)[data.patient_ids]) for _ in range(_RESAMPLES)]
+    return gain(None) > float(np.std(gains))
+
+
+def _in_row_order(parts: list[Context], order: Ints) -> Context:
+    """Put the shards' contexts of their own rows into the order of the stored rows (n,)."""
+    return join_contexts(parts, 0, parts[0].shard).take(order)
+
+
+def _events(shards: tuple[Shard, ...], outcome: Floats) -> tuple[Shard, ...]:
+    return tuple(shard.subset(shard.rows[outcome[shard.rows] == 1]) for shard in shards)
+
+
+def _largest(settings: tuple[RetrievalSetting, ...]) -> RetrievalSetting:
+    return replace(max(settings, key=lambda setting: setting.neighbours), floor=any(setting.floor for setting in settings))

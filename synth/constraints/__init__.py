@@ -1,0 +1,1 @@
+"""Rules that synthetic rows satisfy: discovery, checks, constrained sampling."""

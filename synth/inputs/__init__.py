@@ -1,0 +1,1 @@
+"""Validation of the synthesizer's inputs, and their split by role."""

@@ -1,0 +1,1 @@
+"""Improvement of the generator after its training: discriminators, rewards, optimizers."""

@@ -1,0 +1,1 @@
+"""The autoregressive generator: network, training, sampling, and the model that samples the outcome again."""

@@ -1,0 +1,148 @@
+"""The stamp of a synthetic table: its provenance in the Parquet file's metadata, or in a JSON file beside a CSV.
+
+The stamp contains a hash of the table's values, so that an audit cannot be attached to another table, and a digest of itself, which detects
+accidental edits. It is not a signature, and does not prevent forgery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.table_io import read_table
+from nearward.tabular.errors import InputError, NoStamp, StaleAudit
+
+FORMAT = 1
+KEY = "nearward"  # of the Parquet file's metadata
+
+
+def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a table and its stamp atomically, and return the stamp as written.
+
+    Parameters
+    ----------
+    table : pl.DataFrame
+    path : path ending in .parquet or .csv
+        The stamp of a CSV is a second file, whose name has ``.json`` added; its hash is of the file's bytes, since a CSV has no dtypes.
+    stamp : JSON-able mapping
+
+    Raises
+    ------
+    InputError
+        Another ending, or no such folder.
+    OSError
+        The disk is full: no part of the table is left, and an earlier file of that name is unchanged.
+    """
+    path = check_ending(path)
+    if path.suffix.lower() == ".parquet":
+        body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": table_hash(table), "sha256_of": "cells"})
+        with replacing(path) as temporary:
+            table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
+        return body
+    content = table.write_csv().encode()
+    body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
+    with replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:  # both are on disk before either is renamed
+        sidecar.write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
+    return body
+
+
+def verify(path: str | Path) -> dict[str, Any]:
+    """Return a table's stamp if the table is the one that was stamped.
+
+    Raises
+    ------
+    StaleAudit
+        The table was changed since.
+    NoStamp, InputError
+        As ``read_stamp``.
+    """
+    path, stamp = Path(path), read_stamp(path)
+    current = table_hash(read_table(path)) if stamp["sha256_of"] == "cells" else hashlib.sha256(path.read_bytes()).hexdigest()
+    if current != stamp["sha256"]:
+        raise StaleAudit(str(path))
+    return stamp
+
+
+def read_stamp(path: str | Path) -> dict[str, Any]:
+    """Read a table's stamp without checking the table.
+
+    Raises
+    ------
+    NoStamp
+        There is none, it has a later format, or it was edited.
+    InputError
+        No such file.
+    """
+    path = check_ending(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    text = _parquet_stamp(path) if path.suffix.lower() == ".parquet" else _sidecar_stamp(path)
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NoStamp(f"{path}: its stamp cannot be read; export again") from error
+    if not isinstance(body, dict) or not isinstance(body.get("nearward_synthetic"), int):
+        raise NoStamp(f"{path}: its stamp is not nearward's")
+    if body["nearward_synthetic"] > FORMAT:
+        raise NoStamp(f"{path} was stamped by a later nearward (format {body['nearward_synthetic']}): update nearward")
+    if _with_digest(body) != body:
+        raise NoStamp(f"{path}: its stamp was edited or is corrupt; export again")
+    return body
+
+
+def table_hash(table: pl.DataFrame) -> str:
+    """Return the sha256 of a table's column names, dtypes and values; compression and chunks do not matter.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"age": [61, None]})
+    >>> table_hash(table) == table_hash(table.rechunk()), table_hash(table) == table_hash(table.cast(pl.Float64))
+    (True, False)
+    """
+    digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()]).encode())
+    digest.update(table.write_csv(include_header=False, quote_style="non_numeric").encode())
+    return digest.hexdigest()
+
+
+def check_ending(path: str | Path) -> Path:
+    """Return the path if it ends in .parquet or .csv, else raise ``InputError``."""
+    path = Path(path)
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise InputError(f"{path}: a synthetic table must be a .parquet or .csv file, got {path.suffix!r}: only these have a stamp")
+    return path
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return the path of a CSV's stamp."""
+    return path.with_name(path.name + ".json")
+
+
+def _with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stamp with the digest of everything else in it."""
+    content = {key: value for key, value in body.items() if key != "stamp_sha256"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return {**json.loads(text), "stamp_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _parquet_stamp(path: Path) -> str:
+    try:
+        text = pl.read_parquet_metadata(path).get(KEY)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise NoStamp(f"{path} cannot be read as Parquet: {type(error).__name__}") from error
+    if text is None:
+        raise NoStamp(f"{path} has no stamp: it was not written by nearward synth export, and no audit of it is known")
+    return text
+
+
+def _sidecar_stamp(path: Path) -> str:
+    try:
+        return sidecar_path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoStamp(f"{path} has no stamp beside it ({sidecar_path(path).name}): no audit of it is known") from error

@@ -1,0 +1,1 @@
+"""Tables as integer tokens, and back."""

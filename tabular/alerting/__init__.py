@@ -1,0 +1,1 @@
+"""From risks to alerts."""

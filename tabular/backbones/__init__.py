@@ -1,0 +1,1 @@
+"""External in-context models: TabPFN, TabICL, or the user's own."""

@@ -1,0 +1,1 @@
+"""Tables: their schema, reading and writing, checks, splits by patient."""

@@ -1,0 +1,124 @@
+"""Atomic writes: a file holds either its old or all of its new content, also after a crash. Temporary file, fsync, rename.
+
+A temporary file's name carries the host and the process id of its writer, so that ``remove_abandoned`` can tell the files of dead
+processes from those that are still being written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nearward.tabular.errors import InputError
+
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9A-Za-z_-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
+_STALE = 24 * 3600.0  # seconds after which a temporary file of another host counts as abandoned
+_NAME_LENGTH = 40  # characters of the target's name that the temporary name repeats
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, readable by its owner only, that replaces ``path`` when the block succeeds.
+
+    The content is on disk before the rename; the rename itself survives a power cut only after ``sync`` of the folder.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
+    with _temporary_file(path) as temporary:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, readable by its owner only, and flush the folder; the old file stays until the new one is complete.
+
+    Raises
+    ------
+    OSError
+        The disk is full, a quota is reached, or the folder is not writable; nothing has changed then.
+    """
+    with _temporary_file(path) as temporary:
+        temporary.write_bytes(content)
+        sync(temporary)
+        os.replace(temporary, path)
+    sync(path.parent)
+
+
+def create_atomic(path: Path, content: bytes) -> bool:
+    """Write ``content`` to ``path`` unless the file exists; return whether it was created. Of concurrent callers exactly one succeeds."""
+    created = True
+    with _temporary_file(path) as temporary:
+        temporary.write_bytes(content)
+        sync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            created = False
+    sync(path.parent)
+    return created
+
+
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's directory entries, to disk: only then does a rename in the folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove the temporary files of dead processes, and return their number."""
+    removed = 0
+    for path in folder.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and _is_abandoned(path, match["host"], int(match["pid"])):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[Path]:
+    """Yield an empty private file beside ``path``, removed at the end if it is still there."""
+    temporary = path.parent / f".{path.name[:_NAME_LENGTH]}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, host: str, pid: int) -> bool:
+    if host == _host():
+        return not _is_running(pid)
+    try:
+        return time.time() - path.stat().st_mtime > _STALE
+    except FileNotFoundError:  # its writer has just renamed it
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process
+        return True
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^0-9A-Za-z_-]", "-", socket.gethostname()) or "host"

@@ -1,0 +1,85 @@
+"""Conversion of a column of any dtype to one of the two that conformed frames have: Float64 and String."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from nearward.tabular.errors import InputError
+
+NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
+
+
+def as_number(series: pl.Series, name: str) -> pl.Series:
+    """Return Float64, null for missing and for NaN.
+
+    Raises
+    ------
+    InputError
+        Text that is not a number, infinite values, dtypes without an obvious meaning.
+    """
+    dtype = series.dtype
+    if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
+        values = series.cast(pl.Float64)
+    elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        values = _parse_numbers(series.cast(pl.String), name)
+    else:
+        raise _no_meaning(name, dtype)
+    _refuse_infinite(values, name)
+    return values.fill_nan(None)
+
+
+def _refuse_infinite(values: pl.Series, name: str) -> None:
+    infinite = int(values.is_infinite().sum())
+    if infinite:
+        raise InputError(f"column {name!r} holds {infinite} infinite (inf) values: make them null, or a number")
+
+
+def _parse_numbers(text: pl.Series, name: str) -> pl.Series:
+    values = text.str.strip_chars().cast(pl.Float64, strict=False)
+    invalid = int((values.is_null() & text.is_not_null()).sum())
+    if invalid:
+        comma = " They look like decimal commas." if bool(text.str.contains(DECIMAL_COMMA).any()) else ""
+        raise InputError(f"column {name!r} must be a number, but {invalid} of {len(text)} values are text that is not one.{comma}")
+    return values
+
+
+def as_text(series: pl.Series, name: str) -> pl.Series:
+    """Return String, null for missing; a whole number has the same text in a column of integers, floats or decimals.
+
+    Raises
+    ------
+    InputError
+        Infinite values, dtypes without an obvious meaning.
+    """
+    dtype = series.dtype
+    if isinstance(dtype, pl.String):
+        return series
+    if isinstance(dtype, pl.Categorical | pl.Enum) or dtype == pl.Boolean or dtype.is_integer():
+        return series.cast(pl.String)
+    if dtype.is_float():  # 3.0 and 3 are one category
+        values = series.cast(pl.Float64).fill_nan(None)
+        _refuse_infinite(values, name)
+        whole = (values == values.round()) & (values.abs() < 2**63)
+        texts = pl.when(whole).then(values.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(values.cast(pl.String))
+        return pl.select(texts.alias(name)).to_series()
+    if dtype.is_decimal():  # 3.00 is 3 too, and 1.50 the 1.5 of floats
+        return series.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}").str.strip_suffix(".")
+    raise _no_meaning(name, dtype)
+
+
+def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
+    hint = "turn it into a number first, for instance with .dt.total_hours()"
+    if dtype != pl.Duration:
+        hint = "drop it, or turn it into numbers or text"
+    return InputError(f"column {name!r} has dtype {dtype_name(dtype)}, which has no obvious meaning here: {hint}")
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return a dtype's name for messages, without the categories of an Enum: they are patients' values."""
+    inner = getattr(dtype, "inner", None)
+    if inner is not None:
+        return f"{dtype.base_type()}({dtype_name(inner)})"
+    return f"{dtype}" if isinstance(dtype, pl.Datetime) else f"{dtype.base_type()}"

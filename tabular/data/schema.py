@@ -1,0 +1,297 @@
+"""Schema of a table: each column's role, kind, unit, range, categories and block.
+
+A schema is inferred from a frame, reviewed by a person, edited as JSON, and from then on every frame is validated against it. Every raw
+frame passes ``conform``, which returns numbers as Float64 and categories as String, null where missing, and no other dtype.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+from nearward.tabular.data.conversion import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text
+from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
+
+Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
+Kind = Literal["number", "category"]
+
+_UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
+_MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    name : str
+    role : str
+        ``feature``; ``expert`` (a clinical score, higher for more risk, such as SOFA); ``id``; ``group`` (the patient, where patients
+        repeat); ``outcome``; ``time``; ``site`` (or the source file: checked for a leak before fitting, never a feature); ``protected``
+        (for subgroup tables, never a feature); ``ignore``.
+    kind : str
+        ``number`` or ``category``.
+    unit : str or None
+        For readers; never converted.
+    low, high : float or None
+        Range of the inferred frame, to be corrected where it is not the usual one; values over 32 times outside are flagged as a slip of
+        units.
+    categories : tuple of str or None
+        Those of the inferred frame, for columns with at most 200.
+    block : str or None
+        Columns measured together: ``labs``, ``vitals``, ``questionnaire``.
+    """
+
+    name: str
+    role: Role = "feature"
+    kind: Kind = "number"
+    unit: str | None = None
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] | None = None
+    block: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("role", get_args(Role)), ("kind", get_args(Kind))):
+            value = getattr(self, field)
+            if value not in allowed:
+                raise InputError(f"column {self.name!r}: {field} must be one of {list(allowed)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, in order.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> schema = Schema.infer(pl.DataFrame({"age": [61, 70, None], "sex": ["f", "m", "f"]}))
+    >>> schema["sex"].kind, schema["age"].high
+    ('category', 70.0)
+    >>> Schema.from_json(schema.to_json()) == schema
+    True
+    >>> schema.with_roles(protected=["sex"]).features
+    ('age',)
+    """
+
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        repeated = {c.name for c in self.columns if sum(c.name == other.name for other in self.columns) > 1}
+        if repeated:
+            raise InputError(f"columns named twice in the schema: {sorted(repeated)}")
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise MissingColumns([name], [c.name for c in self.columns])
+
+    def named(self, *roles: Role) -> tuple[str, ...]:
+        """Return the names of the columns with one of these roles, in order."""
+        return tuple(c.name for c in self.columns if c.role in roles)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the feature columns."""
+        return self.named("feature")
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Names of the user's own score columns."""
+        return self.named("expert")
+
+    def with_roles(self, **roles: str | Iterable[str] | None) -> Schema:
+        """Return a copy with ``role=[names]`` set; a name that is not a column is an error."""
+        role_of: dict[str, str] = {}
+        for role, names in roles.items():
+            for name in [names] if isinstance(names, str) else (names or ()):
+                role_of[self[name].name] = role
+        return Schema(tuple(dataclasses.replace(c, role=role_of.get(c.name, c.role)) for c in self.columns))  # type: ignore[arg-type]
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return the schema as JSON, one column a line, without empty fields."""
+        rows = [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in self.columns]
+        body = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        return f'{{"nearward_schema": 1, "columns": [\n  {body}\n]}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        """Read ``to_json``'s format; an unknown key, role or kind is an error."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"the schema is not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("nearward_schema") != 1 or not isinstance(data.get("columns"), list):
+            raise InputError('not a nearward schema: expected {"nearward_schema": 1, "columns": [...]}')
+        return cls(tuple(_column_from_json(row) for row in data["columns"]))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Schema:
+        """Read a schema from a JSON file."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read as a schema: {type(error).__name__}") from error
+
+    def review(self) -> pl.DataFrame:
+        """Return the schema as a frame to review, one row a column."""
+        rows = [(c.name, c.role, c.kind, c.unit, c.block, _values(c)) for c in self.columns]
+        return pl.DataFrame(rows, dict.fromkeys(("column", "role", "kind", "unit", "block", "values"), pl.String), orient="row")
+
+    # ---- frames ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def infer(cls, frame: pl.DataFrame) -> Schema:
+        """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
+
+        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times get
+        the role ``time``; columns without a value, and text that differs in every row, are ignored with a warning.
+
+        Raises
+        ------
+        InputError
+            No rows or columns; a dtype without an obvious meaning (nested, binary, duration, object); decimal commas.
+        """
+        if frame.width == 0 or frame.height == 0:
+            raise InputError(f"the frame has {frame.height} rows and {frame.width} columns; at least 1 of each is required")
+        _refuse_renamed_duplicates(frame.columns)
+        return cls(tuple(_infer_column(frame.get_column(name)) for name in frame.columns))
+
+    def conform(self, frame: pl.DataFrame, roles: Sequence[Role] = ("feature", "expert")) -> pl.DataFrame:
+        """Return the columns of these roles as Float64 and String, null for missing; anything else is an error.
+
+        NaN counts as missing. Columns that the schema does not name are left out.
+
+        Raises
+        ------
+        MissingColumns, InputError
+            With the columns, dtypes and row counts concerned; never with a value.
+        """
+        columns = [c for c in self.columns if c.role in roles]
+        missing = [c.name for c in columns if c.name not in frame.columns]
+        if missing:
+            raise MissingColumns(missing, [name for name in frame.columns if name not in {c.name for c in self.columns}])
+        names = {c.name for c in columns}
+        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in names])
+        return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
+
+
+def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
+    """Count, for each number column of a conformed frame, the values that look a thousand times too large for the schema's range.
+
+    A slip of a thousand times lands between the range's own width and a thousand times that: the limit is halfway, at 32 times.
+    Also counted: a column of at least five values, all of them as much smaller than the schema's smallest absolute value (milligrams
+    entered as grams).
+    """
+    counts = {}
+    for column in schema.columns:
+        if column.name not in frame.columns or column.kind != "number" or column.low is None or column.high is None:
+            continue
+        greatest = max(abs(column.low), abs(column.high))
+        size = frame.get_column(column.name).drop_nulls().abs()
+        slips = int((size > _UNIT_SLIP * greatest).sum()) if greatest > 0 else 0
+        least = min(abs(column.low), abs(column.high)) if column.low * column.high > 0 else 0.0
+        if len(size) >= 5 and least > 0 and float(size.max()) * _UNIT_SLIP < least:  # type: ignore[arg-type]
+            slips += len(size)
+        if slips:
+            counts[column.name] = slips
+    return counts
+
+
+def _column_from_json(row: Any) -> Column:
+    known = {f.name for f in dataclasses.fields(Column)}
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise InputError(f"a schema column ({type(row).__name__}) has no 'name', which must be text")
+    unknown = sorted(set(row) - known)
+    if unknown:
+        raise InputError(f"schema column {row['name']!r}: unknown keys {unknown}. {did_you_mean(unknown, sorted(known))}")
+    for key in ("low", "high"):
+        value = row.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+            raise InputError(f"schema column {row['name']!r}: {key} must be a number")
+    for key in ("unit", "block"):
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise InputError(f"schema column {row['name']!r}: {key} must be text")
+    if (row.get("low") is None) != (row.get("high") is None) or (row.get("low") is not None and row["low"] > row["high"]):
+        raise InputError(f"schema column {row['name']!r}: low and high are both needed, and low must not exceed high")
+    categories = row.get("categories")
+    if categories is not None and not (isinstance(categories, list) and all(isinstance(value, str) for value in categories)):
+        raise InputError(f"schema column {row['name']!r}: categories must be a list of texts")
+    return Column(**{**row, "categories": None if categories is None else tuple(categories)})
+
+
+def _values(column: Column) -> str:
+    if column.categories is not None:
+        shown = ", ".join(column.categories[:6])
+        return f"{len(column.categories)} categories: {shown}{', …' if len(column.categories) > 6 else ''}"
+    if column.low is not None:
+        return f"{column.low:g} to {column.high:g}"
+    return ""
+
+
+def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
+    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # Polars' name of a CSV's second column of a name
+    duplicates = sorted({match[1] for match in repeats if match and match[1] in names})
+    if duplicates:
+        raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")
+
+
+def _infer_column(series: pl.Series) -> Column:
+    name, dtype = series.name, series.dtype
+    if dtype == pl.Null or series.null_count() == len(series):
+        warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
+        return Column(name, role="ignore")
+    if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        warnings.warn(
+            f"column {name!r} holds dates or times: not used. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
+        )
+        return Column(name, role="time", kind="category")
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        values = as_number(series, name).drop_nulls()
+        if len(values) == 0:
+            warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
+            return Column(name, role="ignore")
+        return Column(name, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
+    text = as_text(series, name).drop_nulls()
+    commas = int(text.str.contains(DECIMAL_COMMA).sum())
+    if commas > 0.5 * len(text):
+        raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
+    numbers = int(text.str.contains(NUMBER_LIKE).sum())
+    if 0.9 * len(text) <= numbers < len(text):
+        warnings.warn(
+            f"column {name!r} is text, but {numbers} of its {len(text)} values read as numbers: taken as a category. "
+            "If it is a measurement, correct the other values first.",
+            DataWarning,
+            stacklevel=4,
+        )
+    categories = text.unique()
+    if len(categories) == len(series) and len(series) > 20:
+        warnings.warn(
+            f"column {name!r} is text that differs in every row: ignored. If it names the rows, declare it as the id",
+            DataWarning,
+            stacklevel=4,
+        )
+        return Column(name, role="ignore", kind="category")
+    listed = tuple(categories.sort().to_list()) if len(categories) <= _MAX_CATEGORIES else None
+    return Column(name, kind="category", categories=listed)
+
+
+def _conform_column(series: pl.Series, column: Column) -> pl.Series:
+    if column.kind == "number":
+        return as_number(series, column.name)
+    if series.dtype == pl.Null:
+        return series.cast(pl.String)
+    return as_text(series, column.name)

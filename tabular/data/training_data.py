@@ -1,0 +1,66 @@
+"""Outcome, patient and fold of the stored rows: the labels that travel together through every cross-fitted step.
+
+Shapes: n stored rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.typing import Bools, Ints
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a cross-fitted model knows of its training rows beside their features.
+
+    Parameters
+    ----------
+    outcome : (n,), 0 or 1; or class indices from 0
+    patient_ids : (n,), patient numbers from 0
+    fold : (n,), cross-fitting folds from 0; a patient's rows are all in one
+
+    Examples
+    --------
+    >>> data = TrainingData(np.array([0, 1, 0]), np.array([0, 1, 1]), np.array([0, 1, 1]))
+    >>> [(f, data.take(train).outcome.tolist()) for f, train in data.splits()]
+    [(0, [1, 0]), (1, [0])]
+    """
+
+    outcome: Ints
+    patient_ids: Ints
+    fold: Ints
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return int(self.patient_ids.max()) + 1
+
+    def train_rows(self, fold: int) -> Bools:
+        """Return the mask (n,) of the rows outside a fold."""
+        return np.asarray(self.fold != fold)
+
+    def splits(self) -> Iterator[tuple[int, Bools]]:
+        """Yield each fold with its training mask (n,)."""
+        return ((f, self.train_rows(f)) for f in range(self.n_folds))
+
+    def take(self, rows: NDArray[Any]) -> TrainingData:
+        """Return some of the rows; patients and folds keep their numbers."""
+        return TrainingData(self.outcome[rows], self.patient_ids[rows], self.fold[rows])
+
+    def one_vs_rest(self, class_index: int) -> TrainingData:
+        """Return the same rows with outcome 1 where it is this class, else 0."""
+        return replace(self, outcome=(self.outcome == class_index).astype(np.int64))

@@ -1,0 +1,1 @@
+"""Base learners, and the stack that weighs them."""

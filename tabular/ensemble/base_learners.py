@@ -1,0 +1,207 @@
+"""The base learners: a dozen cheap models of different kinds, whose scores of stored rows come from fits without the row's patient.
+
+Closed-form learners (``closed_form.py``) score leave-one-patient-out. The others are fitted once a fold and score that fold's rows; a new
+row gets the mean of the folds' log-odds. Columns that the user declared as experts (SOFA, a legacy model) are used as they are.
+
+Shapes: n stored rows, q query rows, m base learners, p encoded columns, d number columns, c category columns, s user scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.ensemble.closed_form import (
+    STRENGTHS,
+    KernelRegression,
+    RidgeDiscriminant,
+    plain_kernel,
+    ridge_discriminant,
+    whitened_kernel,
+)
+from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
+from nearward.tabular.parallel import parallel_map
+from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
+from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fit_transform
+from nearward.tabular.typing import Floats, Ints, Progress
+
+# Three settings whose errors differ: many leaves fit interactions and sharp edges, a penalty shrinks them, few leaves keep a weak signal
+# whole. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
+GBDT: dict[str, dict[str, Any]] = {
+    "gradient boosting, 31 leaves": {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10},
+    "gradient boosting, 31 leaves, L2 penalty": {
+        "learning_rate": 0.06, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0,
+    },
+    "gradient boosting, 10 leaves": {
+        "learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 10, "min_samples_leaf": 20, "l2_regularization": 5.0, "max_features": 0.4,
+    },
+}  # fmt: skip
+EXTRA_TREES = {"extra-trees, 40 % of columns a split": 0.4, "extra-trees, all columns a split": 1.0}  # max_features
+FOLD_LEARNERS = ("logistic regression", *GBDT, *EXTRA_TREES)
+_TREES = 120
+_SHARE_FLOOR = 1e-3  # of forests and kernels, before their log-odds are taken
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """One set of rows in the three encodings that base learners need.
+
+    Parameters
+    ----------
+    dense : (n, p), standardised, for distances and linear models
+    numbers : EncodedTable, for trees and target encoding
+    user_scores : (n, s), the user's experts, NaN for missing
+    """
+
+    dense: Floats
+    numbers: EncodedTable
+    user_scores: Floats
+
+    def take(self, rows: NDArray[Any]) -> EncodedRows:
+        """Return some of the rows."""
+        return EncodedRows(self.dense[rows], self.numbers.take(rows), self.user_scores[rows])
+
+
+@dataclass(frozen=True)
+class FoldLearners:
+    """Learners that are fitted without one fold's patients.
+
+    Parameters
+    ----------
+    target_encoder : TargetEncoder
+    logistic_weights : (p + c + 1,), on dense columns and category rates, intercept last
+    gbdt : tuple of Forest, one for each setting of ``GBDT``
+    extra_trees : tuple of Forest, one for each setting of ``EXTRA_TREES``
+    """
+
+    target_encoder: TargetEncoder
+    logistic_weights: Floats
+    gbdt: tuple[Forest, ...]
+    extra_trees: tuple[Forest, ...]
+
+    def log_odds(self, rows: EncodedRows) -> Floats:
+        """Return the learners' log-odds of q rows, in the order of ``FOLD_LEARNERS``: (q, 6)."""
+        rates = self.target_encoder.transform(rows.numbers.codes)
+        linear = np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1]
+        x = tree_columns(rows.numbers, rates)
+        boosted = [forest.scores(x) for forest in self.gbdt]
+        return np.column_stack([linear, *boosted, *(logit(forest.scores(x), _SHARE_FLOOR) for forest in self.extra_trees)])
+
+
+@dataclass(frozen=True)
+class BaseLearners:
+    """The fitted base learners.
+
+    Parameters
+    ----------
+    ridge : tuple of RidgeDiscriminant
+    kernel : tuple of KernelRegression
+    folds : tuple of FoldLearners
+    user_scores : tuple of str, names of the user's experts
+    user_score_fill : (s,), value of a missing score
+    """
+
+    ridge: tuple[RidgeDiscriminant, ...]
+    kernel: tuple[KernelRegression, ...]
+    folds: tuple[FoldLearners, ...]
+    user_scores: tuple[str, ...]
+    user_score_fill: Floats
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the m base learners, in the order of the scores' columns."""
+        ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
+        kernels = ["kernel regression", "kernel regression, whitened"]
+        return [*ridges, *kernels, *FOLD_LEARNERS, *(f"expert: {name}" for name in self.user_scores)]
+
+    def scores(self, rows: EncodedRows) -> tuple[Floats, Floats]:
+        """Return every base learner's score of new rows (q, m), and each row's distance to its neighbourhood (q,)."""
+        ridge = [model.scores(rows.dense) for model in self.ridge]
+        kernel = [model.predict(rows.dense) for model in self.kernel]
+        folds = np.mean([fold.log_odds(rows) for fold in self.folds], axis=0)
+        return _score_columns(ridge, kernel, folds, rows, self.user_score_fill), kernel[0][1]
+
+    def features(self, rows: EncodedRows, fold: Ints | None = None) -> Floats:
+        """Return numbers, and categories by their log-odds of the outcome: (q, d + c), NaN for missing numbers.
+
+        New rows get the folds' mean log-odds; stored rows, with their ``fold`` (n,), those of the fit without their fold.
+        """
+        rates = np.stack([learners.target_encoder.transform(rows.numbers.codes) for learners in self.folds])  # (folds, q, c)
+        return np.column_stack([rows.numbers.values, rates.mean(axis=0) if fold is None else rates[fold, np.arange(len(fold))]])
+
+
+def fit_base_learners(
+    rows: EncodedRows,
+    table_encoder: TableEncoder,
+    data: TrainingData,
+    user_scores: tuple[str, ...],
+    seed: int,
+    progress: Progress,
+) -> tuple[BaseLearners, Floats, Floats]:
+    """Fit the base learners, and score each stored row by fits without its patient.
+
+    Parameters
+    ----------
+    rows : EncodedRows, n stored rows
+    table_encoder : TableEncoder
+    data : TrainingData, n rows, outcome 0 or 1
+    user_scores : names of the user's experts
+    seed : int
+    progress : called with a message after each piece of work
+
+    Returns
+    -------
+    base_learners : BaseLearners
+    out_of_fold : (n, m), scores
+    distance : (n,), squared distance of each row to its neighbourhood, its own patient left out
+    """
+    ridge = [ridge_discriminant(rows.dense, data.outcome, data.patient_ids, strength) for strength in STRENGTHS]
+    kernels = [fit(rows.dense, data.outcome, data.patient_ids, seed) for fit in (plain_kernel, whitened_kernel)]
+    progress("closed-form base learners")
+
+    def fit_fold(f: int) -> tuple[FoldLearners, Floats]:
+        train = data.train_rows(f)
+        learners = _fit_fold(rows.take(train), table_encoder, data.take(train), seed + f)
+        return learners, learners.log_odds(rows.take(~train))
+
+    out_of_fold, folds = np.empty((len(data), len(FOLD_LEARNERS))), []
+    for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(data.n_folds))):
+        folds.append(learners)
+        out_of_fold[data.fold == f] = scores
+        progress(f"base learners, fold {f + 1} of {data.n_folds}")
+    fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.user_scores.T], dtype=np.float64)
+    base_learners = BaseLearners(tuple(model for model, _ in ridge), tuple(kernels), tuple(folds), user_scores, fill)
+    kernel = [model.predict(rows.dense, data.patient_ids) for model in kernels]
+    return base_learners, _score_columns([scores for _, scores in ridge], kernel, out_of_fold, rows, fill), kernel[0][1]
+
+
+def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int) -> FoldLearners:
+    from sklearn.linear_model import LogisticRegression
+
+    outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
+    n_categories = [len(column.categories) for column in table_encoder.categorical]
+    rates = cross_fit_transform(rows.numbers.codes, n_categories, outcome, patient_ids, seed)
+    linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, rates]), outcome)
+    x, leaf = tree_columns(rows.numbers, rates), max(3, len(outcome) // 3000)
+    return FoldLearners(
+        TargetEncoder.fit(rows.numbers.codes, n_categories, outcome),
+        np.append(linear.coef_[0], linear.intercept_),
+        tuple(boosted_trees(x, outcome, seed, **setting) for setting in GBDT.values()),
+        tuple(extra_trees(x, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=share) for share in EXTRA_TREES.values()),
+    )
+
+
+def tree_columns(numbers: EncodedTable, rates: Floats) -> NDArray[np.float32]:
+    """Return the columns that trees split (n, d + c): mid-ranks, NaN for missing, and category rates."""
+    return np.column_stack([numbers.ranks, rates]).astype(np.float32)
+
+
+def _score_columns(ridge: list[Floats], kernel: list[tuple[Floats, Floats]], folds: Floats, rows: EncodedRows, fill: Floats) -> Floats:
+    """Put all base learners' scores side by side (n, m)."""
+    kernel_scores = [logit(event_rate, _SHARE_FLOOR) for event_rate, _ in kernel]
+    return np.column_stack([*ridge, *kernel_scores, folds, np.where(np.isnan(rows.user_scores), fill, rows.user_scores)])

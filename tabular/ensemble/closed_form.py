@@ -1,0 +1,172 @@
+"""Base learners with closed-form leave-one-patient-out scores: ridge discriminants and kernel regressions.
+
+A ridge discriminant leaves a patient out through the hat matrix, a kernel regression by leaving the patient's rows out of the sum.
+Neither is fitted again. Only numpy is imported here.
+
+Shapes: n stored rows, q query rows, p encoded columns, r reference rows of a kernel regression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nearward.tabular.typing import Floats, Ints
+
+STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
+_NEIGHBOURS = 30  # the bandwidth at a row is its distance to this many reference rows
+_REFERENCES = 3000
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class RidgeDiscriminant:
+    """A linear discriminant with a ridge penalty; the intercept is free.
+
+    Parameters
+    ----------
+    weight : (p + 1,), intercept first
+    """
+
+    weight: Floats
+
+    def scores(self, x: Floats) -> Floats:
+        """Return the discriminant for (q, p) rows -> (q,)."""
+        return np.asarray(x @ self.weight[1:] + self.weight[0])
+
+
+def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: float) -> tuple[RidgeDiscriminant, Floats]:
+    """Fit a ridge discriminant, and score each stored row by the fit without its patient.
+
+    Parameters
+    ----------
+    x : (n, p)
+    outcome : (n,), 0 or 1
+    patient_ids : (n,), patient numbers from 0
+    strength : float, penalty per stored row
+
+    Returns
+    -------
+    model : RidgeDiscriminant
+    out_of_fold : (n,), equal to refitting without the row's patient under the same penalty
+
+    References
+    ----------
+    The leave-one-out identity of linear smoothers (Allen 1974); for a patient of several rows, its block form.
+    """
+    n, p = x.shape
+    design = np.column_stack([np.ones(n), x])  # (n, p + 1)
+    penalty = strength * n * np.append(1e-9, np.ones(p))
+    gram, moment = design.T @ design + np.diag(penalty), design.T @ outcome
+    inverse = np.linalg.inv(gram)
+    weight = inverse @ moment
+    leverage = design @ inverse  # (n, p + 1)
+    residual = outcome - design @ weight
+    own_leverage = np.einsum("np,np->n", leverage, design)
+    out_of_fold = outcome - residual / np.maximum(1 - own_leverage, 1e-9)
+    for rows in _repeated(patient_ids):
+        if len(rows) > p:  # the downdated normal equations are the smaller system
+            patient, patient_outcome = design[rows], outcome[rows]
+            out_of_fold[rows] = patient @ np.linalg.solve(gram - patient.T @ patient, moment - patient.T @ patient_outcome)
+            continue
+        block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
+        out_of_fold[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
+    return RidgeDiscriminant(np.asarray(weight, dtype=np.float64)), out_of_fold
+
+
+@dataclass(frozen=True)
+class KernelRegression:
+    """A Nadaraya-Watson regression on reference rows, with a bandwidth that adapts to the density around each query.
+
+    Parameters
+    ----------
+    metric : (p, w) or None
+        Distances are taken between rows times this matrix; None: between the rows themselves.
+    reference : (r, w)
+    outcome : (r,), 0 or 1
+    weight : (r,), number of stored rows that each reference represents
+    patient_ids : (r,)
+    """
+
+    metric: Floats | None
+    reference: Floats
+    outcome: Floats
+    weight: Floats
+    patient_ids: Ints
+
+    def predict(self, x: Floats, patient_ids: Ints | None = None) -> tuple[Floats, Floats]:
+        """Return the weighted event rate around each row, and its distance to its neighbourhood.
+
+        Parameters
+        ----------
+        x : (q, p)
+        patient_ids : (q,), optional
+            References of a row's own patient are left out.
+
+        Returns
+        -------
+        event_rate : (q,)
+        distance : (q,), mean squared distance to the nearest 30 references
+        """
+        event_rate, distance = np.empty(len(x)), np.empty(len(x))
+        sq_norm = (self.reference**2).sum(axis=1)
+        k = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
+        for begin in range(0, len(x), _CHUNK):
+            rows = slice(begin, begin + _CHUNK)
+            query = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
+            sq_distance = (query**2).sum(axis=1)[:, None] + sq_norm  # (chunk, r); in place from here on: most of the scoring time
+            sq_distance -= 2 * query @ self.reference.T
+            np.maximum(sq_distance, 0, out=sq_distance)
+            own = None if patient_ids is None else patient_ids[rows, None] == self.patient_ids  # (chunk, r)
+            if own is not None:
+                sq_distance[own] = np.inf
+            nearest = np.partition(sq_distance, k - 1, axis=1)[:, :k]
+            present = np.isfinite(nearest)
+            bandwidth = np.maximum(nearest.max(axis=1, where=present, initial=0, keepdims=True), 1e-12)
+            # e^-2 at the last of the nearest; clipped so that it is never quite 0, but for the row's own patient
+            kernel = np.multiply(sq_distance, -2, out=sq_distance)
+            kernel /= bandwidth
+            np.exp(np.maximum(kernel, -60, out=kernel), out=kernel)
+            if own is not None:
+                kernel[own] = 0.0
+            kernel *= self.weight
+            event_rate[rows] = (kernel @ self.outcome) / kernel.sum(axis=1)
+            distance[rows] = nearest.sum(axis=1, where=present) / present.sum(axis=1)
+        return event_rate, distance
+
+
+def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    """Kernel regression by Euclidean distance in the encoded columns; from 3,000 stored rows up, on a sample of both classes."""
+    return _kernel(None, x, outcome, patient_ids, seed)
+
+
+def whitened_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    """Kernel regression by a shrunk Mahalanobis distance: correlated columns count once."""
+    covariance = np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
+    shrunk = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 0.05 * np.eye(x.shape[1])
+    values, vectors = np.linalg.eigh(shrunk)
+    return _kernel(vectors / np.sqrt(values), x, outcome, patient_ids, seed)
+
+
+def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+    rng = np.random.default_rng(seed)
+    events, others = (np.flatnonzero(outcome == value) for value in (1, 0))
+    event_sample = _sample(events, _REFERENCES // 2, rng)  # at most half the references are events
+    other_sample = _sample(others, _REFERENCES - len(event_sample), rng)
+    chosen = np.concatenate([event_sample, other_sample])
+    samples = ((events, event_sample), (others, other_sample))
+    weight = np.concatenate([np.full(len(sample), len(rows) / max(len(sample), 1)) for rows, sample in samples])
+    reference = x[chosen] if metric is None else x[chosen] @ metric
+    return KernelRegression(metric, reference, outcome[chosen].astype(float), weight, patient_ids[chosen])
+
+
+def _sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _repeated(patient_ids: Ints) -> list[Ints]:
+    """Return the rows of each patient with more than one."""
+    order = np.argsort(patient_ids, kind="stable")
+    starts = np.flatnonzero(np.diff(patient_ids[order], prepend=patient_ids[order[0]] - 1))
+    return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]

@@ -1,0 +1,111 @@
+"""Stacking: each base learner calibrated on its own, then a non-negative linear combination of their log-odds.
+
+The weights are shrunk towards the plain mean, the more the fewer the events.
+
+Shapes: n rows, q query rows, m base learners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from nearward.tabular.calibration.calibrator import Calibrator
+from nearward.tabular.calibration.log_odds import expit, log_loss
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.typing import Floats, Ints
+
+SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalties on the distance to the plain mean, in rows' worth of log-loss
+_TWO_SLOPES_FROM = 200  # events from which calibrators have a slope for each tail
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The base learners' calibrators and weights.
+
+    Parameters
+    ----------
+    calibrators : tuple of Calibrator, m of them
+    weight : (m,), not negative
+    shift : float
+    """
+
+    calibrators: tuple[Calibrator, ...]
+    weight: Floats
+    shift: float
+
+    def log_odds(self, scores: Floats) -> Floats:
+        """Return the stacked log-odds of base learners' scores (q, m) -> (q,)."""
+        return np.asarray(_calibrate(self.calibrators, scores) @ self.weight + self.shift)
+
+
+def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
+    """Fit a stack on all rows, and score each row by a stack that has not seen its fold.
+
+    The penalty is chosen by the log-loss of the cross-fitted scores with the one-standard-error rule: the strongest penalty with a loss
+    that is not clearly above the least.
+
+    Parameters
+    ----------
+    scores : (n, m), each by a model that has not seen the row
+    data : TrainingData, n rows, outcome 0 or 1
+        The standard error is over patients.
+    penalties : tuple of float, rising
+        Candidates: how strongly the weights are shrunk towards the plain mean.
+
+    Returns
+    -------
+    stack : Stack
+    out_of_fold : (n,), log-odds
+    shrinkage : float, the chosen penalty
+    """
+    outcome, folds = data.outcome, []
+    for f in np.unique(data.fold):
+        train = data.train_rows(f)
+        calibrators = _fit_calibrators(scores[train], outcome[train])
+        folds.append((train, _calibrate(calibrators, scores[train]), _calibrate(calibrators, scores[~train])))
+    candidates = []
+    for penalty in penalties:
+        out_of_fold = np.empty(len(outcome))
+        for train, train_log_odds, query_log_odds in folds:
+            weight, shift = _fit_weights(train_log_odds, outcome[train], penalty)
+            out_of_fold[~train] = query_log_odds @ weight + shift
+        candidates.append(out_of_fold)
+    loss = np.array([np.logaddexp(0, z) - outcome * z for z in candidates])  # (penalties, n)
+    excess = loss - loss[loss.mean(axis=1).argmin()]
+    by_patient = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
+    not_clearly_worse = by_patient.sum(axis=1) <= by_patient.std(axis=1) * by_patient.shape[1] ** 0.5
+    chosen = int(np.flatnonzero(not_clearly_worse)[-1])
+    calibrators = _fit_calibrators(scores, outcome)
+    weight, shift = _fit_weights(_calibrate(calibrators, scores), outcome, penalties[chosen])
+    return Stack(calibrators, weight, shift), candidates[chosen], penalties[chosen]
+
+
+def _fit_calibrators(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
+    slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
+    return tuple(Calibrator.fit(column, outcome, slopes) for column in scores.T)
+
+
+def _calibrate(calibrators: tuple[Calibrator, ...], scores: Floats) -> Floats:
+    return np.column_stack([calibrator.log_odds(column) for calibrator, column in zip(calibrators, scores.T, strict=True)])
+
+
+def _fit_weights(log_odds: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, float]:
+    """Minimise log-loss + shrinkage / n * variance * |weight - 1/m|² over weight >= 0, for calibrated log-odds (n, m)."""
+    n, m = log_odds.shape
+    even = np.full(m, 1 / m)
+    strength = shrinkage * float(np.mean(log_odds.var(axis=0))) / n
+
+    def objective(free: Floats) -> tuple[float, Floats]:
+        weight, shift = free[:-1], free[-1]
+        z = log_odds @ weight + shift
+        error = (expit(z) - outcome) / n
+        deviation = weight - even
+        gradient = np.append(error @ log_odds + 2 * strength * deviation, error.sum())
+        return log_loss(z, outcome) + strength * float(deviation @ deviation), gradient
+
+    bounds = [(0.0, None)] * m + [(None, None)]
+    best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
+    return best[:-1], float(best[-1])

@@ -1,0 +1,1 @@
+"""The in-context model: shipped weights, inference and pretraining (numpy and torch alone)."""

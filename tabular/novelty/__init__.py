@@ -1,0 +1,1 @@
+"""Rows unlike the training rows: one-class models and open-set detection."""

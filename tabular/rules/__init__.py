@@ -1,0 +1,1 @@
+"""Clinical rules: what they are, how they are mined, how they are written."""

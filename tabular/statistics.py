@@ -1,0 +1,74 @@
+"""Statistics that several packages share: Wilson's score interval, and DeLong's placement values of an area under the ROC curve.
+
+References
+----------
+Wilson: Probable inference, the law of succession, and statistical inference (1927).
+DeLong, DeLong and Clarke-Pearson: Comparing the areas under two or more correlated receiver operating characteristic curves (1988).
+Obuchowski: Nonparametric analysis of clustered ROC curve data (1997), for patients with several rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nearward.tabular.typing import Floats, Ints
+
+
+def wilson_interval(share: Any, n: Any, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Return Wilson's score interval of a share.
+
+    Parameters
+    ----------
+    share : float or array, successes / n
+    n : int or array, above 0
+    level : float
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(0.1, 10)
+    >>> print(f"{low:.3f} to {high:.3f}")
+    0.018 to 0.404
+    """
+    from scipy.special import ndtri
+
+    share, n = np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    z = float(ndtri(0.5 + level / 2))
+    width = 2 * (n + z**2)
+    centre = (2 * n * share + z**2) / width
+    reach = z / width * np.sqrt(4 * n * share * (1 - share) + z**2)
+    return np.where(share == 0, 0.0, centre - reach), np.where(share == 1, 1.0, centre + reach)
+
+
+def placement_values(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
+    """Return the share of the other group that each row outranks, ties counting half; the mean of either is the AUC.
+
+    Parameters
+    ----------
+    positive : (m,), scores of the group that should score higher
+    negative : (w,)
+
+    Returns
+    -------
+    of_positive : (m,)
+        Share of ``negative`` below each score.
+    of_negative : (w,)
+        Share of ``positive`` above each score.
+
+    Examples
+    --------
+    >>> [values.tolist() for values in placement_values(np.array([3.0, 1.0]), np.array([2.0, 0.0]))]
+    [[1.0, 0.5], [0.5, 1.0]]
+    """
+    sorted_positive, sorted_negative = np.sort(positive), np.sort(negative)
+    below = np.searchsorted(sorted_negative, positive, "left") + np.searchsorted(sorted_negative, positive, "right")
+    not_above = np.searchsorted(sorted_positive, negative, "left") + np.searchsorted(sorted_positive, negative, "right")
+    return below / (2 * len(negative)), 1 - not_above / (2 * len(positive))
+
+
+def sum_by_patient(values: Floats, patient_ids: Ints | None) -> Floats:
+    """Sum values (n,) within patients; without patients every row is one of its own."""
+    if patient_ids is None:
+        return values
+    return np.bincount(np.unique(patient_ids, return_inverse=True)[1], weights=values).astype(np.float64, copy=False)

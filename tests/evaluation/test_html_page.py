@@ -1,0 +1,233 @@
+"""Pages: what comes from outside is escaped, nothing is fetched, the same content gives the same text, and a browser shows the figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from jinja2 import UndefinedError
+from matplotlib.figure import Figure
+from PIL import Image
+
+import nearward as nw
+from nearward.evaluation.html_page import BLUE, environment, format_estimate
+from nearward.evaluation.stats.confidence import Estimate, estimate_series
+
+NASTY = "<script>alert('x')</script> & \"so\""
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+
+
+def drawing(label: str = "a") -> Figure:
+    drawn = Figure(figsize=(4.4, 3.4), layout="constrained")
+    axes = drawn.subplots()
+    axes.plot([0, 1], [0, 1], color=BLUE, label=label)
+    axes.fill_between([0, 1], [0, 0.5], [0.5, 1], alpha=0.3)
+    axes.legend()
+    return drawn
+
+
+class Tags(HTMLParser):
+    """Every tag, its attributes, and whether tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+PAGE = """
+{% extends "page.html.jinja" %}
+{% from "components.html.jinja" import figure, notice, table %}
+{% block title %}{{ text }}{% endblock %}
+{% block lead %}{{ text }}{% endblock %}
+{% block sections %}
+<section>
+<h2>{{ text }}</h2>
+<p>{{ text }}</p>
+{% for kind in ("warning", "good", "bad") %}
+{{ notice(text, kind) }}
+{% endfor %}
+{{ table(frame, text) }}
+{% for caption, drawing in drawings.items() %}
+{{ figure(drawing, caption) }}
+{% endfor %}
+</section>
+{% endblock %}
+"""
+
+
+def full_page() -> str:
+    frame = pl.DataFrame(
+        [pl.Series(NASTY, [NASTY, "=1+1"]), pl.Series("n", [1, 20_000]), estimate_series("e", [Estimate(0.5, 0.4, 0.6, 9), None])]
+    )
+    return environment().from_string(PAGE).render(text=NASTY, frame=frame, drawings={NASTY: drawing(NASTY), "b": drawing("b")})
+
+
+def component(name: str, *arguments: Any) -> str:
+    module: Any = environment().get_template("components.html.jinja").module
+    return str(getattr(module, name)(*arguments))
+
+
+def table(frame: pl.DataFrame) -> str:
+    return component("table", frame, "")
+
+
+def test_a_variable_that_is_missing_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="frame"):
+        environment().from_string(PAGE).render(text="", drawings={})
+
+
+def test_everything_from_outside_is_escaped_and_tags_are_closed() -> None:
+    tags = Tags()
+    tags.feed(full_page())
+    assert tags.open == []
+    names = [name for name, _ in tags.seen]
+    assert "script" not in names
+    assert not any(key.startswith("on") for _, attrs in tags.seen for key in attrs)
+    assert names.count("svg") == 2
+
+
+def test_nothing_is_fetched() -> None:
+    tags = Tags()
+    tags.feed(full_page())
+    for tag, attrs in tags.seen:
+        for key in ("src", "href", "xlink:href", "srcset", "action"):
+            assert not (attrs.get(key) or "#").removeprefix("#").startswith(("http", "//", "data", "file")), (tag, attrs)
+    assert "@import" not in full_page()
+    assert "url(http" not in full_page()
+    assert 'name="viewport"' in full_page()
+    assert "@media print" in full_page()
+
+
+def test_ids_are_unique_and_lead_somewhere() -> None:
+    page = full_page()
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) | set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_same_content_same_page() -> None:
+    assert full_page() == full_page()
+
+
+def test_texts_of_a_figure_stay_texts() -> None:
+    svg = component("figure", drawing(), "caption")
+    assert re.search(r"<text[^>]*>0\.2</text>", svg)
+    assert 'role="img" aria-label="caption"' in svg
+    assert "<metadata" not in svg
+
+
+def test_cells() -> None:
+    frame = pl.DataFrame({"text": ["=1+1", "@x", "-3.5", "+a", None], "number": [0.5, -0.0004, -0.0, 1234.0, None]})
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table(frame))
+    assert cells == ["&#39;=1+1", "0.500", "&#39;@x", "−4.0e-04".replace("e-", "e−"), "-3.5", "0.000", "&#39;+a", "1234.000", "–", "–"]
+    assert '<td class="number">20\u202f000</td>' in table(pl.DataFrame({"n": [20_000]}))
+    struct = pl.DataFrame({"e": [Estimate(0.5, 0.4, 0.6, 9)]})  # Polars takes a dataclass apart
+    assert "0.500 <small>(0.400 to 0.600)</small>" in table(struct)
+    assert format_estimate(Estimate(-0.5, -0.6, 0.0, 9)) == "−0.500 (−0.600 to 0.000)"
+    assert "<td>yes</td>" in table(pl.DataFrame({"b": [True]}))
+    assert table(pl.DataFrame(schema={"a": pl.String})).count("<td") == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_refused(value) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        table(pl.DataFrame({"x": [value]}))
+
+
+# --- in a real browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """A browser that can take pictures without a screen; without one the test is skipped."""
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser to take a picture with: none of {', '.join(BROWSERS)} is installed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(-2, 1.2, 1500)
+    risk = 1 / (1 + np.exp(-logit))
+    frame = pl.DataFrame({"died": rng.random(1500) < risk, "risk": risk, "sex": rng.choice(["F", "<script>M</script>"], 1500).tolist()})
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(path)
+    return path
+
+
+def headless(browser: str, folder: Path, page: Path, *words: str) -> str:
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run([browser, *flags, *words, page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+# The page, untouched, in a frame as wide as the screen asked for (no window is narrower than 500), and a script that measures.
+FRAMED = """<!DOCTYPE html><title></title><body style="margin: 0"><iframe width="%d" height="%d" style="border: 0"></iframe><script>
+const frame = document.querySelector('iframe');
+frame.onload = () => {
+  const page = frame.contentDocument;
+  const boxes = [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom]);
+  const root = page.documentElement;
+  document.title = JSON.stringify({boxes, wide: root.scrollWidth, high: root.scrollHeight});
+};
+frame.srcdoc = %s;
+</script></body>"""
+
+
+def framed(report: Path, folder: Path, width: int, height: int) -> Path:
+    path = folder / f"framed_{height}.html"
+    path.write_text(FRAMED % (width, height, json.dumps(report.read_text()).replace("</", "<\\/")))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_every_figure(browser: str, report: Path, tmp_path: Path, width: int) -> None:
+    """The browser says where the figures are, and its picture of the page must have curves and texts there."""
+    dom = headless(browser, tmp_path, framed(report, tmp_path, width, 900), "--virtual-time-budget=5000", "--dump-dom")
+    layout = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+    assert len(layout["boxes"]) == 4 + 3
+    assert layout["wide"] <= width  # nothing sticks out of a phone
+    size = f"--window-size=1300,{layout['high']}"
+    shot = f"--screenshot={tmp_path / 'page.png'}"
+    headless(browser, tmp_path, framed(report, tmp_path, width, layout["high"]), size, "--virtual-time-budget=5000", shot)
+    picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
+    for left, top, right, bottom in layout["boxes"]:
+        assert right - left > 250
+        assert bottom - top > 80
+        part = picture[round(top) : round(bottom), round(left) : round(right)]
+        drawn = (np.abs(part - blue).sum(axis=2) < 40).any(axis=0)
+        assert drawn.mean() > 0.15, "no curve in blue where a figure should be"
+        assert (part.sum(axis=2) < 250).sum() > 100, "no dark text where a figure should be"
+
+
+@pytest.mark.slow
+def test_a_browser_prints_it(browser: str, report: Path, tmp_path: Path) -> None:
+    headless(browser, tmp_path, report, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    printed = (tmp_path / "page.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 6

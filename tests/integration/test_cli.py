@@ -1,0 +1,162 @@
+"""The command line: each command on a small cohort, its output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+
+import numpy as np
+import polars as pl
+import pytest
+
+import nearward as nw
+from nearward.cli.console import as_value
+
+
+@pytest.fixture(scope="module")
+def place(nearward, clinic, tmp_path_factory):
+    """A folder with a cohort, new rows, and a model fitted by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    frame, died, patient = clinic
+    visits = frame.with_columns(
+        encounter=pl.Series([f"v{i}" for i in range(frame.height)]), patient=pl.Series(patient), charges=pl.lit(3.5), died=pl.Series(died)
+    )
+    visits[:250].write_parquet(folder / "cohort.parquet")
+    visits[500:520].drop("died").write_parquet(folder / "new.parquet")
+    done = nearward(
+        "fit", "cohort.parquet", "--outcome", "died", "--positive", 1, "--id", "encounter", "--group", "patient", "--drop", "charges",
+        "--expert", "sofa", "--out", "model", cwd=folder,
+    )  # fmt: skip
+    assert "250 rows" in done.stdout
+    assert "contains patient records" in done.stdout
+    steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [step["done"] for step in steps] == list(range(1, 16))
+    return folder
+
+
+def test_score_writes_ids_risks_and_bands(nearward, place):
+    done = nearward("score", "model", "new.parquet", "--out", "risk.parquet", cwd=place)
+    scores = pl.read_parquet(place / "risk.parquet")
+    assert scores.columns == ["encounter", "risk", "low", "high", "n_similar", "novelty", "vote"]
+    assert scores["encounter"].to_list() == [f"v{i}" for i in range(500, 520)]
+    assert stat.S_IMODE((place / "risk.parquet").stat().st_mode) == 0o600
+    assert json.loads(done.stderr.splitlines()[-1])["done"] == 20
+    nearward("score", "model", "new.parquet", "--out", "risk.csv", cwd=place)
+    np.testing.assert_allclose(pl.read_csv(place / "risk.csv")["risk"], scores["risk"])
+
+
+def test_similar_prints_the_similar_patients(nearward, place):
+    output = nearward("similar", "model", "new.parquet", "--row", 3, "-k", 4, cwd=place).stdout
+    assert "row 3: risk" in output
+    assert re.search(r"similar to this one: \w+ \d+%, ", output)
+    assert "weight" in output
+    assert "→" in output
+    nearward("similar", "model", "new.parquet", "--row", 400, cwd=place, code=2)
+
+
+def test_inspect_states_first_whether_there_are_records(nearward, place):
+    output = nearward("inspect", "model", cwd=place).stdout
+    assert output.splitlines()[0] == "contains patient records: yes"
+    assert "AWARE vote" in output
+    assert "expert: sofa" in output
+    assert re.search(
+        r"in-context model: embedded (not )?in use \(out of fold .*: AUPRC 0\.\d{4} with it, 0\.\d{4} without; alone 0", output
+    )
+
+
+def test_inspect_describes_a_model_that_cannot_be_loaded(nearward, place, tmp_path):
+    """As where its backbone or its weights are not on this machine: the manifest suffices for all but gate and schema."""
+    shutil.copytree(place / "model", tmp_path / "model")
+    next((tmp_path / "model").glob("tensors-*")).unlink()
+    done = nearward("inspect", "model", cwd=tmp_path, code=3)
+    assert "250 rows of" in done.stdout
+    assert "in-context model: embedded" in done.stdout
+    assert "expert: sofa" in done.stdout
+    assert done.stderr.startswith("error: ")
+
+
+def test_inspect_describes_other_artifacts(nearward, tmp_path):
+    nw.ThresholdController(0.05).save(tmp_path / "controller")
+    output = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
+    assert output[0] == "contains patient records: no"
+    assert output[1].startswith("a ThresholdController, format 1")
+
+
+def test_schema_is_written_edited_and_used(nearward, place):
+    nearward("schema", "cohort.parquet", "--out", "schema.json", cwd=place)
+    text = (place / "schema.json").read_text()
+    edited = json.loads(text)
+    for column in edited["columns"]:
+        if column["name"] in ("charges", "diabetic"):
+            column["role"] = "ignore"
+    (place / "schema.json").write_text(json.dumps(edited))
+    words = (
+        "--outcome",
+        "died",
+        "--id",
+        "encounter",
+        "--group",
+        "patient",
+        "--schema",
+        "schema.json",
+        "--out",
+        "edited",
+        "--backbone",
+        "none",
+    )
+    nearward("fit", "cohort.parquet", *words, cwd=place)
+    output = nearward("inspect", "edited", cwd=place).stdout
+    assert "in-context model: not in use (none was asked for)" in output
+    used = output[output.index("feature importance for similarity") :].split("levels")[0].split("schema")[0]
+    assert "lactate" in used
+    assert "diabetic" not in used
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "event"),
+    [("1", [False, True], True), ("true", [False, True], True), ("0", [False, True], False), ("1", [0, 1], 1), ("-1", [-1, 1], -1),
+     ("1.0", [0, 1], 1), ("yes", ["no", "yes"], "yes"), ("1", ["0", "1"], "1")],
+)  # fmt: skip
+def test_the_event_value_has_the_columns_dtype(text, values, event):
+    value = as_value(text, pl.Series(values))
+    assert value == event
+    assert type(value) is type(event)
+
+
+def test_user_errors_exit_with_2_and_one_line(nearward, place):
+    done = nearward("fit", "cohort.parquet", "--outcome", "dead", "--out", "x", cwd=place, code=2)
+    assert done.stderr.startswith("error: columns missing from the frame: ['dead']")
+    nearward("fit", "nothing.parquet", "--outcome", "died", "--out", "x", cwd=place, code=2)
+    nearward("fit", "cohort.parquet", "--outcome", "died", "--positive", "yes", "--out", "x", cwd=place, code=2)
+    assert not (place / "x").exists()
+
+
+def test_an_unusable_model_exits_with_3(nearward, place, tmp_path):
+    nearward("score", tmp_path, place / "new.parquet", "--out", tmp_path / "r.parquet", cwd=place, code=3)
+    assert not (tmp_path / "r.parquet").exists()
+
+
+@pytest.mark.slow
+def test_demo_runs_from_end_to_end(nearward, tmp_path):
+    output = nearward("demo", cwd=tmp_path).stdout
+    assert "nothing changed" in output
+    assert "logistic regression" in output
+    assert "A synthetic table of the same kind: 356 rows" in output
+    assert "Not exported, because it did not pass its audit: " in output  # some 70 test patients are too few
+    assert [path.name for path in tmp_path.iterdir()] == ["nearward-demo.html"]
+    page = (tmp_path / "nearward-demo.html").read_text()
+    assert str(tmp_path / "nearward-demo.html") in output
+    assert page.count("<svg") == 4
+    assert "Similar patients" in page
+    assert "guard the page as you guard the cohort" in page
+
+
+@pytest.mark.slow
+@pytest.mark.cohort
+def test_demo_on_a_cohort(nearward, cohort_folder, tmp_path):
+    table, sidecar = cohort_folder / "heart_failure.parquet", cohort_folder / "heart_failure.json"
+    output = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
+    assert "Heart failure" in output
+    assert "nothing changed" in output

@@ -1,0 +1,34 @@
+"""Progress: JSON lines in a log, a bar on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from nearward.cli.progress import show_progress
+
+
+def test_a_log_gets_json_lines_that_count_up():
+    log = io.StringIO()
+    with show_progress("score", 30, log) as progress:
+        progress("first", 10)
+        progress(done=20)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["what"], line["done"], line["of"]) for line in lines] == [("score", 10, 30), ("score", 30, 30)]
+    assert lines[0]["step"] == "first"
+    assert "step" not in lines[1]
+    assert lines[1]["seconds"] >= lines[0]["seconds"] >= 0
+
+
+def test_a_terminal_shows_a_bar():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    with show_progress("score", 3, screen) as progress:
+        for _ in range(3):
+            progress("rows")
+    assert "score: rows" in screen.getvalue()
+    assert "3/3" in screen.getvalue()
+    assert "{" not in screen.getvalue()

@@ -1,0 +1,91 @@
+"""The network: its gate, its embeddings, reads that do not convert it, and its state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, network_from_state, network_state
+from nearward.retrieval.encoders.training import train_encoder
+
+CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
+
+
+def cohort(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 5))
+    return x, (x[:, 0] - x[:, 1] + 0.3 * rng.normal(size=n) > 1.5).astype(np.int64), rng.integers(0, n // 2, size=n)
+
+
+@pytest.fixture(scope="module")
+def trained() -> AwareEncoder:
+    return train_encoder(*cohort(0), CONFIG, 0)
+
+
+def test_the_gate_starts_as_plain_distance_and_always_averages_one(trained: AwareEncoder) -> None:
+    x = cohort(1)[0]
+    fresh = AwareEncoder(5, CONFIG)
+    assert fresh.mean_gate(x) == pytest.approx(np.ones(5), abs=1e-6)
+    gate = trained.double().gate(torch.tensor(x)).detach().numpy()
+    assert gate.mean(axis=1) == pytest.approx(np.ones(len(x)), abs=1e-6)
+    assert (gate > 0).all()
+    assert np.ptp(gate, axis=0).max() > 1e-6  # it depends on the patient
+    assert trained.mean_gate(x) == pytest.approx(gate.mean(axis=0), abs=1e-9)
+
+
+def test_embeddings_are_unit_vectors_of_the_configured_width(trained: AwareEncoder) -> None:
+    embedding, head = embed(trained, cohort(1)[0])
+    assert embedding.shape == (300, 8)
+    assert head.shape == (300,)
+    assert (embedding.dtype, head.dtype) == (np.float64, np.float64)
+    assert np.linalg.norm(embedding, axis=1) == pytest.approx(np.ones(300), abs=1e-9)
+
+
+def test_rows_are_embedded_alone_as_in_any_batch(trained: AwareEncoder) -> None:
+    x = cohort(1)[0]
+    embedding, head = embed(trained, x)
+    order = np.random.default_rng(0).permutation(300)
+    for rows, (other_embedding, other_head) in (
+        (order, embed(trained, x[order])),
+        (np.arange(300), embed(trained, x, chunk=7)),
+        (
+            np.arange(300),
+            [np.concatenate(part) for part in zip(*(embed(trained, x[i : i + 1]) for i in range(300)), strict=True)],
+        ),
+    ):
+        assert other_embedding == pytest.approx(embedding[rows], abs=1e-12)
+        assert other_head == pytest.approx(head[rows], abs=1e-12)
+
+
+def test_no_rows_give_no_embeddings(trained: AwareEncoder) -> None:
+    embedding, head = embed(trained, np.zeros((0, 5)))
+    assert embedding.shape == (0, 8)
+    assert head.shape == (0,)
+
+
+def test_dropout_is_off_without_a_generator(trained: AwareEncoder) -> None:
+    x = cohort(1)[0]
+    assert np.array_equal(embed(trained, x)[0], embed(trained, x)[0])
+
+
+def test_loading_a_state_leaves_the_users_random_state_alone(trained: AwareEncoder) -> None:
+    before = torch.get_rng_state()
+    again = network_from_state(network_state(trained))
+    assert torch.equal(torch.get_rng_state(), before)
+    x = cohort(1)[0]
+    assert np.array_equal(embed(again, x)[0], embed(trained, x)[0])
+
+
+def test_reading_does_not_convert_the_network() -> None:
+    """A network in single precision gives double-precision embeddings and column weights, and stays as it is."""
+    encoder, x = AwareEncoder(5, CONFIG), cohort(1)[0]
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    embedding, head = embed(encoder, x)
+    weights = encoder.mean_gate(x)
+    assert encoder.training
+    assert all(value.dtype == torch.float32 and torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    double = encoder.double()
+    assert np.array_equal(embed(double, x)[0], embedding)
+    assert np.array_equal(embed(double, x)[1], head)
+    assert np.array_equal(double.mean_gate(x), weights)

@@ -1,0 +1,183 @@
+"""The model directory: hashes, atomic replacement, refusals, packing."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.persistence import artifact
+from nearward.tabular.persistence.artifact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
+
+RECORDS = pl.DataFrame({"age": [61.0, None], "(outcome)": [0, 1]})
+
+
+@pytest.fixture
+def model(tmp_path):
+    write_model(tmp_path / "m", {"summary": {"rows": 2}}, {"w": np.arange(300.0).reshape(3, 100), "b": np.zeros(0)}, RECORDS)
+    return tmp_path / "m"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_model_is_read_as_written(model):
+    about, tensors, records = read_model(model)
+    assert about["summary"] == {"rows": 2}
+    assert about["contains_records"] is True
+    np.testing.assert_array_equal(tensors["w"], np.arange(300.0).reshape(3, 100))
+    assert tensors["b"].shape == (0,)
+    assert records.equals(RECORDS)
+
+
+def test_the_folder_is_private(model):
+    assert stat.S_IMODE(model.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in model.iterdir()} == {0o600}
+
+
+def test_saving_twice_gives_equal_bytes(model, tmp_path):
+    about, tensors, records = read_model(model)
+    about = {key: about[key] for key in about if key not in ("files", "nearward_model", "contains_records")}
+    write_model(tmp_path / "again", about, dict(reversed(tensors.items())), records)
+    assert files(model) == files(tmp_path / "again")
+
+
+@pytest.mark.parametrize("which", ["manifest", "tensors", "records"])
+def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, which):
+    path = next(path for path in model.iterdir() if path.name.startswith(which))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        spoiled = bytearray(whole)
+        spoiled[rng.integers(len(whole))] ^= int(rng.integers(1, 256))
+        path.write_bytes(spoiled)
+        with pytest.raises(ArtifactError):
+            read_model(model)
+    for length in rng.integers(0, len(whole), 50):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError):
+            read_model(model)
+    path.write_bytes(whole)
+    read_model(model)
+
+
+def test_a_later_format_is_named(model):
+    body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": 99}
+    (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
+    with pytest.raises(ArtifactError, match="later nearward"):
+        read_manifest(model)
+
+
+@pytest.mark.parametrize("name", ["../secret.parquet", "/etc/passwd", "records-0123456789abcdef.parquet/../x", "model.pkl"])
+def test_a_path_that_leaves_the_folder_is_refused(model, name):
+    body = json.loads((model / MANIFEST).read_text())
+    body["files"][name] = {"sha256": "0" * 64, "size": 1}
+    (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
+    with pytest.raises(ArtifactError, match="outside its folder"):
+        read_model(model)
+
+
+def test_a_link_is_not_followed(model, tmp_path):
+    path = next(path for path in model.iterdir() if path.name.startswith("tensors"))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="plain file"):
+        read_model(model)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="no nearward model"):
+        read_model(tmp_path)
+    (tmp_path / MANIFEST).write_text('{"some": "other"}')
+    with pytest.raises(ArtifactError, match="not a nearward model"):
+        read_model(tmp_path)
+
+
+def test_folders_with_other_files_are_not_written_into(tmp_path):
+    (tmp_path / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match="not empty"):
+        write_model(tmp_path, {}, {"w": np.zeros(1)}, RECORDS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+def test_other_manifests_are_not_overwritten(tmp_path):
+    (tmp_path / MANIFEST).write_text('{"name": "my web app"}')
+    with pytest.raises(InputError, match="not empty"):
+        write_model(tmp_path, {}, {"w": np.zeros(1)}, RECORDS)
+    assert (tmp_path / MANIFEST).read_text() == '{"name": "my web app"}'
+
+
+def test_a_model_with_a_corrupt_manifest_may_be_replaced(model):
+    (model / MANIFEST).write_text("{")
+    write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
+    assert read_model(model)[0]["summary"] == {"rows": 3}
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3])
+def test_a_failed_save_leaves_the_previous_model(model, monkeypatch, fails_at):
+    before = read_model(model)
+    calls = 0
+    fsync = os.fsync
+
+    def failing(handle):
+        nonlocal calls
+        calls += 1
+        if calls == fails_at:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(OSError, match="No space"):
+        write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
+    monkeypatch.undo()
+    after = read_model(model)
+    assert after[0] == before[0]
+    np.testing.assert_array_equal(after[1]["w"], before[1]["w"])
+    assert not [path for path in model.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_new_save_replaces_the_old_files(model):
+    write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
+    assert read_model(model)[0]["summary"] == {"rows": 3}
+    assert len(list(model.iterdir())) == 3
+
+
+@dataclass(frozen=True)
+class Leaf:
+    name: str
+    array: np.ndarray
+
+
+@dataclass(frozen=True)
+class Branch:
+    leaves: tuple[Leaf, ...]
+    extra: dict[str, np.ndarray]
+    nothing: None = None
+
+
+def test_pack_and_unpack_are_inverse():
+    branch = Branch((Leaf("a", np.arange(3)), Leaf("b", np.ones((2, 2)))), {"c": np.zeros(1)})
+    tensors = {}
+    packed = json.loads(json.dumps(pack(branch, tensors)))
+    again = unpack(packed, tensors, (Leaf, Branch))
+    assert [leaf.name for leaf in again.leaves] == ["a", "b"]
+    np.testing.assert_array_equal(again.leaves[1].array, np.ones((2, 2)))
+    np.testing.assert_array_equal(again.extra["c"], np.zeros(1))
+    assert again.nothing is None
+
+
+def test_only_known_classes_are_constructed():
+    tensors = {}
+    packed = pack(Leaf("a", np.arange(3)), tensors)
+    with pytest.raises(ArtifactError, match="does not know"):
+        unpack(packed, tensors, (Branch,))
+    packed["fields"]["cmd"] = "rm"
+    with pytest.raises(ArtifactError, match="does not know"):
+        unpack(packed, tensors, (Leaf,))

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from nearward.tabular.statistics import placement_values, sum_by_patient, wilson_interval
+
+
+@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.9, 0.95, 0.99]))
+def test_wilson_interval_is_scipys(n: int, share: float, level: float) -> None:
+    successes = round(share * n)
+    expected = stats.binomtest(successes, n).proportion_ci(level, "wilson")
+    assert np.array(wilson_interval(successes / n, n, level)) == pytest.approx([expected.low, expected.high], abs=1e-12)
+
+
+def test_wilson_interval_of_arrays() -> None:
+    low, high = wilson_interval(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
+    assert (low[0], high[2]) == (0, 1)
+    assert low[1] + high[1] == pytest.approx(1)
+
+
+def test_placement_values_average_to_the_auc_on_either_side() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 6, 30) + 0.5, rng.integers(0, 5, 40) + 0.5
+    expected = roc_auc_score(np.repeat([1, 0], [30, 40]), np.concatenate([positive, negative]))
+    of_positive, of_negative = placement_values(positive, negative)
+    assert (of_positive.mean(), of_negative.mean()) == pytest.approx((expected, expected))
+
+
+def test_sums_by_patient() -> None:
+    values = np.array([1.0, 2.0, 4.0])
+    assert sum_by_patient(values, np.array([7, 3, 7])).tolist() == [2.0, 5.0]
+    assert sum_by_patient(values, None) is values
