@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nearward.evaluation.risk.disclosure_control import show_count, suppress_small_counts
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample, read_risk_sample
 from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
-from nearward.evaluation.stats.confidence import Estimate, Undefined, wilson
+from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -235,7 +235,7 @@ def _mean_auroc(outcomes: list[Floats], scores: list[Floats], patient_ids: Ints,
     fewest = min(len(np.unique(patient_ids[outcome == 1])) for outcome in outcomes)
     resampled = cluster_bootstrap(patient_ids, statistic, _RESAMPLES, seed)
     auroc = bootstrap_interval(value, resampled, "odds", fewest, len(patient_ids))
-    if isinstance(auroc, Undefined):
+    if not isinstance(auroc, Estimate):
         raise InputError(f"the AUROC is undefined: {auroc.why}")
     return auroc
 

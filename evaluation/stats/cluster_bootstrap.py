@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined, clopper_pearson
+from nearward.evaluation.stats.confidence import LEVEL, Estimate, PointEstimate, Result, Undefined, clopper_pearson
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Floats, Ints
 
@@ -101,7 +101,7 @@ def bootstrap_interval(value: float, resampled: Floats, scale: Scale, independen
     finite = resampled[np.isfinite(resampled)]
     if len(finite) < (1 - _MAX_UNDEFINED) * len(resampled):
         undefined = len(resampled) - len(finite)
-        return Undefined(f"no finite value in {undefined} of {len(resampled)} resamples: too few events for an interval")
+        return PointEstimate(value, f"no finite value in {undefined} of {len(resampled)} resamples: too few events for an interval", n)
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, max(independent - 1, 1)) * np.std(finite, ddof=1))
     if scale in ("share", "odds", "skewed") and value in (0.0, 1.0):
         return boundary_interval(value, independent, n)
