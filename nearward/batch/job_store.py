@@ -26,7 +26,7 @@ from nearward.batch.sharding import Shard, Source, fingerprint, read_header, spl
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
 from nearward.tabular.errors import ArtifactError, InputError, require_columns
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "ledger"
 _JOB = "job.json"
 _OPTION_NAMES = {

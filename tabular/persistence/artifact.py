@@ -24,7 +24,7 @@ from nearward.tabular.data.atomic_files import replacing, sync
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.typing import Arrays
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
 
@@ -121,7 +121,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        Not a model, a corrupt or later manifest, or one that names files it must not.
+        Not a model, a corrupt manifest or one of another format, or one that names files it must not.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -141,6 +141,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     body.pop("sha256", None)
     if raw != _serialize(body):
         raise ArtifactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
+    if body["nearward_model"] != FORMAT:
+        raise ArtifactError(
+            f"{folder} was saved by an earlier nearward (format {body['nearward_model']}, this one reads {FORMAT}): fit and save it again"
+        )
     unknown = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
     if unknown:
         raise ArtifactError(f"{path} names {len(unknown)} files that are not a model's, or outside its folder")

@@ -308,6 +308,15 @@ def test_another_model_needs_restart(model, place, fitted) -> None:
     assert JobStore(place / "out").job_id != old
 
 
+def test_a_job_of_another_version_is_refused(model, place) -> None:
+    run_job(scoring_job(model, place))
+    path = place / "out" / "ledger" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "nearward_scores": 1}))
+    with pytest.raises(ArtifactError, match="of this version: choose another folder, or --restart"):
+        run_job(scoring_job(model, place))
+    assert run_job(scoring_job(model, place, restart=True)).scored == TABLES * ROWS
+
+
 def test_claims_of_another_job_are_not_waited_for(model, place) -> None:
     """Another job has claimed every shard and ended: this one scores them nevertheless."""
     options, sources = read_options(scoring_job(model, place))

@@ -68,10 +68,11 @@ def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, whic
     read_model(model)
 
 
-def test_a_later_format_is_named(model):
-    body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": 99}
+@pytest.mark.parametrize(("form", "message"), [(99, "later nearward .* update"), (1, "earlier nearward .* fit and save it again")])
+def test_another_format_is_named(model, form, message):
+    body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": form}
     (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
-    with pytest.raises(ArtifactError, match="later nearward"):
+    with pytest.raises(ArtifactError, match=message):
         read_manifest(model)
 
 
