@@ -156,6 +156,13 @@ def test_any_numbers_can_be_encoded_and_decoded_within_their_range(values, seed)
         assert np.nanmax(back) <= present.max()
 
 
+@pytest.mark.parametrize(("dtype", "ends"), [(pl.Int8, [-128, 127]), (pl.UInt16, [0, 65_535]), (pl.Int64, [-300, 70_000])])
+def test_numbers_beyond_an_integers_limits_are_clipped(dtype, ends) -> None:
+    """As values from noisy ranges are: these end at powers of two."""
+    own = NumberTokenizer("x", np.zeros((0, 9)), None)
+    assert own.to_series(np.array([-300.0, 70_000.0]), dtype()).to_list() == ends
+
+
 def test_numbers_that_identify_patients_are_an_error() -> None:
     with pytest.raises(InputError, match="drop the column"):
         NumberTokenizer.fit(pl.Series("id", [2**60 + i for i in range(30)]))
