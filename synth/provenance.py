@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
-from nearward.tabular.data.table_io import read_table
+from nearward.tabular.data.table_io import read_table, write_errors
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1
@@ -42,12 +42,13 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
     path = check_ending(path)
     if path.suffix.lower() == ".parquet":
         body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": table_hash(table), "sha256_of": "cells"})
-        with replacing(path) as temporary:
+        with write_errors(path), replacing(path) as temporary:
             table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
         return body
     content = table.write_csv().encode()
     body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
-    with replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:  # both are on disk before either is renamed
+    # both are on disk before either is renamed
+    with write_errors(path), replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:
         sidecar.write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         temporary.write_bytes(content)
     return body

@@ -156,9 +156,10 @@ def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, f
     )
 
 
-def write_summary(summary: JobSummary, out: Path) -> None:
+def write_summary(summary: JobSummary, store: JobStore) -> None:
     """Write a summary into the folder of the scores."""
-    write_atomic(out / SUMMARY, json.dumps(summary.to_json(), sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
+    content = json.dumps(summary.to_json(), sort_keys=True, allow_nan=False, indent=1).encode() + b"\n"
+    write_atomic(store.out / SUMMARY, content, store.check_current)
 
 
 def read_summary(folder: Path) -> JobSummary:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -56,12 +59,33 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
     Raises
     ------
     InputError
-        An unknown file extension, or a folder that does not exist.
+        An unknown file extension, a folder that does not exist, or a column that such a file cannot hold.
+    OSError
+        The disk is full, or the folder is not writable; an earlier file of that name is unchanged.
     """
     path = Path(path)
     _, write = _format(path)
-    with replacing(path) as temporary:
+    with write_errors(path), replacing(path) as temporary:
         write(frame, temporary)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn the errors that Polars raises while it writes a file into an OSError that names the file, or an InputError.
+
+    Polars reports a full disk now as OSError without a file name, now as one of its own errors, with the system's number in the text.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        if getattr(error, "filename", None) is not None:
+            raise
+        number = getattr(error, "errno", None) or next(iter(map(int, re.findall(r"os error (\d+)", str(error)))), None)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError):
+            raise
+        raise InputError(f"{path}: the table cannot be written as {path.suffix} ({type(error).__name__}): write .parquet") from error
 
 
 def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:

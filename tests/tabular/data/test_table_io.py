@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_the_previous_file_and_no_temporary_file(frame: pl
     path = tmp_path / "t.csv"
     write_table(frame, path)
     before = path.read_bytes()
-    with pytest.raises(Exception, match="nested"):
+    with pytest.raises(Exception, match="cannot be written"):
         write_table(pl.DataFrame({"x": [[1, 2]]}), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["t.csv"]
@@ -237,3 +237,25 @@ def test_pandas_frames_keep_names_text_and_missing_values() -> None:
     assert frame["sex"].to_list() == ["f", None]
     assert frame["age"].fill_nan(None).to_list() == [61.0, None]
     assert frame["3"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
+def test_a_disk_that_is_full_while_polars_writes_is_named_and_the_earlier_file_stays(tmp_path, name) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / name
+    write_table(pl.DataFrame({"x": [1]}), path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=name) as caught:
+            write_table(pl.DataFrame({"x": range(100_000)}), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == 27  # File too large
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_column_that_a_file_cannot_hold_is_an_input_error(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written as \.csv"):
+        write_table(pl.DataFrame({"x": [[1, 2]]}), tmp_path / "t.csv")
