@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Drop, Group, ModelFolder, Outcome, Positive, RowId, TableFile, as_value, show, split_names
+from nearward.cli.console import (
+    Columns,
+    Drop,
+    Group,
+    ModelFolder,
+    Outcome,
+    Positive,
+    RowId,
+    TableFile,
+    as_value,
+    read_schema,
+    show,
+    split_names,
+)
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.score import score, watch
 from nearward.cli.screen import screen
@@ -95,15 +108,17 @@ def fit(
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
-    frame = read_table(cohort)
-    require_columns([outcome, id, group, site, *split_names(drop), *split_names(expert)], frame.columns)
+    declared = read_schema(schema)
+    frame = read_table(cohort, declared)
+    dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
+    require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
     check_folder(out)
-    if schema:
-        roles = Schema.read(schema).with_roles(ignore=split_names(drop))
+    if declared:
+        roles = declared.with_roles(ignore=dropped)
     else:
-        inferred = Schema.infer(frame.drop(split_names(drop)))
-        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
-    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
+        inferred = Schema.infer(frame.drop(dropped))
+        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
+    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_value(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
@@ -141,7 +156,8 @@ def similar(
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
-    classifier, frame = load(model), read_table(table)
+    classifier = load(model)
+    frame = read_table(table, classifier.schema_)
     if not 0 <= row < frame.height:
         raise InputError(f"row {row} is not in {table}: it has rows 0 to {frame.height - 1}")
     query = frame[row : row + 1]

@@ -76,7 +76,8 @@ def _score_table(model: Path, table: Path, out: Path) -> None:
     from nearward.risk_model.classifier import load
     from nearward.tabular.data.table_io import read_table, write_table
 
-    classifier, frame = load(model), read_table(table)
+    classifier = load(model)
+    frame = read_table(table, classifier.schema_)
     with show_progress("score", frame.height) as progress:
         scores = classifier.predict_frame(frame, progress=lambda rows: progress(done=rows))
     write_table(scores, out)

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import Drop, Group, Outcome, Positive, RowId, TableFile, TableOut, as_value, show, split_names
+from nearward.cli.console import (
+    Drop,
+    Group,
+    Outcome,
+    Positive,
+    RowId,
+    SchemaFile,
+    TableFile,
+    TableOut,
+    as_value,
+    read_schema,
+    show,
+    split_names,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,21 +40,24 @@ def screen(
     positive: Positive = None,
     id: RowId = None,
     drop: Drop = None,
+    schema: SchemaFile = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and the ranker.")] = 0,
 ) -> None:
     """Rank rows by anomaly score against rows without the event, and estimate the recall of known events. From one event up."""
     from nearward.screening import screen as screen_rows
+    from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table, write_table
     from nearward.tabular.errors import InputError, require_columns
     from nearward.tabular.novelty.one_class import OneClass
 
-    frame = read_table(table)
-    excluded = [name for name in [outcome, group, id, *split_names(drop)] if name]
+    declared = read_schema(schema)
+    frame = read_table(table, declared)
+    excluded = [name for name in [outcome, group, id, *split_names(drop, frame.columns)] if name]
     require_columns(excluded, frame.columns)
     taken = sorted({outcome, id or ""} & {"row", "score", "share", "alert"})
     if taken:
         raise InputError(f"{out} gets columns of its own named {taken}: rename them in {table}")
-    new_rows = None if new is None else read_table(new)
+    new_rows = None if new is None else read_table(new, declared or Schema.from_dtypes(frame).with_roles(id=id))
     if new_rows is not None and id and id not in new_rows.columns:
         raise InputError(f"{new} has no column {id!r}, which has the row ids")
     column = frame.get_column(outcome)

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from nearward.tabular.data.conversion import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text
+from nearward.tabular.data.conversion import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text, spell_as
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
@@ -170,6 +170,28 @@ class Schema:
         _refuse_renamed_duplicates(frame.columns)
         return cls(tuple(_infer_column(frame.get_column(name)) for name in frame.columns))
 
+    @classmethod
+    def from_dtypes(cls, frame: pl.DataFrame) -> Schema:
+        """Return the kinds of a frame's columns by their dtypes alone, with the categories of text: another file is read alike by it.
+
+        Examples
+        --------
+        >>> Schema.from_dtypes(pl.DataFrame({"ward": ["01", None], "age": [61, 70]})).columns[0].categories
+        ('01',)
+        """
+        columns = []
+        for series in frame.iter_columns():
+            if series.dtype.is_temporal():
+                columns.append(Column(series.name, role="time", kind="category"))
+            elif isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+                values = series.cast(pl.String).drop_nulls().unique().sort()
+                columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= _MAX_CATEGORIES else None))
+            elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
+                columns.append(Column(series.name))
+            else:
+                columns.append(Column(series.name, role="ignore"))
+        return cls(tuple(columns))
+
     def conform(self, frame: pl.DataFrame, roles: Sequence[Role] = ("feature", "expert")) -> pl.DataFrame:
         """Return the columns of these roles as Float64 and String, null for missing; anything else is an error.
 
@@ -294,4 +316,5 @@ def _conform_column(series: pl.Series, column: Column) -> pl.Series:
         return as_number(series, column.name)
     if series.dtype == pl.Null:
         return series.cast(pl.String)
-    return as_text(series, column.name)
+    text = as_text(series, column.name)
+    return text if column.categories is None else spell_as(text, column.categories)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 import tempfile
@@ -73,6 +74,72 @@ def test_csv_reads_the_usual_words_for_missing_as_null(tmp_path: Path) -> None:
 def test_csv_infers_dtypes_from_every_row(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n" + "1\n" * 5000 + "2.5\n")
     assert read_table(tmp_path / "t.csv")["a"].to_list()[-1] == 2.5
+
+
+@pytest.mark.parametrize("suffix", ENDINGS)
+def test_brackets_in_a_file_name_are_no_pattern(tmp_path: Path, suffix: str) -> None:
+    write_table(pl.DataFrame({"patient": [1]}), tmp_path / f"p1{suffix}")
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / f"p[1]{suffix}")
+    for name in (f"p[1]{suffix}", f"p?{suffix}", f"p*{suffix}"):
+        write_table(pl.DataFrame({"patient": [2]}), tmp_path / name)
+        assert read_table(tmp_path / name)["patient"].to_list() == [2]
+
+
+def test_a_star_is_a_pattern_where_no_file_has_that_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a[1]"
+    folder.mkdir()
+    for i in (2, 1):
+        write_table(pl.DataFrame({"patient": [i]}), folder / f"p{i}.parquet")
+    assert read_table(folder / "p*.parquet")["patient"].to_list() == [1, 2]
+    with pytest.raises(InputError, match="no file of this pattern"):
+        read_table(folder / "q*.parquet")
+    with pytest.raises(InputError, match="no such file"):
+        read_table(folder / "p*.csv")
+
+
+def test_a_folder_is_read_with_its_hive_partitions(tmp_path: Path) -> None:
+    for ward, year in (("01", 2019), ("ICU%2FA", 2020)):
+        folder = tmp_path / f"ward={ward}" / f"year={year}"
+        folder.mkdir(parents=True)
+        write_table(pl.DataFrame({"age": [year - 1950]}), folder / "part-0.parquet")
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / "_old").mkdir()
+    write_table(pl.DataFrame({"age": [1]}), tmp_path / "_old" / "part-0.parquet")
+    expected = {"age": [69, 70], "ward": ["01", "ICU/A"], "year": [2019, 2020]}
+    assert read_table(tmp_path).to_dict(as_series=False) == expected
+    write_table(pl.DataFrame({"weight": [1]}), tmp_path / "ward=01" / "x.parquet")
+    with pytest.raises(InputError, match="different columns"):
+        read_table(tmp_path)
+
+
+def test_a_gzipped_csv_is_read(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "t[1].csv.gz", "wt") as file:
+        file.write("age,ward\n61,01\n")
+    assert read_table(tmp_path / "t[1].csv.gz").rows() == [(61, "01")]
+    (tmp_path / "u.csv.gz").write_bytes((tmp_path / "t[1].csv.gz").read_bytes()[:-12])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path / "u.csv.gz")
+
+
+def test_an_address_is_read_by_polars(tmp_path: Path) -> None:
+    write_table(pl.DataFrame({"patient": [2]}), tmp_path / "p[1].parquet")
+    for address in (f"file://{tmp_path}/p[1].parquet", Path(f"file://{tmp_path}/p[1].parquet")):  # a Path has one slash left of the two
+        assert read_table(address)["patient"].to_list() == [2]
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(f"file://{tmp_path}/absent.parquet")
+    with pytest.raises(InputError, match="only Parquet"):
+        read_table("s3://bucket/t.csv")
+
+
+@pytest.mark.parametrize("name", ["*", "^a.*$", ""])
+def test_column_names_that_polars_reads_as_patterns_are_refused(tmp_path: Path, name: str) -> None:
+    frame = pl.DataFrame({"age": [61], name: [1]})
+    with pytest.raises(InputError, match=r"reads as patterns|without a name"):
+        to_frame(frame)
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"reads as patterns|without a name"):
+        read_table(tmp_path / "t.parquet")
 
 
 def test_a_path_may_be_text(frame: pl.DataFrame, tmp_path: Path) -> None:
