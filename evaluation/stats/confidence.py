@@ -93,15 +93,25 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def clopper_pearson(successes: int, n: int) -> Estimate:
+def clopper_pearson(successes: float, trials: float, n: int | None = None) -> Estimate:
     """Share with the exact (Clopper–Pearson) interval.
 
     Parameters
     ----------
-    successes, n : int, n > 0
+    successes, trials : float, trials > 0
+        Of effective trials there may be a fraction.
+    n : int, optional
+        Observations that are reported; by default the trials.
+
+    Examples
+    --------
+    >>> print(clopper_pearson(10, 10))
+    1.000 (0.692 to 1.000)
     """
-    low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, "exact")
-    return Estimate(successes / n, float(low), float(high), n)
+    tail, failures = (1 - LEVEL) / 2, trials - successes
+    low = stats.beta.ppf(tail, successes, failures + 1) if successes > 0 else 0.0
+    high = stats.beta.ppf(1 - tail, successes + 1, failures) if failures > 0 else 1.0
+    return Estimate(successes / trials, float(low), float(high), round(trials) if n is None else n)
 
 
 def estimate_series(name: str, values: Sequence[Estimate | PointEstimate | None]) -> pl.Series:
