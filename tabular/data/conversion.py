@@ -11,6 +11,7 @@ import polars as pl
 from nearward.tabular.errors import InputError
 
 NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 BOOLEAN = r"^(?i:true|false)$"
 DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from nearward.tabular.data.conversion import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text, spell_as
+from nearward.tabular.data.conversion import DECIMAL_COMMA, ISO_DATE, NUMBER_LIKE, as_number, as_text, spell_as
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
@@ -157,7 +157,7 @@ class Schema:
     def infer(cls, frame: pl.DataFrame) -> Schema:
         """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
 
-        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times get
+        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times, also as ISO text, get
         the role ``time``; columns without a value, and text that differs in every row, are ignored with a warning.
 
         Raises
@@ -276,10 +276,11 @@ def _infer_column(series: pl.Series) -> Column:
     if dtype == pl.Null or series.null_count() == len(series):
         warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
         return Column(name, role="ignore")
-    if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
-        warnings.warn(
-            f"column {name!r} holds dates or times: not used. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
-        )
+    iso_text = dtype == pl.String and bool(series.drop_nulls().str.contains(ISO_DATE).all())
+    if iso_text or isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        holds = "is text of" if iso_text else "holds"
+        hint = "Turn it into a duration in numbers if it matters"
+        warnings.warn(f"column {name!r} {holds} dates or times: not used. {hint}", DataWarning, stacklevel=4)
         return Column(name, role="time", kind="category")
     if dtype.is_numeric() or dtype == pl.Boolean:
         values = as_number(series, name).drop_nulls()

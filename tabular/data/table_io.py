@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -17,6 +15,7 @@ import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.conversion import as_text
+from nearward.tabular.data.other_frames import from_other_frame, plain_values
 from nearward.tabular.errors import InputError
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def _to_frame(X: Any, names: Sequence[str] | None) -> pl.DataFrame:
     if isinstance(X, pl.Series | str | bytes) or X is None:
         raise InputError(f"X must be a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
     if hasattr(X, "__arrow_c_stream__") or (hasattr(X, "columns") and hasattr(X, "dtypes")):
-        return _from_other_frame(X)
+        return from_other_frame(X)
     array = np.asarray(X)
     if array.ndim != 2:
         raise InputError(f"X must be a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
@@ -200,50 +199,8 @@ def to_series(name: str, values: Any) -> pl.Series:
             raise InputError(f"{name} must be one column, got shape={array.shape}")
         if array.dtype.kind in "mM":
             array = array.astype(f"{array.dtype.kind}8[us]")  # a resolution that Polars has
-        series = pl.Series(_plain_values(name, array), strict=False) if array.dtype == object else pl.Series(array)
+        series = pl.Series(plain_values(name, array), strict=False) if array.dtype == object else pl.Series(array)
     return series.fill_nan(None) if series.dtype.is_float() else series
-
-
-def _plain_values(name: str, array: np.ndarray[Any, Any]) -> list[Any]:
-    """Return plain Python values, None where missing; text beside another kind is an error."""
-    items = [value.item() if isinstance(value, np.generic) else value for value in array]
-    items = [None if _is_missing(value) else value for value in items]
-    kinds = sorted({type(value).__name__ for value in items if value is not None})
-    if "str" in kinds and len(kinds) > 1:
-        raise InputError(f"{name} mixes {kinds}: make it one kind first")
-    return items
-
-
-def _is_missing(value: Any) -> bool:
-    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which may not be installed
-        return True
-    return isinstance(value, float | Decimal) and math.isnan(value)
-
-
-def _from_other_frame(X: Any) -> pl.DataFrame:
-    names = [str(name) for name in getattr(X, "columns", [])] if hasattr(X, "dtypes") else []
-    duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates:
-        raise InputError(f"the frame names columns twice: {duplicates}. Rename or drop one of each.")
-    if hasattr(X, "__arrow_c_stream__"):
-        try:
-            return pl.DataFrame(X)
-        except ImportError:  # pandas exports Arrow only where pyarrow is installed
-            pass
-    return pl.DataFrame([_from_other_series(name, X[key]) for name, key in zip(names, X.columns, strict=True)])
-
-
-def _from_other_series(name: str, column: Any) -> pl.Series:
-    values = np.asarray(column)
-    if values.dtype != object:
-        return pl.Series(name, values)
-    missing = np.asarray(column.isna()) if hasattr(column, "isna") else np.array([value is None for value in values])
-    items = [None if is_missing else value for is_missing, value in zip(missing, values.tolist(), strict=True)]
-    try:
-        return pl.Series(name, items)
-    except (TypeError, pl.exceptions.PolarsError):
-        kinds = sorted({type(item).__name__ for item in items if item is not None})
-        raise InputError(f"column {name!r} mixes {kinds}: make it one kind first") from None
 
 
 def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -488,3 +488,10 @@ def test_text_of_booleans_is_a_number_where_the_schema_says_so() -> None:
     assert schema.conform(pl.DataFrame({"x": ["TRUE", "False", None]}))["x"].to_list() == [1.0, 0.0, None]
     with pytest.raises(InputError, match="1 of 2 values"):
         schema.conform(pl.DataFrame({"x": ["TRUE", "1"]}))
+
+
+@pytest.mark.parametrize("text", [["2020-02-29", None, "1999-12-31"], ["2020-02-29T12:00:00Z"], ["2020-02-29 12:00:00.5", "2020-03-01"]])
+def test_dates_as_text_are_set_aside_as_dates_are(text: list[str | None]) -> None:
+    with pytest.warns(DataWarning, match="column 'seen' is text of dates or times: not used"):
+        assert Schema.infer(pl.DataFrame({"seen": text})).columns == (Column("seen", role="time", kind="category"),)
+    assert Schema.infer(pl.DataFrame({"seen": ["2020-02-29", "unknown"]}))["seen"].role == "feature"

@@ -6,7 +6,11 @@ import gzip
 import os
 import stat
 import tempfile
+import traceback
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID
 
 import numpy as np
 import polars as pl
@@ -15,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from nearward.tabular.data.table_io import read_table, to_frame, write_table
+from nearward.tabular.data.table_io import read_table, to_frame, to_series, write_table
 from nearward.tabular.errors import InputError
 
 ENDINGS = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
@@ -326,3 +330,54 @@ def test_a_disk_that_is_full_while_polars_writes_is_named_and_the_earlier_file_s
 def test_a_column_that_a_file_cannot_hold_is_an_input_error(tmp_path) -> None:
     with pytest.raises(InputError, match=r"cannot be written as \.csv"):
         write_table(pl.DataFrame({"x": [[1, 2]]}), tmp_path / "t.csv")
+
+
+def test_pandas_categories_are_text_whatever_they_hold() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = to_frame(pandas.DataFrame({"site": pandas.Categorical([1, 2, None]), "sex": pandas.Categorical(["f", None, "m"])}))
+    assert frame.rows() == [("1", "f"), ("2", None), (None, "m")]
+
+
+def test_an_arrow_dictionary_of_integers_is_text() -> None:
+    class Coded(_ArrowTable):
+        schema = (SimpleNamespace(name="site", type="dictionary<values=int64, indices=int8, ordered=0>"),)
+
+    assert to_frame(Coded(pl.DataFrame({"site": [1, 2], "age": [61, 70]}))).rows() == [("1", 61), ("2", 70)]
+
+
+@pytest.mark.parametrize("values", [[SECRET, 1, 2.5], [1, SECRET], [True, SECRET], [object()], [True, 2.5]])
+def test_a_pandas_column_of_mixed_objects_is_refused_without_a_value(values: list[object]) -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match=r"column 'x' (mixes|holds objects)") as caught:
+        to_frame(pandas.DataFrame({"x": pandas.Series(values, dtype=object)}))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_pandas_numbers_times_and_uuids_lose_nothing() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = to_frame(
+        pandas.DataFrame(
+            {
+                "large": pandas.array([2**53 + 1, None], dtype="Int64"),
+                "object": pandas.Series([1, 2.5], dtype=object),
+                "day": pandas.Series(["2020-01-01", None], dtype="datetime64[s]"),
+                "stay": pandas.to_timedelta([1, 2], unit="s").astype("timedelta64[s]"),
+                "id": [UUID(int=1), None],
+            }
+        )
+    )
+    assert frame.to_dict(as_series=False) == {
+        "large": [2**53 + 1, None],
+        "object": [1.0, 2.5],
+        "day": [datetime(2020, 1, 1), None],
+        "stay": [timedelta(seconds=1), timedelta(seconds=2)],
+        "id": [str(UUID(int=1)), None],
+    }
+
+
+def test_uuids_are_text_and_other_objects_are_refused() -> None:
+    uuids = [UUID(int=2), UUID(int=1), UUID(int=2)]
+    for values in (uuids, pl.Series(uuids, dtype=pl.Object)):
+        assert to_series("groups", values).to_list() == [str(value) for value in uuids]
+    with pytest.raises(InputError, match=r"groups holds objects of the types \['complex'\]"):
+        to_series("groups", pl.Series([1j], dtype=pl.Object))
