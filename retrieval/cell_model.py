@@ -25,6 +25,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import SavableEstimator
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -241,6 +242,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         layout = FeatureLayout.from_encoder(state["encoding"])
         encoder: Any = network_from_state(state["network"])
         with seeded_init(0):  # overwritten below
+            check_weights(lambda: CellDecoder(encoder.config.hidden, layout), state["decoder"])
             decoder = CellDecoder(encoder.config.hidden, layout)
         decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["decoder"].items()})
         self._network = _CellNetwork(tuple(state["columns"]), state["encoding"], layout, encoder.float(), decoder)  # trained in float32

@@ -87,13 +87,14 @@ def read_stamp(path: str | Path) -> dict[str, Any]:
     text = _parquet_stamp(path) if path.suffix.lower() == ".parquet" else _sidecar_stamp(path)
     try:
         body = json.loads(text)
-    except json.JSONDecodeError as error:
+        edited = isinstance(body, dict) and _with_digest(body) != body
+    except (ValueError, RecursionError) as error:  # ValueError: also NaN
         raise NoStamp(f"{path}: its stamp cannot be read; export again") from error
-    if not isinstance(body, dict) or not isinstance(body.get("nearward_synthetic"), int):
+    if not isinstance(body, dict) or type(body.get("nearward_synthetic")) is not int or body["nearward_synthetic"] < 1:
         raise NoStamp(f"{path}: its stamp is not nearward's")
     if body["nearward_synthetic"] > FORMAT:
         raise NoStamp(f"{path} was stamped by a later nearward (format {body['nearward_synthetic']}): update nearward")
-    if _with_digest(body) != body:
+    if edited:
         raise NoStamp(f"{path}: its stamp was edited or is corrupt; export again")
     return body
 

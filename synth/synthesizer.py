@@ -35,6 +35,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import single_threaded
+from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Progress
 
@@ -208,7 +209,8 @@ class Synthesizer:
             Rules that cannot be read, that contradict each other, or that name unknown columns.
         """
         settings, generator = persistence.load(folder, _SAVED)
-        model = cls(**settings)
+        with loading(folder):
+            model = cls(**settings)
         model._generator = generator
         return model
 

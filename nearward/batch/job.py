@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, is_
 from nearward.batch.summary import SUMMARY, JobSummary, summarize, write_summary
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
-from nearward.tabular.persistence.artifact import model_hash, read_manifest
+from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 
 _ATTEMPTS = 2  # at a shard whose worker dies
 _MOST_DEATHS = 6  # of workers before any shard was scored: the cause is not the shard
@@ -187,13 +186,14 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
     _refuse_own_output(job)
     tables = find_tables(job.tables)
     sources = find_tables([job.labels]) if job.labels else tables
-    schema = Schema.from_json(json.dumps(manifest["schema"]))
+    schema = read_schema(manifest)
     reads = schema.named("feature", "expert")
     id_column = _id_column(schema, sources) if job.schema == "plain" else None
     keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
     needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
-    training = manifest["summary"]["fields"]
-    event_rate = manifest["config"]["prevalence"] or training["events"] / training["rows"]
+    with loading(job.model):
+        training = manifest["summary"]["fields"]
+        event_rate = float(manifest["config"]["prevalence"] or training["events"] / training["rows"])
     threshold = event_rate if job.threshold is None else job.threshold
     features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
     return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources

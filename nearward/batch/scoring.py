@@ -60,11 +60,12 @@ class LoadedModel:
     def __init__(self, folder: str | Path) -> None:
         from nearward.evaluation.drift import bins_from_json
         from nearward.risk_model.classifier import load
-        from nearward.tabular.persistence.artifact import model_hash, read_manifest
+        from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest
 
         self.digest = model_hash(folder)
         bins = read_manifest(folder).get("bins")
-        self._bins = () if bins is None else bins_from_json(bins)
+        with loading(folder):
+            self._bins = () if bins is None else bins_from_json(bins)
         self._classifier = load(folder)
         n_classes = len(self._classifier.classes_)
         if n_classes > 2:

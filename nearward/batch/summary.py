@@ -173,11 +173,14 @@ def read_summary(folder: Path) -> JobSummary:
     path = folder / SUMMARY
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a job's summary: {type(error).__name__}. Give folders that nearward score wrote") from error
     if not isinstance(record, dict) or record.get("nearward_summary") != FORMAT:
         raise InputError(f"{path} is not a job's summary of this version")
-    return JobSummary.from_json(record)
+    try:
+        return JobSummary.from_json(record)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise InputError(f"{path} is damaged: score its tables again") from error
 
 
 def summary_table(summary: JobSummary) -> pl.DataFrame:

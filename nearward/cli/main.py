@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,33 +179,14 @@ def similar(
 @app.command()
 def inspect(model: ModelFolder) -> None:
     """Describe a saved model: patient records, training data, out-of-fold performance of each base learner, schema."""
-    import polars as pl
-
     from nearward.risk_model.classifier import load
-    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
-    from nearward.tabular.persistence.artifact import read_manifest, unpack
+    from nearward.tabular.persistence.artifact import loading, read_manifest
 
     manifest = read_manifest(model)
-    size = sum(file["size"] for file in manifest["files"].values())
-    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    with loading(model):
+        _describe_manifest(manifest)
     if "kind" in manifest:
-        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
         return
-    summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
-    out_of_fold = summary.out_of_fold
-    counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
-    setting = summary.retrieval.setting
-    typer.echo(
-        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
-        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
-    )
-    typer.echo(_describe_backbone(summary.backbone))
-    if out_of_fold.classes:
-        show(_by_class(manifest["classes"], out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
-    learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
-    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
-    show(learners.sort("weight", descending=True), title)
     classifier = load(model)  # last: what precedes needs no backbone and no weights
     show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
     show(classifier.schema_.review(), "schema")
@@ -227,6 +208,35 @@ def main() -> None:
     except (NearwardError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _describe_manifest(manifest: Mapping[str, Any]) -> None:
+    """Print what a saved model's manifest says."""
+    import polars as pl
+
+    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+    from nearward.tabular.persistence.artifact import unpack
+
+    size = sum(file["size"] for file in manifest["files"].values())
+    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    if "kind" in manifest:
+        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
+        return
+    summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
+    out_of_fold = summary.out_of_fold
+    counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
+    setting = summary.retrieval.setting
+    typer.echo(
+        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
+        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
+        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
+    )
+    typer.echo(_describe_backbone(summary.backbone))
+    if out_of_fold.classes:
+        show(_by_class(manifest["classes"], out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
+    learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
+    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
+    show(learners.sort("weight", descending=True), title)
 
 
 def _describe_backbone(backbone: BackboneSummary) -> str:

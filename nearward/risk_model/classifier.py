@@ -41,6 +41,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_target
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Progress
 
 _BATCH = 8192
@@ -295,7 +296,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             A backbone object of your own is missing, or its weights are not on this machine.
         """
         parameters, fitted = persistence.load(folder, backbone)
-        return cls(**parameters)._set_fitted(fitted)
+        with loading(folder):
+            return cls(**parameters)._set_fitted(fitted)
 
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "fitted_"):

@@ -23,7 +23,7 @@ from nearward.risk_model.user_experts import estimators_from_json, estimators_to
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import loading, pack, read_model, read_schema, unpack, write_model
 from nearward.tabular.typing import Arrays
 
 
@@ -83,15 +83,16 @@ def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any],
     about, tensors, records = read_model(folder)
     if "kind" in about:
         raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
-    schema = Schema.from_json(json.dumps(about["schema"]))
-    binary = len(about["classes"]) == 2
-    model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
-    parameters = about["config"]
-    if parameters["encoder"] is not None:
-        parameters["encoder"] = EncoderConfig(**parameters["encoder"])
-    if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
-        parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
-    parameters["positive"] = about["classes"][1] if binary else None
-    parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
-    summary, names = unpack(about["summary"], tensors, PERSISTED_TYPES), about["feature_names_in"]
-    return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)
+    with loading(folder):
+        schema = read_schema(about)
+        binary = len(about["classes"]) == 2
+        model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
+        parameters = about["config"]
+        if parameters["encoder"] is not None:
+            parameters["encoder"] = EncoderConfig(**parameters["encoder"])
+        if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
+            parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
+        parameters["positive"] = about["classes"][1] if binary else None
+        parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
+        summary, names = unpack(about["summary"], tensors, PERSISTED_TYPES), about["feature_names_in"]
+        return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nearward.synth.policy.network import Network, NetworkConfig, smoothing_basis
 from nearward.synth.policy.training import TrainConfig, TrainingResult, train
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
 FREE = -1  # in conditions: a token to be generated
@@ -170,8 +171,10 @@ class Policy:
     def from_state(cls, state: dict[str, Any], tensors: Arrays) -> Policy:
         """Return the policy that ``state`` describes."""
         token_counts = [tensors[f"policy_rows.{j}"] for j in range(len(state["sizes"]))]
-        policy = cls(state["sizes"], state["ordered"], state["order"], token_counts, NetworkConfig(**state["config"]))
+        config = NetworkConfig(**state["config"])
         weights = {name.removeprefix("policy."): torch.as_tensor(value) for name, value in tensors.items() if name.startswith("policy.")}
+        check_weights(lambda: cls(state["sizes"], state["ordered"], state["order"], token_counts, config).network, weights)
+        policy = cls(state["sizes"], state["ordered"], state["order"], token_counts, config)
         policy.network.load_state_dict(weights)
         return policy
 

@@ -132,7 +132,7 @@ class Schema:
         """Read ``to_json``'s format; an unknown key, role or kind is an error."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"the schema is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("nearward_schema") != 1 or not isinstance(data.get("columns"), list):
             raise InputError('not a nearward schema: expected {"nearward_schema": 1, "columns": [...]}')

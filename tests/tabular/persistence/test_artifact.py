@@ -182,3 +182,11 @@ def test_only_known_classes_are_constructed():
     packed["fields"]["cmd"] = "rm"
     with pytest.raises(ArtifactError, match="does not know"):
         unpack(packed, tensors, (Leaf,))
+
+
+@pytest.mark.parametrize(
+    "packed", [{"type": "Leaf"}, {"type": "Leaf", "fields": []}, {"type": [], "fields": {}}, {"array": "x"}, {"array": []}, {"dict": 3}, {}]
+)
+def test_a_damaged_part_is_refused(packed):
+    with pytest.raises(ArtifactError, match="does not know"):
+        unpack(packed, {}, (Leaf,))
