@@ -233,6 +233,19 @@ def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
     return counts
 
 
+def warn_of_numbers_as_text(text: pl.Series, stacklevel: int) -> None:
+    """Warn where nearly all values of a text column read as numbers: a measurement with marks such as <0.5 becomes a category."""
+    count = text.count()
+    numbers = int(text.str.contains(NUMBER_LIKE).sum())
+    if 0.9 * count <= numbers < count:
+        warnings.warn(
+            f"column {text.name!r} is text, but {numbers} of its {count} values read as numbers: taken as a category. "
+            "If it is a measurement, correct the other values first.",
+            DataWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _column_from_json(row: Any) -> Column:
     known = {f.name for f in dataclasses.fields(Column)}
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
@@ -292,14 +305,7 @@ def _infer_column(series: pl.Series) -> Column:
     commas = int(text.str.contains(DECIMAL_COMMA).sum())
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
-    numbers = int(text.str.contains(NUMBER_LIKE).sum())
-    if 0.9 * len(text) <= numbers < len(text):
-        warnings.warn(
-            f"column {name!r} is text, but {numbers} of its {len(text)} values read as numbers: taken as a category. "
-            "If it is a measurement, correct the other values first.",
-            DataWarning,
-            stacklevel=4,
-        )
+    warn_of_numbers_as_text(text, stacklevel=5)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
         warnings.warn(

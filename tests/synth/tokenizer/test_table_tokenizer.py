@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.synth.tokenizer.column_tokenizers import MIN_PATIENTS, RARE, CategoryTokenizer, NumberTokenizer
-from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers, warn_of_text
 from nearward.tabular.errors import DataWarning, InputError
 
 N = 600
@@ -173,3 +173,15 @@ def test_identifiers_are_warned_of() -> None:
     with pytest.warns(DataWarning) as warned:
         warn_of_identifiers(frame)
     assert [str(one.message).split("'")[1] for one in warned] == ["id", "name"]
+
+
+def test_text_of_numbers_and_dates_is_warned_of() -> None:
+    frame = pl.DataFrame(
+        {"ferritin": ["<0.6", *map(str, range(19))], "seen": ["2020-02-29"] * 20, "sex": ["f", "m"] * 10, "age": range(20)}
+    )
+    with pytest.warns(DataWarning) as caught:
+        warn_of_text(frame)
+    assert [str(warning.message).split(":")[0] for warning in caught] == [
+        "column 'ferritin' is text, but 19 of its 20 values read as numbers",
+        "column 'seen' is text of dates or times",
+    ]

@@ -138,3 +138,10 @@ def test_an_ambiguous_header_is_refused_with_a_remedy(tmp_path: Path, text: str,
 def test_a_byte_order_mark_quotes_and_line_breaks_in_names(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes('\ufeff"age, in\nyears",b\r\n61,1\r\n'.encode())
     assert_frame_equal(read_csv(tmp_path / "t.csv"), pl.DataFrame({"age, in\nyears": [61], "b": [1]}))
+
+
+def test_dates_and_times_are_read_as_written(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"day": [date(2020, 2, 29), None], "at": [datetime(2020, 2, 29, 12, 30, 0, 5), None], "age": [61, 70]})
+    frame.write_csv(tmp_path / "t.csv")
+    assert_frame_equal(read_csv(tmp_path / "t.csv"), frame)
+    assert_frame_equal(read_csv(tmp_path / "t.csv", Schema.from_dtypes(frame)), frame)
