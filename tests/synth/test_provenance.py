@@ -111,3 +111,9 @@ def test_a_hostile_stamp_is_no_stamp(tmp_path, stamp):
     for path in (csv, parquet):
         with pytest.raises(NoStamp):
             read_stamp(path)
+
+
+def test_the_stamp_of_a_file_named_like_a_pattern_is_its_own(tmp_path):
+    write_stamped(pl.DataFrame({"x": [1]}), tmp_path / "p1.parquet", {"rows": 1})
+    write_stamped(pl.DataFrame({"x": [2, 3]}), tmp_path / "p[1].parquet", {"rows": 2})
+    assert verify(tmp_path / "p[1].parquet")["rows"] == 2
