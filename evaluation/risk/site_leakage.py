@@ -10,7 +10,7 @@ Shapes: n rows, s sites, c resamples at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,14 @@ class SourceLeak:
         if self.site_auroc.low > NOTEWORTHY:
             return f"the features tell {self.site!r} ({site}), but it hardly tracks the outcome ({outcome})."
         return f"no sign of it: the features hardly tell {self.site!r} ({site}), nor does it track the outcome ({outcome})."
+
+    def withhold(self, sites: Sequence[str], rows_suppressed: NDArray[np.bool_], suppressed: NDArray[np.bool_]) -> SourceLeak:
+        """Return the same with more suppressed: sites whose counts would reveal what other parts of a report withhold."""
+        masks = (rows_suppressed, suppressed)
+        no_rows, no_results = (pl.col("site").is_in([s for s, hidden in zip(sites, mask, strict=True) if hidden]) for mask in masks)
+        results = pl.col("events", "rate", "low", "high")
+        hidden = self.rates.with_columns(pl.when(~no_rows).then("rows").alias("rows"), pl.when(~no_results).then(results).name.keep())
+        return replace(self, rates=hidden)
 
     def shown(self) -> pl.DataFrame:
         """Return the sites for display: counts or ``<10*``, and the rate with its interval."""
