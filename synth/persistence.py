@@ -76,6 +76,6 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
             summary=FitSummary.from_dict(about["summary"]),
         )
         chosen = {name: about[name] for name in settings}
-    check_known_columns(generator.rules, list(tokenizer.column_index))
-    check_consistent(generator.rules)
+        check_known_columns(generator.rules, list(tokenizer.column_index))
+        check_consistent(generator.rules)
     return chosen, generator
