@@ -110,7 +110,7 @@ def screen(
     for f in np.unique(fold):
         test, fold_seed = fold == f, (seed, int(f))
         train, train_outcome, queries = frame.filter(~test), outcome[~test], frame.filter(test)
-        fold_ranker = clone(ranker).set_params(positive=None).fit(train, train_outcome, groups=patient_ids[~test])
+        fold_ranker = clone(ranker).set_params(positive=1).fit(train, train_outcome, groups=patient_ids[~test])
         parts.append(_rank(np.flatnonzero(test), fold_ranker.decision_function(queries), budget, fold_seed))
         if has_linear and outcome[test].any():
             linear_score = _logistic_regression(train, train_outcome, queries, ranker.schema)
@@ -123,7 +123,7 @@ def screen(
     elif linear_hits > hits:
         message = f"a logistic regression on the same few events finds {linear_hits} of {events}, this ranker {hits}: consider it instead"
         warnings.warn(message, DataWarning, stacklevel=2)
-    final_ranker = clone(ranker).set_params(positive=None).fit(frame, outcome, groups=patient_ids)
+    final_ranker = clone(ranker).set_params(positive=1).fit(frame, outcome, groups=patient_ids)
     linear = clopper_pearson(linear_hits, events) if has_linear else None
     return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, out_of_fold)
 

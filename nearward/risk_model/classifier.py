@@ -39,7 +39,7 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_target
+from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, describe_event, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Progress
@@ -58,8 +58,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     seed : int
         Seed of all randomness: the same seed and rows give the same model.
-    positive : value, optional
-        The outcome value that is the event; by default the greater of the two.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
         Roles and kinds of the columns; inferred by default.
     experts : sequence
@@ -85,7 +85,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : (2,), the outcome values, the event last; (c,) in order where there are more
+    classes_ : (c,), the outcome values in increasing order; ``[False, True]`` where ``positive`` names some of more than two
+    event_ : the outcome value that is the event, or a tuple of several; None where each class has a risk
     schema_ : Schema
     summary_ : FitSummary, summary of the training; its figures are out of fold
     fitted_ : FittedState, everything that a fit leaves behind
@@ -159,7 +160,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"X has {frame.height} rows (n_samples = {frame.height}); at least 2 are required")
-        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES)
+        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES, allow_encoded=True)
         check_class_sizes(target)
         classes, outcome = target.classes, target.outcome
         expert_columns, user_estimators = split_experts(self.experts)
@@ -176,23 +177,34 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         progress = self.progress or (lambda words: None)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
         model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
+        summary = summary if target.event is None else dataclasses.replace(summary, event=describe_event(target.event))
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
-        return self._set_fitted(FittedState(model, classes, schema, summary, records, frame.columns, names_in(X)))
-
-    def _set_fitted(self, fitted: FittedState) -> RiskClassifier:
-        """Set the fitted state, and the attributes that scikit-learn reads."""
-        self.fitted_, self.n_features_in_ = fitted, len(fitted.columns)
-        self.__dict__.pop("feature_names_in_", None)
-        if fitted.feature_names:
-            self.feature_names_in_ = np.array(fitted.feature_names, dtype=object)
+        self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
         return self
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The outcome's values (c,); with two, the event last."""
+        """The outcome's values (c,), in increasing order; the columns of ``predict_proba`` have this order."""
         return self.fitted_.classes
+
+    @property
+    def event_(self) -> Any:
+        """The outcome value whose risk is estimated, or a tuple of several; None where each class has a risk."""
+        return self.fitted_.event
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of the training frame."""
+        return len(self.fitted_.columns)
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Column names of the training frame (d,), where it had names."""
+        if not self.fitted_.feature_names:
+            raise AttributeError("feature_names_in_: the training data had no column names")
+        return np.array(self.fitted_.feature_names, dtype=object)
 
     @property
     def schema_(self) -> Schema:
@@ -205,8 +217,9 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.fitted_.summary
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class (q, 2) or (q, c); the event's is the last."""
-        return np.asarray(self._score(self._conform(self._frame(X))).proba)
+        """Return the probability of each class (q, c), in the order of ``classes_``."""
+        scores = self._score(self._conform(self._frame(X)))
+        return np.asarray(scores.proba if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
@@ -230,6 +243,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             With more than two classes: ``class``, the most probable, and for each class ``risk: name``, ``low: name``, ``high: name``
             (the interval of this class against the rest) and ``vote: name``.
         """
+        self._require_event()
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
         return pl.DataFrame([self._row_ids(frame), *scores.columns(self.classes_)])
@@ -253,6 +267,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if k is not None and k < 1:
             raise InputError(f"k must be at least 1, got k={k}")
+        self._require_event()
         frame = self._frame(X)
         rows = self._conform(frame)
         return name_outcomes(similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k), self.classes_)
@@ -275,7 +290,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder. It contains patient records, and is readable by its owner only."""
-        check_is_fitted(self, "fitted_")
+        self._require_event()
         persistence.save(self.get_params(deep=False), self.fitted_, folder)
 
     @classmethod
@@ -297,7 +312,14 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         parameters, fitted = persistence.load(folder, backbone)
         with loading(folder):
-            return cls(**parameters)._set_fitted(fitted)
+            model = cls(**parameters)
+        model.fitted_ = fitted
+        return model
+
+    def _require_event(self) -> None:
+        check_is_fitted(self, "fitted_")
+        if len(self.classes_) == 2 and self.event_ is None:
+            raise InputError(UNKNOWN_EVENT)
 
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "fitted_"):
