@@ -16,7 +16,7 @@ from sklearn.base import clone
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import describe_event, validate_fit_inputs, validate_integers
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -39,6 +39,7 @@ class Screening:
         The recall of a logistic regression on the other folds' events; None where one fold has all events.
     budget : float, share of rows alerted
     events : int
+    event : str, the outcome value that is the event
     out_of_fold : pl.DataFrame
         The n rows, the most unusual first, each ranked by a model without its patient's rows: ``row``, ``share`` of the fold's rows
         that are less unusual, ``alert`` for the budget's share of each fold. ``recall`` is the recall of these alerts.
@@ -49,6 +50,7 @@ class Screening:
     linear: Estimate | None
     budget: float
     events: int
+    event: str
     out_of_fold: pl.DataFrame
 
     def rank(self, X: Any) -> pl.DataFrame:
@@ -125,7 +127,7 @@ def screen(
         warnings.warn(message, DataWarning, stacklevel=2)
     final_ranker = clone(ranker).set_params(positive=1).fit(frame, outcome, groups=patient_ids)
     linear = clopper_pearson(linear_hits, events) if has_linear else None
-    return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, out_of_fold)
+    return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, describe_event(target.event), out_of_fold)
 
 
 def _rank(rows: Ints, score: Floats, budget: float, seed: tuple[int, int]) -> pl.DataFrame:

@@ -169,7 +169,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         enough = np.isfinite(z).sum(axis=0) > 10
         ratio = np.nanquantile(z[:, enough], _COVERAGE, axis=0) / _NORMAL_Z[:, None]  # (coverages, columns)
         deviation_scale[enough] = np.maximum(ratio.mean(axis=0), 1e-3)
-        vars(self).update(schema_=schema, n_features_in_=frame.width, _network=network, _deviation_scale=deviation_scale)
+        self.__dict__.update(schema_=schema, n_features_in_=frame.width, _network=network, _deviation_scale=deviation_scale)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:
@@ -246,7 +246,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         columns = tuple(state["columns"])
         network = _CellNetwork(columns, state["encoding"], layout, encoder.float(), decoder)  # trained in float32
         fitted = {"schema_": Schema.from_json(state["schema"]), "n_features_in_": len(columns), "_network": network}
-        vars(self).update(fitted, _deviation_scale=state["deviation_scale"])
+        self.__dict__.update(fitted, _deviation_scale=state["deviation_scale"])
 
 
 def _holdout_rows(patient_ids: Ints, seed: int) -> Bools:

@@ -164,7 +164,7 @@ def evaluation_facts(
     """Return the facts that reports and comparisons share."""
     alert_rate, threshold = float(operating_point.alert_rate), float(operating_point.threshold)
     counts = (sample.rows, sample.patients, sample.events)
-    return EvaluationFacts(outcome, group, *counts, alert_rate, threshold, int(resamples), int(seed))
+    return EvaluationFacts(outcome, group, *counts, alert_rate, threshold, int(resamples), int(seed), sample.event)
 
 
 def _notes(sample: RiskSample, risk: str, group: str | None) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ class EvaluationFacts:
     alert_rate, threshold : float
         See ``OperatingPoint``.
     resamples, seed : int
+    event : str, optional
+        The outcome value that is the event.
     """
 
     outcome: str
@@ -42,6 +44,7 @@ class EvaluationFacts:
     threshold: float
     resamples: int
     seed: int
+    event: str | None = None
 
     @property
     def event_rate(self) -> float:

@@ -19,6 +19,10 @@ ModelFolder = Annotated[Path, typer.Argument(help="Folder of a fitted model.", s
 GeneratorFolder = Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False)]
 TableOut = Annotated[Path, typer.Option(help="Parquet, CSV or Arrow file to write.", show_default=False)]
 Outcome = Annotated[str, typer.Option(help="Column of the outcome.", show_default=False)]
+Events = Annotated[
+    list[str] | None,
+    typer.Option("--positive", help="Outcome value that is the event; repeat it for several.", show_default="the greater of the two"),
+]
 Positive = Annotated[str | None, typer.Option(help="Outcome value that is the event.", show_default="the greater of the two")]
 Group = Annotated[str | None, typer.Option(help="Column with the patient ids, where patients have several rows.", show_default=False)]
 RowId = Annotated[str | None, typer.Option(help="Column with the row ids.", show_default=False)]
@@ -57,6 +61,23 @@ def read_schema(path: Path | None) -> Schema | None:
     from nearward.tabular.data.schema import Schema
 
     return None if path is None else Schema.read(path)
+
+
+def as_event(texts: list[str] | None, column: pl.Series) -> Any:
+    """Return the values of ``--positive`` in the outcome column's dtype: None, one, or a list of several.
+
+    Raises
+    ------
+    InputError
+        No row has one of them.
+    """
+    from nearward.tabular.errors import InputError
+
+    values = [as_value(text, column) for text in texts or []]
+    present = column.drop_nulls().unique().to_list()
+    if absent := [text for text, value in zip(texts or [], values, strict=True) if value not in present]:
+        raise InputError(f"no row of the outcome {column.name!r} has the value of the event, got --positive {', '.join(absent)}")
+    return values[0] if len(values) == 1 else values or None
 
 
 def as_value(text: str | None, column: pl.Series) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Group, Outcome, Positive, SchemaFile, as_value, read_schema, show, split_names
+from nearward.cli.console import Columns, Events, Group, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
@@ -42,7 +42,7 @@ def risk(
             help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
         ),
     ] = None,
-    positive: Positive = None,
+    positive: Events = None,
     report: Report = None,
     json: Json = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
@@ -62,7 +62,7 @@ def risk(
     frame = read_table(scored, read_schema(schema))
     names = split_names(["risk"] if risk is None else risk, frame.columns)
     column = frame.get_column(outcome) if outcome in frame.columns else None
-    event = None if column is None else as_value(positive, column)
+    event = None if column is None else as_event(positive, column)
     options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
@@ -150,12 +150,13 @@ def show_card(card: FaithCard, name: str) -> None:
         "status": [part.status for part in parts],
         "why": [part.why for part in parts],
     }
-    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
+    rows = f"{card.rows['synthetic']} rows, event: {card.outcome} is {card.event}"
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {rows}, seed {card.seed}")
 
 
 def _counts(scored: Path, facts: EvaluationFacts) -> str:
     return (
-        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events; "
+        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events ({facts.outcome} is {facts.event}); "
         f"{100 * facts.alert_rate:.3g} alerts per 100 patients; threshold {facts.threshold:.3g}"
     )
 

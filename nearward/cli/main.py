@@ -17,13 +17,13 @@ import typer
 from nearward.cli.console import (
     Columns,
     Drop,
+    Events,
     Group,
     ModelFolder,
     Outcome,
-    Positive,
     RowId,
     TableFile,
-    as_value,
+    as_event,
     read_schema,
     show,
     split_names,
@@ -82,7 +82,7 @@ def fit(
     cohort: TableFile,
     outcome: Outcome,
     out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
-    positive: Positive = None,
+    positive: Events = None,
     id: RowId = None,
     group: Group = None,
     site: Annotated[
@@ -105,6 +105,7 @@ def fit(
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.data.validation import describe_event
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
@@ -120,7 +121,7 @@ def fit(
         roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
     roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
-    event = as_value(positive, frame.get_column(outcome))
+    event = as_event(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
     with show_progress("fit", 5 + 2 * folds) as progress:
         in_context_model = None if backbone == "none" else backbone
@@ -133,7 +134,8 @@ def fit(
         typer.echo(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
     typer.echo(
-        f"{summary.rows} rows, {summary.events} events; out of fold: AUPRC {out_of_fold.auprc:.3f} "
+        f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
+        f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
         f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
         f"Model in {out}: it contains patient records."
     )
@@ -215,6 +217,7 @@ def _describe_manifest(manifest: Mapping[str, Any]) -> None:
     import polars as pl
 
     from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+    from nearward.tabular.data.validation import describe_event
     from nearward.tabular.persistence.artifact import unpack
 
     size = sum(file["size"] for file in manifest["files"].values())
@@ -224,7 +227,9 @@ def _describe_manifest(manifest: Mapping[str, Any]) -> None:
         return
     summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
     out_of_fold = summary.out_of_fold
-    counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
+    counts = f"{len(out_of_fold.classes)} classes"
+    if not out_of_fold.classes:
+        counts = f"{summary.events} events (outcome {describe_event(manifest['event'])})"
     setting = summary.retrieval.setting
     typer.echo(
         f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "

@@ -9,14 +9,14 @@ import typer
 
 from nearward.cli.console import (
     Drop,
+    Events,
     Group,
     Outcome,
-    Positive,
     RowId,
     SchemaFile,
     TableFile,
     TableOut,
-    as_value,
+    as_event,
     read_schema,
     show,
     split_names,
@@ -37,7 +37,7 @@ def screen(
     new: Annotated[
         Path | None, typer.Option(help="Table of new rows to rank.", show_default="the rows of TABLE, each by a model without its patient")
     ] = None,
-    positive: Positive = None,
+    positive: Events = None,
     id: RowId = None,
     drop: Drop = None,
     schema: SchemaFile = None,
@@ -61,7 +61,7 @@ def screen(
     if new_rows is not None and id and id not in new_rows.columns:
         raise InputError(f"{new} has no column {id!r}, which has the row ids")
     column = frame.get_column(outcome)
-    ranker = OneClass(seed=seed, positive=as_value(positive, column))
+    ranker = OneClass(seed=seed, positive=as_event(positive, column))
     groups = frame.get_column(group) if group else None
     screening = screen_rows(frame.drop(excluded), column, groups, budget=budget, ranker=ranker, seed=seed)
     if new_rows is None:
@@ -69,7 +69,7 @@ def screen(
     else:
         ranked = _with_ids(screening.rank(new_rows.drop(excluded, strict=False)), new_rows, id)
     write_table(ranked, out)
-    _show(screening)
+    _show(screening, outcome)
     typer.echo(f"{ranked.height} rows ranked in {out}, {int(ranked.get_column('alert').sum())} of them to review")
 
 
@@ -80,7 +80,7 @@ def _with_ids(ranked: pl.DataFrame, frame: pl.DataFrame, id: str | None) -> pl.D
     return ranked.select(frame.get_column(id).gather(ranked["row"]), *(name for name in ranked.columns if name != "row"))
 
 
-def _show(screening: Screening) -> None:
+def _show(screening: Screening, outcome: str) -> None:
     import polars as pl
 
     rows = [("this ranker", str(screening.recall)), ("random alerts", f"{screening.budget:.3f}")]
@@ -89,5 +89,5 @@ def _show(screening: Screening) -> None:
     share = f"{100 * screening.budget:.3g}"
     show(
         pl.DataFrame(rows, schema=["ranker", "recall (95 %)"], orient="row"),
-        f"{screening.events} events; {share} of 100 rows reviewed",
+        f"{screening.events} events ({outcome} is {screening.event}); {share} of 100 rows reviewed",
     )

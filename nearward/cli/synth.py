@@ -73,7 +73,7 @@ def fit(
         model.fit(frame.drop(dropped), outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows)
     model.save(out)
     summary = model.summary_
-    typer.echo(f"rows by role: {summary['rows']}")
+    typer.echo(f"rows by role: {summary['rows']}; the event: {outcome} is {model.positive}")
     if model.privacy is not None:
         typer.echo(f"differential privacy: {model.privacy}")
         shares = {name: round(share, 4) for name, share in summary["outcomes"]["noisy"].items()}

@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -39,7 +39,7 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, describe_event, validate_target
+from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Progress
@@ -106,6 +106,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.predict_proba(biopsies.data[280:283, :8]).shape
     (3, 2)
     """
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on, cross_validate passes the patients on
 
     def __init__(
         self,
@@ -177,7 +179,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         progress = self.progress or (lambda words: None)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
         model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
-        summary = summary if target.event is None else dataclasses.replace(summary, event=describe_event(target.event))
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))

@@ -120,8 +120,6 @@ class FitSummary:
     out_of_fold : OutOfFoldSummary
     stack_shrinkage : float, optional
         Penalty that draws the stack's weights to their mean.
-    event : str, optional
-        The outcome value that is the event; None where each class has a risk.
     """
 
     rows: int
@@ -132,7 +130,6 @@ class FitSummary:
     backbone: BackboneSummary
     out_of_fold: OutOfFoldSummary
     stack_shrinkage: float | None = None
-    event: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries; fields without a value are left out."""

@@ -77,7 +77,7 @@ class SdvSynthesizer:
             warnings.simplefilter("ignore")  # SDV's advice to save the metadata, and deprecations of pandas inside SDV
             sdv_model = getattr(sdv.single_table, MODELS[self.model])(metadata, **self.settings)
             sdv_model.fit({_TABLE: converter.to_pandas(table)})
-        vars(self).update(_schema=frame.schema, _groups=groups, _converter=converter, _sdv_model=sdv_model)
+        self.__dict__.update(_schema=frame.schema, _groups=groups, _converter=converter, _sdv_model=sdv_model)
         return self
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -89,6 +89,8 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
     ['risk', 'alert', 'stage', 'votes']
     """
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(
         self,
         members: Sequence[str] | Mapping[str, Any],
@@ -137,7 +139,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         fitted.event_ = target.event
         fitted.threshold_ = float(event.mean()) if self.threshold is None else float(self.threshold)
         fitted._fit_stages(risk, event, patient_ids)
-        vars(self).update(vars(fitted))
+        self.__dict__.update(vars(fitted))
         return self
 
     def decide(self, X: Any) -> pl.DataFrame:

@@ -162,7 +162,7 @@ def class_probabilities(risk: Floats, event_index: int) -> Floats:
 
 def describe_event(event: Any) -> str:
     """Return the event as text: its value, or its values joined by "or"."""
-    return " or ".join(str(value) for value in (event if isinstance(event, tuple) else [event]))
+    return " or ".join(str(value) for value in (event if isinstance(event, tuple | list) else [event]))
 
 
 def _named_event(classes: Values, class_index: Ints, named: list[Any], max_classes: int | None, name: str) -> Target:

@@ -60,7 +60,7 @@ class EncodedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = schema.conform(frame)
         encoding = TableEncoder.fit(schema, rows)
         model = clone(self.model).fit(encoding.transform(rows), np.asarray(y))
-        vars(self).update(schema_=schema, encoding_=encoding, model_=model, classes_=model.classes_)
+        self.__dict__.update(schema_=schema, encoding_=encoding, model_=model, classes_=model.classes_)
         return self
 
     def predict_proba(self, X: Any) -> Floats:

@@ -9,7 +9,7 @@ Shapes: n rows, q query rows, t columns that trees read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,8 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _event_index: int
     fitted_: FittedResampled
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(
         self,
         *,
@@ -149,7 +151,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             out_of_fold[~train] = models[f].log_odds(frame.filter(~train))
         fitted = FittedResampled(tuple(models), Calibrator.fit(out_of_fold, outcome))
         state = {"classes_": target.classes, "event_": target.event, "_event_index": target.event_index, "n_features_in_": frame.width}
-        vars(self).update(state, fitted_=fitted)
+        self.__dict__.update(state, fitted_=fitted)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

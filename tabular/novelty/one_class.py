@@ -6,7 +6,7 @@ Shapes: n rows, q query rows, p encoded columns, e embedding width, r reference 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -105,6 +105,8 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     threshold_: float
     fitted_: FittedOneClass
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(
         self,
         *,
@@ -163,7 +165,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         threshold = float(np.quantile(fitted.calibration_scores, 1 - self.budget))
         classes, event_index = (target.classes, target.event_index) if len(target.classes) == 2 else (np.array([0, 1]), 1)
         state = {"classes_": classes, "event_": target.event, "_event_index": event_index, "n_features_in_": frame.width}
-        vars(self).update(state, threshold_=threshold, fitted_=fitted)
+        self.__dict__.update(state, threshold_=threshold, fitted_=fitted)
         return self
 
     def decision_function(self, X: Any) -> Floats:

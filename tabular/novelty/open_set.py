@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -96,6 +96,8 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
     offset_: float
     fitted_: FittedOpenSet
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(
         self, *, false_alarms: float = 0.05, width: int = 32, steps: int = 400, seed: int = 0, schema: Schema | None = None
     ) -> None:
@@ -140,7 +142,7 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
         points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, self.seed)
         scores = np.sort(points.distances(x[calibration]).max(axis=1))
         fitted = FittedOpenSet(encoder, points, scores)
-        vars(self).update(classes_=target.classes, fitted_=fitted, offset_=float(scores[n - rank]), n_features_in_=frame.width)
+        self.__dict__.update(classes_=target.classes, fitted_=fitted, offset_=float(scores[n - rank]), n_features_in_=frame.width)
         return self
 
     def score_samples(self, X: Any) -> Floats:

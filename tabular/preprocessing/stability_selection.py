@@ -15,7 +15,7 @@ Yuan, Lin: Model selection and estimation in regression with grouped variables (
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -70,6 +70,8 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     columns_: tuple[str, ...]
     table_: pl.DataFrame
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(self, *, share: float = 0.75, wrong: float = 1.0, schema: Schema | None = None, seed: int = 0) -> None:
         self.share = share
         self.wrong = wrong
@@ -116,7 +118,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         columns = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})
         table = pl.DataFrame({"column": names, "share": share, "kept": stable})
         table = table.sort(["share", "column"], descending=[True, False])
-        vars(self).update(schema_=schema, most_=most, columns_=columns, table_=table)
+        self.__dict__.update(schema_=schema, most_=most, columns_=columns, table_=table)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -109,6 +109,8 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
     steps_: int
     fitted_: FittedSeriesEncoder
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0, positive: Any = None) -> None:
         self.columns = columns
         self.width = width
@@ -184,7 +186,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         network = train_network(x, outcome, self.width, self.seed)
         weights = {name: value.numpy() for name, value in network.state_dict().items()}
         fitted = FittedSeriesEncoder(columns, values.shape[2], mean, std, int(self.width), weights)
-        vars(self).update(columns_=columns, steps_=values.shape[2], fitted_=fitted)
+        self.__dict__.update(columns_=columns, steps_=values.shape[2], fitted_=fitted)
         return frame, x, outcome, patient_ids
 
     def _with_embedding(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:

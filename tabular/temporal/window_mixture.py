@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -110,6 +110,8 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
     shrinkage_: float
     fitted_: FittedWindowMixture
 
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(self, windows: Sequence[str] = (), *, seed: int = 0, positive: Any = None) -> None:
         self.windows = windows
         self.seed = seed
@@ -152,7 +154,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         coefficients = _fit_coefficients(risk, present, features, outcome, SHRINKAGES[best])
         calibrator = Calibrator.fit(logit(out_of_fold[best], _FLOOR), outcome)
         fitted = FittedWindowMixture(schema.to_json(), encoder, coefficients, calibrator, float(outcome.mean()), target.event_index)
-        vars(self).update(classes_=target.classes, event_=target.event, shrinkage_=SHRINKAGES[best], fitted_=fitted)
+        self.__dict__.update(classes_=target.classes, event_=target.event, shrinkage_=SHRINKAGES[best], fitted_=fitted)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

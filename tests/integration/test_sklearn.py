@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ import sklearn
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, make_scorer, roc_auc_score
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -172,3 +173,42 @@ def test_an_interrupted_refit_leaves_the_earlier_model_whole(name):
     changed = [attribute for attribute in fitted if vars(model)[attribute] is not before[attribute]]
     assert not interrupted or changed in ([], fitted)
     assert interrupted or changed
+
+
+# ---- patients --------------------------------------------------------------------------------------------------------
+
+
+class Recorder(RiskClassifier):
+    """Records the patients that each fit got."""
+
+    seen: ClassVar[list] = []
+
+    def fit(self, X, y, groups=None, unlabelled=None):
+        type(self).seen.append(groups)
+        return super().fit(X, y, groups, unlabelled)
+
+
+def test_cross_validation_passes_groups_on_where_routing_is_enabled():
+    x, outcome = died_or_survived()
+    patient = np.arange(240) // 2
+    model = Recorder(**small().get_params())
+    with sklearn.config_context(enable_metadata_routing=True):
+        cross_validate(model, x, outcome, cv=GroupKFold(2), params={"groups": patient}, scoring="roc_auc", error_score="raise")
+    assert [len(np.unique(groups)) for groups in Recorder.seen] == [60, 60]
+    Recorder.seen.clear()
+
+
+def test_the_schema_names_the_patients_where_routing_is_not_enabled():
+    x, outcome = died_or_survived()
+    rows = pl.DataFrame(x, schema=["a", "b", "c"]).with_columns(patient=np.arange(240) // 2)
+    model = small(schema=nw.Schema.infer(rows).with_roles(group="patient"))
+    result = cross_validate(model, rows, outcome, cv=GroupKFold(2), groups=rows["patient"], scoring="roc_auc", return_estimator=True)
+    assert [fitted.summary_.patients for fitted in result["estimator"]] == [60, 60]
+
+
+@pytest.mark.parametrize(
+    "kind", [nw.Resampled, nw.OneClass, nw.UnknownGate, nw.WindowGate, nw.SeriesEncoder, nw.StableColumns, nw.Alerts, RiskClassifier]
+)
+def test_every_estimator_asks_for_groups(kind):
+    model = kind(["a", "b"]) if kind in (nw.Alerts, nw.WindowGate) else kind()
+    assert model.get_metadata_routing().fit.requests["groups"] is True
