@@ -76,7 +76,7 @@ def as_event(texts: list[str] | None, column: pl.Series) -> Any:
     values = [as_value(text, column) for text in texts or []]
     present = column.drop_nulls().unique().to_list()
     if absent := [text for text, value in zip(texts or [], values, strict=True) if value not in present]:
-        raise InputError(f"no row of the outcome {column.name!r} has the value of the event, got --positive {', '.join(absent)}")
+        raise InputError(f"no row of the outcome has the value of the event, got --positive {', '.join(absent)}")
     return values[0] if len(values) == 1 else values or None
 
 
