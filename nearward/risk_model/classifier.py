@@ -21,9 +21,9 @@ from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
 from nearward.risk_model.explanation import similar_rows
+from nearward.risk_model.fitted_attributes import FittedAttributes
 from nearward.risk_model.multiclass import fit_classes, name_outcomes
 from nearward.risk_model.persistence import FittedState
-from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -39,7 +39,7 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, validate_target
+from nearward.tabular.data.validation import class_probabilities, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Progress
@@ -51,7 +51,7 @@ _OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # c
 _OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
 
 
-class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of a rare outcome, from similar past patients and a stack of base learners; two classes, or up to ten.
 
     Parameters
@@ -185,38 +185,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
         return self
 
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The outcome's values (c,), in increasing order; the columns of ``predict_proba`` have this order."""
-        return self.fitted_.classes
-
-    @property
-    def event_(self) -> Any:
-        """The outcome value whose risk is estimated, or a tuple of several; None where each class has a risk."""
-        return self.fitted_.event
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of the training frame."""
-        return len(self.fitted_.columns)
-
-    @property
-    def feature_names_in_(self) -> NDArray[Any]:
-        """Column names of the training frame (d,), where it had names."""
-        if not self.fitted_.feature_names:
-            raise AttributeError("feature_names_in_: the training data had no column names")
-        return np.array(self.fitted_.feature_names, dtype=object)
-
-    @property
-    def schema_(self) -> Schema:
-        """The columns' roles and kinds."""
-        return self.fitted_.schema
-
-    @property
-    def summary_(self) -> FitSummary:
-        """Summary of the training; its figures are out of fold."""
-        return self.fitted_.summary
-
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class (q, c), in the order of ``classes_``."""
         scores = self._score(self._conform(self._frame(X)))
@@ -316,11 +284,6 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             model = cls(**parameters)
         model.fitted_ = fitted
         return model
-
-    def _require_event(self) -> None:
-        check_is_fitted(self, "fitted_")
-        if len(self.classes_) == 2 and self.event_ is None:
-            raise InputError(UNKNOWN_EVENT)
 
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "fitted_"):
