@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.risk.disclosure_control import suppress_small_counts
+from nearward.evaluation.risk.disclosure_control import Suppression, counts_by_category, suppress_jointly, suppress_small_counts
 from nearward.evaluation.risk.inputs import RiskSample
-from nearward.evaluation.risk.joint_suppression import Suppression, counts_by_category, suppress_jointly
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
 from nearward.evaluation.risk.results import Subgroup
