@@ -12,11 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from nearward.evaluation.risk.calibration_spline import CalibrationSpline
 from nearward.evaluation.risk.disclosure_control import secondary_suppression
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.results import Curves
+from nearward.evaluation.stats.calibration_spline import CalibrationSpline
 from nearward.evaluation.stats.cluster_bootstrap import cluster_bootstrap
 from nearward.evaluation.stats.confidence import LEVEL, Undefined
 from nearward.evaluation.stats.logistic_recalibration import EDGE

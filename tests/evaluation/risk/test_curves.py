@@ -8,10 +8,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from nearward.evaluation.risk.calibration_spline import CalibrationSpline
 from nearward.evaluation.risk.curves import compute_curves
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.stats.calibration_spline import CalibrationSpline
 
 
 def sample(rows: int = 4000, bend: float = 1.0) -> RiskSample:
