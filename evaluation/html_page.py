@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nearward.evaluation.stats.confidence import Estimate
+from nearward.evaluation.stats.confidence import Estimate, PointEstimate
 from nearward.tabular.data.atomic_files import replacing
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class TableCells:
 
 
 def table_cells(frame: pl.DataFrame) -> TableCells:
-    """Lay out a frame of str, int, float, ``Estimate`` (see ``estimates``) and None, which shows as a dash.
+    """Lay out a frame of str, int, float, ``Estimate``, ``PointEstimate`` (see ``estimate_series``) and None, which shows as a dash.
 
     Raises
     ------
@@ -170,6 +170,8 @@ def _cell(value: Any, numeric: bool) -> TableCell:
     style = "number" if numeric else "long" if isinstance(value, str) and len(value) > _LONG_TEXT else ""
     if value is None:
         return TableCell(_EMPTY, style)
+    if isinstance(value, PointEstimate):
+        return TableCell(_number(value.value), style, "no interval")
     if isinstance(value, Estimate):
         return TableCell(_number(value.value), style, _interval(value))
     if isinstance(value, bool):

@@ -16,7 +16,7 @@ from sklearn.base import clone
 from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import describe_event, validate_fit_inputs, validate_integers
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -39,6 +39,7 @@ class Screening:
         The recall of a logistic regression on the other folds' events; None where one fold has all events.
     budget : float, share of rows alerted
     events : int
+    event : str, the outcome value that is the event
     out_of_fold : pl.DataFrame
         The n rows, the most unusual first, each ranked by a model without its patient's rows: ``row``, ``share`` of the fold's rows
         that are less unusual, ``alert`` for the budget's share of each fold. ``recall`` is the recall of these alerts.
@@ -49,6 +50,7 @@ class Screening:
     linear: Estimate | None
     budget: float
     events: int
+    event: str
     out_of_fold: pl.DataFrame
 
     def rank(self, X: Any) -> pl.DataFrame:
@@ -110,7 +112,7 @@ def screen(
     for f in np.unique(fold):
         test, fold_seed = fold == f, (seed, int(f))
         train, train_outcome, queries = frame.filter(~test), outcome[~test], frame.filter(test)
-        fold_ranker = clone(ranker).set_params(positive=None).fit(train, train_outcome, groups=patient_ids[~test])
+        fold_ranker = clone(ranker).set_params(positive=1).fit(train, train_outcome, groups=patient_ids[~test])
         parts.append(_rank(np.flatnonzero(test), fold_ranker.decision_function(queries), budget, fold_seed))
         if has_linear and outcome[test].any():
             linear_score = _logistic_regression(train, train_outcome, queries, ranker.schema)
@@ -123,9 +125,9 @@ def screen(
     elif linear_hits > hits:
         message = f"a logistic regression on the same few events finds {linear_hits} of {events}, this ranker {hits}: consider it instead"
         warnings.warn(message, DataWarning, stacklevel=2)
-    final_ranker = clone(ranker).set_params(positive=None).fit(frame, outcome, groups=patient_ids)
+    final_ranker = clone(ranker).set_params(positive=1).fit(frame, outcome, groups=patient_ids)
     linear = clopper_pearson(linear_hits, events) if has_linear else None
-    return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, out_of_fold)
+    return Screening(final_ranker, clopper_pearson(hits, events), linear, budget, events, describe_event(target.event), out_of_fold)
 
 
 def _rank(rows: Ints, score: Floats, budget: float, seed: tuple[int, int]) -> pl.DataFrame:

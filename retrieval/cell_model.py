@@ -25,6 +25,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import SavableEstimator
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -154,21 +155,21 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
             raise InputError(f"X has {frame.height} rows; at least {_FEWEST_ROWS} are required")
         if self.steps < 1:
             raise InputError(f"steps must be at least 1, got steps={self.steps}")
-        self.schema_ = self.schema or Schema.infer(frame)
-        rows = self.schema_.conform(frame)
-        self.n_features_in_ = frame.width
-        encoding = TableEncoder.fit(self.schema_, rows)
+        schema = self.schema or Schema.infer(frame)
+        rows = schema.conform(frame)
+        encoding = TableEncoder.fit(schema, rows)
         layout = FeatureLayout.from_encoder(encoding)
         if not layout.numeric and not layout.one_hot:
             raise InputError("no column can be predicted: there must be a number, or a category of at most 16 values")
         holdout = _holdout_rows(validate_groups(groups, frame.height), self.seed)
         x = encoding.transform(rows)
-        self._network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
-        self._deviation_scale = np.ones(len(layout.numeric))
-        z = np.abs(self._network.z_scores(rows.filter(holdout), self._network.predict(x[holdout])))
+        network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
+        deviation_scale = np.ones(len(layout.numeric))
+        z = np.abs(network.z_scores(rows.filter(holdout), network.predict(x[holdout])))
         enough = np.isfinite(z).sum(axis=0) > 10
         ratio = np.nanquantile(z[:, enough], _COVERAGE, axis=0) / _NORMAL_Z[:, None]  # (coverages, columns)
-        self._deviation_scale[enough] = np.maximum(ratio.mean(axis=0), 1e-3)
+        deviation_scale[enough] = np.maximum(ratio.mean(axis=0), 1e-3)
+        self.__dict__.update(schema_=schema, n_features_in_=frame.width, _network=network, _deviation_scale=deviation_scale)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:
@@ -236,14 +237,16 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         }
 
     def _set_state(self, state: dict[str, Any]) -> None:
-        self.schema_, self.n_features_in_ = Schema.from_json(state["schema"]), len(state["columns"])
-        self._deviation_scale = state["deviation_scale"]
         layout = FeatureLayout.from_encoder(state["encoding"])
         encoder: Any = network_from_state(state["network"])
         with seeded_init(0):  # overwritten below
+            check_weights(lambda: CellDecoder(encoder.config.hidden, layout), state["decoder"])
             decoder = CellDecoder(encoder.config.hidden, layout)
         decoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["decoder"].items()})
-        self._network = _CellNetwork(tuple(state["columns"]), state["encoding"], layout, encoder.float(), decoder)  # trained in float32
+        columns = tuple(state["columns"])
+        network = _CellNetwork(columns, state["encoding"], layout, encoder.float(), decoder)  # trained in float32
+        fitted = {"schema_": Schema.from_json(state["schema"]), "n_features_in_": len(columns), "_network": network}
+        self.__dict__.update(fitted, _deviation_scale=state["deviation_scale"])
 
 
 def _holdout_rows(patient_ids: Ints, seed: int) -> Bools:

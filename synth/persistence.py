@@ -22,7 +22,7 @@ from nearward.synth.tokenizer.decimal_precision import DecimalPrecision, Grid
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import loading, pack, read_model, unpack, write_model
 from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
 from nearward.tabular.typing import Arrays
 
@@ -62,18 +62,20 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
     if about.get("kind") != KIND:
         raise ArtifactError(f"{folder} contains no synthesizer")
     edited = Path(folder) / RULES_FILE
-    train, holdout, steered = (records.filter(pl.col(_PART) == i).drop(_PART) for i in (0, 1, 2))
-    tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _PACKED)
-    generator = FittedGenerator(
-        tokenizer=tokenizer,
-        policy=_POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors),
-        token_counts=tuple(np.asarray(tensors[f"rows.{j}"]) for j in range(len(tokenizer.column_tokenizers))),
-        rules=read_rules(edited) if edited.is_file() else from_yaml(about["rules"]),
-        outcome_model=unpack(about["trees"], tensors, _PACKED),
-        privacy=None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"]),
-        audit_rows=AuditRows(train, holdout, about["outcome"], about["positive"], about["groups"], steered if steered.height else None),
-        summary=FitSummary.from_dict(about["summary"]),
-    )
-    check_known_columns(generator.rules, list(tokenizer.column_index))
-    check_consistent(generator.rules)
-    return {name: about[name] for name in settings}, generator
+    with loading(folder):
+        train, holdout, steered = (records.filter(pl.col(_PART) == i).drop(_PART) for i in (0, 1, 2))
+        tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _PACKED)
+        generator = FittedGenerator(
+            tokenizer=tokenizer,
+            policy=_POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors),
+            token_counts=tuple(np.asarray(tensors[f"rows.{j}"]) for j in range(len(tokenizer.column_tokenizers))),
+            rules=read_rules(edited) if edited.is_file() else from_yaml(about["rules"]),
+            outcome_model=unpack(about["trees"], tensors, _PACKED),
+            privacy=None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"]),
+            audit_rows=AuditRows(train, holdout, about["outcome"], about["positive"], about["groups"], steered if steered.height else None),
+            summary=FitSummary.from_dict(about["summary"]),
+        )
+        chosen = {name: about[name] for name in settings}
+        check_known_columns(generator.rules, list(tokenizer.column_index))
+        check_consistent(generator.rules)
+    return chosen, generator

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
-from nearward.tabular.data.table_io import read_table
+from nearward.tabular.data.table_io import read_table, write_errors
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1
@@ -42,12 +42,13 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
     path = check_ending(path)
     if path.suffix.lower() == ".parquet":
         body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": table_hash(table), "sha256_of": "cells"})
-        with replacing(path) as temporary:
+        with write_errors(path), replacing(path) as temporary:
             table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
         return body
     content = table.write_csv().encode()
     body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
-    with replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:  # both are on disk before either is renamed
+    # both are on disk before either is renamed
+    with write_errors(path), replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:
         sidecar.write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         temporary.write_bytes(content)
     return body
@@ -86,13 +87,14 @@ def read_stamp(path: str | Path) -> dict[str, Any]:
     text = _parquet_stamp(path) if path.suffix.lower() == ".parquet" else _sidecar_stamp(path)
     try:
         body = json.loads(text)
-    except json.JSONDecodeError as error:
+        edited = isinstance(body, dict) and _with_digest(body) != body
+    except (ValueError, RecursionError) as error:  # ValueError: also NaN
         raise NoStamp(f"{path}: its stamp cannot be read; export again") from error
-    if not isinstance(body, dict) or not isinstance(body.get("nearward_synthetic"), int):
+    if not isinstance(body, dict) or type(body.get("nearward_synthetic")) is not int or body["nearward_synthetic"] < 1:
         raise NoStamp(f"{path}: its stamp is not nearward's")
     if body["nearward_synthetic"] > FORMAT:
         raise NoStamp(f"{path} was stamped by a later nearward (format {body['nearward_synthetic']}): update nearward")
-    if _with_digest(body) != body:
+    if edited:
         raise NoStamp(f"{path}: its stamp was edited or is corrupt; export again")
     return body
 

@@ -29,12 +29,13 @@ from nearward.synth.inputs.outcome import rarer_rows, read_event
 from nearward.synth.inputs.splits import AuditRows, RoleSplits, split_by_hash, split_by_role
 from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
-from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers
+from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers, warn_of_text
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import single_threaded
+from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Progress
 
@@ -151,6 +152,7 @@ class Synthesizer:
         splits = RoleSplits(frame, row_indices, patient_ids, outcome, positive, groups)
         audit_rows = splits.audit_rows(holdout)
         warn_of_identifiers(splits.features)
+        warn_of_text(splits.features)
         progress = self.progress or (lambda message: None)
         with single_threaded("torch"):  # sums are the same whatever the number of cores
             if self.epsilon is None:
@@ -208,7 +210,8 @@ class Synthesizer:
             Rules that cannot be read, that contradict each other, or that name unknown columns.
         """
         settings, generator = persistence.load(folder, _SAVED)
-        model = cls(**settings)
+        with loading(folder):
+            model = cls(**settings)
         model._generator = generator
         return model
 

@@ -92,6 +92,16 @@ class ExportRefused(ArtifactError):
         )
 
 
+class FolderTakenOver(NearwardError):
+    """Raised where another scoring job has begun anew (``--restart``) in the folder of a running one."""
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"{folder} was taken over by another job (--restart) while this one ran: this one has stopped and deleted nothing. "
+            "The scores there are the other job's; to have both, score into another folder"
+        )
+
+
 class NoStamp(ArtifactError):
     """Raised where a synthetic table carries no provenance stamp that can be read."""
 

@@ -29,7 +29,7 @@ from benchmarks.rare.training_set import CACHE, RATES, SEEDS, Method, Scored, Se
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics
-from nearward.evaluation.stats.confidence import Undefined
+from nearward.evaluation.stats.confidence import Estimate
 from nearward.retrieval.encoders.aware import embed
 from nearward.retrieval.encoders.training import train_encoder
 from nearward.tabular.alerting.voting import STAGES
@@ -150,8 +150,8 @@ def main() -> None:
     for rate, measured in parts.items():
         own, difference = compare(VOTE, measured, MEAN)
         gained = difference["net_benefit"]
-        assert not isinstance(gained, Undefined)
-        assert not isinstance(own["net_benefit"], Undefined)
+        assert isinstance(gained, Estimate)
+        assert isinstance(own["net_benefit"], Estimate)
         counts = f"{1000 * gained.value:+.2f} ({1000 * gained.low:+.2f} to {1000 * gained.high:+.2f})"
         rows.append((f"{100 * rate:g} %", len(measured), f"{1000 * own['net_benefit'].value:.2f}", counts))
     table = markdown_rows(["events", "cells", "net benefit per 1,000", "less mean + threshold (95 %)"], rows)

@@ -25,7 +25,7 @@ from nearward.datasets import read_cohort
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
-from nearward.evaluation.stats.confidence import Undefined
+from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.typing import Floats
@@ -95,7 +95,7 @@ def pair(outcome: Rows, risks: dict[str, Floats], group: Rows, first: str, other
     patient = np.unique(group, return_inverse=True)[1]
     measured = bootstrap_metrics([RiskSample(outcome.astype(float), risks, patient)], OperatingPoint(0.05, float(outcome.mean())), 500, 0)
     difference = measured.difference(first, other)["auprc"]
-    assert not isinstance(difference, Undefined)
+    assert isinstance(difference, Estimate)
     return (
         *(f"{measured.results(name)['auprc']}" for name in (other, first)),
         f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",

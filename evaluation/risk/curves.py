@@ -12,11 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from nearward.evaluation.risk.calibration_spline import CalibrationSpline
 from nearward.evaluation.risk.disclosure_control import secondary_suppression
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.results import Curves
+from nearward.evaluation.stats.calibration_spline import CalibrationSpline
 from nearward.evaluation.stats.cluster_bootstrap import cluster_bootstrap
 from nearward.evaluation.stats.confidence import LEVEL, Undefined
 from nearward.evaluation.stats.logistic_recalibration import EDGE
@@ -68,9 +68,11 @@ def compute_curves(sample: RiskSample, name: str, operating_point: OperatingPoin
     resampled = np.split(cluster_bootstrap(sample.patient_ids, statistic, resamples, seed), ends, axis=1)
     decision = _band("threshold", thresholds, "net_benefit", point[2], resampled[2])
     net_benefit_all = (rate - thresholds) / (1 - thresholds)
+    with_event = np.full(_POINTS, float(len(np.unique(sample.patient_ids[sample.outcome == 1]))))
+    with_event[-1] = np.inf  # where every row is alerted the recall is 1 by definition
     return Curves(
-        roc=_band("false_positive_rate", fpr, "recall", point[0], resampled[0]),
-        precision_recall=_band("recall", recall, "precision", point[1], resampled[1]),
+        roc=_band("false_positive_rate", fpr, "recall", point[0], resampled[0], with_event),
+        precision_recall=_band("recall", recall, "precision", point[1], resampled[1], _patients_alerted(sample, ranking, recall)),
         decision=decision.with_columns(all=pl.Series(net_benefit_all)),
         calibration=_calibration(ranking, bounds, (point[3], point[4]), (resampled[3], resampled[4])),
         histogram=_histogram(risk),
@@ -100,6 +102,15 @@ def _precision_at(recall: Floats, counts: RankedCounts) -> Floats:
     return np.array(precision)
 
 
+def _patients_alerted(sample: RiskSample, ranking: Ranking, recall: Floats) -> Floats:
+    """Patients with an alert where each recall is first reached (g,)."""
+    last_event = np.ceil(recall * len(ranking.event_rows) - 1e-9).astype(np.int64) - 1
+    last_row = ranking.run_ends[ranking.run[ranking.event_rows[last_event]]] - 1
+    first_row_of_patient = np.zeros(sample.rows)
+    first_row_of_patient[np.unique(sample.patient_ids[ranking.order], return_index=True)[1]] = 1
+    return np.asarray(np.cumsum(first_row_of_patient)[last_row])
+
+
 def _calibration_bins(ranking: Ranking) -> Ints:
     """Bounds of at most 200 bins of about equally many neighbouring rows; tied risks stay in one bin."""
     bounds = np.linspace(0, len(ranking.risk), _CALIBRATION_BINS + 1).round().astype(np.int64)
@@ -127,8 +138,13 @@ def _calibration(
     return _band("risk", np.asarray(expit(x)), "event_rate", rates, spline.event_rates(resampled[0], resampled[1], x))
 
 
-def _band(x_name: str, x: Floats, y_name: str, y: Floats, resampled: Floats) -> pl.DataFrame:
-    low, high = np.nanquantile(resampled, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+def _band(x_name: str, x: Floats, y_name: str, y: Floats, resampled: Floats, patients: Floats | None = None) -> pl.DataFrame:
+    """Curve with percentiles of its resamples; those of a share of 0 or 1 are all alike, and Clopper–Pearson of its patients limits it."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
+    if patients is not None:
+        reach = tail ** (1 / patients)
+        low, high = np.where(y >= 1, np.minimum(low, reach), low), np.where(y <= 0, np.maximum(high, 1 - reach), high)
     return pl.DataFrame({x_name: x, y_name: y, "low": low, "high": high})
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from nearward.evaluation.risk.inputs import RiskSample, read_risk_sample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
-from nearward.evaluation.stats.confidence import Estimate, Result, Undefined
+from nearward.evaluation.stats.confidence import Estimate, Result
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import DataWarning, InputError
@@ -143,6 +143,6 @@ def _cross_fit(model: Any, features: pl.DataFrame, event: Ints, patient_ids: Int
 
 
 def _defined(result: Result) -> Estimate:
-    if isinstance(result, Undefined):
+    if not isinstance(result, Estimate):
         raise InputError(f"the AUPRC is undefined: {result.why}")
     return result

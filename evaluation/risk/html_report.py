@@ -13,7 +13,7 @@ from nearward.evaluation.risk import figures
 from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE, show_count
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY
 from nearward.evaluation.risk.results import ComparisonResults, Curves, EvaluationFacts, Results, RiskResults, Subgroup
-from nearward.evaluation.stats.confidence import Estimate, Undefined, defined, estimate_series
+from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Undefined, defined, estimate_series, with_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def subgroup_summary(subgroups: Sequence[Subgroup], keys: Sequence[str] = _SUBGR
         "events": [show_count(subgroup.events) for subgroup in subgroups],
     }
     columns = [pl.Series(name, values, dtype=pl.String) for name, values in texts.items()]
-    columns += [estimate_series(METRIC_BY_KEY[key].title, [defined(one.results.get(key)) for one in subgroups]) for key in keys]
+    columns += [estimate_series(METRIC_BY_KEY[key].title, [with_value(one.results.get(key)) for one in subgroups]) for key in keys]
     return pl.DataFrame(columns)
 
 
@@ -85,7 +85,7 @@ class _SubgroupSection:
     ----------
     summary : frame, see ``subgroup_summary``
     forests : metric's title -> forest plot
-    undefined : lines on metrics without a value in a subgroup that is shown
+    undefined : lines on metrics without a value or an interval in a subgroup that is shown
     suppressed : bool
         Whether a count is suppressed.
     """
@@ -105,10 +105,10 @@ def _subgroup_section(subgroups: Sequence[Subgroup], overall: Results) -> _Subgr
         if any(isinstance(subgroup.results.get(key), Estimate) for subgroup in subgroups)
     }
     undefined = {
-        f"{subgroup.label}, {METRIC_BY_KEY[key].title}: {result.why}."
+        f"{subgroup.label}, {_reason(key, result)}"
         for subgroup in subgroups
         for key, result in subgroup.results.items()
-        if isinstance(result, Undefined) and key in _SUBGROUP_METRICS
+        if not isinstance(result, Estimate) and key in _SUBGROUP_METRICS
     }
     suppressed = any(subgroup.events is None for subgroup in subgroups)
     return _SubgroupSection(subgroup_summary(subgroups), forests, sorted(undefined), suppressed)
@@ -118,21 +118,24 @@ def _metric_frame(results: Mapping[str, Results]) -> pl.DataFrame:
     keys = list(next(iter(results.values())))
     columns = [pl.Series("metric", [METRIC_BY_KEY[key].title for key in keys])]
     for name, of_risk in results.items():
-        columns.append(estimate_series(name if len(results) > 1 else "value (95 %)", [defined(of_risk[key]) for key in keys]))
+        columns.append(estimate_series(name if len(results) > 1 else "value (95 %)", [with_value(of_risk[key]) for key in keys]))
     return pl.DataFrame([*columns, pl.Series("meaning", [METRIC_BY_KEY[key].meaning for key in keys])])
 
 
 def _difference_frame(comparison: ComparisonResults) -> pl.DataFrame:
     columns = [pl.Series("metric", [METRIC_BY_KEY[key].title for key in next(iter(comparison.differences.values()))])]
     for name, results in comparison.differences.items():
-        columns.append(estimate_series(f"less {name}", [defined(difference) for difference in results.values()]))
+        columns.append(estimate_series(f"less {name}", [with_value(difference) for difference in results.values()]))
     return pl.DataFrame(columns)
 
 
 def _undefined_lines(*results: Results) -> list[str]:
-    """Why metrics have no value."""
-    undefined = [(key, result) for of_risk in results for key, result in of_risk.items() if isinstance(result, Undefined)]
-    return sorted({f"{METRIC_BY_KEY[key].title}: {result.why}." for key, result in undefined})
+    """Why metrics have no value, or no interval."""
+    return sorted({_reason(key, result) for of_risk in results for key, result in of_risk.items() if not isinstance(result, Estimate)})
+
+
+def _reason(key: str, result: PointEstimate | Undefined) -> str:
+    return f"{METRIC_BY_KEY[key].title}: {'no interval, ' if isinstance(result, PointEstimate) else ''}{result.why}."
 
 
 def _curve_figures(curves: Mapping[str, Curves], facts: EvaluationFacts) -> dict[str, Figure]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_groups, validate_target
+from nearward.tabular.data.validation import describe_event, validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.typing import Floats, Ints
 
@@ -31,11 +31,14 @@ class RiskSample:
     outcome : (n,), 0.0 or 1.0
     risks : name -> (n,), in [0, 1]
     patient_ids : (n,), numbers from 0
+    event : str, optional
+        The outcome value that is the event.
     """
 
     outcome: Floats
     risks: dict[str, Floats]
     patient_ids: Ints
+    event: str | None = None
 
     @property
     def rows(self) -> int:
@@ -65,7 +68,7 @@ class RiskSample:
     def subset(self, mask: NDArray[np.bool_]) -> RiskSample:
         """Return the rows of a mask (n,), their patients renumbered."""
         patient_ids = np.unique(self.patient_ids[mask], return_inverse=True)[1]
-        return RiskSample(self.outcome[mask], {name: risk[mask] for name, risk in self.risks.items()}, patient_ids)
+        return RiskSample(self.outcome[mask], {name: risk[mask] for name, risk in self.risks.items()}, patient_ids, self.event)
 
 
 def read_risk_sample(
@@ -86,7 +89,7 @@ def read_risk_sample(
     risks : names of columns with probabilities
     group : str, optional
         Column of patient identifiers; without it every row is a patient of its own.
-    positive : value, optional
+    positive : value or list of values, optional
         The outcome's value that is the event; by default the greater of the two.
     also : names of further columns that are needed
 
@@ -116,7 +119,8 @@ def read_risk_sample(
             "Is the right value the event (positive=)?"
         )
     patient_ids = validate_groups(None if group is None else table.get_column(group), table.height, f"group {group!r}")
-    sample = RiskSample(target.outcome.astype(np.float64), {name: _read_risk(table.get_column(name)) for name in risks}, patient_ids)
+    by_name = {name: _read_risk(table.get_column(name)) for name in risks}
+    sample = RiskSample(target.outcome.astype(np.float64), by_name, patient_ids, describe_event(target.event))
     return sample, table.select(list(dict.fromkeys(also)))
 
 

@@ -14,7 +14,7 @@ from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics, calibration_error_by_chance
 from nearward.evaluation.risk.results import EvaluationFacts, RiskResults
 from nearward.evaluation.risk.site_leakage import source_leak
-from nearward.evaluation.risk.subgroups import evaluate_subgroups, event_strata
+from nearward.evaluation.risk.subgroups import MISSING, evaluate_subgroups, event_strata, suppress_in_columns
 from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.tabular.data.validation import validate_integers
 from nearward.tabular.errors import InputError
@@ -122,7 +122,8 @@ def evaluate_risk(
         if set(columns) & {outcome, risk}:
             raise InputError(f"{parameter} {sorted(set(columns) & set(named))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
-    sample, columns_of_interest = read_risk_sample(frame, outcome, [risk], group, positive, [*subgroups, *strata])
+    also = [*subgroups, *strata, *([] if site is None else [site])]
+    sample, columns_of_interest = read_risk_sample(frame, outcome, [risk], group, positive, also)
     operating_point = OperatingPoint(alert_rate, sample.event_rate if threshold is None else threshold)
     settings = (operating_point, resamples, seed)
     source = None
@@ -130,8 +131,14 @@ def evaluate_risk(
         names = frame.collect_schema().names()
         features = [name for name in names if name not in (*named, site)] or [risk]  # the risk alone may reveal the site
         source = source_leak(frame, outcome, site, group, features=features, positive=positive, seed=seed)
-    in_subgroups = [evaluate_subgroups(sample, columns_of_interest[name], *settings) for name in subgroups]
-    in_strata = [evaluate_subgroups(sample, event_strata(columns_of_interest[name], sample), *settings) for name in strata]
+    divided_by = [columns_of_interest[name] for name in subgroups]
+    divided_by += [event_strata(columns_of_interest[name], sample) for name in strata]
+    sites = [] if site is None else [columns_of_interest[site].cast(pl.String).fill_null(MISSING)]
+    suppression = suppress_in_columns(sample, [*divided_by, *sites])
+    if source is not None:
+        source = source.withhold(sites[0].unique().sort().to_list(), *suppression[-1])
+    parts = [evaluate_subgroups(sample, column, *settings, one) for column, one in zip(divided_by, suppression, strict=False)]
+    in_subgroups, in_strata = parts[: len(subgroups)], parts[len(subgroups) :]
     return RiskReport(
         facts=evaluation_facts(sample, outcome, group, *settings),
         risk=risk,
@@ -157,7 +164,7 @@ def evaluation_facts(
     """Return the facts that reports and comparisons share."""
     alert_rate, threshold = float(operating_point.alert_rate), float(operating_point.threshold)
     counts = (sample.rows, sample.patients, sample.events)
-    return EvaluationFacts(outcome, group, *counts, alert_rate, threshold, int(resamples), int(seed))
+    return EvaluationFacts(outcome, group, *counts, alert_rate, threshold, int(resamples), int(seed), sample.event)
 
 
 def _notes(sample: RiskSample, risk: str, group: str | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Shapes: ``n`` rows, ``m`` metrics, ``r`` resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import COMPARED_METRICS, METRIC_BY_KEY, METRICS, OperatingPoint, WeightedMetrics, bin_starts
-from nearward.evaluation.stats.cluster_bootstrap import Scale, bootstrap_interval, cluster_bootstrap
+from nearward.evaluation.stats.cluster_bootstrap import Scale, Support, bootstrap_interval, cluster_bootstrap, share_interval
 from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined
 from nearward.tabular.typing import Floats
 
@@ -36,6 +36,9 @@ class BootstrapMetrics:
     independent : int
         Patients of the rarer outcome.
     rows : int
+    alert_rate : float
+    support : name of the risk -> key of a share -> patients and rows behind it
+        All for the event rate, those with an alert for the PPV, those with the event for the recall.
     """
 
     point: Mapping[str, Floats]
@@ -43,6 +46,8 @@ class BootstrapMetrics:
     no_slope: Mapping[str, str]
     independent: int
     rows: int
+    alert_rate: float
+    support: Mapping[str, Mapping[str, Support]]
 
     def results(self, name: str) -> dict[str, Result]:
         """Metrics of one risk with their intervals: key -> Estimate, or why it is undefined."""
@@ -50,10 +55,27 @@ class BootstrapMetrics:
         for key, column in _COLUMN.items():
             if key == "ece":
                 results[key] = _calibration_error_interval(float(self.point[name][column]), self.resampled[name][:, -1], self.rows)
+                continue
+            point, resampled = self.point[name][column], self.resampled[name][:, column]
+            if key in ("prevalence", "ppv_at_budget"):
+                results[key] = share_interval(float(point), resampled, self.support[name][key], self.rows)
             else:
-                point, resampled = self.point[name][column], self.resampled[name][:, column]
-                results[key] = self._interval(key, point, resampled, METRIC_BY_KEY[key].scale, [name])
+                independent = self.support[name][key].patients if key == "recall_at_budget" else self.independent
+                results[key] = self._interval(key, point, resampled, METRIC_BY_KEY[key].scale, [name], independent)
+        results["recall_at_budget"] = self._with_few_alerts(results)
         return results
+
+    def _with_few_alerts(self, results: Mapping[str, Result]) -> Result:
+        """The recall, its interval as wide at least as the PPV's makes it with the missed events as they are.
+
+        With every alert right, or none, resamples of the recall vary only by the number of events.
+        """
+        recall, ppv, rate = (results[key] for key in ("recall_at_budget", "ppv_at_budget", "prevalence"))
+        if not (isinstance(recall, Estimate) and isinstance(ppv, Estimate) and isinstance(rate, Estimate)):
+            return recall
+        missed = max(rate.value / self.alert_rate - ppv.value, 0.0)  # events without an alert, per alert
+        low, high = (limit / (limit + missed) if limit + missed > 0 else 0.0 for limit in (ppv.low, ppv.high))
+        return replace(recall, low=min(recall.low, low), high=max(recall.high, high))
 
     def difference(self, first: str, other: str) -> dict[str, Result]:
         """Metrics of the first risk less the other's, paired: key -> Estimate, or why it is undefined."""
@@ -62,14 +84,14 @@ class BootstrapMetrics:
             column = _COLUMN[metric.key]
             point = self.point[first][column] - self.point[other][column]
             resampled = self.resampled[first][:, column] - self.resampled[other][:, column]
-            results[metric.key] = self._interval(metric.key, point, resampled, "plain", [first, other])
+            results[metric.key] = self._interval(metric.key, point, resampled, "plain", [first, other], self.independent)
         return results
 
-    def _interval(self, key: str, point: float, resampled: Floats, scale: Scale, names: Sequence[str]) -> Result:
+    def _interval(self, key: str, point: float, resampled: Floats, scale: Scale, names: Sequence[str], independent: int) -> Result:
         reason = next((self.no_slope[name] for name in names if self.no_slope[name]), "")
         if reason and key in _CALIBRATION_LINE:
             return Undefined(f"{reason}: no calibration line can be fitted")
-        return bootstrap_interval(float(point), resampled, scale, self.independent, self.rows)
+        return bootstrap_interval(float(point), resampled, scale, independent, self.rows)
 
 
 def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingPoint, resamples: int, seed: int) -> BootstrapMetrics:
@@ -83,11 +105,12 @@ def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingP
     resamples, seed : int
     """
     names = list(samples[0].risks)
-    points, resampled, no_slope = [], [], dict.fromkeys(names, "")
+    points, resampled, supports, no_slope = [], [], [], dict.fromkeys(names, "")
     for fold, sample in enumerate(samples):
         by_risk = [WeightedMetrics(sample.outcome, sample.risks[name], operating_point) for name in names]
         no_slope = {name: no_slope[name] or metrics.no_slope for name, metrics in zip(names, by_risk, strict=True)}
         points.append(np.stack([metrics.point for metrics in by_risk]))
+        supports.append({name: _supports(sample, metrics) for name, metrics in zip(names, by_risk, strict=True)})
         resampled.append(_resample(sample, by_risk, resamples, seed + fold))
     point, draws = np.mean(points, axis=0), np.mean(resampled, axis=0)
     return BootstrapMetrics(
@@ -96,7 +119,21 @@ def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingP
         no_slope,
         sum(sample.independent for sample in samples),
         sum(sample.rows for sample in samples),
+        operating_point.alert_rate,
+        {name: {key: _total([fold[name][key] for fold in supports]) for key in supports[0][name]} for name in names},
     )
+
+
+def _supports(sample: RiskSample, metrics: WeightedMetrics) -> dict[str, Support]:
+    """Patients and rows behind each share."""
+    alerted = metrics.ranking.order[: metrics.ranking.alerted_at_budget(metrics.operating_point.alert_rate)]
+    rows = {"prevalence": slice(None), "ppv_at_budget": alerted, "recall_at_budget": sample.outcome == 1}
+    patient_ids = {key: sample.patient_ids[index] for key, index in rows.items()}
+    return {key: Support(len(np.unique(ids)), len(ids)) for key, ids in patient_ids.items()}
+
+
+def _total(supports: Sequence[Support]) -> Support:
+    return Support(sum(support.patients for support in supports), sum(support.rows for support in supports))
 
 
 def _resample(sample: RiskSample, by_risk: Sequence[WeightedMetrics], resamples: int, seed: int) -> Floats:

@@ -31,6 +31,8 @@ class EvaluationFacts:
     alert_rate, threshold : float
         See ``OperatingPoint``.
     resamples, seed : int
+    event : str, optional
+        The outcome value that is the event.
     """
 
     outcome: str
@@ -42,6 +44,7 @@ class EvaluationFacts:
     threshold: float
     resamples: int
     seed: int
+    event: str | None = None
 
     @property
     def event_rate(self) -> float:
@@ -141,7 +144,7 @@ class RiskResults:
     notes: tuple[str, ...]
 
     def __getitem__(self, key: str) -> Estimate | None:
-        """Return a metric by its key, None where it is undefined."""
+        """Return a metric by its key, None where it or its interval is undefined: ``metrics`` has the reason."""
         return defined(self.metrics[key])
 
     def table(self) -> pl.DataFrame:
@@ -200,9 +203,7 @@ class ComparisonResults:
 def result_table(results: Results) -> pl.DataFrame:
     """Results as a frame: key, metric, value, low, high, n, why."""
     rows = [
-        (key, METRIC_BY_KEY[key].title, None, None, None, None, result.why)
-        if isinstance(result, Undefined)
-        else (key, METRIC_BY_KEY[key].title, result.value, result.low, result.high, result.n, None)
+        (key, METRIC_BY_KEY[key].title, *(getattr(result, name, None) for name in ("value", "low", "high", "n", "why")))
         for key, result in results.items()
     ]
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
@@ -223,7 +224,7 @@ def subgroup_table(subgroups: Sequence[Subgroup]) -> pl.DataFrame:
 
 
 def results_dict(results: Results) -> dict[str, Any]:
-    """Return results for JSON: a value with its interval, or null with the reason."""
+    """Return results for JSON: a value with its interval or the reason why it has none, or null with the reason."""
     entries: dict[str, Any] = {}
     for key, result in results.items():
         title = METRIC_BY_KEY[key].title if key in METRIC_BY_KEY else key

@@ -10,7 +10,7 @@ Shapes: n rows, s sites, c resamples at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nearward.evaluation.risk.disclosure_control import show_count, suppress_small_counts
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample, read_risk_sample
 from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
-from nearward.evaluation.stats.confidence import Estimate, Undefined, wilson
+from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -83,6 +83,14 @@ class SourceLeak:
         if self.site_auroc.low > NOTEWORTHY:
             return f"the features tell {self.site!r} ({site}), but it hardly tracks the outcome ({outcome})."
         return f"no sign of it: the features hardly tell {self.site!r} ({site}), nor does it track the outcome ({outcome})."
+
+    def withhold(self, sites: Sequence[str], rows_suppressed: NDArray[np.bool_], suppressed: NDArray[np.bool_]) -> SourceLeak:
+        """Return the same with more suppressed: sites whose counts would reveal what other parts of a report withhold."""
+        masks = (rows_suppressed, suppressed)
+        no_rows, no_results = (pl.col("site").is_in([s for s, hidden in zip(sites, mask, strict=True) if hidden]) for mask in masks)
+        results = pl.col("events", "rate", "low", "high")
+        hidden = self.rates.with_columns(pl.when(~no_rows).then("rows").alias("rows"), pl.when(~no_results).then(results).name.keep())
+        return replace(self, rates=hidden)
 
     def shown(self) -> pl.DataFrame:
         """Return the sites for display: counts or ``<10*``, and the rate with its interval."""
@@ -235,7 +243,7 @@ def _mean_auroc(outcomes: list[Floats], scores: list[Floats], patient_ids: Ints,
     fewest = min(len(np.unique(patient_ids[outcome == 1])) for outcome in outcomes)
     resampled = cluster_bootstrap(patient_ids, statistic, _RESAMPLES, seed)
     auroc = bootstrap_interval(value, resampled, "odds", fewest, len(patient_ids))
-    if isinstance(auroc, Undefined):
+    if not isinstance(auroc, Estimate):
         raise InputError(f"the AUROC is undefined: {auroc.why}")
     return auroc
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
-from nearward.evaluation.risk.disclosure_control import suppress_small_counts
+from nearward.evaluation.risk.disclosure_control import Suppression, counts_by_category, suppress_jointly, suppress_small_counts
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
@@ -21,7 +22,14 @@ _MAX_CATEGORIES = 30
 _STRATA = (0, 10, 30, 100, 300)  # events from which on a stratum begins
 
 
-def evaluate_subgroups(sample: RiskSample, column: pl.Series, operating_point: OperatingPoint, resamples: int, seed: int) -> list[Subgroup]:
+def evaluate_subgroups(
+    sample: RiskSample,
+    column: pl.Series,
+    operating_point: OperatingPoint,
+    resamples: int,
+    seed: int,
+    suppression: Suppression | None = None,
+) -> list[Subgroup]:
     """Evaluate the only risk of a sample within each category of a column.
 
     Parameters
@@ -30,6 +38,7 @@ def evaluate_subgroups(sample: RiskSample, column: pl.Series, operating_point: O
     column : n values, at most 30 different ones
     operating_point : OperatingPoint
     resamples, seed : int
+    suppression : of each category, see ``suppress_in_columns``; by default that of this column alone
 
     Raises
     ------
@@ -37,8 +46,8 @@ def evaluate_subgroups(sample: RiskSample, column: pl.Series, operating_point: O
         More than 30 categories.
     """
     categories, category = _categories(column)
-    (rows, events), patients = _counts(sample, category, len(categories))
-    rows_suppressed, suppressed = suppress_small_counts(rows, events, patients)
+    (rows, events), patients = counts_by_category(sample, category, len(categories))
+    rows_suppressed, suppressed = suppression or suppress_small_counts(rows, events, patients)
     subgroups = []
     for index, name in enumerate(categories):
         if suppressed[index]:
@@ -49,6 +58,11 @@ def evaluate_subgroups(sample: RiskSample, column: pl.Series, operating_point: O
     return subgroups
 
 
+def suppress_in_columns(sample: RiskSample, columns: Sequence[pl.Series]) -> list[Suppression]:
+    """Suppress small counts jointly in all columns that one report shows, in the order of their categories."""
+    return suppress_jointly(sample, [(category, len(names)) for names, category in (_categories(one, limit=None) for one in columns)])
+
+
 def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
     """Return for each row (n,) the stratum of its category of ``column`` by number of events: sites with few events, with many.
 
@@ -57,7 +71,7 @@ def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
     categories, category = _categories(column, limit=None)
     events_of_category = np.bincount(category, weights=sample.outcome, minlength=len(categories)).astype(np.int64)
     stratum = (np.searchsorted(_STRATA, events_of_category, side="right") - 1)[category]  # (n,)
-    (rows, events), patients = _counts(sample, stratum, len(_STRATA))
+    (rows, events), patients = counts_by_category(sample, stratum, len(_STRATA))
     present = rows > 0
     suppressed = np.zeros(len(_STRATA), dtype=bool)
     suppressed[present] = suppress_small_counts(rows[present], events[present], [count[present] for count in patients])[1]
@@ -65,16 +79,6 @@ def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
     labels = [REST if suppressed[index] else f"{ranges[index]} events" for index in range(len(_STRATA))]
     order = list(dict.fromkeys(sorted(labels, key=lambda label: label != REST)))
     return pl.Series(column.name, pl.Series(labels).gather(stratum), dtype=pl.Enum(order))
-
-
-def _counts(sample: RiskSample, category: Ints, size: int) -> tuple[list[Ints], list[Ints]]:
-    """Rows and events of each category, and the patients behind the rows and behind the events, (size,) each."""
-    counts, patients = [], []
-    for mask in (sample.outcome >= 0, sample.outcome == 1):
-        counts.append(np.bincount(category[mask], minlength=size))
-        pairs = np.unique(np.stack([category[mask], sample.patient_ids[mask]]), axis=1)
-        patients.append(np.bincount(pairs[0], minlength=size))
-    return counts, patients
 
 
 def _categories(column: pl.Series, limit: int | None = _MAX_CATEGORIES) -> tuple[list[str], Ints]:

@@ -76,7 +76,7 @@ def tripod(report: RiskResults) -> dict[str, Any]:
     facts = report.facts
     counts = {"rows": facts.rows, "patients": facts.patients, "events": facts.events, "rows_without": facts.rows - facts.events}
     content: dict[str, Any] = {
-        "8a": {"column": facts.outcome},
+        "8a": {"column": facts.outcome, "event": facts.event},
         "12e": {
             "measures": {metric.key: {"title": metric.title, "says": metric.meaning} for metric in METRICS},
             "intervals": f"{LEVEL:.0%}, from {facts.resamples} resamples of patients, seed {facts.seed}",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined, clopper_pearson
+from nearward.evaluation.stats.confidence import LEVEL, Estimate, PointEstimate, Result, Undefined, clopper_pearson
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Floats, Ints
 
@@ -24,6 +24,13 @@ Scale = Literal["share", "odds", "skewed", "positive", "plain"]
 
 _WEIGHTS_AT_A_TIME = 100_000  # per worker: fast as long as they stay in a core's cache
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which no interval is given
+
+
+class Support(NamedTuple):
+    """Patients and rows behind a share: for the positive predictive value those with an alert."""
+
+    patients: int
+    rows: int
 
 
 class _Transform(NamedTuple):
@@ -96,12 +103,9 @@ def bootstrap_interval(value: float, resampled: Floats, scale: Scale, independen
     n : int
         Rows that the value rests on.
     """
-    if not np.isfinite(value):
-        return Undefined("it has no finite value on these rows")
-    finite = resampled[np.isfinite(resampled)]
-    if len(finite) < (1 - _MAX_UNDEFINED) * len(resampled):
-        undefined = len(resampled) - len(finite)
-        return Undefined(f"no finite value in {undefined} of {len(resampled)} resamples: too few events for an interval")
+    finite = _finite(value, resampled, n)
+    if not isinstance(finite, np.ndarray):
+        return finite
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, max(independent - 1, 1)) * np.std(finite, ddof=1))
     if scale in ("share", "odds", "skewed") and value in (0.0, 1.0):
         return boundary_interval(value, independent, n)
@@ -113,6 +117,45 @@ def bootstrap_interval(value: float, resampled: Floats, scale: Scale, independen
     return Estimate(value, min(limits), max(limits), n)
 
 
+def share_interval(value: float, resampled: Floats, support: Support, n: int) -> Result:
+    """Return a share with the Clopper–Pearson interval of as many independent trials as its resamples vary like.
+
+    The resamples of 10 right alerts of 10 are all alike, and those of 9 of 10 nearly so: their spread alone says too little. The trials
+    are never more than the rows behind the share, and as many as the patients where all resamples are alike.
+
+    Parameters
+    ----------
+    value : float
+    resampled : (resamples,), NaN where a resample has no value
+    support : Support
+    n : int
+        Rows that the value rests on.
+
+    References
+    ----------
+    Korn and Graubard: Confidence intervals for proportions with small expected number of positive counts estimated from survey data (1998).
+    """
+    finite = _finite(value, resampled, n)
+    if not isinstance(finite, np.ndarray):
+        return finite
+    variance = float(np.var(finite, ddof=1))
+    effective = float(max(support.patients, 1))
+    if 0 < value < 1 and variance > 0:
+        effective = min(float(support.rows), max(value * (1 - value) / variance, 1.0))
+    return replace(clopper_pearson(effective * value, effective, n), value=value)
+
+
+def _finite(value: float, resampled: Floats, n: int) -> Floats | PointEstimate | Undefined:
+    """Resamples with a value; where the statistic or too many of them have none, the result without an interval."""
+    if not np.isfinite(value):
+        return Undefined("it has no finite value on these rows")
+    finite = resampled[np.isfinite(resampled)]
+    if len(finite) >= (1 - _MAX_UNDEFINED) * len(resampled):
+        return finite
+    undefined = len(resampled) - len(finite)
+    return PointEstimate(value, f"no finite value in {undefined} of {len(resampled)} resamples: too few events for an interval", n)
+
+
 def boundary_interval(value: float, independent: int, n: int) -> Estimate:
     """Return the interval of a share of exactly 0 or 1, where all resamples agree: Clopper–Pearson with ``independent`` trials.
 
@@ -120,4 +163,4 @@ def boundary_interval(value: float, independent: int, n: int) -> Estimate:
     independent trials, each a success with a probability equal to the AUROC.
     """
     trials = max(independent, 1)
-    return replace(clopper_pearson(trials if value else 0, trials), n=n)
+    return clopper_pearson(trials if value else 0, trials, n)

@@ -35,18 +35,44 @@ class Estimate:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+@dataclass(frozen=True)
+class PointEstimate:
+    """A value whose interval is undefined.
+
+    Parameters
+    ----------
+    value : float
+    why : str
+        Why there is no interval.
+    n : int
+        See ``Estimate``.
+    """
+
+    value: float
+    why: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} (no interval: {self.why})"
+
+
 class Undefined(NamedTuple):
     """Why a statistic has no value, in words."""
 
     why: str
 
 
-Result = Estimate | Undefined
+Result = Estimate | PointEstimate | Undefined
 
 
 def defined(result: Result | None) -> Estimate | None:
-    """Return an estimate, and None in the place of an undefined or a missing one."""
+    """Return an estimate, and None in the place of a missing one or of one without a value or an interval."""
     return result if isinstance(result, Estimate) else None
+
+
+def with_value(result: Result | None) -> Estimate | PointEstimate | None:
+    """Return a result that has a value, with an interval or not, and None in the place of others."""
+    return None if isinstance(result, Undefined) else result
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
@@ -67,18 +93,28 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def clopper_pearson(successes: int, n: int) -> Estimate:
+def clopper_pearson(successes: float, trials: float, n: int | None = None) -> Estimate:
     """Share with the exact (Clopper–Pearson) interval.
 
     Parameters
     ----------
-    successes, n : int, n > 0
+    successes, trials : float, trials > 0
+        Of effective trials there may be a fraction.
+    n : int, optional
+        Observations that are reported; by default the trials.
+
+    Examples
+    --------
+    >>> print(clopper_pearson(10, 10))
+    1.000 (0.692 to 1.000)
     """
-    low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, "exact")
-    return Estimate(successes / n, float(low), float(high), n)
+    tail, failures = (1 - LEVEL) / 2, trials - successes
+    low = stats.beta.ppf(tail, successes, failures + 1) if successes > 0 else 0.0
+    high = stats.beta.ppf(1 - tail, successes + 1, failures) if failures > 0 else 1.0
+    return Estimate(successes / trials, float(low), float(high), round(trials) if n is None else n)
 
 
-def estimate_series(name: str, values: Sequence[Estimate | None]) -> pl.Series:
+def estimate_series(name: str, values: Sequence[Estimate | PointEstimate | None]) -> pl.Series:
     """Return a column of estimates, some of them None: Polars would take the dataclass apart, and fails where one is missing."""
     return pl.Series(name, list(values), dtype=pl.Object)
 

@@ -7,6 +7,7 @@ Shapes: ``n`` rows, ``e`` rows with the event, ``b`` runs of tied risks with an 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,11 @@ class Ranking:
         np.cumsum(weight, axis=1, out=rows[:, 1:])
         np.cumsum(weight[:, self.event_rows], axis=1, out=events[:, 1:])
         return RankedCounts(self, rows, events)
+
+    def alerted_at_budget(self, alert_rate: float) -> int:
+        """Return how many rows the alerts of a budget rest on: those alerted, and all that tie with the last of them."""
+        budget = alert_rate * len(self.risk)
+        return int(self.run_ends[self.run[max(math.ceil(budget - 1e-9), 1) - 1]])
 
     def alerted(self, threshold: float) -> int:
         """Return how many rows reach the threshold."""

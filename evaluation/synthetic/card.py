@@ -157,6 +157,7 @@ def faith_card(
         gates=gates,
         seed=seed,
         steered=results.get("steered"),
+        event=f"{tables.event:g}" if isinstance(tables.event, float) else tables.event,
     )
 
 

@@ -21,6 +21,7 @@ def card_json(card: CardResults) -> dict[str, Any]:
         "card": "FAITH-style (our definition)",
         "passed": card.passed,
         "outcome": card.outcome,
+        "event": card.event,
         "rows": card.rows,
         "seed": card.seed,
         "gates": asdict(card.gates),

@@ -211,6 +211,8 @@ class CardResults:
     seed : int
     steered : Membership or None
         The same attacks on members that the generator was tuned on and not fitted to; I is the worse of both.
+    event : str, optional
+        The outcome value that is the event.
     """
 
     components: dict[str, Component]
@@ -227,6 +229,7 @@ class CardResults:
     gates: Gates
     seed: int
     steered: Membership | None = None
+    event: str | None = None
 
     @property
     def passed(self) -> bool:

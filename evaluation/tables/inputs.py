@@ -21,7 +21,7 @@ from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.neighbors import TableEmbedding
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_groups, validate_target
+from nearward.tabular.data.validation import named_values, validate_groups, validate_target
 from nearward.tabular.errors import DataWarning, DifferentTables, InputError, SharedPatients, TooFewEvents, require_columns
 from nearward.tabular.typing import Ints
 
@@ -217,6 +217,8 @@ def _read_event(frames: dict[str, pl.DataFrame], outcome: str, positive: Any) ->
     values = column.unique().sort().to_list()
     if len(values) > 2 and positive is None:
         raise InputError(f"outcome {outcome!r} has {len(values)} different values in train: name the event (positive=)")
+    if len(named_values(positive)) > 1:
+        raise InputError(f"positive must be one value of outcome {outcome!r}, got {len(named_values(positive))} values")
     named = None if positive is None else _match_value(values, positive, outcome)
     event = validate_target(column, positive=named, max_classes=None, name=f"outcome {outcome!r} of train").event
     for name in NAMES[1:]:

@@ -69,7 +69,7 @@ def dry_run(job: ScoringJob) -> DryRun:
 def _measure(job: ScoringJob, store: JobStore, file: int, rows: int, threads: int) -> tuple[float, float]:
     """Return one worker's rows/s and its peak memory in bytes."""
     warm_up, timed = Shard(file, 0, 0, min(_WARM_UP, rows)), split_into_shards(file, min(_TIMED, rows), _TIMED)[0]
-    engine = LocalEngine(job.model, store.out, 1, threads)
+    engine = LocalEngine(job.model, store, 1, threads)
     try:
         _score(engine, warm_up)
         store.output(warm_up).unlink()

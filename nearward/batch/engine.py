@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 
 from nearward.batch.sharding import Shard
 
-ErrorKind = Literal["input", "setup", "model", "disk"]  # rows; the worker's start; the model's folder; writing the output
+# rows; the worker's start; the model's folder; writing the output; another job has the folder
+ErrorKind = Literal["input", "setup", "model", "disk", "taken over"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 

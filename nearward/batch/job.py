@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -17,12 +16,11 @@ from nearward.batch.local_engine import LocalEngine
 from nearward.batch.meds import PREDICTION_TIME, SUBJECT
 from nearward.batch.memory import Resources, peak_memory, plan_resources
 from nearward.batch.records import JobOptions, TableRecord
-from nearward.batch.scoring import RESTARTED
-from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, read_header
-from nearward.batch.summary import JobSummary, summarize, write_summary
+from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, is_utf8, printable, read_header
+from nearward.batch.summary import SUMMARY, JobSummary, summarize, write_summary
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtifactError, InputError
-from nearward.tabular.persistence.artifact import model_hash, read_manifest
+from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
+from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 
 _ATTEMPTS = 2  # at a shard whose worker dies
 _MOST_DEATHS = 6  # of workers before any shard was scored: the cause is not the shard
@@ -123,13 +121,18 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
         The model cannot be used, or was replaced while the job ran.
     InputError
         Invalid arguments, or an output folder with other files or another job.
+    FolderTakenOver
+        Another job was begun anew in the output folder; its files are untouched.
     OSError
         The output folder is not writable.
     """
     started = time.monotonic()
+    _require_utf8(job)
     options, sources = read_options(job)
     store = open_job_store(job.out, options, plan(job, options).shard_rows, job.restart)
     resources = plan(job, options, store.shard_rows)
+    if job.restart:
+        (job.out / SUMMARY).unlink(missing_ok=True)  # of the scores that are discarded
     store.clean_up()
     store.add_tables(sources)
     tables, shards = store.tables(), store.shards()
@@ -145,7 +148,7 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
     failed = _failures(tables, [shard for shard in shards if shard not in counts], scheduler)
     summary = summarize(store, counts, job.model, failed)
     if not scheduler.stopped:
-        write_summary(summary, job.out)
+        write_summary(summary, store)
     return JobReport(
         shards=len(shards),
         rows=rows,
@@ -183,13 +186,14 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
     _refuse_own_output(job)
     tables = find_tables(job.tables)
     sources = find_tables([job.labels]) if job.labels else tables
-    schema = Schema.from_json(json.dumps(manifest["schema"]))
+    schema = read_schema(manifest)
     reads = schema.named("feature", "expert")
     id_column = _id_column(schema, sources) if job.schema == "plain" else None
     keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
     needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
-    training = manifest["summary"]["fields"]
-    event_rate = manifest["config"]["prevalence"] or training["events"] / training["rows"]
+    with loading(job.model):
+        training = manifest["summary"]["fields"]
+        event_rate = float(manifest["config"]["prevalence"] or training["events"] / training["rows"])
     threshold = event_rate if job.threshold is None else job.threshold
     features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
     return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources
@@ -263,6 +267,8 @@ class ShardScheduler:
                 raise ArtifactError(reply.error)
             if reply.kind == "setup":
                 raise InputError(reply.error)
+            if reply.kind == "taken over":
+                raise FolderTakenOver(self._store.out)
             if reply.kind == "disk":
                 self.stopped = f"the output cannot be written: {reply.error}"
             elif reply.error is not None:
@@ -281,9 +287,9 @@ def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], reso
     if job.engine == "ray":
         from nearward.batch.ray_engine import RayEngine
 
-        engine = RayEngine(job.model, job.out, resources.workers, job.address, resources.threads)
+        engine = RayEngine(job.model, store, resources.workers, job.address, resources.threads)
     else:
-        engine = LocalEngine(job.model, job.out, resources.workers, resources.threads)
+        engine = LocalEngine(job.model, store, resources.workers, resources.threads)
     try:
         for _ in range(_PASSES):
             scheduler.run(engine, [shard for shard in pending if shard not in scheduler.failed and not store.is_done(shard)])
@@ -298,7 +304,7 @@ def _failures(tables: Sequence[TableRecord], missing: Sequence[Shard], scheduler
     """Return (table, why) of unreadable tables, then (shard, why) of shards without a result."""
     failures = [(table.name, table.error) for table in tables if table.error is not None]
     for shard in missing:
-        why = scheduler.failed.get(shard) or scheduler.stopped or RESTARTED
+        why = scheduler.failed.get(shard) or scheduler.stopped or "another job writes into this folder at the same time: run again"
         last_row = shard.offset + shard.rows - 1
         failures.append((f"{shard.name} ({tables[shard.file].name}, rows {shard.offset} to {last_row})", why))
     return tuple(failures)
@@ -306,6 +312,13 @@ def _failures(tables: Sequence[TableRecord], missing: Sequence[Shard], scheduler
 
 def _no_progress(words: str = "", done: int = 1) -> None:
     pass
+
+
+def _require_utf8(job: ScoringJob) -> None:
+    """Check the names of the model, the output and folders of features, which Polars opens by name."""
+    for name, path in (("model", job.model), ("--out", job.out), *(("table", table) for table in job.tables if job.labels)):
+        if not is_utf8(path.absolute()):
+            raise InputError(f"{name}: the name {printable(path)} is not UTF-8: rename it")
 
 
 def _refuse_own_output(job: ScoringJob) -> None:

@@ -8,6 +8,9 @@
     The sidecar of a shard, written last: the hash of its output and its counts; or why it failed.
 ``ledger/part-00007-000003.claim``
     A process has started this shard. A hint that other jobs leave it for last, not a lock: scoring it twice gives the same bytes.
+
+A job may find at any moment that ``--restart`` has given its folder to another job. It therefore compares its id with that in ``job.json``
+right before it renames or removes a file, and removes only files that a job has written: by their exact name, their sidecar or metadata.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,13 +26,16 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
-from nearward.batch.sharding import Shard, Source, fingerprint, read_header, split_into_shards
+from nearward.batch.sharding import Shard, Source, fingerprint, is_scores, read_header, split_into_shards
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
-from nearward.tabular.errors import ArtifactError, InputError, require_columns
+from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError, require_columns
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "ledger"
 _JOB = "job.json"
+_OUTPUT = re.compile(r"(?P<shard>part-(?P<file>\d{5,})-\d{6,})\.parquet")
+_SHARD_RECORD = re.compile(r"(?P<shard>part-(?P<file>\d{5,})-\d{6,})\.(?P<kind>json|claim)")
+_TABLE_RECORD = re.compile(r"file-(?P<file>\d{5,})\.json")
 _OPTION_NAMES = {
     "model": "model",
     "schema": "--schema",
@@ -66,11 +73,14 @@ def open_job_store(out: Path, options: JobOptions, shard_rows: int, restart: boo
     folder = out / FOLDER
     if out.is_file():
         raise InputError(f"{out} is a file: --out of a scoring job must be a folder")
-    if out.is_dir() and any(out.iterdir()) and not folder.is_dir():
+    if not has_job(out) and _has_other_files(out, folder):
         raise InputError(f"{out} is not empty and holds no scoring job: choose another folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = _to_bytes({"nearward_scores": FORMAT, "job": secrets.token_hex(8), "shard_rows": shard_rows, "options": asdict(options)})
     if restart:
+        record = _read(folder / _JOB)
+        if record is not None and "nearward_scores" not in record:
+            raise InputError(f"{folder / _JOB} is another program's file: choose another folder")
         write_atomic(folder / _JOB, content)
     else:
         create_atomic(folder / _JOB, content)
@@ -86,20 +96,39 @@ class JobStore:
     ----------
     out : Path
         Folder of the scores; the store is its sub-folder ``ledger``.
+    job_id : str, optional
+        The job that is expected in the folder.
 
     Raises
     ------
     ArtifactError
         The folder holds no job of this version.
+    FolderTakenOver
+        It holds another job than the expected one. Every method that writes or removes a file raises this, too.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, job_id: str | None = None) -> None:
         self.out, self.folder = out, out / FOLDER
         record = _read(self.folder / _JOB)
         if record is None or record.get("nearward_scores") != FORMAT:
             raise ArtifactError(f"{self.folder} is not the ledger of a scoring job of this version: choose another folder, or --restart")
-        self.job_id, self.shard_rows = str(record["job"]), int(record["shard_rows"])
-        self.options = JobOptions.from_json(record["options"])
+        try:
+            self.job_id, self.shard_rows = str(record["job"]), int(record["shard_rows"])
+            self.options = JobOptions.from_json(record["options"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{self.folder / _JOB} is damaged: choose another folder, or --restart") from error
+        if job_id not in (None, self.job_id):
+            raise FolderTakenOver(out)
+
+    def check_current(self) -> None:
+        """Check that the folder still belongs to this job.
+
+        Raises
+        ------
+        FolderTakenOver
+        """
+        if (_read(self.folder / _JOB) or {}).get("job") != self.job_id:
+            raise FolderTakenOver(self.out)
 
     def add_tables(self, sources: Sequence[Source]) -> None:
         """Record new tables, and read those again that could not be read before.
@@ -117,11 +146,11 @@ class JobStore:
                 continue
             content = self._table_content(self._inspect(source))
             while not create_atomic(self._table_path(file), content):
-                record = _read(self._table_path(file)) or {}
-                if record.get("job") != self.job_id:  # a leftover of a job that was restarted
-                    write_atomic(self._table_path(file), content)
+                record = self._read_table(file)
+                if record is None:  # damaged, or a leftover of a job that was restarted
+                    write_atomic(self._table_path(file), content, self.check_current)
                     break
-                if record["path"] == str(source.path):  # a concurrent job has added it
+                if record.path == str(source.path):  # a concurrent job has added it
                     break
                 file += 1
             file += 1
@@ -129,9 +158,17 @@ class JobStore:
     def tables(self) -> list[TableRecord]:
         """Return the records of the tables, in order."""
         records: list[TableRecord] = []
-        while (record := _read(self._table_path(len(records)))) is not None and record.get("job") == self.job_id:
-            records.append(TableRecord(**{name: value for name, value in record.items() if name != "job"}))
+        while (record := self._read_table(len(records))) is not None:
+            records.append(record)
         return records
+
+    def table(self, file: int) -> TableRecord:
+        """Return the record of one table."""
+        record = self._read_table(file)
+        if record is None:
+            self.check_current()
+            raise ArtifactError(f"{self._table_path(file)} is missing or damaged: run the same command again")
+        return record
 
     def shards(self) -> list[Shard]:
         """Return the plan: all shards of all tables that can be read."""
@@ -152,10 +189,10 @@ class JobStore:
         if record is None or record.get("job") != self.job_id or "error" in record:
             return None
         try:
-            content = self.output(shard).read_bytes()
-        except FileNotFoundError:
+            counts, digest, content = ShardCounts.from_json(record["counts"]), record["sha256"], self.output(shard).read_bytes()
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             return None
-        return ShardCounts(**record["counts"]) if hashlib.sha256(content).hexdigest() == record["sha256"] else None
+        return counts if hashlib.sha256(content).hexdigest() == digest else None
 
     def is_done(self, shard: Shard) -> bool:
         """Whether a shard is done, see ``counts``."""
@@ -169,18 +206,19 @@ class JobStore:
         OSError
             The output folder is not writable.
         """
-        write_atomic(self.output(shard), content)
+        write_atomic(self.output(shard), content, self.check_current)
         digest = hashlib.sha256(content).hexdigest()
         record = {"job": self.job_id, "sha256": digest, "size": len(content), **asdict(shard), "counts": asdict(counts)}
-        write_atomic(self.sidecar(shard), _to_bytes(record))
+        write_atomic(self.sidecar(shard), _to_bytes(record), self.check_current)
 
     def save_error(self, shard: Shard, error: str) -> None:
         """Record why a shard failed, and remove an output of an earlier attempt."""
-        write_atomic(self.sidecar(shard), _to_bytes({"job": self.job_id, **asdict(shard), "error": error}))
-        self.output(shard).unlink(missing_ok=True)
+        write_atomic(self.sidecar(shard), _to_bytes({"job": self.job_id, **asdict(shard), "error": error}), self.check_current)
+        self._remove(self.output(shard))
 
     def claim(self, shard: Shard) -> bool:
         """Mark a shard as started; return False where another process has marked it."""
+        self.check_current()
         try:
             descriptor = os.open(self._claim_path(shard), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
@@ -190,34 +228,43 @@ class JobStore:
 
     def release(self, shard: Shard) -> None:
         """Remove a claim."""
-        self._claim_path(shard).unlink(missing_ok=True)
+        self._remove(self._claim_path(shard))
 
     def clean_up(self) -> None:
-        """Remove temporary files of dead processes, claims of finished shards, and files of a job that was restarted.
-
-        Where another process has restarted this job, all files are the new job's, and none is removed.
-        """
-        if (_read(self.folder / _JOB) or {}).get("job") != self.job_id:
-            return
-        outputs = [path.name for path in self.out.iterdir()]  # listed before the plan is read: tables added meanwhile are not in it
-        records = [path.name for path in self.folder.iterdir()]
-        planned, n_tables = {shard.name for shard in self.shards()}, len(self.tables())
+        """Remove temporary files of dead processes, claims of finished shards, and files of a job that was restarted."""
         remove_abandoned(self.out)
         remove_abandoned(self.folder)
-        for name in outputs:
-            if name.startswith("part-") and name.removesuffix(".parquet") not in planned:
-                (self.out / name).unlink(missing_ok=True)
+        outputs = [match for path in self.out.iterdir() if (match := _OUTPUT.fullmatch(path.name))]
+        records = {path.name for path in self.folder.iterdir()}  # listed before the plan is read: tables added meanwhile are not in it
+        planned, n_tables = {shard.name for shard in self.shards()}, len(self.tables())
+        for match in outputs:
+            if match["shard"] not in planned and self._is_stale_output(match, n_tables):
+                self._remove(self.out / match[0])
         for name in records:
-            stem = name.partition(".")[0]
-            finished_claim = name.endswith(".claim") and f"{stem}.json" in records  # the process died before the release
-            unplanned_shard = stem.startswith("part-") and stem not in planned
-            if finished_claim or unplanned_shard or self._is_old_table(name, stem, n_tables):
-                (self.folder / name).unlink(missing_ok=True)
+            if match := _SHARD_RECORD.fullmatch(name):
+                finished_claim = match["kind"] == "claim" and f"{match['shard']}.json" in records  # the process died before the release
+                unplanned = match["shard"] not in planned and (int(match["file"]) < n_tables or self._is_foreign(name))
+                stale = finished_claim or unplanned
+            else:
+                match = _TABLE_RECORD.fullmatch(name)
+                stale = match is not None and int(match["file"]) >= n_tables and self._is_foreign(name)
+            if stale:
+                self._remove(self.folder / name)
 
-    def _is_old_table(self, name: str, stem: str, n_tables: int) -> bool:
-        if not stem.startswith("file-") or int(stem[5:]) < n_tables or not name.endswith(".json"):
-            return False
+    def _is_stale_output(self, match: re.Match[str], n_tables: int) -> bool:
+        """Whether a job has written this unplanned output: an earlier job, or this one for a table that has changed since."""
+        sidecar = _read(self.folder / f"{match['shard']}.json")
+        if sidecar is None:  # the process died between the output and its sidecar
+            return is_scores(self.out / match[0])
+        return sidecar.get("job") != self.job_id or int(match["file"]) < n_tables
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether a record is another job's; the records of this job stay, also where its list of tables is damaged."""
         return (_read(self.folder / name) or {}).get("job") != self.job_id
+
+    def _remove(self, path: Path) -> None:
+        self.check_current()
+        path.unlink(missing_ok=True)
 
     def _inspect(self, source: Source) -> TableRecord:
         record = TableRecord(source.name, str(source.path))
@@ -231,13 +278,23 @@ class JobStore:
             return replace(record, error=str(error))
         return record
 
+    def _read_table(self, file: int) -> TableRecord | None:
+        """Return the record of a table, None where it is missing, damaged or another job's."""
+        record = _read(self._table_path(file))
+        if record is None or record.pop("job", None) != self.job_id:
+            return None
+        try:
+            return TableRecord.from_json(record)
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def _update_table(self, file: int, old: TableRecord, source: Source) -> None:
         new = replace(self._inspect(source), name=old.name)
         if new == old:
             return
         if old.error is None and any(self.is_done(shard) for shard in split_into_shards(file, old.rows, self.shard_rows)):
             raise InputError(f"{old.name} has changed since it was scored into {self.out}: score it into another folder, or --restart")
-        write_atomic(self._table_path(file), self._table_content(new))
+        write_atomic(self._table_path(file), self._table_content(new), self.check_current)
 
     def _table_content(self, table: TableRecord) -> bytes:
         return _to_bytes({"job": self.job_id, **asdict(table)})
@@ -247,6 +304,12 @@ class JobStore:
 
     def _claim_path(self, shard: Shard) -> Path:
         return self.folder / f"{shard.name}.claim"
+
+
+def _has_other_files(out: Path, folder: Path) -> bool:
+    """Whether a folder holds files that no job has written; a job that died before it wrote ``job.json`` leaves an empty ledger."""
+    paths = [path for parent in (out, folder) if parent.is_dir() for path in parent.iterdir()]
+    return any(path != folder and not (path.name.startswith(f".{_JOB}.") and path.name.endswith(".part")) for path in paths)
 
 
 def _check_same_options(out: Path, old: JobOptions, new: JobOptions) -> None:
@@ -261,7 +324,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where the file is missing or not valid JSON: its shard then counts as not done."""
     try:
         record = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

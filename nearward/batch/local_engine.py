@@ -11,11 +11,16 @@ import os
 import selectors
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 from nearward.batch.engine import ShardOutcome, WorkerReply, worker_environment
+from nearward.batch.job_store import JobStore
 from nearward.batch.sharding import Shard
+
+_POLL = 1.0  # seconds between two looks at workers that do not answer
+_MOST_STOPPED = 30  # looks in a row at which a worker is stopped (SIGSTOP) before it is killed
 
 Process = subprocess.Popen[str]
 
@@ -25,16 +30,19 @@ class LocalEngine:
 
     Parameters
     ----------
-    model, out : Path
+    model : Path
+    store : JobStore
     workers : int
     threads : int, of each worker
     """
 
-    def __init__(self, model: Path, out: Path, workers: int, threads: int = 1) -> None:
-        self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", str(model.resolve()), str(out.resolve())]
+    def __init__(self, model: Path, store: JobStore, workers: int, threads: int = 1) -> None:
+        arguments = [str(model.resolve()), str(store.out.resolve()), store.job_id]
+        self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", *arguments]
         self._workers, self._environment = workers, {**os.environ, **worker_environment(threads)}
         self._busy: dict[int, tuple[Process, Shard]] = {}  # by process id
         self._idle: list[Process] = []
+        self._stopped: Counter[int] = Counter()  # looks in a row at which a worker was stopped, by process id
         self._selector = selectors.DefaultSelector()
 
     def free_workers(self) -> int:
@@ -54,7 +62,9 @@ class LocalEngine:
         """Block until at least one submitted shard has ended; return at once where none is running."""
         outcomes: list[ShardOutcome] = []
         while not outcomes and self._busy:
-            for key, _ in self._selector.select():
+            for silent, _ in self._busy.values():
+                self._kill_if_stopped(silent)
+            for key, _ in self._selector.select(_POLL):
                 worker: Process = key.data
                 assert worker.stdout is not None
                 line = worker.stdout.readline()
@@ -85,6 +95,30 @@ class LocalEngine:
         self._selector.unregister(worker.stdout)
         with contextlib.suppress(BrokenPipeError):  # it has died with unread input
             worker.stdin.close()
-        code = worker.wait()
+        while True:
+            try:
+                code = worker.wait(_POLL)
+                break
+            except subprocess.TimeoutExpired:
+                self._kill_if_stopped(worker)
         worker.stdout.close()
+        if self._stopped.pop(worker.pid, 0) >= _MOST_STOPPED:
+            return f"it was stopped (SIGSTOP) for {_MOST_STOPPED * _POLL:.0f} s, and was killed"
         return f"killed by signal {-code}; out of memory?" if code < 0 else f"it ended with code {code}"
+
+    def _kill_if_stopped(self, worker: Process) -> None:
+        """Kill a worker that has been stopped for long; looks are counted, not seconds, as the job may be stopped together with it."""
+        self._stopped[worker.pid] = self._stopped[worker.pid] + 1 if _is_stopped(worker.pid) else 0
+        if self._stopped[worker.pid] >= _MOST_STOPPED:
+            worker.kill()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a child process is stopped; False where the system has no such state."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # it has ended
+        return False
+    return state is not None and state.si_pid == pid

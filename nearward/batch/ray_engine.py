@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.engine import ShardOutcome, worker_environment
+from nearward.batch.job_store import JobStore
 from nearward.batch.sharding import Shard
 from nearward.batch.worker import ShardWorker
 from nearward.tabular.errors import InputError
@@ -19,7 +20,8 @@ class RayEngine:
 
     Parameters
     ----------
-    model, out : Path
+    model : Path
+    store : JobStore
     workers : int
     address : str, optional
         Address of a cluster, ``auto`` for the one that this machine belongs to; by default a new cluster on this machine.
@@ -31,12 +33,12 @@ class RayEngine:
         Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, model: Path, out: Path, workers: int, address: str | None = None, threads: int = 1) -> None:
+    def __init__(self, model: Path, store: JobStore, workers: int, address: str | None = None, threads: int = 1) -> None:
         try:
             import ray
         except ImportError as error:
             raise InputError("--engine ray needs Ray: pip install 'nearward[distributed]'") from error
-        self._ray, self._paths, self._workers = ray, (str(model.resolve()), str(out.resolve())), workers
+        self._ray, self._paths, self._workers = ray, (str(model.resolve()), str(store.out.resolve()), store.job_id), workers
         self._owns_cluster = not ray.is_initialized()
         if self._owns_cluster:
             size: dict[str, Any] = {} if address else {"num_cpus": workers * threads, "include_dashboard": False}

@@ -64,6 +64,15 @@ class TableRecord:
     rows: int = 0
     error: str | None = None
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TableRecord:
+        """Read a table's record from its JSON object; raise ``TypeError`` where it is damaged."""
+        table = cls(**record)
+        numbers = (table.rows, *(number for number in (table.size, table.changed) if number is not None))
+        if not isinstance(table.name, str) or not isinstance(table.path, str) or not all(type(number) is int for number in numbers):
+            raise TypeError("a table's record is damaged")
+        return table
+
 
 @dataclass(frozen=True)
 class ShardCounts:
@@ -86,3 +95,13 @@ class ShardCounts:
     expected_events: float
     anomalies: dict[str, dict[str, int]]
     bins: dict[str, list[int]]
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ShardCounts:
+        """Read the counts from their JSON object; raise ``TypeError`` where they are damaged."""
+        counts = cls(**record)
+        integers = (counts.scored, counts.flagged, counts.novel, counts.without_features)
+        by_column = [*counts.anomalies.values(), *([row] for row in counts.bins.values())] if isinstance(counts.bins, dict) else None
+        if not all(type(number) is int for number in integers) or not isinstance(counts.expected_events, float) or by_column is None:
+            raise TypeError("a shard's counts are damaged")
+        return counts

@@ -6,6 +6,7 @@ Shapes: q rows of the shard.
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,9 @@ import polars as pl
 from nearward.batch.job_store import JobStore
 from nearward.batch.meds import LABEL, features_as_of, key_columns, predictions
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
-from nearward.batch.sharding import Shard, fingerprint, read_header, read_shard
+from nearward.batch.sharding import Shard, read_header, read_shard, unchanged
 from nearward.tabular.errors import ArtifactError, InputError
 
-RESTARTED = "another job has restarted this folder"
 NOVEL = 0.99  # novelty above which a row counts as outside the training population
 
 
@@ -60,11 +60,12 @@ class LoadedModel:
     def __init__(self, folder: str | Path) -> None:
         from nearward.evaluation.drift import bins_from_json
         from nearward.risk_model.classifier import load
-        from nearward.tabular.persistence.artifact import model_hash, read_manifest
+        from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest
 
         self.digest = model_hash(folder)
         bins = read_manifest(folder).get("bins")
-        self._bins = () if bins is None else bins_from_json(bins)
+        with loading(folder):
+            self._bins = () if bins is None else bins_from_json(bins)
         self._classifier = load(folder)
         n_classes = len(self._classifier.classes_)
         if n_classes > 2:
@@ -96,6 +97,8 @@ def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
         The rows cannot be read or scored; recorded in the store first.
     ArtifactError
         The model is not the job's.
+    FolderTakenOver
+        Another job has the folder.
     OSError
         The output is not writable.
     """
@@ -103,11 +106,8 @@ def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
         return
     if model.digest != store.options.model:
         raise ArtifactError("the model was replaced while the job ran: put the old one back, or --restart")
-    tables = store.tables()
-    if shard.file >= len(tables):
-        raise InputError(RESTARTED)
     try:
-        frame, counts = _score_rows(store.options, tables[shard.file], shard, model)
+        frame, counts = _score_rows(store.options, store.table(shard.file), shard, model)
     except InputError as error:
         store.save_error(shard, str(error))
         raise
@@ -119,12 +119,11 @@ def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
 
 def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
     """Return a shard's output and its counts."""
-    path = Path(table.path)
-    if fingerprint(path) != (table.size, table.changed):
-        raise InputError("the table has changed since the job was planned: run again")
     if options.schema == "meds":
-        return _score_labels(path, options, shard, model)
-    frame = read_shard(path, options.needs, shard)
+        return _score_labels(table, options, shard, model)
+    path = Path(table.path)
+    with unchanged(path, (table.size, table.changed)):
+        frame = read_shard(path, options.needs, shard)
     scores = model.score(frame.select(options.reads))
     if options.id is None:
         ids = pl.int_range(shard.offset, shard.offset + shard.rows, eager=True).alias("row")
@@ -135,13 +134,19 @@ def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, model: Lo
     return pl.DataFrame([files, ids, *scores.columns.get_columns()]), _count(scores, 0, options.threshold)
 
 
-def _score_labels(path: Path, options: JobOptions, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
+def _score_labels(table: TableRecord, options: JobOptions, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
     """Score MEDS labels; the risk of a label without features is null."""
-    label = [LABEL] if LABEL in read_header(path)[1] else []
-    labels = read_shard(path, [*dict.fromkeys([*options.needs, *label])], shard)
+    path = Path(table.path)
+    with unchanged(path, (table.size, table.changed)):
+        label = [LABEL] if LABEL in read_header(path)[1] else []
+        labels = read_shard(path, [*dict.fromkeys([*options.needs, *label])], shard)
     keys = key_columns(labels)
     if options.features:
-        features, has_features = features_as_of(keys, [Path(table) for table, _, _ in options.features], options.reads)
+        with ExitStack() as checks:
+            paths = [Path(name) for name, _, _ in options.features]
+            for feature_path, (_, size, changed) in zip(paths, options.features, strict=True):
+                checks.enter_context(unchanged(feature_path, (size, changed)))
+            features, has_features = features_as_of(keys, paths, options.reads)
     else:
         features, has_features = labels.select(options.reads), pl.repeat(True, labels.height, dtype=pl.Boolean, eager=True)
     risk = np.full(shard.rows, np.nan)

@@ -7,7 +7,8 @@ of 25,000 rows from a row group of a million takes no more memory than the slice
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Source:
     Parameters
     ----------
     name : str
-        The path as given, or relative to the folder given; the output's ``file`` column.
+        The path as given, or relative to the folder given, with ``\\xff`` for bytes that are not UTF-8; the output's ``file`` column.
     path : Path, absolute
     """
 
@@ -65,11 +66,11 @@ def find_tables(paths: Sequence[Path]) -> list[Source]:
     for path in paths:
         if path.is_dir():
             for table in _tables_in(path):
-                sources.setdefault(table.resolve(), Source(table.relative_to(path).as_posix(), table.resolve()))
+                sources.setdefault(table.resolve(), Source(printable(table.relative_to(path)), table.resolve()))
         elif path.suffix.lower() != ".parquet":
             raise InputError(f"{path}: a job over many tables reads Parquet. Convert it first, or score it alone with --out FILE")
         else:
-            sources.setdefault(path.resolve(), Source(path.as_posix(), path.resolve()))
+            sources.setdefault(path.resolve(), Source(printable(path), path.resolve()))
     if not sources:
         raise InputError("no table to score")
     return list(sources.values())
@@ -89,6 +90,39 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path's name is UTF-8, as Polars requires."""
+    return printable(path) == path.as_posix()
+
+
+def printable(path: Path) -> str:
+    """Return a path's name, with ``\\xff`` for bytes that are not UTF-8."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+
+
+@contextmanager
+def unchanged(path: Path, planned: tuple[int | None, int | None]) -> Iterator[None]:
+    """Check before and after a table is read that it is the planned one.
+
+    Parameters
+    ----------
+    path : Path
+    planned : its ``fingerprint``
+
+    Raises
+    ------
+    InputError
+        The file was changed or replaced since it was planned, or while it was read.
+    """
+    before = _file_state(path)
+    if (before.st_size, before.st_mtime_ns) != planned:
+        raise InputError("the table has changed since the job was planned: run again")
+    yield
+    after = _file_state(path)
+    if any(getattr(before, field) != getattr(after, field) for field in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")):
+        raise InputError("the table has changed while it was read: run again")
+
+
 def fingerprint(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and its modification time in ns, by which a changed file is recognised.
 
@@ -97,11 +131,15 @@ def fingerprint(path: Path) -> tuple[int, int]:
     InputError
         The file does not exist or is not accessible.
     """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise InputError(f"{path.name}: no such file, or not readable ({type(error).__name__})") from error
+    status = _file_state(path)
     return status.st_size, status.st_mtime_ns
+
+
+def _file_state(path: Path) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise InputError(f"{printable(Path(path.name))}: no such file, or not readable ({type(error).__name__})") from error
 
 
 def read_header(path: Path) -> tuple[int, pl.Schema]:
@@ -110,13 +148,23 @@ def read_header(path: Path) -> tuple[int, pl.Schema]:
     Raises
     ------
     InputError
-        The file is truncated, damaged, or not Parquet.
+        The file is truncated, damaged, or not Parquet, or its name is not UTF-8.
     """
+    if not is_utf8(path):
+        raise InputError("the name of the file or of its folder is not UTF-8: rename it")
     try:
         scan = pl.scan_parquet(path, glob=False)
         return int(scan.select(pl.len()).collect().item()), scan.collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"cannot be read as Parquet, truncated or damaged: {type(error).__name__}") from error
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a scoring job has written a file, by the model's hash in its Parquet metadata."""
+    try:
+        return "nearward.model" in pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return False
 
 
 def split_into_shards(file: int, rows: int, shard_rows: int) -> list[Shard]:

@@ -156,9 +156,10 @@ def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, f
     )
 
 
-def write_summary(summary: JobSummary, out: Path) -> None:
+def write_summary(summary: JobSummary, store: JobStore) -> None:
     """Write a summary into the folder of the scores."""
-    write_atomic(out / SUMMARY, json.dumps(summary.to_json(), sort_keys=True, allow_nan=False, indent=1).encode() + b"\n")
+    content = json.dumps(summary.to_json(), sort_keys=True, allow_nan=False, indent=1).encode() + b"\n"
+    write_atomic(store.out / SUMMARY, content, store.check_current)
 
 
 def read_summary(folder: Path) -> JobSummary:
@@ -172,11 +173,14 @@ def read_summary(folder: Path) -> JobSummary:
     path = folder / SUMMARY
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a job's summary: {type(error).__name__}. Give folders that nearward score wrote") from error
     if not isinstance(record, dict) or record.get("nearward_summary") != FORMAT:
         raise InputError(f"{path} is not a job's summary of this version")
-    return JobSummary.from_json(record)
+    try:
+        return JobSummary.from_json(record)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise InputError(f"{path} is damaged: score its tables again") from error
 
 
 def summary_table(summary: JobSummary) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """A worker process: loads the model once, then scores the shards that it reads from standard input, one JSON line each.
 
 It replies on standard output, one JSON line each, and ends when its input does, so a job that is killed leaves no worker behind.
-Started by ``local_engine.py`` as ``python -P -m nearward.batch.worker MODEL OUT``.
+Started by ``local_engine.py`` as ``python -P -m nearward.batch.worker MODEL OUT JOB``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nearward.batch.job_store import JobStore
 from nearward.batch.memory import peak_memory
 from nearward.batch.scoring import LoadedModel, score_shard
 from nearward.batch.sharding import Shard
-from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
 
 
 def main() -> None:
@@ -44,10 +44,12 @@ class ShardWorker:
     Parameters
     ----------
     model, out : path
+    job_id : str
+        The job in ``out``: where another one has taken the folder over, nothing is scored.
     """
 
-    def __init__(self, model: str | Path, out: str | Path) -> None:
-        self._model, self._out = model, Path(out)
+    def __init__(self, model: str | Path, out: str | Path, job_id: str) -> None:
+        self._model, self._out, self._job_id = model, Path(out), job_id
         self._loaded: tuple[LoadedModel, JobStore] | None = None
 
     def score(self, shard: Shard) -> WorkerReply:
@@ -59,12 +61,14 @@ class ShardWorker:
         loading = self._loaded is None
         try:
             if self._loaded is None:
-                self._loaded = LoadedModel(self._model), JobStore(self._out)
+                self._loaded = LoadedModel(self._model), JobStore(self._out, self._job_id)
             loading = False
             model, store = self._loaded
             score_shard(store, shard, model)
         except InputError as error:
             return str(error), "setup" if loading else "input"
+        except FolderTakenOver as error:
+            return str(error), "taken over"
         except ArtifactError as error:
             return str(error), "model"
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Group, Outcome, Positive, as_value, show, split_names
+from nearward.cli.console import Columns, Events, Group, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
@@ -26,7 +26,10 @@ Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.",
 def risk(
     scored: Scored,
     outcome: Outcome,
-    risk: Annotated[str, typer.Option(help="Column of the predicted risk; several with commas are compared with the first.")] = "risk",
+    risk: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the predicted risk; several are compared with the first. As for --subgroups.", show_default="risk"),
+    ] = None,
     group: Group = None,
     subgroups: Columns = None,
     strata: Annotated[
@@ -39,13 +42,14 @@ def risk(
             help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
         ),
     ] = None,
-    positive: Positive = None,
+    positive: Events = None,
     report: Report = None,
     json: Json = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
     threshold: Annotated[
         float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
     ] = None,
+    schema: SchemaFile = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
@@ -55,9 +59,10 @@ def risk(
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
-    frame, names = read_table(scored), split_names([risk])
+    frame = read_table(scored, read_schema(schema))
+    names = split_names(["risk"] if risk is None else risk, frame.columns)
     column = frame.get_column(outcome) if outcome in frame.columns else None
-    event = None if column is None else as_value(positive, column)
+    event = None if column is None else as_event(positive, column)
     options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
@@ -70,7 +75,8 @@ def risk(
         _show_results(differences, f"{comparison.first} less each other, on the same resamples")
         _write({report: comparison.to_html, json: comparison.to_json})
         return
-    evaluation = evaluate_risk(frame, outcome, names[0], group, split_names(subgroups), strata=split_names(strata), site=site, **options)
+    by_group, by_stratum = split_names(subgroups, frame.columns), split_names(strata, frame.columns)
+    evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, **options)
     _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
     chance = evaluation.ece_by_chance
     typer.echo(
@@ -99,17 +105,23 @@ def synth(
     write_rules: Annotated[Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False)] = None,
     report: Report = None,
     json: Json = None,
+    schema: SchemaFile = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
 ) -> None:
     """Evaluate a synthetic table: FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass."""
     from nearward.evaluation.synthetic.card import faith_card
+    from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.rules import yaml_io
 
+    declared = read_schema(schema)
+    train_rows = read_table(train, declared)
+    if declared is None:
+        declared = Schema.from_dtypes(train_rows).with_roles(group=group)  # the three are read alike
     card = faith_card(
-        train=read_table(train),
-        holdout=read_table(holdout),
-        synthetic=read_table(synthetic),
+        train=train_rows,
+        holdout=read_table(holdout, declared),
+        synthetic=read_table(synthetic, declared),
         outcome=outcome,
         positive=positive,
         group=group,
@@ -138,12 +150,13 @@ def show_card(card: FaithCard, name: str) -> None:
         "status": [part.status for part in parts],
         "why": [part.why for part in parts],
     }
-    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {card.rows['synthetic']} rows, seed {card.seed}")
+    rows = f"{card.rows['synthetic']} rows, event: {card.outcome} is {card.event}"
+    show(pl.DataFrame(shown), f"FAITH-style card (our definition) of {name}: {rows}, seed {card.seed}")
 
 
 def _counts(scored: Path, facts: EvaluationFacts) -> str:
     return (
-        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events; "
+        f"{scored.name}: {facts.rows} rows of {facts.patients} patients, {facts.events} events ({facts.outcome} is {facts.event}); "
         f"{100 * facts.alert_rate:.3g} alerts per 100 patients; threshold {facts.threshold:.3g}"
     )
 

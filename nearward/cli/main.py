@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Drop, Group, ModelFolder, Outcome, Positive, RowId, TableFile, as_value, show, split_names
+from nearward.cli.console import (
+    Columns,
+    Drop,
+    Events,
+    Group,
+    ModelFolder,
+    Outcome,
+    RowId,
+    TableFile,
+    as_event,
+    read_schema,
+    show,
+    split_names,
+)
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.score import score, watch
 from nearward.cli.screen import screen
@@ -69,7 +82,7 @@ def fit(
     cohort: TableFile,
     outcome: Outcome,
     out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
-    positive: Positive = None,
+    positive: Events = None,
     id: RowId = None,
     group: Group = None,
     site: Annotated[
@@ -92,20 +105,23 @@ def fit(
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.data.validation import describe_event
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
-    frame = read_table(cohort)
-    require_columns([outcome, id, group, site, *split_names(drop), *split_names(expert)], frame.columns)
+    declared = read_schema(schema)
+    frame = read_table(cohort, declared)
+    dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
+    require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
     check_folder(out)
-    if schema:
-        roles = Schema.read(schema).with_roles(ignore=split_names(drop))
+    if declared:
+        roles = declared.with_roles(ignore=dropped)
     else:
-        inferred = Schema.infer(frame.drop(split_names(drop)))
-        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in split_names(drop))))
-    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=split_names(expert))
+        inferred = Schema.infer(frame.drop(dropped))
+        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
+    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
-    event = as_value(positive, frame.get_column(outcome))
+    event = as_event(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
     with show_progress("fit", 5 + 2 * folds) as progress:
         in_context_model = None if backbone == "none" else backbone
@@ -118,7 +134,8 @@ def fit(
         typer.echo(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
     typer.echo(
-        f"{summary.rows} rows, {summary.events} events; out of fold: AUPRC {out_of_fold.auprc:.3f} "
+        f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
+        f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
         f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
         f"Model in {out}: it contains patient records."
     )
@@ -141,7 +158,8 @@ def similar(
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
-    classifier, frame = load(model), read_table(table)
+    classifier = load(model)
+    frame = read_table(table, classifier.schema_)
     if not 0 <= row < frame.height:
         raise InputError(f"row {row} is not in {table}: it has rows 0 to {frame.height - 1}")
     query = frame[row : row + 1]
@@ -163,33 +181,14 @@ def similar(
 @app.command()
 def inspect(model: ModelFolder) -> None:
     """Describe a saved model: patient records, training data, out-of-fold performance of each base learner, schema."""
-    import polars as pl
-
     from nearward.risk_model.classifier import load
-    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
-    from nearward.tabular.persistence.artifact import read_manifest, unpack
+    from nearward.tabular.persistence.artifact import loading, read_manifest
 
     manifest = read_manifest(model)
-    size = sum(file["size"] for file in manifest["files"].values())
-    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    with loading(model):
+        _describe_manifest(manifest)
     if "kind" in manifest:
-        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
         return
-    summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
-    out_of_fold = summary.out_of_fold
-    counts = f"{len(out_of_fold.classes)} classes" if out_of_fold.classes else f"{summary.events} events"
-    setting = summary.retrieval.setting
-    typer.echo(
-        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
-        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
-    )
-    typer.echo(_describe_backbone(summary.backbone))
-    if out_of_fold.classes:
-        show(_by_class(manifest["classes"], out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
-    learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
-    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
-    show(learners.sort("weight", descending=True), title)
     classifier = load(model)  # last: what precedes needs no backbone and no weights
     show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
     show(classifier.schema_.review(), "schema")
@@ -211,6 +210,38 @@ def main() -> None:
     except (NearwardError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _describe_manifest(manifest: Mapping[str, Any]) -> None:
+    """Print what a saved model's manifest says."""
+    import polars as pl
+
+    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+    from nearward.tabular.data.validation import describe_event
+    from nearward.tabular.persistence.artifact import unpack
+
+    size = sum(file["size"] for file in manifest["files"].values())
+    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    if "kind" in manifest:
+        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
+        return
+    summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
+    out_of_fold = summary.out_of_fold
+    counts = f"{len(out_of_fold.classes)} classes"
+    if not out_of_fold.classes:
+        counts = f"{summary.events} events (outcome {describe_event(manifest['event'])})"
+    setting = summary.retrieval.setting
+    typer.echo(
+        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
+        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
+        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
+    )
+    typer.echo(_describe_backbone(summary.backbone))
+    if out_of_fold.classes:
+        show(_by_class(manifest["classes"], out_of_fold.classes), "out of fold, each class against the rest; below, means over the classes")
+    learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
+    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
+    show(learners.sort("weight", descending=True), title)
 
 
 def _describe_backbone(backbone: BackboneSummary) -> str:

@@ -91,6 +91,7 @@ def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> A
     from dataclasses import replace
 
     from nearward.release.audit import AuditRows
+    from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
@@ -100,12 +101,15 @@ def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> A
     if own_rows is not None:
         if train is not None or holdout is None:
             raise InputError("--train: the generator's folder already holds the rows that it was trained on; leave the option out")
-        return replace(own_rows, holdout=read_table(holdout))
+        schema = Schema.from_dtypes(own_rows.train).with_roles(group=own_rows.group)
+        return replace(own_rows, holdout=read_table(holdout, schema))
     if train is None or holdout is None:
         raise InputError(
             "--train and --holdout are needed together: the rows that the generator was trained on, and rows that it never saw"
         )
-    return AuditRows(read_table(train), read_table(holdout), model.outcome, model.positive, model.groups)
+    train_rows = read_table(train)
+    schema = Schema.from_dtypes(train_rows).with_roles(group=model.groups)
+    return AuditRows(train_rows, read_table(holdout, schema), model.outcome, model.positive, model.groups)
 
 
 def _describe_verdict(stamp: dict[str, object]) -> str:

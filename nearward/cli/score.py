@@ -76,7 +76,8 @@ def _score_table(model: Path, table: Path, out: Path) -> None:
     from nearward.risk_model.classifier import load
     from nearward.tabular.data.table_io import read_table, write_table
 
-    classifier, frame = load(model), read_table(table)
+    classifier = load(model)
+    frame = read_table(table, classifier.schema_)
     with show_progress("score", frame.height) as progress:
         scores = classifier.predict_frame(frame, progress=lambda rows: progress(done=rows))
     write_table(scores, out)
@@ -102,13 +103,19 @@ def _run_job(job: ScoringJob) -> None:
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
     from nearward.cli.progress import show_progress
+    from nearward.tabular.errors import FolderTakenOver
 
-    report = run_job(job, lambda rows: show_progress("score", rows))
+    try:
+        report = run_job(job, lambda rows: show_progress("score", rows))
+    except FolderTakenOver as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(PARTIAL) from error
     summary = report.summary
     show(summary_table(summary), f"{job.out}: {report.done} of {report.shards} shards done")
     if summary.drift:
+        everything = "" if report.stopped else "; all of them in summary.json"
         moved = sum(column.moved for column in summary.drift)
-        title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the ten largest; all of them in summary.json)"
+        title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the ten largest{everything})"
         show(drift_table(summary.drift[:10]), title)
     else:
         typer.echo(summary.drift_note or "no drift: no row was scored")
@@ -121,7 +128,8 @@ def _show_run(report: JobReport) -> None:
     for what, why in report.failed[:_MOST_FAILURES]:
         typer.echo(f"not scored: {what}: {why}", err=True)
     if len(report.failed) > _MOST_FAILURES:
-        typer.echo(f"not scored: {len(report.failed) - _MOST_FAILURES} more; see summary.json", err=True)
+        where = "the job was stopped before it wrote a summary" if report.stopped else "see summary.json"
+        typer.echo(f"not scored: {len(report.failed) - _MOST_FAILURES} more; {where}", err=True)
     rate = report.scored / report.seconds if report.seconds else 0.0
     workers = f"{report.workers} worker{'' if report.workers == 1 else 's'}"
     threads = f" of {report.threads} threads" if report.threads > 1 else ""

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from nearward.cli.console import Drop, GeneratorFolder, Group, Outcome, Positive, TableFile, TableOut, as_value, split_names
+from nearward.cli.console import (
+    Drop,
+    GeneratorFolder,
+    Group,
+    Outcome,
+    Positive,
+    SchemaFile,
+    TableFile,
+    TableOut,
+    as_value,
+    read_schema,
+    split_names,
+)
 from nearward.cli.release import check, export
 
 app = typer.Typer(help="Generate synthetic tables, and release them after an audit.", no_args_is_help=True)
@@ -35,30 +47,33 @@ def fit(
     epsilon: Annotated[
         float | None, typer.Option(help="Differential privacy per patient: noisy marginals, no mined rules.", show_default=False)
     ] = None,
+    schema: SchemaFile = None,
     seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
 ) -> None:
     """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
     from nearward.cli.progress import show_progress
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
+    from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
     from nearward.tabular.rules.yaml_io import read_rules
 
     check_folder(out, KIND)
-    frame = read_table(cohort)
-    dropped = split_names(drop)
-    require_columns([outcome, *dropped], frame.columns)
+    declared = read_schema(schema)
+    frame = read_table(cohort, declared)
+    dropped = split_names(drop, frame.columns)
+    require_columns([outcome, group, *dropped], frame.columns)
     event = as_value(positive, frame.get_column(outcome))
     own_rules = None if rules is None else read_rules(rules)
-    holdout_rows = None if holdout is None else read_table(holdout)
+    holdout_rows = None if holdout is None else read_table(holdout, declared or Schema.from_dtypes(frame).with_roles(group=group))
     with show_progress("fit", _STEPS if epsilon is None else 1) as progress:
         model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=progress)  # type: ignore[arg-type]
         model.fit(frame.drop(dropped), outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows)
     model.save(out)
     summary = model.summary_
-    typer.echo(f"rows by role: {summary['rows']}")
+    typer.echo(f"rows by role: {summary['rows']}; the event: {outcome} is {model.positive}")
     if model.privacy is not None:
         typer.echo(f"differential privacy: {model.privacy}")
         shares = {name: round(share, 4) for name, share in summary["outcomes"]["noisy"].items()}

@@ -64,11 +64,6 @@ class Scores:
     n_similar: Ints
     novelty: Floats
 
-    @property
-    def proba(self) -> Floats:
-        """Probability of no event and of the event (q, 2)."""
-        return np.column_stack([1 - self.risk, self.risk])
-
     def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
         """Return the columns of ``predict_frame`` for two classes."""
         return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]

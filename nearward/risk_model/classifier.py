@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -21,9 +21,9 @@ from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
 from nearward.risk_model.explanation import similar_rows
+from nearward.risk_model.fitted_attributes import FittedAttributes
 from nearward.risk_model.multiclass import fit_classes, name_outcomes
 from nearward.risk_model.persistence import FittedState
-from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -39,8 +39,9 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_target
+from nearward.tabular.data.validation import class_probabilities, validate_target
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Progress
 
 _BATCH = 8192
@@ -50,15 +51,15 @@ _OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # c
 _OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
 
 
-class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of a rare outcome, from similar past patients and a stack of base learners; two classes, or up to ten.
 
     Parameters
     ----------
     seed : int
         Seed of all randomness: the same seed and rows give the same model.
-    positive : value, optional
-        The outcome value that is the event; by default the greater of the two.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
         Roles and kinds of the columns; inferred by default.
     experts : sequence
@@ -84,7 +85,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : (2,), the outcome values, the event last; (c,) in order where there are more
+    classes_ : (c,), the outcome values in increasing order; ``[False, True]`` where ``positive`` names some of more than two
+    event_ : the outcome value that is the event, or a tuple of several; None where each class has a risk
     schema_ : Schema
     summary_ : FitSummary, summary of the training; its figures are out of fold
     fitted_ : FittedState, everything that a fit leaves behind
@@ -104,6 +106,8 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.predict_proba(biopsies.data[280:283, :8]).shape
     (3, 2)
     """
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on, cross_validate passes the patients on
 
     def __init__(
         self,
@@ -158,7 +162,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"X has {frame.height} rows (n_samples = {frame.height}); at least 2 are required")
-        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES)
+        target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES, allow_encoded=True)
         check_class_sizes(target)
         classes, outcome = target.classes, target.outcome
         expert_columns, user_estimators = split_experts(self.experts)
@@ -178,34 +182,13 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
-        return self._set_fitted(FittedState(model, classes, schema, summary, records, frame.columns, names_in(X)))
-
-    def _set_fitted(self, fitted: FittedState) -> RiskClassifier:
-        """Set the fitted state, and the attributes that scikit-learn reads."""
-        self.fitted_, self.n_features_in_ = fitted, len(fitted.columns)
-        self.__dict__.pop("feature_names_in_", None)
-        if fitted.feature_names:
-            self.feature_names_in_ = np.array(fitted.feature_names, dtype=object)
+        self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
         return self
 
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The outcome's values (c,); with two, the event last."""
-        return self.fitted_.classes
-
-    @property
-    def schema_(self) -> Schema:
-        """The columns' roles and kinds."""
-        return self.fitted_.schema
-
-    @property
-    def summary_(self) -> FitSummary:
-        """Summary of the training; its figures are out of fold."""
-        return self.fitted_.summary
-
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class (q, 2) or (q, c); the event's is the last."""
-        return np.asarray(self._score(self._conform(self._frame(X))).proba)
+        """Return the probability of each class (q, c), in the order of ``classes_``."""
+        scores = self._score(self._conform(self._frame(X)))
+        return np.asarray(scores.proba if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
@@ -229,6 +212,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             With more than two classes: ``class``, the most probable, and for each class ``risk: name``, ``low: name``, ``high: name``
             (the interval of this class against the rest) and ``vote: name``.
         """
+        self._require_event()
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
         return pl.DataFrame([self._row_ids(frame), *scores.columns(self.classes_)])
@@ -252,6 +236,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if k is not None and k < 1:
             raise InputError(f"k must be at least 1, got k={k}")
+        self._require_event()
         frame = self._frame(X)
         rows = self._conform(frame)
         return name_outcomes(similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k), self.classes_)
@@ -274,7 +259,7 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder. It contains patient records, and is readable by its owner only."""
-        check_is_fitted(self, "fitted_")
+        self._require_event()
         persistence.save(self.get_params(deep=False), self.fitted_, folder)
 
     @classmethod
@@ -295,7 +280,10 @@ class RiskClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             A backbone object of your own is missing, or its weights are not on this machine.
         """
         parameters, fitted = persistence.load(folder, backbone)
-        return cls(**parameters)._set_fitted(fitted)
+        with loading(folder):
+            model = cls(**parameters)
+        model.fitted_ = fitted
+        return model
 
     def _frame(self, X: Any) -> pl.DataFrame:
         if not hasattr(self, "fitted_"):

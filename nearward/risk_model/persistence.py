@@ -23,7 +23,7 @@ from nearward.risk_model.user_experts import estimators_from_json, estimators_to
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import loading, pack, read_model, read_schema, unpack, write_model
 from nearward.tabular.typing import Arrays
 
 
@@ -34,7 +34,9 @@ class FittedState:
     Parameters
     ----------
     model : FittedRisk or FittedClasses
-    classes : (c,), outcome values, the event last where there are two
+    classes : (c,), outcome values, in increasing order
+    event_index : int, index of the event in ``classes``
+    event : the outcome value that is the event, or a tuple of several; None where each class has a risk
     schema : Schema
     summary : FitSummary
     records : pl.DataFrame, the stored rows' features, identifiers and outcomes
@@ -44,6 +46,8 @@ class FittedState:
 
     model: FittedRisk | FittedClasses
     classes: NDArray[Any]
+    event_index: int
+    event: Any
     schema: Schema
     summary: FitSummary
     records: pl.DataFrame
@@ -54,14 +58,18 @@ class FittedState:
 def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
     """Write a classifier's parameters and fitted state into a folder."""
     tensors: Arrays = {}
+    event = list(fitted.event) if isinstance(fitted.event, tuple) else fitted.event
     backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
     about = {
         "package_version": __version__,
         "schema": json.loads(fitted.schema.to_json()),
         "classes": fitted.classes.tolist(),
+        "event_index": fitted.event_index,
+        "event": event,
         "config": {
             "seed": int(parameters["seed"]),
             "folds": int(parameters["folds"]),
+            "positive": None if parameters["positive"] is None else event,
             "prevalence": None if prevalence is None else float(prevalence),
             "encoder": None if encoder is None else dataclasses.asdict(encoder),
             "backbone": backbone if backbone is None or isinstance(backbone, str) else backbone_to_json(backbone),
@@ -83,15 +91,16 @@ def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any],
     about, tensors, records = read_model(folder)
     if "kind" in about:
         raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
-    schema = Schema.from_json(json.dumps(about["schema"]))
-    binary = len(about["classes"]) == 2
-    model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
-    parameters = about["config"]
-    if parameters["encoder"] is not None:
-        parameters["encoder"] = EncoderConfig(**parameters["encoder"])
-    if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
-        parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
-    parameters["positive"] = about["classes"][1] if binary else None
-    parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
-    summary, names = unpack(about["summary"], tensors, PERSISTED_TYPES), about["feature_names_in"]
-    return parameters, FittedState(model, np.array(about["classes"]), schema, summary, records, about["columns"], names)
+    with loading(folder):
+        schema = read_schema(about)
+        binary = len(about["classes"]) == 2
+        model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
+        parameters = about["config"]
+        if parameters["encoder"] is not None:
+            parameters["encoder"] = EncoderConfig(**parameters["encoder"])
+        if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
+            parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
+        parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
+        event = tuple(about["event"]) if isinstance(about["event"], list) else about["event"]
+        parts = schema, unpack(about["summary"], tensors, PERSISTED_TYPES), records, about["columns"], about["feature_names_in"]
+        return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts)

@@ -116,7 +116,7 @@ def _fit_copy(estimator: Any, schema: Schema, frame: pl.DataFrame, data: Trainin
 
     copy = clone(estimator)
     if type(copy) in OWN_ESTIMATORS.values():  # the outcome is 0 and 1 here, whatever its values at the API
-        copy.set_params(positive=None, schema=copy.schema or schema)
+        copy.set_params(positive=1, schema=copy.schema or schema)
     fit_with_groups(copy, frame, data.outcome, data.patient_ids)
     return getattr(copy, "fitted_", copy) if is_dataclass(getattr(copy, "fitted_", None)) else copy
 

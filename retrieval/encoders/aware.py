@@ -25,6 +25,7 @@ from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.losses import LOSSES
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.typing import Floats
 
 
@@ -209,6 +210,7 @@ def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     if isinstance(state, LinearMetric):
         return state
     with seeded_init(0):  # overwritten below; the user's random state stays as it was
+        check_weights(lambda: AwareEncoder(state["columns"], state["config"], state["classes"]), state["parameters"])
         encoder = AwareEncoder(state["columns"], state["config"], state["classes"])
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})
     return encoder.double().eval()

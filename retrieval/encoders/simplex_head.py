@@ -33,7 +33,8 @@ class SimplexHead(nn.Module):
         if classes < FEWEST_CLASSES:
             raise InputError(f'head="simplex" is for {FEWEST_CLASSES} classes or more, got {classes} classes')
         self.proj = nn.Linear(hidden, hidden)
-        self.register_buffer("frame", simplex_frame(classes, hidden, rng))
+        on_meta = torch.get_default_device().type == "meta"  # where saved weights are checked: shapes alone
+        self.register_buffer("frame", torch.empty(classes, hidden) if on_meta else simplex_frame(classes, hidden, rng))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return log-odds (b, c)."""

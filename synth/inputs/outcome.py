@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text
-from nearward.tabular.data.validation import validate_target
+from nearward.tabular.data.validation import named_values, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.typing import Floats, Ints
 
@@ -42,9 +42,11 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     """
     if len(column) < _FEWEST_ROWS:
         raise InputError(f"{len(column)} rows are too few for a synthesizer; at least {_FEWEST_ROWS} are needed")
+    if len(named_values(positive)) > 1:
+        raise InputError(f"positive must be one value of the outcome for a synthesizer, got {len(named_values(positive))} values")
     name = f"outcome {column.name!r}"
     target = validate_target(column, positive=positive, max_classes=None, name=name)
-    if positive is None and len(target.classes) > 2:
+    if target.event is None:
         target = validate_target(column, positive=target.classes[np.bincount(target.outcome).argmin()], max_classes=None, name=name)
     rarer = min(target.events, len(column) - target.events)
     if rarer < _FEWEST_EVENTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, SharedPatients, require_columns
 
@@ -23,9 +24,20 @@ def check_trainable(frame: pl.DataFrame, groups: str | None) -> None:
 
 
 def align_holdout(holdout: pl.DataFrame, train: pl.DataFrame, groups: str | None) -> pl.DataFrame:
-    """Return the holdout with the columns and dtypes of train; raise ``MissingColumns`` or ``SharedPatients`` where it cannot be."""
+    """Return the holdout with the columns and dtypes of train.
+
+    Raises
+    ------
+    MissingColumns, SharedPatients
+    InputError
+        Values without a counterpart in train's dtype.
+    """
     require_columns(train.columns, holdout.columns)
-    aligned = holdout.select(pl.col(name).cast(dtype) for name, dtype in train.schema.items())
+    aligned = holdout.select(pl.col(name).cast(dtype, strict=False) for name, dtype in train.schema.items())
+    for before, after in zip(holdout.select(train.columns), aligned, strict=True):  # polars' own error would show the values
+        if lost := after.null_count() - before.null_count():
+            dtypes = f"{dtype_name(before.dtype)} to train's {dtype_name(after.dtype)}"
+            raise InputError(f"holdout: {lost} values of column {before.name!r} do not convert from {dtypes}")
     if groups and (shared := len(set(aligned.get_column(groups)) & set(train.get_column(groups)))):
         raise SharedPatients(shared, groups)
     return aligned

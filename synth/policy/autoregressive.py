@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nearward.synth.policy.network import Network, NetworkConfig, smoothing_basis
 from nearward.synth.policy.training import TrainConfig, TrainingResult, train
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
 FREE = -1  # in conditions: a token to be generated
@@ -69,12 +70,7 @@ class Policy:
     config: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        basis = [
-            smoothing_basis(torch.as_tensor(self.token_counts[j]))
-            if self.ordinal[j] and self.sizes[j] >= _MIN_SMOOTHED
-            else torch.zeros(self.sizes[j], 0)
-            for j in self.order
-        ]
+        basis = _smoothing_bases(self.sizes, self.ordinal, self.order, self.token_counts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = Network([self.sizes[j] for j in self.order], basis, self.config)
@@ -170,10 +166,20 @@ class Policy:
     def from_state(cls, state: dict[str, Any], tensors: Arrays) -> Policy:
         """Return the policy that ``state`` describes."""
         token_counts = [tensors[f"policy_rows.{j}"] for j in range(len(state["sizes"]))]
-        policy = cls(state["sizes"], state["ordered"], state["order"], token_counts, NetworkConfig(**state["config"]))
+        config = NetworkConfig(**state["config"])
         weights = {name.removeprefix("policy."): torch.as_tensor(value) for name, value in tensors.items() if name.startswith("policy.")}
+        sizes, order = state["sizes"], state["order"]
+        basis = _smoothing_bases(sizes, state["ordered"], order, token_counts)
+        check_weights(lambda: Network([sizes[j] for j in order], basis, config), weights)
+        policy = cls(sizes, state["ordered"], order, token_counts, config)
         policy.network.load_state_dict(weights)
         return policy
+
+
+def _smoothing_bases(sizes: list[int], ordinal: list[bool], order: list[int], token_counts: list[Ints]) -> list[Tensor]:
+    """Return the basis of each column in the order of generation, of width 0 where tokens are not smoothed."""
+    is_smoothed = [ordered and size >= _MIN_SMOOTHED for ordered, size in zip(ordinal, sizes, strict=True)]
+    return [smoothing_basis(torch.as_tensor(token_counts[j])) if is_smoothed[j] else torch.zeros(sizes[j], 0) for j in order]
 
 
 def sample_tokens(logits: Tensor, uniform: Tensor) -> Ints:

@@ -53,6 +53,9 @@ class SdvSynthesizer:
         check_sdv_installed()
         self.model, self.seed, self.settings = model, seed, settings
         self._sdv_model: Any = None
+        self._schema: pl.Schema
+        self._groups: str | None
+        self._converter: PandasConverter
 
     def fit(self, train: pl.DataFrame | pl.LazyFrame, outcome: str, groups: str | None = None) -> SdvSynthesizer:
         """Fit on all rows; the patients' column is left out, and samples get fresh patients.
@@ -66,15 +69,15 @@ class SdvSynthesizer:
 
         frame = to_frame(train)
         require_columns([outcome, *([groups] if groups else [])], frame.columns)
-        self._schema, self._groups = frame.schema, groups
         table = frame.drop(groups) if groups else frame
-        self._converter = PandasConverter.fit(table, outcome)
-        columns = {name: {"sdtype": sdtype} for name, sdtype in self._converter.sdtypes.items()}
+        converter = PandasConverter.fit(table, outcome)
+        columns = {name: {"sdtype": sdtype} for name, sdtype in converter.sdtypes.items()}
         metadata = Metadata.load_from_dict({"METADATA_SPEC_VERSION": "V1", "tables": {_TABLE: {"columns": columns}}, "relationships": []})
         with _seeded(self.seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SDV's advice to save the metadata, and deprecations of pandas inside SDV
-            self._sdv_model = getattr(sdv.single_table, MODELS[self.model])(metadata, **self.settings)
-            self._sdv_model.fit({_TABLE: self._converter.to_pandas(table)})
+            sdv_model = getattr(sdv.single_table, MODELS[self.model])(metadata, **self.settings)
+            sdv_model.fit({_TABLE: converter.to_pandas(table)})
+        self.__dict__.update(_schema=frame.schema, _groups=groups, _converter=converter, _sdv_model=sdv_model)
         return self
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:

@@ -10,6 +10,7 @@ Shapes: n rows, k bins, p quantiles inside a bin.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -153,7 +154,11 @@ class NumberTokenizer:
         if isinstance(dtype, _TEMPORAL):
             whole = series.round().cast(pl.Int64)
             return whole.cast(pl.Int32 if dtype == pl.Date else _microseconds(dtype)).cast(dtype)
-        return (series.round() if dtype.is_integer() else series).cast(dtype)
+        if dtype.is_integer():  # ranges under a privacy budget end at powers of two: -255 for Int8
+            integer: Any = dtype
+            least, greatest = pl.select(least=integer.min(), greatest=integer.max()).row(0)
+            series = series.round().clip(least, greatest)
+        return series.cast(dtype)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, fit_column
+from nearward.tabular.data.conversion import ISO_DATE
+from nearward.tabular.data.schema import warn_of_numbers_as_text
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.typing import Floats, Ints
 
@@ -85,6 +87,18 @@ class TableTokenizer:
                 for j, column in enumerate(self.column_tokenizers)
             ]
         )
+
+
+def warn_of_text(frame: pl.DataFrame) -> None:
+    """Warn of text that may be measurements or dates: as categories, nearly all of their values would become RARE."""
+    for column in frame.select(pl.col(pl.String)).iter_columns():
+        if column.count() > 0 and bool(column.drop_nulls().str.contains(ISO_DATE).all()):
+            warnings.warn(
+                f"column {column.name!r} is text of dates or times: taken as a category. Turn it into dates first (.str.to_date())",
+                DataWarning,
+                stacklevel=3,
+            )
+        warn_of_numbers_as_text(column, stacklevel=4)
 
 
 def warn_of_identifiers(frame: pl.DataFrame) -> None:

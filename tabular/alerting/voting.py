@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -67,7 +68,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         Greatest share of rows without a decision.
     seed : int
         Of the folds, where members are classifiers.
-    positive : value, optional
+    positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two.
 
     Attributes
@@ -87,6 +88,8 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
     >>> alerts.decide(risks).columns
     ['risk', 'alert', 'stage', 'votes']
     """
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
     def __init__(
         self,
@@ -127,13 +130,16 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
         target.require_events(_MIN_EVENTS, "fit the votes")
         event = target.outcome
+        fitted = copy(self)  # so that an interrupted fit leaves the earlier state as it was
         if isinstance(self.members, Mapping):
-            self._members, risk = CalibratedModels.fit(self.members, frame, event, patient_ids, self.seed)
+            fitted._members, risk = CalibratedModels.fit(self.members, frame, event, patient_ids, self.seed)
         else:
             risk = self._columns(frame)
             self._warn_of_miscalibration(risk, event)
-        self.threshold_ = float(event.mean()) if self.threshold is None else float(self.threshold)
-        self._fit_stages(risk, event, patient_ids)
+        fitted.event_ = target.event
+        fitted.threshold_ = float(event.mean()) if self.threshold is None else float(self.threshold)
+        fitted._fit_stages(risk, event, patient_ids)
+        self.__dict__.update(vars(fitted))
         return self
 
     def decide(self, X: Any) -> pl.DataFrame:

@@ -117,6 +117,10 @@ def _cached(package: str, read: Callable[[str], Any], path: Path) -> Any:
 def _read(package: str, read: Callable[[str], Any], path: str, _mtime: int, _size: int) -> Any:
     import torch
 
+    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0").lower() in ("1", "y", "yes", "true"):
+        raise InputError(
+            f"{path} is not read while TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: code in the file would run. Unset the variable"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # initialising a network must not change the global random state
             return read(path)

@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,8 +41,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, check: Callable[[], None] | None = None) -> None:
     """Write ``content`` to ``path``, readable by its owner only, and flush the folder; the old file stays until the new one is complete.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+    check : callable, optional
+        Called right before the rename; if it raises, the old file stays.
 
     Raises
     ------
@@ -52,6 +59,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     with _temporary_file(path) as temporary:
         temporary.write_bytes(content)
         sync(temporary)
+        if check is not None:
+            check()
         os.replace(temporary, path)
     sync(path.parent)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -9,6 +11,8 @@ import polars as pl
 from nearward.tabular.errors import InputError
 
 NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+BOOLEAN = r"^(?i:true|false)$"
 DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
 
 
@@ -38,6 +42,8 @@ def _refuse_infinite(values: pl.Series, name: str) -> None:
 
 
 def _parse_numbers(text: pl.Series, name: str) -> pl.Series:
+    if text.count() > 0 and bool(text.drop_nulls().str.contains(BOOLEAN).all()):  # as R, pandas and Polars write booleans
+        return (text.str.to_lowercase() == "true").cast(pl.Float64)
     values = text.str.strip_chars().cast(pl.Float64, strict=False)
     invalid = int((values.is_null() & text.is_not_null()).sum())
     if invalid:
@@ -68,6 +74,32 @@ def as_text(series: pl.Series, name: str) -> pl.Series:
     if dtype.is_decimal():  # 3.00 is 3 too, and 1.50 the 1.5 of floats
         return series.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}").str.strip_suffix(".")
     raise _no_meaning(name, dtype)
+
+
+def spell_as(text: pl.Series, categories: Sequence[str]) -> pl.Series:
+    """Spell values as the categories do: True, TRUE and true are one value, and so are 1 and 1.0, but not 1 and 01.
+
+    Examples
+    --------
+    >>> spell_as(pl.Series(["true", "false", None]), ["FALSE", "TRUE"]).to_list(), spell_as(pl.Series(["1.0", "01"]), ["1"]).to_list()
+    (['TRUE', 'FALSE', None], ['1', '01'])
+    """
+    known = set(categories)
+    unseen = [value for value in text.drop_nulls().unique().to_list() if value not in known]
+    if not unseen:
+        return text
+    spellings: dict[str, list[str]] = {}
+    for category in categories:
+        spellings.setdefault(_plain_spelling(category), []).append(category)
+    candidates = {value: spellings.get(_plain_spelling(value), []) for value in unseen}
+    return text.replace({value: found[0] for value, found in candidates.items() if len(found) == 1})
+
+
+def _plain_spelling(value: str) -> str:
+    if value.lower() in ("true", "false"):
+        return value.lower()
+    whole = re.fullmatch(r"(0|-?[1-9]\d*)\.0", value)
+    return whole[1] if whole else value
 
 
 def _no_meaning(name: str, dtype: pl.DataType) -> InputError:

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from nearward.tabular.data.conversion import DECIMAL_COMMA, NUMBER_LIKE, as_number, as_text
+from nearward.tabular.data.conversion import DECIMAL_COMMA, ISO_DATE, NUMBER_LIKE, as_number, as_text, spell_as
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
@@ -132,7 +132,7 @@ class Schema:
         """Read ``to_json``'s format; an unknown key, role or kind is an error."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"the schema is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("nearward_schema") != 1 or not isinstance(data.get("columns"), list):
             raise InputError('not a nearward schema: expected {"nearward_schema": 1, "columns": [...]}')
@@ -157,7 +157,7 @@ class Schema:
     def infer(cls, frame: pl.DataFrame) -> Schema:
         """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
 
-        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times get
+        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times, also as ISO text, get
         the role ``time``; columns without a value, and text that differs in every row, are ignored with a warning.
 
         Raises
@@ -169,6 +169,28 @@ class Schema:
             raise InputError(f"the frame has {frame.height} rows and {frame.width} columns; at least 1 of each is required")
         _refuse_renamed_duplicates(frame.columns)
         return cls(tuple(_infer_column(frame.get_column(name)) for name in frame.columns))
+
+    @classmethod
+    def from_dtypes(cls, frame: pl.DataFrame) -> Schema:
+        """Return the kinds of a frame's columns by their dtypes alone, with the categories of text: another file is read alike by it.
+
+        Examples
+        --------
+        >>> Schema.from_dtypes(pl.DataFrame({"ward": ["01", None], "age": [61, 70]})).columns[0].categories
+        ('01',)
+        """
+        columns = []
+        for series in frame.iter_columns():
+            if series.dtype.is_temporal():
+                columns.append(Column(series.name, role="time", kind="category"))
+            elif isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+                values = series.cast(pl.String).drop_nulls().unique().sort()
+                columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= _MAX_CATEGORIES else None))
+            elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
+                columns.append(Column(series.name))
+            else:
+                columns.append(Column(series.name, role="ignore"))
+        return cls(tuple(columns))
 
     def conform(self, frame: pl.DataFrame, roles: Sequence[Role] = ("feature", "expert")) -> pl.DataFrame:
         """Return the columns of these roles as Float64 and String, null for missing; anything else is an error.
@@ -209,6 +231,19 @@ def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
         if slips:
             counts[column.name] = slips
     return counts
+
+
+def warn_of_numbers_as_text(text: pl.Series, stacklevel: int) -> None:
+    """Warn where nearly all values of a text column read as numbers: a measurement with marks such as <0.5 becomes a category."""
+    count = text.count()
+    numbers = int(text.str.contains(NUMBER_LIKE).sum())
+    if 0.9 * count <= numbers < count:
+        warnings.warn(
+            f"column {text.name!r} is text, but {numbers} of its {count} values read as numbers: taken as a category. "
+            "If it is a measurement, correct the other values first.",
+            DataWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _column_from_json(row: Any) -> Column:
@@ -254,10 +289,11 @@ def _infer_column(series: pl.Series) -> Column:
     if dtype == pl.Null or series.null_count() == len(series):
         warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
         return Column(name, role="ignore")
-    if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
-        warnings.warn(
-            f"column {name!r} holds dates or times: not used. Turn it into a duration in numbers if it matters", DataWarning, stacklevel=4
-        )
+    iso_text = dtype == pl.String and bool(series.drop_nulls().str.contains(ISO_DATE).all())
+    if iso_text or isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        holds = "is text of" if iso_text else "holds"
+        hint = "Turn it into a duration in numbers if it matters"
+        warnings.warn(f"column {name!r} {holds} dates or times: not used. {hint}", DataWarning, stacklevel=4)
         return Column(name, role="time", kind="category")
     if dtype.is_numeric() or dtype == pl.Boolean:
         values = as_number(series, name).drop_nulls()
@@ -269,14 +305,7 @@ def _infer_column(series: pl.Series) -> Column:
     commas = int(text.str.contains(DECIMAL_COMMA).sum())
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
-    numbers = int(text.str.contains(NUMBER_LIKE).sum())
-    if 0.9 * len(text) <= numbers < len(text):
-        warnings.warn(
-            f"column {name!r} is text, but {numbers} of its {len(text)} values read as numbers: taken as a category. "
-            "If it is a measurement, correct the other values first.",
-            DataWarning,
-            stacklevel=4,
-        )
+    warn_of_numbers_as_text(text, stacklevel=5)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
         warnings.warn(
@@ -294,4 +323,5 @@ def _conform_column(series: pl.Series, column: Column) -> pl.Series:
         return as_number(series, column.name)
     if series.dtype == pl.Null:
         return series.cast(pl.String)
-    return as_text(series, column.name)
+    text = as_text(series, column.name)
+    return text if column.categories is None else spell_as(text, column.categories)

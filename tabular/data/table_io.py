@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.conversion import as_text
+from nearward.tabular.data.other_frames import from_other_frame, plain_values
 from nearward.tabular.errors import InputError
 
+if TYPE_CHECKING:
+    from nearward.tabular.data.schema import Schema
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA", "NaN", "null"])
+_WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
+    ".parquet": pl.DataFrame.write_parquet,
+    ".csv": pl.DataFrame.write_csv,
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), pl.DataFrame.write_ipc),
+}  # by file extension
+_READ = (".parquet", ".csv", ".csv.gz", ".arrow", ".feather", ".ipc")
+_ADDRESS = r"([a-z][a-z0-9+.-]+):/+(.+)"  # s3://bucket/key, also as pathlib writes it: s3:/bucket/key
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-_FORMATS: dict[str, tuple[Callable[[Path], pl.DataFrame], Callable[[pl.DataFrame, Path], Any]]] = {
-    ".parquet": (pl.read_parquet, pl.DataFrame.write_parquet),
-    ".csv": (_read_csv, pl.DataFrame.write_csv),
-    **dict.fromkeys((".arrow", ".feather", ".ipc"), (pl.read_ipc, pl.DataFrame.write_ipc)),
-}  # by file extension: how to read and to write
+def read_table(path: str | Path, schema: Schema | None = None) -> pl.DataFrame:
+    """Read a Parquet, CSV or Arrow/Feather file, a folder of Parquet files, or a Parquet file in an object store.
 
-
-def read_table(path: str | Path) -> pl.DataFrame:
-    """Read a Parquet, CSV or Arrow/Feather file.
+    Parameters
+    ----------
+    path : path
+        A file, also ``.csv.gz``; a folder, whose Parquet files are read in the order of their names, with the columns of hive partitions
+        (``ward=ICU/``); a pattern with ``*`` of Parquet files, where no file has that very name; or an address that
+        ``polars.scan_parquet`` reads, such as ``s3://bucket/cohort.parquet``.
+    schema : Schema, optional
+        Decides which features are text and which are numbers, and in a CSV which other columns are text.
 
     Raises
     ------
     InputError
-        No such file, an unknown file extension, or a file that cannot be read as its extension says.
+        No such file, an unknown file extension, or a file that cannot be read as its extension says; a CSV that names columns twice, not at
+        all, or is separated by something else than commas; names that Polars reads as patterns.
 
     Examples
     --------
     >>> read_table("cohort.xlsx")
     Traceback (most recent call last):
-    nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .arrow .feather .ipc
+    nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .csv.gz .arrow .feather .ipc
     """
+    address = re.fullmatch(_ADDRESS, str(path))
     path = Path(path)
-    read, _ = _format(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    suffix = path.suffix.lower()
     try:
-        return read(path)
+        if address and not path.exists():
+            if suffix != ".parquet":
+                raise InputError(f"{path}: only Parquet files are read from an address")
+            frame = pl.scan_parquet(f"{address[1]}://{'/' * (address[1] == 'file')}{address[2]}", glob=False).collect()
+        elif path.is_dir():
+            frame = _read_folder(path)
+        elif "*" in str(path) and suffix == ".parquet" and not path.exists():
+            frame = _concat(path, [_read_parquet(file) for file in _matches(path)])
+        else:
+            frame = _read_file(path, schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix}: {type(error).__name__}") from error
+        raise InputError(f"{path} cannot be read as {suffix or 'a folder of Parquet files'}: {type(error).__name__}") from error
+    _refuse_pattern_names(frame.columns)
+    return frame if schema is None else _as_declared(frame, schema)
 
 
 def write_table(frame: pl.DataFrame, path: str | Path) -> None:
@@ -56,12 +81,35 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
     Raises
     ------
     InputError
-        An unknown file extension, or a folder that does not exist.
+        An unknown file extension, a folder that does not exist, or a column that such a file cannot hold.
+    OSError
+        The disk is full, or the folder is not writable; an earlier file of that name is unchanged.
     """
     path = Path(path)
-    _, write = _format(path)
-    with replacing(path) as temporary:
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise InputError(f"{path}: unknown file extension; known: {' '.join(_WRITERS)}")
+    with write_errors(path), replacing(path) as temporary:
         write(frame, temporary)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn the errors that Polars raises while it writes a file into an OSError that names the file, or an InputError.
+
+    Polars reports a full disk now as OSError without a file name, now as one of its own errors, with the system's number in the text.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        if getattr(error, "filename", None) is not None:
+            raise
+        number = getattr(error, "errno", None) or next(iter(map(int, re.findall(r"os error (\d+)", str(error)))), None)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError):
+            raise
+        raise InputError(f"{path}: the table cannot be written as {path.suffix} ({type(error).__name__}): write .parquet") from error
 
 
 def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -84,6 +132,12 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     >>> to_frame(np.zeros((2, 2))).columns
     ['x0', 'x1']
     """
+    frame = _to_frame(X, names)
+    _refuse_pattern_names(frame.columns)
+    return frame
+
+
+def _to_frame(X: Any, names: Sequence[str] | None) -> pl.DataFrame:
     if isinstance(X, pl.DataFrame):
         return X
     if isinstance(X, pl.LazyFrame):
@@ -93,7 +147,7 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     if isinstance(X, pl.Series | str | bytes) or X is None:
         raise InputError(f"X must be a frame, got {type(X).__name__}. Reshape your data: one row a patient, one column a feature")
     if hasattr(X, "__arrow_c_stream__") or (hasattr(X, "columns") and hasattr(X, "dtypes")):
-        return _from_other_frame(X)
+        return from_other_frame(X)
     array = np.asarray(X)
     if array.ndim != 2:
         raise InputError(f"X must be a frame or a 2D array, got {array.ndim}D array instead (shape {array.shape}). Reshape your data")
@@ -145,50 +199,8 @@ def to_series(name: str, values: Any) -> pl.Series:
             raise InputError(f"{name} must be one column, got shape={array.shape}")
         if array.dtype.kind in "mM":
             array = array.astype(f"{array.dtype.kind}8[us]")  # a resolution that Polars has
-        series = pl.Series(_plain_values(name, array), strict=False) if array.dtype == object else pl.Series(array)
+        series = pl.Series(plain_values(name, array), strict=False) if array.dtype == object else pl.Series(array)
     return series.fill_nan(None) if series.dtype.is_float() else series
-
-
-def _plain_values(name: str, array: np.ndarray[Any, Any]) -> list[Any]:
-    """Return plain Python values, None where missing; text beside another kind is an error."""
-    items = [value.item() if isinstance(value, np.generic) else value for value in array]
-    items = [None if _is_missing(value) else value for value in items]
-    kinds = sorted({type(value).__name__ for value in items if value is not None})
-    if "str" in kinds and len(kinds) > 1:
-        raise InputError(f"{name} mixes {kinds}: make it one kind first")
-    return items
-
-
-def _is_missing(value: Any) -> bool:
-    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which may not be installed
-        return True
-    return isinstance(value, float | Decimal) and math.isnan(value)
-
-
-def _from_other_frame(X: Any) -> pl.DataFrame:
-    names = [str(name) for name in getattr(X, "columns", [])] if hasattr(X, "dtypes") else []
-    duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates:
-        raise InputError(f"the frame names columns twice: {duplicates}. Rename or drop one of each.")
-    if hasattr(X, "__arrow_c_stream__"):
-        try:
-            return pl.DataFrame(X)
-        except ImportError:  # pandas exports Arrow only where pyarrow is installed
-            pass
-    return pl.DataFrame([_from_other_series(name, X[key]) for name, key in zip(names, X.columns, strict=True)])
-
-
-def _from_other_series(name: str, column: Any) -> pl.Series:
-    values = np.asarray(column)
-    if values.dtype != object:
-        return pl.Series(name, values)
-    missing = np.asarray(column.isna()) if hasattr(column, "isna") else np.array([value is None for value in values])
-    items = [None if is_missing else value for is_missing, value in zip(missing, values.tolist(), strict=True)]
-    try:
-        return pl.Series(name, items)
-    except (TypeError, pl.exceptions.PolarsError):
-        kinds = sorted({type(item).__name__ for item in items if item is not None})
-        raise InputError(f"column {name!r} mixes {kinds}: make it one kind first") from None
 
 
 def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -201,7 +213,83 @@ def _objects_to_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         ) from error
 
 
-def _format(path: Path) -> tuple[Callable[[Path], pl.DataFrame], Callable[[pl.DataFrame, Path], Any]]:
-    if path.suffix.lower() not in _FORMATS:
-        raise InputError(f"{path}: unknown file extension; known: {' '.join(_FORMATS)}")
-    return _FORMATS[path.suffix.lower()]
+def _as_declared(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """Return features that the schema declares as categories as text, and texts that it declares as numbers as numbers."""
+    from nearward.tabular.data.csv_reader import read_texts
+
+    converted = []
+    for column in schema.columns:
+        if column.role in ("feature", "expert") and column.name in frame.columns:
+            series = frame.get_column(column.name)
+            if column.kind == "category" and series.dtype.is_numeric():
+                converted.append(as_text(series, column.name))
+            elif column.kind == "number" and series.dtype == pl.String:
+                converted.append(read_texts(series, column))
+    return frame.with_columns(converted)
+
+
+def _refuse_pattern_names(names: Sequence[str]) -> None:
+    """Refuse names that Polars' expressions read as several columns, or as none."""
+    patterns = [name for name in names if name == "*" or (name.startswith("^") and name.endswith("$"))]
+    if patterns:
+        raise InputError(f"the table has columns named {patterns}, which Polars reads as patterns: rename them")
+    if "" in names:
+        raise InputError(f"columns without a name at position {[i + 1 for i, name in enumerate(names) if not name]}: name or drop them")
+
+
+def _read_file(path: Path, schema: Schema | None) -> pl.DataFrame:
+    """Read one file by its very name: characters such as ``[`` and ``*`` are part of it."""
+    suffix = path.suffix.lower()
+    zipped = path.name.lower().endswith(".csv.gz")
+    if suffix not in _READ and not zipped:
+        raise InputError(f"{path}: unknown file extension; known: {' '.join(_READ)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if suffix == ".csv" or zipped:
+        from nearward.tabular.data.csv_reader import read_csv
+
+        return read_csv(path, schema)
+    return _read_parquet(path) if suffix == ".parquet" else pl.scan_ipc(path, glob=False, hive_partitioning=False).collect()
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, glob=False, hive_partitioning=False)
+
+
+def _read_folder(folder: Path) -> pl.DataFrame:
+    """Read the Parquet files in a folder; folders named ``column=value`` are hive partitions."""
+    from nearward.tabular.data.csv_reader import read_texts
+
+    files = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+    files = [path for path in files if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)]
+    if not files:
+        raise InputError(f"{folder} is a folder without Parquet files: no such file")
+    frames = []
+    for path in files:
+        parts = [part.partition("=") for part in path.relative_to(folder).parts[:-1]]
+        partitions = {name: None if value == _NO_VALUE else unquote(value) for name, sign, value in parts if sign}
+        frame = _read_parquet(path)
+        frames.append(frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in partitions.items()))
+    frame = _concat(folder, frames)
+    names = {part.partition("=")[0] for path in files for part in path.relative_to(folder).parts[:-1] if "=" in part}
+    return frame.with_columns(read_texts(frame.get_column(name)) for name in frame.columns if name in names)
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Return the files of a pattern with ``*``, in order; other characters stand for themselves."""
+    first = next(i for i, part in enumerate(pattern.parts) if "*" in part)
+    literal = "/".join(part.replace("[", "[[]").replace("?", "[?]") for part in pattern.parts[first:])
+    files = sorted(path for path in Path(*pattern.parts[:first]).glob(literal) if path.is_file())
+    if not files:
+        raise InputError(f"{pattern}: no such file, and no file of this pattern")
+    return files
+
+
+def _concat(path: Path, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    columns = frames[0].columns
+    if any(set(frame.columns) != set(columns) for frame in frames):
+        raise InputError(f"{path}: its files have different columns")
+    try:
+        return pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: its files have different dtypes for a column") from error

@@ -1,9 +1,10 @@
 """Validation of the arguments of ``fit``: rows, outcome, groups and settings.
 
 Every estimator, the synthesizer and the evaluators read outcomes by ``validate_target`` and patients by ``validate_groups``. So there is
-one rule for which value is the event: the one that the caller names, else the greater of the two (1, True, the later text).
+one rule for which value is the event: the one that the caller names, else the greater of the two (1, True, the later text), with a warning
+where that is the commoner value. Classes are sorted as in scikit-learn; ``Target.event`` says which of them is the event.
 
-Shapes: n rows, c classes.
+Shapes: n rows, q query rows, c classes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
-from nearward.tabular.errors import InputError, TooFewEvents
-from nearward.tabular.typing import Ints, Values
+from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.typing import Floats, Ints, Values
+
+UNKNOWN_EVENT = (
+    "the outcome was encoded as 0 and 1 before the fit, so it is not known which of them is the event: fit on the outcome as it is, "
+    "or name the event by its code (positive=1)"
+)
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,20 @@ class Target:
 
     Parameters
     ----------
-    classes : (c,), the different values
-        With an event, the event is the last of two; else in increasing order.
+    classes : (c,), the different values in increasing order
+        ``[False, True]`` where some of more than two values were named as the event.
     outcome : (n,)
-        1 for the event, else 0; the class index where there is no event.
+        1 for the event, else 0; the class index where there are more than two classes and no event.
+    event_index : int
+        Index of the event in ``classes``.
+    event : value, or tuple of values
+        The event as plain Python values; None where there is none, or where it is not known.
     """
 
     classes: Values
     outcome: Ints
-
-    @property
-    def event(self) -> Any:
-        """The value that is the event, as a plain Python value."""
-        value = self.classes[-1]
-        return value.item() if isinstance(value, np.generic) else value
+    event_index: int
+    event: Any
 
     @property
     def events(self) -> int:
@@ -53,11 +59,12 @@ class Target:
 
 
 def validate_fit_inputs(
-    X: Any, y: Any, groups: Any, positive: Any = None, max_classes: int | None = 2
+    X: Any, y: Any, groups: Any, positive: Any = None, max_classes: int | None = 2, *, allow_encoded: bool = False
 ) -> tuple[pl.DataFrame, Target, Ints]:
     """Return the frame of ``X`` (n rows), the target of ``y`` and patient ids (n,); errors as ``validate_target``, ``validate_groups``."""
     frame = to_frame(X)
-    return frame, validate_target(y, frame.height, positive, max_classes=max_classes), validate_groups(groups, frame.height)
+    target = validate_target(y, frame.height, positive, max_classes=max_classes, allow_encoded=allow_encoded)
+    return frame, target, validate_groups(groups, frame.height)
 
 
 def validate_target(
@@ -68,6 +75,7 @@ def validate_target(
     min_classes: int = 2,
     max_classes: int | None = 2,
     name: str = "the outcome",
+    allow_encoded: bool = False,
 ) -> Target:
     """Validate an outcome and encode it as 0 and 1, or as class indices.
 
@@ -77,19 +85,27 @@ def validate_target(
         Numbers, text or booleans, none missing or infinite.
     n_rows : int, optional
         The n that is required; any by default.
-    positive : value, optional
-        The event; by default the greater of two values.
+    positive : value or list of values, optional
+        The event; by default the greater of two values. All other values are no event.
     min_classes, max_classes : int, int or None
-        Limits of different values. A single value is the event if it equals ``positive``, by default 1. Without an upper limit a
-        ``positive`` is the event against all other values.
+        Limits of different values where none is named. A single value is the event if it equals ``positive``, by default 1.
     name : str
         How messages call the outcome.
+    allow_encoded : bool
+        Whether an array of 0 and 1 is accepted beside a ``positive`` that neither of them is: ``VotingClassifier``,
+        ``StackingClassifier`` and ``cross_val_predict`` encode the outcome so. Then nobody knows which of them is the event;
+        ``event`` is None, and ``outcome`` is 1 for the rarer.
 
     Raises
     ------
     InputError
         Missing or infinite values; dates, bytes and the like; text beside numbers; fewer values than ``min_classes``, or more than
-        ``max_classes``; another length than ``n_rows``; a ``positive`` that no row has, or that is named beside more than two classes.
+        ``max_classes``; another length than ``n_rows``; a ``positive`` that no row has, or that names all values.
+
+    Warns
+    -----
+    DataWarning
+        Nobody named the event and it is the commoner value; values beside the event were put together, where ``max_classes`` is set.
 
     Examples
     --------
@@ -102,19 +118,86 @@ def validate_target(
     series, values = _read_target(y, n_rows, name)
     classes = np.unique(values)
     if len(classes) == min_classes == 1:
-        return Target(classes, (values == (1 if positive is None else positive)).astype(np.int64))
-    _check_classes(classes, series, max_classes, name)
-    if positive is not None and (len(classes) == 2 or max_classes is None):
-        event = classes == positive
-        if not event.any():
-            raise InputError(f"no row of {name} has the value of the event, got positive={positive!r} ({type(positive).__name__})")
-        return Target(np.concatenate([classes[~event], classes[event]]), (values == classes[event][0]).astype(np.int64))
-    if positive is not None:
-        raise InputError(
-            f"positive names the event of an outcome with two values, and {name} has {len(classes)}: omit positive to predict "
-            "all classes, or make a column that is true for the event"
+        event = named_values(positive) or [1]
+        is_event = np.isin(values, [value for value in classes if value in event])
+        return Target(classes, is_event.astype(np.int64), 0, _plain(event))
+    _check_classes(classes, series, max_classes, name, named=positive is not None)
+    class_index = np.searchsorted(classes, values).astype(np.int64)
+    if allow_encoded and _is_encoded(classes, named_values(positive)):
+        event_index = int(class_index.mean() <= 0.5)
+        warnings.warn(
+            f"positive={positive!r} is no value of {name}, whose values are 0 and 1, as scikit-learn's meta-estimators encode an outcome: "
+            "probabilities follow classes_, and no result that depends on the event can be had from this model",
+            DataWarning,
+            stacklevel=3,
         )
-    return Target(classes, np.searchsorted(classes, values).astype(np.int64))
+        return Target(classes, (class_index == event_index).astype(np.int64), event_index, None)
+    if positive is not None:
+        return _named_event(classes, class_index, named_values(positive), max_classes, name)
+    if len(classes) > 2:
+        return Target(classes, class_index, len(classes) - 1, None)
+    event_rate = float(class_index.mean())
+    if event_rate > 0.5:
+        warnings.warn(
+            f"the event of {name} is {classes[1]!s}, the greater of the two values and the commoner one ({event_rate:.0%} of the rows): "
+            "name the event (positive=) if it is the other one",
+            DataWarning,
+            stacklevel=3,
+        )
+    return Target(classes, class_index, 1, _plain([classes[1]]))
+
+
+def named_values(positive: Any) -> list[Any]:
+    """Return the values that a ``positive`` names: one, several, or none."""
+    if positive is None:
+        return []
+    return list(positive) if isinstance(positive, list | tuple | set | frozenset | np.ndarray | pl.Series) else [positive]
+
+
+def class_probabilities(risk: Floats, event_index: int) -> Floats:
+    """Return the probability of each of two classes (q, 2) from the risk of the event (q,)."""
+    columns = [1 - risk, risk]
+    return np.column_stack(columns if event_index == 1 else columns[::-1])
+
+
+def describe_event(event: Any) -> str:
+    """Return the event as text: its value, or its values joined by "or"."""
+    return " or ".join(str(value) for value in (event if isinstance(event, tuple | list) else [event]))
+
+
+def _named_event(classes: Values, class_index: Ints, named: list[Any], max_classes: int | None, name: str) -> Target:
+    """Return the target of an outcome whose event is named: one or several of its classes."""
+    is_event = np.zeros(len(classes), dtype=bool)
+    for value in named:
+        matches = np.asarray(classes == value)
+        if not matches.any():
+            raise InputError(f"no row of {name} has the value of the event, got positive={value!r} ({type(value).__name__})")
+        is_event |= matches
+    if not named or is_event.all():
+        raise InputError(f"positive must name some of the {len(classes)} values of {name}, got {int(is_event.sum())} of them")
+    outcome, event = is_event[class_index].astype(np.int64), _plain(classes[is_event])
+    if len(classes) == 2:
+        return Target(classes, outcome, int(is_event.argmax()), event)
+    if max_classes is not None:
+        warnings.warn(
+            f"the event of {name} is {describe_event(event)}; rows with one of the other {int((~is_event).sum())} values are without it",
+            DataWarning,
+            stacklevel=4,
+        )
+    return Target(np.array([False, True]), outcome, 1, event)
+
+
+def _is_encoded(classes: Values, named: list[Any]) -> bool:
+    """Whether classes are 0 and 1 of whole numbers, and the event's name is text that is no number: another outcome's."""
+    if classes.dtype.kind != "i" or classes.tolist() != [0, 1] or not named:
+        return False
+    return all(isinstance(value, str) and not value.replace(".", "", 1).isdigit() for value in named)
+
+
+def _plain(event: Any) -> Any:
+    """Return the values of an event as a plain Python value, or as a tuple of several."""
+    values = tuple(value.item() if isinstance(value, np.generic) else value for value in event)
+    return values[0] if len(values) == 1 else values
 
 
 def validate_groups(groups: Any, n_rows: int, name: str = "groups") -> Ints:
@@ -188,12 +271,14 @@ def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Valu
     return series, series.to_numpy() if values.dtype == object and dtype.is_numeric() else values
 
 
-def _check_classes(classes: Values, series: pl.Series, max_classes: int | None, name: str) -> None:
+def _check_classes(classes: Values, series: pl.Series, max_classes: int | None, name: str, named: bool) -> None:
     if len(classes) < 2:
         raise InputError(f"{name} has the same value in every row: one class only, at least two are required")
     if max_classes is None or len(classes) == 2:
         return
     kind = "continuous" if series.dtype.is_float() and bool((series != series.round()).any()) else "multiclass"
+    if named and kind == "multiclass":
+        return
     if max_classes > 2 and kind == "multiclass":
         if len(classes) <= max_classes:
             return

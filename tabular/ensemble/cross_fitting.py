@@ -44,6 +44,11 @@ class EncodedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     (4, 2)
     """
 
+    schema_: Schema
+    encoding_: TableEncoder
+    model_: Any
+    classes_: NDArray[Any]
+
     def __init__(self, model: Any, schema: Schema | None = None) -> None:
         self.model = model
         self.schema = schema
@@ -51,11 +56,11 @@ class EncodedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> EncodedClassifier:
         """Fit on a frame of n rows and outcomes (n,)."""
         frame = to_frame(X)
-        self.schema_ = self.schema or Schema.infer(frame)
-        rows = self.schema_.conform(frame)
-        self.encoding_ = TableEncoder.fit(self.schema_, rows)
-        self.model_ = clone(self.model).fit(self.encoding_.transform(rows), np.asarray(y))
-        self.classes_ = self.model_.classes_
+        schema = self.schema or Schema.infer(frame)
+        rows = schema.conform(frame)
+        encoding = TableEncoder.fit(schema, rows)
+        model = clone(self.model).fit(encoding.transform(rows), np.asarray(y))
+        self.__dict__.update(schema_=schema, encoding_=encoding, model_=model, classes_=model.classes_)
         return self
 
     def predict_proba(self, X: Any) -> Floats:
@@ -117,7 +122,7 @@ def fit_copy(model: Any, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) 
     """Fit a clone, as ``fit_with_groups`` does."""
     copy = clone(model)
     if hasattr(copy, "positive"):  # the outcome is 0 and 1 here, whatever its values at the API
-        copy.set_params(positive=None)
+        copy.set_params(positive=1)
     return fit_with_groups(copy, frame, outcome, patient_ids)
 
 

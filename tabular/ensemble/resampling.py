@@ -9,7 +9,7 @@ Shapes: n rows, q query rows, t columns that trees read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, validate_fit_inputs, validate_integers
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, fit_learner
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -74,14 +74,15 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "auto" is XGBoost where it is installed, else histogram gradient boosting.
     folds : int
     seed : int
-    positive : value, optional
-        The outcome value that is the event; by default the greater of the two.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
         Kinds of the columns; inferred by default.
 
     Attributes
     ----------
-    classes_ : (2,), the event last
+    classes_ : (2,), the outcome values in increasing order; ``[False, True]`` where ``positive`` names some of more than two
+    event_ : the outcome value that is the event, or a tuple of several
     fitted_ : FittedResampled
 
     References
@@ -96,6 +97,13 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.predict_proba(biopsies.data[300:302, :5]).shape
     (2, 2)
     """
+
+    classes_: NDArray[Any]
+    event_: Any
+    _event_index: int
+    fitted_: FittedResampled
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
     def __init__(
         self,
@@ -128,9 +136,9 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
         validate_integers(2, folds=self.folds)
         check_learner(self.learner)
-        frame, target, group = validate_fit_inputs(X, y, groups, self.positive)
+        frame, target, group = validate_fit_inputs(X, y, groups, self.positive, allow_encoded=True)
         target.require_events(_FEWEST, "resample and calibrate")
-        self.classes_, outcome = target.classes, target.outcome
+        outcome = target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema
         fold = split_patients(outcome, group, self.folds, self.seed)
         out_of_fold, models = np.empty(len(outcome)), []
@@ -141,19 +149,21 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trees = fit_learner(self.learner, *_resample(self.sampler, x, outcome[train], as_category, seed), seed)
             models.append(FoldModel(frame_encoder, trees))
             out_of_fold[~train] = models[f].log_odds(frame.filter(~train))
-        self.fitted_ = FittedResampled(tuple(models), Calibrator.fit(out_of_fold, outcome))
-        self.n_features_in_ = frame.width
+        fitted = FittedResampled(tuple(models), Calibrator.fit(out_of_fold, outcome))
+        state = {"classes_": target.classes, "event_": target.event, "_event_index": target.event_index, "n_features_in_": frame.width}
+        self.__dict__.update(state, fitted_=fitted)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the calibrated probability of each class, the event's last: (q, 2)."""
+        """Return the calibrated probability of each class (q, 2), in the order of ``classes_``."""
         check_is_fitted(self, "fitted_")
-        risk = expit(self.fitted_.scores(X))
-        return np.column_stack([1 - risk, risk])
+        return class_probabilities(expit(self.fitted_.scores(X)), self._event_index)
 
     def predict_uncorrected(self, X: Any) -> Floats:
         """Return the event's probability in the resampled table (q,): not a risk."""
         check_is_fitted(self, "fitted_")
+        if self.event_ is None:
+            raise InputError(UNKNOWN_EVENT)
         return expit(self.fitted_.uncorrected(X))
 
     def predict(self, X: Any) -> NDArray[Any]:

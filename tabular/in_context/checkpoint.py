@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.in_context.model import InContextNet, NetConfig
+from nearward.tabular.persistence.network_weights import check_weights
 
 Float16State = dict[str, NDArray[np.float16]]
 
@@ -74,9 +75,7 @@ def from_float16_state(config: dict[str, int], state: Float16State) -> InContext
     ArtifactError
         The weights belong to another architecture.
     """
+    check_weights(lambda: InContextNet(NetConfig(**config)), state)
     net = InContextNet(NetConfig(**config)).eval()
-    try:
-        net.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in state.items()})
-    except RuntimeError as error:
-        raise ArtifactError("the in-context weights belong to another architecture: they may come from another version") from error
+    net.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in state.items()})
     return net.requires_grad_(False)

@@ -6,7 +6,7 @@ Shapes: n rows, q query rows, p encoded columns, e embedding width, r reference 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -72,14 +72,15 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     steps : int
         Training steps.
     seed : int
-    positive : value, optional
-        The outcome value that is the event; by default the greater of the two.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
         Kinds, and blocks for the masks; inferred by default.
 
     Attributes
     ----------
-    classes_ : (2,), the event last
+    classes_ : (2,), the outcome values in increasing order; ``[False, True]`` where ``positive`` names some of more than two
+    event_ : the outcome value that is the event, or a tuple of several
     threshold_ : float, score above which ``predict`` alerts
     fitted_ : FittedOneClass
 
@@ -97,6 +98,14 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> ranker.rank(new)["alert"].to_list()
     [False, True]
     """
+
+    classes_: NDArray[Any]
+    event_: Any
+    _event_index: int
+    threshold_: float
+    fitted_: FittedOneClass
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
     def __init__(
         self,
@@ -141,7 +150,6 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             target = validate_target(y, n_rows, self.positive, min_classes=1)
         patient_ids = validate_groups(groups, n_rows)
-        self.classes_ = target.classes if len(target.classes) == 2 else np.array([0, 1])
         negative = ~np.isin(patient_ids, patient_ids[target.outcome == 1])
         if negative.sum() < _MIN_ROWS:
             raise InputError(
@@ -153,15 +161,21 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("refused: all rows without the event are of one patient; two are needed, one of them for the threshold")
         encoder = FrameEncoder.fit(rows.filter(~calibration), self.schema)
         x = encoder.transform(rows)
-        self.fitted_ = self._train(encoder, x[~calibration], x[calibration])
-        self.threshold_ = float(np.quantile(self.fitted_.calibration_scores, 1 - self.budget))
-        self.n_features_in_ = frame.width
+        fitted = self._train(encoder, x[~calibration], x[calibration])
+        threshold = float(np.quantile(fitted.calibration_scores, 1 - self.budget))
+        classes, event_index = (target.classes, target.event_index) if len(target.classes) == 2 else (np.array([0, 1]), 1)
+        state = {"classes_": classes, "event_": target.event, "_event_index": event_index, "n_features_in_": frame.width}
+        self.__dict__.update(state, threshold_=threshold, fitted_=fitted)
         return self
 
     def decision_function(self, X: Any) -> Floats:
-        """Return the score minus the threshold (q,): above 0 for alerted rows, higher for more unusual ones."""
+        """Return the score minus the threshold (q,): above 0 for alerted rows, higher for more unusual ones.
+
+        As everywhere in scikit-learn it speaks for ``classes_[1]``: where ``positive`` names ``classes_[0]`` the sign is reversed.
+        """
         check_is_fitted(self, "fitted_")
-        return self.fitted_.scores(X) - self.threshold_
+        above = self.fitted_.scores(X) - self.threshold_
+        return above if self._event_index == 1 else -above
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the event's class for alerted rows (q,)."""
@@ -169,7 +183,8 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def rank(self, X: Any) -> pl.DataFrame:
         """Return ``row``, ``score``, ``share`` (of rows without the event with lower scores) and ``alert`` of q rows, in their order."""
-        score, calibration = self.decision_function(X) + self.threshold_, self.fitted_.calibration_scores
+        check_is_fitted(self, "fitted_")
+        score, calibration = self.fitted_.scores(X), self.fitted_.calibration_scores
         share = np.searchsorted(calibration, score) / len(calibration)
         return pl.DataFrame({"row": np.arange(len(score)), "score": score, "share": share, "alert": score > self.threshold_})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_rec
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, Values
 
 _MIN_ROWS = 10  # of a class
 _CALIBRATION = 4  # one patient in so many calibrates the threshold and is not trained on
@@ -92,6 +92,12 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
     _fitted_attributes = ("fitted_", "offset_", "classes_", "n_features_in_")
     _state_types = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
 
+    classes_: Values
+    offset_: float
+    fitted_: FittedOpenSet
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(
         self, *, false_alarms: float = 0.05, width: int = 32, steps: int = 400, seed: int = 0, schema: Schema | None = None
     ) -> None:
@@ -121,11 +127,11 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
             raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
         validate_integers(1, width=self.width, steps=self.steps)
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, max_classes=None)
-        self.classes_, class_index, count = target.classes, target.outcome, np.bincount(target.outcome)
+        class_index, count = target.outcome, np.bincount(target.outcome)
         if (count < _MIN_ROWS).any():
             raise InputError(f"{(count < _MIN_ROWS).sum()} classes have fewer than {_MIN_ROWS} rows: pool them, or leave their rows out")
         calibration = np.random.default_rng(self.seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
-        if len(np.unique(class_index[~calibration])) < len(self.classes_):
+        if len(np.unique(class_index[~calibration])) < len(count):
             raise InputError("a class has patients in the calibration part only: it needs more patients")
         n = int(calibration.sum())
         rank = ceil((n + 1) * (1 - self.false_alarms))
@@ -135,9 +141,8 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
         x = encoder.transform(frame)
         points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, self.seed)
         scores = np.sort(points.distances(x[calibration]).max(axis=1))
-        self.fitted_ = FittedOpenSet(encoder, points, scores)
-        self.offset_ = float(scores[n - rank])
-        self.n_features_in_ = frame.width
+        fitted = FittedOpenSet(encoder, points, scores)
+        self.__dict__.update(classes_=target.classes, fitted_=fitted, offset_=float(scores[n - rank]), n_features_in_=frame.width)
         return self
 
     def score_samples(self, X: Any) -> Floats:

@@ -11,21 +11,29 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import safetensors.numpy
+from safetensors import SafetensorError
 
 from nearward.tabular.data.atomic_files import replacing, sync
-from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import ArtifactError, InputError, NearwardError
 from nearward.tabular.typing import Arrays
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+_MAX_MANIFEST = 256 * 2**20  # bytes
+_PYTHON_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_DAMAGE = (*_PYTHON_ERRORS, SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # what a damaged file may raise
 _DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
@@ -110,7 +118,7 @@ def _existing_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a model's folder, empty where it is corrupt (and may be replaced); None of any other folder."""
     try:
         body = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {} if any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir()) else None
     return body if isinstance(body, dict) and "nearward_model" in body else None
 
@@ -121,30 +129,51 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        Not a model, a corrupt or later manifest, or one that names files it must not.
+        Not a model, a corrupt manifest or one of another format, or one that names files it must not.
     """
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(f"{folder} holds no nearward model ({MANIFEST} is missing)")
-    raw = path.read_bytes()
+    raw = _read_at_most(path, _MAX_MANIFEST)
     try:
-        body = json.loads(raw)
-    except ValueError as error:
+        body = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is corrupt: restore the model from a copy, or fit it again") from error
     if not isinstance(body, dict) or "nearward_model" not in body:
         raise ArtifactError(f"{path} is not a nearward model's manifest")
-    if isinstance(body["nearward_model"], int) and body["nearward_model"] > FORMAT:
-        raise ArtifactError(
-            f"{folder} was saved by a later nearward (format {body['nearward_model']}, this one reads {FORMAT}): update nearward"
-        )
+    version = body["nearward_model"]
+    if type(version) is not int or version < 1:
+        raise ArtifactError(f"{path} has no valid format: it must be a whole number from 1 on. Restore the model from a copy")
+    if version > FORMAT:
+        raise ArtifactError(f"{folder} was saved by a later nearward (format {version}, this one reads {FORMAT}): update nearward")
     body.pop("sha256", None)
-    if raw != _serialize(body):
+    try:
+        edited = raw != _serialize(body)
+    except (ValueError, RecursionError):  # an infinite number, or lists nested too deep
+        edited = True
+    if edited:
         raise ArtifactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
-    unknown = [name for name in body["files"] if not _DATA_FILE.fullmatch(name)]
+    if version != FORMAT:
+        raise ArtifactError(f"{folder} was saved by an earlier nearward (format {version}, this one reads {FORMAT}): fit and save it again")
+    _check_files(path, body.get("files"))
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_files(path: Path, files: Any) -> None:
+    if not isinstance(files, dict):
+        raise ArtifactError(f"{path} names no files: restore the model from a copy, or fit it again")
+    unknown = [name for name in files if not _DATA_FILE.fullmatch(name)]
     if unknown:
         raise ArtifactError(f"{path} names {len(unknown)} files that are not a model's, or outside its folder")
-    return body
+    for name, expected in files.items():
+        fields = expected if isinstance(expected, dict) else {}
+        if not isinstance(fields.get("sha256"), str) or type(fields.get("size")) is not int or fields["size"] < 0:
+            raise ArtifactError(f"{path} has no hash or size of {name}: restore the model from a copy, or fit it again")
 
 
 def model_hash(folder: str | Path) -> str:
@@ -172,19 +201,81 @@ def read_model(folder: str | Path) -> StoredModel:
     records: pl.DataFrame | None = None
     for name, expected in body["files"].items():
         content = _read_checked(folder / name, expected)
-        if name.endswith(".safetensors"):
-            tensors = safetensors.numpy.load(content)
-        else:
-            records = pl.read_parquet(io.BytesIO(content))
+        with loading(folder):
+            if name.endswith(".safetensors"):
+                tensors = safetensors.numpy.load(content)  # checks that shapes and dtypes match the number of bytes
+            else:
+                records = _read_records(folder / name, content)
     if tensors is None or records is None:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
     return StoredModel(body, tensors, records)
 
 
+def read_schema(about: Mapping[str, Any]) -> Schema:
+    """Read the schema in a manifest.
+
+    Raises
+    ------
+    ArtifactError
+        There is none, or it is damaged.
+    """
+    try:
+        return Schema.from_json(json.dumps(about["schema"]))
+    except (LookupError, InputError) as error:
+        raise ArtifactError(f"the model's schema is missing or damaged: {error}. Restore the model from a copy, or fit it again") from error
+
+
+@contextmanager
+def loading(folder: str | Path) -> Iterator[None]:
+    """Turn every error of a program that builds a model from a damaged or hostile folder into an ``ArtifactError``.
+
+    Errors of nearward's own pass, as those of weights that the user must provide.
+    """
+    try:
+        yield
+    except NearwardError:
+        raise
+    except _DAMAGE as error:
+        raise ArtifactError(
+            f"{folder} describes no model that this nearward can build ({type(error).__name__}): restore it from a copy, or fit it again"
+        ) from error
+
+
+def _read_records(path: Path, content: bytes) -> pl.DataFrame:
+    """Read the stored patients; a table that would expand beyond this machine's memory is refused first."""
+    scan = pl.scan_parquet(io.BytesIO(content))
+    size = 8 * len(scan.collect_schema()) * int(scan.select(pl.len()).collect().item())  # bytes, at least
+    _check_memory(path, size)
+    return pl.read_parquet(io.BytesIO(content))
+
+
+def _check_memory(path: Path, size: int) -> None:
+    if size > _memory():
+        raise ArtifactError(f"{path} needs {size / 1e9:.1f} GB of memory, this machine has {_memory() / 1e9:.1f}: load it on a larger one")
+
+
+def _memory() -> float:
+    """Return this machine's memory in bytes, infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _read_at_most(path: Path, size: int) -> bytes:
+    """Read a file of at most so many bytes; a larger one is refused before it is read."""
+    with open(path, "rb") as file:
+        content = file.read(size + 1) if path.stat().st_size <= size else b""
+    if len(content) > size or path.stat().st_size > size:
+        raise ArtifactError(f"{path} is corrupt (larger than {size} bytes): restore the model from a copy, or fit it again")
+    return content
+
+
 def _read_checked(path: Path, expected: Mapping[str, Any]) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: missing, or not a plain file")
-    content = path.read_bytes()
+    _check_memory(path, expected["size"])
+    content = _read_at_most(path, expected["size"])
     if len(content) != expected["size"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise ArtifactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
     return content
@@ -251,5 +342,5 @@ def unpack(packed: Any, tensors: Arrays, types: Iterable[type]) -> Any:
 
     try:
         return construct(packed)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(f"the model holds a part that this nearward does not know: {error}") from error

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import loading, pack, read_model, unpack, write_model
 from nearward.tabular.typing import Arrays
 
 
@@ -61,8 +61,9 @@ class SavableEstimator:
         about, tensors, _ = read_model(folder)
         if about.get("kind") != cls.__name__:
             raise ArtifactError(f"{folder} holds no {cls.__name__} but a {about.get('kind', 'risk model')}")
-        estimator = cls(**settings_from_json(about["settings"]))
-        estimator._set_state({name: unpack(value, tensors, cls._state_types) for name, value in about["state"].items()})
+        with loading(folder):
+            estimator = cls(**settings_from_json(about["settings"]))
+            estimator._set_state({name: unpack(value, tensors, cls._state_types) for name, value in about["state"].items()})
         return estimator
 
     def _get_state(self) -> dict[str, Any]:

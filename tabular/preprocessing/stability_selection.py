@@ -15,7 +15,7 @@ Yuan, Lin: Model selection and estimation in regression with grouped variables (
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -65,6 +65,13 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ('c', 'f')
     """
 
+    schema_: Schema
+    most_: int
+    columns_: tuple[str, ...]
+    table_: pl.DataFrame
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
     def __init__(self, *, share: float = 0.75, wrong: float = 1.0, schema: Schema | None = None, seed: int = 0) -> None:
         self.share = share
         self.wrong = wrong
@@ -94,23 +101,24 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         rarer = min(target.events, frame.height - target.events)
         if rarer < _MIN_EVENTS:
             raise TooFewEvents(rarer, _MIN_EVENTS, "select columns by stability")
-        self.schema_ = self.schema or Schema.infer(frame)
-        rows = self.schema_.conform(frame)
-        encoder = TableEncoder.fit(self.schema_, rows)
+        schema = self.schema or Schema.infer(frame)
+        rows = schema.conform(frame)
+        encoder = TableEncoder.fit(schema, rows)
         sources = encoder.source_columns
         names = list(dict.fromkeys(sources))
         if not names:
             raise InputError("no feature is left to select from")
         if self.wrong < min(len(names), 1 / ((2 * self.share - 1) * len(names))):
             raise InputError(f"wrong={self.wrong!r} cannot be guaranteed for {len(names)} columns: raise it, or the share")
-        self.most_ = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
+        most = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
         column = np.array([names.index(source) for source in sources])  # (p,)
-        selected = _half_samples(encoder.transform(rows), target.outcome, patient_ids, column, self.most_, self.seed)  # (b, d)
+        selected = _half_samples(encoder.transform(rows), target.outcome, patient_ids, column, most, self.seed)  # (b, d)
         share = selected.mean(axis=0)
         stable = share >= self.share
-        self.columns_ = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})
+        columns = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})
         table = pl.DataFrame({"column": names, "share": share, "kept": stable})
-        self.table_ = table.sort(["share", "column"], descending=[True, False])
+        table = table.sort(["share", "column"], descending=[True, False])
+        self.__dict__.update(schema_=schema, most_=most, columns_=columns, table_=table)
         return self
 
     def transform(self, X: Any) -> pl.DataFrame:

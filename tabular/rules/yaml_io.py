@@ -73,7 +73,7 @@ def from_yaml(text: str, name: str = "rules") -> Rules:
 
     try:
         body = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         raise RuleError(f"{name} is not YAML" + (f": see line {mark.line + 1}" if mark else "")) from error
     if not isinstance(body, dict) or body.get("format") != FORMAT:

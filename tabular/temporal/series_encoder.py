@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -83,8 +83,8 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
     width : int
         Width of the embedding.
     seed : int
-    positive : value, optional
-        The outcome value that is the event; by default the greater of the two.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
 
     Attributes
     ----------
@@ -104,6 +104,12 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
 
     _fitted_attributes = ("fitted_", "columns_", "steps_")
     _state_types = (FittedSeriesEncoder,)
+
+    columns_: tuple[str, ...]
+    steps_: int
+    fitted_: FittedSeriesEncoder
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
     def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0, positive: Any = None) -> None:
         self.columns = columns
@@ -179,8 +185,8 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         x = _network_inputs(values, mean, std)
         network = train_network(x, outcome, self.width, self.seed)
         weights = {name: value.numpy() for name, value in network.state_dict().items()}
-        self.columns_, self.steps_ = columns, values.shape[2]
-        self.fitted_ = FittedSeriesEncoder(columns, self.steps_, mean, std, int(self.width), weights)
+        fitted = FittedSeriesEncoder(columns, values.shape[2], mean, std, int(self.width), weights)
+        self.__dict__.update(columns_=columns, steps_=values.shape[2], fitted_=fitted)
         return frame, x, outcome, patient_ids
 
     def _with_embedding(self, frame: pl.DataFrame, embedding: Floats, score: Floats) -> pl.DataFrame:

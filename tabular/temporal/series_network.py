@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.typing import Floats, Ints
 
 _HIDDEN, _HEADS, _BLOCKS, _DROPOUT = 32, 4, 2, 0.1
@@ -83,6 +84,7 @@ def train_network(x: Floats, outcome: Ints, width: int, seed: int) -> SeriesNetw
 def from_state(state: Mapping[str, NDArray[np.float32]], channels: int, width: int) -> SeriesNetwork:
     """Return the network with this ``state_dict``, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
+        check_weights(lambda: SeriesNetwork(channels, width), state)
         network = SeriesNetwork(channels, width)
     network.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
     return network.eval()

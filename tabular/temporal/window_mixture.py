@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -31,7 +31,7 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs
+from nearward.tabular.data.validation import class_probabilities, validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
@@ -53,6 +53,7 @@ class FittedWindowMixture:
     coefficients : (f, w), of the mixture weights, the intercepts first
     calibrator : Calibrator, fitted on out-of-fold log-odds
     prevalence : float
+    event_index : int, index of the event among the classes
     """
 
     schema: str
@@ -60,6 +61,7 @@ class FittedWindowMixture:
     coefficients: Floats
     calibrator: Calibrator
     prevalence: float
+    event_index: int = 1
 
     def weights(self, frame: pl.DataFrame, present: Bools) -> Floats:
         """Return the mixture weights (q, w) of rows with these windows present (q, w)."""
@@ -77,10 +79,13 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         The columns with the windows' risks, at least two; null where a window has none. All other columns are features of the weights.
     seed : int
         Of the folds.
+    positive : value or list of values, optional
+        The outcome value that is the event; by default the greater of the two. All other values are no event.
 
     Attributes
     ----------
-    classes_ : (2,), the outcome values, the event last
+    classes_ : (2,), the outcome values in increasing order; ``[False, True]`` where ``positive`` names some of more than two
+    event_ : the outcome value that is the event, or a tuple of several
     shrinkage_ : float, the strength of the shrinkage to equal weights; chosen out of fold by the one-standard-error rule
     fitted_ : FittedWindowMixture
 
@@ -97,12 +102,20 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
     (True, True)
     """
 
-    _fitted_attributes = ("fitted_", "classes_", "shrinkage_")
+    _fitted_attributes = ("fitted_", "classes_", "event_", "shrinkage_")
     _state_types = (FittedWindowMixture, TableEncoder, NumberColumn, CategoryColumn, Calibrator)
 
-    def __init__(self, windows: Sequence[str] = (), *, seed: int = 0) -> None:
+    classes_: NDArray[Any]
+    event_: Any
+    shrinkage_: float
+    fitted_: FittedWindowMixture
+
+    __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
+
+    def __init__(self, windows: Sequence[str] = (), *, seed: int = 0, positive: Any = None) -> None:
         self.windows = windows
         self.seed = seed
+        self.positive = positive
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> WindowGate:
         """Fit the mixture weights.
@@ -110,7 +123,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         Parameters
         ----------
         X : frame of n rows
-        y : (n,), two values, the greater is the event
+        y : (n,), the outcome
         groups : (n,), optional, patients
 
         Raises
@@ -120,7 +133,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         TooFewEvents
             Fewer than 10 events among the rows that have a risk.
         """
-        frame, target, patient_ids = validate_fit_inputs(X, y, groups)
+        frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive, allow_encoded=True)
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
             raise InputError(f"windows must name at least two columns of risks, each once, got windows={self.windows!r}")
@@ -138,14 +151,14 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         fold = split_patients(outcome, patient_ids, _FOLDS, self.seed)
         out_of_fold = np.array([_cross_fitted(risk, present, features, outcome, fold, shrinkage) for shrinkage in SHRINKAGES])
         best = _one_standard_error(out_of_fold, outcome, patient_ids)
-        self.classes_, self.shrinkage_ = target.classes, SHRINKAGES[best]
-        coefficients = _fit_coefficients(risk, present, features, outcome, self.shrinkage_)
+        coefficients = _fit_coefficients(risk, present, features, outcome, SHRINKAGES[best])
         calibrator = Calibrator.fit(logit(out_of_fold[best], _FLOOR), outcome)
-        self.fitted_ = FittedWindowMixture(schema.to_json(), encoder, coefficients, calibrator, float(outcome.mean()))
+        fitted = FittedWindowMixture(schema.to_json(), encoder, coefficients, calibrator, float(outcome.mean()), target.event_index)
+        self.__dict__.update(classes_=target.classes, event_=target.event, shrinkage_=SHRINKAGES[best], fitted_=fitted)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of no event and of the event (q, 2), calibrated out of fold.
+        """Return the probability of each class (q, 2), in the order of ``classes_``, calibrated out of fold.
 
         A row without any window's risk gets the prevalence, with a warning.
         """
@@ -159,7 +172,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
             warnings.warn(message, DataWarning, stacklevel=2)
         calibrated = expit(self.fitted_.calibrator.log_odds(logit(mixed, _FLOOR)))
         probability = np.where(empty, self.fitted_.prevalence, calibrated)
-        return np.column_stack([1 - probability, probability])
+        return class_probabilities(probability, self.fitted_.event_index)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the more probable class (q,)."""

@@ -1,10 +1,6 @@
 """Golden numbers of the optimisers of the synthesizer, on a policy of independent columns; see test_golden.py.
 
-<<<<<<< HEAD
-A table that is small enough for a test is learned too well by the real policy: its discriminators find nothing to improve.
-=======
 A table that is small enough for a test is fitted too well by the real policy: its discriminators are at chance.
->>>>>>> f5cca34 (Reference of the synthesizer follows the words of its code; embeddings, and awr's result typed)
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_inspect_describes_other_artifacts(nearward, tmp_path):
     nw.ThresholdController(0.05).save(tmp_path / "controller")
     output = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
     assert output[0] == "contains patient records: no"
-    assert output[1].startswith("a ThresholdController, format 1")
+    assert output[1].startswith("a ThresholdController, format 2")
 
 
 def test_schema_is_written_edited_and_used(nearward, place):

@@ -50,6 +50,8 @@ def test_risks_are_compared(nearward, place):
     assert "less apache" in output
     assert "threshold 0.2" in output
     assert "“risk” less" in (place / "both.html").read_text()
+    repeated = (*words[:5], "risk", "--risk", "apache", *words[6:])
+    assert nearward("evaluate", "risk", "scored.csv", *repeated, cwd=place).stdout == output.replace("written to both.html\n", "")
     assert "one risk at a time" in nearward("evaluate", "risk", "scored.csv", *words, "--subgroups", "sex", cwd=place, code=2).stderr
 
 

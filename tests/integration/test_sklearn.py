@@ -1,12 +1,24 @@
-"""scikit-learn's own checks of an estimator, all of them; the exceptions are explained."""
+"""scikit-learn's own checks of an estimator, all of them, with the exceptions explained; and its tools on outcomes that are text."""
 
 from __future__ import annotations
 
+import contextlib
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
 import pytest
+import sklearn
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, make_scorer, roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import nearward as nw
 from nearward.risk_model.classifier import RiskClassifier
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 
 _TOO_FEW = "the check fits on fewer than 10 events, which are refused by design"
 
@@ -52,3 +64,151 @@ def test_estimator_of_several_classes(name):
 
 def test_constructor_stays_small():
     assert len(RiskClassifier().get_params()) <= 12
+
+
+# ---- scikit-learn's tools, where the event is not the greater value --------------------------------------------------
+
+
+def died_or_survived(n=240):
+    """Rows (n, 3) whose first column predicts the event, and their outcome: "died" or "survived"."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    return x, np.where(x[:, 0] + 0.5 * rng.normal(size=n) > 0.8, "died", "survived")
+
+
+def small(**settings):
+    return RiskClassifier(positive="died", backbone=None, folds=2, encoder=nw.EncoderConfig(steps=5), **settings)
+
+
+def test_scorers_are_the_right_way_up():
+    x, outcome = died_or_survived()
+    scores = cross_validate(small(), x, outcome, cv=2, scoring=["roc_auc", "neg_log_loss", "accuracy"])
+    assert scores["test_roc_auc"].min() > 0.85
+    assert scores["test_neg_log_loss"].min() > -0.45
+    assert scores["test_accuracy"].min() > 0.8
+    auprc = make_scorer(average_precision_score, response_method="predict_proba", pos_label="died")
+    assert cross_val_score(small(), x, outcome, cv=2, scoring=auprc).min() > 0.6
+
+
+@pytest.mark.filterwarnings("ignore::nearward.tabular.errors.DataWarning")
+def test_a_grid_search_selects_the_better_columns():
+    x, outcome = died_or_survived()
+    rows = pl.DataFrame(x, schema=["a", "b", "c"])
+    schemas = [nw.Schema.infer(rows).with_roles(ignore=[name]) for name in ("a", "b")]
+    search = GridSearchCV(small(), {"schema": schemas}, scoring="roc_auc", cv=2, refit=False).fit(rows, outcome)
+    assert search.best_params_["schema"] == schemas[1]
+
+
+@pytest.mark.filterwarnings("ignore::nearward.tabular.errors.DataWarning")
+@pytest.mark.parametrize("kind", ["cross_val_predict", VotingClassifier, StackingClassifier])
+def test_estimators_that_encode_the_outcome_get_right_probabilities(kind):
+    x, outcome = died_or_survived()
+    if kind == "cross_val_predict":
+        proba = cross_val_predict(small(), x, outcome, cv=2, method="predict_proba")
+    else:
+        settings = {"voting": "soft"} if kind is VotingClassifier else {"cv": 2}
+        model = kind([("nearward", small()), ("linear", LogisticRegression())], **settings).fit(x, outcome)
+        assert model.classes_.tolist() == ["died", "survived"]
+        proba = model.predict_proba(x)
+    assert roc_auc_score(outcome == "died", proba[:, 0]) > 0.85
+
+
+@pytest.mark.parametrize("kind", ["resampled", "one class", "windows"])
+def test_scorers_are_the_right_way_up_for_the_other_classifiers(kind):
+    x, outcome = died_or_survived(400)
+    risk = 1 / (1 + np.exp(1.5 - 2 * x[:, 0]))
+    model, rows = {
+        "resampled": (nw.Resampled(sampler=None, learner="boosting", folds=2, positive="died"), x),
+        "one class": (nw.OneClass(steps=50, positive="died"), 5 * x * (outcome == "died")[:, None] + x),
+        "windows": (nw.WindowGate(["6h", "7d"], positive="died"), pl.DataFrame({"6h": risk, "7d": np.full(400, 0.3)})),
+    }[kind]
+    model.fit(rows, outcome)
+    assert (model.classes_.tolist(), model.event_) == (["died", "survived"], "died")
+    scorer = sklearn.metrics.get_scorer("roc_auc")
+    assert scorer(model, rows, outcome) > 0.85
+    assert (model.predict(rows) == outcome).mean() > 0.75
+
+
+# ---- fitted state changes at once ------------------------------------------------------------------------------------
+
+
+def estimators():
+    x, outcome = died_or_survived(300)
+    rows = pl.DataFrame(x, schema=["a", "b", "c"])
+    risks = pl.DataFrame({name: 1 / (1 + np.exp(1.5 - j * x[:, 0])) for j, name in enumerate(["6h", "7d"], 1)})
+    series = pl.DataFrame({"pulse": np.repeat(x[:150, :1], 6, axis=1) + np.arange(6)})
+    return {
+        "RiskClassifier": (RiskClassifier, small().get_params(deep=False), rows, outcome),
+        "Resampled": (nw.Resampled, {"sampler": None, "learner": "boosting", "folds": 2, "positive": "died"}, rows, outcome),
+        "OneClass": (nw.OneClass, {"steps": 5, "positive": "died"}, rows, outcome),
+        "UnknownGate": (nw.UnknownGate, {"steps": 5}, rows, outcome),
+        "WindowGate": (nw.WindowGate, {"windows": ("6h", "7d"), "positive": "died"}, risks, outcome),
+        "SeriesEncoder": (nw.SeriesEncoder, {"width": 2, "positive": "died"}, series, outcome[:150]),
+        "StableColumns": (nw.StableColumns, {}, rows, outcome == "died"),
+        "Alerts": (nw.Alerts, {"members": ("6h", "7d"), "positive": "died"}, risks, outcome),
+        "CellModel": (nw.CellModel, {"steps": 5}, rows, None),
+        "EncodedClassifier": (EncodedClassifier, {"model": LogisticRegression()}, rows, outcome),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::nearward.tabular.errors.DataWarning")
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "SeriesEncoder")) for name in estimators()])
+def test_an_interrupted_refit_leaves_the_earlier_model_whole(name):
+    """Ctrl-C between two assignments of fitted attributes: before any of them, or after all."""
+    kind, settings, rows, outcome = estimators()[name]
+    interrupted = []
+
+    def interrupt(self, attribute, value):
+        object.__setattr__(self, attribute, value)
+        if attribute.startswith("_") or attribute.endswith("_"):
+            interrupted.append(attribute)
+            raise KeyboardInterrupt
+
+    model = kind(**settings).fit(rows, outcome)
+    before = dict(vars(model))
+    model.__class__ = type(kind.__name__, (kind,), {"__setattr__": interrupt, "__module__": __name__})
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(rows[:-5], None if outcome is None else outcome[:-5])
+    fitted = [attribute for attribute in vars(model) if attribute not in model.get_params(deep=False)]
+    changed = [attribute for attribute in fitted if vars(model)[attribute] is not before[attribute]]
+    assert not interrupted or changed in ([], fitted)
+    assert interrupted or changed
+
+
+# ---- patients --------------------------------------------------------------------------------------------------------
+
+
+class Recorder(RiskClassifier):
+    """Records the patients that each fit got."""
+
+    seen: ClassVar[list] = []
+
+    def fit(self, X, y, groups=None, unlabelled=None):
+        type(self).seen.append(groups)
+        return super().fit(X, y, groups, unlabelled)
+
+
+def test_cross_validation_passes_groups_on_where_routing_is_enabled():
+    x, outcome = died_or_survived()
+    patient = np.arange(240) // 2
+    model = Recorder(**small().get_params())
+    with sklearn.config_context(enable_metadata_routing=True):
+        cross_validate(model, x, outcome, cv=GroupKFold(2), params={"groups": patient}, scoring="roc_auc", error_score="raise")
+    assert [len(np.unique(groups)) for groups in Recorder.seen] == [60, 60]
+    Recorder.seen.clear()
+
+
+def test_the_schema_names_the_patients_where_routing_is_not_enabled():
+    x, outcome = died_or_survived()
+    rows = pl.DataFrame(x, schema=["a", "b", "c"]).with_columns(patient=np.arange(240) // 2)
+    model = small(schema=nw.Schema.infer(rows).with_roles(group="patient"))
+    result = cross_validate(model, rows, outcome, cv=GroupKFold(2), groups=rows["patient"], scoring="roc_auc", return_estimator=True)
+    assert [fitted.summary_.patients for fitted in result["estimator"]] == [60, 60]
+
+
+@pytest.mark.parametrize(
+    "kind", [nw.Resampled, nw.OneClass, nw.UnknownGate, nw.WindowGate, nw.SeriesEncoder, nw.StableColumns, nw.Alerts, RiskClassifier]
+)
+def test_every_estimator_asks_for_groups(kind):
+    model = kind(["a", "b"]) if kind in (nw.Alerts, nw.WindowGate) else kind()
+    assert model.get_metadata_routing().fit.requests["groups"] is True

@@ -96,3 +96,24 @@ def test_other_endings_and_missing_folders_are_errors(tmp_path):
         write_stamped(TABLE, tmp_path / "table.xlsx", {})
     with pytest.raises(InputError, match="no such folder"):
         write_stamped(TABLE, tmp_path / "nowhere" / "table.csv", {})
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    ["[" * 100_000, '{"nearward_synthetic": NaN}', '{"nearward_synthetic": 1, "x": 1e999}', '{"nearward_synthetic": "1"}', "7"]
+    + [f'{{"nearward_synthetic": {version}}}' for version in ("-7", "0", "2.5", "true")],
+)
+def test_a_hostile_stamp_is_no_stamp(tmp_path, stamp):
+    csv, parquet = tmp_path / "table.csv", tmp_path / "table.parquet"
+    TABLE.write_csv(csv)
+    sidecar_path(csv).write_text(stamp)
+    TABLE.write_parquet(parquet, metadata={"nearward": stamp})
+    for path in (csv, parquet):
+        with pytest.raises(NoStamp):
+            read_stamp(path)
+
+
+def test_the_stamp_of_a_file_named_like_a_pattern_is_its_own(tmp_path):
+    write_stamped(pl.DataFrame({"x": [1]}), tmp_path / "p1.parquet", {"rows": 1})
+    write_stamped(pl.DataFrame({"x": [2, 3]}), tmp_path / "p[1].parquet", {"rows": 2})
+    assert verify(tmp_path / "p[1].parquet")["rows"] == 2

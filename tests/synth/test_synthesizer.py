@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from datetime import date, time, timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from nearward.synth.generator import FittedGenerator
 from nearward.synth.inputs.splits import split_by_role
 from nearward.synth.persistence import RULES_FILE
 from nearward.synth.synthesizer import Synthesizer
-from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, RuleError, SharedPatients
+from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, NearwardError, RuleError, SharedPatients
+from nearward.tabular.persistence.artifact import MANIFEST, _serialize
 from nearward.tabular.rules.kinds import Order, Range
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
@@ -180,6 +182,45 @@ def test_saved_and_loaded_is_the_same(fitted, tmp_path) -> None:
     content[-1] ^= 1
     tensors.write_bytes(bytes(content))
     with pytest.raises(ArtifactError, match="corrupt"):
+        Synthesizer.load(tmp_path / "g")
+
+
+def every_part(value, depth: int = 6):
+    """Yield each (container, key) of a manifest down to a depth."""
+    if depth and isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value[:2]):
+            yield value, key
+            yield from every_part(item, depth - 1)
+
+
+def test_a_changed_manifest_leads_to_a_generator_or_an_error_of_our_own(fitted, tmp_path) -> None:
+    """Parts of the manifest are removed or replaced, with a valid digest, as somebody with evil intent would."""
+    fitted.save(tmp_path / "g")
+    manifest = tmp_path / "g" / MANIFEST
+    raw, rng, refused = manifest.read_text(), np.random.default_rng(0), 0
+    for _ in range(150):
+        body = json.loads(raw)
+        del body["sha256"]
+        parts = list(every_part(body))
+        container, key = parts[rng.integers(len(parts))]
+        value = ["gone", None, "text", -7, 10**9, [], {}][rng.integers(7)]
+        if value == "gone":
+            del container[key]
+        else:
+            container[key] = value
+        manifest.write_bytes(_serialize(body))
+        try:
+            Synthesizer.load(tmp_path / "g")
+        except NearwardError:
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "format: 2020-13-45", "\x00"])
+def test_a_hostile_rules_file_is_a_rule_error(fitted, tmp_path, text) -> None:
+    fitted.save(tmp_path / "g")
+    (tmp_path / "g" / RULES_FILE).write_text(text)
+    with pytest.raises(RuleError):
         Synthesizer.load(tmp_path / "g")
 
 

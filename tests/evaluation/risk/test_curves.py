@@ -8,10 +8,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from nearward.evaluation.risk.calibration_spline import CalibrationSpline
 from nearward.evaluation.risk.curves import compute_curves
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
+from nearward.evaluation.stats.calibration_spline import CalibrationSpline
 
 
 def sample(rows: int = 4000, bend: float = 1.0) -> RiskSample:
@@ -86,6 +86,24 @@ def test_spline_is_straight_beyond_its_outer_knots() -> None:
     spline = CalibrationSpline.fit_basis(np.linspace(2, -4, 50), np.ones(50))
     for points in (np.linspace(-9, -5, 5), np.linspace(3, 7, 5)):
         np.testing.assert_allclose(np.diff(spline.basis(points), n=2, axis=0), 0, atol=1e-9)
+
+
+def test_bands_where_a_share_is_1_follow_the_number_of_alerts() -> None:
+    """The ten greatest risks all have the event: no resample says that the precision is less."""
+    rng = np.random.default_rng(0)
+    risk = np.concatenate([np.linspace(0.99, 0.9, 10), rng.uniform(0, 0.5, 390)])
+    outcome = np.concatenate([np.ones(10), rng.random(390) < 0.1])
+    curves = compute_curves(RiskSample(outcome, {"risk": risk}, np.arange(400)), "risk", OperatingPoint(0.025, 0.2), 100, 0)
+    events = int(outcome.sum())
+    precision = curves.precision_recall.filter(pl.col("recall") <= 5 / events)
+    assert (precision["precision"] == 1).all()
+    assert precision["low"].to_list() == pytest.approx([0.025 ** (1 / np.ceil(recall * events)) for recall in precision["recall"]])
+    assert curves.roc["recall"][-2] == 1
+    assert curves.roc["low"][-2] == pytest.approx(0.025 ** (1 / events))
+    assert curves.roc["low"][-1] == 1  # by definition
+    visits = RiskSample(outcome, {"risk": risk}, np.append(np.repeat(np.arange(5), 2), np.arange(5, 395)))
+    band = compute_curves(visits, "risk", OperatingPoint(0.025, 0.2), 100, 0).precision_recall
+    assert band.filter(pl.col("recall") <= 4 / events)["low"][-1] == pytest.approx(0.025 ** (1 / 2))  # four alerts of two patients
 
 
 def test_few_different_risks_get_a_line() -> None:

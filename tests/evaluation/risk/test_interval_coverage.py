@@ -90,3 +90,34 @@ def test_intervals_cover_the_truth_at_their_nominal_rate(rate: float, middle: fl
     assert not outside
     assert coverage["ece"] >= 0.95  # a safe interval, not a narrow one
     assert coverage["scaled_brier"] >= 0.88  # under what is asked for where events are rare: see docs/guide/judge-a-risk.md
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("patients", "visits", "alert_rate", "middle", "spread"),
+    [
+        (400, 1, 0.025, -1.5, 2.5),
+        (1000, 1, 0.025, -1.5, 2.5),
+        (1000, 1, 0.01, -1.5, 1.5),
+        (1000, 1, 0.01, -3, 1.2),
+        (300, 3, 0.02, -1.5, 2.5),
+    ],
+)
+def test_shares_of_few_alerts_cover_the_truth(patients: int, visits: int, alert_rate: float, middle: float, spread: float) -> None:
+    """10 to 25 alerts, of which .55 to .98 are right: resamples of such a share are often all alike."""
+    p = expit(middle + spread * stats.norm.ppf((np.arange(GRID) + 0.5) / GRID)[::-1])
+    alerted = round(alert_rate * GRID)
+    truth = {"prevalence": p.mean(), "ppv_at_budget": p[:alerted].mean(), "recall_at_budget": p[:alerted].sum() / p.sum()}
+    covered: dict[str, list[bool]] = {key: [] for key in truth}
+    for study in range(STUDIES):
+        x, luck = visit(np.random.default_rng([study, patients]), patients, visits)
+        risk = expit(middle + spread * x)
+        sample = RiskSample((luck < risk).astype(float), {"risk": risk}, np.repeat(np.arange(patients), visits))
+        results = bootstrap_metrics([sample], OperatingPoint(alert_rate, 0.2), RESAMPLES, study).results("risk")
+        for key, value in truth.items():
+            estimate = results[key]
+            assert isinstance(estimate, Estimate)
+            covered[key].append(estimate.low <= value <= estimate.high)
+    coverage = {key: float(np.mean(hits)) for key, hits in covered.items()}
+    print(f"\n{alert_rate * patients * visits:.0f} alerts of {patients} patients, PPV {truth['ppv_at_budget']:.3f}: {coverage}")
+    assert min(coverage.values()) >= 0.93  # exact intervals may cover more than 95 %

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import nearward as nw
 from nearward.evaluation.risk.tripod_json import ITEMS, tripod
-from nearward.evaluation.stats.confidence import Estimate, Undefined
+from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Undefined
 from nearward.tabular.errors import InputError, MissingColumns, TooFewEvents
 
 NASTY = "<script>alert(1)</script>"
@@ -170,6 +172,44 @@ def test_the_rarest_case_that_is_judged_has_no_nan(tmp_path) -> None:
     report.to_html(tmp_path / "report.html")
     report.to_json(tmp_path / "report.json")
     assert_finite(json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")))
+
+
+def test_a_value_without_an_interval_is_shown_with_the_reason(tmp_path) -> None:
+    """One pair of rows keeps the outcomes from being separated: many resamples lack it, and have no calibration line."""
+    risk = np.linspace(0.05, 0.95, 40)
+    outcome = np.repeat([0, 1], 20)
+    outcome[[19, 20]] = 1, 0
+    frame = pl.DataFrame({"died": outcome, "risk": risk})
+    report = nw.evaluate_risk(frame, "died", "risk", resamples=200, alert_rate=0.5)
+    slope = report.metrics["calibration_slope"]
+    assert isinstance(slope, PointEstimate)
+    expected = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(np.log(risk / (1 - risk))[:, None], outcome).coef_[0, 0]
+    assert slope.value == pytest.approx(expected, rel=1e-3)
+    assert report["calibration_slope"] is None
+    row = report.table().filter(pl.col("key") == "calibration_slope").row(0, named=True)
+    assert row["value"] == slope.value
+    assert row["low"] is None
+    assert "resamples" in row["why"]
+    assert "no interval: no finite value in" in str(slope)
+    report.to_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"{slope.value:.3f} <small>(no interval)</small>" in page
+    assert "Calibration slope: no interval, no finite value in" in page
+    report.to_json(tmp_path / "report.json")
+    metrics = json.loads((tmp_path / "report.json").read_text())["items"]["23a"]["content"]["metrics"]
+    assert metrics["calibration_slope"] == {"title": "Calibration slope", "value": slope.value, "why": slope.why, "n": 40}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overfitted_risks_have_a_calibration_line(seed) -> None:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(900, 8))
+    died = rng.random(900) < 1 / (1 + np.exp(1.5 - features[:, 0]))
+    model = HistGradientBoostingClassifier(random_state=seed).fit(features[:450], died[:450])
+    frame = pl.DataFrame({"died": died[450:], "risk": model.predict_proba(features[450:])[:, 1]})
+    slope = nw.evaluate_risk(frame, "died", "risk", resamples=100)["calibration_slope"]
+    assert slope is not None
+    assert slope.low < slope.value < 0.5
 
 
 BAD = [

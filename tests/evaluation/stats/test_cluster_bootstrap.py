@@ -9,7 +9,7 @@ from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import METRICS, OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import BootstrapMetrics, bootstrap_metrics, calibration_error_by_chance
 from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
-from nearward.evaluation.stats.confidence import Estimate, Undefined, clopper_pearson
+from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Undefined, clopper_pearson
 
 
 def study(seed: int, rows: int = 800) -> RiskSample:
@@ -87,7 +87,8 @@ def test_undefined_statistics_give_a_reason() -> None:
     resampled = np.ones(100)
     resampled[:10] = np.nan
     partly_finite = bootstrap_interval(0.5, resampled, "plain", 20, 100)
-    assert isinstance(partly_finite, Undefined)
+    assert isinstance(partly_finite, PointEstimate)  # the value stays, without an interval
+    assert partly_finite.value == 0.5
     assert "10 of 100 resamples" in partly_finite.why
 
 

@@ -21,10 +21,11 @@ from nearward.batch.engine import ShardOutcome
 from nearward.batch.job import ScoringJob, read_options, run_job
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.memory import plan_resources, read_size
+from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import Scores
-from nearward.batch.sharding import Shard, find_tables, split_into_shards
+from nearward.batch.sharding import Shard, find_tables, read_shard, split_into_shards
 from nearward.batch.worker import ShardWorker
-from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
 
 TABLES, ROWS = 4, 50
 
@@ -46,8 +47,8 @@ class InProcessEngine:
 
     fault: Callable[[Shard], ShardOutcome | None] = staticmethod(lambda shard: None)
 
-    def __init__(self, model: Path, out: Path, workers: int, threads: int) -> None:
-        self.worker, self.submitted = ShardWorker(model, out), []
+    def __init__(self, model: Path, store: JobStore, workers: int, threads: int) -> None:
+        self.worker, self.submitted = ShardWorker(model, store.out, store.job_id), []
 
     def free_workers(self) -> int:
         return 1 - len(self.submitted)
@@ -92,6 +93,10 @@ def scoring_job(model: Path, place: Path, **more) -> ScoringJob:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.parquet"))}
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def scores(folder: Path) -> pl.DataFrame:
@@ -308,6 +313,15 @@ def test_another_model_needs_restart(model, place, fitted) -> None:
     assert JobStore(place / "out").job_id != old
 
 
+def test_a_job_of_another_version_is_refused(model, place) -> None:
+    run_job(scoring_job(model, place))
+    path = place / "out" / "ledger" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "nearward_scores": 1}))
+    with pytest.raises(ArtifactError, match="of this version: choose another folder, or --restart"):
+        run_job(scoring_job(model, place))
+    assert run_job(scoring_job(model, place, restart=True)).scored == TABLES * ROWS
+
+
 def test_claims_of_another_job_are_not_waited_for(model, place) -> None:
     """Another job has claimed every shard and ended: this one scores them nevertheless."""
     options, sources = read_options(scoring_job(model, place))
@@ -328,7 +342,7 @@ def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> 
         if shard.name == "part-00000-000000":  # while the first is scored, another job commits the second
             store = JobStore(place / "out")
             second = store.shards()[1]
-            ShardWorker(model, place / "out").score(second)
+            ShardWorker(model, place / "out", store.job_id).score(second)
             assert store.is_done(second)
 
     monkeypatch.setattr(InProcessEngine, "fault", staticmethod(other))
@@ -338,25 +352,152 @@ def test_another_job_may_finish_a_shard_meanwhile(model, place, monkeypatch) -> 
     assert content(place / "out") == content(place / "whole")
 
 
-def test_another_job_may_restart_the_folder_meanwhile(model, place, monkeypatch) -> None:
-    """The old job says so, shard by shard, and removes nothing of the new one."""
-    options, sources = read_options(scoring_job(model, place))
+@pytest.mark.parametrize("moment", ["first shard", "last shard"])
+@pytest.mark.parametrize("shard_rows", [20, 33])
+def test_a_job_whose_folder_is_taken_over_changes_nothing_there(model, place, monkeypatch, moment, shard_rows) -> None:
+    after: dict[Path, bytes] = {}
 
     def restart(shard: Shard) -> None:
-        if shard.name == "part-00000-000001":
-            other = open_job_store(place / "out", options, 20, restart=True)
-            other.add_tables(sources)
-            ShardWorker(model, place / "out").score(shard)
-            assert other.is_done(shard)
+        if shard.name == ("part-00000-000000" if moment == "first shard" else "part-00003-000002"):
+            monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
+            assert run_job(scoring_job(model, place, shard_rows=shard_rows, restart=True)).complete
+            after.update(files(place / "out"))
 
     monkeypatch.setattr(InProcessEngine, "fault", staticmethod(restart))
+    with pytest.raises(FolderTakenOver, match="deleted nothing"):
+        run_job(scoring_job(model, place))
+    assert sum(path.name.startswith("part-") and path.suffix == ".parquet" for path in after) == (12 if shard_rows == 20 else 8)
+    assert files(place / "out") == after
+
+
+def test_a_job_that_is_taken_over_while_it_writes_keeps_the_others_files(model, place, monkeypatch) -> None:
+    options, sources = read_options(scoring_job(model, place))
+    old = open_job_store(place / "out", options, 20)
+    old.add_tables(sources)
+    shard, fsync = old.shards()[0], os.fsync
+
+    def restarted_meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr("nearward.tabular.data.atomic_files.os.fsync", fsync)
+        assert run_job(scoring_job(model, place, restart=True)).complete
+
+    monkeypatch.setattr("nearward.tabular.data.atomic_files.os.fsync", restarted_meanwhile)
+    with pytest.raises(FolderTakenOver):
+        old.save_result(shard, b"late", ShardCounts(20, 0, 0, 0, 0.0, {}, {}))
+    before = files(place / "out")
+    assert JobStore(place / "out").is_done(shard)
+    for write in (
+        lambda: old.save_error(shard, "no"),
+        lambda: old.release(shard),
+        lambda: old.claim(shard),
+        lambda: old.add_tables(sources),
+        old.clean_up,
+    ):
+        with pytest.raises(FolderTakenOver):
+            write()
+    assert ShardWorker(model, place / "out", old.job_id).score(shard).kind == "taken over"
+    assert files(place / "out") == before
+
+
+def test_only_files_that_a_job_wrote_are_deleted(model, place) -> None:
+    run_job(scoring_job(model, place))
+    names = ("part-list.txt", "part-00000-000099.csv", "part-00000.parquet", "ledger/part-notes.json", "ledger/file-notes.json")
+    own = [place / "out" / name for name in names]
+    for path in own:
+        path.write_text("of the user")
+    table = place / "out" / "part-00009-000000.parquet"  # the name of a shard, but no scores
+    pl.DataFrame({"x": [1]}).write_parquet(table)
+    own.append(table)
+    wanted = [path.read_bytes() for path in own]
+    for restart in (False, True):
+        assert run_job(scoring_job(model, place, restart=restart, shard_rows=33)).complete
+        assert [path.read_bytes() for path in own] == wanted
+    results = [name for name in content(place / "out") if place / "out" / name not in own]
+    assert len(results) == 8  # the twelve outputs of the first job are gone
+
+
+def test_a_damaged_list_of_tables_deletes_no_scores(model, place) -> None:
+    run_job(scoring_job(model, place))
+    wanted = content(place / "out")
+    (place / "out" / "ledger" / "file-00000.json").write_text("{")
     report = run_job(scoring_job(model, place))
-    assert not report.complete
-    assert report.done == 1  # scored before
-    assert len(report.failed) == report.shards - 1
-    assert ("part-00003-000002 (t3.parquet, rows 40 to 49)", "another job has restarted this folder") in report.failed
-    store = JobStore(place / "out")
-    assert store.is_done(store.shards()[1])
+    assert report.complete
+    assert report.scored == 0
+    assert content(place / "out") == wanted
+
+
+@pytest.mark.parametrize("name", ["accounts.json", "part-00000-000000.json"])
+def test_another_programs_ledger_is_refused(model, place, name) -> None:
+    ledger = place / "out" / "ledger"
+    ledger.mkdir(parents=True)
+    (ledger / name).write_text("{}")
+    for restart in (False, True):
+        with pytest.raises(InputError, match="holds no scoring job"):
+            run_job(scoring_job(model, place, restart=restart))
+    (ledger / name).rename(ledger / "job.json")
+    with pytest.raises(InputError, match="another program"):
+        run_job(scoring_job(model, place, restart=True))
+    assert [path.name for path in ledger.iterdir()] == ["job.json"]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"[" * 100_000, b"NaN", b'{"nearward_scores": 2}', b'{"nearward_scores": 2, "job": "a", "shard_rows": 9, "options": {}}']
+)
+def test_a_damaged_ledger_is_an_error_of_our_own(model, place, damage) -> None:
+    run_job(scoring_job(model, place))
+    (place / "out" / "ledger" / "job.json").write_bytes(damage)
+    with pytest.raises(ArtifactError, match="--restart"):
+        run_job(scoring_job(model, place))
+    assert run_job(scoring_job(model, place, restart=True)).complete
+
+
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b"{}", b'{"job": "JOB"}', b'{"job": "JOB", "name": [], "counts": 3, "rows": "x"}'])
+def test_a_damaged_record_is_made_again(model, place, damage) -> None:
+    run_job(scoring_job(model, place))
+    wanted = content(place / "out")
+    damage = damage.replace(b"JOB", JobStore(place / "out").job_id.encode())
+    for name in ("part-00001-000001.json", "file-00002.json"):
+        (place / "out" / "ledger" / name).write_bytes(damage)
+    assert run_job(scoring_job(model, place)).complete
+    assert content(place / "out") == wanted
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_table_that_is_replaced_while_it_is_read_is_not_scored(model, place, monkeypatch, put_back) -> None:
+    planned, other = place / "in" / "t0.parquet", place / "other.parquet"
+    pl.read_parquet(planned).with_columns(pl.col("age") * 2).write_parquet(other)
+
+    def replaced_meanwhile(path: Path, *arguments: object) -> pl.DataFrame:
+        if path != planned:
+            return read_shard(path, *arguments)
+        planned.rename(place / "planned")
+        shutil.copy(other, planned)
+        frame = read_shard(path, *arguments)
+        if put_back:
+            (place / "planned").rename(planned)
+        return frame
+
+    monkeypatch.setattr("nearward.batch.scoring.read_shard", replaced_meanwhile)
+    report = run_job(scoring_job(model, place))
+    assert report.scored == 3 * ROWS
+    assert "has changed" in report.failed[0][1]
+    assert "t0.parquet" not in scores(place / "out")["file"]
+
+
+def test_a_name_that_is_not_utf8_is_named_and_all_others_are_scored(model, place) -> None:
+    os.rename(place / "in" / "t1.parquet", os.fsencode(place / "in") + b"/0\xff.parquet")
+    report = run_job(scoring_job(model, place))
+    assert report.scored == 3 * ROWS
+    assert [what for what, _ in report.failed] == ["0\\xff.parquet"]
+    assert "not UTF-8" in report.failed[0][1]
+    with pytest.raises(InputError, match="--out"):
+        run_job(ScoringJob(model, (place / "in",), Path(os.fsdecode(os.fsencode(place) + b"/out\xff"))))
+
+
+def test_a_restarted_job_that_is_stopped_leaves_no_summary_of_the_old_scores(model, place, monkeypatch) -> None:
+    run_job(scoring_job(model, place))
+    monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: ShardOutcome(shard, None, "it ended with code 1")))
+    assert run_job(scoring_job(model, place, restart=True)).stopped
+    assert not (place / "out" / "summary.json").exists()
 
 
 def test_a_changed_table_is_refused_once_scored(model, place) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import nearward as nw
@@ -165,9 +166,49 @@ def test_text_outcomes_and_a_positive_value(clinic, new):
     words = pl.Series(["dead" if d else "alive" for d in died[:300]])
     model = nw.RiskClassifier(positive="dead", encoder=FEW).fit(frame[:300], words)
     assert model.classes_.tolist() == ["alive", "dead"]
+    assert model.event_ == "dead"
     assert set(model.predict(new)) <= {"alive", "dead"}
     plain = nw.RiskClassifier(encoder=FEW).fit(frame[:300], died[:300])
     np.testing.assert_array_equal(model.predict_proba(new), plain.predict_proba(new))
+
+
+def test_classes_are_sorted_and_the_event_may_be_any_of_them(clinic, new, tmp_path):
+    frame, died, _ = clinic
+    words = np.where(died[:300] == 1, "died", "survived")
+    plain = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame[:300], died[:300])
+    model = nw.RiskClassifier(positive="died", encoder=FEW, backbone=None).fit(frame[:300], words)
+    model.save(tmp_path / "model")
+    loaded = nw.load(tmp_path / "model")
+    for same in (model, loaded, clone(loaded).fit(frame[:300], words)):
+        assert (same.classes_.tolist(), same.event_, same.positive) == (["died", "survived"], "died", "died")
+        np.testing.assert_array_equal(same.predict_proba(new), plain.predict_proba(new)[:, ::-1])
+        assert (same.predict(new) == np.where(plain.predict(new) == 1, "died", "survived")).all()
+        assert same.predict_frame(new).equals(plain.predict_frame(new))
+        assert same.similar(new[:1]).equals(plain.similar(new[:1]))
+
+
+def test_one_or_several_of_many_values_are_the_event(clinic, new, tmp_path):
+    frame, died, _ = clinic
+    plain = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame[:300], died[:300])
+    words = np.where(died[:300] == 1, np.where(np.arange(300) % 2, "<30", ">30"), np.where(np.arange(300) % 3, "NO", "lost"))
+    with pytest.warns(DataWarning, match="is <30 or >30; rows with one of the other 2 values are without it"):
+        model = nw.RiskClassifier(positive=["<30", ">30"], encoder=FEW, backbone=None).fit(frame[:300], words)
+    model.save(tmp_path / "model")
+    for same in (model, nw.load(tmp_path / "model")):
+        assert (same.classes_.tolist(), same.event_) == ([False, True], ("<30", ">30"))
+        np.testing.assert_array_equal(same.predict_proba(new), plain.predict_proba(new))
+        assert same.summary_ == plain.summary_
+
+
+def test_a_model_of_an_encoded_outcome_names_no_risk(clinic, new, tmp_path):
+    frame, died, _ = clinic
+    with pytest.warns(DataWarning, match="positive='died' is no value of the outcome"):
+        model = nw.RiskClassifier(positive="died", encoder=FEW, backbone=None).fit(frame[:300], 1 - died[:300])
+    plain = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame[:300], died[:300])
+    np.testing.assert_array_equal(model.predict_proba(new), plain.predict_proba(new)[:, ::-1])
+    for refused in (model.predict_frame, model.similar, lambda _: model.save(tmp_path / "model")):
+        with pytest.raises(InputError, match="not known which of them is the event"):
+            refused(new)
 
 
 @settings(max_examples=15, deadline=None)

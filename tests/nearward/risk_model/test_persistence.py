@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,7 +15,8 @@ import pytest
 
 import nearward as nw
 from nearward.tabular.data.schema import Column
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import ArtifactError, InputError, NearwardError
+from nearward.tabular.persistence.artifact import MANIFEST, _serialize
 
 REVERSED = nw.Schema((Column("b"), Column("a")))
 
@@ -48,3 +54,82 @@ def test_decimals_and_single_precision_can_be_saved(tmp_path) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))
     np.testing.assert_array_equal(loaded.predict(frame), model.predict(frame))
     assert loaded.prevalence == pytest.approx(0.05)
+
+
+def rewrite_manifest(folder, edit) -> None:
+    """Edit a manifest in place, with a valid digest, as somebody with evil intent would."""
+    body = json.loads((folder / MANIFEST).read_text())
+    del body["sha256"]
+    edit(body)
+    (folder / MANIFEST).write_bytes(_serialize(body))
+
+
+def every_part(value: Any, depth: int = 5) -> Iterator[tuple[Any, Any]]:
+    """Yield each (container, key) of a manifest down to a depth."""
+    if depth and isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value[:2]):
+            yield value, key
+            yield from every_part(item, depth - 1)
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "m"
+    fitted.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("value", ["gone", None, "text", -7, 10**9, [], {}])
+def test_no_change_of_a_manifest_leads_to_anything_but_a_model_or_an_error_of_our_own(saved, tmp_path, value) -> None:
+    """Each part of the manifest in turn is removed or replaced: loading succeeds or raises NearwardError, and allocates little."""
+    shutil.copytree(saved, tmp_path / "m")
+    n_parts = len(list(every_part(json.loads((saved / MANIFEST).read_text()))))
+    for chosen in np.random.default_rng(0).permutation(n_parts)[:60]:
+        shutil.copy(saved / MANIFEST, tmp_path / "m" / MANIFEST)
+
+        def edit(body: dict[str, Any], chosen: int = chosen) -> None:
+            container, key = list(every_part(body))[chosen]
+            if value == "gone":
+                del container[key]
+            else:
+                container[key] = value
+
+        rewrite_manifest(tmp_path / "m", edit)
+        with contextlib.suppress(NearwardError):
+            nw.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("key", ["classes", "config", "columns", "summary", "model", "feature_names_in", "experts", "schema"])
+def test_a_manifest_without_a_key_is_refused(saved, tmp_path, key) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    rewrite_manifest(tmp_path / "m", lambda body: body.pop(key))
+    with pytest.raises(ArtifactError):
+        nw.load(tmp_path / "m")
+
+
+def encoder_parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the packed EncoderConfigs in a manifest."""
+    if isinstance(value, dict):
+        if value.get("type") == "EncoderConfig":
+            yield value["fields"]
+        for item in value.values():
+            yield from encoder_parts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from encoder_parts(item)
+
+
+@pytest.mark.parametrize("size", ["width", "hidden", "gate_hidden", "blocks"])
+def test_an_encoder_of_enormous_size_is_refused_before_it_is_built(saved, tmp_path, size) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    changed = []
+
+    def enlarge(body: dict[str, Any]) -> None:
+        for fields in encoder_parts(body["model"]):
+            fields[size] = 10**9
+            changed.append(fields)
+
+    rewrite_manifest(tmp_path / "m", enlarge)
+    assert changed
+    with pytest.raises(ArtifactError, match=r"architecture|describe no network"):
+        nw.load(tmp_path / "m")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearward.synth.tokenizer.column_tokenizers import MIN_PATIENTS, RARE, CategoryTokenizer, NumberTokenizer
-from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers
+from nearward.synth.tokenizer.table_tokenizer import TableTokenizer, warn_of_identifiers, warn_of_text
 from nearward.tabular.errors import DataWarning, InputError
 
 N = 600
@@ -156,6 +156,13 @@ def test_any_numbers_can_be_encoded_and_decoded_within_their_range(values, seed)
         assert np.nanmax(back) <= present.max()
 
 
+@pytest.mark.parametrize(("dtype", "ends"), [(pl.Int8, [-128, 127]), (pl.UInt16, [0, 65_535]), (pl.Int64, [-300, 70_000])])
+def test_numbers_beyond_an_integers_limits_are_clipped(dtype, ends) -> None:
+    """As values from noisy ranges are: these end at powers of two."""
+    own = NumberTokenizer("x", np.zeros((0, 9)), None)
+    assert own.to_series(np.array([-300.0, 70_000.0]), dtype()).to_list() == ends
+
+
 def test_numbers_that_identify_patients_are_an_error() -> None:
     with pytest.raises(InputError, match="drop the column"):
         NumberTokenizer.fit(pl.Series("id", [2**60 + i for i in range(30)]))
@@ -166,3 +173,15 @@ def test_identifiers_are_warned_of() -> None:
     with pytest.warns(DataWarning) as warned:
         warn_of_identifiers(frame)
     assert [str(one.message).split("'")[1] for one in warned] == ["id", "name"]
+
+
+def test_text_of_numbers_and_dates_is_warned_of() -> None:
+    frame = pl.DataFrame(
+        {"ferritin": ["<0.6", *map(str, range(19))], "seen": ["2020-02-29"] * 20, "sex": ["f", "m"] * 10, "age": range(20)}
+    )
+    with pytest.warns(DataWarning) as caught:
+        warn_of_text(frame)
+    assert [str(warning.message).split(":")[0] for warning in caught] == [
+        "column 'ferritin' is text, but 19 of its 20 values read as numbers",
+        "column 'seen' is text of dates or times",
+    ]

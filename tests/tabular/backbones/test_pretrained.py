@@ -332,6 +332,18 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
+def test_weights_are_not_read_while_torch_is_told_to_run_their_code(
+    weights: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = weights
+    path = tmp_path / "wrong.ckpt"
+    path.write_bytes(pickle.dumps({"config": {}, "state_dict": Bomb(tmp_path / "crater")}, protocol=2))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(InputError, match="Unset the variable"):
+        KINDS[name](model_path=path).risks(*patients())
+    assert not (tmp_path / "crater").exists()
+
+
 @pytest.mark.parametrize("what", ["noise", "empty", "another package's", "code"])
 def test_files_that_are_no_weights_are_refused_and_nothing_in_them_is_executed(
     what: str, weights: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

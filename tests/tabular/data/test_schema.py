@@ -466,3 +466,32 @@ def test_the_review_has_a_row_a_column() -> None:
 def test_an_invalid_column_is_refused_by_name(column: dict[str, object]) -> None:
     with pytest.raises(InputError, match="schema column 'a'"):
         Schema.from_json(json.dumps({"nearward_schema": 1, "columns": [column]}))
+
+
+@pytest.mark.parametrize(
+    ("values", "categories", "conformed"),
+    [
+        ([True, False, None], ("FALSE", "TRUE"), ["TRUE", "FALSE", None]),
+        (["True", "False"], ("false", "true"), ["true", "false"]),
+        (["1.0", "01", "2"], ("1", "2"), ["1", "01", "2"]),
+        ([1.0, 2.0], ("1.0", "2.0"), ["1.0", "2.0"]),
+        (["1.0"], ("1", "1.0"), ["1.0"]),
+    ],
+)
+def test_categories_mean_the_same_whatever_carries_them(values: list[object], categories: tuple[str, ...], conformed: list[str]) -> None:
+    schema = Schema((Column("x", kind="category", categories=categories),))
+    assert schema.conform(pl.DataFrame({"x": values}))["x"].to_list() == conformed
+
+
+def test_text_of_booleans_is_a_number_where_the_schema_says_so() -> None:
+    schema = Schema((Column("x"),))
+    assert schema.conform(pl.DataFrame({"x": ["TRUE", "False", None]}))["x"].to_list() == [1.0, 0.0, None]
+    with pytest.raises(InputError, match="1 of 2 values"):
+        schema.conform(pl.DataFrame({"x": ["TRUE", "1"]}))
+
+
+@pytest.mark.parametrize("text", [["2020-02-29", None, "1999-12-31"], ["2020-02-29T12:00:00Z"], ["2020-02-29 12:00:00.5", "2020-03-01"]])
+def test_dates_as_text_are_set_aside_as_dates_are(text: list[str | None]) -> None:
+    with pytest.warns(DataWarning, match="column 'seen' is text of dates or times: not used"):
+        assert Schema.infer(pl.DataFrame({"seen": text})).columns == (Column("seen", role="time", kind="category"),)
+    assert Schema.infer(pl.DataFrame({"seen": ["2020-02-29", "unknown"]}))["seen"].role == "feature"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.data.validation import validate_fit_inputs, validate_groups, validate_target
-from nearward.tabular.errors import InputError
+from nearward.tabular.data.validation import class_probabilities, validate_fit_inputs, validate_groups, validate_target
+from nearward.tabular.errors import DataWarning, InputError
 
 NAN = float("nan")
 
@@ -59,7 +60,7 @@ def test_groups_are_numbered_in_order() -> None:
 @pytest.mark.parametrize("kind", [pl.Series, lambda values: np.array(values, dtype=object)])
 def test_decimal_outcomes_become_plain_numbers(kind: Any) -> None:
     target = validate_target(kind([Decimal("0.00"), Decimal("1.00")] * 20), 40, positive=Decimal(0))
-    assert (target.classes.tolist(), target.classes.dtype.kind) == ([1, 0], "i")
+    assert (target.classes.tolist(), target.classes.dtype.kind) == ([0, 1], "i")
     np.testing.assert_array_equal(target.outcome, [1, 0] * 20)
     classes = validate_target(kind([Decimal("0.5"), Decimal("1.0")] * 20), 40).classes
     assert (classes.tolist(), classes.dtype.kind) == ([0.5, 1.0], "f")
@@ -100,7 +101,8 @@ def test_the_event_is_the_greater_value_however_common(y: Any, event: Any) -> No
 
 def test_a_named_value_is_the_event() -> None:
     target = validate_target(np.array([2, 1, 2]), positive=1)
-    assert (target.classes.tolist(), target.outcome.tolist(), target.events) == ([2, 1], [0, 1, 0], 1)
+    assert (target.classes.tolist(), target.outcome.tolist(), target.events) == ([1, 2], [0, 1, 0], 1)
+    assert (target.event, target.event_index) == (1, 0)
     with pytest.raises(InputError, match=r"no row of the outcome has the value of the event, got positive=3"):
         validate_target([2, 1, 2], positive=3)
     with pytest.raises(InputError, match="positive='1'"):
@@ -109,11 +111,59 @@ def test_a_named_value_is_the_event() -> None:
 
 def test_several_classes_have_indices_or_one_of_them_is_the_event() -> None:
     assert validate_target([5, 2, 9], max_classes=3).outcome.tolist() == [1, 0, 2]
-    assert validate_target([5, 2, 9], positive=5, max_classes=None).classes.tolist() == [2, 9, 5]
-    with pytest.raises(InputError, match="positive names the event of an outcome with two values"):
-        validate_target([5, 2, 9], positive=5, max_classes=3)
+    target = validate_target([5, 2, 9], positive=5, max_classes=None)
+    assert (target.classes.tolist(), target.outcome.tolist(), target.event_index, target.event) == ([False, True], [1, 0, 0], 1, 5)
+    assert validate_target([5, 2, 9], max_classes=3).event is None
     with pytest.raises(InputError, match="4 different values, at most 3 classes"):
         validate_target([5, 2, 9, 7], max_classes=3)
+
+
+def test_several_values_are_the_event_and_the_others_none_with_a_note() -> None:
+    readmitted = ["<30", ">30", "NO", "NO", "<30"]
+    with pytest.warns(DataWarning, match=r"the event of the outcome is <30; rows with one of the other 2 values are without it"):
+        target = validate_target(readmitted, positive="<30")
+    assert (target.classes.tolist(), target.outcome.tolist(), target.event) == ([False, True], [1, 0, 0, 0, 1], "<30")
+    with pytest.warns(DataWarning, match=r"is <30 or >30; rows with one of the other 1 values"):
+        target = validate_target(readmitted, positive=["<30", ">30"], max_classes=10)
+    assert (target.outcome.tolist(), target.event) == ([1, 1, 0, 0, 1], ("<30", ">30"))
+    with pytest.raises(InputError, match="no row of the outcome has the value of the event, got positive='<3O'"):
+        validate_target(readmitted, positive=["<30", "<3O"])
+    for positive in ([], ["<30", ">30", "NO"]):
+        with pytest.raises(InputError, match="positive must name some of the 3 values"):
+            validate_target(readmitted, positive=positive)
+    with pytest.raises(InputError, match="continuous"):
+        validate_target([0.1, 0.2, 0.3], positive=0.1)
+
+
+def test_the_commoner_value_as_the_event_is_warned_of_unless_it_is_named() -> None:
+    outcome = ["died", "survived", "survived"]
+    with pytest.warns(DataWarning, match=r"the event of the outcome is survived, .* commoner one \(67% of the rows\): name the event"):
+        validate_target(outcome)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert validate_target(outcome, positive="survived").event == "survived"
+        assert validate_target(outcome, positive="died").outcome.tolist() == [1, 0, 0]
+        assert validate_target(["died", "survived"]).event == "survived"  # not the commoner one
+        validate_target(["a", "b", "c", "c"], max_classes=3)
+
+
+def test_an_encoded_outcome_has_an_unknown_event_where_that_is_allowed() -> None:
+    encoded = np.array([0, 1, 1, 1, 0])
+    with pytest.warns(DataWarning, match="positive='died' is no value of the outcome, whose values are 0 and 1"):
+        target = validate_target(encoded, positive="died", allow_encoded=True)
+    assert (target.event, target.event_index, target.outcome.tolist()) == (None, 0, [1, 0, 0, 0, 1])
+    for y, positive in ((encoded, "1.5"), (encoded + 1, "died"), (encoded == 1, "died"), (encoded, 2)):
+        with pytest.raises(InputError, match="no row of the outcome has the value of the event"):
+            validate_target(y, positive=positive, allow_encoded=True)
+    with pytest.raises(InputError, match="no row of the outcome has the value of the event"):
+        validate_target(encoded, positive="died")
+
+
+@pytest.mark.parametrize("event_index", [0, 1])
+def test_probabilities_have_the_order_of_the_classes(event_index: int) -> None:
+    proba = class_probabilities(np.array([0.2, 0.9]), event_index)
+    np.testing.assert_array_equal(proba[:, event_index], [0.2, 0.9])
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
 def test_a_single_value_is_the_event_where_it_equals_it() -> None:

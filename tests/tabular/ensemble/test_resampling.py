@@ -155,8 +155,11 @@ def test_bad_input() -> None:
     with pytest.raises(TooFewEvents):
         Resampled(sampler=None).fit(frame, (np.arange(300) < 9).astype(int))
     with pytest.raises(InputError, match="value of the event"):
-        Resampled(sampler=None, positive="yes").fit(frame, outcome)
+        Resampled(sampler=None, positive=2).fit(frame, outcome)
     labels = np.where(outcome == 1, "died", "well")
     model = Resampled(sampler=None, learner="boosting", folds=2, positive="died").fit(frame, labels)
-    assert model.classes_.tolist() == ["well", "died"]
+    assert model.classes_.tolist() == ["died", "well"]
+    assert model.event_ == "died"
+    plain = Resampled(sampler=None, learner="boosting", folds=2).fit(frame, outcome)
+    np.testing.assert_array_equal(model.predict_proba(frame)[:, 0], plain.predict_proba(frame)[:, 1])
     assert set(model.predict(frame)) <= {"well", "died"}

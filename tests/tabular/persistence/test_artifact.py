@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -68,10 +69,116 @@ def test_two_hundred_flipped_bytes_and_fifty_truncations_are_refused(model, whic
     read_model(model)
 
 
-def test_a_later_format_is_named(model):
-    body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": 99}
+def rewrite(model, **changes):
+    """Change keys of a manifest, with a valid digest; None removes a key."""
+    body = {**json.loads((model / MANIFEST).read_text()), **changes}
+    (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256" and v is not None}))
+
+
+@pytest.mark.parametrize("version", ["99", 2.5, -7, 0, True, [2], {}])
+def test_a_format_that_is_no_whole_number_is_refused(model, version):
+    rewrite(model, nearward_model=version)
+    with pytest.raises(ArtifactError, match="no valid format"):
+        read_manifest(model)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 200_000,
+        b'{"nearward_model": ' + b"[" * 200_000,
+        b'{"nearward_model": 2, "x": NaN}',
+        b'{"nearward_model": 2, "x": 1e999}',
+        b'{"nearward_model": 2, "x": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_a_hostile_manifest_is_refused(model, raw):
+    (model / MANIFEST).write_bytes(raw)
+    with pytest.raises(ArtifactError, match="corrupt"):
+        read_manifest(model)
+
+
+@pytest.mark.parametrize("files", [None, [], 3, {"records-0123456789abcdef.parquet": 3}, {"records-0123456789abcdef.parquet": {"size": 1}}])
+def test_a_manifest_without_hashes_is_refused(model, files):
+    rewrite(model, files=files)
+    with pytest.raises(ArtifactError, match=r"names no files|no hash or size"):
+        read_model(model)
+
+
+@pytest.mark.parametrize("size", [-1, 2.5, "7", True, None])
+def test_a_size_that_is_no_number_of_bytes_is_refused(model, size):
+    files = json.loads((model / MANIFEST).read_text())["files"]
+    rewrite(model, files={name: {**fields, "size": size} for name, fields in files.items()})
+    with pytest.raises(ArtifactError, match="no hash or size"):
+        read_model(model)
+
+
+@pytest.mark.parametrize("which", ["manifest", "tensors", "records"])
+def test_a_huge_sparse_file_is_refused_before_it_is_read(model, which):
+    path = next(path for path in model.iterdir() if path.name.startswith(which))
+    os.truncate(path, 40_000_000_000)
+    with pytest.raises(ArtifactError, match="larger than"):
+        read_model(model)
+
+
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(model, monkeypatch):
+    monkeypatch.setattr(artifact, "_memory", lambda: 50.0)
+    with pytest.raises(ArtifactError, match="GB of memory"):
+        read_model(model)
+
+
+def test_records_that_expand_beyond_the_memory_are_refused(tmp_path, monkeypatch):
+    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, pl.DataFrame({"x": np.zeros(3_000_000)}))
+    assert sum(path.stat().st_size for path in (tmp_path / "m").iterdir()) < 1_000_000
+    monkeypatch.setattr(artifact, "_memory", lambda: 20e6)
+    with pytest.raises(ArtifactError, match=r"0\.0 GB of memory"):
+        read_model(tmp_path / "m")
+
+
+def replace_file(model, which, content):
+    """Replace a data file by another content under its true hash, as somebody with evil intent would."""
+    files = json.loads((model / MANIFEST).read_text())["files"]
+    old = next(name for name in files if name.startswith(which))
+    digest = hashlib.sha256(content).hexdigest()
+    stem, _, suffix = old.partition(".")
+    name = f"{stem.split('-')[0]}-{digest[:16]}.{suffix}"
+    (model / name).write_bytes(content)
+    rewrite(model, files={**{key: value for key, value in files.items() if key != old}, name: {"sha256": digest, "size": len(content)}})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{",
+        b"[" * 5000,
+        b'{"w": {"dtype": "F32", "shape": [1000000000], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4000000000]}}',
+        b'{"w": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}',
+    ],
+)
+def test_a_hostile_header_of_tensors_is_refused(model, header):
+    replace_file(model, "tensors", len(header).to_bytes(8, "little") + header + b"0000")
+    with pytest.raises(ArtifactError, match="no model that this nearward can build"):
+        read_model(model)
+    replace_file(model, "tensors", (2**62).to_bytes(8, "little") + header)
+    with pytest.raises(ArtifactError):
+        read_model(model)
+
+
+def test_records_that_are_not_parquet_are_refused(model):
+    replace_file(model, "records", b"PAR1 nothing PAR1")
+    with pytest.raises(ArtifactError, match="no model that this nearward can build"):
+        read_model(model)
+
+
+@pytest.mark.parametrize(("form", "message"), [(99, "later nearward .* update"), (1, "earlier nearward .* fit and save it again")])
+def test_another_format_is_named(model, form, message):
+    body = {**json.loads((model / MANIFEST).read_text()), "nearward_model": form}
     (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
-    with pytest.raises(ArtifactError, match="later nearward"):
+    with pytest.raises(ArtifactError, match=message):
         read_manifest(model)
 
 
@@ -181,3 +288,11 @@ def test_only_known_classes_are_constructed():
     packed["fields"]["cmd"] = "rm"
     with pytest.raises(ArtifactError, match="does not know"):
         unpack(packed, tensors, (Leaf,))
+
+
+@pytest.mark.parametrize(
+    "packed", [{"type": "Leaf"}, {"type": "Leaf", "fields": []}, {"type": [], "fields": {}}, {"array": "x"}, {"array": []}, {"dict": 3}, {}]
+)
+def test_a_damaged_part_is_refused(packed):
+    with pytest.raises(ArtifactError, match="does not know"):
+        unpack(packed, {}, (Leaf,))

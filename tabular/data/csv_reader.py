@@ -1,0 +1,169 @@
+"""Reading of CSV files: a header that names each column once, and dtypes by a schema or by the texts themselves.
+
+A CSV has no dtypes. Where a schema names a column, the schema decides: a category is the text as it stands. Elsewhere texts become numbers,
+booleans or dates only where no code is lost by it: leading zeros, ``1E5`` and whole numbers of more digits than a number holds stay text.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import warnings
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import polars as pl
+
+from nearward.tabular.data.conversion import BOOLEAN
+from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.errors import DataWarning, InputError
+
+MISSING = ("", "NA", "NaN", "null")
+
+_WHOLE = r"^(0|-?[1-9]\d{0,17})$"  # written back as it stood, and within Int64
+_DECIMAL = r"^[+-]?(?:(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf)$"
+_CODE = r"^[+-]?(0\d.*|\d+[eE]\d+|\d{16,})$"  # leading zeros, 1E5, and too many digits for a number
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
+_DATETIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?$"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+def read_csv(path: Path, schema: Schema | None = None) -> pl.DataFrame:
+    """Read a CSV file separated by commas, gzipped or not.
+
+    Parameters
+    ----------
+    path : Path
+    schema : Schema, optional
+        Decides the dtypes of the columns that it names. Ids, groups and other columns that are no features become numbers only where no
+        code is lost, as columns without a schema do.
+
+    Raises
+    ------
+    InputError
+        Another separator, a column without a name, a name twice, or more columns than names.
+    """
+    _check_header(path)
+    texts = pl.read_csv(path, infer_schema=False, glob=False)
+    columns = {} if schema is None else {column.name: column for column in schema.columns}
+    frame = pl.DataFrame([read_texts(texts.get_column(name), columns.get(name)) for name in texts.columns])
+    _warn_of_marks(path, texts, frame, columns)
+    _warn_of_merged_texts(path, texts, frame, columns)
+    return frame
+
+
+def read_texts(texts: pl.Series, column: Column | None = None) -> pl.Series:
+    """Return a column of texts in the dtype that its schema, or the texts themselves, ask for.
+
+    Examples
+    --------
+    >>> [read_texts(pl.Series(texts)).dtype for texts in (["7", "12"], ["07", "12"], ["1.50", "NA"], ["1E5", "2"])]
+    [Int64, String, Float64, String]
+    >>> read_texts(pl.Series(["07", "12"]), Column("age")).to_list()
+    [7, 12]
+    """
+    categories = () if column is None else column.categories or ()
+    marks = [mark for mark in MISSING if mark not in categories]
+    values = texts.set(texts.is_in(marks), None)
+    if column is not None and column.kind == "category" and column.role != "time":
+        return values
+    plain = values.drop_nulls().str.strip_chars()
+    if plain.is_empty():
+        return values
+    number = column is not None and column.kind == "number" and column.role in ("feature", "expert")
+    dtype = _dtype(plain, number)
+    if dtype == pl.Boolean:
+        return values.str.strip_chars().str.to_lowercase() == "true"
+    if dtype == pl.Date:
+        dates = values.str.to_date("%Y-%m-%d", strict=False)
+        return dates if dates.null_count() == values.null_count() else values
+    if dtype == pl.Datetime:
+        times = values.str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+        return times if times.null_count() == values.null_count() else values
+    return values if dtype == pl.String else values.str.strip_chars().cast(dtype)
+
+
+def _dtype(plain: pl.Series, number: bool) -> type[pl.DataType]:
+    """Return the dtype of a column's texts; with ``number`` a code such as 007 is the number 7."""
+    if _all(plain, _WHOLE):
+        return pl.Int64
+    if _all(plain, BOOLEAN):
+        return pl.Boolean
+    if _all(plain, _DECIMAL) and (number or not plain.str.contains(_CODE).any()):
+        whole = number and _all(plain, r"^[+-]?\d{1,18}$")
+        return pl.Int64 if whole and not plain.str.contains(r"^\+").any() else pl.Float64
+    if _all(plain, _DATE):
+        return pl.Date
+    return pl.Datetime if _all(plain, _DATETIME) else pl.String
+
+
+def _all(texts: pl.Series, pattern: str) -> bool:
+    return bool(texts.str.contains(pattern).all())
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header from which the columns cannot be told."""
+    with _open_text(path) as file:
+        try:
+            records = list(islice((record for record in csv.reader(file) if record), 2))
+        except (csv.Error, EOFError, OSError) as error:
+            raise InputError(f"{path} cannot be read as .csv: {type(error).__name__}") from error
+    if not records:
+        return
+    names = records[0]
+    for separator, called in _OTHER_SEPARATORS.items():
+        if len(names) == 1 and separator in names[0]:
+            raise InputError(f"{path} is separated by {called} ({separator!r}), not by commas: write it with commas and decimal points")
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1 and name)
+    if duplicates:
+        raise InputError(f"{path}: the file names columns twice: {duplicates}. Rename or drop one of each.")
+    row_names = "R and pandas write row names so: write the table without them (row.names=FALSE, index=False)"
+    unnamed = [i + 1 for i, name in enumerate(names) if not name]
+    if unnamed:
+        raise InputError(f"{path}: columns without a name at position {unnamed}: name or drop them. {row_names}")
+    if len(records) == 2 and len(records[1]) == len(names) + 1:
+        raise InputError(f"{path} has {len(names)} names in its header and {len(names) + 1} values in its first row. {row_names}")
+
+
+def _open_text(path: Path) -> TextIO:
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    if gzipped:
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _warn_of_marks(path: Path, texts: pl.DataFrame, frame: pl.DataFrame, columns: dict[str, Column]) -> None:
+    """Warn where NA, NaN or null may be a category of a text column."""
+    counts = {}
+    for name, dtype in frame.schema.items():
+        listed = name in columns and columns[name].categories is not None
+        if dtype == pl.String and not listed and frame.get_column(name).count() > 0:
+            counts[name] = int(texts.get_column(name).is_in(MISSING[1:]).sum())
+    found = ", ".join(f"{name!r} ({count} values)" for name, count in counts.items() if count)
+    if found:
+        warnings.warn(
+            f"{path.name}: NA, NaN and null are read as missing, also in columns of text: {found}. Where one of them is a category, "
+            "list it among the column's categories in a schema",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_merged_texts(path: Path, texts: pl.DataFrame, frame: pl.DataFrame, columns: dict[str, Column]) -> None:
+    """Warn where different texts became the same number, as the codes 250.0 and 250.00 do."""
+    merged = []
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Float64 and name not in columns:
+            plain = texts.get_column(name).filter(frame.get_column(name).is_not_null()).str.strip_chars()
+            if plain.n_unique() > frame.get_column(name).drop_nulls().n_unique():
+                merged.append(name)
+    if merged:
+        warnings.warn(
+            f"{path.name}: different texts are one number, such as 1.5 and 1.50, in the columns {merged}. Where they are codes, "
+            "declare the columns as categories in a schema",
+            DataWarning,
+            stacklevel=4,
+        )
