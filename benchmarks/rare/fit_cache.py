@@ -75,7 +75,7 @@ def _update(value: Any, hasher: Any) -> None:
     elif dataclasses.is_dataclass(value):
         hasher.update(type(value).__name__.encode())
         for field in dataclasses.fields(value):
-            if (type(value).__name__, field.name) != ("Columns", "own"):
+            if (type(value).__name__, field.name) != ("EncodedRows", "user_scores"):
                 _update(getattr(value, field.name), hasher)
     elif isinstance(value, tuple | list):
         hasher.update(f"({len(value)}".encode())

@@ -192,7 +192,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
 
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with their intervals, the number of similar patients, and novelty.

@@ -22,14 +22,14 @@ def cohort(n: int = 900, seed: int = 1) -> pl.DataFrame:
 
 
 class GroupedModel(LogisticRegression):
-    """Requires groups of two rows each, and an outcome of 0 and 1 although it has a named event."""
+    """Requires groups of two rows each, and an outcome of 0 and 1 whose event is 1, although it has a named event."""
 
-    def __init__(self, positive: str | None = "ill") -> None:
+    def __init__(self, positive: str | int = "ill") -> None:
         super().__init__()
         self.positive = positive
 
     def fit(self, X: pl.DataFrame, y: np.ndarray, groups: np.ndarray | None = None) -> GroupedModel:
-        assert self.positive is None
+        assert self.positive == 1
         assert groups is not None
         assert (np.unique(groups, return_counts=True)[1] == 2).all()
         return super().fit(X.select("^dose|noise.*$"), y)

@@ -226,8 +226,8 @@ def test_what_it_refuses(tmp_path) -> None:
         nw.RiskClassifier().fit(frame, np.arange(200) % 11)
     with pytest.raises(InputError, match="Unknown label type: continuous"):
         nw.RiskClassifier().fit(frame, frame["tsh"])
-    with pytest.raises(InputError, match="positive names the event of an outcome with two values"):
-        nw.RiskClassifier(positive="hypo").fit(frame, diagnosis)
+    with pytest.raises(InputError, match="no row of the outcome has the value of the event"):
+        nw.RiskClassifier(positive="flu").fit(frame, diagnosis)
     with pytest.raises(TooFewEvents, match="4 events are too few to predict a class"):
         nw.RiskClassifier().fit(frame, np.where(np.arange(200) < 4, "rare", diagnosis))
     refused = [{"prevalence": 0.1}, {"members": 2}, {"adapter": True}, {"experts": [nw.OneClass()]}]
@@ -254,5 +254,6 @@ def test_the_command_line_from_fit_to_score(nearward, tmp_path) -> None:
     assert re.search(r"row 3: healthy 0\.\d+ \(vote 0\.\d+\), hyper", run_cli("similar", "model", "new.parquet", "--row", "3"))
     assert "300 rows of 300 patients, 4 classes" in run_cli("inspect", "model")
     assert "need a model of one event, this model has 4 classes" in run_cli("score", "model", "new.parquet", "--out", "scores", code=2)
-    named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--positive", "hypo", "--out", "x"]
-    assert "positive names the event" in run_cli(*named, code=2)
+    named = ["fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "x", "--positive"]
+    assert "the event of the outcome is hypo; rows with one of the other 3 values are without it" in run_cli(*named, "hypo")
+    assert "no row of" in run_cli(*named, "flu", code=2)
