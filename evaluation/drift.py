@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.confidence import Estimate
 from nearward.tabular.errors import ArtifactError
+from nearward.tabular.typing import Ints
 
-Counts = NDArray[np.int64]
+Counts = Ints
 
 FORMAT = 1
 _BINS = 10

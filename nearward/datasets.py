@@ -6,13 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.table_io import read_table
 from nearward.tabular.data.validation import validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
+from nearward.tabular.typing import Ints
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Cohort:
 
     name: str
     features: pl.DataFrame
-    outcome: NDArray[np.int64]
-    groups: NDArray[np.int64] | None
+    outcome: Ints
+    groups: Ints | None
     title: str
 
 

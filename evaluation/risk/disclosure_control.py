@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
-Mask = NDArray[np.bool_]
-Suppression = tuple[Mask, Mask]  # of which categories (k,) the rows, and of which all results, are suppressed
+Suppression = tuple[Bools, Bools]  # of which categories (k,) the rows, and of which all results, are suppressed
 SUPPRESSED = "<10*"
 SUPPRESSION_NOTE = (
     f"{SUPPRESSED}: fewer than {MIN_COUNT} patients, events or rows without the event here, or in a neighbour which this number would give "
@@ -40,7 +39,7 @@ def show_count(count: int | None) -> str:
     return SUPPRESSED if count is None else str(count)
 
 
-def suppress_small_counts(rows: Ints, events: Ints, patients: Sequence[Ints] = ()) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def suppress_small_counts(rows: Ints, events: Ints, patients: Sequence[Ints] = ()) -> tuple[Bools, Bools]:
     """Return of which subgroups the number of rows, and of which all results, are suppressed.
 
     Parameters
@@ -68,7 +67,7 @@ def suppress_small_counts(rows: Ints, events: Ints, patients: Sequence[Ints] = (
     return rows_suppressed, suppressed | rows_suppressed
 
 
-def secondary_suppression(suppressed: NDArray[np.bool_], size: Ints, counts: Sequence[Ints]) -> NDArray[np.bool_]:
+def secondary_suppression(suppressed: Bools, size: Ints, counts: Sequence[Ints]) -> Bools:
     """Suppress the next smallest until several are suppressed, and their total is not small either."""
     suppressed = suppressed.copy()
     while suppressed.any() and not suppressed.all() and (suppressed.sum() < 2 or any(c[suppressed].sum() < MIN_COUNT for c in counts)):
@@ -82,7 +81,7 @@ class _Category:
 
     column: int
     index: int
-    atoms: Mask
+    atoms: Bools
     rows: int
     events: int
     small: tuple[str, ...]  # which of its counts are small: "rows", "events", "others"
@@ -164,7 +163,7 @@ class _Audit:
                     return min([whole, *within], key=lambda part: _size(part, kind)), kind
         return self._bounded(categories, suppression, shown)
 
-    def _is_small(self, atoms: Mask, kind: str) -> bool:
+    def _is_small(self, atoms: Bools, kind: str) -> bool:
         """Whether rows (or events, or rows without) of some atoms are few, or of few patients."""
         rows = atoms[self.atom]
         masks = [rows] if kind == "rows" else [rows & (self.sample.outcome == value) for value in (0, 1)]

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import describe_event, validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 MIN_COUNT = 10  # events, and rows without: below this an interval says nothing, and a count may identify a patient
 
@@ -65,7 +64,7 @@ class RiskSample:
         """Patients of the rarer outcome, which limit the width of most intervals."""
         return min(len(np.unique(self.patient_ids[self.outcome == event])) for event in (0, 1))
 
-    def subset(self, mask: NDArray[np.bool_]) -> RiskSample:
+    def subset(self, mask: Bools) -> RiskSample:
         """Return the rows of a mask (n,), their patients renumbered."""
         patient_ids = np.unique(self.patient_ids[mask], return_inverse=True)[1]
         return RiskSample(self.outcome[mask], {name: risk[mask] for name, risk in self.risks.items()}, patient_ids, self.event)

@@ -16,7 +16,7 @@ from nearward.evaluation.stats.logistic_recalibration import EDGE, LOOSE, Logist
 from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.errors import InputError
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, Ints
 
 _ECE_BINS = 10
 
@@ -157,7 +157,7 @@ class WeightedMetrics:
         return np.stack([*(metrics[metric.key] for metric in METRICS), shift], axis=1)
 
 
-def bin_starts(risk: Floats) -> NDArray[np.int64]:
+def bin_starts(risk: Floats) -> Ints:
     """First row of each bin of equal width in sorted risks (n,); bins without rows are left out."""
     number = np.minimum((risk * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
     return np.flatnonzero(np.append(True, number[1:] != number[:-1]))

@@ -29,7 +29,7 @@ from nearward.tabular.ensemble.extra_trees import grow, importances, shares
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 NOTEWORTHY = 0.55  # AUROC that the whole interval must exceed: in a large cohort the least difference is significant
 _MAX_ROWS = 5_000  # that the check uses: what makes a site stand out shows in fewer
@@ -84,7 +84,7 @@ class SourceLeak:
             return f"the features tell {self.site!r} ({site}), but it hardly tracks the outcome ({outcome})."
         return f"no sign of it: the features hardly tell {self.site!r} ({site}), nor does it track the outcome ({outcome})."
 
-    def withhold(self, sites: Sequence[str], rows_suppressed: NDArray[np.bool_], suppressed: NDArray[np.bool_]) -> SourceLeak:
+    def withhold(self, sites: Sequence[str], rows_suppressed: Bools, suppressed: Bools) -> SourceLeak:
         """Return the same with more suppressed: sites whose counts would reveal what other parts of a report withhold."""
         masks = (rows_suppressed, suppressed)
         no_rows, no_results = (pl.col("site").is_in([s for s, hidden in zip(sites, mask, strict=True) if hidden]) for mask in masks)

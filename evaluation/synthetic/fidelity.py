@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.auc import delong_auc
 from nearward.evaluation.stats.block_bootstrap import SUBSAMPLE_SCALE, BlockBootstrap, percentile_interval
@@ -18,7 +17,7 @@ from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import TableBins, column_sets, total_variations
 from nearward.evaluation.tables.neighbors import sample_rows
 from nearward.tabular.parallel import single_threaded
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, Ints
 
 MARGINALS = ((1, 10, 10_000), (2, 10, 435), (3, 5, 300))  # columns at a time, bins per column, most sets of columns
 _MIN_RANGE = 0.02  # where columns are nearly independent, the scale would be a ratio of two noises
@@ -46,7 +45,7 @@ def _compare_marginals(tables: Tables, seed: int) -> Fidelity:
     blocks = [BlockBootstrap.subsampling(ids, seed + 10 + i) for i, ids in enumerate(patient_ids)]
     pool = pl.concat([tables.train, tables.holdout])
     values, resampled, table_rows = [], [], []
-    codes: dict[int, tuple[TableBins, list[NDArray[np.int64]]]] = {}
+    codes: dict[int, tuple[TableBins, list[Ints]]] = {}
     for ways, bins, max_sets in MARGINALS:
         if ways > tables.train.width:
             continue

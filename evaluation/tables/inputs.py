@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.tables.neighbors import TableEmbedding
@@ -279,7 +278,7 @@ def matching_share(rows: pl.DataFrame, others: pl.DataFrame) -> Estimate:
     return wilson(matches, rows.height)
 
 
-def split_by_patient(patient_ids: Ints, parts: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def split_by_patient(patient_ids: Ints, parts: int, seed: int) -> Iterator[Ints]:
     """Yield the row numbers of each part of a random split that keeps all rows of a patient in one part."""
     part_of_patient = np.random.default_rng(seed).permutation(int(patient_ids.max()) + 1) % parts
     for part in range(parts):

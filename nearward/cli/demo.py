@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import typer
-from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -28,9 +27,9 @@ from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, Ints
 
-Rows = NDArray[np.int64]
+Rows = Ints
 
 _MALIGNANT_SHARE = 0.2
 _RESAMPLES = 500

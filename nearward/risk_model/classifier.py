@@ -42,7 +42,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import class_probabilities, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.persistence.artifact import loading
-from nearward.tabular.typing import Progress
+from nearward.tabular.typing import Floats, Progress
 
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # columns that the stored records have beside the features
@@ -185,7 +185,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (q, c), in the order of ``classes_``."""
         scores = self._score(self._conform(self._frame(X)))
         return np.asarray(scores.proba if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from nearward.risk_model.binary import FittedRisk
 from nearward.risk_model.multiclass import FittedClasses
+from nearward.tabular.typing import Ints
 
 _FEATURES_SHOWN = 4
 
@@ -37,9 +37,7 @@ def similar_rows(
     )
 
 
-def _differences(
-    model: FittedRisk | FittedClasses, rows: pl.DataFrame, records: pl.DataFrame, query: NDArray[np.int64], stored: NDArray[np.int64]
-) -> list[str]:
+def _differences(model: FittedRisk | FittedClasses, rows: pl.DataFrame, records: pl.DataFrame, query: Ints, stored: Ints) -> list[str]:
     """Describe, for each pair of a query row and a stored row, the features with the largest gate-weighted squared differences."""
     encoding = model.table_encoder
     queries = encoding.transform(rows)

@@ -16,12 +16,11 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Bools, Floats
 
-Counts = NDArray[np.float64]
+Counts = Floats
 
 
 class Mechanisms:
@@ -56,7 +55,7 @@ class Mechanisms:
         self.accountant = self.accountant.charge(what, rho, noise=f"Gaussian, sd {sd:.3g} rows")
         return np.asarray(np.rint(counts + self._rng.normal(0, sd, np.shape(counts))))
 
-    def select_categories(self, counts: Counts, rho: float, delta: float, what: str) -> tuple[NDArray[np.bool_], Counts]:
+    def select_categories(self, counts: Counts, rho: float, delta: float, what: str) -> tuple[Bools, Counts]:
         """Select the categories whose noisy counts exceed a threshold; return the mask and the noisy counts (c,).
 
         The probability that any category of a single patient alone is selected is at most ``delta``.

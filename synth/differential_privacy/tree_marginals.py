@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
 from nearward.synth.policy.autoregressive import FREE, DecodingConstraint
-from nearward.tabular.typing import Arrays, Floats, Ints
+from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
 _SELECTION = 1 / 3  # share of the budget spent here; the rest counts the pairs
 _FITTING = 100  # iterations of proportional fitting
@@ -159,7 +158,7 @@ class TreeMarginals:
         return cls(tuple(state["order"]), tuple(state["parent"]), tables)
 
 
-def _token_weights(table: Floats, likelihood: Floats, allowed: NDArray[np.bool_] | None) -> Floats:
+def _token_weights(table: Floats, likelihood: Floats, allowed: Bools | None) -> Floats:
     """Weights of tokens (n, c): probability times likelihood, masked by the rules; where all are 0, the rules alone decide."""
     weight = table * likelihood
     weight = np.where(weight.sum(axis=1, keepdims=True) > 0, weight, table)

@@ -19,12 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearward.synth.constraints.violations import ViolationCheck
 from nearward.synth.tokenizer.dependence import chow_liu_tree, coarse_lookup, mutual_information
 from nearward.tabular.ensemble.trees import Forest, boosted_trees
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 CLIP = 5.0  # log ratio: at most a factor of 150
 _SMOOTHING = 0.5
@@ -49,7 +48,7 @@ class TableShape:
     sizes: tuple[int, ...]
     order: tuple[int, ...]
     coarse_tokens: tuple[Ints, ...]
-    observed: tuple[NDArray[np.bool_], ...]
+    observed: tuple[Bools, ...]
     column_groups: tuple[tuple[int, ...], ...]
     violation_checks: tuple[ViolationCheck, ...] = ()
 

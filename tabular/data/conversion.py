@@ -92,7 +92,7 @@ def spell_as(text: pl.Series, categories: Sequence[str]) -> pl.Series:
     for category in categories:
         spellings.setdefault(_plain_spelling(category), []).append(category)
     candidates = {value: spellings.get(_plain_spelling(value), []) for value in unseen}
-    return text.replace({value: found[0] for value, found in candidates.items() if len(found) == 1})
+    return text.replace({value: matches[0] for value, matches in candidates.items() if len(matches) == 1})
 
 
 def _plain_spelling(value: str) -> str:

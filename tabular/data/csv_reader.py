@@ -142,10 +142,10 @@ def _warn_of_marks(path: Path, texts: pl.DataFrame, frame: pl.DataFrame, columns
         listed = name in columns and columns[name].categories is not None
         if dtype == pl.String and not listed and frame.get_column(name).count() > 0:
             counts[name] = int(texts.get_column(name).is_in(MISSING[1:]).sum())
-    found = ", ".join(f"{name!r} ({count} values)" for name, count in counts.items() if count)
-    if found:
+    described = ", ".join(f"{name!r} ({count} values)" for name, count in counts.items() if count)
+    if described:
         warnings.warn(
-            f"{path.name}: NA, NaN and null are read as missing, also in columns of text: {found}. Where one of them is a category, "
+            f"{path.name}: NA, NaN and null are read as missing, also in columns of text: {described}. Where one of them is a category, "
             "list it among the column's categories in a schema",
             DataWarning,
             stacklevel=4,

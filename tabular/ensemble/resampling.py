@@ -24,7 +24,7 @@ from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities,
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, fit_learner
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.typing import Floats, Floats32, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 SAMPLERS = ("smote", "under", None)
 _FEWEST = 10
@@ -154,7 +154,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.update(state, fitted_=fitted)
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> Floats:
         """Return the calibrated probability of each class (q, 2), in the order of ``classes_``."""
         check_is_fitted(self, "fitted_")
         return class_probabilities(expit(self.fitted_.scores(X)), self._event_index)
@@ -171,7 +171,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(int)])
 
 
-def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.bool_]]:
+def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, Bools]:
     """Return numbers with 0 (the median) for missing, missing flags, and category codes (q, t); and which columns are categories (t,)."""
     table, table_encoder = frame_encoder.encode(X), frame_encoder.table_encoder
     misses = [column.has_missing for column in table_encoder.numeric]
@@ -181,7 +181,7 @@ def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, NDArray[np.b
     return x.astype(np.float32), as_category
 
 
-def _resample(sampler: str | None, x: Floats32, outcome: Ints, as_category: NDArray[np.bool_], seed: int) -> tuple[Floats32, Ints]:
+def _resample(sampler: str | None, x: Floats32, outcome: Ints, as_category: Bools, seed: int) -> tuple[Floats32, Ints]:
     """Return a table with as many rows of either outcome, or the rows as they are."""
     if sampler is None or outcome.mean() >= 0.5:
         return x, outcome

@@ -157,7 +157,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         self.__dict__.update(classes_=target.classes, event_=target.event, shrinkage_=SHRINKAGES[best], fitted_=fitted)
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (q, 2), in the order of ``classes_``, calibrated out of fold.
 
         A row without any window's risk gets the prevalence, with a warning.
