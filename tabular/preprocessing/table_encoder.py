@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.typing import Bools, Floats, Indices, Ints
 
 MAX_ONE_HOT = 16  # categories; columns with more are frequency encoded
@@ -29,22 +30,25 @@ MISSING, UNSEEN = -1, -2  # codes of a missing value, and of a category that no 
 
 @dataclass(frozen=True)
 class EncodedTable:
-    """A frame as arrays, column by column: what trees read.
+    """A frame as arrays, column by column: what trees and embeddings read.
 
     Parameters
     ----------
     values : (n, d), asinh of the robust z-score; NaN where missing
     ranks : (n, d), mid-rank in [0, 1]; NaN where missing
     codes : (n, c), index of the category; -1 where missing, -2 for a category that no stored row has
+    levels : LevelIndices
+        The categories as indices of embedding tables, for networks.
     """
 
     values: Floats
     ranks: Floats
     codes: Ints
+    levels: LevelIndices
 
     def take(self, rows: NDArray[Any]) -> EncodedTable:
         """Return some of the rows."""
-        return EncodedTable(self.values[rows], self.ranks[rows], self.codes[rows])
+        return EncodedTable(self.values[rows], self.ranks[rows], self.codes[rows], self.levels.take(rows))
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class CategoryColumn:
     name: str
     categories: tuple[str, ...]
     frequency: Floats
-    n_one_hot: int  # leading categories with a feature of their own; 0: the column is frequency encoded
+    n_frequent: int  # leading categories, each in at least _MIN_ROWS stored rows
     has_missing: bool
 
     @classmethod
@@ -99,9 +103,14 @@ class CategoryColumn:
             values.name,
             categories,
             count / max(len(values), 1),
-            n_one_hot=int((count >= _MIN_ROWS).sum()) if len(categories) <= MAX_ONE_HOT else 0,
+            n_frequent=int((count >= _MIN_ROWS).sum()),
             has_missing=values.null_count() > 0,
         )
+
+    @property
+    def n_one_hot(self) -> int:
+        """Leading categories with a feature of their own; 0: the column is frequency encoded."""
+        return self.n_frequent if len(self.categories) <= MAX_ONE_HOT else 0
 
     @property
     def has_pool(self) -> bool:
@@ -168,7 +177,11 @@ class TableEncoder:
             text, count = frame.get_column(category.name), len(category.categories)
             code = text.replace_strict(list(category.categories), list(range(count)), default=UNSEEN, return_dtype=pl.Int64)
             codes[:, j] = pl.select(pl.when(text.is_null()).then(MISSING).otherwise(code)).to_series().to_numpy()
-        return EncodedTable(values, ranks, codes)
+        return EncodedTable(values, ranks, codes, self._levels(codes))
+
+    def transform_levels(self, frame: pl.DataFrame) -> LevelIndices:
+        """Return the categories of a conformed frame as indices of embedding tables: what networks read beside ``transform``."""
+        return self.encode(frame).levels
 
     def to_matrix(self, table: EncodedTable) -> Floats:
         """Return the encoded features (n, p) of an encoded table; missing values are 0 beside their flag."""
@@ -204,6 +217,12 @@ class TableEncoder:
         """Count, for each category column of a conformed frame, the rows with a category that no stored row has."""
         counts = {c.name: int((~frame.get_column(c.name).drop_nulls().is_in(list(c.categories))).sum()) for c in self.categorical}
         return {name: count for name, count in counts.items() if count}
+
+    def _levels(self, codes: Ints) -> LevelIndices:
+        """Number the frequent categories from 1; all other codes (n, c) become 0."""
+        n_frequent = np.array([category.n_frequent for category in self.categorical], dtype=np.int64)
+        own = (codes >= 0) & (codes < n_frequent)
+        return LevelIndices(np.where(own, codes + 1, 0), tuple((n_frequent + 1).tolist()))
 
     def _features(self) -> list[tuple[str, str]]:
         """Name and source column of each encoded feature, in the order of ``to_matrix``."""

@@ -17,6 +17,7 @@ from nearward.tabular.ensemble import base_learners as module
 from nearward.tabular.ensemble.base_learners import FOLD_LEARNERS, BaseLearners, EncodedRows, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
 from nearward.tabular.errors import InputError
+from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 
 USER_SCORES = 3 + 2 + len(FOLD_LEARNERS)  # where the user's scores begin
@@ -195,7 +196,8 @@ def test_progress_fold_by_fold(cohort: Cohort) -> None:
 
 
 def test_trees_read_ranks_with_nan_for_missing_and_rates() -> None:
-    numbers = EncodedTable(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), np.array([[0], [-1]]))
+    codes = np.array([[0], [-1]])
+    numbers = EncodedTable(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), codes, LevelIndices(codes + 1, (2,)))
     read = tree_columns(numbers, np.array([[-1.5], [0.5]]))
     assert read.dtype == np.float32
     assert np.array_equal(read, np.array([[0.25, -1.5], [np.nan, 0.5]], dtype=np.float32), equal_nan=True)
