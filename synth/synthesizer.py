@@ -53,7 +53,8 @@ class Synthesizer:
         Optimizer of the policy after its training: ``none``, ``tilt``, ``awr`` or ``ppo``; docs/reference/synthesizer.md compares them.
     epsilon : float, optional
         Differential privacy at the level of the patient: noisy marginals replace the policy; see docs/guide/synthetic-tables.md. No rules
-        are mined and no optimizer runs. The noise does not depend on the seed.
+        are mined and no optimizer runs. The noise comes from the operating system and not from the seed: each fit gives another
+        generator, and only the samples of one generator are reproducible.
     improving : ImproveConfig, optional
         Settings of the optimizer; see ``nearward.synth.optimization.improvement``.
     target : float, optional

@@ -79,7 +79,8 @@ class TreeMarginals:
             i, j = pairs[candidates[mechanisms.choose(score[candidates], rho_select, "which pair of columns to count")]]
             component[component == component[j]] = component[i]
             contingency = _contingency(tokens, i, j, len(marginals[i]), len(marginals[j]))
-            noisy = mechanisms.counts(contingency, rho_count, "counts of a pair of columns")
+            possible, noisy = np.outer(marginals[i] > 0, marginals[j] > 0), np.zeros(contingency.shape)
+            noisy[possible] = mechanisms.counts(contingency[possible], rho_count, "counts of a pair of columns")
             joint[i, j] = _consistent(noisy, marginals[i], marginals[j])
         return cls._rooted(root, marginals, joint)
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import secrets
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
+from nearward.tabular.errors import InputError
 
 
 def mechanisms(epsilon: float = 1.0, rows: int = 1, seed: int | None = 0) -> Mechanisms:
@@ -23,6 +27,21 @@ def test_noise_has_the_scale_that_is_recorded(rows):
     assert (noise == np.rint(noise)).all()
     assert f"{sd:.3g}" in private.accountant.entries[0].noise
     assert private.accountant.entries[0].rho == rho
+
+
+def test_noise_comes_from_the_operating_systems_generator_and_the_variance_is_never_below_what_is_charged():
+    assert isinstance(mechanisms(seed=None)._source, secrets.SystemRandom)
+    for rho in (0.001, 0.0123, 0.3, 7.0):
+        private = mechanisms(rows=3)
+        loss = Fraction(9) / (2 * private.noise_variance(rho))
+        assert Fraction(rho) * (1 - Fraction(1, 2**17)) < loss <= Fraction(rho)
+
+
+def test_counts_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(InputError, match="whole numbers"):
+        mechanisms().counts(np.array([1.0, 2.5]), 0.001, "cells")
+    with pytest.raises(InputError, match="whole numbers"):
+        mechanisms().counts(np.array([np.nan]), 0.001, "cells")
 
 
 def test_every_release_is_charged():
@@ -52,8 +71,9 @@ def test_a_category_of_one_patient_is_rarely_selected_and_a_common_one_almost_al
     selected = np.array([private.select_categories(np.array([2.0, 1.0, 500.0]), rho, delta, "levels")[0] for _ in range(20)])
     assert selected[:, 2].all()
     spread, threshold = private.noise_scale(rho), 2 + private.noise_scale(rho) * stats.norm.ppf(1 - delta / 2)
-    passing = stats.norm.sf(np.ceil(threshold) + 0.5, loc=2, scale=spread)
-    assert 2 * passing <= delta
+    noise = np.arange(-200, 201)
+    share = np.exp(-(noise**2) / (2 * spread**2)) / np.exp(-(noise**2) / (2 * spread**2)).sum()
+    assert 2 * share[2 + noise > np.ceil(threshold)].sum() <= delta  # exactly, by the discrete Gaussian
     assert selected[:, :2].mean() < 0.2
 
 
