@@ -15,11 +15,14 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.conversion import NUMBER_LIKE
 from nearward.tabular.data.table_io import read_table, write_errors
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1
 KEY = "nearward"  # of the Parquet file's metadata
+_FORMULA = r"^'*[=+\-@\t\r\n]"  # a spreadsheet may run such a cell
+_APOSTROPHE = r"^'('*[=+\-@\t\r\n])"  # replace by its first group to undo
 
 
 def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
     table : pl.DataFrame
     path : path ending in .parquet or .csv
         The stamp of a CSV is a second file, whose name has ``.json`` added; its hash is of the file's bytes, since a CSV has no dtypes.
+        Its text is written so that no spreadsheet runs it (``without_formulas``); the stamp names the columns concerned.
     stamp : JSON-able mapping
 
     Raises
@@ -45,13 +49,41 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
         with write_errors(path), replacing(path) as temporary:
             table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
         return body
-    content = table.write_csv().encode()
-    body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), "sha256_of": "file"})
+    plain, quoted = without_formulas(table)
+    content = plain.write_csv().encode()
+    digest = hashlib.sha256(content).hexdigest()
+    body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": digest, "sha256_of": "file", "text_with_apostrophe": quoted})
     # both are on disk before either is renamed
     with write_errors(path), replacing(sidecar_path(path)) as sidecar, replacing(path) as temporary:
         sidecar.write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         temporary.write_bytes(content)
     return body
+
+
+def without_formulas(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Return a table whose text no spreadsheet runs as a formula, and the columns that this changed.
+
+    Text that begins with one of ``= + - @``, a tab or a line break gets an apostrophe in front, as does text with apostrophes before such a
+    character, so that one apostrophe is taken away to undo it. Text that is a number stays: it cannot run. Column names are text, too.
+
+    Examples
+    --------
+    >>> table, columns = without_formulas(pl.DataFrame({"note": ["=1+1", "-5", "'@x", "fine"], "change": [-1, 0, 1, 2]}))
+    >>> table["note"].to_list(), columns
+    (["'=1+1", '-5', "''@x", 'fine'], ['note'])
+    >>> table["note"].str.replace(_APOSTROPHE, "${1}").to_list()
+    ['=1+1', '-5', "'@x", 'fine']
+    """
+    changed, columns = table, []
+    for series in table.iter_columns():
+        if isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+            text = series.cast(pl.String)
+            runs = (text.str.contains(_FORMULA) & ~text.str.contains(NUMBER_LIKE)).fill_null(value=False)
+            if bool(runs.any()):
+                columns.append(series.name)
+                changed = changed.with_columns(pl.select(pl.when(runs).then("'" + text).otherwise(text).alias(series.name)).to_series())
+    names = {name: "'" + name for name in table.columns if pl.Series([name]).str.contains(_FORMULA)[0]}
+    return changed.rename(names), columns + [name for name in names if name not in columns]
 
 
 def verify(path: str | Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from nearward.synth import persistence
+from nearward.synth.audit_log import AuditedTable, AuditLog
 from nearward.synth.constraints.consistency import check_consistent, check_known_columns
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.differential_privacy.model import DELTA
@@ -97,6 +98,7 @@ class Synthesizer:
         self.seed, self.optimiser, self.epsilon, self.improving, self.target = seed, optimiser, epsilon, improving, target
         self.progress = progress
         self._generator: FittedGenerator | None = None
+        self._audits = AuditLog()
 
     def fit(
         self,
@@ -160,6 +162,7 @@ class Synthesizer:
                 self._generator = fit_generator(splits, audit_rows, rules, self.optimiser, self.improving, self.target, self.seed, progress)
             else:
                 self._generator = fit_private_generator(splits, audit_rows, rules, self.epsilon, public, progress)
+        self._audits = AuditLog()
         return self
 
     def sample(self, n: int, where: Mapping[str, Any] | None = None, seed: int | None = None) -> pl.DataFrame:
@@ -198,6 +201,7 @@ class Synthesizer:
             As ``write_model``.
         """
         persistence.save({name: getattr(self, name) for name in _SAVED}, self._fitted, folder)
+        self._audits.save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Synthesizer:
@@ -213,8 +217,22 @@ class Synthesizer:
         settings, generator = persistence.load(folder, _SAVED)
         with loading(folder):
             model = cls(**settings)
-        model._generator = generator
+        model._generator, model._audits = generator, AuditLog.load(folder)
         return model
+
+    def record_audit(self, sha256: str, seed: int, rows: int, *, passed: bool) -> dict[str, int]:
+        """Record that a table of this generator was audited, in its folder too; return the counts of tables ``audited`` and ``passed``.
+
+        Parameters
+        ----------
+        sha256 : str
+            Hash of the table's values; the same table counts once.
+        seed, rows : int
+            Of the sample.
+        passed : bool
+        """
+        self._audits.add(AuditedTable(sha256, int(seed), int(rows), bool(passed)))
+        return self._audits.counts()
 
     @property
     def rules(self) -> Rules:

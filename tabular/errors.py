@@ -92,6 +92,16 @@ class ExportRefused(ArtifactError):
         )
 
 
+class NotReleased(ArtifactError):
+    """Raised where a stamped synthetic table neither passed its audit nor carries a reason for accepting the risk."""
+
+    def __init__(self, what: str, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"nobody answers for {what}: it did not pass its audit ({'; '.join(reasons)}), and its stamp has no reason for accepting the "
+            "risk. Do not use it; export it again."
+        )
+
+
 class FolderTakenOver(NearwardError):
     """Raised where another scoring job has begun anew (``--restart``) in the folder of a running one."""
 

@@ -25,6 +25,7 @@ from nearward.evaluation.synthetic.adherence import adherence
 from nearward.evaluation.synthetic.fidelity import fidelity
 from nearward.evaluation.synthetic.heterogeneity import heterogeneity
 from nearward.evaluation.synthetic.results import CardResults, Component, Gates
+from nearward.evaluation.synthetic.small_counts import describe_count
 from nearward.evaluation.synthetic.utility import utility
 from nearward.evaluation.tables.inputs import Frame, Tables, read_tables
 from nearward.tabular.data.table_io import to_frame
@@ -213,5 +214,6 @@ def _check_holdout(component: Component, shared: Overlap) -> Component:
     """Withdraw a pass where the holdout repeats rows of train: no attack separates members from themselves. A failure stays one."""
     if component.status == "failed" or not shared.significant:
         return component
-    why = f"the holdout repeats rows of train: {shared.count} different rows are in both, {shared.expected:.0f} would be by chance"
+    repeated = describe_count(shared.count)
+    why = f"the holdout repeats rows of train: {repeated} different rows are in both, {shared.expected:.0f} would be by chance"
     return replace(component, estimate=None, status="not measurable", why=why)

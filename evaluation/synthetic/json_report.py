@@ -8,6 +8,7 @@ from typing import Any
 from nearward.evaluation.privacy_attacks.residual_risk import attack_table
 from nearward.evaluation.stats.confidence import rows_to_dicts
 from nearward.evaluation.synthetic.results import CardResults
+from nearward.evaluation.synthetic.small_counts import suppress_small_counts
 
 DISCLAIMER = (
     "FAITH-style (our definition). Distances are measured, attacks are tried; neither is a proof of anonymity, and no figure here bounds "
@@ -40,8 +41,10 @@ def card_json(card: CardResults) -> dict[str, Any]:
 
 
 def public_card_json(card: CardResults) -> dict[str, Any]:
-    """Return the card for readers without access to real rows: of each rule its kind, source and numbers, but not its text.
+    """Return the card for readers without access to real rows.
 
-    Bounds and categories of mined rules are values of patients.
+    Of each rule its kind, source and numbers, but not its text: bounds and categories of mined rules are values of patients. Small counts
+    of rows are suppressed (``small_counts.py``); the five scores, which are no counts, stay.
     """
-    return card_json(card) | {"adherence": card.adherence.to_dict(with_rules=False)}
+    body = card_json(card) | {"adherence": card.adherence.to_dict(with_rules=False)}
+    return suppress_small_counts(body) | {"components": body["components"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import polars as pl
@@ -11,6 +11,7 @@ from nearward.evaluation.privacy_attacks.exact_copies import Copies
 from nearward.evaluation.privacy_attacks.membership import Membership
 from nearward.evaluation.privacy_attacks.residual_risk import AttackResult
 from nearward.evaluation.stats.confidence import Estimate, rows_to_dicts
+from nearward.tabular.errors import InputError
 from nearward.tabular.rules.rules import Rules
 
 Status = Literal["passed", "failed", "not measurable"]
@@ -46,6 +47,24 @@ class Gates:
     utility: float = 0.7
     heterogeneity: float = 0.7
     widest: float = 0.3
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InputError(f"Gates: {field.name} must be a number from 0 to 1, got {field.name}={value!r}")
+
+    @property
+    def laxer(self) -> list[str]:
+        """The thresholds that are laxer than the default, as texts: a table that reaches them has not passed the usual audit."""
+        default = Gates()
+        faults = []
+        for field in fields(self):
+            value, usual = getattr(self, field.name), getattr(default, field.name)
+            strict = value <= usual if field.name in ("proven", "widest") else value >= usual
+            if not strict:
+                faults.append(f"{field.name} {value:g} (default {usual:g})")
+        return faults
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ NAMES = ("train", "holdout", "synthetic")
 MIN_EVENTS = 10
 _MIN_ROWS = 50  # below it intervals span nearly the whole range
 _MIN_PATIENTS = 20
+_FEW = 10  # smaller counts of rows are not shown
 _MICROSECONDS_A_DAY = 86_400e6
 
 
@@ -266,8 +267,10 @@ def _drop_row_names(frames: dict[str, pl.DataFrame], outcome: str) -> tuple[dict
 def _repeat_notes(repeated: Estimate) -> list[str]:
     if repeated.value == 0:
         return []
+    few = repeated.value * repeated.n < _FEW  # the note travels with the table
+    share = f"fewer than {_FEW}" if few else f"{repeated.value:.1%}"
     return [
-        f"{repeated.value:.1%} of the holdout's rows are identical to a row of train. Narrow tables repeat by nature; in a wide one it "
+        f"{share} of the holdout's rows are identical to a row of train. Narrow tables repeat by nature; in a wide one it "
         "means that the split leaks, and then every privacy figure here is too kind."
     ]
 

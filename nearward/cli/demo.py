@@ -112,7 +112,7 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
         typer.echo(f"Not exported, because it did not pass its audit: {'; '.join(verdict.missed)}.")
         typer.echo("nearward synth export --accept-risk REASON exports it with the reason written into the file.")
     else:
-        export_table(table, _TABLE, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules)
+        export_table(table, _TABLE, verdict, about=describe(model, seed, sample.redrawn, sample.audits), rules=model.rules)
         typer.echo(f"It passed its audit, and was exported with a stamp: {_TABLE.resolve()}")
 
 

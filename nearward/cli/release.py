@@ -50,33 +50,37 @@ def export(
     ledger = getattr(model, "privacy", None)
     if ledger is not None:
         typer.echo(f"differential privacy: {ledger}")
-    stamp = export_table(
-        table, out, verdict, about=describe(model, seed, sample.redrawn), rules=model.rules, ledger=ledger, accept_risk=accept_risk
-    )
+    about = describe(model, seed, sample.redrawn, sample.audits)
+    stamp = export_table(table, out, verdict, about=about, rules=model.rules, ledger=ledger, accept_risk=accept_risk)
     resampled = stamp["rules"]["share of rows drawn again"]
     if resampled is not None:
         typer.echo(f"{resampled:.2%} of the rows were resampled to satisfy the rules")
+    if sample.audits is not None and sample.audits["audited"] > 1:
+        typer.echo(f"{sample.audits['audited']} tables of this generator have been audited; the stamp says so")
     typer.echo(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
 
 
 def check(
     table: Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)],
 ) -> None:
-    """Verify a table's stamp: whether it is the table that was audited. Exit code 3 if it is not, or has no stamp."""
-    from nearward.synth.provenance import verify
+    """Verify a table's stamp. Exit code 3 if it has none, is not the table that was audited, or if nobody answers for it."""
+    from nearward.release.stamp_check import verify_release
 
-    stamp = verify(table)
+    stamp = verify_release(table)
     typer.echo(
         f"{table}: {stamp['rows']} rows, made by nearward {stamp['package_version']} ({stamp['generator']}); unchanged since its audit"
     )
+    tried = stamp["generator"].get("tables_of_this_generator")
+    if tried and tried["audited"] > 1:
+        typer.echo(f"{tried['audited']} tables of this generator were audited, {tried['passed']} passed: this may be the best of them")
     audit = stamp["audit"] or {"components": {}}
     for part in audit["components"].values():
         estimate = part["estimate"]
         value = "" if estimate is None else f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
         typer.echo(f"  {part['letter']}  {part['name']:22} {value:26} {part['status']}: {part['why']}")
     if stamp["sampled_prior"]:
-        shares = {name: share["value"] for name, share in stamp["sampled_prior"].items()}
-        typer.echo(f"share of the event: {shares['sampled']:.4f} here, {shares['train']:.4f} in the rows it was trained on")
+        shares = {name: _show_share(share) for name, share in stamp["sampled_prior"].items()}
+        typer.echo(f"share of the event: {shares['sampled']} here, {shares['train']} in the rows it was trained on")
     ledger = stamp["privacy"].get("ledger")
     typer.echo(
         f"privacy: {stamp['privacy']['statement']}"
@@ -110,6 +114,10 @@ def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> A
     train_rows = read_table(train)
     schema = Schema.from_dtypes(train_rows).with_roles(group=model.groups)
     return AuditRows(train_rows, read_table(holdout, schema), model.outcome, model.positive, model.groups)
+
+
+def _show_share(share: dict[str, float | None]) -> str:
+    return f"{share['low']:.4f} to {share['high']:.4f}" if share["value"] is None else f"{share['value']:.4f}"
 
 
 def _describe_verdict(stamp: dict[str, object]) -> str:

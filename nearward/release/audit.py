@@ -57,8 +57,10 @@ class Audit:
 
     @property
     def missed(self) -> list[str]:
-        """The requirements that the table does not meet; it may be released where there are none."""
-        reasons = [
+        """The requirements that the table does not meet, thresholds laxer than the default included; it may leave where there are none."""
+        laxer = self.card.gates.laxer
+        reasons = [f"thresholds laxer than the default: {', '.join(laxer)}"] if laxer else []
+        reasons += [
             f"{part.name} {part.status} ({part.why}{'' if part.estimate is None else f'; {part.estimate}'})"
             for part in self.card.components.values()
             if part.status != "passed"

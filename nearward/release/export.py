@@ -14,10 +14,13 @@ import polars as pl
 from nearward import __version__
 from nearward.evaluation.synthetic.json_report import public_card_json
 from nearward.evaluation.synthetic.results import Gates
+from nearward.evaluation.synthetic.small_counts import suppress_share
 from nearward.release.audit import Audit, AuditRows, audit
+from nearward.release.stamp_check import SHORTEST_REASON
 from nearward.synth.provenance import check_ending, table_hash, write_stamped
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
+from nearward.tabular.rules.kinds import Evidence
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import to_yaml
 from nearward.tabular.typing import Progress
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
 AUDITED = "empirically audited, not guaranteed: attacks were tried, and what was not tried is not bounded"
 NOT_COVERED = "the audit's figures, the prior and the schema were read off the real rows, and the budget does not cover them"
-_SHORTEST_REASON = 10  # letters
 
 
 class Generator(Protocol):
@@ -115,7 +117,7 @@ def export_table(
         "rows": table.height,
         "generator": dict(about or {}),
         "schema": json.loads(_without_ranges(schema).to_json()),
-        "sampled_prior": None if verdict is None else dataclasses.asdict(verdict.prior),
+        "sampled_prior": None if verdict is None else _prior(verdict),
         "rules": _rules(rules, verdict) | {"share of rows drawn again": (about or {}).get("drawn_again")},
         "audit": None if verdict is None else public_card_json(verdict.card),
         "passed": not missed,
@@ -137,11 +139,15 @@ class AuditedSample:
         None where there are no real rows to compare with.
     redrawn : float or None
         Rows that were sampled again to satisfy the rules, divided by the rows of the table; None where the generator does not count them.
+    audits : dict or None
+        How many different tables of this generator were ``audited`` so far, this one included, and how many ``passed``: of several the best
+        may have been selected. None without an audit, or where the generator does not count them.
     """
 
     table: pl.DataFrame
     audit: Audit | None
     redrawn: float | None
+    audits: dict[str, int] | None = None
 
 
 def sample_and_audit(
@@ -159,7 +165,7 @@ def sample_and_audit(
     ----------
     generator : Generator
         A fitted ``Synthesizer``, or anything with its ``sample``, ``rules``, ``seed`` and ``audit_rows``; with its ``sample_with_redrawn``,
-        the rows that were sampled again are counted.
+        the rows that were sampled again are counted, and with its ``record_audit`` the tables that were audited.
     n : int
     seed : int, optional
         Seed of the sample and the audit; the generator's own by default.
@@ -179,9 +185,12 @@ def sample_and_audit(
     if own_rows is not None:
         rows = own_rows if rows is None else dataclasses.replace(own_rows, holdout=rows.holdout)
     verdict = None if rows is None else audit(table, rows, generator.rules, gates, seed)
+    record, audits = getattr(generator, "record_audit", None), None
+    if record is not None and verdict is not None:
+        audits = record(verdict.sha256, seed, table.height, passed=not verdict.missed)
     if progress is not None:
         progress("audited")
-    return AuditedSample(table, verdict, redrawn)
+    return AuditedSample(table, verdict, redrawn, audits)
 
 
 def export_synthetic(
@@ -221,7 +230,7 @@ def export_synthetic(
     """
     check_destination(path, accept_risk)
     sample = sample_and_audit(generator, n, seed=seed, rows=rows, gates=gates)
-    about = describe(generator, seed, sample.redrawn)
+    about = describe(generator, seed, sample.redrawn, sample.audits)
     ledger = getattr(generator, "privacy", None)
     return export_table(sample.table, path, sample.audit, about=about, rules=generator.rules, ledger=ledger, accept_risk=accept_risk)
 
@@ -236,15 +245,19 @@ def check_destination(path: str | Path, accept_risk: str | None = None) -> Path:
     path = check_ending(path)
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
-    if accept_risk is not None and len(accept_risk.strip()) < _SHORTEST_REASON:
-        raise InputError(f"accept_risk needs a reason of at least {_SHORTEST_REASON} letters; it is written into the file")
+    if accept_risk is not None and len(accept_risk.strip()) < SHORTEST_REASON:
+        raise InputError(f"accept_risk needs a reason of at least {SHORTEST_REASON} letters; it is written into the file")
     return path
 
 
-def describe(generator: Generator, seed: int | None, redrawn: float | None = None) -> dict[str, Any]:
-    """Describe the generator of a table: its kind, its settings, its seed and the sample's, and the share of rows sampled again."""
+def describe(
+    generator: Generator, seed: int | None, redrawn: float | None = None, audits: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Describe the generator of a table: its kind, settings, seed and the sample's, the share of rows sampled again, the audits so far."""
     seeds = {"seed": generator.seed, "sample_seed": generator.seed if seed is None else seed}
-    counted = {} if redrawn is None else {"drawn_again": redrawn}
+    counted: dict[str, Any] = {} if redrawn is None else {"drawn_again": redrawn}
+    if audits is not None:
+        counted["tables_of_this_generator"] = dict(audits)
     return {**getattr(generator, "about", {}), **counted, "kind": type(generator).__name__, **seeds}
 
 
@@ -253,7 +266,18 @@ def _rules(rules: Rules | None, verdict: Audit | None) -> dict[str, Any]:
     if not len(hard):
         return {"hard": 0, "listed": None, "rows that break one": None}
     violations = None if verdict is None or verdict.violations is None else dataclasses.asdict(verdict.violations)
-    return {"hard": len(hard), "listed": to_yaml(hard), "rows that break one": violations}
+    return {"hard": len(hard), "listed": to_yaml(_without_counts(hard)), "rows that break one": violations}
+
+
+def _without_counts(rules: Rules) -> Rules:
+    """Return rules without their evidence, which has counts of single real rows."""
+    return Rules(tuple(dataclasses.replace(rule, evidence=Evidence(rule.evidence.source)) for rule in rules))
+
+
+def _prior(verdict: Audit) -> dict[str, Any]:
+    """Return both shares of the event; that of the training rows as a range where it is one of few rows."""
+    shares = dataclasses.asdict(verdict.prior)
+    return shares | {"train": suppress_share(shares["train"])}
 
 
 def _without_ranges(schema: Schema) -> Schema:

@@ -1,9 +1,9 @@
 """Privacy accountant: a budget, and the privacy loss of each release.
 
 Of each release the accountant is told an upper bound of its loss: variances are rounded up, and the exponential mechanism's epsilon down
-(``mechanisms.py``). Losses are composed in zero-concentrated differential privacy (rho-zCDP), where they add up, and converted to (epsilon, delta) at the end.
-The privacy unit is the patient: neighbouring tables differ by one patient with all rows, of which at most ``rows_per_patient`` are used
-(the contribution bound).
+(``mechanisms.py``). Losses are composed in zero-concentrated differential privacy (rho-zCDP), where they add up, and converted to
+(epsilon, delta) at the end. The privacy unit is the patient: neighbouring tables differ by one patient with all rows, of which at most
+``rows_per_patient`` are used (the contribution bound).
 
 References
 ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 
@@ -50,6 +51,30 @@ def test_the_hash_differs_for_missing_and_empty_values_and_for_dtypes():
     assert len(hashes) == 4
     assert table_hash(TABLE) != table_hash(TABLE.with_columns(pl.col("age").cast(pl.Float64)))
     assert table_hash(TABLE) == table_hash(pl.concat([TABLE[:1], TABLE[1:]], rechunk=False))
+
+
+def test_no_text_of_a_csv_runs_in_a_spreadsheet_and_numbers_stay_numbers(tmp_path):
+    runs = ["=1+1", '=HYPERLINK("x")', "+49 170", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1"]
+    harmless = ["-5", "+1.5", "plain", "", "a=b", "'quoted'", None, "1-2"]
+    ward = pl.Series(["@x"] * 16, dtype=pl.Categorical)
+    table = pl.DataFrame({"note": runs + harmless, "change": [-1.5] * 16, "=cmd": [1] * 16, "ward": ward})
+    stamp = write_stamped(table, tmp_path / "table.csv", {})
+    assert stamp["text_with_apostrophe"] == ["note", "ward", "=cmd"]
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        header, *records = csv.reader(file)
+    assert header == ["note", "change", "'=cmd", "ward"]
+    notes = [record[0] for record in records]
+    assert notes == ["'" + text for text in runs] + [text or "" for text in harmless]
+    assert {record[1] for record in records} == {"-1.5"}
+    undone = pl.Series(notes).str.replace(r"^'('*[=+\-@\t\r\n])", "${1}")
+    assert undone.to_list() == [text or "" for text in runs + harmless]
+    verify(tmp_path / "table.csv")
+
+
+def test_parquet_keeps_text_as_it_is(tmp_path):
+    table = pl.DataFrame({"note": ["=1+1"]})
+    write_stamped(table, tmp_path / "table.parquet", {})
+    assert pl.read_parquet(tmp_path / "table.parquet").equals(table)
 
 
 def test_missing_edited_and_later_stamps_are_errors(tmp_path):

@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from nearward import correct_prior
+from nearward.evaluation.stats.confidence import wilson
 from nearward.evaluation.synthetic.card import Gates
+from nearward.evaluation.synthetic.json_report import card_json
 from nearward.release.audit import AuditRows, audit
-from nearward.release.export import export_synthetic, export_table, sample_and_audit
+from nearward.release.export import describe, export_synthetic, export_table, sample_and_audit
+from nearward.synth.audit_log import AuditedTable, AuditLog
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
-from nearward.synth.provenance import read_stamp, verify
+from nearward.synth.provenance import read_stamp, table_hash, verify
 from nearward.tabular.errors import ArtifactError, ExportRefused, InputError, StaleAudit
 from nearward.tabular.rules.kinds import Evidence, Order, Range
 from nearward.tabular.rules.rules import Rules
@@ -42,9 +46,10 @@ def rows(ward):
 
 @pytest.fixture(scope="module")
 def fresh(ward, rows):
-    """A table of the same ward, and its audit by lenient gates."""
+    """A table of the same ward, and its audit, as if the usual gates had been reached on so few rows."""
     table = ward(1200, 3)
-    return table, audit(table, rows, Rules((Order("dbp", "sbp"),)), LENIENT)
+    lenient = audit(table, rows, Rules((Order("dbp", "sbp"),)), LENIENT)
+    return table, replace(lenient, card=replace(lenient.card, gates=Gates()))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,75 @@ def test_a_copy_of_train_is_refused_and_no_file_remains(tmp_path, copied):
     assert "repeat a row of train" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
     assert issubclass(ExportRefused, ArtifactError)  # exit code 3
+
+
+@pytest.mark.parametrize(
+    "gates", [Gates(fidelity=0.59), Gates(inference=0.7), Gates(proven=0.02), Gates(widest=0.31), Gates(heterogeneity=0.0)]
+)
+def test_a_gate_laxer_than_the_default_counts_as_missed(tmp_path, fresh, gates):
+    table, verdict = fresh
+    lax = replace(verdict, card=replace(verdict.card, gates=gates))
+    (missed,) = lax.missed
+    assert "laxer than the default" in missed
+    with pytest.raises(ExportRefused, match="laxer"):
+        export_table(table, tmp_path / "synth.parquet", lax)
+    stamp = export_table(table, tmp_path / "synth.parquet", lax, accept_risk=REASON)
+    assert (stamp["passed"], stamp["missed"]) == (False, [missed])
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.5, "strict", None])
+def test_a_gate_that_is_no_share_is_refused(value):
+    with pytest.raises(InputError, match="fidelity must be a number from 0 to 1"):
+        Gates(fidelity=value)
+
+
+def test_a_gate_stricter_than_the_default_is_no_reason_to_refuse(fresh):
+    _, verdict = fresh
+    strict = Gates(fidelity=0.7, adherence=0.9, inference=0.9, proven=0.0, utility=0.8, heterogeneity=0.8, widest=0.2)
+    assert replace(verdict, card=replace(verdict.card, gates=strict)).missed == []
+
+
+def test_the_stamp_has_no_count_of_single_real_rows(tmp_path, fresh):
+    table, verdict = fresh
+    evidence = Evidence("mined", 412, 3, 0.02, events=7)
+    stamp = export_table(table, tmp_path / "synth.parquet", verdict, rules=Rules((Order("dbp", "sbp", evidence=evidence),)))
+    assert "412" not in stamp["rules"]["listed"]
+    assert "source: mined" in stamp["rules"]["listed"]
+    rare = replace(verdict, prior=replace(verdict.prior, train=wilson(4, 1200)))
+    share = export_table(table, tmp_path / "synth.parquet", rare)["sampled_prior"]["train"]
+    assert share == {"value": None, "low": 0.0, "high": 0.014, "n": 1200, "suppressed": "fewer than 10 rows"}
+    few = []
+
+    def look(body, name):
+        if isinstance(body, dict) and {"value", "low", "high", "n"} == set(body) and body["value"] is not None:
+            rows = body["value"] * body["n"]
+            if 0 <= body["value"] <= 1 and abs(rows - round(rows)) < 1e-6 and 0 < round(min(rows, body["n"] - rows)) < 10:
+                few.append(name)
+        for key, value in body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ():
+            look(value, f"{name}.{key}")
+
+    look(card_json(verdict.card), "card")
+    assert few  # the owner's card has such counts
+    few.clear()
+    look(stamp["audit"], "stamp")
+    assert few == []
+
+
+def test_tables_that_were_audited_are_counted_in_the_generator_and_in_the_stamp(tmp_path, ward, monkeypatch):
+    verdict = SimpleNamespace(missed=["Fidelity failed"], sha256="")
+
+    def audited(table, *_):
+        verdict.sha256 = table_hash(table)
+        return verdict
+
+    monkeypatch.setattr("nearward.release.export.audit", audited)
+    log = AuditLog()
+    generator = FakeGenerator(ward, AuditRows(ward(100, 1), ward(100, 2), "died", 1))
+    generator.record_audit = lambda sha256, seed, rows, *, passed: log.add(AuditedTable(sha256, seed, rows, passed)) or log.counts()
+    tries = [sample_and_audit(generator, 100, seed=seed).audits for seed in (0, 1, 1)]
+    assert tries == [{"audited": 1, "passed": 0}, {"audited": 2, "passed": 0}, {"audited": 2, "passed": 0}]  # the same table counts once
+    assert describe(generator, 1, audits=tries[-1])["tables_of_this_generator"] == {"audited": 2, "passed": 0}
+    assert sample_and_audit(FakeGenerator(ward, None), 100).audits is None
 
 
 def test_an_accepted_risk_is_written_into_the_file(tmp_path, copied):
