@@ -28,7 +28,7 @@ bench: .venv/.installed-dev
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --editable '.[boost,tabpfn,tabicl,sdv,distributed,imbalanced,dev]'
+	$(BIN)/python -m pip install --editable '.[catboost,tabpfn,tabicl,sdv,distributed,imbalanced,dev]'
 	touch $@
 
 # setuptools maps tabular/ to nearward.tabular, which mypy can't follow: it reads the package as these links lay it out.

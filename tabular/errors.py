@@ -53,6 +53,13 @@ class MissingWeights(InputError):
         )
 
 
+class MissingPackage(InputError):
+    """Raised where a package that an option needs can't be imported."""
+
+    def __init__(self, package: str, needed: str, requirement: str) -> None:
+        super().__init__(f"{package} can't be imported here, and {needed}: pip install '{requirement}'")
+
+
 class DifferentTables(InputError):
     """Raised where tables that are compared differ in columns or in the kinds of columns."""
 

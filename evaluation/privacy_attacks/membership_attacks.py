@@ -21,7 +21,6 @@ import polars as pl
 
 from nearward.evaluation.privacy_attacks.edit_distance import Characters, edit_distance, row_texts
 from nearward.evaluation.tables.neighbors import Embeddings, TableEmbedding, nearest_neighbors, sample_rows
-from nearward.tabular.ensemble.extra_trees import grow, shares
 from nearward.tabular.typing import Floats, Ints
 
 NEAR_COPY = "near copy"
@@ -117,9 +116,12 @@ def _log_density(x: Floats, sample: Floats) -> Floats:
 
 def _classifier(targets: Embeddings, synthetic: Embeddings, reference: Embeddings, seed: int) -> Floats:
     """Probability of being synthetic, by deep trees that memorise both tables (q,)."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
     synthetic = synthetic[sample_rows(len(synthetic), _MAX_MODELLED, seed + 2)]
     is_synthetic = np.repeat([1, 0], [len(synthetic), len(reference)])
-    return shares(grow(np.concatenate([synthetic, reference]), is_synthetic, seed, _TREES, balanced=True), targets)[:, 1]
+    trees = ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=seed)
+    return np.asarray(trees.fit(np.concatenate([synthetic, reference]), is_synthetic).predict_proba(targets)[:, 1])
 
 
 def _edit_distance(targets: Rows, synthetic: Rows, reference: Rows, synthetic_row: Ints, real_row: Ints) -> Floats:

@@ -25,7 +25,6 @@ from nearward.evaluation.stats.ranking_metrics import Ranking
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.ensemble.extra_trees import grow, importances, shares
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
@@ -204,6 +203,8 @@ def _number_sites(site_names: pl.Series, patient_ids: Ints, rows: Ints) -> tuple
 
 def _predict_sites(features: pl.DataFrame, schema: Schema, site_index: Ints, fold: Ints, seed: int) -> tuple[Floats, list[str]]:
     """Probability of each site, out of fold (n, s); the names of the features, the most important first."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
     rows = schema.conform(features)
     encoder = TableEncoder.fit(schema, rows)  # fitted without site and outcome
     x = encoder.transform(rows).astype(np.float32)
@@ -214,9 +215,9 @@ def _predict_sites(features: pl.DataFrame, schema: Schema, site_index: Ints, fol
         for f in range(_FOLDS):
             train = fold != f
             present, number = np.unique(site_index[train], return_inverse=True)
-            trees = grow(x[train], number, seed, _TREES, min_samples_leaf=5)
-            probability[np.ix_(~train, present)] = shares(trees, x[~train])
-            importance += importances(trees)
+            trees = ExtraTreesClassifier(_TREES, min_samples_leaf=5, random_state=seed).fit(x[train], number)
+            probability[np.ix_(~train, present)] = trees.predict_proba(x[~train])
+            importance += trees.feature_importances_
     names = list(dict.fromkeys(encoder.source_columns))
     by_feature = np.bincount([names.index(name) for name in encoder.source_columns], importance)
     return probability, [names[index] for index in np.argsort(-by_feature, kind="stable")]

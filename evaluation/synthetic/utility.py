@@ -27,7 +27,6 @@ from nearward.evaluation.synthetic.results import Utility
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.neighbors import TableEmbedding, sample_rows
 from nearward.tabular.calibration.log_odds import logit
-from nearward.tabular.ensemble.extra_trees import grow, shares
 from nearward.tabular.typing import Floats, Ints
 
 LEARNERS = ("logistic regression", "gradient boosting", "extra-trees")
@@ -87,20 +86,18 @@ def _risks(train: pl.DataFrame, outcome: Ints, test: pl.DataFrame, seed: int) ->
     embedding = TableEmbedding.fit(train)
     x, x_test = embedding.transform(train), embedding.transform(test)
     risks = [np.asarray(model.fit(x, outcome).predict_proba(x_test)[:, 1], dtype=np.float64) for model in _models(seed)]
-    trees = grow(x, outcome, seed, 100, min_samples_leaf=3, max_features=0.3)
-    return dict(zip(LEARNERS, [*risks, shares(trees, x_test)[:, 1]], strict=True))
+    return dict(zip(LEARNERS, risks, strict=True))
 
 
-def _models(seed: int) -> tuple[Any, Any]:
-    """Return all learners but the extra-trees."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def _models(seed: int) -> tuple[Any, Any, Any]:
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     boosting = HistGradientBoostingClassifier(max_iter=80, learning_rate=0.08, max_leaf_nodes=15, early_stopping=False, random_state=seed)
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    return regression, boosting
+    return regression, boosting, ExtraTreesClassifier(100, min_samples_leaf=3, max_features=0.3, random_state=seed)
 
 
 def _resampled_metrics(outcome: Floats, risk: Floats, weights: Floats, threshold: float) -> _Metrics:

@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -31,6 +31,7 @@ from nearward.risk_model.validation import (
     check_class_sizes,
     check_ids,
     check_parameters,
+    check_trees,
     names_in,
     resolve_encoder_options,
     resolve_schema,
@@ -69,6 +70,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         Number of cross-fitting folds, and of encoders.
     encoder : EncoderConfig, optional
         Sizes and training of the AWARE encoders.
+    trees : "lightgbm" or "lightgbm+catboost"
+        The boosted trees among the base learners; CatBoost must be installed, but only to fit.
     backbone : "embedded", "tabpfn", "tabicl", Backbone or None
         The in-context model that predicts from the similar patients: nearward's own; a published one, with weights that you provide; an
         object with the interface of ``nearward.Backbone``; None for the base learners alone. It is used only where the out-of-fold AUPRC
@@ -118,6 +121,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         experts: Sequence[Any] = (),
         folds: int = 5,
         encoder: EncoderConfig | None = None,
+        trees: Literal["lightgbm", "lightgbm+catboost"] = "lightgbm",
         backbone: str | Backbone | None = "embedded",
         members: int = 1,
         adapter: bool = False,
@@ -130,6 +134,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self.experts = experts
         self.folds = folds
         self.encoder = encoder
+        self.trees = trees
         self.backbone = backbone
         self.members = members
         self.adapter = adapter
@@ -159,6 +164,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         """
         check_parameters(self.seed, self.folds, self.prevalence, self.experts)
         check_backbone(self.backbone, self.members, self.adapter)
+        check_trees(self.trees)
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"X has {frame.height} rows (n_samples = {frame.height}); at least 2 are required")
@@ -175,7 +181,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
         backbone = (self.backbone, self.members, self.adapter)
         prevalence = None if self.prevalence is None else float(self.prevalence)
-        config = FitConfig(self.folds, encoder, *backbone, prevalence, self.seed, unlabelled_rows, user_estimators)
+        config = FitConfig(self.folds, encoder, *backbone, prevalence, self.seed, unlabelled_rows, user_estimators, self.trees)
         progress = self.progress or (lambda words: None)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
         model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)

@@ -31,6 +31,7 @@ class FitConfig:
     unlabelled : pl.DataFrame or None
         Conformed rows without an outcome, for the encoder's pretext.
     user_estimators : tuple of estimators
+    trees : "lightgbm" or "lightgbm+catboost"
     """
 
     folds: int
@@ -42,6 +43,7 @@ class FitConfig:
     seed: int
     unlabelled: pl.DataFrame | None = None
     user_estimators: tuple[Any, ...] = ()
+    trees: str = "lightgbm"
 
     def pretext_inputs(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout | None, Floats | None]:
         """Return the layout of the encoded columns and the unlabelled rows (u, p), where the encoder's options need them."""

@@ -162,7 +162,7 @@ def fit_classes(
     retriever, votes, head, vote_log_loss = fit_class_retriever(rows.dense, data, config.encoder, config.seed, progress, layout, unlabelled)
     classes, fits = int(class_index.max()) + 1, []
     for j in range(classes):
-        fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config.seed))
+        fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config))
         progress(f"class {j + 1} of {classes}")
     log_odds = np.column_stack([fit.log_odds for fit in fits])
     scaling = VectorScaling.fit(log_odds, class_index)
@@ -198,10 +198,12 @@ def _fit_class(
     head: Floats,
     user_scores: tuple[str, ...],
     has_head: bool,
-    seed: int,
+    config: FitConfig,
 ) -> _ClassFit:
     one = data.one_vs_rest(class_index)
-    base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, one, user_scores, seed, lambda message: None)
+    base_learners, base_scores, distance = fit_base_learners(
+        rows, table_encoder, one, user_scores, config.seed, lambda message: None, config.trees
+    )
     columns = _class_stack_columns(base_scores, votes, head, class_index, has_head)
     stack, out_of_fold, _ = fit_stack(columns, one)
     model = OutcomeModel.fit(stack, out_of_fold, one.outcome)

@@ -73,6 +73,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
             "prevalence": None if prevalence is None else float(prevalence),
             "encoder": None if encoder is None else dataclasses.asdict(encoder),
             "backbone": backbone if backbone is None or isinstance(backbone, str) else backbone_to_json(backbone),
+            "trees": parameters["trees"],
             "members": int(parameters["members"]),
             "adapter": bool(parameters["adapter"]),
         },

@@ -20,7 +20,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.cross_fitting import fit_with_groups
 from nearward.tabular.ensemble.resampling import FittedResampled, FoldModel, Resampled
-from nearward.tabular.ensemble.tree_learners import ShareForest, XGBoostModel
+from nearward.tabular.ensemble.tree_learners import ShareForest
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class import FittedOneClass, OneClass
 from nearward.tabular.persistence.estimators import settings_from_json, settings_to_json
@@ -67,7 +67,7 @@ class CrossFittedEstimator:
 
 
 PERSISTED_TYPES: tuple[type, ...] = (
-    CrossFittedEstimator, FrameEncoder, FittedOneClass, FittedResampled, FoldModel, ShareForest, XGBoostModel,
+    CrossFittedEstimator, FrameEncoder, FittedOneClass, FittedResampled, FoldModel, ShareForest,
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, wi
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import Target, validate_groups, validate_integers
+from nearward.tabular.ensemble.base_learners import TREES
+from nearward.tabular.ensemble.boosting import require_package
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.typing import Ints
 
@@ -52,6 +54,15 @@ def check_backbone(backbone: Any, members: Any, adapter: Any) -> None:
         raise InputError(f'members and adapter need backbone="embedded", got backbone={backbone!r}')
     if backbone is not None:
         find_backbone(backbone)
+
+
+def check_trees(trees: Any) -> None:
+    """Refuse an unknown choice of trees, and CatBoost where it is not installed, before anything is fitted."""
+    if trees not in TREES:
+        raise InputError(f"trees must be one of {list(TREES)}, got trees={trees!r}")
+    require_package("lightgbm")
+    if "catboost" in trees:
+        require_package("catboost")
 
 
 def resolve_encoder_options(

@@ -22,13 +22,14 @@ import numpy as np
 
 from nearward.synth.constraints.violations import ViolationCheck
 from nearward.synth.tokenizer.dependence import chow_liu_tree, coarse_lookup, mutual_information
-from nearward.tabular.ensemble.trees import Forest, boosted_trees
+from nearward.tabular.ensemble.boosting import boosted_trees
+from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.typing import Bools, Floats, Ints
 
 CLIP = 5.0  # log ratio: at most a factor of 150
 _SMOOTHING = 0.5
-_ROW_TREES = {"max_iter": 80, "learning_rate": 0.07, "max_leaf_nodes": 12, "min_samples_leaf": 20, "l2_regularization": 1.0}
-_GROUP_TREES = {"max_iter": 40, "learning_rate": 0.1, "max_leaf_nodes": 6, "min_samples_leaf": 20, "l2_regularization": 1.0}
+_ROW_TREES = {"num_iterations": 80, "learning_rate": 0.07, "num_leaves": 12, "min_data_in_leaf": 20, "lambda_l2": 1.0}
+_GROUP_TREES = {"num_iterations": 40, "learning_rate": 0.1, "num_leaves": 6, "min_data_in_leaf": 20, "lambda_l2": 1.0}
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _fit_trees(real: Ints, synthetic: Ints, seed: int, settings: dict[str, float
     n = min(len(real), len(synthetic))
     rng = np.random.default_rng(seed)
     rows = [table[np.sort(rng.permutation(len(table))[:n])] for table in (real, synthetic)]
-    return boosted_trees(np.concatenate(rows).astype(np.float32), np.repeat([1, 0], n), seed, **settings)
+    return boosted_trees(np.concatenate(rows).astype(np.float32), np.repeat([1, 0], n), seed, settings)[0]
 
 
 def _conditional_log_share(tokens: Ints, column: int, parent: int, sizes: list[int]) -> Floats:

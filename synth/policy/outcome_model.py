@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from nearward.tabular.ensemble.trees import Forest, boosted_trees
+from nearward.tabular.ensemble.boosting import boosted_trees
+from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _MIN_ROWS = 20  # training rows with either outcome
 _FORESTS = 3  # each split sees half of the columns: averaged, they rely less on any single column
-_TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 12, "min_samples_leaf": 20, "max_features": 0.5}
+_TREES = {"num_iterations": 150, "learning_rate": 0.06, "num_leaves": 12, "min_data_in_leaf": 20, "feature_fraction_bynode": 0.5}
 _MAX_INTERCEPT = 12.0  # log-odds
 
 
@@ -64,7 +65,7 @@ class OutcomeModel:
             return None
         event = (tokens[:, column] == rare).astype(np.int64)
         x = np.delete(tokens, column, axis=1).astype(np.float32)
-        forests = tuple(boosted_trees(x, event, seed + i, **_TREES) for i in range(_FORESTS))
+        forests = tuple(boosted_trees(x, event, seed + i, _TREES)[0] for i in range(_FORESTS))
         model = cls(forests, column, rare, int(values[values != rare][0]))
         is_rare = synthetic[:, column] == rare
         weight = np.where(is_rare, share / is_rare.mean(), (1 - share) / (1 - is_rare.mean()))

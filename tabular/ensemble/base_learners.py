@@ -1,4 +1,4 @@
-"""The base learners: a dozen cheap models of different kinds, whose scores of stored rows come from fits without the row's patient.
+"""The base learners: about ten cheap models of different kinds, whose scores of stored rows come from fits without the row's patient.
 
 Closed-form learners (``closed_form.py``) score leave-one-patient-out. The others are fitted once a fold and score that fold's rows; a new
 row gets the mean of the folds' log-odds. Columns that the user declared as experts (SOFA, a legacy model) are used as they are.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.ensemble.boosting import boosted_trees, symmetric_trees
 from nearward.tabular.ensemble.closed_form import (
     STRENGTHS,
     KernelRegression,
@@ -24,27 +25,30 @@ from nearward.tabular.ensemble.closed_form import (
     ridge_discriminant,
     whitened_kernel,
 )
-from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
+from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder, cross_fit_transform
 from nearward.tabular.typing import Floats, Ints, Progress
 
-# Three settings whose errors differ: many leaves fit interactions and sharp edges, a penalty shrinks them, few leaves keep a weak signal
-# whole. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
-GBDT: dict[str, dict[str, Any]] = {
-    "gradient boosting, 31 leaves": {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10},
+# Settings of LightGBM whose errors differ: many leaves fit interactions and sharp edges, few leaves keep a weak signal whole, thresholds
+# drawn at random smooth both. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
+BOOSTING: dict[str, dict[str, Any]] = {
+    "gradient boosting, 31 leaves": {"num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10},
     "gradient boosting, 31 leaves, L2 penalty": {
-        "learning_rate": 0.06, "max_iter": 200, "max_leaf_nodes": 31, "min_samples_leaf": 10, "l2_regularization": 3.0,
+        "num_iterations": 200, "learning_rate": 0.06, "num_leaves": 31, "min_data_in_leaf": 10, "lambda_l2": 3.0,
     },
     "gradient boosting, 10 leaves": {
-        "learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 10, "min_samples_leaf": 20, "l2_regularization": 5.0, "max_features": 0.4,
+        "num_iterations": 200, "learning_rate": 0.05, "num_leaves": 10, "min_data_in_leaf": 20, "lambda_l2": 5.0,
+        "feature_fraction_bynode": 0.4,
+    },
+    "gradient boosting, random thresholds": {
+        "num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "extra_trees": True,
     },
 }  # fmt: skip
-EXTRA_TREES = {"extra-trees, 40 % of columns a split": 0.4, "extra-trees, all columns a split": 1.0}  # max_features
-FOLD_LEARNERS = ("logistic regression", *GBDT, *EXTRA_TREES)
-_TREES = 120
-_SHARE_FLOOR = 1e-3  # of forests and kernels, before their log-odds are taken
+CATBOOST = "CatBoost"
+TREES = {"lightgbm": (*BOOSTING,), "lightgbm+catboost": (*BOOSTING, CATBOOST)}  # the parameter ``trees`` -> names of the learners
+_SHARE_FLOOR = 1e-3  # of kernels, before their log-odds are taken
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,19 @@ class FoldLearners:
     ----------
     target_encoder : TargetEncoder
     logistic_weights : (p + c + 1,), on dense columns and category rates, intercept last
-    gbdt : tuple of Forest, one for each setting of ``GBDT``
-    extra_trees : tuple of Forest, one for each setting of ``EXTRA_TREES``
+    forests : tuple of Forest, one for each name in ``TREES``
     """
 
     target_encoder: TargetEncoder
     logistic_weights: Floats
-    gbdt: tuple[Forest, ...]
-    extra_trees: tuple[Forest, ...]
+    forests: tuple[Forest, ...]
 
     def log_odds(self, rows: EncodedRows) -> Floats:
-        """Return the learners' log-odds of q rows, in the order of ``FOLD_LEARNERS``: (q, 6)."""
+        """Return the log-odds of q rows by logistic regression, then by each forest: (q, 1 + forests)."""
         rates = self.target_encoder.transform(rows.numbers.codes)
         linear = np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1]
         x = tree_columns(rows.numbers, rates)
-        boosted = [forest.scores(x) for forest in self.gbdt]
-        return np.column_stack([linear, *boosted, *(logit(forest.scores(x), _SHARE_FLOOR) for forest in self.extra_trees)])
+        return np.column_stack([linear, *(forest.scores(x) for forest in self.forests)])
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class BaseLearners:
     ridge : tuple of RidgeDiscriminant
     kernel : tuple of KernelRegression
     folds : tuple of FoldLearners
+    trees : "lightgbm" or "lightgbm+catboost"
     user_scores : tuple of str, names of the user's experts
     user_score_fill : (s,), value of a missing score
     """
@@ -109,6 +111,7 @@ class BaseLearners:
     ridge: tuple[RidgeDiscriminant, ...]
     kernel: tuple[KernelRegression, ...]
     folds: tuple[FoldLearners, ...]
+    trees: str
     user_scores: tuple[str, ...]
     user_score_fill: Floats
 
@@ -117,7 +120,7 @@ class BaseLearners:
         """Names of the m base learners, in the order of the scores' columns."""
         ridges = [f"ridge {strength:g}" for strength in STRENGTHS]
         kernels = ["kernel regression", "kernel regression, whitened"]
-        return [*ridges, *kernels, *FOLD_LEARNERS, *(f"expert: {name}" for name in self.user_scores)]
+        return [*ridges, *kernels, "logistic regression", *TREES[self.trees], *(f"expert: {name}" for name in self.user_scores)]
 
     def scores(self, rows: EncodedRows) -> tuple[Floats, Floats]:
         """Return every base learner's score of new rows (q, m), and each row's distance to its neighbourhood (q,)."""
@@ -142,6 +145,7 @@ def fit_base_learners(
     user_scores: tuple[str, ...],
     seed: int,
     progress: Progress,
+    trees: str = "lightgbm",
 ) -> tuple[BaseLearners, Floats, Floats]:
     """Fit the base learners, and score each stored row by fits without its patient.
 
@@ -153,6 +157,7 @@ def fit_base_learners(
     user_scores : names of the user's experts
     seed : int
     progress : called with a message after each piece of work
+    trees : "lightgbm" or "lightgbm+catboost"
 
     Returns
     -------
@@ -166,34 +171,33 @@ def fit_base_learners(
 
     def fit_fold(f: int) -> tuple[FoldLearners, Floats]:
         train = data.train_rows(f)
-        learners = _fit_fold(rows.take(train), table_encoder, data.take(train), seed + f)
+        learners = _fit_fold(rows.take(train), table_encoder, data.take(train), seed + f, trees)
         return learners, learners.log_odds(rows.take(~train))
 
-    out_of_fold, folds = np.empty((len(data), len(FOLD_LEARNERS))), []
+    out_of_fold, folds = np.empty((len(data), 1 + len(TREES[trees]))), []
     for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(data.n_folds))):
         folds.append(learners)
         out_of_fold[data.fold == f] = scores
         progress(f"base learners, fold {f + 1} of {data.n_folds}")
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.user_scores.T], dtype=np.float64)
-    base_learners = BaseLearners(tuple(model for model, _ in ridge), tuple(kernels), tuple(folds), user_scores, fill)
+    base_learners = BaseLearners(tuple(model for model, _ in ridge), tuple(kernels), tuple(folds), trees, user_scores, fill)
     kernel = [model.predict(rows.dense, data.patient_ids) for model in kernels]
     return base_learners, _score_columns([scores for _, scores in ridge], kernel, out_of_fold, rows, fill), kernel[0][1]
 
 
-def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int) -> FoldLearners:
+def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int, trees: str) -> FoldLearners:
     from sklearn.linear_model import LogisticRegression
 
     outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
     n_categories = [len(column.categories) for column in table_encoder.categorical]
     rates = cross_fit_transform(rows.numbers.codes, n_categories, outcome, patient_ids, seed)
     linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, rates]), outcome)
-    x, leaf = tree_columns(rows.numbers, rates), max(3, len(outcome) // 3000)
-    return FoldLearners(
-        TargetEncoder.fit(rows.numbers.codes, n_categories, outcome),
-        np.append(linear.coef_[0], linear.intercept_),
-        tuple(boosted_trees(x, outcome, seed, **setting) for setting in GBDT.values()),
-        tuple(extra_trees(x, outcome, seed, _TREES, min_samples_leaf=leaf, max_features=share) for share in EXTRA_TREES.values()),
-    )
+    x = tree_columns(rows.numbers, rates)
+    forests = boosted_trees(x, outcome, seed, *BOOSTING.values())
+    if CATBOOST in TREES[trees]:
+        forests += (symmetric_trees(x, outcome, seed),)
+    target_encoder = TargetEncoder.fit(rows.numbers.codes, n_categories, outcome)
+    return FoldLearners(target_encoder, np.append(linear.coef_[0], linear.intercept_), forests)
 
 
 def tree_columns(numbers: EncodedTable, rates: Floats) -> NDArray[np.float32]:

@@ -70,8 +70,8 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     sampler : "smote", "under" or None
         SMOTE (SMOTE-NC with categories); random undersampling; no resampling.
-    learner : "auto", "xgboost", "forest" or "boosting"
-        "auto" is XGBoost where it is installed, else histogram gradient boosting.
+    learner : "boosting" or "forest"
+        Gradient boosting by LightGBM, or scikit-learn's random forest of trees with up to 64 leaves.
     folds : int
     seed : int
     positive : value or list of values, optional
@@ -93,7 +93,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> biopsies = load_breast_cancer()
-    >>> model = Resampled(sampler=None, learner="boosting", folds=2).fit(biopsies.data[:300, :5], biopsies.target[:300] == 0)
+    >>> model = Resampled(sampler=None, folds=2).fit(biopsies.data[:300, :5], biopsies.target[:300] == 0)
     >>> model.predict_proba(biopsies.data[300:302, :5]).shape
     (2, 2)
     """
@@ -109,7 +109,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         sampler: Literal["smote", "under"] | None = "smote",
-        learner: Literal["auto", "xgboost", "forest", "boosting"] = "auto",
+        learner: Literal["boosting", "forest"] = "boosting",
         folds: int = 5,
         seed: int = 0,
         positive: Any = None,

@@ -1,24 +1,31 @@
-"""Tree ensembles that scikit-learn fits, as plain arrays: nothing is pickled, and loading executes no code.
+"""Ensembles of decision trees as plain arrays, scored by numpy alone: nothing is pickled, loading executes no code.
 
-Shapes: q query rows, t tree columns, m nodes of all trees together.
+A tree of at most 64 leaves is scored without walking it. Leaves are numbered from left to right; each condition that sends a row to the
+right rules out the leaves to its left; the row's leaf is the first that is left. Conditions are evaluated for many rows and trees at once.
+
+Shapes: q query rows, t tree columns, m nodes of all trees together, k trees.
+
+References: Lucchese et al.: QuickScorer, a fast algorithm to rank documents with additive ensembles of regression trees (2015).
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.ensemble.extra_trees import grow
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.parallel import cpu_count
-from nearward.tabular.typing import Floats, Floats32, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
-_LEAF = -1
+LEAF = -1
+MOST_LEAVES = 64  # of a tree: the bits of an integer
+_BLOCK_CELLS = 50_000  # trees times rows that are scored at once: arrays of this size stay in a core's cache
+_FEWEST_ROWS, _MOST_ROWS = 16, 1024  # of a block; a single row would be summed in another order than many
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Forest:
 
     Parameters
     ----------
-    start : (trees + 1,), first node of each tree
+    start : (k + 1,), first node of each tree
     feature : (m,), column split at a node; -1 at a leaf
     threshold : (m,), left where value <= threshold
     left, right : (m,), child nodes, counted from the tree's first
@@ -48,136 +55,142 @@ class Forest:
     columns: int
 
     def __post_init__(self) -> None:
-        """Refuse trees that point outside themselves or back towards their root."""
-        nodes = len(self.feature)
-        lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}
-        steps = np.diff(self.start)
-        sound = lengths == {nodes} and len(steps) > 0 and bool((steps > 0).all()) and self.start[0] == 0 and self.start[-1] == nodes
-        if sound:
-            size, position = np.repeat(steps, steps), np.arange(nodes) - np.repeat(self.start[:-1], steps)
-            leaf = self.feature == _LEAF
-            valid = (self.feature < self.columns) & (self.feature >= _LEAF)
-            for child in (self.left, self.right):
-                valid &= leaf | ((child > position) & (child < size))
-            sound = bool(valid.all())
-        if not sound:
+        """Refuse what is no forest: children outside their tree, before their parent or with two parents; numbers that are not finite."""
+        if not self._is_sound():
             raise ArtifactError("a tree ensemble in the model is malformed: fit and save the model again")
+
+    def _is_sound(self) -> bool:
+        nodes, size = len(self.feature), np.diff(self.start)
+        lengths = {len(array) for array in (self.threshold, self.left, self.right, self.missing_left, self.value)}
+        if lengths != {nodes} or not len(size) or (size < 1).any() or self.start[0] != 0 or self.start[-1] != nodes:
+            return False
+        inner = np.flatnonzero(self.feature != LEAF)
+        first = np.repeat(self.start[:-1], size)
+        last, child = first + np.repeat(size, size), np.stack([self.left, self.right])[:, inner] + first[inner]
+        valid = bool(((child > inner) & (child < last[inner])).all()) and bool(np.isin(self.missing_left, (0, 1)).all())
+        valid = valid and bool(((self.feature >= LEAF) & (self.feature < self.columns)).all())
+        if not valid or not all(np.isfinite(part).all() for part in (self.threshold, self.value, self.base)):
+            return False
+        parents = np.bincount(child.ravel(), minlength=nodes)
+        parents[self.start[:-1]] += 1  # a root has none
+        return bool((parents == 1).all()) and bool((size <= 2 * MOST_LEAVES - 1).all())
+
+    @property
+    def trees(self) -> int:
+        """The number of trees, k."""
+        return len(self.start) - 1
 
     def scores(self, x: Floats32) -> Floats:
         """Return the sum over trees for (q, t) rows, NaN for missing -> (q,)."""
-        x = np.ascontiguousarray(x, dtype=np.float32)
+        x = np.asarray(x, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"x must be (q, {self.columns}), got x.shape={x.shape}")
-        total = np.full(len(x), self.base)
-        for part in _each_tree(lambda tree: tree.predict(x)[:, 0], self._trees):
-            total += part
-        return total
+        rows = int(np.clip(_BLOCK_CELLS // self.trees, _FEWEST_ROWS, _MOST_ROWS))
+        blocks = [x[first : first + rows] for first in range(0, len(x), rows)]
+        workers = min(cpu_count(), len(blocks))
+        if workers < 2:
+            return np.concatenate([np.zeros(0), *map(self._conditions.scores, blocks)]) + self.base
+        with ThreadPoolExecutor(workers) as pool:
+            return np.concatenate(list(pool.map(self._conditions.scores, blocks))) + self.base
 
     @cached_property
-    def _trees(self) -> list[Any]:
-        return [self._tree(first, last) for first, last in zip(self.start[:-1], self.start[1:], strict=True)]
-
-    def _tree(self, first: int, last: int) -> Any:
-        """Rebuild one tree in scikit-learn's compiled form, by the names of its fields."""
-        from sklearn.tree._tree import Tree
-
-        node = np.zeros(last - first, dtype=_node_type())
-        leaf = self.feature[first:last] == _LEAF
-        node["left_child"] = np.where(leaf, -1, self.left[first:last])
-        node["right_child"] = np.where(leaf, -1, self.right[first:last])
-        node["feature"] = np.where(leaf, -2, self.feature[first:last])
-        node["threshold"] = self.threshold[first:last]
-        node["missing_go_to_left"] = self.missing_left[first:last]
-        tree = Tree(self.columns, np.array([1], dtype=np.intp), 1)
-        values = self.value[first:last].astype(np.float64).reshape(-1, 1, 1)
-        tree.__setstate__({"max_depth": 0, "node_count": len(node), "nodes": node, "values": values})
-        return tree
+    def _conditions(self) -> _Conditions:
+        return _conditions(self)
 
 
-@cache
-def _node_type() -> Any:
-    from sklearn.tree import DecisionTreeRegressor
-
-    return DecisionTreeRegressor(max_depth=1).fit([[0.0], [1.0]], [0.0, 1.0]).tree_.__getstate__()["nodes"].dtype
-
-
-def boosted_trees(x: Floats32, outcome: Ints, seed: int, **settings: Any) -> Forest:
-    """Grow gradient-boosted trees on the log-odds.
+@dataclass(frozen=True)
+class _Conditions:
+    """The conditions of a forest, the first of every tree, then the second: the trees are in the order of how many they have.
 
     Parameters
     ----------
-    x : (n, t), NaN for missing; a column without values is never split
-    outcome : (n,), 0 or 1
-    seed : int
-    **settings
-        Passed to scikit-learn's HistGradientBoostingClassifier.
-
-    Returns
-    -------
-    Forest, whose scores are log-odds
+    feature : for each round (trees,), a column of [x, missing as -inf | x, missing as inf]
+    threshold : for each round (trees, 1)
+    ruled_out : for each round (trees, 1), bits of the leaves that a row to the right of the threshold can't reach
+    value : (k, leaves), of the leaves from left to right
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
-    empty = np.isnan(x).all(axis=0)
-    if empty.any():  # scikit-learn can't cut it into bins; a constant is never split on
-        x = np.where(empty, np.float32(0), x)
-    model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **settings).fit(x, outcome)
-    trees = [stage[0].nodes for stage in model._predictors]
-    return _pack(
-        [
-            (
-                np.where(n["is_leaf"], _LEAF, n["feature_idx"]),
-                n["num_threshold"],
-                n["left"],
-                n["right"],
-                n["missing_go_to_left"],
-                n["value"],
-            )
-            for n in trees
-        ],
-        base=float(model._baseline_prediction[0, 0]),
-        columns=x.shape[1],
+    feature: list[Ints]
+    threshold: list[Floats32]
+    ruled_out: list[NDArray[Any]]
+    value: Floats
+
+    def scores(self, x: Floats32) -> Floats:
+        """Return the trees' sum for a block of (q, t) rows (q,)."""
+        n, trees = len(x), len(self.value)
+        x = np.pad(x, [(0, max(0, _FEWEST_ROWS - n)), (0, 0)])
+        missing = np.isnan(x)
+        columns = np.ascontiguousarray(np.concatenate([np.where(missing, sign * np.float32(np.inf), x) for sign in (-1, 1)], axis=1).T)
+        unreachable = np.zeros((trees, len(x)), self.ruled_out[0].dtype if self.ruled_out else np.int32)
+        buffer, bits = np.empty((trees, len(x)), np.float32), np.empty_like(unreachable)
+        with np.errstate(over="ignore"):  # of a difference: infinite values have the right sign
+            for feature, threshold, ruled_out in zip(self.feature, self.threshold, self.ruled_out, strict=True):
+                part = buffer[: len(feature)]
+                np.take(columns, feature, axis=0, out=part, mode="clip")
+                np.subtract(threshold, part, out=part)
+                right = part.view(np.int32)
+                np.right_shift(right, 31, out=right)  # the sign of threshold - value: all bits where value > threshold, else none
+                unreachable[: len(feature)] |= np.bitwise_and(right, ruled_out, out=bits[: len(feature)])
+        reachable = ~unreachable
+        leaf = np.bitwise_count((reachable & -reachable) - 1)  # number of zeros before the first one
+        first = np.arange(0, self.value.size, self.value.shape[1])[:, None]
+        return np.asarray(np.take(self.value, first + leaf, mode="clip").sum(axis=0)[:n])
+
+
+def _conditions(forest: Forest) -> _Conditions:
+    tree, size = np.repeat(np.arange(forest.trees), np.diff(forest.start)), np.diff(forest.start)
+    position = np.arange(len(tree)) - forest.start[tree]
+    inner = forest.feature != LEAF
+    leaves, first_leaf = np.where(inner, 0, 1).astype(np.uint64), np.zeros(len(tree), np.uint64)
+    levels = [np.flatnonzero((position == p) & inner) for p in range(int(size.max()))]
+    for at in reversed(levels):  # children come after their parents
+        leaves[at] = leaves[forest.start[tree[at]] + forest.left[at]] + leaves[forest.start[tree[at]] + forest.right[at]]
+    for at in levels:
+        left, right = (forest.start[tree[at]] + child[at] for child in (forest.left, forest.right))
+        first_leaf[left], first_leaf[right] = first_leaf[at], first_leaf[at] + leaves[left]
+    at = np.flatnonzero(inner)
+    left = forest.start[tree[at]] + forest.left[at]
+    ruled_out = ((np.uint64(1) << leaves[left]) - np.uint64(1)) << first_leaf[at]
+    value = np.zeros((forest.trees, int(leaves.max(initial=1))))
+    value[tree[~inner], first_leaf[~inner].astype(np.int64)] = forest.value[~inner]
+    feature = forest.feature[at] + forest.columns * (forest.missing_left[at] == 0)
+    threshold = forest.threshold[at] + np.float32(0)  # no negative zero
+    # the same condition in several places of a tree, as in symmetric trees, is evaluated once
+    order = np.lexsort((threshold, feature, tree[at]))
+    key = np.stack([tree[at], feature])[:, order]
+    new = np.append(True, (np.diff(key) != 0).any(axis=0) | (np.diff(threshold[order]) != 0))[: len(order)]
+    head, bits = order[new], np.uint64 if value.shape[1] > 32 else np.uint32
+    ruled_out = np.bitwise_or.reduceat(ruled_out[order], np.flatnonzero(new)) if len(head) else ruled_out
+    ruled_out = ruled_out.astype(bits).view(np.int64 if bits is np.uint64 else np.int32)
+    owner = tree[at][head]
+    count = np.bincount(owner, minlength=forest.trees)
+    by_count = np.argsort(-count, kind="stable")
+    rank = np.arange(len(head)) - (np.cumsum(count) - count)[owner]
+    place = np.empty(forest.trees, np.int64)
+    place[by_count] = np.arange(forest.trees)
+    rounds = []
+    for r in range(int(count.max(initial=0))):
+        mine = np.flatnonzero(rank == r)
+        rounds.append(mine[np.argsort(place[owner[mine]])])
+    return _Conditions(
+        [feature[head[mine]].astype(np.int64) for mine in rounds],
+        [threshold[head[mine], None] for mine in rounds],
+        [ruled_out[mine, None] for mine in rounds],
+        value[by_count],
     )
 
 
-def extra_trees(x: Floats32, outcome: Ints, seed: int, trees: int, min_samples_leaf: int = 1, max_features: float | None = None) -> Forest:
-    """Grow extremely randomised trees, see ``extra_trees.grow``; the scores are shares of events."""
-    return _shares(grow(x, outcome, seed, trees, min_samples_leaf=min_samples_leaf, max_features=max_features), x.shape[1])
+def pack_trees(trees: list[tuple[Any, ...]], columns: int, base: float = 0.0) -> Forest:
+    """Return a forest of trees given as (feature, threshold, left, right, missing_left, value), each (nodes,), -1 as a leaf's feature.
 
-
-def random_forest(x: Floats32, outcome: Ints, seed: int, trees: int, **settings: Any) -> Forest:
-    """Grow a random forest by scikit-learn's RandomForestClassifier, with ``settings``; the scores are shares of events.
-
-    Parameters
-    ----------
-    x : (n, t), NaN for missing
-    outcome : (n,), 0 or 1, both present
-    seed : int
-    trees : int
+    Thresholds in double precision are rounded down to single precision: compared with values in single precision they split alike.
     """
-    from sklearn.ensemble import RandomForestClassifier
-
-    estimators = RandomForestClassifier(trees, random_state=seed, **settings).fit(x, outcome).estimators_
-    return _shares([one.tree_ for one in estimators], x.shape[1])
-
-
-def _shares(trees: list[Any], columns: int) -> Forest:
-    parts = []
-    for tree in trees:
-        node = tree.__getstate__()["nodes"]
-        event_share = tree.value[:, 0, 1] / tree.value[:, 0].sum(axis=1) / len(trees)
-        feature = np.where(tree.children_left == -1, _LEAF, tree.feature)
-        parts.append((feature, tree.threshold, tree.children_left, tree.children_right, node["missing_go_to_left"], event_share))
-    return _pack(parts, base=0.0, columns=columns)
-
-
-def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:
-    feature, threshold, left, right, missing, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    leaf = feature == _LEAF
+    feature, threshold, left, right, missing, value = (np.concatenate(column) for column in zip(*trees, strict=True))
+    leaf: Bools = feature == LEAF
     return Forest(
-        start=np.cumsum([0, *(len(part[0]) for part in parts)]).astype(np.int64),
+        start=np.cumsum([0, *(len(tree[0]) for tree in trees)]).astype(np.int64),
         feature=feature.astype(np.int32),
-        threshold=np.where(leaf, 0, _not_above(threshold)).astype(np.float32),
+        threshold=np.where(leaf, 0, _round_down(threshold)).astype(np.float32),
         left=np.where(leaf, 0, left).astype(np.int32),
         right=np.where(leaf, 0, right).astype(np.int32),
         missing_left=np.where(leaf, 0, missing).astype(np.uint8),
@@ -187,15 +200,9 @@ def _pack(parts: list[tuple[Any, ...]], base: float, columns: int) -> Forest:
     )
 
 
-def _not_above(threshold: Floats) -> Floats32:
-    """Return the largest float32 not above each threshold: compared with float32 values it splits exactly as the float64 does."""
+def _round_down(threshold: Floats) -> Floats32:
+    """Return the largest finite float32 not above each threshold, or the least of all."""
+    most = np.finfo(np.float32).max
     with np.errstate(over="ignore"):
         single = threshold.astype(np.float32)
-    return np.where(single > threshold, np.nextafter(single, np.float32(-np.inf)), single)
-
-
-def _each_tree(predict: Any, trees: list[Any]) -> Any:
-    if len(trees) < 8 or cpu_count() == 1:
-        return map(predict, trees)
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        return list(pool.map(predict, trees))
+        return np.where(single > threshold, np.nextafter(single, np.float32(-np.inf)), single).clip(-most, most)

@@ -141,6 +141,12 @@ def test_nothing_unpickles_or_evaluates(path: Path) -> None:
     assert not [name for name in imported_by(path) if within(name, banned)]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=short)
+def test_no_private_module_of_another_library(path: Path) -> None:
+    """It would pin the whole package to one minor version of that library."""
+    assert not [name for name in imported_by(path) if not within(name, ["nearward", "__future__"]) and "._" in name]
+
+
 @pytest.mark.parametrize("name", TRAINER)
 def test_trainer_needs_numpy_and_torch_alone(name: str) -> None:
     absent = ["polars", "faiss", "sklearn", "scipy", "typer"]

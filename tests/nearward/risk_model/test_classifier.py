@@ -83,7 +83,7 @@ def test_summary_is_out_of_fold_and_lists_the_base_learners(fitted):
     assert summary.rows == 500
     assert str(summary.retrieval).startswith("linear metric: out of fold the encoders")  # trained for 40 steps, they are no match for it
     assert {trial.embedding for trial in summary.retrieval.tried} == {"AWARE encoders", "linear metric"}
-    names = {"AWARE vote", "AWARE head", "expert: sofa", "extra-trees, all columns a split"}
+    names = {"AWARE vote", "AWARE head", "expert: sofa", "gradient boosting, random thresholds"}
     assert names <= set(summary.out_of_fold.base_learners)
     assert 0.5 < summary.out_of_fold.auroc < 1
 

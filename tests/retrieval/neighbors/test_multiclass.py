@@ -194,7 +194,7 @@ def test_the_summary_accounts_for_every_class(model) -> None:
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     assert sum(one.rows for one in out_of_fold.classes) == summary.rows == 700
     assert out_of_fold.auprc == pytest.approx(np.mean([one.auprc for one in out_of_fold.classes]))
-    assert {"AWARE vote", "AWARE head", "extra-trees, all columns a split"} <= set(out_of_fold.base_learners)
+    assert {"AWARE vote", "AWARE head", "gradient boosting, random thresholds"} <= set(out_of_fold.base_learners)
     assert summary.backbone.in_use is False
 
 

@@ -14,20 +14,20 @@ from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble import base_learners as module
-from nearward.tabular.ensemble.base_learners import FOLD_LEARNERS, BaseLearners, EncodedRows, fit_base_learners, tree_columns
+from nearward.tabular.ensemble import boosting
+from nearward.tabular.ensemble.base_learners import BOOSTING, CATBOOST, BaseLearners, EncodedRows, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 
-USER_SCORES = 3 + 2 + len(FOLD_LEARNERS)  # where the user's scores begin
+USER_SCORES = 3 + 2 + 1 + len(BOOSTING)  # where the user's scores begin
 
 
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, rounds in (("gradient boosting, 31 leaves, L2 penalty", 12), ("gradient boosting, 10 leaves", 8)):
-        monkeypatch.setitem(module.GBDT[name], "max_iter", rounds)
-    monkeypatch.setattr(module, "_TREES", 9)
+    for setting in module.BOOSTING.values():
+        monkeypatch.setitem(setting, "num_iterations", 15)
 
 
 class Cohort:
@@ -163,21 +163,37 @@ def test_a_score_that_is_missing_everywhere_is_refused_or_constant() -> None:
 def test_trees_are_fitted_on_cross_fit_transform(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     rates_of_folds: list[np.ndarray] = []
     tables: list[np.ndarray] = []
-    rates, grow = module.cross_fit_transform, module.extra_trees
+    rates, grow = module.cross_fit_transform, module.boosted_trees
 
     def recorded_rates(*arguments: object) -> np.ndarray:
         rates_of_folds.append(rates(*arguments))  # type: ignore[arg-type]
         return rates_of_folds[-1]
 
-    def recorded_trees(x: np.ndarray, *arguments: object, **settings: object) -> object:
+    def recorded_trees(x: np.ndarray, *arguments: object) -> object:
         tables.append(x)
-        return grow(x, *arguments, **settings)  # type: ignore[arg-type]
+        return grow(x, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "cross_fit_transform", recorded_rates)
-    monkeypatch.setattr(module, "extra_trees", recorded_trees)
+    monkeypatch.setattr(module, "boosted_trees", recorded_trees)
     cohort.fit()
     assert {x[:, -1:].tobytes() for x in tables} == {g.astype(np.float32).tobytes() for g in rates_of_folds}
     assert len(rates_of_folds) == cohort.data.n_folds
+
+
+def test_catboost_joins_the_trees(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("catboost", reason="an extra: nearward[catboost]")
+    monkeypatch.setitem(boosting._CATBOOST, "iterations", 20)
+    plain, before, _ = cohort.fit()
+    base_learners, scores, _ = fit_base_learners(
+        cohort.rows, cohort.encoding, cohort.data, ("sofa", "saps"), 0, lambda _: None, "lightgbm+catboost"
+    )
+    assert base_learners.names == [*plain.names[:USER_SCORES], CATBOOST, *plain.names[USER_SCORES:]]
+    assert np.array_equal(np.delete(scores, USER_SCORES, axis=1), before)
+    inside = cohort.data.fold == 0
+    forest = base_learners.folds[0].forests[-1]
+    rates = base_learners.folds[0].target_encoder.transform(cohort.rows.numbers.codes)
+    own = forest.scores(tree_columns(cohort.rows.numbers, rates))[inside]
+    assert scores[inside, USER_SCORES] == pytest.approx(own, abs=1e-12)
 
 
 def test_user_scores_are_optional() -> None:

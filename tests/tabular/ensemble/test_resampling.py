@@ -16,7 +16,7 @@ from nearward.tabular.data.splits import split_patients
 from nearward.tabular.ensemble import resampling as resampled
 from nearward.tabular.ensemble import tree_learners as learners
 from nearward.tabular.ensemble.resampling import Resampled
-from nearward.tabular.ensemble.trees import Forest, random_forest
+from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.errors import InputError, TooFewEvents
 from nearward.tabular.persistence.artifact import pack, unpack
 from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
@@ -110,10 +110,8 @@ def test_no_correction_is_the_plain_learner_calibrated() -> None:
         assert fold_model.log_odds(frame) == pytest.approx(alone.scores(resampled._matrix(fold_model.frame_encoder, frame)[0]), abs=1e-12)
 
 
-@pytest.mark.parametrize("learner", ["boosting", "forest", "xgboost"])
+@pytest.mark.parametrize("learner", ["boosting", "forest"])
 def test_written_as_arrays_and_back_it_says_the_same(learner: Any) -> None:
-    if learner == "xgboost":
-        pytest.importorskip("xgboost", reason="a learner that is used where it is installed")
     frame, outcome = cohort(400)
     fitted = Resampled(sampler=None, learner=learner, folds=2).fit(frame, outcome).fitted_
     tensors: dict[str, Any] = {}
@@ -128,20 +126,8 @@ def test_random_forest_is_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 4)).astype(np.float32)
     y = (x[:, 0] + rng.normal(size=300) > 1).astype(np.int64)
-    theirs = RandomForestClassifier(20, min_samples_leaf=2, random_state=3).fit(x, y).predict_proba(x)[:, 1]
-    assert random_forest(x, y, 3, 20, min_samples_leaf=2).scores(x) == pytest.approx(theirs, abs=1e-6)
-
-
-def test_auto_is_xgboost_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame, outcome = cohort(300)
-    x, _ = resampled._matrix(resampled.FrameEncoder.fit(frame, None), frame)
-    monkeypatch.setattr(learners, "find_spec", lambda name: None)
-    assert isinstance(learners.fit_learner("auto", x, outcome, 0), Forest)
-    with pytest.raises(InputError, match="pip install xgboost"):
-        learners.check_learner("xgboost")
-    monkeypatch.undo()
-    pytest.importorskip("xgboost", reason="a learner that is used where it is installed")
-    assert isinstance(learners.fit_learner("auto", x, outcome, 0), learners.XGBoostModel)
+    theirs = RandomForestClassifier(20, min_samples_leaf=2, max_leaf_nodes=64, random_state=3).fit(x, y).predict_proba(x)[:, 1]
+    assert learners.random_forest(x, y, 3, 20).scores(x) == pytest.approx(theirs, abs=1e-6)
 
 
 def test_bad_input() -> None:

@@ -1,4 +1,4 @@
-"""Forests as plain arrays: the same numbers as scikit-learn's own predictions, and no tree that leads astray."""
+"""Forests as plain arrays: walked by hand they give the same scores, and no tree that leads astray is accepted."""
 
 from __future__ import annotations
 
@@ -9,104 +9,99 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 from nearward.tabular.ensemble import trees
-from nearward.tabular.ensemble.trees import Forest, boosted_trees, extra_trees
+from nearward.tabular.ensemble.trees import LEAF, MOST_LEAVES, Forest, pack_trees
 from nearward.tabular.errors import ArtifactError, NearwardError
 
-BOOSTED: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "min_samples_leaf": 5, "learning_rate": 0.2}
+
+def grown(seed: int, trees: int, leaves: int, columns: int = 4) -> Forest:
+    """Trees of random shape, conditions and values; thresholds from a grid, so that conditions repeat and rows lie on them."""
+    rng, parts = np.random.default_rng(seed), []
+    for _ in range(trees):
+        feature, left, right = [LEAF], [LEAF], [LEAF]
+        for _ in range(int(rng.integers(1, leaves + 1)) - 1 if leaves < MOST_LEAVES else leaves - 1):
+            node = int(rng.choice(np.flatnonzero(np.array(feature) == LEAF)))
+            feature[node], left[node], right[node] = int(rng.integers(columns)), len(feature), len(feature) + 1
+            for column in (feature, left, right):
+                column += [LEAF, LEAF]
+        n = len(feature)
+        threshold, missing = rng.integers(-3, 4, size=n) / 2, rng.integers(0, 2, size=n)
+        parts.append(tuple(map(np.array, (feature, threshold, left, right, missing, rng.normal(size=n)))))
+    return pack_trees(parts, columns, 0.25)
 
 
-def table(seed: int, n: int = 250, missing: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Four columns: smooth, few levels, mostly missing, and one that is missing when the outcome is likely."""
+def rows(seed: int, n: int, columns: int = 4) -> np.ndarray:
+    """Rows on the thresholds' own values, between them, missing, infinite, and a negative zero."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 4))
-    x[:, 1] = rng.integers(0, 3, size=n)
-    outcome = (x[:, 0] + (x[:, 1] == 2) + rng.normal(size=n) > 1.2).astype(np.int64)
-    x[rng.random((n, 4)) < missing] = np.nan
-    x[:, 2] = np.where(rng.random(n) < 0.9, np.nan, x[:, 2])
-    x[:, 3] = np.where((outcome == 1) & (rng.random(n) < 0.8), np.nan, x[:, 3])
-    return x.astype(np.float32), outcome
+    x = rng.integers(-4, 5, size=(n, columns)) / 2 + rng.choice([0, 0.1], size=(n, columns))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    x[rng.random(x.shape) < 0.05] = np.inf
+    x[rng.random(x.shape) < 0.05] = -np.inf
+    x[rng.random(x.shape) < 0.05] = -0.0
+    return x.astype(np.float32)
 
 
-def scikit_learn_input(x: np.ndarray) -> np.ndarray:
-    """Rows on the thresholds' own values, all missing, and far outside."""
-    outside = np.array([[np.nan] * 4, [1e30, -1e30, 0, 1], [np.inf, -np.inf, np.nan, 3e38]], dtype=np.float32)
-    new = np.random.default_rng(77).normal(size=(100, 4)).astype(np.float32)
-    return np.concatenate([x, outside, new])
+def walk(forest: Forest, row: np.ndarray) -> float:
+    """Score one row as one would by hand."""
+    total = forest.base
+    for start in forest.start[:-1]:
+        node = 0
+        while (feature := forest.feature[start + node]) != LEAF:
+            value = row[feature]
+            goes_left = forest.missing_left[start + node] if np.isnan(value) else value <= forest.threshold[start + node]
+            node = forest.left[start + node] if goes_left else forest.right[start + node]
+        total += float(forest.value[start + node])
+    return total
 
 
-@pytest.fixture(scope="module")
-def boosted() -> Forest:
-    return boosted_trees(*table(0), seed=3, **BOOSTED)
+# ---- equal to a walk --------------------------------------------------------------------------------
 
 
-# ---- equal to scikit-learn -----------------------------------------------------------------------
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(seed=st.integers(0, 10_000), leaves=st.sampled_from([1, 2, 5, 31, 32, 33, MOST_LEAVES]), count=st.integers(1, 9))
+def test_scores_are_those_of_a_walk(seed: int, leaves: int, count: int) -> None:
+    forest, x = grown(seed, count, leaves), rows(seed + 1, 40)
+    assert forest.scores(x) == pytest.approx([walk(forest, row) for row in x], abs=1e-9)
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.3])
-@pytest.mark.parametrize("max_features", [1.0, 0.4])
-def test_boosted_scores_are_scikit_learns_log_odds(missing: float, max_features: float) -> None:
-    x, outcome = table(1, missing=missing)
-    forest = boosted_trees(x, outcome, seed=5, max_features=max_features, **BOOSTED)
-    theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=5, max_features=max_features, **BOOSTED).fit(x, outcome)
-    finite = scikit_learn_input(x)[~np.isinf(scikit_learn_input(x)).any(axis=1)]
-    assert np.abs(forest.scores(finite) - theirs.decision_function(finite)).max() < 1e-6
-    raw = theirs._raw_predict(scikit_learn_input(x))[:, 0]
-    assert np.abs(forest.scores(scikit_learn_input(x)) - raw).max() < 1e-6
-    assert np.ptp(raw) > 1
+def test_deep_trees_of_64_leaves_on_either_side() -> None:
+    for toward_left in (0, 1):
+        n, inner = 2 * MOST_LEAVES - 1, MOST_LEAVES - 1
+        node = np.arange(n)
+        feature = np.where(node < 2 * inner, np.where(node % 2 == 0, 0, LEAF), LEAF)  # each inner node has a leaf and the next node
+        leaf_child, next_child = np.where(feature == 0, node + 1, 0), np.where(feature == 0, node + 2, 0)
+        threshold = -node / 2 if toward_left else node / 2
+        left, right = (next_child, leaf_child) if toward_left else (leaf_child, next_child)
+        forest = pack_trees([(feature, threshold, left, right, np.ones(n, np.int64), node.astype(float))], 1)
+        x = np.linspace(-70, 70, 300, dtype=np.float32)[:, None]
+        assert forest.scores(x).tolist() == [walk(forest, row) for row in x]
+        assert len(np.unique(forest.scores(x))) == MOST_LEAVES
 
 
-def test_a_column_without_a_value_is_never_split() -> None:
-    x, outcome = table(2)
-    forest = boosted_trees(np.insert(x, 2, np.nan, axis=1), outcome, seed=5, **BOOSTED)
-    assert 2 not in forest.feature
-    alone = boosted_trees(x, outcome, seed=5, **BOOSTED)
-    filled = np.insert(x, 2, np.random.default_rng(0).normal(size=len(x)), axis=1)  # new rows may have it
-    np.testing.assert_array_equal(forest.scores(filled.astype(np.float32)), alone.scores(x))
-
-
-@pytest.mark.parametrize("missing", [0.0, 0.3])
-def test_extra_trees_scores_are_scikit_learns_shares(missing: float) -> None:
-    x, outcome = table(2, missing=missing)
-    forest = extra_trees(x, outcome, seed=5, trees=12, min_samples_leaf=3, max_features=0.4)
-    theirs = ExtraTreesClassifier(12, random_state=5, min_samples_leaf=3, max_features=0.4).fit(x, outcome)
-    finite = scikit_learn_input(x)[~np.isinf(scikit_learn_input(x)).any(axis=1)]
-    assert np.abs(forest.scores(finite) - theirs.predict_proba(finite)[:, 1]).max() < 1e-6
+def test_a_condition_that_repeats_in_a_tree_is_evaluated_once() -> None:
+    repeated = (
+        np.array([0, 1, 1, LEAF, LEAF, LEAF, LEAF]),
+        np.array([0.5, 1, 1, 0, 0, 0, 0]),
+        np.array([1, 3, 5, 0, 0, 0, 0]),
+        np.array([2, 4, 6, 0, 0, 0, 0]),
+        np.zeros(7, np.int64),
+        np.arange(7.0),
+    )
+    forest = pack_trees([repeated], 2)
+    assert len(forest._conditions.feature) == 2
+    assert forest.scores(np.array([[0, 0], [0, 2], [1, 0], [1, np.nan]], dtype=np.float32)).tolist() == [3, 4, 5, 6]
 
 
 def test_thresholds_between_neighbouring_singles_split_as_doubles_do() -> None:
     below = np.float32(1.0)
     above = np.nextafter(below, np.float32(2))
     middle = (np.float64(below) + np.float64(above)) / 2
-    rounded = trees._not_above(np.array([middle, 1.0, 1e308, -1e308, np.inf, 1e-320]))
+    most = np.finfo(np.float32).max
+    rounded = trees._round_down(np.array([middle, 1.0, 1e308, -1e308, 1e-320]))
     assert rounded.dtype == np.float32
-    assert rounded[0] == below
-    assert rounded[1] == 1
-    assert rounded[2] == np.finfo(np.float32).max
-    assert rounded[3] == -np.inf
-    assert rounded[4] == np.inf
-    assert rounded[5] <= 1e-320
-    x = np.repeat(np.array([below, above]), 30)[:, None]
-    outcome = np.repeat([0, 1], 30)
-    scores = boosted_trees(x, outcome, seed=0, **BOOSTED).scores(np.array([[below], [above]]))
-    assert scores[0] < 0 < scores[1]
-
-
-@settings(deadline=None, max_examples=15, derandomize=True)
-@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-30, 1.0, 1e30]), levels=st.sampled_from([2, 5, None]))
-def test_forests_agree_on_generated_tables(seed: int, scale: float, levels: int | None) -> None:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(60, 2)) if levels is None else rng.integers(0, levels, size=(60, 2))
-    x = np.where(rng.random((60, 2)) < 0.2, np.nan, x * scale).astype(np.float32)
-    outcome = np.append([0, 1], rng.integers(0, 2, size=58))
-    how: dict[str, Any] = {"max_iter": 4, "min_samples_leaf": 3}
-    forest = boosted_trees(x, outcome, seed=0, **how)
-    theirs = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **how).fit(x, outcome)
-    assert forest.scores(x) == pytest.approx(theirs.decision_function(x), abs=1e-6)
-    few = extra_trees(x, outcome, seed=0, trees=3)
-    assert few.scores(x) == pytest.approx(ExtraTreesClassifier(3, random_state=0).fit(x, outcome).predict_proba(x)[:, 1], abs=1e-6)
+    assert rounded[:4].tolist() == [below, 1, most, -most]
+    assert rounded[4] <= 1e-320
 
 
 # ---- by hand and alone ---------------------------------------------------------------------------
@@ -137,32 +132,21 @@ def test_no_rows_give_no_scores() -> None:
     assert stump().scores(np.zeros((0, 2), dtype=np.float32)).shape == (0,)
 
 
-def test_a_row_alone_scores_as_in_a_batch(boosted: Forest) -> None:
-    x = scikit_learn_input(table(0)[0])
-    batch = boosted.scores(x)
-    assert np.array_equal(np.concatenate([boosted.scores(x[i : i + 1]) for i in range(len(x))]), batch)
+def test_a_row_alone_scores_as_in_a_batch() -> None:
+    forest, x = grown(0, 300, 31), rows(1, 350)
+    batch = forest.scores(x)
+    assert np.array_equal(np.concatenate([forest.scores(x[i : i + 1]) for i in range(len(x))]), batch)
     order = np.random.default_rng(0).permutation(len(x))
-    assert np.array_equal(boosted.scores(x[order]), batch[order])
-    assert np.array_equal(boosted.scores(np.asfortranarray(x)), batch)
+    assert np.array_equal(forest.scores(x[order]), batch[order])
+    assert np.array_equal(forest.scores(np.asfortranarray(x)), batch)
 
 
-def test_many_workers_score_as_one(boosted: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = scikit_learn_input(table(0)[0])
+def test_many_workers_score_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    forest, x = grown(2, 300, 31), rows(3, 1000)
     monkeypatch.setattr(trees, "cpu_count", lambda: 1)
-    one = boosted.scores(x)
+    one = forest.scores(x)
     monkeypatch.setattr(trees, "cpu_count", lambda: 4)
-    assert np.array_equal(boosted.scores(x), one)
-
-
-def test_the_same_seed_grows_the_same_forest() -> None:
-    x, outcome = table(4)
-    for grow in (
-        lambda s: boosted_trees(x, outcome, s, max_features=0.5, **BOOSTED),
-        lambda s: extra_trees(x, outcome, s, 5),
-    ):
-        one, same, other = grow(0).scores(x), grow(0).scores(x), grow(1).scores(x)
-        assert np.array_equal(one, same)
-        assert not np.array_equal(one, other)
+    assert np.array_equal(forest.scores(x), one)
 
 
 # ---- malformed -----------------------------------------------------------------------------------
@@ -194,6 +178,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "thresholds cut short": {"threshold": _SOUND.threshold[:-1]},
     "values cut short": {"value": _SOUND.value[:-1]},
     "missing directions cut short": {"missing_left": _SOUND.missing_left[:-1]},
+    "a missing direction that is neither": {"missing_left": _with(_SOUND.missing_left, 0, 2)},
+    "both children the same": {"left": _with(_SOUND.left, 0, 2)},
+    "a threshold that is NaN": {"threshold": _with(_SOUND.threshold, 0, np.nan)},
+    "an infinite value": {"value": _with(_SOUND.value, 1, np.inf)},
+    "a base that is NaN": {"base": float("nan")},
 }
 
 
@@ -204,16 +193,23 @@ def test_malformed_trees_are_refused(fault: str) -> None:
     assert isinstance(caught.value, NearwardError)
 
 
-def test_a_child_before_its_parent_is_refused(boosted: Forest) -> None:
-    inner = np.flatnonzero(boosted.feature[: boosted.start[1]] >= 0)
-    deep = int(inner[inner > 0][0])
+def test_a_child_before_its_parent_is_refused() -> None:
+    forest = grown(0, 1, MOST_LEAVES)
+    deep = int(np.flatnonzero(forest.feature >= 0)[-1])
     with pytest.raises(ArtifactError, match="malformed"):
-        replace(boosted, left=_with(boosted.left, deep, deep - 1))
+        replace(forest, left=_with(forest.left, deep, deep - 1))
 
 
-def test_trees_without_a_split_are_sound() -> None:
-    forest = boosted_trees(np.zeros((30, 1), dtype=np.float32), np.arange(30) % 2, seed=0, **BOOSTED)
-    assert (forest.feature == -1).all()
+def test_two_parents_of_a_node_and_a_node_without_one_are_refused() -> None:
+    forest = grown(0, 1, MOST_LEAVES)
+    first, second = np.flatnonzero(forest.feature >= 0)[:2]
+    with pytest.raises(ArtifactError, match="malformed"):
+        replace(forest, left=_with(forest.left, first, forest.left[second]))
+
+
+def test_a_tree_of_more_than_64_leaves_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="malformed"):
+        grown(0, 1, MOST_LEAVES + 1)
 
 
 def test_rows_with_too_few_columns_are_refused_and_never_read_past_their_end() -> None:
