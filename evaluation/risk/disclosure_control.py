@@ -3,9 +3,10 @@
 A subgroup with fewer than 10 rows, events or rows without the event, or with fewer than 10 patients behind them, is suppressed. Where the
 counts shown would reveal it by subtraction from the total, the next smallest subgroup is suppressed as well, and both look the same.
 
-All columns of a report are covered jointly: a stratum of two wards has 43 events, one of these wards 40. Every withheld small count is
-bounded by linear programming from all counts that are shown, and categories that lie within one of another column are subtracted from it.
-Where a small count follows, the smallest count that it follows from is suppressed too, until none does.
+All columns of a report are covered jointly: a stratum of two wards has 43 events, one of these wards 40. No sum or difference of shown
+counts may be the count of fewer than 10 patients, in a category or in any other set of atoms (a column's categories combined with those
+of the others), and every withheld small count is bounded by linear programming from all counts that are shown. Where a small count
+follows, the smallest count that it follows from is suppressed too, until none does.
 
 Shapes: ``n`` rows, ``k`` categories of a column, ``a`` atoms (combinations of categories that occur).
 
@@ -16,17 +17,20 @@ Hundepool et al.: Statistical Disclosure Control (2012), 4.2 to 4.4 (secondary s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, sparse
+from scipy import linalg, optimize, sparse
 
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample
 from nearward.tabular.typing import Bools, Floats, Ints
 
 Suppression = tuple[Bools, Bools]  # of which categories (k,) the rows, and of which all results, are suppressed
+_MOST_PIVOTS = 10  # up to which all 2 ** pivots sets of cells are tried
 SUPPRESSED = "<10*"
 SUPPRESSION_NOTE = (
     f"{SUPPRESSED}: fewer than {MIN_COUNT} patients, events or rows without the event here, or in a neighbour which this number would give "
@@ -133,6 +137,7 @@ def counts_by_category(sample: RiskSample, category: Ints, size: int) -> tuple[l
 
 
 _COUNTS = ("rows", "events", "others")
+_Shown = tuple[_Category, str]  # a category, and which of its counts is shown: "rows" or "events"
 
 
 @dataclass(frozen=True)
@@ -144,73 +149,107 @@ class _Audit:
     sample : RiskSample
     atom : (n,), the atom of each row
     atoms : int
+    safe : set of (column, category, count)
+        Small counts that are known not to follow.
     """
 
     sample: RiskSample
     atom: Ints
     atoms: int
+    safe: set[tuple[int, int, str]] = field(default_factory=set)
+
+    @cached_property
+    def patients(self) -> Ints:
+        """Patients behind the events, then behind the other rows, of each atom (2a,)."""
+        cells = np.where(self.sample.outcome == 1, self.atom, self.atom + self.atoms)
+        pairs = np.unique(np.stack([cells, self.sample.patient_ids]), axis=1)
+        return np.bincount(pairs[0], minlength=2 * self.atoms)
 
     def disclosing(self, categories: Sequence[_Category], suppression: Sequence[Suppression]) -> tuple[_Category, str] | None:
         """Return a shown category, and which of its counts, that a small count follows from; the smallest of those."""
-        shown = {
-            "rows": [one for one in categories if one.rows and not suppression[one.column][0][one.index]],
-            "events": [one for one in categories if one.rows and not suppression[one.column][1][one.index]],
-        }
-        for kind, parts in shown.items():
-            for whole, within in _nested(parts):
-                rest = whole.atoms & ~np.any([part.atoms for part in within], axis=0)
-                if rest.any() and self._is_small(rest, kind):
-                    return min([whole, *within], key=lambda part: _size(part, kind)), kind
-        return self._bounded(categories, suppression, shown)
+        shown = [(one, "rows") for one in categories if one.rows and not suppression[one.column][0][one.index]]
+        shown += [(one, "events") for one in categories if one.rows and not suppression[one.column][1][one.index]]
+        everything = np.ones(self.atoms)
+        lines = [_line(everything, "events"), _line(everything, "others"), *(_line(part.atoms, kind) for part, kind in shown)]
+        matrix = np.stack(lines)
+        return self._combined(shown, matrix) or self._bounded(categories, suppression, shown, matrix)
 
-    def _is_small(self, atoms: Bools, kind: str) -> bool:
-        """Whether rows (or events, or rows without) of some atoms are few, or of few patients."""
-        rows = atoms[self.atom]
-        masks = [rows] if kind == "rows" else [rows & (self.sample.outcome == value) for value in (0, 1)]
-        return any(len(np.unique(self.sample.patient_ids[mask])) < MIN_COUNT for mask in masks)
+    def _combined(self, shown: Sequence[_Shown], matrix: Floats) -> _Shown | None:
+        """Search sums and differences of shown counts (j, 2a) that count fewer than 10 patients, in whatever cells of the table.
+
+        A cell is the events, or the other rows, of an atom. Cells of 10 patients and more must cancel out. What the shown counts say
+        of the others is brought to echelon form: a set of cells is then fixed by its pivots. All sets are tried where there are few
+        pivots, otherwise those with one or two.
+        """
+        few = self.patients < MIN_COUNT
+        kernel = linalg.null_space(matrix[:, ~few].T) if (~few).any() else np.eye(len(matrix))  # (j, d)
+        echelon, pivots = _echelon(kernel.T @ matrix[:, few])  # (pivots, few)
+        sizes = range(1, len(pivots) + 1) if len(pivots) <= _MOST_PIVOTS else (1, 2)
+        for size in sizes:
+            for chosen in itertools.combinations(range(len(pivots)), size):
+                cells = echelon[list(chosen)].sum(axis=0)  # (few,)
+                is_set = (np.abs(cells * (cells - 1)) < 1e-6).all()
+                if is_set and self.patients[few] @ cells.round() < MIN_COUNT:
+                    return self._smallest_used(shown, matrix, few, cells.round())
+        return None
+
+    def _smallest_used(self, shown: Sequence[_Shown], matrix: Floats, few: Bools, cells: Floats) -> _Shown | None:
+        target = np.zeros(matrix.shape[1])
+        target[few] = cells
+        coefficients = np.linalg.lstsq(matrix.T, target, rcond=None)[0][2:]  # the totals cannot be suppressed
+        candidates = [one for one, c in zip(shown, coefficients, strict=True) if abs(c) > 1e-6] or list(shown)
+        return min(candidates, key=lambda one: _size(*one)) if candidates else None
 
     def _bounded(
-        self, categories: Sequence[_Category], suppression: Sequence[Suppression], shown: dict[str, list[_Category]]
-    ) -> tuple[_Category, str] | None:
+        self, categories: Sequence[_Category], suppression: Sequence[Suppression], shown: Sequence[_Shown], matrix: Floats
+    ) -> _Shown | None:
         """Bound every small count by all shown ones: unknown are the events and the other rows of each atom."""
-        sources: list[tuple[_Category, str] | None] = [None, None]  # the totals cannot be suppressed
-        sources += [(part, kind) for kind, parts in shown.items() for part in parts]
-        everything = np.ones(self.atoms)
-        lines = [_line(everything, "events"), _line(everything, "others")]
-        lines += [_line(part.atoms, kind) for kind, parts in shown.items() for part in parts]
-        totals = [self.sample.events, self.sample.rows - self.sample.events]
-        known = np.array([*totals, *(part.rows for part in shown["rows"]), *(part.events for part in shown["events"])], dtype=float)
-        matrix = sparse.csr_matrix(np.stack(lines))
+        known = np.array([self.sample.events, self.sample.rows - self.sample.events, *(_count(*one) for one in shown)], dtype=float)
+        equations = sparse.csr_matrix(matrix)
         for category in categories:
             rows_hidden, hidden = (mask[category.index] for mask in suppression[category.column])
             for kind in category.small:
-                if not category.rows or not (rows_hidden if kind == "rows" else hidden):
+                name = (category.column, category.index, kind)
+                if not category.rows or not (rows_hidden if kind == "rows" else hidden) or name in self.safe:
                     continue
                 objective = _line(category.atoms, kind)
-                ends = [optimize.linprog(sign * objective, A_eq=matrix, b_eq=known, method="highs") for sign in (1, -1)]
+                ends = [optimize.linprog(sign * objective, A_eq=equations, b_eq=known, method="highs") for sign in (1, -1)]
                 if -ends[1].fun - ends[0].fun >= MIN_COUNT - 1e-6:
+                    self.safe.add(name)  # the bounds only widen when more is suppressed
                     continue
-                used = np.abs([end.eqlin.marginals for end in ends]).max(axis=0) > 1e-9
-                candidates = [one for one, is_used in zip(sources, used, strict=True) if one is not None and is_used]
-                candidates = candidates or [one for one in sources if one is not None]
+                used = np.abs([end.eqlin.marginals for end in ends]).max(axis=0)[2:] > 1e-9  # the totals cannot be suppressed
+                candidates = [one for one, is_used in zip(shown, used, strict=True) if is_used] or list(shown)
                 if candidates:
                     return min(candidates, key=lambda one: _size(*one))
         return None
 
 
-def _nested(parts: Sequence[_Category]) -> Iterator[tuple[_Category, list[_Category]]]:
-    """Each category with the categories of another column that lie within it."""
-    for whole in parts:
-        for column in {part.column for part in parts} - {whole.column}:
-            within = [part for part in parts if part.column == column and not (part.atoms & ~whole.atoms).any()]
-            if within:
-                yield whole, within
+def _echelon(matrix: Floats) -> tuple[Floats, Ints]:
+    """Reduced row echelon form of a matrix (d, k): its rows that are not zero, and the column of each row's pivot."""
+    matrix, pivots = matrix.copy(), []
+    for column in range(matrix.shape[1]):
+        row = len(pivots)
+        if row == len(matrix):
+            break
+        largest = row + int(np.abs(matrix[row:, column]).argmax())
+        if abs(matrix[largest, column]) < 1e-8:
+            continue
+        matrix[[row, largest]] = matrix[[largest, row]]
+        matrix[row] /= matrix[row, column]
+        others = np.arange(len(matrix)) != row
+        matrix[others] -= np.outer(matrix[others, column], matrix[row])
+        pivots.append(column)
+    return matrix[: len(pivots)], np.array(pivots, dtype=np.int64)
 
 
 def _line(atoms: NDArray[np.generic], kind: str) -> Floats:
     """Coefficients of a count over the events and the other rows of each atom (2a,)."""
     weight = atoms.astype(float)
     return np.concatenate([weight * (kind != "others"), weight * (kind != "events")])
+
+
+def _count(category: _Category, kind: str) -> int:
+    return category.rows if kind == "rows" else category.events
 
 
 def _size(category: _Category, kind: str) -> tuple[int, int, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,3 +121,33 @@ def test_no_small_ward_is_the_difference_of_a_region_and_other_wards(cells) -> N
             assert others[hidden].sum() >= 10
     for rows_suppressed, suppressed in (wards, regions):
         assert (suppressed | ~rows_suppressed).all()
+
+
+@pytest.mark.parametrize("seed", [1, 4, 7, 10, 15, 21, 27, 65])
+@pytest.mark.parametrize("n_columns", [2, 3, 4])
+def test_no_sum_or_difference_of_shown_counts_is_small(seed, n_columns) -> None:
+    """An attacker who adds and subtracts whatever is shown: every set of atoms whose count follows has ten patients or none."""
+    rng = np.random.default_rng(seed)
+    cells = int(rng.integers(3, 8))
+    columns = [rng.integers(0, rng.integers(2, 4), cells) for _ in range(n_columns)]
+    events, others = rng.integers(0, 40, cells), rng.integers(0, 60, cells)
+    events[rng.integers(cells)] = 3
+    sample, cell = sample_of(list(zip(events, others, strict=True)))
+    categories = [np.unique(column, return_inverse=True)[1] for column in columns]
+    suppression = suppress_jointly(sample, [(category[cell], category.max() + 1) for category in categories])
+
+    atoms, atom = np.unique(np.stack([category[cell] for category in categories], axis=1), axis=0, return_inverse=True)
+    counts = np.bincount(atom.ravel() + len(atoms) * (sample.outcome == 0), minlength=2 * len(atoms))
+    nothing = np.zeros(len(atoms))
+    lines = [np.append(nothing + 1, nothing), np.append(nothing, nothing + 1)]  # the totals
+    for column, (rows_suppressed, suppressed) in enumerate(suppression):
+        for index in range(len(suppressed)):
+            of_category = (atoms[:, column] == index).astype(float)
+            lines += [] if rows_suppressed[index] else [np.append(of_category, of_category)]
+            lines += [] if suppressed[index] else [np.append(of_category, nothing)]
+    projection = np.linalg.pinv(np.stack(lines)) @ np.stack(lines)
+    for chosen in itertools.product([0.0, 1.0], repeat=len(atoms)):
+        if any(chosen):
+            for target in (np.append(chosen, chosen), np.append(chosen, nothing), np.append(nothing, chosen)):
+                follows = np.allclose(target @ projection, target, atol=1e-8)
+                assert not follows or counts @ target >= 10
