@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from nearward.tabular.data.table_io import read_table
-from nearward.tabular.data.validation import validate_groups, validate_target
+from nearward.tabular.data.validation import describe_event, validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.typing import Ints
 
@@ -27,6 +27,8 @@ class Cohort:
     outcome : (n,), 0 or 1
     groups : (n,), patient numbers from 0, or None where every row is a patient of its own
     title : str
+    event : str
+        The column and the value that is the event.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Cohort:
     outcome: Ints
     groups: Ints | None
     title: str
+    event: str
 
 
 def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str | None = None) -> Cohort:
@@ -70,10 +73,12 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
     require_columns(excluded, frame.columns)
     frame = frame.filter(pl.col(column).is_not_null())
     groups = None if group_column is None else validate_groups(frame.get_column(group_column), frame.height)
+    target_rows = validate_target(frame.get_column(column), positive=positive, max_classes=None, name=f"column {column!r}")
     return Cohort(
         name=table.stem if task is None else f"{table.stem}@{task}",
         features=frame.drop(set(excluded)),
-        outcome=validate_target(frame.get_column(column), positive=positive, max_classes=None, name=f"column {column!r}").outcome,
+        outcome=target_rows.outcome,
         groups=groups,
         title=str(about.get("title", table.stem)),
+        event=f"{column} is {describe_event(target_rows.event)}",
     )

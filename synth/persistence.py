@@ -62,6 +62,7 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
     if about.get("kind") != KIND:
         raise ArtifactError(f"{folder} contains no synthesizer")
     edited = Path(folder) / RULES_FILE
+    rules = read_rules(edited) if edited.is_file() else None  # the user's own: its errors are not the model's
     with loading(folder):
         train, holdout, steered = (records.filter(pl.col(_PART) == i).drop(_PART) for i in (0, 1, 2))
         tokenizer: TableTokenizer = unpack(about["tokens"], tensors, _PACKED)
@@ -69,13 +70,13 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
             tokenizer=tokenizer,
             policy=_POLICIES[about["policy"]["kind"]].from_state(about["policy"], tensors),
             token_counts=tuple(np.asarray(tensors[f"rows.{j}"]) for j in range(len(tokenizer.column_tokenizers))),
-            rules=read_rules(edited) if edited.is_file() else from_yaml(about["rules"]),
+            rules=from_yaml(about["rules"]) if rules is None else rules,
             outcome_model=unpack(about["trees"], tensors, _PACKED),
             privacy=None if about["privacy"] is None else PrivacyAccountant.from_json(about["privacy"]),
             audit_rows=AuditRows(train, holdout, about["outcome"], about["positive"], about["groups"], steered if steered.height else None),
             summary=FitSummary.from_dict(about["summary"]),
         )
         chosen = {name: about[name] for name in settings}
-        check_known_columns(generator.rules, list(tokenizer.column_index))
-        check_consistent(generator.rules)
+    check_known_columns(generator.rules, list(tokenizer.column_index))
+    check_consistent(generator.rules)
     return chosen, generator

@@ -16,6 +16,7 @@ import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.conversion import NUMBER_LIKE
+from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.data.table_io import read_table, write_errors
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
@@ -97,7 +98,7 @@ def verify(path: str | Path) -> dict[str, Any]:
         As ``read_stamp``.
     """
     path, stamp = Path(path), read_stamp(path)
-    current = table_hash(read_table(path)) if stamp["sha256_of"] == "cells" else hashlib.sha256(path.read_bytes()).hexdigest()
+    current = table_hash(read_table(path)) if stamp["sha256_of"] == "cells" else _file_hash(path)
     if current != stamp["sha256"]:
         raise StaleAudit(str(path))
     return stamp
@@ -145,6 +146,11 @@ def table_hash(table: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
+def _file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_ending(path: str | Path) -> Path:
     """Return the path if it ends in .parquet or .csv, else raise ``InputError``."""
     path = Path(path)
@@ -177,6 +183,6 @@ def _parquet_stamp(path: Path) -> str:
 
 def _sidecar_stamp(path: Path) -> str:
     try:
-        return sidecar_path(path).read_text(encoding="utf-8")
+        return read_at_most(sidecar_path(path)).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise NoStamp(f"{path} has no stamp beside it ({sidecar_path(path).name}): no audit of it is known") from error

@@ -11,9 +11,9 @@ import polars as pl
 from nearward.evaluation.html_page import render
 from nearward.evaluation.risk import figures
 from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE, show_count
-from nearward.evaluation.risk.metrics import METRIC_BY_KEY
-from nearward.evaluation.risk.results import ComparisonResults, Curves, EvaluationFacts, Results, RiskResults, Subgroup
-from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Undefined, defined, estimate_series, with_value
+from nearward.evaluation.risk.metrics import METRIC_BY_KEY, THRESHOLD_METRICS
+from nearward.evaluation.risk.results import ComparisonResults, Curves, EvaluationFacts, Results, RiskResults, Subgroup, ThresholdResults
+from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Result, Undefined, defined, estimate_series, with_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +41,8 @@ def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, a
         undefined=_undefined_lines(report.metrics),
         figures=_curve_figures({report.risk: report.curves}, report.facts),
         no_calibration=_no_calibration({report.risk: report.curves}),
+        thresholds=threshold_summary(report.thresholds),
+        undefined_at_thresholds=_undefined_lines(*(one.results for one in report.thresholds)),
         subgroups=_subgroup_section(report.subgroups, report.metrics),
         strata=_subgroup_section(report.strata, report.metrics),
         suppression_note=SUPPRESSION_NOTE,
@@ -63,6 +65,25 @@ def comparison_page(comparison: ComparisonResults) -> str:
         figures=_curve_figures(comparison.curves, comparison.facts),
         no_calibration=_no_calibration(comparison.curves),
     )
+
+
+def threshold_summary(thresholds: Sequence[ThresholdResults]) -> pl.DataFrame:
+    """Return one row a threshold: what it was chosen for, the threshold, and metrics."""
+    columns = [
+        pl.Series("chosen for", [one.label for one in thresholds], dtype=pl.String),
+        pl.Series("risk from", [_threshold_text(one.threshold) for one in thresholds], dtype=pl.String),
+    ]
+    for metric in THRESHOLD_METRICS:
+        columns.append(estimate_series(metric.title, [with_value(one.results.get(metric.key)) for one in thresholds]))
+    return pl.DataFrame(columns)
+
+
+def _threshold_text(threshold: Result) -> str:
+    """Every digit of a threshold: a rounded one could alert other rows."""
+    if isinstance(threshold, Undefined):
+        return "none"
+    interval = f" ({threshold.low:.3g} to {threshold.high:.3g})" if isinstance(threshold, Estimate) else ""
+    return f"{threshold.value!r}{interval}"
 
 
 def subgroup_summary(subgroups: Sequence[Subgroup], keys: Sequence[str] = _SUBGROUP_METRICS) -> pl.DataFrame:

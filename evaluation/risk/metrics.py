@@ -61,7 +61,16 @@ METRICS = (
     Metric("net_benefit_all", "Net benefit of alerting all", "plain", "none", "the same when all rows are alerted"),
     Metric("net_benefit_gain", "Net benefit over alerting all", "plain", "high", "what the risk adds to alerting all"),
 )
-METRIC_BY_KEY = {metric.key: metric for metric in METRICS}
+THRESHOLD_METRICS = (
+    Metric("sensitivity", "Sensitivity", "share", "high", "share of events that are alerted; the recall"),
+    Metric("specificity", "Specificity", "share", "high", "share of rows without the event that are not alerted"),
+    Metric("ppv", "PPV", "share", "high", "share of alerts that are right"),
+    Metric("npv", "NPV", "share", "high", "share of rows without an alert that have no event"),
+    Metric("alerts_per_100", "Alerts per 100 rows", "positive", "none", "rows at or above the threshold"),
+    Metric("number_needed_to_evaluate", "Number needed to evaluate", "positive", "low", "alerts for each right one: 1 / PPV"),
+    next(metric for metric in METRICS if metric.key == "net_benefit"),
+)
+METRIC_BY_KEY = {metric.key: metric for metric in (*METRICS, *THRESHOLD_METRICS)}
 # The gain in net benefit of two risks differs as their net benefit does.
 COMPARED_METRICS = tuple(m for m in METRICS if m.better != "none" and m.key != "net_benefit_gain")
 

@@ -15,6 +15,7 @@ from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics, calibr
 from nearward.evaluation.risk.results import EvaluationFacts, RiskResults
 from nearward.evaluation.risk.site_leakage import source_leak
 from nearward.evaluation.risk.subgroups import MISSING, evaluate_subgroups, event_strata, suppress_in_columns
+from nearward.evaluation.risk.thresholds import check_targets, evaluate_thresholds
 from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.tabular.data.validation import validate_integers
 from nearward.tabular.errors import InputError
@@ -64,6 +65,9 @@ def evaluate_risk(
     positive: Any = None,
     alert_rate: float = 0.05,
     threshold: float | None = None,
+    thresholds: Sequence[float] = (),
+    sensitivities: Sequence[float] = (),
+    alert_rates: Sequence[float] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> RiskReport:
@@ -92,6 +96,14 @@ def evaluate_risk(
         Share of rows that can be alerted: .05 is 5 alerts per 100 patients.
     threshold : float, optional
         Decision threshold; by default the event rate of these rows, where alerting all has the same net benefit as alerting none.
+    thresholds : in (0, 1)
+        Rows of the threshold table: sensitivity, specificity, PPV, NPV, alerts per 100, number needed to evaluate and net benefit
+        of alerting every row whose risk is at least this.
+    sensitivities : in (0, 1)
+        The same at the greatest threshold that reaches each sensitivity.
+    alert_rates : in (0, 1)
+        The same at the least threshold that alerts at most each share of the rows. Where none of the three is named, the table has
+        the decision threshold and ``alert_rate``.
     resamples : int, at least 100
     seed : int
 
@@ -122,10 +134,13 @@ def evaluate_risk(
         if set(columns) & {outcome, risk}:
             raise InputError(f"{parameter} {sorted(set(columns) & set(named))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
+    check_targets(thresholds=thresholds, sensitivities=sensitivities, alert_rates=alert_rates)
     also = [*subgroups, *strata, *([] if site is None else [site])]
     sample, columns_of_interest = read_risk_sample(frame, outcome, [risk], group, positive, also)
     operating_point = OperatingPoint(alert_rate, sample.event_rate if threshold is None else threshold)
     settings = (operating_point, resamples, seed)
+    if not (len(thresholds) or len(sensitivities) or len(alert_rates)):
+        thresholds, alert_rates = [operating_point.threshold], [operating_point.alert_rate]
     source = None
     if site is not None:
         names = frame.collect_schema().names()
@@ -147,6 +162,7 @@ def evaluate_risk(
         curves=compute_curves(sample, risk, *settings),
         subgroups=tuple(subgroup for column in in_subgroups for subgroup in column),
         strata=tuple(stratum for column in in_strata for stratum in column),
+        thresholds=evaluate_thresholds(sample, thresholds, sensitivities, alert_rates, resamples, seed),
         source=source,
         notes=_notes(sample, risk, group),
     )

@@ -5,6 +5,7 @@ Shapes: ``n`` rows, ``m`` metrics, ``r`` resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,13 +79,21 @@ class BootstrapMetrics:
         return replace(recall, low=min(recall.low, low), high=max(recall.high, high))
 
     def difference(self, first: str, other: str) -> dict[str, Result]:
-        """Metrics of the first risk less the other's, paired: key -> Estimate, or why it is undefined."""
+        """Metrics of the first risk less the other's, paired: key -> Estimate, or why it is undefined.
+
+        Where one of two shares is exactly 0 or 1, resamples of it are all alike: the interval of the difference is then at least as wide
+        as the intervals of the two make it (Newcombe's hybrid, which takes them for independent).
+        """
         results: dict[str, Result] = {}
+        of_first, of_other = self.results(first), self.results(other)
         for metric in COMPARED_METRICS:
             column = _COLUMN[metric.key]
             point = self.point[first][column] - self.point[other][column]
             resampled = self.resampled[first][:, column] - self.resampled[other][:, column]
-            results[metric.key] = self._interval(metric.key, point, resampled, "plain", [first, other], self.independent)
+            difference = self._interval(metric.key, point, resampled, "plain", [first, other], self.independent)
+            if metric.scale in ("share", "odds", "skewed"):
+                difference = _with_edges(difference, of_first[metric.key], of_other[metric.key])
+            results[metric.key] = difference
         return results
 
     def _interval(self, key: str, point: float, resampled: Floats, scale: Scale, names: Sequence[str], independent: int) -> Result:
@@ -92,6 +101,23 @@ class BootstrapMetrics:
         if reason and key in _CALIBRATION_LINE:
             return Undefined(f"{reason}: no calibration line can be fitted")
         return bootstrap_interval(float(point), resampled, scale, independent, self.rows)
+
+
+def _with_edges(difference: Result, first: Result, other: Result) -> Result:
+    """The difference of two shares, its interval at least as wide as theirs make it where one of them is 0 or 1.
+
+    References
+    ----------
+    Newcombe: Interval estimation for the difference between independent proportions: comparison of eleven methods (1998).
+    """
+    if not (isinstance(difference, Estimate) and isinstance(first, Estimate) and isinstance(other, Estimate)):
+        return difference
+    if not {first.value, other.value} & {0.0, 1.0}:
+        return difference
+    below = math.hypot(first.value - first.low, other.high - other.value)
+    above = math.hypot(first.high - first.value, other.value - other.low)
+    low, high = min(difference.low, difference.value - below), max(difference.high, difference.value + above)
+    return replace(difference, low=max(low, -1.0), high=min(high, 1.0))
 
 
 def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingPoint, resamples: int, seed: int) -> BootstrapMetrics:

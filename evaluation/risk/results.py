@@ -85,6 +85,35 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
+class ThresholdResults:
+    """Metrics of alerting all rows whose risk is at least a threshold.
+
+    Parameters
+    ----------
+    threshold : PointEstimate where it was given; Estimate where it was derived; Undefined where no threshold meets the target
+    target : ("sensitivity" or "alert_rate", share), or None where the threshold was given
+    results : metric's key -> Estimate or why it is undefined
+    """
+
+    threshold: Result
+    target: tuple[str, float] | None
+    results: dict[str, Result]
+
+    @property
+    def label(self) -> str:
+        """What the threshold was chosen for."""
+        if self.target is None:
+            return "given"
+        name, share = self.target
+        return f"sensitivity of at least {share:g}" if name == "sensitivity" else f"at most {100 * share:g} alerts per 100"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return threshold, target and metrics for JSON."""
+        threshold = results_dict({"threshold": self.threshold})["threshold"]
+        return {"target": self.label, "threshold": threshold, "metrics": results_dict(self.results)}
+
+
+@dataclass(frozen=True)
 class Curves:
     """Curves of one risk, with pointwise 95 % bands.
 
@@ -127,6 +156,7 @@ class RiskResults:
         Calibration error that perfectly calibrated risks would show on these rows, and the range of 95 % of such errors.
     curves : Curves
     subgroups, strata : tuple of Subgroup
+    thresholds : tuple of ThresholdResults
     source : SourceLeak or None
         Whether the site can be predicted from the other columns, and tracks the outcome; where a site was named.
     notes : tuple of str
@@ -140,6 +170,7 @@ class RiskResults:
     curves: Curves
     subgroups: tuple[Subgroup, ...]
     strata: tuple[Subgroup, ...]
+    thresholds: tuple[ThresholdResults, ...]
     source: SourceLeak | None
     notes: tuple[str, ...]
 
@@ -154,6 +185,10 @@ class RiskResults:
     def subgroup_table(self) -> pl.DataFrame:
         """Metrics of subgroups: column, level, rows, events, key, metric, value, low, high, n, why; null where withheld."""
         return subgroup_table(self.subgroups)
+
+    def threshold_table(self) -> pl.DataFrame:
+        """Metrics at thresholds: target, threshold, its low and high, key, metric, value, low, high, n, why."""
+        return pl.concat([_threshold_frame(one) for one in self.thresholds])
 
     def strata_table(self) -> pl.DataFrame:
         """Metrics of event-count strata, as ``subgroup_table``."""
@@ -208,6 +243,14 @@ def result_table(results: Results) -> pl.DataFrame:
     ]
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
     return pl.DataFrame(rows, schema={"key": pl.String, "metric": pl.String, **numbers, "n": pl.Int64, "why": pl.String}, orient="row")
+
+
+def _threshold_frame(one: ThresholdResults) -> pl.DataFrame:
+    numbers = {
+        f"threshold{suffix}": getattr(one.threshold, name, None) for suffix, name in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    columns = [pl.lit(number, dtype=pl.Float64).alias(name) for name, number in numbers.items()]
+    return result_table(one.results).select(pl.lit(one.label).alias("target"), *columns, pl.all())
 
 
 def subgroup_table(subgroups: Sequence[Subgroup]) -> pl.DataFrame:

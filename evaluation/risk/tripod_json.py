@@ -89,6 +89,7 @@ def tripod(report: RiskResults) -> dict[str, Any]:
             "metrics": results_dict(report.metrics),
             "ece_by_chance": results_dict({"ece": report.ece_by_chance})["ece"],
             "curves": report.curves.to_dict(),
+            "thresholds": [one.to_dict() for one in report.thresholds],
             "subgroups": [subgroup.to_dict() for subgroup in report.subgroups],
             "withheld": SUPPRESSION_NOTE,
             **({} if report.source is None else {"source_leak": report.source.as_dict()}),

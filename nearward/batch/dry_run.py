@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def dry_run(job: ScoringJob) -> DryRun:
         ("workers", f"{resources.workers} of {resources.threads} threads" if resources.threads > 1 else str(resources.workers)),
         (
             "memory",
-            f"planned for at most {resources.memory / 1e9:.1f} GB; a worker used {worker_memory / 1e9:.2f} GB to score {_TIMED} rows",
+            f"planned for at most {resources.memory / 1e9:.1f} GB; a worker used {_format_memory(worker_memory)} to score {_TIMED} rows",
         ),
     ]
     if rate:
@@ -91,6 +92,10 @@ def _score(engine: LocalEngine, shard: Shard) -> WorkerReply:
     if reply.error is not None:
         raise InputError(f"a few rows were tried and cannot be scored: {reply.error}")
     return reply
+
+
+def _format_memory(size: float) -> str:
+    return "an unknown amount" if math.isnan(size) else f"{size / 1e9:.2f} GB"
 
 
 def _format_seconds(seconds: float) -> str:

@@ -14,12 +14,13 @@ from nearward.batch.engine import Engine, ShardOutcome
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import LocalEngine
 from nearward.batch.meds import PREDICTION_TIME, SUBJECT
-from nearward.batch.memory import Resources, peak_memory, plan_resources
+from nearward.batch.memory import Resources, plan_resources
 from nearward.batch.records import JobOptions, TableRecord
 from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, is_utf8, printable, read_header
 from nearward.batch.summary import SUMMARY, JobSummary, summarize, write_summary
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
+from nearward.tabular.operating_system import peak_memory
 from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 
 _ATTEMPTS = 2  # at a shard whose worker dies
@@ -53,6 +54,8 @@ class ScoringJob:
         Address of a Ray cluster.
     restart : bool
         Discard the scores in ``out`` and start again.
+    shard_seconds : float, optional
+        Limit for one shard: a worker that takes longer is killed, and the shard tried once more. None: workers are waited for.
     """
 
     model: Path
@@ -67,6 +70,7 @@ class ScoringJob:
     engine: str = "local"
     address: str | None = None
     restart: bool = False
+    shard_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class JobReport:
     seconds : float
     workers : int, processes
     threads : int, of each process
-    peak_memory : float, bytes, this process and the workers together
+    peak_memory : float, bytes, this process and the workers together; NaN where the system does not tell
     summary : JobSummary
     """
 
@@ -180,6 +184,8 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
         raise InputError(f"--engine must be local or ray, got {job.engine}")
     if job.labels and job.schema != "meds":
         raise InputError("--labels are MEDS labels: add --schema meds")
+    if job.shard_seconds is not None and not 0 < job.shard_seconds < float("inf"):
+        raise InputError(f"--shard-minutes must be positive, got {job.shard_seconds / 60:g}")
     if job.threshold is not None and not 0 <= job.threshold <= 1:
         raise InputError(f"--threshold must be a risk from 0 to 1, got {job.threshold}")
     digest, manifest = model_hash(job.model), read_manifest(job.model)
@@ -287,9 +293,9 @@ def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], reso
     if job.engine == "ray":
         from nearward.batch.ray_engine import RayEngine
 
-        engine = RayEngine(job.model, store, resources.workers, job.address, resources.threads)
+        engine = RayEngine(job.model, store, resources.workers, job.address, resources.threads, job.shard_seconds)
     else:
-        engine = LocalEngine(job.model, store, resources.workers, resources.threads)
+        engine = LocalEngine(job.model, store, resources.workers, resources.threads, job.shard_seconds)
     try:
         for _ in range(_PASSES):
             scheduler.run(engine, [shard for shard in pending if shard not in scheduler.failed and not store.is_done(shard)])

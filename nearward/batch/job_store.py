@@ -28,6 +28,7 @@ from typing import Any
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
 from nearward.batch.sharding import Shard, Source, fingerprint, is_scores, read_header, split_into_shards
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
+from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError, require_columns
 
 FORMAT = 2
@@ -189,8 +190,9 @@ class JobStore:
         if record is None or record.get("job") != self.job_id or "error" in record:
             return None
         try:
-            counts, digest, content = ShardCounts.from_json(record["counts"]), record["sha256"], self.output(shard).read_bytes()
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            counts, digest = ShardCounts.from_json(record["counts"]), record["sha256"]
+            content = read_at_most(self.output(shard), int(record["size"]))
+        except (FileNotFoundError, TooLarge, KeyError, TypeError, ValueError):
             return None
         return counts if hashlib.sha256(content).hexdigest() == digest else None
 
@@ -321,10 +323,10 @@ def _check_same_options(out: Path, old: JobOptions, new: JobOptions) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where the file is missing or not valid JSON: its shard then counts as not done."""
+    """Read a JSON object; None where the file is missing, too large or not valid JSON: its shard then counts as not done."""
     try:
-        record = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        record = json.loads(read_at_most(path))
+    except (FileNotFoundError, TooLarge, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

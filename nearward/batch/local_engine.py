@@ -1,6 +1,7 @@
 """Workers on this machine: processes that receive shards through a pipe, and are restarted when they die.
 
-Nothing is forked or pickled: a worker is a fresh interpreter that reads and writes JSON lines.
+Nothing is forked or pickled: a worker is a fresh interpreter that reads and writes JSON lines. A thread reads the replies of each worker:
+not every system can wait for several pipes at once.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
+import queue
 import subprocess
 import sys
+import threading
+import time
+import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +26,8 @@ from nearward.batch.sharding import Shard
 
 _POLL = 1.0  # seconds between two looks at workers that do not answer
 _MOST_STOPPED = 30  # looks in a row at which a worker is stopped (SIGSTOP) before it is killed
+
+_SAY_AFTER = 600.0  # seconds of one shard after which a job without a limit says that it waits
 
 Process = subprocess.Popen[str]
 
@@ -34,16 +41,21 @@ class LocalEngine:
     store : JobStore
     workers : int
     threads : int, of each worker
+    shard_seconds : float, optional
+        Limit for one shard, see ``ScoringJob``.
     """
 
-    def __init__(self, model: Path, store: JobStore, workers: int, threads: int = 1) -> None:
+    def __init__(self, model: Path, store: JobStore, workers: int, threads: int = 1, shard_seconds: float | None = None) -> None:
         arguments = [str(model.resolve()), str(store.out.resolve()), store.job_id]
         self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", *arguments]
         self._workers, self._environment = workers, {**os.environ, **worker_environment(threads)}
         self._busy: dict[int, tuple[Process, Shard]] = {}  # by process id
         self._idle: list[Process] = []
         self._stopped: Counter[int] = Counter()  # looks in a row at which a worker was stopped, by process id
-        self._selector = selectors.DefaultSelector()
+        self._limit = shard_seconds
+        self._seconds: dict[int, float] = {}  # that a worker has been busy with its shard, by process id
+        self._looked = time.monotonic()
+        self._lines: queue.SimpleQueue[tuple[Process, str]] = queue.SimpleQueue()  # an empty line is a worker's end
 
     def free_workers(self) -> int:
         """Return how many more shards can be submitted now."""
@@ -52,7 +64,7 @@ class LocalEngine:
     def submit(self, shard: Shard) -> None:
         """Send a shard to an idle worker, started if necessary."""
         worker = self._idle.pop() if self._idle else self._start()
-        self._busy[worker.pid] = (worker, shard)
+        self._busy[worker.pid], self._seconds[worker.pid] = (worker, shard), 0.0
         assert worker.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the worker has died: `wait` reports it
             worker.stdin.write(json.dumps(asdict(shard)) + "\n")
@@ -62,18 +74,22 @@ class LocalEngine:
         """Block until at least one submitted shard has ended; return at once where none is running."""
         outcomes: list[ShardOutcome] = []
         while not outcomes and self._busy:
-            for silent, _ in self._busy.values():
-                self._kill_if_stopped(silent)
-            for key, _ in self._selector.select(_POLL):
-                worker: Process = key.data
-                assert worker.stdout is not None
-                line = worker.stdout.readline()
-                _, shard = self._busy.pop(worker.pid)
-                if line.endswith("\n"):
-                    self._idle.append(worker)
-                    outcomes.append(ShardOutcome(shard, WorkerReply(**json.loads(line))))
-                else:
-                    outcomes.append(ShardOutcome(shard, None, self._stop(worker)))
+            self._look([worker for worker, _ in self._busy.values()])
+            try:
+                worker, line = self._lines.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+            if worker.pid not in self._busy:
+                if worker in self._idle:  # it has ended between two shards
+                    self._idle.remove(worker)
+                    self._stop(worker)
+                continue
+            _, shard = self._busy.pop(worker.pid)
+            if line.endswith("\n"):
+                self._idle.append(worker)
+                outcomes.append(ShardOutcome(shard, WorkerReply(**json.loads(line))))
+            else:
+                outcomes.append(ShardOutcome(shard, None, self._stop(worker)))
         return outcomes
 
     def close(self) -> None:
@@ -81,18 +97,23 @@ class LocalEngine:
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             self._stop(worker)
         self._idle, self._busy = [], {}
-        self._selector.close()
 
     def _start(self) -> Process:
         worker = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
-        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
         return worker
+
+    def _read(self, worker: Process) -> None:
+        """Pass on a worker's replies, and its end."""
+        assert worker.stdout is not None
+        with worker.stdout:
+            for line in worker.stdout:
+                self._lines.put((worker, line))
+        self._lines.put((worker, ""))
 
     def _stop(self, worker: Process) -> str:
         """Close a worker's input, wait for its end, and describe how it ended."""
         assert worker.stdin is not None
-        assert worker.stdout is not None
-        self._selector.unregister(worker.stdout)
         with contextlib.suppress(BrokenPipeError):  # it has died with unread input
             worker.stdin.close()
         while True:
@@ -100,17 +121,33 @@ class LocalEngine:
                 code = worker.wait(_POLL)
                 break
             except subprocess.TimeoutExpired:
-                self._kill_if_stopped(worker)
-        worker.stdout.close()
+                self._look([worker])
         if self._stopped.pop(worker.pid, 0) >= _MOST_STOPPED:
             return f"it was stopped (SIGSTOP) for {_MOST_STOPPED * _POLL:.0f} s, and was killed"
+        if self._limit is not None and self._seconds.pop(worker.pid, 0.0) >= self._limit:
+            return f"it took longer than the limit of {self._limit / 60:g} minutes, and was killed"
         return f"killed by signal {-code}; out of memory?" if code < 0 else f"it ended with code {code}"
 
-    def _kill_if_stopped(self, worker: Process) -> None:
-        """Kill a worker that has been stopped for long; looks are counted, not seconds, as the job may be stopped together with it."""
-        self._stopped[worker.pid] = self._stopped[worker.pid] + 1 if _is_stopped(worker.pid) else 0
-        if self._stopped[worker.pid] >= _MOST_STOPPED:
-            worker.kill()
+    def _look(self, workers: Sequence[Process]) -> None:
+        """Kill workers that have been stopped or busy for too long, and say which are slow where there is no limit.
+
+        Time counts only while the job looks: it may have been stopped, or the machine asleep, together with its workers.
+        """
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, 2 * _POLL), now
+        for worker in workers:
+            self._stopped[worker.pid] = self._stopped[worker.pid] + 1 if _is_stopped(worker.pid) else 0
+            before = self._seconds.get(worker.pid, 0.0)
+            self._seconds[worker.pid] = before + passed
+            if self._stopped[worker.pid] >= _MOST_STOPPED or (self._limit is not None and before + passed >= self._limit):
+                worker.kill()
+            elif self._limit is None and before < _SAY_AFTER <= before + passed:
+                warnings.warn(
+                    f"a worker has been busy with one shard for {_SAY_AFTER / 60:g} minutes, and is waited for without a limit. "
+                    "If it hangs, stop the job and run it again with --shard-minutes",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
 
 def _is_stopped(pid: int) -> bool:

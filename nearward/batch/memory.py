@@ -104,22 +104,5 @@ def plan_resources(model: str | Path, columns: int, workers: int | None, limit: 
     return Resources(processes, requested // processes, rows, _COORDINATOR + processes * (worker_size + row_size * rows))
 
 
-def peak_memory() -> float:
-    """Return the peak resident memory of this process, in bytes.
-
-    On Linux it is read from /proc: ``ru_maxrss`` survives exec, so a small program started by a large one would report its parent's peak.
-    """
-    import resource
-    import sys
-
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-        if peak is not None:
-            return float(peak[1]) * 1024
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(used if sys.platform == "darwin" else used * 1024)
-
-
 def _format_size(size: float) -> str:
     return f"{size / 1e9:.1f}GB" if size >= 1e9 else f"{size / 1e6:.0f}MB"

@@ -5,6 +5,7 @@ Model, tables and output must be on a file system that every node mounts under t
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nearward.batch.job_store import JobStore
 from nearward.batch.sharding import Shard
 from nearward.batch.worker import ShardWorker
 from nearward.tabular.errors import InputError
+
+_POLL = 1.0  # seconds between two looks at actors that do not answer
 
 
 class RayEngine:
@@ -26,6 +29,8 @@ class RayEngine:
     address : str, optional
         Address of a cluster, ``auto`` for the one that this machine belongs to; by default a new cluster on this machine.
     threads : int, of each actor
+    shard_seconds : float, optional
+        Limit for one shard, see ``ScoringJob``.
 
     Raises
     ------
@@ -33,7 +38,15 @@ class RayEngine:
         Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, model: Path, store: JobStore, workers: int, address: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: Path,
+        store: JobStore,
+        workers: int,
+        address: str | None = None,
+        threads: int = 1,
+        shard_seconds: float | None = None,
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -47,6 +60,8 @@ class RayEngine:
             except (ConnectionError, ValueError) as error:
                 raise InputError(f"no Ray cluster at --address {address}: start one with ray start --head") from error
         self._actor: Any = ray.remote(ShardWorker).options(num_cpus=threads, runtime_env={"env_vars": worker_environment(threads)})
+        self._limit = shard_seconds
+        self._since: dict[Any, float] = {}  # when each busy actor's shard was submitted
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard]] = {}
 
@@ -57,15 +72,25 @@ class RayEngine:
     def submit(self, shard: Shard) -> None:
         """Send a shard to an idle actor, started if necessary."""
         actor: Any = self._idle.pop() if self._idle else self._actor.remote(*self._paths)
-        self._busy[actor.score.remote(shard)] = (actor, shard)
+        reply = actor.score.remote(shard)
+        self._busy[reply], self._since[reply] = (actor, shard), time.monotonic()
 
     def wait(self) -> list[ShardOutcome]:
         """Block until at least one submitted shard has ended; return at once where none is running."""
         if not self._busy:
             return []
-        outcomes = []
-        for reply in self._ray.wait(list(self._busy))[0]:
-            actor, shard = self._busy.pop(reply)
+        outcomes: list[ShardOutcome] = []
+        while not (replies := self._ray.wait(list(self._busy), timeout=_POLL)[0]):
+            for reply, (actor, shard) in list(self._busy.items()):
+                if self._limit is not None and time.monotonic() - self._since[reply] >= self._limit:
+                    self._ray.kill(actor)
+                    del self._busy[reply], self._since[reply]
+                    why = f"it took longer than the limit of {self._limit / 60:g} minutes, and was killed"
+                    outcomes.append(ShardOutcome(shard, None, why))
+            if outcomes:
+                return outcomes
+        for reply in replies:
+            (actor, shard), _ = self._busy.pop(reply), self._since.pop(reply)
             try:
                 outcomes.append(ShardOutcome(shard, self._ray.get(reply)))
                 self._idle.append(actor)

@@ -20,6 +20,7 @@ from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import NOVEL
 from nearward.batch.sharding import Shard
 from nearward.tabular.data.atomic_files import write_atomic
+from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import read_manifest
 
@@ -172,7 +173,7 @@ def read_summary(folder: Path) -> JobSummary:
     """
     path = folder / SUMMARY
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_at_most(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a job's summary: {type(error).__name__}. Give folders that nearward score wrote") from error
     if not isinstance(record, dict) or record.get("nearward_summary") != FORMAT:

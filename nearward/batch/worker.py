@@ -16,10 +16,10 @@ from pathlib import Path
 
 from nearward.batch.engine import ErrorKind, WorkerReply
 from nearward.batch.job_store import JobStore
-from nearward.batch.memory import peak_memory
 from nearward.batch.scoring import LoadedModel, score_shard
 from nearward.batch.sharding import Shard
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
+from nearward.tabular.operating_system import peak_memory
 
 
 def main() -> None:

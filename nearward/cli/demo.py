@@ -46,7 +46,10 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     train, test = _split(cohort, seed)
     outcome, outcome_test = cohort.outcome[train], cohort.outcome[test]
     groups = None if cohort.groups is None else cohort.groups[train]
-    typer.echo(f"{cohort.title}: {len(train)} training rows ({outcome.sum()} events), {len(test)} test rows ({outcome_test.sum()} events)")
+    typer.echo(
+        f"{cohort.title}: {len(train)} training rows ({outcome.sum()} events), {len(test)} test rows ({outcome_test.sum()} events); "
+        f"the event: {cohort.event}"
+    )
 
     with show_progress("fit", 15) as progress:
         model = RiskClassifier(seed=seed, progress=progress).fit(cohort.features[train], outcome, groups=groups)
@@ -126,7 +129,7 @@ def _biopsies(seed: int) -> Cohort:
     rows = np.sort(np.concatenate([benign, sampled]))
     features = pl.DataFrame({str(name): bunch.data[rows, j] for j, name in enumerate(bunch.feature_names)})
     title = "Breast biopsies (scikit-learn's copy of Wisconsin diagnostic), outcome malignant, thinned to 20 %"
-    return Cohort("biopsies", features, (bunch.target[rows] == 0).astype(np.int64), None, title)
+    return Cohort("biopsies", features, (bunch.target[rows] == 0).astype(np.int64), None, title, "diagnosis is malignant")
 
 
 def _split(cohort: Cohort, seed: int) -> tuple[Rows, Rows]:

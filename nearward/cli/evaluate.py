@@ -11,7 +11,7 @@ import typer
 from nearward.cli.console import Columns, Events, Group, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
 
 if TYPE_CHECKING:
-    from nearward.evaluation.risk.results import EvaluationFacts, Subgroup
+    from nearward.evaluation.risk.results import EvaluationFacts, Subgroup, ThresholdResults
     from nearward.evaluation.stats.confidence import Result
     from nearward.evaluation.synthetic.card import FaithCard
 
@@ -49,6 +49,18 @@ def risk(
     threshold: Annotated[
         float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
     ] = None,
+    thresholds: Annotated[
+        list[float] | None,
+        typer.Option(help="Threshold to tabulate sensitivity, specificity, PPV, NPV, … at; can be repeated.", show_default=False),
+    ] = None,
+    sensitivities: Annotated[
+        list[float] | None,
+        typer.Option(help="The same at the threshold that reaches this sensitivity.", show_default=False),
+    ] = None,
+    alert_rates: Annotated[
+        list[float] | None,
+        typer.Option(help="The same at the threshold that alerts at most this share of rows; can be repeated.", show_default=False),
+    ] = None,
     schema: SchemaFile = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
@@ -66,9 +78,12 @@ def risk(
     options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
+    asked = {"thresholds": thresholds, "sensitivities": sensitivities, "alert_rates": alert_rates}
+    table_of = {name: values for name, values in asked.items() if values}
     if len(names) > 1:
-        if subgroups or strata or site:
-            raise InputError("--subgroups, --strata and --site are for one risk at a time: name one in --risk")
+        if subgroups or strata or site or table_of:
+            options_of_one = "--subgroups, --strata, --site, --thresholds, --sensitivities and --alert-rates"
+            raise InputError(f"{options_of_one} are for one risk at a time: name one in --risk")
         comparison = compare_risks(frame, outcome, names, group, **options)
         _show_results(comparison.metrics, _counts(scored, comparison.facts))
         differences = {f"less {name}": difference for name, difference in comparison.differences.items()}
@@ -76,12 +91,13 @@ def risk(
         _write({report: comparison.to_html, json: comparison.to_json})
         return
     by_group, by_stratum = split_names(subgroups, frame.columns), split_names(strata, frame.columns)
-    evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, **options)
+    evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, **table_of, **options)
     _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
     chance = evaluation.ece_by_chance
     typer.echo(
         f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
     )
+    _show_thresholds(evaluation.thresholds)
     for title, groups in (("subgroups", evaluation.subgroups), ("event-count strata", evaluation.strata)):
         if groups:
             _show_subgroups(groups, title)
@@ -171,6 +187,17 @@ def _show_results(results: Mapping[str, Mapping[str, Result]], title: str) -> No
     columns = {"metric": [METRIC_BY_KEY[key].title for key in keys]}
     columns |= {f"{name} (95 %)": [_format(values[key]) for key in keys] for name, values in results.items()}
     show(pl.DataFrame(columns), title)
+
+
+def _show_thresholds(thresholds: Sequence[ThresholdResults]) -> None:
+    import polars as pl
+
+    from nearward.evaluation.risk.html_report import threshold_summary
+
+    table = threshold_summary(thresholds)
+    lines = enumerate(zip(thresholds, table.iter_rows(), strict=True), 1)
+    text = {f"{number}. {one.label}": ["" if value is None else str(value) for value in row[1:]] for number, (one, row) in lines}
+    show(pl.DataFrame({"alerted: risk at or above": table.columns[1:], **text}), "at thresholds (95 %)")
 
 
 def _show_subgroups(groups: Sequence[Subgroup], title: str) -> None:

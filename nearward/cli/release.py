@@ -74,6 +74,8 @@ def check(
     if tried and tried["audited"] > 1:
         typer.echo(f"{tried['audited']} tables of this generator were audited, {tried['passed']} passed: this may be the best of them")
     audit = stamp["audit"] or {"components": {}}
+    if audit.get("event") is not None:
+        typer.echo(f"the event: {audit['outcome']} is {audit['event']}")
     for part in audit["components"].values():
         estimate = part["estimate"]
         value = "" if estimate is None else f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,10 @@ def score(
         float | None, typer.Option(help="Risk from which on a row counts as flagged.", show_default="the event rate the model expects")
     ] = None,
     shard_rows: Annotated[int | None, typer.Option(help="Rows of a shard.", show_default="16384, fewer with a tight --max-memory")] = None,
+    shard_minutes: Annotated[
+        float | None,
+        typer.Option(help="Kill a worker that takes longer for one shard; it is tried once more.", show_default="no limit"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate rows, shards, memory and time; write nothing.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the scores in the folder and start again.")] = False,
 ) -> None:
@@ -58,13 +63,14 @@ def score(
     from nearward.tabular.errors import InputError
 
     if out.suffix.lower() in _FILES and not out.is_dir():
-        job_options = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows))
+        job_options = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows, shard_minutes))
         if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, schema) != ("local", "plain") or job_options:
             raise InputError(f"--out {out} is one file, for one table and without options. Name a folder for a job over many tables")
         _score_table(model, tables[0], out)
         return
     limit = None if max_memory is None else read_size(max_memory)
-    job = ScoringJob(model, tuple(tables), out, schema, labels, threshold, workers, limit, shard_rows, engine, address, restart)
+    seconds = None if shard_minutes is None else 60 * shard_minutes
+    job = ScoringJob(model, tuple(tables), out, schema, labels, threshold, workers, limit, shard_rows, engine, address, restart, seconds)
     if dry_run:
         _show_dry_run(job)
     else:
@@ -135,7 +141,7 @@ def _show_run(report: JobReport) -> None:
     threads = f" of {report.threads} threads" if report.threads > 1 else ""
     typer.echo(
         f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {workers}{threads}, "
-        f"{report.peak_memory / 1e9:.2f} GB resident at most"
+        + ("memory unknown" if math.isnan(report.peak_memory) else f"{report.peak_memory / 1e9:.2f} GB resident at most")
         + ("" if report.complete else ". Partial: run the same command again to resume")
     )
 

@@ -41,7 +41,7 @@ from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import class_probabilities, validate_target
-from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.errors import ArtifactError, DataWarning, InputError
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Floats, Progress
 
@@ -321,7 +321,12 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
             if progress is not None:
                 progress(part.height)
         kind = type(parts[0])
-        return kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
+        scores = kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
+        risk = scores.risk if hasattr(scores, "risk") else scores.proba
+        invalid = int((~np.isfinite(risk.reshape(len(risk), -1))).any(axis=1).sum())
+        if invalid:
+            raise ArtifactError(f"{invalid} of {len(risk)} rows have no finite risk: the model's numbers are damaged. Fit or load it again")
+        return scores
 
     def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
         check_ids(self.schema_, frame)

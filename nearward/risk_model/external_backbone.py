@@ -102,13 +102,15 @@ def backbone_to_json(backbone: Backbone) -> dict[str, Any]:
     """Return a backbone as JSON: TabPFN and TabICL with their settings and the hash of their weights, other objects by name."""
     if not isinstance(backbone, PretrainedBackbone):
         return {"name": backbone.name}
-    settings = {field.name: getattr(backbone, field.name) for field in dataclasses.fields(backbone)}
-    path = None if backbone.model_path is None else str(backbone.model_path)
-    return {**settings, "name": backbone.name, "model_path": path, "categorical": list(backbone.categorical), "sha256": _digest(backbone)}
+    settings = {field.name: getattr(backbone, field.name) for field in dataclasses.fields(backbone) if field.name != "model_path"}
+    return {**settings, "name": backbone.name, "categorical": list(backbone.categorical), "sha256": _digest(backbone)}
 
 
 def backbone_from_json(values: dict[str, Any], backbone: Backbone | None) -> Backbone:
     """Make the backbone that ``backbone_to_json`` described, or check that the one given is the same.
+
+    A path of weights in the manifest is not followed: whoever can write the model's folder could name any file of this machine. The
+    weights are those that the user names, by ``backbone`` or in the environment, or those in the package's cache.
 
     Raises
     ------
@@ -119,7 +121,7 @@ def backbone_from_json(values: dict[str, Any], backbone: Backbone | None) -> Bac
     ArtifactError
         The weights differ from those that the model was fitted with.
     """
-    name, settings = values["name"], {key: value for key, value in values.items() if key not in ("name", "sha256")}
+    name, settings = values["name"], {key: value for key, value in values.items() if key not in ("name", "sha256", "model_path")}
     if backbone is None and not settings:
         raise InputError(f"this model needs a backbone of your own, {name!r}: pass it again, load(folder, backbone=…)")
     if backbone is None:
@@ -128,7 +130,10 @@ def backbone_from_json(values: dict[str, Any], backbone: Backbone | None) -> Bac
     if backbone.name != name:
         raise InputError(f"this model needs the backbone {name!r}, got {backbone.name!r}")
     if isinstance(backbone, PretrainedBackbone) and _digest(backbone) != values["sha256"]:
-        raise ArtifactError(f"{backbone.weights()} holds other {name} weights than the model was fitted with")
+        raise ArtifactError(
+            f"{backbone.weights()} holds other {name} weights than the model was fitted with. Name the right file: "
+            f"load(folder, backbone={type(backbone).__name__}(model_path=…)), or the environment variable NEARWARD_{name.upper()}"
+        )
     return backbone
 
 

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nearward.tabular.errors import InputError
+from nearward.tabular.operating_system import create_from, flush_file, flush_folder, is_running, replace_file
 
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9A-Za-z_-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
-_STALE = 24 * 3600.0  # seconds after which a temporary file of another host counts as abandoned
+_STALE = 24 * 3600.0  # seconds after which a temporary file whose writer is not known to run counts as abandoned
 _NAME_LENGTH = 40  # characters of the target's name that the temporary name repeats
 
 
@@ -26,7 +27,7 @@ _NAME_LENGTH = 40  # characters of the target's name that the temporary name rep
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, readable by its owner only, that replaces ``path`` when the block succeeds.
 
-    The content is on disk before the rename; the rename itself survives a power cut only after ``sync`` of the folder.
+    The content is on disk before the rename; the rename itself survives a power cut only after ``flush_folder``.
 
     Raises
     ------
@@ -37,8 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"{path.parent}: no such folder")
     with _temporary_file(path) as temporary:
         yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
+        flush_file(temporary)
+        replace_file(temporary, path)
 
 
 def write_atomic(path: Path, content: bytes, check: Callable[[], None] | None = None) -> None:
@@ -58,34 +59,21 @@ def write_atomic(path: Path, content: bytes, check: Callable[[], None] | None = 
     """
     with _temporary_file(path) as temporary:
         temporary.write_bytes(content)
-        sync(temporary)
+        flush_file(temporary)
         if check is not None:
             check()
-        os.replace(temporary, path)
-    sync(path.parent)
+        replace_file(temporary, path)
+    flush_folder(path.parent)
 
 
 def create_atomic(path: Path, content: bytes) -> bool:
     """Write ``content`` to ``path`` unless the file exists; return whether it was created. Of concurrent callers exactly one succeeds."""
-    created = True
     with _temporary_file(path) as temporary:
         temporary.write_bytes(content)
-        sync(temporary)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            created = False
-    sync(path.parent)
+        flush_file(temporary)
+        created = create_from(temporary, path)
+    flush_folder(path.parent)
     return created
-
-
-def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's directory entries, to disk: only then does a rename in the folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_abandoned(folder: Path) -> int:
@@ -111,22 +99,13 @@ def _temporary_file(path: Path) -> Iterator[Path]:
 
 
 def _is_abandoned(path: Path, host: str, pid: int) -> bool:
-    if host == _host():
-        return not _is_running(pid)
+    running = is_running(pid) if host == _host() else None
+    if running is not None:
+        return not running
     try:
         return time.time() - path.stat().st_mtime > _STALE
     except FileNotFoundError:  # its writer has just renamed it
         return False
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process
-        return True
-    return True
 
 
 def _host() -> str:

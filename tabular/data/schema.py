@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from nearward.tabular.data.conversion import DECIMAL_COMMA, ISO_DATE, NUMBER_LIKE, as_number, as_text, spell_as
+from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
@@ -142,7 +143,7 @@ class Schema:
     def read(cls, path: str | Path) -> Schema:
         """Read a schema from a JSON file."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(read_at_most(Path(path)).decode("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as a schema: {type(error).__name__}") from error
 

@@ -11,8 +11,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,9 +22,12 @@ import polars as pl
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from nearward.tabular.data.atomic_files import replacing, sync
+from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import ArtifactError, InputError, NearwardError
+from nearward.tabular.errors import ArtifactError, InputError, NearwardError, RuleError
+from nearward.tabular.operating_system import flush_folder
+from nearward.tabular.persistence.memory_limit import check_memory, read_records
 from nearward.tabular.typing import Arrays
 
 FORMAT = 2
@@ -89,7 +90,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_bytes(_serialize(body))
-    sync(folder)
+    flush_folder(folder)
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
@@ -117,7 +118,7 @@ def check_folder(folder: Path, kind: str | None = None) -> None:
 def _existing_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a model's folder, empty where it is corrupt (and may be replaced); None of any other folder."""
     try:
-        body = json.loads((folder / MANIFEST).read_bytes())
+        body = json.loads(read_at_most(folder / MANIFEST, _MAX_MANIFEST))
     except (OSError, ValueError, RecursionError):
         return {} if any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir()) else None
     return body if isinstance(body, dict) and "nearward_model" in body else None
@@ -205,7 +206,7 @@ def read_model(folder: str | Path) -> StoredModel:
             if name.endswith(".safetensors"):
                 tensors = safetensors.numpy.load(content)  # checks that shapes and dtypes match the number of bytes
             else:
-                records = _read_records(folder / name, content)
+                records = read_records(folder / name, content)
     if tensors is None or records is None:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
     return StoredModel(body, tensors, records)
@@ -229,10 +230,12 @@ def read_schema(about: Mapping[str, Any]) -> Schema:
 def loading(folder: str | Path) -> Iterator[None]:
     """Turn every error of a program that builds a model from a damaged or hostile folder into an ``ArtifactError``.
 
-    Errors of nearward's own pass, as those of weights that the user must provide.
+    Errors of nearward's own pass, as those of weights that the user must provide; those of rules in the manifest do not.
     """
     try:
         yield
+    except RuleError as error:
+        raise ArtifactError(f"{folder} holds rules that cannot be used: {error}. Restore it from a copy, or fit it again") from error
     except NearwardError:
         raise
     except _DAMAGE as error:
@@ -241,40 +244,18 @@ def loading(folder: str | Path) -> Iterator[None]:
         ) from error
 
 
-def _read_records(path: Path, content: bytes) -> pl.DataFrame:
-    """Read the stored patients; a table that would expand beyond this machine's memory is refused first."""
-    scan = pl.scan_parquet(io.BytesIO(content))
-    size = 8 * len(scan.collect_schema()) * int(scan.select(pl.len()).collect().item())  # bytes, at least
-    _check_memory(path, size)
-    return pl.read_parquet(io.BytesIO(content))
-
-
-def _check_memory(path: Path, size: int) -> None:
-    if size > _memory():
-        raise ArtifactError(f"{path} needs {size / 1e9:.1f} GB of memory, this machine has {_memory() / 1e9:.1f}: load it on a larger one")
-
-
-def _memory() -> float:
-    """Return this machine's memory in bytes, infinite where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-
-
 def _read_at_most(path: Path, size: int) -> bytes:
     """Read a file of at most so many bytes; a larger one is refused before it is read."""
-    with open(path, "rb") as file:
-        content = file.read(size + 1) if path.stat().st_size <= size else b""
-    if len(content) > size or path.stat().st_size > size:
-        raise ArtifactError(f"{path} is corrupt (larger than {size} bytes): restore the model from a copy, or fit it again")
-    return content
+    try:
+        return read_at_most(path, size)
+    except TooLarge as error:
+        raise ArtifactError(f"{path} is corrupt (larger than {size} bytes): restore the model from a copy, or fit it again") from error
 
 
 def _read_checked(path: Path, expected: Mapping[str, Any]) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: missing, or not a plain file")
-    _check_memory(path, expected["size"])
+    check_memory(path, expected["size"])
     content = _read_at_most(path, expected["size"])
     if len(content) != expected["size"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise ArtifactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")

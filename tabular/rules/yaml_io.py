@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import RuleError
 from nearward.tabular.rules.kinds import KINDS, Evidence, Rule, Source
 from nearward.tabular.rules.rules import Rules
 
 FORMAT = "nearward-rules/1"
+_MAX_BYTES = 4 * 2**20  # of a rules file: some ten thousand rules
 _SCALARS: dict[Any, tuple[Any, str]] = {float: (int | float, "a number"), int: (int, "a whole number"), bool: (bool, "true or false")}
 _HEAD = "# Rules of a table. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
 
@@ -40,7 +42,7 @@ def read_rules(path: str | Path) -> Rules:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_at_most(path, _MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RuleError(f"{path} cannot be read: {type(error).__name__}") from error
     return from_yaml(text, str(path))
@@ -72,10 +74,13 @@ def from_yaml(text: str, name: str = "rules") -> Rules:
     import yaml
 
     try:
-        body = yaml.safe_load(text)
+        has_alias = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        body = None if has_alias else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         raise RuleError(f"{name} is not YAML" + (f": see line {mark.line + 1}" if mark else "")) from error
+    if has_alias:
+        raise RuleError(f"{name} holds an alias (*name), which could repeat itself without end: write the value out")
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise RuleError(f"{name} is not a rules file: its first key must be 'format: {FORMAT}'")
     unknown = sorted(str(key) for key in body if key not in ("format", "rules"))

@@ -6,6 +6,10 @@ import json
 import re
 import shutil
 import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -139,9 +143,36 @@ def test_an_unusable_model_exits_with_3(nearward, place, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_job_whose_folder_is_taken_over_exits_with_4_and_leaves_the_other_jobs_scores(nearward, place, tmp_path):
+    """Two processes: the second begins anew (--restart) in the folder of the first, which has hundreds of shards before it."""
+    rows = pl.concat([pl.read_parquet(place / "new.parquet")] * 20)
+    rows.write_parquet(tmp_path / "archive.parquet")
+    command = ["score", place / "model", "archive.parquet", "--out", "scores", "--workers", "1"]
+    first = subprocess.Popen(
+        [str(Path(sys.executable).parent / "nearward"), *map(str, command), "--shard-rows", "1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 600
+        while not list((tmp_path / "scores").glob("part-*.parquet")) and first.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        nearward(*command, "--shard-rows", 200, "--restart", cwd=tmp_path)
+        _, errors = first.communicate(timeout=600)
+    finally:
+        first.kill()
+    assert first.returncode == 4, errors
+    assert "was taken over by another job (--restart)" in errors
+    assert "Traceback" not in errors
+    parts = sorted((tmp_path / "scores").glob("part-*.parquet"))
+    assert [pl.read_parquet(part).height for part in parts] == [200, 200]
+    assert nearward(*command, "--shard-rows", 200, cwd=tmp_path).stdout.startswith("scores: 2 of 2 shards done")
+
+
+@pytest.mark.slow
 def test_demo_runs_from_end_to_end(nearward, tmp_path):
     output = nearward("demo", cwd=tmp_path).stdout
     assert "nothing changed" in output
+    assert "the event: diagnosis is malignant" in output
     assert "logistic regression" in output
     assert "A synthetic table of the same kind: 356 rows" in output
     assert "Not exported, because it did not pass its audit: " in output  # some 70 test patients are too few
@@ -159,4 +190,5 @@ def test_demo_on_a_cohort(nearward, cohort_folder, tmp_path):
     table, sidecar = cohort_folder / "heart_failure.parquet", cohort_folder / "heart_failure.json"
     output = nearward("demo", "--data", table, "--schema", sidecar, cwd=tmp_path).stdout
     assert "Heart failure" in output
+    assert re.search(r"the event: \w+ is 1", output)
     assert "nothing changed" in output

@@ -74,3 +74,37 @@ def test_many_trials_are_as_wide_as_the_resamples() -> None:
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.15)
     low, high = limits(metrics["prevalence"])
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / 2000), rel=0.15)
+
+
+def two_risks(other_right: int) -> dict[str, Result]:
+    """Ten alerts of the first risk, all right; of the other, some. Among 400 rows with 70 events."""
+    first = study(10, 10)
+    n = first.rows
+    rng = np.random.default_rng(1)
+    other = rng.random(n) / 2
+    events, rest = np.flatnonzero(first.outcome == 1)[-other_right:] if other_right else [], np.flatnonzero(first.outcome == 0)
+    other[[*events, *rest[: 10 - other_right]]] = 0.9
+    sample = RiskSample(first.outcome, {"first": next(iter(first.risks.values())), "other": other}, first.patient_ids)
+    return bootstrap_metrics([sample], OperatingPoint(10 / n, 0.5), 100, 0).difference("first", "other")
+
+
+def test_the_difference_of_two_shares_of_one_is_not_certain() -> None:
+    difference = two_risks(10)["ppv_at_budget"]
+    reach = 1 - clopper_pearson(10, 10).low
+    assert isinstance(difference, Estimate)
+    assert difference.value == 0
+    assert -reach - 0.05 < difference.low <= -reach
+    assert reach <= difference.high < reach + 0.05
+
+
+def test_the_difference_of_one_and_less_is_as_wide_as_both_make_it() -> None:
+    difference = two_risks(6)["ppv_at_budget"]
+    assert isinstance(difference, Estimate)
+    assert difference.value == pytest.approx(0.4)
+    assert difference.high - difference.value >= clopper_pearson(6, 10).value - clopper_pearson(6, 10).low - 0.02
+    assert difference.value - difference.low >= 1 - clopper_pearson(10, 10).low - 0.02
+    apart = two_risks(0)["ppv_at_budget"]
+    assert isinstance(apart, Estimate)
+    assert apart.value == 1
+    assert apart.low < 0.7
+    assert apart.high == 1

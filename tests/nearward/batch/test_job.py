@@ -47,7 +47,7 @@ class InProcessEngine:
 
     fault: Callable[[Shard], ShardOutcome | None] = staticmethod(lambda shard: None)
 
-    def __init__(self, model: Path, store: JobStore, workers: int, threads: int) -> None:
+    def __init__(self, model: Path, store: JobStore, workers: int, threads: int, shard_seconds: float | None = None) -> None:
         self.worker, self.submitted = ShardWorker(model, store.out, store.job_id), []
 
     def free_workers(self) -> int:

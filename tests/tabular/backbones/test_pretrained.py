@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 import nearward as nw
 from nearward.risk_model import binary as fitted
+from nearward.risk_model.external_backbone import backbone_from_json, backbone_to_json
 from nearward.tabular.backbones.context_batching import predict
 from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, find_backbone, trivial_risk
 from nearward.tabular.errors import ArtifactError, InputError, MissingWeights, NearwardError
@@ -399,13 +400,17 @@ def test_a_risk_model_uses_it_and_loading_checks_its_weights(
     assert again.predict_frame(frame[60:]).equals(scored)
 
     WRITE[name](own, seed=1)
-    with pytest.raises(ArtifactError, match=f"other {name} weights than the model was fitted with"):
+    with pytest.raises(ArtifactError, match=f"other {name} weights than the model was fitted with. Name the right file"):
         nw.load(tmp_path / "model")
     own.unlink()
     with pytest.raises(MissingWeights, match=VARIABLES[name]):
         nw.load(tmp_path / "model")
     moved = nw.load(tmp_path / "model", backbone=KINDS[name](model_path=path))
     assert moved.predict_frame(frame[60:]).equals(scored)
+    values = backbone_to_json(KINDS[name](model_path=path))
+    assert "model_path" not in values
+    with pytest.raises(MissingWeights, match=VARIABLES[name]):  # a path that somebody has written into the manifest is not followed
+        backbone_from_json({**values, "model_path": str(path)}, None)
     with pytest.raises(MissingWeights, match="in one of three ways"):
         nw.RiskClassifier(backbone=name).fit(frame, outcome)
 

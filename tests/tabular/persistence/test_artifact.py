@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.tabular.errors import ArtifactError, InputError
-from nearward.tabular.persistence import artifact
+from nearward.tabular.errors import ArtifactError, InputError, RuleError
+from nearward.tabular.persistence import artifact, memory_limit
 from nearward.tabular.persistence.artifact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
 
 RECORDS = pl.DataFrame({"age": [61.0, None], "(outcome)": [0, 1]})
@@ -124,7 +124,7 @@ def test_a_huge_sparse_file_is_refused_before_it_is_read(model, which):
 
 
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(model, monkeypatch):
-    monkeypatch.setattr(artifact, "_memory", lambda: 50.0)
+    monkeypatch.setattr(memory_limit, "machine_memory", lambda: 50.0)
     with pytest.raises(ArtifactError, match="GB of memory"):
         read_model(model)
 
@@ -132,9 +132,30 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(model, monk
 def test_records_that_expand_beyond_the_memory_are_refused(tmp_path, monkeypatch):
     write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, pl.DataFrame({"x": np.zeros(3_000_000)}))
     assert sum(path.stat().st_size for path in (tmp_path / "m").iterdir()) < 1_000_000
-    monkeypatch.setattr(artifact, "_memory", lambda: 20e6)
+    monkeypatch.setattr(memory_limit, "machine_memory", lambda: 20e6)
     with pytest.raises(ArtifactError, match=r"0\.0 GB of memory"):
         read_model(tmp_path / "m")
+
+
+def test_texts_that_expand_beyond_the_memory_are_refused(tmp_path, monkeypatch):
+    long = pl.DataFrame({"x": ["a" * 1_000_000] * 50})
+    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, long)
+    assert sum(path.stat().st_size for path in (tmp_path / "m").iterdir()) < 1_000_000
+    assert read_model(tmp_path / "m").records.equals(long)
+    monkeypatch.setattr(memory_limit, "machine_memory", lambda: 20e6)
+    with pytest.raises(ArtifactError, match=r"needs 0\.1 GB of memory"):
+        read_model(tmp_path / "m")
+
+
+def test_records_of_lists_are_refused(tmp_path):
+    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, pl.DataFrame({"x": [[1, 2]]}))
+    with pytest.raises(ArtifactError, match="lists or structs"):
+        read_model(tmp_path / "m")
+
+
+def test_rules_that_cannot_be_used_are_the_models_fault(tmp_path):
+    with pytest.raises(ArtifactError, match="holds rules that cannot be used"), artifact.loading(tmp_path):
+        raise RuleError("rules: 'rules' must be a list")
 
 
 def replace_file(model, which, content):

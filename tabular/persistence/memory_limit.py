@@ -1,0 +1,38 @@
+"""The memory that a model's files take once they are read, compared with this machine's before they are."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from nearward.tabular.errors import ArtifactError
+from nearward.tabular.operating_system import machine_memory
+
+
+def read_records(path: Path, content: bytes) -> pl.DataFrame:
+    """Read the stored patients; a table that would expand beyond this machine's memory is refused first.
+
+    Texts are measured column by column, in pieces: a page that is small on disk can hold gigabytes of one repeated letter.
+    """
+    scan = pl.scan_parquet(io.BytesIO(content))
+    schema = scan.collect_schema()
+    if any(dtype.is_nested() for dtype in schema.values()):
+        raise ArtifactError(f"{path} holds lists or structs: restore the model from a copy, or fit it again")
+    size = 8 * len(schema) * int(scan.select(pl.len()).collect().item())  # bytes, at least
+    check_memory(path, size)
+    for name, dtype in schema.items():
+        if dtype in (pl.String, pl.Binary):
+            lengths = pl.col(name).str.len_bytes() if dtype == pl.String else pl.col(name).bin.size()
+            size += int(scan.select(lengths.cast(pl.Int64).sum()).collect(engine="streaming").item())
+            check_memory(path, size)
+    return pl.read_parquet(io.BytesIO(content))
+
+
+def check_memory(path: Path, size: int) -> None:
+    """Raise ``ArtifactError`` where a file of ``size`` bytes, read, does not fit into this machine's memory."""
+    if size > machine_memory():
+        raise ArtifactError(
+            f"{path} needs {size / 1e9:.1f} GB of memory, this machine has {machine_memory() / 1e9:.1f}: load it on a larger one"
+        )
