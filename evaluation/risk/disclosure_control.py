@@ -226,7 +226,8 @@ class _Audit:
 
 def _echelon(matrix: Floats) -> tuple[Floats, Ints]:
     """Reduced row echelon form of a matrix (d, k): its rows that are not zero, and the column of each row's pivot."""
-    matrix, pivots = matrix.copy(), []
+    matrix = matrix.copy()
+    pivots: list[int] = []
     for column in range(matrix.shape[1]):
         row = len(pivots)
         if row == len(matrix):

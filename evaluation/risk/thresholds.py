@@ -128,7 +128,7 @@ def _short(ranking: Ranking, risk: float) -> float:
     for digits in range(1, 16):
         rounded = math.floor(risk * 10**digits) / 10**digits
         if next_lower < rounded <= risk:
-            return rounded
+            return float(rounded)
     return float(risk)
 
 
@@ -157,7 +157,7 @@ def _results(point: Floats, resampled: Floats, supports: Mapping[str, Support], 
     alert_rate = shares.pop("alert_rate")
     results: dict[str, Result] = dict(shares)
     if isinstance(alert_rate, Estimate):
-        results["alerts_per_100"] = Estimate(*(100 * x for x in (alert_rate.value, alert_rate.low, alert_rate.high)), alert_rate.n)
+        results["alerts_per_100"] = Estimate(100 * alert_rate.value, 100 * alert_rate.low, 100 * alert_rate.high, alert_rate.n)
     results["number_needed_to_evaluate"] = _reciprocal(shares["ppv"])
     results["net_benefit"] = _net_benefit(float(point[-1]), resampled[:, -1], shares, threshold, sample)
     return results

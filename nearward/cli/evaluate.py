@@ -79,7 +79,7 @@ def risk(
     if not names:
         raise InputError("--risk names no column")
     asked = {"thresholds": thresholds, "sensitivities": sensitivities, "alert_rates": alert_rates}
-    table_of = {name: values for name, values in asked.items() if values}
+    table_of: dict[str, Any] = {name: values for name, values in asked.items() if values}
     if len(names) > 1:
         if subgroups or strata or site or table_of:
             options_of_one = "--subgroups, --strata, --site, --thresholds, --sensitivities and --alert-rates"
