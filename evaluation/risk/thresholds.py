@@ -205,5 +205,5 @@ def _threshold(value: float, again: Floats | None, n: int) -> Result:
         return PointEstimate(value, "it was given", n)
     finite = again[np.isfinite(again)]
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (value, value)
+    low, high = np.quantile(finite, [tail, 1 - tail], method="weibull") if len(finite) else (value, value)
     return Estimate(value, min(float(low), value), max(float(high), value), n)

@@ -13,6 +13,7 @@ from scipy import optimize, stats
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
+from nearward.evaluation.risk.thresholds import evaluate_thresholds
 from nearward.evaluation.stats.confidence import Estimate
 
 STUDIES, RESAMPLES, GRID = 500, 100, 400_000
@@ -121,3 +122,42 @@ def test_shares_of_few_alerts_cover_the_truth(patients: int, visits: int, alert_
     coverage = {key: float(np.mean(hits)) for key, hits in covered.items()}
     print(f"\n{alert_rate * patients * visits:.0f} alerts of {patients} patients, PPV {truth['ppv_at_budget']:.3f}: {coverage}")
     assert min(coverage.values()) >= 0.93  # exact intervals may cover more than 95 %
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("patients", "visits"), [(1000, 1), (400, 3)])
+def test_intervals_of_the_threshold_table_cover_the_truth(patients: int, visits: int) -> None:
+    """At thresholds that alert half, a sixth and a thirtieth of the rows, and at those derived from a sensitivity and an alert rate."""
+    middle, spread, thresholds = -1.75, 1.2, (0.15, 0.35, 0.6)
+    p = expit(middle + spread * stats.norm.ppf((np.arange(GRID) + 0.5) / GRID)[::-1])
+    covered: dict[str, list[bool]] = {}
+
+    def truth(threshold: float) -> dict[str, float]:
+        alerted = p >= threshold
+        hits, alerts = p[alerted].sum() / GRID, alerted.mean()
+        false, rate = alerts - hits, p.mean()
+        shares = {"sensitivity": hits / rate, "specificity": 1 - false / (1 - rate), "ppv": hits / alerts}
+        shares["npv"] = (1 - rate - false) / (1 - alerts)
+        net_benefit = hits - false * threshold / (1 - threshold)
+        counts = {"alerts_per_100": 100 * alerts, "number_needed_to_evaluate": alerts / hits}
+        return {**shares, **counts, "net_benefit": net_benefit}
+
+    sorted_risk, events_above = p, np.cumsum(p) / p.sum()
+    targets = {"sensitivity": sorted_risk[np.searchsorted(events_above, 0.8)], "alert_rate": sorted_risk[round(0.1 * GRID)]}
+    for study in range(STUDIES):
+        x, luck = visit(np.random.default_rng([study, patients]), patients, visits)
+        risk = expit(middle + spread * x)
+        sample = RiskSample((luck < risk).astype(float), {"risk": risk}, np.repeat(np.arange(patients), visits))
+        for one in evaluate_thresholds(sample, thresholds, [0.8], [0.1], RESAMPLES, study):
+            name = "given" if one.target is None else one.target[0]
+            if one.target is not None:
+                assert isinstance(one.threshold, Estimate)
+                covered.setdefault(f"{name}: threshold", []).append(one.threshold.low <= targets[name] <= one.threshold.high)
+            name = f"{name} {one.threshold.value}" if one.target is None else name
+            for key, value in truth(one.threshold.value).items():
+                result = one.results[key]
+                assert isinstance(result, Estimate)
+                covered.setdefault(f"{name}: {key}", []).append(result.low <= value <= result.high)
+    coverage = {key: float(np.mean(hits)) for key, hits in covered.items()}
+    print(f"\n{patients} patients of {visits} visits: {coverage}")
+    assert min(coverage.values()) >= 0.92

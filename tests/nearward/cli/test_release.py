@@ -48,6 +48,8 @@ def test_a_copy_is_refused_with_exit_code_3_without_accept_risk(nearward, tmp_pa
     output = capsys.readouterr().out
     assert REASON in output
     assert "did NOT pass" in output
+    stamp = read_stamp(out)
+    assert f"the event: {stamp['audit']['outcome']} is {stamp['audit']['event']}" in output
     pl.read_parquet(out)[:-1].write_parquet(out, metadata={"nearward": pl.read_parquet_metadata(out)["nearward"]})
     assert nearward("synth", "check", out) == 3
     pl.read_parquet(out).write_parquet(out)
