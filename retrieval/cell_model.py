@@ -27,7 +27,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.preprocessing.table_encoder import UNSEEN, CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, UNSEEN, CategoryColumn, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _CONFIG = EncoderConfig(hidden=128, dropout=0.0)
@@ -128,7 +128,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
     """
 
     _fitted_attributes = ("_network",)
-    _state_types = (TableEncoder, NumberColumn, CategoryColumn, EncoderConfig)
+    _state_types = (*ENCODER_TYPES, EncoderConfig)
 
     def __init__(self, *, seed: int = 0, schema: Schema | None = None, steps: int = _STEPS) -> None:
         self.seed = seed

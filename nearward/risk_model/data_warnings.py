@@ -81,12 +81,14 @@ def _equals_event(column: pl.Series, outcome: Ints) -> bool:
     event, present = outcome == 1, column.is_not_null().to_numpy()
     values = column.drop_nulls()
     agreements = [present == event]
-    if present.mean() > _COMPLETE and values.n_unique() == 2:
+    if present.mean() > _COMPLETE and not isinstance(column.dtype, pl.List) and values.n_unique() == 2:
         agreements.append((values == values[0]).to_numpy() == event[present])
     return any(agreement.all() or not agreement.any() for agreement in agreements)
 
 
 def _equals_class(column: pl.Series, outcome: Ints) -> bool:
+    if isinstance(column.dtype, pl.List):
+        return False
     pairs = pl.DataFrame({"value": column, "class": outcome}).drop_nulls()
     return pairs.height > _COMPLETE * len(outcome) and pairs["value"].n_unique() == pairs.n_unique() == int(outcome.max()) + 1
 

@@ -10,6 +10,7 @@ from nearward.risk_model.multiclass import FittedClasses
 from nearward.tabular.typing import Ints
 
 _FEATURES_SHOWN = 4
+_CODES_SHOWN = 5  # of a list
 
 
 def similar_rows(
@@ -60,4 +61,6 @@ def _differences(model: FittedRisk | FittedClasses, rows: pl.DataFrame, records:
 def _format(value: object) -> str:
     if value is None:
         return "missing"
+    if isinstance(value, pl.Series):  # a list of codes
+        return f"{', '.join(value.head(_CODES_SHOWN))}{', …' if len(value) > _CODES_SHOWN else ''}" or "no codes"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

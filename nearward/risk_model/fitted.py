@@ -30,7 +30,7 @@ from nearward.tabular.ensemble.stacking import Stack
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 from nearward.tabular.typing import Arrays, Floats, Ints
 
@@ -124,7 +124,7 @@ class FittedModel:
 
 
 PERSISTED_TYPES: tuple[type, ...] = (
-    TableEncoder, NumberColumn, CategoryColumn, BaseLearners, RidgeDiscriminant, KernelRegression, FoldLearners, TargetEncoder, Forest,
+    *ENCODER_TYPES, BaseLearners, RidgeDiscriminant, KernelRegression, FoldLearners, TargetEncoder, Forest,
     LinearMetric, EncoderConfig, RetrievalSetting, OutcomeModel, Stack, Calibrator, VennAbersBand, VectorScaling, DistanceQuantiles,
     EnsembleView, *USER_EXPERT_TYPES,
 )  # fmt: skip

@@ -67,7 +67,7 @@ def read_texts(texts: pl.Series, column: Column | None = None) -> pl.Series:
     categories = () if column is None else column.categories or ()
     marks = [mark for mark in MISSING if mark not in categories]
     values = texts.set(texts.is_in(marks), None)
-    if column is not None and column.kind == "category" and column.role != "time":
+    if column is not None and column.kind in ("category", "list") and column.role != "time":
         return values
     plain = values.drop_nulls().str.strip_chars()
     if plain.is_empty():

@@ -45,6 +45,9 @@ def _from_other_series(name: str, column: Any) -> pl.Series:
         values = values.astype(f"{values.dtype.kind}8[us]")  # a resolution that Polars has
     if values.dtype != object:
         return pl.Series(name, values)
+    lists = [None if _is_missing(value) else value for value in values]
+    if any(isinstance(value, list | tuple | np.ndarray) for value in lists):
+        return _code_lists(name, lists)
     items = plain_values(f"column {name!r}", values)
     kinds = {type(item) for item in items if item is not None}
     try:
@@ -53,6 +56,25 @@ def _from_other_series(name: str, column: Any) -> pl.Series:
         mixed = sorted(kind.__name__ for kind in kinds)
         raise InputError(f"column {name!r} mixes {mixed}, or numbers too large: make it one kind first") from None
     return _categories_as_text(series) if str(dtype) == "category" else series
+
+
+def _code_lists(name: str, values: list[Any]) -> pl.Series:
+    """Return a column of Python lists, tuples or arrays as lists of text or of whole numbers."""
+    if any(value is not None and not isinstance(value, list | tuple | np.ndarray) for value in values):
+        raise InputError(f"column {name!r} mixes lists with other values: make each a list, an empty one where there is no code")
+    lists = [None if value is None else [_plain_code(code) for code in value] for value in values]
+    kinds = {type(code) for codes in lists if codes is not None for code in codes if code is not None}
+    if kinds - {str} and kinds - {int}:
+        raise InputError(f"column {name!r} has lists of {sorted(kind.__name__ for kind in kinds)}: make all codes text")
+    try:
+        return pl.Series(name, lists, dtype=pl.List(pl.Int64 if kinds == {int} else pl.String))
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        raise InputError(f"column {name!r} has lists of numbers too large: make all codes text") from None
+
+
+def _plain_code(code: Any) -> Any:
+    plain = code.item() if isinstance(code, np.generic) else code
+    return None if plain is None or _is_missing(plain) else plain
 
 
 def _categories_as_text(series: pl.Series) -> pl.Series:

@@ -1,7 +1,8 @@
 """Schema of a table: each column's role, kind, unit, range, categories and block.
 
 A schema is inferred from a frame, reviewed by a person, edited as JSON, and from then on every frame is validated against it. Every raw
-frame passes ``conform``, which returns numbers as Float64 and categories as String, null where missing, and no other dtype.
+frame passes ``conform``, which returns numbers as Float64, categories as String and lists of codes as List(String), null where missing,
+and no other dtype.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from nearward.tabular.data.code_lists import as_code_list, is_code_list
 from nearward.tabular.data.conversion import DECIMAL_COMMA, ISO_DATE, NUMBER_LIKE, as_number, as_text, spell_as
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
-Kind = Literal["number", "category"]
+Kind = Literal["number", "category", "list"]
 
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
@@ -41,7 +43,7 @@ class Column:
         repeat); ``outcome``; ``time``; ``site`` (or the source file: checked for a leak before fitting, never a feature); ``protected``
         (for subgroup tables, never a feature); ``ignore``.
     kind : str
-        ``number`` or ``category``.
+        ``number``, ``category``, or ``list``: a list of codes in each row, such as diagnoses.
     unit : str or None
         For readers; never converted.
     low, high : float or None
@@ -51,6 +53,8 @@ class Column:
         Those of the inferred frame, for columns with at most 200.
     block : str or None
         Columns measured together: ``labs``, ``vitals``, ``questionnaire``.
+    separator : str or None
+        Of a list that is stored as text, as in CSV files: what stands between its codes.
     """
 
     name: str
@@ -61,12 +65,17 @@ class Column:
     high: float | None = None
     categories: tuple[str, ...] | None = None
     block: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in (("role", get_args(Role)), ("kind", get_args(Kind))):
             value = getattr(self, field)
             if value not in allowed:
                 raise InputError(f"column {self.name!r}: {field} must be one of {list(allowed)}, got {value!r}")
+        if self.separator is not None and (self.kind != "list" or not self.separator):
+            raise InputError(f"column {self.name!r}: separator is what stands between the codes of a list, got kind={self.kind!r}")
+        if self.kind == "list" and self.role in ("expert", "outcome", "group", "id"):
+            raise InputError(f"column {self.name!r} holds a list of codes and cannot be the {self.role}: make it a feature, or ignore it")
 
 
 @dataclass(frozen=True)
@@ -158,8 +167,9 @@ class Schema:
     def infer(cls, frame: pl.DataFrame) -> Schema:
         """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
 
-        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; dates and times, also as ISO text, get
-        the role ``time``; columns without a value, and text that differs in every row, are ignored with a warning.
+        Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; lists of text, categories or whole
+        numbers ``list``; dates and times, also as ISO text, get the role ``time``; columns without a value, and text that differs in every
+        row, are ignored with a warning.
 
         Raises
         ------
@@ -189,12 +199,14 @@ class Schema:
                 columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= _MAX_CATEGORIES else None))
             elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
                 columns.append(Column(series.name))
+            elif is_code_list(series.dtype):
+                columns.append(Column(series.name, kind="list"))
             else:
                 columns.append(Column(series.name, role="ignore"))
         return cls(tuple(columns))
 
     def conform(self, frame: pl.DataFrame, roles: Sequence[Role] = ("feature", "expert")) -> pl.DataFrame:
-        """Return the columns of these roles as Float64 and String, null for missing; anything else is an error.
+        """Return the columns of these roles as Float64, String and List(String), null for missing; anything else is an error.
 
         NaN counts as missing. Columns that the schema does not name are left out.
 
@@ -258,7 +270,7 @@ def _column_from_json(row: Any) -> Column:
         value = row.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
             raise InputError(f"schema column {row['name']!r}: {key} must be a number")
-    for key in ("unit", "block"):
+    for key in ("unit", "block", "separator"):
         if row.get(key) is not None and not isinstance(row[key], str):
             raise InputError(f"schema column {row['name']!r}: {key} must be text")
     if (row.get("low") is None) != (row.get("high") is None) or (row.get("low") is not None and row["low"] > row["high"]):
@@ -302,17 +314,22 @@ def _infer_column(series: pl.Series) -> Column:
             warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
             return Column(name, role="ignore")
         return Column(name, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
+    return Column(name, kind="list") if is_code_list(dtype) else _infer_category(series)
+
+
+def _infer_category(series: pl.Series) -> Column:
+    name = series.name
     text = as_text(series, name).drop_nulls()
     commas = int(text.str.contains(DECIMAL_COMMA).sum())
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
-    warn_of_numbers_as_text(text, stacklevel=5)
+    warn_of_numbers_as_text(text, stacklevel=6)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
         warnings.warn(
             f"column {name!r} is text that differs in every row: ignored. If it names the rows, declare it as the id",
             DataWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return Column(name, role="ignore", kind="category")
     listed = tuple(categories.sort().to_list()) if len(categories) <= _MAX_CATEGORIES else None
@@ -322,6 +339,8 @@ def _infer_column(series: pl.Series) -> Column:
 def _conform_column(series: pl.Series, column: Column) -> pl.Series:
     if column.kind == "number":
         return as_number(series, column.name)
+    if column.kind == "list":
+        return as_code_list(series, column.name, column.separator)
     if series.dtype == pl.Null:
         return series.cast(pl.String)
     text = as_text(series, column.name)

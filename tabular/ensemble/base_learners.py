@@ -201,8 +201,8 @@ def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData
 
 
 def tree_columns(numbers: EncodedTable, rates: Floats) -> NDArray[np.float32]:
-    """Return the columns that trees split (n, d + c): mid-ranks, NaN for missing, and category rates."""
-    return np.column_stack([numbers.ranks, rates]).astype(np.float32)
+    """Return the columns that trees split (n, d + c + m): mid-ranks, NaN for missing, category rates, and features of code lists."""
+    return np.column_stack([numbers.ranks.astype(np.float32), rates.astype(np.float32), numbers.list_features])
 
 
 def _score_columns(ridge: list[Floats], kernel: list[tuple[Floats, Floats]], folds: Floats, rows: EncodedRows, fill: Floats) -> Floats:

@@ -172,12 +172,13 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, Bools]:
-    """Return numbers with 0 (the median) for missing, missing flags, and category codes (q, t); and which columns are categories (t,)."""
+    """Return numbers with 0 (the median) for missing, features of code lists, missing flags, category codes (q, t); and which of these
+    are categories (t,): the last two."""
     table, table_encoder = frame_encoder.encode(X), frame_encoder.table_encoder
     misses = [column.has_missing for column in table_encoder.numeric]
     flags = np.isnan(table.values[:, misses]).astype(float)
-    x = np.column_stack([np.nan_to_num(table.values), flags, table.codes])
-    as_category = np.arange(x.shape[1]) >= table.values.shape[1]
+    x = np.column_stack([np.nan_to_num(table.values), table.list_features, flags, table.codes])
+    as_category = np.arange(x.shape[1]) >= table.values.shape[1] + table.list_features.shape[1]
     return x.astype(np.float32), as_category
 
 

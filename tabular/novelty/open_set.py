@@ -20,7 +20,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES
 from nearward.tabular.typing import Floats, Ints, Values
 
 _MIN_ROWS = 10  # of a class
@@ -90,7 +90,7 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
     """
 
     _fitted_attributes = ("fitted_", "offset_", "classes_", "n_features_in_")
-    _state_types = (FittedOpenSet, FrameEncoder, TableEncoder, NumberColumn, CategoryColumn, ReciprocalPoints)
+    _state_types = (FittedOpenSet, FrameEncoder, *ENCODER_TYPES, ReciprocalPoints)
 
     classes_: Values
     offset_: float

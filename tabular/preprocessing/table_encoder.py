@@ -2,13 +2,15 @@
 
 Every number column gives its robustly standardised value, logarithmic in its tails, and its mid-rank among the stored rows. Every column
 with missing values gives a missing flag, so that a missing value is never a category, nor a zero that means something. Categories are
-one-hot encoded up to 16 of them (rarer ones pooled), and frequency encoded where there are more.
+one-hot encoded up to 16 of them (rarer ones pooled), and frequency encoded where there are more. Lists of codes are multi-hot encoded
+(``code_encoding.py``).
 
-Shapes: n rows, d number columns, c category columns, p encoded features.
+Shapes: n rows, d number columns, c category columns, m features of code lists, p encoded features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.preprocessing.level_indices import LevelIndices
-from nearward.tabular.typing import Bools, Floats, Indices, Ints
+from nearward.tabular.preprocessing.code_encoding import CodeListColumn
+from nearward.tabular.preprocessing.level_indices import CodeBags, LevelIndices
+from nearward.tabular.typing import Bools, Floats, Floats32, Indices, Ints
 
 MAX_ONE_HOT = 16  # categories; columns with more are frequency encoded
 _KNOTS = 512  # of a column's distribution function; exact up to this many different values
@@ -38,17 +41,19 @@ class EncodedTable:
     ranks : (n, d), mid-rank in [0, 1]; NaN where missing
     codes : (n, c), index of the category; -1 where missing, -2 for a category that no stored row has
     levels : LevelIndices
-        The categories as indices of embedding tables, for networks.
+        The categories and lists of codes as indices of embedding tables, for networks.
+    list_features : (n, m), the features of all columns of code lists, in single precision
     """
 
     values: Floats
     ranks: Floats
     codes: Ints
     levels: LevelIndices
+    list_features: Floats32
 
     def take(self, rows: NDArray[Any]) -> EncodedTable:
         """Return some of the rows."""
-        return EncodedTable(self.values[rows], self.ranks[rows], self.codes[rows], self.levels.take(rows))
+        return EncodedTable(self.values[rows], self.ranks[rows], self.codes[rows], self.levels.take(rows), self.list_features[rows])
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class TableEncoder:
     ----------
     numeric : d number columns
     categorical : c category columns
+    lists : columns of code lists
 
     Examples
     --------
@@ -139,6 +145,7 @@ class TableEncoder:
 
     numeric: tuple[NumberColumn, ...]
     categorical: tuple[CategoryColumn, ...]
+    lists: tuple[CodeListColumn, ...] = ()
 
     @classmethod
     def fit(cls, schema: Schema, frame: pl.DataFrame) -> TableEncoder:
@@ -147,6 +154,7 @@ class TableEncoder:
         return cls(
             tuple(NumberColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "number"),
             tuple(CategoryColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "category"),
+            tuple(CodeListColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "list"),
         )
 
     @property
@@ -177,39 +185,52 @@ class TableEncoder:
             text, count = frame.get_column(category.name), len(category.categories)
             code = text.replace_strict(list(category.categories), list(range(count)), default=UNSEEN, return_dtype=pl.Int64)
             codes[:, j] = pl.select(pl.when(text.is_null()).then(MISSING).otherwise(code)).to_series().to_numpy()
-        return EncodedTable(values, ranks, codes, self._levels(codes))
+        bags = tuple(column.bags(frame.get_column(column.name)) for column in self.lists)
+        blocks = [
+            column.transform(own, frame.get_column(column.name).is_null().to_numpy()) for column, own in zip(self.lists, bags, strict=True)
+        ]
+        list_features = np.concatenate(blocks, axis=1) if blocks else np.zeros((n, 0), dtype=np.float32)
+        return EncodedTable(values, ranks, codes, self._levels(codes, bags), list_features)
 
     def transform_levels(self, frame: pl.DataFrame) -> LevelIndices:
-        """Return the categories of a conformed frame as indices of embedding tables: what networks read beside ``transform``."""
+        """Return the categories and codes of a conformed frame as indices of embedding tables: what networks read beside ``transform``."""
         return self.encode(frame).levels
 
     def to_matrix(self, table: EncodedTable) -> Floats:
         """Return the encoded features (n, p) of an encoded table; missing values are 0 beside their flag."""
-        features: list[Any] = []
+        matrix = np.empty((len(table.ranks), len(self._features())))
+        for k, feature in enumerate(self._columns(table)):
+            matrix[:, k] = feature
+        if table.list_features.shape[1]:
+            matrix[:, -table.list_features.shape[1] :] = table.list_features
+        return matrix
+
+    def _columns(self, table: EncodedTable) -> Iterator[NDArray[Any]]:
+        """Yield the features (n,) of numbers and categories: one at a time, since a wide table has thousands."""
         for j, number in enumerate(self.numeric):
             missing = np.isnan(table.ranks[:, j])
-            features.append(np.where(missing, 0.0, table.values[:, j]))
-            features.append(np.where(missing, 0.0, (table.ranks[:, j] - 0.5) * 12**0.5))  # unit variance when uniform
+            yield np.where(missing, 0.0, table.values[:, j])
+            yield np.where(missing, 0.0, (table.ranks[:, j] - 0.5) * 12**0.5)  # unit variance when uniform
             if number.has_missing:
-                features.append(missing.astype(float))
+                yield missing
         for j, category in enumerate(self.categorical):
             code = table.codes[:, j]
-            features += [(code == k).astype(float) for k in range(category.n_one_hot)]
+            for k in range(category.n_one_hot):
+                yield code == k
             if category.has_pool:
-                features.append(((code >= category.n_one_hot) | (code == UNSEEN)).astype(float))
+                yield (code >= category.n_one_hot) | (code == UNSEEN)
             if not category.n_one_hot:
                 frequency = np.append(category.frequency, [0.0, 0.0])  # codes -2 (unseen) and -1 (missing) read the two zeros
-                features.append(np.log1p(1000 * frequency[code]) / 3)
+                yield np.log1p(1000 * frequency[code]) / 3
             if category.has_missing:
-                features.append((code == MISSING).astype(float))
-        return np.column_stack(features) if features else np.zeros((len(table.ranks), 0))
+                yield code == MISSING
 
     def new_missing(self, frame: pl.DataFrame) -> dict[str, Bools]:
         """Return where a conformed frame is missing (q,), for each column that no stored row misses.
 
         Such a value has no missing flag: it is encoded as the median, or as no category.
         """
-        complete = [c.name for c in self.numeric if not c.has_missing] + [c.name for c in self.categorical if not c.has_missing]
+        complete = [c.name for c in (*self.numeric, *self.categorical, *self.lists) if not c.has_missing]
         missing = {name: frame.get_column(name).is_null().to_numpy() for name in complete}
         return {name: mask for name, mask in missing.items() if mask.any()}
 
@@ -218,11 +239,11 @@ class TableEncoder:
         counts = {c.name: int((~frame.get_column(c.name).drop_nulls().is_in(list(c.categories))).sum()) for c in self.categorical}
         return {name: count for name, count in counts.items() if count}
 
-    def _levels(self, codes: Ints) -> LevelIndices:
+    def _levels(self, codes: Ints, bags: tuple[CodeBags, ...]) -> LevelIndices:
         """Number the frequent categories from 1; all other codes (n, c) become 0."""
         n_frequent = np.array([category.n_frequent for category in self.categorical], dtype=np.int64)
         own = (codes >= 0) & (codes < n_frequent)
-        return LevelIndices(np.where(own, codes + 1, 0), tuple((n_frequent + 1).tolist()))
+        return LevelIndices(np.where(own, codes + 1, 0), tuple((n_frequent + 1).tolist()), bags)
 
     def _features(self) -> list[tuple[str, str]]:
         """Name and source column of each encoded feature, in the order of ``to_matrix``."""
@@ -236,10 +257,13 @@ class TableEncoder:
             names += [] if category.n_one_hot else [f"{category.name}: frequency"]
             names += [f"{category.name}: missing"] if category.has_missing else []
             features += [(name, category.name) for name in names]
-        return features
+        return features + [(name, column.name) for column in self.lists for name in column.feature_names]
 
 
 def _even_in_rank(rank: Floats) -> Indices:
     """Return the indices of about _KNOTS values, evenly spaced in rank, the extremes among them."""
     knot = np.linspace(rank[0], rank[-1], _KNOTS)
     return np.unique(np.append(np.searchsorted(rank, knot).clip(0, len(rank) - 1), [0, len(rank) - 1]))
+
+
+ENCODER_TYPES = (TableEncoder, NumberColumn, CategoryColumn, CodeListColumn)  # of a saved encoder

@@ -34,7 +34,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import class_probabilities, validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
-from nearward.tabular.preprocessing.table_encoder import CategoryColumn, NumberColumn, TableEncoder
+from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints
 
 SHRINKAGES = (1.0, 10.0, 100.0, 1000.0)  # L2 penalties of the coefficients, in rows
@@ -103,7 +103,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
     """
 
     _fitted_attributes = ("fitted_", "classes_", "event_", "shrinkage_")
-    _state_types = (FittedWindowMixture, TableEncoder, NumberColumn, CategoryColumn, Calibrator)
+    _state_types = (FittedWindowMixture, *ENCODER_TYPES, Calibrator)
 
     classes_: NDArray[Any]
     event_: Any

@@ -314,13 +314,13 @@ def test_the_largest_floats_are_numbers_like_any_other() -> None:
 
 
 MEANINGLESS: dict[str, tuple[pl.Series, str]] = {
-    "list": (pl.Series("stay", [[SECRET], ["b"]]), r"List\(String\)"),
+    "list of lists": (pl.Series("stay", [[[SECRET]], [["b"]]]), r"List\(List\(String\)\)"),
     "array": (pl.Series("stay", [[1.0], [2.0]], dtype=pl.Array(pl.Float64, 1)), r"Array\(Float64"),
     "struct": (pl.Series("stay", [{"city": SECRET}, {"city": "b"}]), "Struct"),
     "binary": (pl.Series("stay", [SECRET.encode(), b"b"]), "Binary"),
     "duration": (pl.Series("stay", [timedelta(hours=1), timedelta(hours=2)]), "Duration"),
     "object": (pl.Series("stay", [object(), object()], dtype=pl.Object), "Object"),
-    "list of enum": (pl.Series("stay", [[SECRET], [SECRET]], dtype=pl.List(pl.Enum([SECRET]))), "List"),
+    "lists of enum": (pl.Series("stay", [[[SECRET]], [[SECRET]]], dtype=pl.List(pl.List(pl.Enum([SECRET])))), "List"),
 }
 
 

@@ -212,11 +212,11 @@ def test_progress_fold_by_fold(cohort: Cohort) -> None:
 
 
 def test_trees_read_ranks_with_nan_for_missing_and_rates() -> None:
-    codes = np.array([[0], [-1]])
-    numbers = EncodedTable(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), codes, LevelIndices(codes + 1, (2,)))
+    codes, of_lists = np.array([[0], [-1]]), np.array([[1.0], [0.0]], dtype=np.float32)
+    numbers = EncodedTable(np.zeros((2, 1)), np.array([[0.25], [np.nan]]), codes, LevelIndices(codes + 1, (2,)), of_lists)
     read = tree_columns(numbers, np.array([[-1.5], [0.5]]))
     assert read.dtype == np.float32
-    assert np.array_equal(read, np.array([[0.25, -1.5], [np.nan, 0.5]], dtype=np.float32), equal_nan=True)
+    assert np.array_equal(read, np.array([[0.25, -1.5, 1], [np.nan, 0.5, 0]], dtype=np.float32), equal_nan=True)
 
 
 def test_rows_are_taken_in_the_order_of_the_indices(cohort: Cohort) -> None:

@@ -1,0 +1,73 @@
+"""Columns that hold a list of codes a row, such as diagnoses or drugs: conversion to the one dtype that conformed frames have for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from nearward.tabular.data.conversion import as_text, dtype_name
+from nearward.tabular.errors import InputError
+
+CODE_LIST = pl.List(pl.String)
+
+
+def is_code_list(dtype: Any) -> bool:
+    """Whether a dtype is a list of texts, categories or whole numbers."""
+    if not isinstance(dtype, pl.List | pl.Array):
+        return False
+    inner = dtype.inner
+    return isinstance(inner, pl.String | pl.Categorical | pl.Enum | pl.Null) or bool(inner.is_integer())
+
+
+def as_code_list(series: pl.Series, name: str, separator: str | None = None) -> pl.Series:
+    """Return a column as lists of different texts in their first order: null where missing, empty where there is no code.
+
+    A code is text without blanks around it. Missing and empty codes are left out, and a code twice in a row counts once.
+
+    Parameters
+    ----------
+    series : (n,), lists of codes; or text, in which ``separator`` stands between codes
+    name : str, the column's name in messages
+    separator : str, optional
+
+    Raises
+    ------
+    InputError
+        Text without a separator, another dtype.
+
+    Examples
+    --------
+    >>> as_code_list(pl.Series(["I10; E11;I10", "", None]), "dx", ";").to_list()
+    [['I10', 'E11'], [], None]
+    >>> as_code_list(pl.Series([[250, None], [], None]), "dx").to_list()
+    [['250'], [], None]
+    """
+    dtype = series.dtype
+    if dtype == pl.Null:
+        return series.cast(CODE_LIST)
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        if not separator:
+            raise InputError(
+                f"column {name!r} must hold a list of codes in each row, but is text: declare what separates the codes in the schema "
+                '(separator=";"), or declare it as a category'
+            )
+        lists = series.cast(pl.String).str.split(separator)
+    elif is_code_list(dtype):
+        lists = series.arr.to_list() if isinstance(dtype, pl.Array) else series
+    else:
+        raise InputError(f"column {name!r} must hold a list of codes in each row, got dtype {dtype_name(dtype)}: make it lists of text")
+    length = lists.list.len().fill_null(0).cast(pl.UInt32)
+    rows = pl.Series("row", range(len(lists)), dtype=pl.UInt32)
+    filled = length > 0
+    items = lists.filter(filled).explode()
+    codes = items.cast(pl.String) if items.dtype == pl.Null else as_text(items, name).str.strip_chars()
+    row = rows.filter(filled).gather(np.repeat(np.arange(int(filled.sum())), length.filter(filled).to_numpy()))
+    present = pl.DataFrame({"row": row, "code": codes}).filter(pl.col("code").is_not_null() & (pl.col("code") != ""))
+    grouped = present.unique(maintain_order=True).group_by("row", maintain_order=True).agg("code")
+    every = pl.DataFrame({"row": rows, "missing": lists.is_null()})
+    joined = every.join(grouped, on="row", how="left", maintain_order="left")
+    empty = pl.lit([], dtype=CODE_LIST)
+    column = pl.when("missing").then(None).otherwise(pl.col("code").fill_null(empty))
+    return joined.select(column.cast(CODE_LIST).alias(series.name)).to_series()
