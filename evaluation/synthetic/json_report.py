@@ -47,4 +47,5 @@ def public_card_json(card: CardResults) -> dict[str, Any]:
     of rows are suppressed (``small_counts.py``); the five scores, which are no counts, stay.
     """
     body = card_json(card) | {"adherence": card.adherence.to_dict(with_rules=False)}
-    return suppress_small_counts(body) | {"components": body["components"]}
+    shown: dict[str, Any] = suppress_small_counts(body)
+    return shown | {"components": body["components"]}

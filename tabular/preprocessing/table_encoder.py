@@ -230,7 +230,8 @@ class TableEncoder:
 
         Such a value has no missing flag: it is encoded as the median, or as no category.
         """
-        complete = [c.name for c in (*self.numeric, *self.categorical, *self.lists) if not c.has_missing]
+        columns: list[NumberColumn | CategoryColumn | CodeListColumn] = [*self.numeric, *self.categorical, *self.lists]
+        complete = [column.name for column in columns if not column.has_missing]
         missing = {name: frame.get_column(name).is_null().to_numpy() for name in complete}
         return {name: mask for name, mask in missing.items() if mask.any()}
 
