@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 
 _PARTS = (
     ("nearward.tabular.ensemble.base_learners", "_fit_fold"),
-    ("nearward.retrieval.neighbors.binary", "train_encoder"),
+    ("nearward.retrieval.neighbors.binary", "train_encoders"),
     ("nearward.retrieval.neighbors.binary", "fit_linear_metric"),
 )
 _cache: dict[bytes, tuple[Any, float]] = {}  # of one setting: a part, and its seconds
@@ -59,9 +60,11 @@ def _cached(fit: Callable[..., Any]) -> Callable[..., Any]:
             part, spent = _cache[key]
             _saved[0] += spent
             return part
-        began = time.thread_time()  # every part is fitted by one thread (tabular/parallel.py)
+        # a part of one fold is fitted by one thread beside others, the encoders by threads of their own
+        seconds = time.process_time if threading.current_thread() is threading.main_thread() else time.thread_time
+        began = seconds()
         part = fit(*arguments)
-        _cache[key] = part, time.thread_time() - began
+        _cache[key] = part, seconds() - began
         return part
 
     return fit_cached

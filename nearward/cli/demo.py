@@ -51,7 +51,7 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
         f"the event: {cohort.event}"
     )
 
-    with show_progress("fit", 15) as progress:
+    with show_progress("fit", 11) as progress:
         model = RiskClassifier(seed=seed, progress=progress).fit(cohort.features[train], outcome, groups=groups)
     scores = model.predict_frame(cohort.features[test])
     risks = {"nearward": scores.get_column("risk").to_numpy(), **_baseline_risks(cohort.features, train, test, outcome)}

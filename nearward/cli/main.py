@@ -123,7 +123,7 @@ def fit(
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_event(positive, frame.get_column(outcome))
     folds = RiskClassifier().folds
-    with show_progress("fit", 5 + 2 * folds) as progress:
+    with show_progress("fit", 6 + folds) as progress:
         in_context_model = None if backbone == "none" else backbone
         model = RiskClassifier(seed=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, progress=progress)
         model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)

@@ -184,7 +184,7 @@ def fit_risk(
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
     base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, data, user_scores, config.seed, progress, config.trees)
-    layout, unlabelled = config.pretext_inputs(schema, table_encoder)
+    layout, unlabelled = config.encoder_inputs(schema, table_encoder)
     retriever, context, head, trials = fit_retriever(
         rows.dense, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
     )

@@ -45,10 +45,8 @@ class FitConfig:
     user_estimators: tuple[Any, ...] = ()
     trees: str = "lightgbm"
 
-    def pretext_inputs(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout | None, Floats | None]:
-        """Return the layout of the encoded columns and the unlabelled rows (u, p), where the encoder's options need them."""
-        if not self.encoder.block_dropout and self.encoder.pretext == "none":
-            return None, None
+    def encoder_inputs(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout, Floats | None]:
+        """Return the layout of the encoded columns, and the unlabelled rows (u, p) for a pretext."""
         block_of = {column.name: column.block for column in schema.columns if column.block is not None}
         rows = None if self.unlabelled is None else table_encoder.transform(self.unlabelled)
         return FeatureLayout.from_encoder(table_encoder, block_of), rows

@@ -1,17 +1,27 @@
-"""The AWARE encoder: a feature gate per patient, a residual network, and a unit-length embedding in which patients with the same
-outcome lie close together.
+"""The AWARE encoder: a feature gate per patient, a small ensemble of networks that share their weights, and an embedding in which
+patients with the same outcome lie close together.
 
-Trained with the soft nearest-neighbour loss on class-balanced batches, beside a plain classification head (AWARE,
-arXiv 2604.01841; the sizes, the schedule and the head are ours). ``training.py`` has the training.
+Cross-entropy of the head and the soft nearest-neighbour loss train it together (AWARE, arXiv 2604.01841). The members differ in scales
+and biases of the hidden units (after TabM). Half of them read number columns by piecewise-linear bins of their rank as well. The embedding
+has the leading principal axes of the members' mean hidden units, of unit length, and the head's log-odds beside them: near
+patients are alike in what the network sees, and alike in risk. Sizes, schedule and the axis of risk are ours. ``training.py`` has the
+training.
 
-Shapes: n rows, p encoded columns, e embedding width, b batch, c classes where an outcome has more than two.
+Shapes: n rows, p encoded columns, r rank columns, m members, h hidden units, e embedding width, b batch, c classes where an outcome has
+more than two.
+
+References
+----------
+Gorishniy and others: On embeddings for numerical features in tabular deep learning (2022), for the bins. Gorishniy, Kotelnikov, Babenko:
+TabM: advancing tabular deep learning with parameter-efficient ensembling (2024).
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +36,10 @@ from nearward.retrieval.encoders.losses import LOSSES
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.network_weights import check_weights
+from nearward.tabular.preprocessing.table_encoder import RANK_SCALE
 from nearward.tabular.typing import Floats
+
+_NO_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -35,26 +48,28 @@ class EncoderConfig:
 
     Parameters
     ----------
-    gate_hidden, hidden, width : int
-        Units of the gate, of the residual blocks and of the embedding.
-    blocks : int
-        Residual blocks.
-    dropout, feature_dropout : float
-        Dropout probabilities of hidden units and of encoded columns.
+    gate_hidden, hidden : int
+        Units of the gate, and of each of the two hidden layers.
+    members : int
+        Members of the ensemble.
+    axes : int
+        Principal axes of the hidden units in the embedding; the axis of risk comes on top.
+    bins : int
+        Piecewise-linear bins of a number column's rank, which half the members read beside value and rank; 0: none.
+    dropout : float
+        Dropout probability of hidden units.
     batch : int
-        Rows per step.
-    event_share : float
-        Share of events in a batch. docs/log/2026-11.md has what a quarter gained over a half.
+        Rows per step; as they come, without a balance of the classes.
     steps : int
-        Maximum number of steps; a small table gets fewer (``epochs`` passes through its rows).
-    epochs : int
-        Maximum number of passes through the rows.
+        Maximum number of steps. Training stops earlier: see ``patience``.
+    patience : int
+        Training stops after this many rounds (passes, or 50 steps where a pass has more) without a lower loss on rows left out.
     learning_rate, weight_decay : float
-        Of AdamW, with a short linear warm-up and cosine decay.
-    head_weight : float
-        Weight of the classification head's loss, relative to the neighbour loss.
+        Of AdamW.
+    neighbour_weight : float
+        Weight of the soft nearest-neighbour loss, relative to the head's loss.
     block_dropout : float
-        Final probability that a row loses a block of columns (``retrieval/encoders/block_dropout.py``), for votes at sites which
+        Probability that a row loses a block of columns (``retrieval/encoders/block_dropout.py``), for votes at sites which
         lack a block. docs/guide/rare-outcomes.md has the gain of the vote; the whole model's risk gains nothing.
     pretext : "none", "masked" or "views"
         Self-supervised pretraining on rows without their outcomes (``retrieval/encoders/self_supervised.py``).
@@ -65,19 +80,18 @@ class EncoderConfig:
         (``retrieval/encoders/simplex_head.py``).
     """
 
-    gate_hidden: int = 64
+    gate_hidden: int = 32
     hidden: int = 192
-    width: int = 48
-    blocks: int = 2
-    dropout: float = 0.2
-    feature_dropout: float = 0.1
+    members: int = 4
+    axes: int = 31
+    bins: int = 8
+    dropout: float = 0.4
     batch: int = 256
-    event_share: float = 0.25
-    steps: int = 600
-    epochs: int = 60
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    head_weight: float = 0.5
+    steps: int = 1500
+    patience: int = 5
+    learning_rate: float = 2e-3
+    weight_decay: float = 3e-2
+    neighbour_weight: float = 0.5
     block_dropout: float = 0.0
     pretext: str = "none"
     loss: str = "cross-entropy"
@@ -94,42 +108,86 @@ class EncoderConfig:
 
 
 class AwareEncoder(nn.Module):
-    """Gate, residual network, unit-length embedding, and a head of log-odds; one per class where there are more than two.
+    """Gate, members with two hidden layers each, heads of log-odds, and the axes of the embedding.
 
-    Dropout is active where ``forward`` gets a generator, whatever the module's mode.
+    Dropout is active where a method gets a generator, whatever the module's mode.
+
+    Parameters
+    ----------
+    columns : int, p
+    config : EncoderConfig
+    classes : int
+        2, or more: one log-odds a row, or one a class.
+    rank_columns : sequence of int, (r,)
+        Encoded columns that are mid-ranks (``FeatureLayout.rank``), read by bins as well.
     """
 
-    def __init__(self, columns: int, config: EncoderConfig, classes: int = 2) -> None:
+    centre: Tensor
+    axes: Tensor
+    risk_centre: Tensor
+    risk_scale: Tensor
+
+    def __init__(self, columns: int, config: EncoderConfig, classes: int = 2, rank_columns: Sequence[int] = ()) -> None:
         super().__init__()
-        self.columns, self.config, self.classes = columns, config, classes
-        self.gate_input_proj = nn.Linear(columns, config.gate_hidden)
-        self.gate_output_proj = nn.Linear(config.gate_hidden, columns)
+        self.columns, self.config, self.classes, self.rank_columns = columns, config, classes, tuple(rank_columns)
+        bins, m, h = len(self.rank_columns) * config.bins, config.members, config.hidden
+        self.gate_input_proj = nn.Linear(columns + bins, config.gate_hidden)
+        self.gate_output_proj = nn.Linear(config.gate_hidden, columns + bins)
         nn.init.zeros_(self.gate_output_proj.weight)  # starts as the plain distance: every weight 1
         nn.init.zeros_(self.gate_output_proj.bias)
-        self.input_proj = nn.Linear(columns, config.hidden)
-        self.blocks = nn.ModuleList(_ResidualBlock(config.hidden, config.dropout) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.hidden)
-        self.output_proj = nn.Linear(config.hidden, config.width)
-        self.head = _new_head(config, classes)
+        self.first, self.second = _MemberLinear(columns, h, _random_signs(m, h)), _MemberLinear(h, h, torch.ones(m, 1, h))
+        reads_bins = (torch.arange(m) >= m // 2)[:, None, None]  # to begin with: half the members
+        self.bins = _MemberLinear(bins, h, _random_signs(m, h) * reads_bins) if bins else None
+        self.head = SimplexHead(h, classes, torch.Generator().manual_seed(0)) if config.head == "simplex" else _MemberHead(h, classes, m)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
+        width = min(config.axes, h)
+        self.register_buffer("centre", torch.zeros(h))
+        self.register_buffer("axes", torch.eye(h)[:, :width].contiguous())
+        self.register_buffer("risk_centre", torch.zeros(1 if classes == 2 else classes))
+        self.register_buffer("risk_scale", torch.zeros(()))
 
     def forward(self, x: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return the embedding (b, e), unit length, and the head's log-odds (b,) or (b, c); ``rng`` switches dropout on."""
-        hidden = self.hidden(x, rng)
-        return F.normalize(self.output_proj(hidden), dim=1), self.head(hidden).squeeze(1)
+        """Return the mean hidden units, unit length (b, h), and the members' log-odds (m, b) or (m, b, c); ``rng`` turns dropout on."""
+        hidden = self._member_hidden(x, rng)
+        return F.normalize(hidden.mean(dim=0), dim=1), self.head(hidden)
 
     def hidden(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """Return the hidden units from which embedding and head are computed: (b, hidden)."""
-        hidden = self.input_proj(x * self.gate(x))
-        for block in self.blocks:
-            hidden = block(hidden, rng)
-        out: Tensor = self.norm(hidden)
-        return out
+        """Return the members' mean hidden units: (b, h)."""
+        return self._member_hidden(x, rng).mean(dim=0)
 
     def gate(self, x: Tensor) -> Tensor:
-        """Return the weight of each column for each row: (b, p), mean 1 over the columns."""
-        weight: Tensor = self.gate_output_proj(F.gelu(self.gate_input_proj(x))).softmax(dim=1) * self.columns
-        return weight
+        """Return the weight of each encoded column for each row: (b, p), mean 1 over the columns; a rank's bins count with the rank."""
+        weight = self._input_gate(self._inputs(x))
+        if self.bins is not None:
+            of_bins = weight[:, self.columns :].unflatten(1, (len(self.rank_columns), -1)).sum(dim=2)
+            weight = weight[:, : self.columns].index_add(1, torch.tensor(self.rank_columns, device=x.device), of_bins)
+        return weight / weight.mean(dim=1, keepdim=True)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings (b, e) and log-odds (b,) or (b, c), of the members' mean probability."""
+        hidden, member_logits = self(x)
+        logit = mean_log_odds(member_logits)
+        return torch.cat([(hidden - self.centre) @ self.axes, (_risk(logit) - self.risk_centre) * self.risk_scale], dim=1), logit
+
+    def set_prevalence(self, labels: Tensor) -> None:
+        """Start the members' log-odds at those of the outcome's prevalence among labels (b,)."""
+        if isinstance(self.head, _MemberHead):
+            share = torch.bincount(labels.long(), minlength=self.classes) / len(labels)
+            with torch.no_grad():
+                self.head.bias.copy_(torch.logit(share[1]) if self.classes == 2 else share.log())
+
+    def fit_axes(self, x: Tensor) -> None:
+        """Set the axes of the embedding from rows (b, p): principal axes of the hidden units, and risk with as much variance as these."""
+        with torch.no_grad():
+            hidden, member_logits = self(x)
+            self.centre.copy_(hidden.mean(dim=0))
+            covariance = (hidden - self.centre).T @ (hidden - self.centre) / len(x)
+            self.axes.copy_(torch.linalg.eigh(covariance.double())[1].flip(1)[:, : self.axes.shape[1]].to(hidden.dtype))
+            spread = ((hidden - self.centre) @ self.axes).var(dim=0, correction=0).sum()
+            risk = _risk(mean_log_odds(member_logits))
+            self.risk_centre.copy_(risk.mean(dim=0))
+            risk_variance = risk.var(dim=0, correction=0).sum()
+            self.risk_scale.copy_((spread / risk_variance).sqrt() if risk_variance > _NO_VARIANCE else torch.zeros(()))
 
     def mean_gate(self, x: Floats) -> Floats:
         """Return the mean weight of each column over rows (n, p) -> (p,)."""
@@ -139,37 +197,88 @@ class AwareEncoder(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """The learned unit of squared distance."""
-        return float(self.log_temperature.detach().exp())
+        """The learned unit of squared distance in the embedding, whose variance is twice that of its principal axes."""
+        return 2 * float(self.log_temperature.detach().exp())
 
     def in_double(self) -> AwareEncoder:
         """Return this network in double precision: itself where it is already, else a copy."""
         return self if self.log_temperature.dtype == torch.float64 else copy.deepcopy(self).double()
 
+    def _member_hidden(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
+        """Return the last hidden layer of each member: (m, b, h)."""
+        inputs = self._inputs(x)
+        gated = inputs * self._input_gate(inputs)
+        hidden = self.first(gated[:, : self.columns])
+        if self.bins is not None:
+            hidden = hidden + self.bins(gated[:, self.columns :])
+        hidden = _dropout(F.relu(hidden), self.config.dropout, rng)
+        return _dropout(F.relu(self.second(hidden)), self.config.dropout, rng)
 
-class _ResidualBlock(nn.Module):
-    def __init__(self, hidden: int, dropout: float) -> None:
+    def _input_gate(self, inputs: Tensor) -> Tensor:
+        """Return the weight of each column and of each bin: (b, p + r * bins), mean 1."""
+        weight: Tensor = self.gate_output_proj(F.gelu(self.gate_input_proj(inputs))).softmax(dim=1) * inputs.shape[1]
+        return weight
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """Return the encoded columns, and each rank's position within each of its bins, from -0.5 to 0.5: (b, p + r * bins)."""
+        if self.bins is None:
+            return x
+        rank = x[:, list(self.rank_columns)] / RANK_SCALE + 0.5
+        lower = torch.arange(self.config.bins, dtype=x.dtype, device=x.device)
+        position = (rank[:, :, None] * self.config.bins - lower).clamp(0, 1) - 0.5  # (b, r, bins)
+        return torch.cat([x, position.flatten(1)], dim=1)
+
+
+class _MemberLinear(nn.Module):
+    """A linear layer of m members that share its matrix; each has scales (m, 1, h) and biases of the units of its own."""
+
+    def __init__(self, inputs: int, units: int, scale: Tensor) -> None:
         super().__init__()
-        self.norm, self.input_proj, self.output_proj = nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
-        self.dropout = dropout
+        self.shared = nn.Linear(inputs, units)
+        self.scale, self.bias = nn.Parameter(scale), nn.Parameter(torch.zeros_like(scale))
 
-    def forward(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
-        inner = F.gelu(self.input_proj(self.norm(x)))
-        if rng is not None:
-            inner = inner * dropout_mask(inner.shape, self.dropout, rng) / (1 - self.dropout)
-        out: Tensor = x + self.output_proj(inner)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return units (m, b, h) of inputs (b, p) that are the same for all members, or of each member's own (m, b, p)."""
+        out: Tensor = self.shared(x) * self.scale + self.bias
         return out
+
+
+def _random_signs(members: int, units: int) -> Tensor:
+    return torch.randint(0, 2, (members, 1, units)) * 2.0 - 1
+
+
+class _MemberHead(nn.Module):
+    """Log-odds of each member, (m, b) or (m, b, c), from its hidden units (m, b, h)."""
+
+    def __init__(self, hidden: int, classes: int, members: int) -> None:
+        super().__init__()
+        outputs = 1 if classes == 2 else classes
+        self.weight = nn.Parameter(torch.randn(members, hidden, outputs) / hidden**0.5)
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return (hidden @ self.weight + self.bias).squeeze(2)
+
+
+def mean_log_odds(member_logits: Tensor) -> Tensor:
+    """Return the log-odds (b,) of members' mean probability, from (m, b); or log-probabilities (b, c), from (m, b, c)."""
+    if member_logits.ndim == 3:
+        return member_logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(member_logits))
+    return F.logsigmoid(member_logits).logsumexp(dim=0) - F.logsigmoid(-member_logits).logsumexp(dim=0)
+
+
+def _risk(logit: Tensor) -> Tensor:
+    """Return the coordinates of risk, before their scale: log-odds (b, 1); or each class's log-probability less their mean (b, c)."""
+    return logit[:, None] if logit.ndim == 1 else logit - logit.mean(dim=1, keepdim=True)
+
+
+def _dropout(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
+    return x if rng is None else x * dropout_mask(x.shape, rate, rng) / (1 - rate)
 
 
 def dropout_mask(shape: torch.Size, rate: float, rng: torch.Generator) -> Tensor:
     """Return a boolean mask that is False with probability ``rate``."""
     return torch.rand(shape, generator=rng) >= rate
-
-
-def _new_head(config: EncoderConfig, classes: int) -> nn.Module:
-    if config.head == "simplex":
-        return SimplexHead(config.hidden, classes, torch.Generator().manual_seed(0))
-    return nn.Linear(config.hidden, 1 if classes == 2 else classes)
 
 
 _GLOBAL_RNG = threading.Lock()  # torch initialises layers from a generator that all threads share
@@ -192,7 +301,7 @@ def embed(encoder: AwareEncoder | LinearMetric, x: Floats, chunk: int = 8192) ->
         return encoder.transform(x), np.zeros(len(x))
     double = encoder.in_double()
     with torch.inference_mode():
-        parts = [double(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
+        parts = [double.embed(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
     embedding, logit = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return embedding, logit
 
@@ -202,7 +311,8 @@ def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
     if isinstance(encoder, LinearMetric):
         return encoder
     arrays = {name: value.float().numpy() for name, value in encoder.state_dict().items()}
-    return {"columns": encoder.columns, "config": encoder.config, "classes": encoder.classes, "parameters": arrays}
+    sizes = {"columns": encoder.columns, "classes": encoder.classes, "rank_columns": encoder.rank_columns}
+    return {**sizes, "config": encoder.config, "parameters": arrays}
 
 
 def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
@@ -210,7 +320,8 @@ def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     if isinstance(state, LinearMetric):
         return state
     with seeded_init(0):  # overwritten below; the user's random state stays as it was
-        check_weights(lambda: AwareEncoder(state["columns"], state["config"], state["classes"]), state["parameters"])
-        encoder = AwareEncoder(state["columns"], state["config"], state["classes"])
+        sizes = state["columns"], state["config"], state["classes"], state["rank_columns"]
+        check_weights(lambda: AwareEncoder(*sizes), state["parameters"])
+        encoder = AwareEncoder(*sizes)
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})
     return encoder.double().eval()

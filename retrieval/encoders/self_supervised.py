@@ -5,7 +5,7 @@ predicts their values.
 *Views* (contrastive): a row with a tenth of its cells resampled from other rows (weak view) and two with six tenths (strong views). Each
 strong view must identify the weak view of its own row among those of the batch; the weak view is a target without gradient.
 
-Shapes: b rows of a batch, p encoded columns, s source columns, d number columns, e embedding width.
+Shapes: b rows of a batch, p encoded columns, s source columns, d number columns.
 
 References
 ----------
@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from nearward.retrieval.encoders.aware import AwareEncoder, seeded_init
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.typing import Floats
 
 STEPS, BATCH = 300, 256
 MASKED_SHARE = 0.3  # of the cells of a row
@@ -36,8 +35,8 @@ _MIN_LOG_DEVIATION, _MAX_LOG_DEVIATION = -4.0, 3.0
 _WARMUP_STEPS = 30
 
 
-def pretrain(encoder: AwareEncoder, x: Floats, layout: FeatureLayout | None, seed: int, steps: int = STEPS) -> None:
-    """Train the encoder in place on rows (n, p), by the pretext task of its configuration.
+def pretrain(encoder: AwareEncoder, x: Tensor, layout: FeatureLayout | None, seed: int, steps: int = STEPS) -> None:
+    """Train the encoder in place on rows (n, p) in single precision, by the pretext task of its configuration.
 
     Raises
     ------
@@ -47,15 +46,14 @@ def pretrain(encoder: AwareEncoder, x: Floats, layout: FeatureLayout | None, see
     if layout is None:
         raise InputError(f"pretext={encoder.config.pretext!r} needs a layout: which encoded columns belong to one cell")
     torch_rng, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    features = torch.as_tensor(x, dtype=torch.float32)
     masked = encoder.config.pretext == "masked"
     with seeded_init(seed):
-        pretext_head = CellDecoder(encoder.config.hidden, layout) if masked else _predictor(encoder.config.width)
+        pretext_head = CellDecoder(encoder.config.hidden, layout) if masked else _predictor(encoder.config.hidden)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *pretext_head.parameters()], lr=encoder.config.learning_rate, weight_decay=1e-2)
     for step in range(steps):
         for parameters in optimiser.param_groups:
             parameters["lr"] = encoder.config.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS)
-        batch = features[torch.as_tensor(rng.integers(0, len(features), min(BATCH, len(features))))]
+        batch = x[torch.as_tensor(rng.integers(0, len(x), min(BATCH, len(x))))]
         if isinstance(pretext_head, CellDecoder):
             loss = masked_loss(encoder, pretext_head, batch, layout, torch_rng)
         else:

@@ -24,7 +24,7 @@ _LOGIT_SCALE = 10.0  # log-odds are this times the cosine: a scale only, every c
 
 
 class SimplexHead(nn.Module):
-    """Log-odds of c classes from hidden units (b, w), by the cosine to fixed vertices; only the projection is learned."""
+    """Log-odds of c classes from hidden units (…, w), by the cosine to fixed vertices; only the projection is learned."""
 
     frame: Tensor
 
@@ -37,8 +37,8 @@ class SimplexHead(nn.Module):
         self.register_buffer("frame", torch.empty(classes, hidden) if on_meta else simplex_frame(classes, hidden, rng))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return log-odds (b, c)."""
-        return _LOGIT_SCALE * F.normalize(self.proj(hidden), dim=1) @ self.frame.T.to(hidden.dtype)
+        """Return log-odds (…, c)."""
+        return _LOGIT_SCALE * F.normalize(self.proj(hidden), dim=-1) @ self.frame.T.to(hidden.dtype)
 
     @staticmethod
     def loss(logit: Tensor, outcome: Tensor) -> Tensor:

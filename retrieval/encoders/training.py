@@ -1,24 +1,69 @@
-"""Training of the AWARE encoder: pretraining where the configuration asks for it, class-balanced batches, AdamW, warm-up and cosine decay.
+"""Training of AWARE encoders: together, with early stopping on rows that an encoder neither learns from nor indexes.
 
-Shapes: n rows, u unlabelled rows, p encoded columns, b batch, c classes.
+The encoders of all folds are trained side by side, in rounds. After a round every encoder predicts the rows that were left out of its
+training. Encoder f keeps its weights of the round in which the *other* encoders' predictions were best, together on all their rows. The
+outcomes of the rows that encoder f indexes therefore neither train it nor stop it; they reach it only as some of the other encoders'
+training rows, by which round is the best for these. Stopping on the rows that are indexed would choose the weights under which just these
+rows' outcomes look most predictable, and their neighbourhoods would seem cleaner than a new patient's.
+
+Shapes: n rows, u unlabelled rows, p encoded columns, b batch, m members, c classes.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, dropout_mask, seeded_init
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, mean_log_odds, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
 from nearward.retrieval.encoders.losses import HeadLoss, soft_nearest_neighbour_loss
 from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
 from nearward.retrieval.encoders.simplex_head import SimplexHead
+from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 _TEMPERATURE_RATE = 20.0  # learning rate of the temperature, in units of the weights'; at 1 it hardly moves from its start
-_WARMUP_STEPS = 30
+_ROUND = 50  # most steps between two predictions of the rows left out
+_FEWEST_STEPS = 8  # a pass through few rows, in smaller batches
+_SMALLEST_BATCH = 32
+_VALIDATION_ROWS = 4096  # most rows that an encoder predicts after a round
+_AXES_ROWS = 8192  # most rows from which the axes of the embedding are computed
+_CHUNK = 2048  # rows predicted at a time
+_PRETEXT_PASSES = 30  # most passes of a pretext through its rows
+_STOPPING_PARTS = 7  # one in seven patients is left out of a single encoder's training
+
+
+def train_encoders(
+    x: Floats,
+    data: TrainingData,
+    config: EncoderConfig,
+    seed: int,
+    layout: FeatureLayout | None = None,
+    unlabelled: Floats | None = None,
+) -> list[AwareEncoder]:
+    """Train one encoder a fold on the other folds' rows; in evaluation mode and double precision.
+
+    Parameters
+    ----------
+    x : (n, p), the dense encoding
+    data : TrainingData, n rows, outcome 0 or 1, or class numbers from 0; all of them outside every fold
+    config : EncoderConfig
+    seed : int
+    layout : FeatureLayout, optional
+        Says which columns are ranks, which the encoders read by bins as well; needed for block dropout and for pretraining.
+    unlabelled : (u, p), optional
+        More rows for the pretraining.
+    """
+    parts = [data.train_rows(f) for f in range(data.n_folds)]
+    return _train_together(x, data.outcome, data.patient_ids, parts, config, seed, layout, unlabelled)
 
 
 def train_encoder(
@@ -30,72 +75,160 @@ def train_encoder(
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
 ) -> AwareEncoder:
-    """Train one encoder on all of these rows, and return it in evaluation mode and double precision.
+    """Train a single encoder, stopped by the patients left out of its training, one in seven of these; otherwise as ``train_encoders``.
 
     Parameters
     ----------
     x : (n, p), the dense encoding
     outcome : (n,), 0 or 1, both present; or class numbers from 0, all present
     patient_ids : (n,), patient numbers
-    config : EncoderConfig
-    seed : int
-    layout : FeatureLayout, optional
-        Needed for block dropout and for pretraining.
-    unlabelled : (u, p), optional
-        More rows for the pretraining.
+    config, seed, layout, unlabelled : as ``train_encoders``
     """
-    rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    classes = max(2, int(outcome.max()) + 1)
-    with seeded_init(seed):
-        encoder = AwareEncoder(x.shape[1], config, classes)
-    class_rows = [np.flatnonzero(outcome == k) for k in range(classes)]
-    batch = min(config.batch, 2 * max(len(rows) for rows in class_rows))
-    steps = int(min(config.steps, max(100, config.epochs * len(x) / batch)))
-    if config.pretext != "none":
-        # a step of the views pretext costs two supervised ones: a few hundred rows get fewer
-        pretrain(encoder, x if unlabelled is None else np.concatenate([x, unlabelled]), layout, seed, min(STEPS, 3 * steps // 2))
-    block_dropout = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
-    optimiser = _optimiser(encoder, config)
-    head_loss = encoder.head.loss if isinstance(encoder.head, SimplexHead) else HeadLoss(config.loss, classes)
-    features, patients = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(patient_ids)
-    labels = torch.as_tensor(outcome, dtype=torch.float32)
-    counts = _rows_per_class(class_rows, batch, config.event_share)
-    for step in range(steps):
-        for parameters in optimiser.param_groups:
-            parameters["lr"] = parameters["peak"] * _schedule(step, steps)
-        index = torch.as_tensor(np.concatenate([rng.choice(rows, count) for rows, count in zip(class_rows, counts, strict=True)]))
-        # one mask per batch, so that distances stay comparable
-        columns = dropout_mask(torch.Size((1, x.shape[1])), config.feature_dropout, torch_rng)
-        rows = features[index] if block_dropout is None else block_dropout(features[index], step / steps, torch_rng)
-        embedding, logit = encoder(rows * columns, torch_rng)
-        label, patient = labels[index], patients[index]
-        loss = soft_nearest_neighbour_loss(embedding, label, encoder.log_temperature.exp(), patient[:, None] != patient[None, :])
-        loss = loss + config.head_weight * head_loss(logit, label)
-        optimiser.zero_grad(set_to_none=True)
+    fold = assign_folds(outcome, patient_ids, _STOPPING_PARTS, seed)
+    return _train_together(x, outcome, patient_ids, [fold != 0], config, seed, layout, unlabelled)[0]
+
+
+def _train_together(
+    x: Floats,
+    outcome: Ints,
+    patient_ids: Ints,
+    parts: Sequence[Bools],
+    config: EncoderConfig,
+    seed: int,
+    layout: FeatureLayout | None,
+    unlabelled: Floats | None,
+) -> list[AwareEncoder]:
+    """Train one encoder a part, on the rows where the part is True; a single encoder is stopped by its own rows left out."""
+    rows = _Rows(
+        features=torch.as_tensor(x, dtype=torch.float32),
+        labels=torch.as_tensor(outcome, dtype=torch.float32),
+        patients=torch.as_tensor(patient_ids),
+        unlabelled=None if unlabelled is None else torch.as_tensor(unlabelled, dtype=torch.float32),
+        layout=layout,
+        config=config,
+    )
+    trainings = list(parallel_map(lambda f: _Training(rows, np.flatnonzero(parts[f]), seed + f), range(len(parts)), "torch"))
+    everyone = range(len(trainings))
+    lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
+    while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
+        predictions = list(parallel_map(_Training.run_round, trainings))
+        rounds_waited += 1
+        for f, training in enumerate(trainings):
+            deciding = [g for g in everyone if g != f] or [f]
+            logit = torch.cat([predictions[g] for g in deciding], dim=1)
+            loss = training.head_loss_of(logit, torch.cat([trainings[g].validation_labels for g in deciding]))
+            if loss < lowest[f]:
+                lowest[f], rounds_waited[f] = loss, 0
+                training.keep_weights()
+    return list(parallel_map(_Training.finish, trainings))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What all trainings share: rows (n, p), labels and patients (n,), unlabelled rows (u, p), layout and configuration."""
+
+    features: Tensor
+    labels: Tensor
+    patients: Tensor
+    unlabelled: Tensor | None
+    layout: FeatureLayout | None
+    config: EncoderConfig
+
+
+class _Training:
+    """The training of one encoder on some of the rows; the others, or a sample of them, are predicted after each round."""
+
+    def __init__(self, rows: _Rows, train: Ints, seed: int) -> None:
+        self.rows, self.train, self.steps = rows, train, 0
+        self.rng, self.torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        config, layout = rows.config, rows.layout
+        classes = max(2, int(rows.labels.max()) + 1)
+        with seeded_init(seed):
+            self.encoder = AwareEncoder(rows.features.shape[1], config, classes, () if layout is None else layout.rank)
+        validation = np.setdiff1d(np.arange(len(rows.labels)), train)
+        self.validation = np.sort(self.rng.permutation(validation)[:_VALIDATION_ROWS])
+        self.head_loss = self.encoder.head.loss if isinstance(self.encoder.head, SimplexHead) else HeadLoss(config.loss, classes)
+        self.block_dropout = BlockDropout.of(layout, config.block_dropout) if config.block_dropout else None
+        self.batch = min(config.batch, max(_SMALLEST_BATCH, len(train) // _FEWEST_STEPS), len(train))
+        self.round_steps = min(_ROUND, max(1, len(train) // self.batch), config.steps)
+        self.draw = _half_balanced(rows.labels[torch.as_tensor(train)].long().numpy()) if config.head == "simplex" else None
+        self._batches: list[Tensor] = []
+        if config.pretext != "none":
+            labelled = rows.features[torch.as_tensor(train)]
+            everything = labelled if rows.unlabelled is None else torch.cat([labelled, rows.unlabelled])
+            # a step of the views pretext costs two supervised ones: few rows get fewer
+            steps = min(STEPS, _PRETEXT_PASSES * len(everything) // self.batch + 1, config.steps)
+            pretrain(self.encoder, everything, layout, seed, steps)
+        self.encoder.set_prevalence(rows.labels[torch.as_tensor(train)])
+        self.optimiser = _optimiser(self.encoder, config)
+        self.weights: dict[str, Tensor] = {}
+
+    @property
+    def validation_labels(self) -> Tensor:
+        """Labels of the rows that are predicted after each round."""
+        return self.rows.labels[torch.as_tensor(self.validation)]
+
+    def run_round(self) -> Tensor:
+        """Take the steps of a round, and return the members' log-odds of the validation rows: (m, rows) or (m, rows, c)."""
+        for _ in range(self.round_steps):
+            self._step(self._next_batch())
+        with torch.inference_mode():
+            features = self.rows.features[torch.as_tensor(self.validation)]
+            return torch.cat([self.encoder(part)[1] for part in torch.split(features, _CHUNK)], dim=1)
+
+    def head_loss_of(self, logit: Tensor, label: Tensor) -> float:
+        """Return the head's loss of the members' mean prediction."""
+        mean = logit.mean(dim=0) if isinstance(self.encoder.head, SimplexHead) else mean_log_odds(logit)
+        return float(self.head_loss(mean, label))
+
+    def keep_weights(self) -> None:
+        """Remember the weights as they are now."""
+        self.weights = copy.deepcopy(self.encoder.state_dict())
+
+    def finish(self) -> AwareEncoder:
+        """Return the encoder with the weights that were remembered, and axes computed from its training rows."""
+        self.encoder.load_state_dict(self.weights)
+        sample = torch.as_tensor(np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]))
+        self.encoder.fit_axes(self.rows.features[sample])
+        return self.encoder.double().eval()
+
+    def _next_batch(self) -> Tensor:
+        if not self._batches:
+            drawn = self.rng.permutation(self.train) if self.draw is None else self.rng.choice(self.train, len(self.train), p=self.draw)
+            order = torch.as_tensor(drawn)
+            self._batches = list(torch.split(order[: len(order) // self.batch * self.batch], self.batch))
+        return self._batches.pop()
+
+    def _step(self, index: Tensor) -> None:
+        rows, config = self.rows, self.rows.config
+        features, label, patient = rows.features[index], rows.labels[index], rows.patients[index]
+        if self.block_dropout is not None:
+            features = self.block_dropout(features, self.torch_rng)
+        hidden, logit = self.encoder(features, self.torch_rng)
+        loss = self.head_loss(logit.flatten(0, 1), label.repeat(len(logit)))
+        temperature, other_patients = self.encoder.log_temperature.exp(), patient[:, None] != patient[None, :]
+        loss = loss + config.neighbour_weight * soft_nearest_neighbour_loss(hidden, label, temperature, other_patients)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimiser.step()
-    return encoder.double().eval()
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps += 1
 
 
-def _rows_per_class(class_rows: list[Ints], batch: int, event_share: float) -> list[int]:
-    """Return the rows of each class in a batch: two classes by the event share; more, half of the batch evenly and half by prevalence."""
-    if len(class_rows) == 2:
-        events = max(2, round(batch * event_share))
-        return [batch - events, events]
-    size = np.array([len(rows) for rows in class_rows])
-    return [max(2, round(batch * share)) for share in (0.5 / len(class_rows) + 0.5 * size / size.sum()).tolist()]
+def _half_balanced(class_index: Ints) -> Floats:
+    """Return the probability (n,) with which each row is drawn: half of the draws evenly over the classes, half as the rows come."""
+    size = np.bincount(class_index)
+    present = (size > 0).sum()
+    return np.asarray(0.5 / (present * size[class_index]) + 0.5 / len(class_index))
 
 
 def _optimiser(encoder: AwareEncoder, config: EncoderConfig) -> torch.optim.AdamW:
-    weights = [value for name, value in encoder.named_parameters() if name != "log_temperature"]
+    """Decay matrices alone: scales, biases and the temperature are not drawn to 0."""
+    named = [(name, value) for name, value in encoder.named_parameters() if name != "log_temperature"]
+    matrices = [value for name, value in named if value.ndim == 2]
     groups = [
-        {"params": weights, "peak": config.learning_rate},
-        {"params": [encoder.log_temperature], "peak": _TEMPERATURE_RATE * config.learning_rate, "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": [value for _, value in named if value.ndim != 2], "weight_decay": 0.0},
+        {"params": [encoder.log_temperature], "lr": _TEMPERATURE_RATE * config.learning_rate, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Return the factor of the peak learning rate: linear warm-up, then cosine decay."""
-    return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

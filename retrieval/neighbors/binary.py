@@ -15,16 +15,17 @@ from functools import cached_property
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
+from nearward.retrieval.encoders.aware import EncoderConfig, embed
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
-from nearward.retrieval.encoders.training import train_encoder
+from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
     FEWEST_ROWS,
     FittedShards,
     ShardedRetriever,
     embedding_name,
-    fit_shards,
+    fit_linear_metrics,
+    index_shards,
     neighbour_radius,
     row_order,
     trained,
@@ -155,7 +156,7 @@ def fit_retriever(
     seed : int
     progress : called with a message after each piece of work
     settings : candidates
-    layout, unlabelled : optional, as ``train_encoder``
+    layout, unlabelled : optional, as ``train_encoders``
 
     Returns
     -------
@@ -165,16 +166,13 @@ def fit_retriever(
     trials : of every setting
     """
 
-    def fit_encoder(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> AwareEncoder:
-        return train_encoder(x, outcome, patient_ids, config, seed, layout, unlabelled)
-
-    too_few = len(x) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS
-    metric_progress = progress if too_few else lambda message: None
-    linear = _best_setting(fit_shards(fit_linear_metric, x, data, seed, "linear metric", metric_progress), data, settings)
-    if too_few:
+    linear = _best_setting(index_shards(fit_linear_metrics(fit_linear_metric, x, data, seed), x, data), data, settings)
+    if len(x) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
         progress("choice of context")
         return linear.retriever, linear.context, linear.head, linear.trials
-    deep = _best_setting(fit_shards(fit_encoder, x, data, seed, "AWARE encoder", progress), data, settings)
+    encoders = train_encoders(x, data, config, seed, layout, unlabelled)
+    progress("AWARE encoders")
+    deep = _best_setting(index_shards(encoders, x, data), data, settings)
     progress("choice of context")
     trials = [*linear.trials, *deep.trials]
     if _ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig
+from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
-from nearward.retrieval.encoders.training import train_encoder
+from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
     FEWEST_ROWS,
     FittedShards,
     ShardedRetriever,
-    fit_shards,
+    fit_linear_metrics,
+    index_shards,
     neighbour_radius,
     row_order,
     trained,
@@ -96,7 +97,7 @@ def fit_class_retriever(
     config : EncoderConfig
     seed : int
     progress : called with a message after each piece of work
-    layout, unlabelled : optional, as ``train_encoder``
+    layout, unlabelled : optional, as ``train_encoders``
 
     Returns
     -------
@@ -106,15 +107,14 @@ def fit_class_retriever(
     vote_log_loss : mean log-loss of the vote by linear metrics and by encoders
     """
 
-    def fit_encoder(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> AwareEncoder:
-        return train_encoder(x, outcome, patient_ids, config, seed, layout, unlabelled)
-
-    linear = _best_setting(fit_shards(class_metric, x, data, seed, "linear metric", lambda message: None), data)
+    linear = _best_setting(index_shards(fit_linear_metrics(class_metric, x, data, seed), x, data), data)
     vote_log_loss = {"linear metric": float(linear.loss.mean())}
     if len(x) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("choice of context")
         return linear.retriever, linear.votes, linear.head, vote_log_loss
-    deep = _best_setting(fit_shards(fit_encoder, x, data, seed, "AWARE encoder", progress), data)
+    encoders = train_encoders(x, data, config, seed, layout, unlabelled)
+    progress("AWARE encoders")
+    deep = _best_setting(index_shards(encoders, x, data), data)
     progress("choice of context")
     vote_log_loss["AWARE encoders"] = float(deep.loss.mean())
     gain = np.bincount(data.patient_ids, weights=linear.loss - deep.loss)  # by patient

@@ -1,7 +1,8 @@
 """Cross-fitted shards: what the retrievers of two and of more classes have in common.
 
 The rows are split into folds. Encoder f is trained on all rows outside fold f and indexes only fold f, so that no stored row is embedded
-by an encoder that has seen its outcome. A new row is embedded by every encoder and gets the same number of neighbours from every shard.
+by an encoder that has seen its outcome; ``encoders/training.py`` says what stops the training. A new row is embedded by every encoder and
+gets the same number of neighbours from every shard.
 A stored row is scored in the shard of its own fold, its own patient left out.
 
 Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s shards, c context rows.
@@ -9,7 +10,7 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.typing import Floats, Ints, Progress
+from nearward.tabular.typing import Floats, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 _RADIUS_QUANTILE = 0.9
@@ -118,30 +119,29 @@ class FittedShards:
     logits: tuple[Floats, ...]
 
 
-def fit_shards(
-    fit: Callable[[Floats, Ints, Ints, int], Encoder], x: Floats, data: TrainingData, seed: int, name: str, progress: Progress
-) -> FittedShards:
-    """Fit one encoder a fold on the other folds' rows, and index the fold's rows in its embedding.
+def fit_linear_metrics(
+    fit: Callable[[Floats, Ints, Ints, int], LinearMetric], x: Floats, data: TrainingData, seed: int
+) -> list[LinearMetric]:
+    """Fit one linear metric a fold on the other folds' rows.
 
     Parameters
     ----------
     fit : callable
-        Fits an encoder on rows, outcome, patient_ids and a seed.
+        Fits a metric on rows, outcome, patient_ids and a seed.
     x : (n, p), the dense encoding of the stored rows
     data : TrainingData, n rows
     seed : int
-    name : str, of the encoders in progress messages
-    progress : called with a message after each piece of work
     """
 
-    def fit_fold(f: int) -> Encoder:
+    def fit_fold(f: int) -> LinearMetric:
         train = data.train_rows(f)
         return fit(x[train], data.outcome[train], data.patient_ids[train], seed + f)
 
-    encoders: list[Encoder] = []
-    for f, encoder in enumerate(parallel_map(fit_fold, range(data.n_folds), "torch")):
-        encoders.append(encoder)
-        progress(f"{name} {f + 1} of {data.n_folds}")
+    return list(parallel_map(fit_fold, range(data.n_folds), "torch"))
+
+
+def index_shards(encoders: Sequence[Encoder], x: Floats, data: TrainingData) -> FittedShards:
+    """Index each fold's rows (n, p) in the embedding of the fold's own encoder, which was trained without them."""
     rows = [np.flatnonzero(data.fold == f) for f in range(data.n_folds)]
     embedded = [embed(encoder, x[r]) for encoder, r in zip(encoders, rows, strict=True)]
     shards = tuple(Shard(embedding.astype(np.float32), r) for (embedding, _), r in zip(embedded, rows, strict=True))

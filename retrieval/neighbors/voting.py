@@ -34,7 +34,7 @@ class RetrievalSetting:
     width: float
 
 
-SETTINGS = tuple(RetrievalSetting(k, floor, width) for k in (60, 125, 250) for floor in (False, True) for width in (1.0, 4.0))
+SETTINGS = tuple(RetrievalSetting(k, floor, 1.0) for k in (60, 125, 250, 500, 1000) for floor in (False, True))
 
 
 @dataclass(frozen=True)

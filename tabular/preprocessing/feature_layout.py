@@ -50,6 +50,11 @@ class FeatureLayout:
     numeric: tuple[tuple[int, int], ...]
     one_hot: tuple[tuple[int, int, int], ...]
 
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """The features that are number columns' mid-ranks: each follows its column's standardised value."""
+        return tuple(feature + 1 for _, feature in self.numeric)
+
     @classmethod
     def from_encoder(cls, encoder: TableEncoder, block_of: Mapping[str, str] | None = None) -> FeatureLayout:
         """Lay out an encoder's features; ``block_of`` names the block of each source column that has one."""

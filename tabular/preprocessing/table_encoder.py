@@ -28,6 +28,7 @@ _KNOTS = 512  # of a column's distribution function; exact up to this many diffe
 _HUGE = 1e150  # squares of numbers up to here are still numbers
 _MAX_Z = 1e4  # robust standard deviations: clipped here
 _MIN_ROWS = 5  # stored rows; rarer categories are pooled
+RANK_SCALE = 12**0.5  # a uniform rank has unit variance
 MISSING, UNSEEN = -1, -2  # codes of a missing value, and of a category that no stored row has
 
 
@@ -210,7 +211,7 @@ class TableEncoder:
         for j, number in enumerate(self.numeric):
             missing = np.isnan(table.ranks[:, j])
             yield np.where(missing, 0.0, table.values[:, j])
-            yield np.where(missing, 0.0, (table.ranks[:, j] - 0.5) * 12**0.5)  # unit variance when uniform
+            yield np.where(missing, 0.0, (table.ranks[:, j] - 0.5) * RANK_SCALE)
             if number.has_missing:
                 yield missing
         for j, category in enumerate(self.categorical):

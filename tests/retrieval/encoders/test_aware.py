@@ -8,8 +8,9 @@ import torch
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, network_from_state, network_state
 from nearward.retrieval.encoders.training import train_encoder
+from nearward.tabular.preprocessing.table_encoder import RANK_SCALE
 
-CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
+CONFIG = EncoderConfig(steps=30, batch=64, axes=7, hidden=16)
 
 
 def cohort(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,12 +35,36 @@ def test_the_gate_starts_as_plain_distance_and_always_averages_one(trained: Awar
     assert trained.mean_gate(x) == pytest.approx(gate.mean(axis=0), abs=1e-9)
 
 
-def test_embeddings_are_unit_vectors_of_the_configured_width(trained: AwareEncoder) -> None:
-    embedding, head = embed(trained, cohort(1)[0])
+def test_embeddings_have_the_axes_of_the_hidden_units_and_an_axis_of_risk(trained: AwareEncoder) -> None:
+    x = cohort(0)[0]
+    embedding, head = embed(trained, x)
     assert embedding.shape == (300, 8)
     assert head.shape == (300,)
     assert (embedding.dtype, head.dtype) == (np.float64, np.float64)
-    assert np.linalg.norm(embedding, axis=1) == pytest.approx(np.ones(300), abs=1e-9)
+    assert abs(np.corrcoef(embedding[:, -1], head)[0, 1]) == pytest.approx(1, abs=1e-9)
+    variance = embedding.var(axis=0)
+    assert variance[-1] == pytest.approx(variance[:-1].sum(), rel=0.3)  # fitted on the training rows among these
+    assert (np.diff(variance[:-1]) < 1e-3).all()  # principal axes, the largest first
+
+
+def test_the_members_differ_and_the_head_is_their_mean_probability(trained: AwareEncoder) -> None:
+    x = torch.tensor(cohort(1)[0])
+    with torch.inference_mode():
+        member_logits = trained.double()(x)[1]
+    assert member_logits.shape == (CONFIG.members, 300)
+    assert member_logits.std(dim=0).min() > 0
+    assert torch.sigmoid(torch.tensor(embed(trained, x.numpy())[1])).numpy() == pytest.approx(
+        member_logits.sigmoid().mean(dim=0).numpy(), abs=1e-9
+    )
+
+
+def test_bins_of_ranks_are_piecewise_linear_and_their_weights_count_with_the_rank() -> None:
+    x = np.zeros((3, 2))
+    x[:, 1] = (np.array([0.0, 0.3, 1.0]) - 0.5) * RANK_SCALE
+    encoder = AwareEncoder(2, EncoderConfig(hidden=16, bins=4), rank_columns=(1,)).double()
+    position = encoder._inputs(torch.tensor(x))[:, 2:].numpy()
+    assert position == pytest.approx(np.array([[-0.5] * 4, [0.5, -0.3, -0.5, -0.5], [0.5] * 4]))
+    assert encoder.mean_gate(x) == pytest.approx([2 / 6, 10 / 6])  # one column alone, one with its four bins, mean 1
 
 
 def test_rows_are_embedded_alone_as_in_any_batch(trained: AwareEncoder) -> None:

@@ -18,7 +18,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
-SMALL = EncoderConfig(hidden=32, width=8, steps=30)
+SMALL = EncoderConfig(hidden=32, axes=7, steps=30)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -108,11 +108,11 @@ def test_masked_cells_are_predicted_better_than_by_marginals_and_by_an_untrained
             optimiser.step()
         return float(np.mean([masked_loss(encoder, decoder, rows[256:], layout, rng(1000 + j)).item() for j in range(5)]))
 
-    config = EncoderConfig(hidden=32, width=8, pretext="masked")
+    config = EncoderConfig(hidden=32, axes=7, pretext="masked")
     torch.manual_seed(0)
     encoder = AwareEncoder(x.shape[1], config)
     before = decoding_loss(encoder)
-    pretrain(encoder, x, layout, 0)
+    pretrain(encoder, torch.as_tensor(x, dtype=torch.float32), layout, 0)
     after = decoding_loss(encoder)
     marginal = CellDecoder(32, layout)
     torch.nn.init.zeros_(marginal.numbers.weight)
@@ -128,10 +128,10 @@ def test_masked_cells_are_predicted_better_than_by_marginals_and_by_an_untrained
 @pytest.mark.parametrize("pretext", ["masked", "views"])
 def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray], pretext: str) -> None:
     layout, x, kind = kinds
-    config = EncoderConfig(hidden=32, width=8, pretext=pretext)
+    config = EncoderConfig(hidden=32, axes=7, pretext=pretext)
     torch.manual_seed(0)
     encoder = AwareEncoder(x.shape[1], config)
-    pretrain(encoder, x, layout, 0)
+    pretrain(encoder, torch.as_tensor(x, dtype=torch.float32), layout, 0)
     embedding = embed(encoder, x)[0]
     assert (embedding @ embedding.T).mean() < 0.9  # 1 where all rows lie in one spot
     if pretext == "views":
@@ -144,7 +144,7 @@ def test_views_do_not_collapse_and_find_the_kinds(kinds: tuple[FeatureLayout, np
 def test_pretraining_is_reproducible_and_more_rows_change_it(kinds: tuple[FeatureLayout, np.ndarray, np.ndarray]) -> None:
     layout, x, kind = kinds
     outcome, group = (kind == 0).astype(np.int64), np.arange(800)
-    config = EncoderConfig(hidden=32, width=8, steps=30, pretext="views")
+    config = EncoderConfig(hidden=32, axes=7, steps=30, pretext="views")
 
     def embeddings(more: np.ndarray | None = None) -> np.ndarray:
         return embed(train_encoder(x[:300], outcome[:300], group[:300], config, 0, layout, more), x)[0]
@@ -161,9 +161,9 @@ def test_a_small_table_gets_fewer_steps(kinds: tuple[FeatureLayout, np.ndarray, 
     taken: list[int] = []
     monkeypatch.setattr("nearward.retrieval.encoders.training.pretrain", lambda *args: taken.append(args[-1]))
     for rows, steps in ((100, 600), (800, 600), (800, 5)):
-        config = EncoderConfig(hidden=8, width=4, steps=steps, pretext="views")
+        config = EncoderConfig(hidden=8, axes=3, steps=steps, pretext="views")
         train_encoder(x[:rows], (kind[:rows] == 0).astype(np.int64), np.arange(rows), config, 0, layout)
-    assert taken == [150, 280, 7]  # half as many again as the training's own, 300 at the most
+    assert taken == [80, 242, 5]  # thirty passes through the rows, never more steps than the training, 300 at the most
 
 
 def test_invalid_settings_are_rejected(clinic) -> None:
@@ -179,7 +179,7 @@ def test_invalid_settings_are_rejected(clinic) -> None:
 @pytest.mark.slow
 def test_the_classifier_reads_unlabelled_rows_and_says_so_on_disk(clinic, tmp_path) -> None:
     frame, died, _ = clinic
-    config = EncoderConfig(hidden=16, width=4, steps=5, pretext="views")
+    config = EncoderConfig(hidden=16, axes=3, steps=5, pretext="views")
     rows, outcome = frame[:330], died[:330]
     alone = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome)
     more = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome, unlabelled=frame[330:])

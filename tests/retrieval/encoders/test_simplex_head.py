@@ -50,7 +50,7 @@ def long_tail() -> tuple[np.ndarray, np.ndarray]:
 
 def test_classes_are_learned_and_the_vertices_stay_fixed(long_tail: tuple[np.ndarray, np.ndarray]) -> None:
     x, class_index = long_tail
-    config = EncoderConfig(steps=150, hidden=32, width=8, head="simplex")
+    config = EncoderConfig(steps=150, hidden=32, axes=7, head="simplex")
     encoder = train_encoder(x, class_index, np.arange(len(x)), config, 0)
     assert isinstance(encoder.head, SimplexHead)
     torch.testing.assert_close(encoder.head.frame.float(), simplex_frame(5, 32, rng()))

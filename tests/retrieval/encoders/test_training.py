@@ -1,20 +1,70 @@
-"""Training: the same seed gives the same network, the user's random state is left alone, patients of one outcome come together."""
+"""Training: no encoder learns from its own fold or is stopped by it; the same seed gives the same network; like patients come together."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
+from scipy.spatial.distance import cdist
+from sklearn.metrics import roc_auc_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig, embed
-from nearward.retrieval.encoders.training import train_encoder
+from nearward.retrieval.encoders.training import _Training, train_encoder, train_encoders
+from nearward.tabular.data.training_data import TrainingData
 
-CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
+CONFIG = EncoderConfig(steps=30, batch=64, axes=7, hidden=16)
 
 
 def cohort(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 5))
     return x, (x[:, 0] - x[:, 1] + 0.3 * rng.normal(size=n) > 1.5).astype(np.int64), rng.integers(0, n // 2, size=n)
+
+
+def folds(seed: int) -> tuple[np.ndarray, TrainingData]:
+    x, outcome, patient_ids = cohort(seed)
+    patient_ids = np.unique(patient_ids, return_inverse=True)[1]
+    return x, TrainingData(outcome, patient_ids, patient_ids % 3)
+
+
+def test_an_encoder_does_not_learn_from_its_own_fold() -> None:
+    """Other outcomes in fold 1: the encoder of fold 1 is the same, those of the other folds are not."""
+    x, data = folds(0)
+    one_round = EncoderConfig(steps=2, batch=64, axes=7, hidden=16)
+    changed = np.where(data.fold == 1, 1 - data.outcome, data.outcome)
+    before, after = (
+        [embed(encoder, x)[0] for encoder in train_encoders(x, replace(data, outcome=outcome), one_round, 0)]
+        for outcome in (data.outcome, changed)
+    )
+    assert [np.array_equal(one, other) for one, other in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_an_encoder_is_stopped_by_the_other_folds_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, data = folds(0)
+    deciding: list[np.ndarray] = []
+    monkeypatch.setattr(_Training, "head_loss_of", lambda self, logit, label: deciding.append(label.numpy()) or 0.0)
+    train_encoders(x, data, EncoderConfig(steps=2, batch=64, axes=7, hidden=16), 0)
+    for f, label in enumerate(deciding):
+        others = [data.outcome[data.fold == g] for g in range(3) if g != f]
+        assert np.array_equal(label, np.concatenate(others))
+
+
+def test_training_stops_where_the_others_rows_are_predicted_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses fall for three rounds and rise after: the weights are those of the third, after as many more rounds as the patience."""
+    x, data = folds(0)
+    rounds: list[int] = []
+    kept: list[int] = []
+    losses = iter([loss for loss in (3.0, 2.0, 1.0, *[4.0] * 20) for _ in range(3)])
+    monkeypatch.setattr(_Training, "head_loss_of", lambda *_: next(losses))
+    run, keep = _Training.run_round, _Training.keep_weights
+    monkeypatch.setattr(_Training, "run_round", lambda self: rounds.append(self.steps) or run(self))
+    monkeypatch.setattr(_Training, "keep_weights", lambda self: kept.append(self.steps) or keep(self))
+    train_encoders(x, data, EncoderConfig(batch=64, axes=7, hidden=16, patience=4), 0)
+    steps = kept[0]
+    assert kept == [steps] * 3 + [2 * steps] * 3 + [3 * steps] * 3
+    assert len(rounds) == 3 * (3 + 4)
 
 
 def test_the_same_seed_trains_the_same_network_whatever_was_drawn_before() -> None:
@@ -38,16 +88,13 @@ def test_training_leaves_the_users_random_numbers_alone() -> None:
 
 
 def test_training_brings_patients_with_the_same_outcome_together() -> None:
-    from sklearn.metrics import roc_auc_score
-
     x, outcome, patient_ids = cohort(0, n=600)
-    encoder = train_encoder(x, outcome, patient_ids, EncoderConfig(steps=120, batch=128, width=8, hidden=32), 0)
+    encoder = train_encoder(x, outcome, patient_ids, EncoderConfig(steps=120, batch=128, axes=7, hidden=32), 0)
     new, truth, _ = cohort(1)
     embedding, head = embed(encoder, new)
     assert roc_auc_score(truth, head) > 0.93
     stored, _ = embed(encoder, x)
-    near = np.argsort(-(embedding @ stored.T), axis=1)[:, :15]
-    plain = np.argsort(((new[:, None, :] - x[None, :, :]) ** 2).sum(axis=2), axis=1)[:, :15]
+    near, plain = cdist(embedding, stored).argsort(axis=1)[:, :15], cdist(new, x).argsort(axis=1)[:, :15]
     learned, raw = (np.abs(outcome[rows] - truth[:, None]).mean() for rows in (near, plain))
     assert learned < raw
     weight = encoder.mean_gate(new)
@@ -58,6 +105,6 @@ def test_training_brings_patients_with_the_same_outcome_together() -> None:
 def test_fewer_rows_than_a_batch_train_too() -> None:
     x, outcome, patient_ids = cohort(2, n=40)
     outcome[:3] = 1
-    embedding, head = embed(train_encoder(x, outcome, patient_ids, EncoderConfig(steps=3, batch=512, width=4, hidden=8), 0), x)
+    embedding, head = embed(train_encoder(x, outcome, patient_ids, EncoderConfig(steps=3, batch=512, axes=3, hidden=8), 0), x)
     assert np.isfinite(embedding).all()
     assert np.isfinite(head).all()

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.linear_metric import LinearMetric
-from nearward.retrieval.encoders.training import train_encoder
+from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors import binary as module
 from nearward.retrieval.neighbors.binary import SETTINGS, Context, RetrievalSetting, Retriever, fit_retriever
 from nearward.retrieval.neighbors.index import Shard
@@ -24,7 +24,7 @@ from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import NearwardError
 
-CONFIG = EncoderConfig(steps=30, batch=64, width=8, hidden=16)
+CONFIG = EncoderConfig(steps=30, batch=64, axes=7, hidden=16)
 EMBEDDINGS = ("linear metric", "AWARE encoders")
 Fitted = tuple[Retriever, Context, np.ndarray, list[module.SettingTrial]]
 
@@ -238,29 +238,23 @@ def test_the_floor_says_nothing_among_events_only() -> None:
 # ---- cross-fitted shards -------------------------------------------------------------------------
 
 
-def test_no_encoders_shard_holds_a_row_that_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_shard_holds_the_fold_that_its_encoder_was_trained_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``test_training.py`` has that encoder f neither learns from fold f nor is stopped by it."""
     cohort = Cohort(seed=1)
-    cohort.x[:, 3] = np.arange(480) / 480  # every row can be told from every other
-    number = {float(value): i for i, value in enumerate(cohort.x[:, 3])}
-    trained: dict[int, set[int]] = {}  # rows by encoder: folds may be trained side by side
+    trained: list[AwareEncoder] = []
 
-    def recording(x: np.ndarray, outcome: np.ndarray, group: np.ndarray, *rest: Any) -> AwareEncoder:
-        rows = [number[float(value)] for value in x[:, 3]]
-        assert (cohort.outcome[rows] == outcome).all()
-        assert (cohort.group[rows] == group).all()
-        encoder = train_encoder(x, outcome, group, *rest)
-        trained[id(encoder)] = set(rows)
-        return encoder
+    def recording(x: np.ndarray, data: TrainingData, *rest: Any) -> list[AwareEncoder]:
+        assert np.array_equal(x, cohort.x)
+        assert np.array_equal(data.fold, cohort.fold)
+        trained.extend(train_encoders(x, data, *rest))
+        return trained
 
-    monkeypatch.setattr(module, "train_encoder", recording)
+    monkeypatch.setattr(module, "train_encoders", recording)
     retriever, out_of_fold, _, _ = by_encoders(cohort)
-    assert len(trained) == 3
-    for encoder, shard, events in zip(retriever.encoders, retriever.shards, retriever.events, strict=True):
-        seen = trained[id(encoder)]
+    assert list(retriever.encoders) == trained
+    for f, (shard, events) in enumerate(zip(retriever.shards, retriever.events, strict=True)):
         stored = set(shard.rows.tolist())
-        assert not stored & seen
-        assert stored | seen == set(range(480))
-        assert not set(cohort.group[list(stored)]) & set(cohort.group[list(seen)])  # nor another row of the same patient
+        assert stored == set(np.flatnonzero(cohort.fold == f))
         assert set(events.rows.tolist()) == {r for r in stored if cohort.outcome[r] == 1}
         for row in stored:  # and a stored row is judged by the encoder that never saw it
             neighbours = out_of_fold.row[row]
@@ -342,7 +336,7 @@ def test_encoders_are_chosen_where_they_rank_clearly_better_and_metrics_elsewher
     product.x = rng.normal(size=(1500, 12))
     product.outcome = (product.x[:, 0] * product.x[:, 1] > 1).astype(np.int64)
     noise.outcome = rng.permutation(noise.outcome)
-    config = EncoderConfig(steps=300, batch=128, width=16, hidden=64)
+    config = EncoderConfig(steps=300, batch=128, axes=15, hidden=64)
     for cohort, learned in ((product, True), (noise, False)):
         retriever, out_of_fold, head, trials = cohort.fit(SETTINGS[:2], config)
         assert retriever.embedding == EMBEDDINGS[learned]
@@ -460,10 +454,10 @@ def test_heads_and_gates_are_means_over_the_encoders(fitted: Fitted, queries: np
     assert gate.mean() == pytest.approx(1, abs=1e-6)
 
 
-def test_progress_is_reported_encoder_by_encoder(cohort: Cohort) -> None:
+def test_progress_is_reported(cohort: Cohort) -> None:
     messages: list[str] = []
     fit_retriever(cohort.x, cohort.data, CONFIG, 0, messages.append, SETTINGS[:1])
-    assert messages[:3] == [f"AWARE encoder {f} of 3" for f in (1, 2, 3)]
+    assert messages == ["AWARE encoders", "choice of context"]
 
 
 # ---- more equals than places ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import InputError, TooFewEvents
 
-FEW = EncoderConfig(steps=40, hidden=32, width=8)
+FEW = EncoderConfig(steps=40, hidden=32, axes=7)
 
 
 def ward(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
