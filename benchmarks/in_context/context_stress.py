@@ -41,6 +41,7 @@ from benchmarks.common.paired_metrics import paired_intervals
 from benchmarks.common.paths import DATA, OUT
 from nearward.datasets import Cohort
 from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
@@ -49,6 +50,7 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.in_context.checkpoint import load_net
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 
@@ -83,7 +85,7 @@ class Retrieval:
     rows: StoredRows
     retriever: dict[str, Any]
     value: np.ndarray
-    dense: np.ndarray
+    inputs: EncoderInputs
     outcome: np.ndarray
     patient_ids: np.ndarray
     raw: list[tuple[np.ndarray, np.ndarray]]  # rows and squared distances, as ``_raw_neighbours``
@@ -185,12 +187,15 @@ def _cache_retrieval(setting: Setting) -> None:
     rate = np.stack([r.transform(numbers.codes) for r in rates])[fold, np.arange(len(fold))]
     rate_new = np.mean([r.transform(numbers_new.codes) for r in rates], axis=0)
     data = TrainingData(outcome, patient_ids, fold)
-    retriever, *_ = fit_retriever(dense, data, EncoderConfig(), setting.seed, lambda words: None)
-    rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), dense, data)
+    inputs = EncoderInputs(dense, encoding.levels_to_embed(numbers))
+    layout = FeatureLayout.from_encoder(encoding)
+    retriever, *_ = fit_retriever(inputs, data, EncoderConfig(), setting.seed, lambda words: None, layout=layout)
+    rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), inputs, data)
     value = np.column_stack([numbers_new.values, rate_new])
     raw = _raw_neighbours(train_frame, test_frame, outcome)
     test_patients = patients_of(setting.cohort)[test]
-    retrieval = Retrieval(rows, retriever.state(), value, dense_new, setting.cohort.outcome[test], test_patients, raw)
+    inputs_new = EncoderInputs(dense_new, encoding.levels_to_embed(numbers_new))
+    retrieval = Retrieval(rows, retriever.state(), value, inputs_new, setting.cohort.outcome[test], test_patients, raw)
     write_atomic(setting.path, pickle.dumps(vars(retrieval)))
     print(f"cached {setting.path.name}", flush=True)
 
@@ -244,7 +249,7 @@ def _score(setting: Setting, adapted: bool) -> Scores:
         return model.predict(retrieval.value, score, [context])[0]
 
     (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
-    (aware,), _ = retriever.contexts(retrieval.dense, (_RULE,))
+    (aware,), _ = retriever.contexts(retrieval.inputs, (_RULE,))
     adapter_kept, adapter = False, dict[str, Any]()
     risks = {
         RANDOM: risk(plain, _context([drawn], outcome)),

@@ -30,7 +30,7 @@ from benchmarks.common.paths import OUT, digest, source_files
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import fit_retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
-from nearward.risk_model.fitted import encode_rows, stack_column_names, stack_columns
+from nearward.risk_model.fitted import encode_rows, encoder_inputs, stack_column_names, stack_columns
 from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
@@ -40,6 +40,7 @@ from nearward.tabular.ensemble.base_learners import fit_base_learners
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.in_context.model import InContextNet
 from nearward.tabular.in_context.row_features import RowFeatures, RowFeaturizer, fit_row_featurizer
+from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -132,13 +133,14 @@ def _fit(task: Task) -> Fitted:
     rows, query_columns = (encode_rows(encoding, part, ()) for part in (frame, schema.conform(task.queries)))
     data = TrainingData(outcome, patient_ids, fold)
     base_learners, scores, _ = fit_base_learners(rows, encoding, data, (), 0, quiet)
-    retriever, context, head, _ = fit_retriever(rows.dense, data, EncoderConfig(), 0, quiet)
+    inputs, layout = encoder_inputs(encoding, rows), FeatureLayout.from_encoder(encoding)
+    retriever, context, head, _ = fit_retriever(inputs, data, EncoderConfig(), 0, quiet, layout=layout)
     members = stack_columns(scores, context.vote, head, retriever.has_head)
-    (nearest, near), head = retriever.contexts(query_columns.dense, (retriever.setting, RULE))
+    (nearest, near), head = retriever.contexts(encoder_inputs(encoding, query_columns), (retriever.setting, RULE))
     query_scores = stack_columns(base_learners.scores(query_columns)[0], nearest.vote, head, retriever.has_head)
     stack, out_of_fold, shrinkage = fit_stack(members, data)
-    stored = StoredRows(base_learners.features(rows, fold), members, rows.dense, data)
-    (near_stored,) = retriever.out_of_fold_contexts(rows.dense, patient_ids, (RULE,))
+    stored = StoredRows(base_learners.features(rows, fold), members, inputs, data)
+    (near_stored,) = retriever.out_of_fold_contexts(inputs, patient_ids, (RULE,))
     models = baselines()
     return Fitted(
         stored,

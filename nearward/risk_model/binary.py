@@ -25,6 +25,7 @@ from nearward.risk_model.fitted import (
     OutcomeModel,
     base_learner_figures,
     encode_rows,
+    encoder_inputs,
     stack_column_names,
     stack_columns,
 )
@@ -134,7 +135,9 @@ class FittedRisk(FittedModel):
         rows = self._encode(frame)
         base_scores, distance = self.base_learners.scores(rows)
         settings = () if self.backbone is None else self.backbone.settings
-        (neighbours, *contexts), head = self.retriever.contexts(rows.dense, (self.retriever.setting, *settings))
+        (neighbours, *contexts), head = self.retriever.contexts(
+            encoder_inputs(self.table_encoder, rows), (self.retriever.setting, *settings)
+        )
         columns = stack_columns(base_scores, neighbours.vote, head, self.retriever.has_head)
         if self.backbone is None:
             return _StackInputs(columns, neighbours, neighbours, distance)
@@ -185,14 +188,15 @@ def fit_risk(
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
     base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, data, user_scores, config.seed, progress, config.trees)
     layout, unlabelled = config.encoder_inputs(schema, table_encoder)
+    inputs = encoder_inputs(table_encoder, rows)
     retriever, context, head, trials = fit_retriever(
-        rows.dense, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
+        inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
     )
     columns = stack_columns(base_scores, context.vote, head, retriever.has_head)
     fit = _StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
     backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was asked for")
     if config.backbone is not None:
-        stored = StoredRows(base_learners.features(rows, data.fold), columns, rows.dense, data)
+        stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)
         candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, retriever, progress)
         fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary)
         backbone = candidate if backbone_summary.in_use else None
@@ -237,7 +241,7 @@ def _fit_backbone(
         model, risk, adapter = fit_in_context_model(rows, retriever, config.members, config.adapter, config.seed, progress)
         return model, risk, BackboneSummary(in_use=False, why="", name="embedded", members=config.members, adapter=adapter)
     backbone = find_backbone(config.backbone, category_columns(table_encoder))
-    external, risk = fit_external_backbone(backbone, raw_rows(table_encoder, numbers), rows.dense, rows.data, retriever)
+    external, risk = fit_external_backbone(backbone, raw_rows(table_encoder, numbers), rows.inputs, rows.data, retriever)
     progress("in-context model")
     return external, risk, BackboneSummary(in_use=False, why="", name=backbone.name)
 

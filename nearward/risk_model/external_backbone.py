@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.tabular.backbones.context_batching import predict
@@ -65,7 +66,7 @@ class ExternalBackboneModel:
 
 
 def fit_external_backbone(
-    backbone: Backbone, raw: Floats, dense: Floats, data: TrainingData, retriever: Retriever
+    backbone: Backbone, raw: Floats, inputs: EncoderInputs, data: TrainingData, retriever: Retriever
 ) -> tuple[ExternalBackboneModel, Floats]:
     """Predict each stored row by a backbone from other patients' rows.
 
@@ -73,7 +74,7 @@ def fit_external_backbone(
     ----------
     backbone : Backbone
     raw : (n, d), from ``raw_rows``
-    dense : (n, p), the retriever's encoding
+    inputs : EncoderInputs, what the retriever reads
     data : TrainingData
     retriever : Retriever
 
@@ -83,7 +84,7 @@ def fit_external_backbone(
     out_of_fold : (n,), risk
     """
     model = ExternalBackboneModel(backbone, raw, data.outcome)
-    (context,) = retriever.out_of_fold_contexts(dense, data.patient_ids, model.settings)
+    (context,) = retriever.out_of_fold_contexts(inputs, data.patient_ids, model.settings)
     return model, model.predict(raw, context, data.patient_ids)
 
 

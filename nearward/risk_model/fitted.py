@@ -14,6 +14,7 @@ import polars as pl
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.sharded_retriever import ShardedRetriever
 from nearward.retrieval.neighbors.voting import RetrievalSetting
@@ -53,6 +54,11 @@ def encode_rows(
     index = {column.name: j for j, column in enumerate(table_encoder.numeric)}
     user_scores = np.column_stack([numbers.values[:, [index[name] for name in score_columns]], *estimator_scores])
     return EncodedRows(table_encoder.to_matrix(numbers), numbers, user_scores)
+
+
+def encoder_inputs(table_encoder: TableEncoder, rows: EncodedRows) -> EncoderInputs:
+    """Return encoded rows as the retriever's encoders read them."""
+    return EncoderInputs(rows.dense, table_encoder.levels_to_embed(rows.numbers))
 
 
 def stack_columns(base_scores: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, merge_contexts
 from nearward.risk_model.summary import AdapterSummary
@@ -149,13 +150,13 @@ class StoredRows:
     ----------
     features : (n, d), columns as numbers; category rates from folds that have not seen the row
     scores : (n, m), experts' scores from models that have not seen the row
-    dense : (n, p), the retriever's encoding
+    inputs : EncoderInputs, what the retriever reads
     data : TrainingData
     """
 
     features: Floats
     scores: Floats
-    dense: Floats
+    inputs: EncoderInputs
     data: TrainingData
 
 
@@ -181,7 +182,7 @@ def fit_in_context_model(
     """
     net = load_net()
     views = _ensemble_views(members, rows.features.shape[1], rows.scores.shape[1], seed)
-    contexts = retriever.out_of_fold_contexts(rows.dense, rows.data.patient_ids, tuple(view.setting for view in views))
+    contexts = retriever.out_of_fold_contexts(rows.inputs, rows.data.patient_ids, tuple(view.setting for view in views))
 
     def fold_batches(f: int) -> list[QueryBatch]:
         return [_fold_batch(net, view, context, rows, rows.data.train_rows(f)) for view, context in zip(views, contexts, strict=True)]

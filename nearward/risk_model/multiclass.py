@@ -28,6 +28,7 @@ from nearward.risk_model.fitted import (
     OutcomeModel,
     base_learner_figures,
     encode_rows,
+    encoder_inputs,
     stack_column_names,
     stack_columns,
 )
@@ -104,8 +105,8 @@ class FittedClasses(FittedModel):
 
     def score(self, frame: pl.DataFrame) -> ClassScores:
         """Score a conformed frame of q rows."""
-        rows = encode_rows(self.table_encoder, frame, self.base_learners[0].user_scores)
-        context, head = self.retriever.context(rows.dense)
+        rows = self._encode(frame)
+        context, head = self.retriever.context(encoder_inputs(self.table_encoder, rows))
         votes = class_votes(context, len(self.base_learners))
         base = [learners.scores(rows) for learners in self.base_learners]
         stacked = [
@@ -121,7 +122,10 @@ class FittedClasses(FittedModel):
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class index."""
-        return self.retriever.context(self.table_encoder.transform(frame))[0]
+        return self.retriever.context(encoder_inputs(self.table_encoder, self._encode(frame)))[0]
+
+    def _encode(self, frame: pl.DataFrame) -> EncodedRows:
+        return encode_rows(self.table_encoder, frame, self.base_learners[0].user_scores)
 
     @classmethod
     def unpack(cls, packed: Any, tensors: Arrays) -> FittedClasses:
@@ -159,7 +163,9 @@ def fit_classes(
     table_encoder = TableEncoder.fit(schema, frame)
     rows = encode_rows(table_encoder, frame, schema.experts)
     layout, unlabelled = config.encoder_inputs(schema, table_encoder)
-    retriever, votes, head, vote_log_loss = fit_class_retriever(rows.dense, data, config.encoder, config.seed, progress, layout, unlabelled)
+    retriever, votes, head, vote_log_loss = fit_class_retriever(
+        encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled
+    )
     classes, fits = int(class_index.max()) + 1, []
     for j in range(classes):
         fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config))

@@ -31,11 +31,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nearward.retrieval.encoders.inputs import EncoderInputs, LevelEmbedding
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.losses import LOSSES
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.network_weights import check_weights
+from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.preprocessing.table_encoder import RANK_SCALE
 from nearward.tabular.typing import Floats
 
@@ -120,6 +122,8 @@ class AwareEncoder(nn.Module):
         2, or more: one log-odds a row, or one a class.
     rank_columns : sequence of int, (r,)
         Encoded columns that are mid-ranks (``FeatureLayout.rank``), read by bins as well.
+    n_levels, n_codes : sequences of int
+        Levels of the category columns and of the list columns that are embedded; see ``LevelEmbedding``.
     """
 
     centre: Tensor
@@ -127,7 +131,15 @@ class AwareEncoder(nn.Module):
     risk_centre: Tensor
     risk_scale: Tensor
 
-    def __init__(self, columns: int, config: EncoderConfig, classes: int = 2, rank_columns: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        columns: int,
+        config: EncoderConfig,
+        classes: int = 2,
+        rank_columns: Sequence[int] = (),
+        n_levels: Sequence[int] = (),
+        n_codes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.columns, self.config, self.classes, self.rank_columns = columns, config, classes, tuple(rank_columns)
         bins, m, h = len(self.rank_columns) * config.bins, config.members, config.hidden
@@ -135,7 +147,11 @@ class AwareEncoder(nn.Module):
         self.gate_output_proj = nn.Linear(config.gate_hidden, columns + bins)
         nn.init.zeros_(self.gate_output_proj.weight)  # starts as the plain distance: every weight 1
         nn.init.zeros_(self.gate_output_proj.bias)
-        self.first, self.second = _MemberLinear(columns, h, _random_signs(m, h)), _MemberLinear(h, h, torch.ones(m, 1, h))
+        self.levels = LevelEmbedding(tuple(n_levels), tuple(n_codes))
+        self.first, self.second = (
+            _MemberLinear(columns + self.levels.width, h, _random_signs(m, h)),
+            _MemberLinear(h, h, torch.ones(m, 1, h)),
+        )
         reads_bins = (torch.arange(m) >= m // 2)[:, None, None]  # to begin with: half the members
         self.bins = _MemberLinear(bins, h, _random_signs(m, h) * reads_bins) if bins else None
         self.head = SimplexHead(h, classes, torch.Generator().manual_seed(0)) if config.head == "simplex" else _MemberHead(h, classes, m)
@@ -146,26 +162,29 @@ class AwareEncoder(nn.Module):
         self.register_buffer("risk_centre", torch.zeros(1 if classes == 2 else classes))
         self.register_buffer("risk_scale", torch.zeros(()))
 
-    def forward(self, x: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return the mean hidden units, unit length (b, h), and the members' log-odds (m, b) or (m, b, c); ``rng`` turns dropout on."""
-        hidden = self._member_hidden(x, rng)
+    def forward(self, x: Tensor, rng: torch.Generator | None = None, levels: LevelIndices | None = None) -> tuple[Tensor, Tensor]:
+        """Return the mean hidden units, unit length (b, h), and the members' log-odds (m, b) or (m, b, c).
+
+        ``rng`` turns dropout on. Without ``levels`` every level is read as level 0.
+        """
+        hidden = self._member_hidden(x, rng, levels)
         return F.normalize(hidden.mean(dim=0), dim=1), self.head(hidden)
 
-    def hidden(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    def hidden(self, x: Tensor, rng: torch.Generator | None = None, levels: LevelIndices | None = None) -> Tensor:
         """Return the members' mean hidden units: (b, h)."""
-        return self._member_hidden(x, rng).mean(dim=0)
+        return self._member_hidden(x, rng, levels).mean(dim=0)
 
     def gate(self, x: Tensor) -> Tensor:
         """Return the weight of each encoded column for each row: (b, p), mean 1 over the columns; a rank's bins count with the rank."""
         weight = self._input_gate(self._inputs(x))
         if self.bins is not None:
-            of_bins = weight[:, self.columns :].unflatten(1, (len(self.rank_columns), -1)).sum(dim=2)
+            of_bins = weight[:, self.columns :].reshape(len(x), len(self.rank_columns), -1).sum(dim=2)
             weight = weight[:, : self.columns].index_add(1, torch.tensor(self.rank_columns, device=x.device), of_bins)
         return weight / weight.mean(dim=1, keepdim=True)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, x: Tensor, levels: LevelIndices | None = None) -> tuple[Tensor, Tensor]:
         """Return embeddings (b, e) and log-odds (b,) or (b, c), of the members' mean probability."""
-        hidden, member_logits = self(x)
+        hidden, member_logits = self(x, levels=levels)
         logit = mean_log_odds(member_logits)
         return torch.cat([(hidden - self.centre) @ self.axes, (_risk(logit) - self.risk_centre) * self.risk_scale], dim=1), logit
 
@@ -176,10 +195,10 @@ class AwareEncoder(nn.Module):
             with torch.no_grad():
                 self.head.bias.copy_(torch.logit(share[1]) if self.classes == 2 else share.log())
 
-    def fit_axes(self, x: Tensor) -> None:
+    def fit_axes(self, x: Tensor, levels: LevelIndices | None = None) -> None:
         """Set the axes of the embedding from rows (b, p): principal axes of the hidden units, and risk with as much variance as these."""
         with torch.no_grad():
-            hidden, member_logits = self(x)
+            hidden, member_logits = self(x, levels=levels)
             self.centre.copy_(hidden.mean(dim=0))
             covariance = (hidden - self.centre).T @ (hidden - self.centre) / len(x)
             self.axes.copy_(torch.linalg.eigh(covariance.double())[1].flip(1)[:, : self.axes.shape[1]].to(hidden.dtype))
@@ -204,11 +223,15 @@ class AwareEncoder(nn.Module):
         """Return this network in double precision: itself where it is already, else a copy."""
         return self if self.log_temperature.dtype == torch.float64 else copy.deepcopy(self).double()
 
-    def _member_hidden(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
+    def _member_hidden(self, x: Tensor, rng: torch.Generator | None, levels: LevelIndices | None) -> Tensor:
         """Return the last hidden layer of each member: (m, b, h)."""
         inputs = self._inputs(x)
         gated = inputs * self._input_gate(inputs)
-        hidden = self.first(gated[:, : self.columns])
+        read = gated[:, : self.columns]
+        if self.levels.width:
+            embedded = x.new_zeros(len(x), self.levels.width) if levels is None else self.levels(levels)
+            read = torch.cat([read, embedded], dim=1)
+        hidden = self.first(read)
         if self.bins is not None:
             hidden = hidden + self.bins(gated[:, self.columns :])
         hidden = _dropout(F.relu(hidden), self.config.dropout, rng)
@@ -292,16 +315,20 @@ def seeded_init(seed: int) -> Iterator[None]:
         yield
 
 
-def embed(encoder: AwareEncoder | LinearMetric, x: Floats, chunk: int = 8192) -> tuple[Floats, Floats]:
+def embed(encoder: AwareEncoder | LinearMetric, rows: Floats | EncoderInputs, chunk: int = 8192) -> tuple[Floats, Floats]:
     """Return embeddings (n, e) and the head's log-odds (n,) or (n, c), 0 for a metric.
 
     In double precision, so that a row's numbers do not depend on its batch; the encoder itself is not converted.
     """
+    inputs = EncoderInputs.of(rows)
     if isinstance(encoder, LinearMetric):
-        return encoder.transform(x), np.zeros(len(x))
+        return encoder.transform(inputs.dense), np.zeros(len(inputs))
     double = encoder.in_double()
+    parts = []
     with torch.inference_mode():
-        parts = [double.embed(torch.as_tensor(x[i : i + chunk], dtype=torch.float64)) for i in range(0, max(len(x), 1), chunk)]
+        for i in range(0, max(len(inputs), 1), chunk):
+            part = inputs.take(slice(i, i + chunk))
+            parts.append(double.embed(torch.as_tensor(part.dense, dtype=torch.float64), part.levels))
     embedding, logit = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return embedding, logit
 
@@ -311,7 +338,13 @@ def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
     if isinstance(encoder, LinearMetric):
         return encoder
     arrays = {name: value.float().numpy() for name, value in encoder.state_dict().items()}
-    sizes = {"columns": encoder.columns, "classes": encoder.classes, "rank_columns": encoder.rank_columns}
+    sizes = {
+        "columns": encoder.columns,
+        "classes": encoder.classes,
+        "rank_columns": encoder.rank_columns,
+        "n_levels": encoder.levels.n_levels,
+        "n_codes": encoder.levels.n_codes,
+    }
     return {**sizes, "config": encoder.config, "parameters": arrays}
 
 
@@ -320,7 +353,7 @@ def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     if isinstance(state, LinearMetric):
         return state
     with seeded_init(0):  # overwritten below; the user's random state stays as it was
-        sizes = state["columns"], state["config"], state["classes"], state["rank_columns"]
+        sizes = [state[name] for name in ("columns", "config", "classes", "rank_columns", "n_levels", "n_codes")]
         check_weights(lambda: AwareEncoder(*sizes), state["parameters"])
         encoder = AwareEncoder(*sizes)
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, mean_log_odds, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.losses import HeadLoss, soft_nearest_neighbour_loss
 from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
 from nearward.retrieval.encoders.simplex_head import SimplexHead
@@ -28,6 +29,7 @@ from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _TEMPERATURE_RATE = 20.0  # learning rate of the temperature, in units of the weights'; at 1 it hardly moves from its start
@@ -42,7 +44,7 @@ _STOPPING_PARTS = 7  # one in seven patients is left out of a single encoder's t
 
 
 def train_encoders(
-    x: Floats,
+    rows: Floats | EncoderInputs,
     data: TrainingData,
     config: EncoderConfig,
     seed: int,
@@ -53,7 +55,7 @@ def train_encoders(
 
     Parameters
     ----------
-    x : (n, p), the dense encoding
+    rows : (n, p), the dense encoding, or EncoderInputs of n rows
     data : TrainingData, n rows, outcome 0 or 1, or class numbers from 0; all of them outside every fold
     config : EncoderConfig
     seed : int
@@ -63,11 +65,11 @@ def train_encoders(
         More rows for the pretraining.
     """
     parts = [data.train_rows(f) for f in range(data.n_folds)]
-    return _train_together(x, data.outcome, data.patient_ids, parts, config, seed, layout, unlabelled)
+    return _train_together(rows, data.outcome, data.patient_ids, parts, config, seed, layout, unlabelled)
 
 
 def train_encoder(
-    x: Floats,
+    rows: Floats | EncoderInputs,
     outcome: Ints,
     patient_ids: Ints,
     config: EncoderConfig,
@@ -79,17 +81,17 @@ def train_encoder(
 
     Parameters
     ----------
-    x : (n, p), the dense encoding
+    rows : (n, p), the dense encoding, or EncoderInputs of n rows
     outcome : (n,), 0 or 1, both present; or class numbers from 0, all present
     patient_ids : (n,), patient numbers
     config, seed, layout, unlabelled : as ``train_encoders``
     """
     fold = assign_folds(outcome, patient_ids, _STOPPING_PARTS, seed)
-    return _train_together(x, outcome, patient_ids, [fold != 0], config, seed, layout, unlabelled)[0]
+    return _train_together(rows, outcome, patient_ids, [fold != 0], config, seed, layout, unlabelled)[0]
 
 
 def _train_together(
-    x: Floats,
+    rows: Floats | EncoderInputs,
     outcome: Ints,
     patient_ids: Ints,
     parts: Sequence[Bools],
@@ -99,15 +101,17 @@ def _train_together(
     unlabelled: Floats | None,
 ) -> list[AwareEncoder]:
     """Train one encoder a part, on the rows where the part is True; a single encoder is stopped by its own rows left out."""
-    rows = _Rows(
-        features=torch.as_tensor(x, dtype=torch.float32),
+    inputs = EncoderInputs.of(rows)
+    shared = _Rows(
+        features=torch.as_tensor(inputs.dense, dtype=torch.float32),
+        levels=inputs.levels,
         labels=torch.as_tensor(outcome, dtype=torch.float32),
         patients=torch.as_tensor(patient_ids),
         unlabelled=None if unlabelled is None else torch.as_tensor(unlabelled, dtype=torch.float32),
         layout=layout,
         config=config,
     )
-    trainings = list(parallel_map(lambda f: _Training(rows, np.flatnonzero(parts[f]), seed + f), range(len(parts)), "torch"))
+    trainings = list(parallel_map(lambda f: _Training(shared, np.flatnonzero(parts[f]), seed + f), range(len(parts)), "torch"))
     everyone = range(len(trainings))
     lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
     while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
@@ -125,9 +129,10 @@ def _train_together(
 
 @dataclass(frozen=True)
 class _Rows:
-    """What all trainings share: rows (n, p), labels and patients (n,), unlabelled rows (u, p), layout and configuration."""
+    """What all trainings share: rows (n, p) and their levels, labels and patients (n,), unlabelled rows (u, p), layout, configuration."""
 
     features: Tensor
+    levels: LevelIndices
     labels: Tensor
     patients: Tensor
     unlabelled: Tensor | None
@@ -144,7 +149,8 @@ class _Training:
         config, layout = rows.config, rows.layout
         classes = max(2, int(rows.labels.max()) + 1)
         with seeded_init(seed):
-            self.encoder = AwareEncoder(rows.features.shape[1], config, classes, () if layout is None else layout.rank)
+            sizes = rows.levels.n_levels, tuple(bags.n_levels for bags in rows.levels.lists)
+            self.encoder = AwareEncoder(rows.features.shape[1], config, classes, () if layout is None else layout.rank, *sizes)
         validation = np.setdiff1d(np.arange(len(rows.labels)), train)
         self.validation = np.sort(self.rng.permutation(validation)[:_VALIDATION_ROWS])
         self.head_loss = self.encoder.head.loss if isinstance(self.encoder.head, SimplexHead) else HeadLoss(config.loss, classes)
@@ -152,7 +158,7 @@ class _Training:
         self.batch = min(config.batch, max(_SMALLEST_BATCH, len(train) // _FEWEST_STEPS), len(train))
         self.round_steps = min(_ROUND, max(1, len(train) // self.batch), config.steps)
         self.draw = _half_balanced(rows.labels[torch.as_tensor(train)].long().numpy()) if config.head == "simplex" else None
-        self._batches: list[Tensor] = []
+        self._batches: list[Ints] = []
         if config.pretext != "none":
             labelled = rows.features[torch.as_tensor(train)]
             everything = labelled if rows.unlabelled is None else torch.cat([labelled, rows.unlabelled])
@@ -173,8 +179,8 @@ class _Training:
         for _ in range(self.round_steps):
             self._step(self._next_batch())
         with torch.inference_mode():
-            features = self.rows.features[torch.as_tensor(self.validation)]
-            return torch.cat([self.encoder(part)[1] for part in torch.split(features, _CHUNK)], dim=1)
+            parts = [self.validation[i : i + _CHUNK] for i in range(0, len(self.validation), _CHUNK)]
+            return torch.cat([self.encoder(self.rows.features[part], levels=self.rows.levels.take(part))[1] for part in parts], dim=1)
 
     def head_loss_of(self, logit: Tensor, label: Tensor) -> float:
         """Return the head's loss of the members' mean prediction."""
@@ -188,23 +194,22 @@ class _Training:
     def finish(self) -> AwareEncoder:
         """Return the encoder with the weights that were remembered, and axes computed from its training rows."""
         self.encoder.load_state_dict(self.weights)
-        sample = torch.as_tensor(np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]))
-        self.encoder.fit_axes(self.rows.features[sample])
+        sample = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS])
+        self.encoder.fit_axes(self.rows.features[sample], self.rows.levels.take(sample))
         return self.encoder.double().eval()
 
-    def _next_batch(self) -> Tensor:
+    def _next_batch(self) -> Ints:
         if not self._batches:
             drawn = self.rng.permutation(self.train) if self.draw is None else self.rng.choice(self.train, len(self.train), p=self.draw)
-            order = torch.as_tensor(drawn)
-            self._batches = list(torch.split(order[: len(order) // self.batch * self.batch], self.batch))
+            self._batches = [drawn[i : i + self.batch] for i in range(0, len(drawn) - self.batch + 1, self.batch)]
         return self._batches.pop()
 
-    def _step(self, index: Tensor) -> None:
+    def _step(self, index: Ints) -> None:
         rows, config = self.rows, self.rows.config
         features, label, patient = rows.features[index], rows.labels[index], rows.patients[index]
         if self.block_dropout is not None:
             features = self.block_dropout(features, self.torch_rng)
-        hidden, logit = self.encoder(features, self.torch_rng)
+        hidden, logit = self.encoder(features, self.torch_rng, rows.levels.take(index))
         loss = self.head_loss(logit.flatten(0, 1), label.repeat(len(logit)))
         temperature, other_patients = self.encoder.log_temperature.exp(), patient[:, None] != patient[None, :]
         loss = loss + config.neighbour_weight * soft_nearest_neighbour_loss(hidden, label, temperature, other_patients)

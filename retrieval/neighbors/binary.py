@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig, embed
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.index import Shard
@@ -59,7 +60,7 @@ class Retriever(ShardedRetriever):
         """The events of each shard, for the class floor."""
         return _events(self.shards, self.outcome)
 
-    def context(self, x: Floats) -> tuple[Context, Floats]:
+    def context(self, x: Floats | EncoderInputs) -> tuple[Context, Floats]:
         """Return the context of new rows under the retriever's own setting.
 
         Parameters
@@ -74,7 +75,7 @@ class Retriever(ShardedRetriever):
         contexts, head = self.contexts(x, (self.setting,))
         return contexts[0], head
 
-    def contexts(self, x: Floats, settings: tuple[RetrievalSetting, ...]) -> tuple[list[Context], Floats]:
+    def contexts(self, x: Floats | EncoderInputs, settings: tuple[RetrievalSetting, ...]) -> tuple[list[Context], Floats]:
         """Return a context for each setting from one search, and the encoders' mean log-odds (q,)."""
         by_shard, logits = [], []
         for f in range(len(self.shards)):
@@ -83,18 +84,18 @@ class Retriever(ShardedRetriever):
             logits.append(logit)
         return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)], np.mean(logits, axis=0)
 
-    def out_of_fold_contexts(self, x: Floats, patient_ids: Ints, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
+    def out_of_fold_contexts(self, x: Floats | EncoderInputs, patient_ids: Ints, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
         """Return a context for each setting of every stored row, all of it from the row's own shard, without the row's own patient.
 
         Parameters
         ----------
-        x : (n, p), the dense encoding of the stored rows
+        x : (n, p), the dense encoding of the stored rows, or EncoderInputs of n rows
         patient_ids : (n,), patient numbers from 0
         settings : tuple of RetrievalSetting
         """
-        by_shard = []
+        by_shard, inputs = [], EncoderInputs.of(x)
         for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
-            by_shard.append(self._shard_contexts(f, embed(encoder, x[shard.rows])[0], settings, 1, patient_ids))
+            by_shard.append(self._shard_contexts(f, embed(encoder, inputs.take(shard.rows))[0], settings, 1, patient_ids))
         order = row_order(self.shards)
         return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
 
@@ -124,7 +125,7 @@ class SettingTrial:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A retriever with the setting whose vote of the stored rows ranks best: their contexts, heads (n,), and every setting's trial."""
 
     retriever: Retriever
@@ -134,7 +135,7 @@ class _Candidate:
 
 
 def fit_retriever(
-    x: Floats,
+    x: Floats | EncoderInputs,
     data: TrainingData,
     config: EncoderConfig,
     seed: int,
@@ -150,7 +151,7 @@ def fit_retriever(
 
     Parameters
     ----------
-    x : (n, p), the dense encoding of the stored rows
+    x : (n, p), the dense encoding of the stored rows, or EncoderInputs of n rows
     data : TrainingData, n rows, outcome 0 or 1
     config : EncoderConfig
     seed : int
@@ -166,13 +167,14 @@ def fit_retriever(
     trials : of every setting
     """
 
-    linear = _best_setting(index_shards(fit_linear_metrics(fit_linear_metric, x, data, seed), x, data), data, settings)
-    if len(x) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
+    inputs = EncoderInputs.of(x)
+    linear = best_setting(index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed), inputs, data), data, settings)
+    if len(inputs) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
         progress("choice of context")
         return linear.retriever, linear.context, linear.head, linear.trials
-    encoders = train_encoders(x, data, config, seed, layout, unlabelled)
+    encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
     progress("AWARE encoders")
-    deep = _best_setting(index_shards(encoders, x, data), data, settings)
+    deep = best_setting(index_shards(encoders, inputs, data), data, settings)
     progress("choice of context")
     trials = [*linear.trials, *deep.trials]
     if _ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
@@ -180,7 +182,7 @@ def fit_retriever(
     return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.context, deep.head, trials
 
 
-def _best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...]) -> _Candidate:
+def best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...] = SETTINGS) -> Candidate:
     """Choose the setting by the out-of-fold AUPRC of the vote."""
     outcome, n_shards = data.outcome.astype(float), len(fitted.shards)
     neighbours = [
@@ -202,7 +204,7 @@ def _best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[Retr
         trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
     chosen = max(trials, key=lambda trial: trial.vote_auprc).setting
     retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, chosen, neighbour_radius(best, chosen))
-    return _Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
+    return Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
 
 
 def _weighted(

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.index import Shard
@@ -57,7 +58,7 @@ class ClassRetriever(ShardedRetriever):
         """Number of classes, c."""
         return int(self.outcome.max()) + 1
 
-    def context(self, x: Floats) -> tuple[Context, Floats]:
+    def context(self, x: Floats | EncoderInputs) -> tuple[Context, Floats]:
         """Return the contexts of new rows (q, p), whose ``outcome`` is a class index, and the heads' mean log-probabilities (q, c)."""
         parts, heads = [], []
         for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
@@ -78,7 +79,7 @@ def class_log_probabilities(logit: Floats, classes: int) -> Floats:
 
 
 def fit_class_retriever(
-    x: Floats,
+    x: Floats | EncoderInputs,
     data: TrainingData,
     config: EncoderConfig,
     seed: int,
@@ -92,7 +93,7 @@ def fit_class_retriever(
 
     Parameters
     ----------
-    x : (n, p), the dense encoding
+    x : (n, p), the dense encoding, or EncoderInputs of n rows
     data : TrainingData, n rows, outcome a class index
     config : EncoderConfig
     seed : int
@@ -107,14 +108,15 @@ def fit_class_retriever(
     vote_log_loss : mean log-loss of the vote by linear metrics and by encoders
     """
 
-    linear = _best_setting(index_shards(fit_linear_metrics(class_metric, x, data, seed), x, data), data)
+    inputs = EncoderInputs.of(x)
+    linear = _best_setting(index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data), data)
     vote_log_loss = {"linear metric": float(linear.loss.mean())}
-    if len(x) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
+    if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("choice of context")
         return linear.retriever, linear.votes, linear.head, vote_log_loss
-    encoders = train_encoders(x, data, config, seed, layout, unlabelled)
+    encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
     progress("AWARE encoders")
-    deep = _best_setting(index_shards(encoders, x, data), data)
+    deep = _best_setting(index_shards(encoders, inputs, data), data)
     progress("choice of context")
     vote_log_loss["AWARE encoders"] = float(deep.loss.mean())
     gain = np.bincount(data.patient_ids, weights=linear.loss - deep.loss)  # by patient

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from nearward.retrieval.encoders.aware import AwareEncoder, embed, network_from_state, network_state
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
@@ -63,7 +64,7 @@ class ShardedRetriever:
         """Whether encoders were trained: a linear metric has no classification head."""
         return bool(self.heads or trained(self.encoders))
 
-    def embed(self, shard: int, x: Floats) -> tuple[Floats, Floats]:
+    def embed(self, shard: int, x: Floats | EncoderInputs) -> tuple[Floats, Floats]:
         """Return the embeddings (q, e) of rows (q, p) in one shard, and the log-odds of its head: (q,), or (q, classes)."""
         embedding, logit = embed(self.encoders[shard], x)
         return embedding, embed(self.heads[shard], x)[1] if self.heads else logit
@@ -140,10 +141,10 @@ def fit_linear_metrics(
     return list(parallel_map(fit_fold, range(data.n_folds), "torch"))
 
 
-def index_shards(encoders: Sequence[Encoder], x: Floats, data: TrainingData) -> FittedShards:
-    """Index each fold's rows (n, p) in the embedding of the fold's own encoder, which was trained without them."""
+def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: TrainingData) -> FittedShards:
+    """Index each fold's rows in the embedding of the fold's own encoder, which was trained without them."""
     rows = [np.flatnonzero(data.fold == f) for f in range(data.n_folds)]
-    embedded = [embed(encoder, x[r]) for encoder, r in zip(encoders, rows, strict=True)]
+    embedded = [embed(encoder, inputs.take(r)) for encoder, r in zip(encoders, rows, strict=True)]
     shards = tuple(Shard(embedding.astype(np.float32), r) for (embedding, _), r in zip(embedded, rows, strict=True))
     embeddings, logits = zip(*embedded, strict=True)
     return FittedShards(tuple(encoders), shards, embeddings, logits)

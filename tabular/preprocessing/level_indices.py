@@ -8,6 +8,7 @@ Shapes: n rows, c category columns, l list columns, v codes of all n rows togeth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,3 +65,8 @@ class LevelIndices:
     def take(self, rows: NDArray[Any]) -> LevelIndices:
         """Return some of the rows."""
         return LevelIndices(self.categories[rows], self.n_levels, tuple(bags.take(rows) for bags in self.lists))
+
+    def select(self, columns: Sequence[int]) -> LevelIndices:
+        """Return some of the category columns, and all list columns."""
+        index = list(columns)
+        return LevelIndices(self.categories[:, index], tuple(self.n_levels[j] for j in index), self.lists)

@@ -197,6 +197,10 @@ class TableEncoder:
         """Return the categories and codes of a conformed frame as indices of embedding tables: what networks read beside ``transform``."""
         return self.encode(frame).levels
 
+    def levels_to_embed(self, table: EncodedTable) -> LevelIndices:
+        """Return the levels of the category columns that ``to_matrix`` has by frequency alone."""
+        return table.levels.select([j for j, category in enumerate(self.categorical) if not category.n_one_hot])
+
     def to_matrix(self, table: EncodedTable) -> Floats:
         """Return the encoded features (n, p) of an encoded table; missing values are 0 beside their flag."""
         matrix = np.empty((len(table.ranks), len(self._features())))

@@ -11,6 +11,7 @@ import pytest
 
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.risk_model import binary as fitted
@@ -41,7 +42,7 @@ def make_stored_rows(seed: int = 0, n: int = 400, patients: int = 300) -> tuple[
     value = np.where(rng.random(x.shape) < 0.1, np.nan, x)
     data = TrainingData(outcome, group, split_patients(outcome, group, 5, 0))
     retriever, *_ = fit_retriever(np.nan_to_num(value), data, FEW, 0, silent)
-    return StoredRows(value, score, np.nan_to_num(value), data), retriever
+    return StoredRows(value, score, EncoderInputs.of(np.nan_to_num(value)), data), retriever
 
 
 def with_outcome(rows: StoredRows, outcome: np.ndarray) -> StoredRows:
@@ -60,7 +61,7 @@ def stored() -> tuple[StoredRows, Retriever]:
 def test_the_risk_is_the_weighted_share_of_events(stored: tuple[StoredRows, Retriever], members: int) -> None:
     rows, retriever = stored
     model, out_of_fold, adapter = fit_in_context_model(rows, retriever, members, False, 0, silent)
-    contexts, _ = retriever.contexts(rows.dense[:50], model.settings)
+    contexts, _ = retriever.contexts(rows.inputs.take(slice(50)), model.settings)
     risk, weighted = model.predict(rows.features[:50], rows.scores[:50], contexts)
     np.testing.assert_allclose(weighted.weight.sum(axis=1), 1, atol=1e-9)
     np.testing.assert_allclose((weighted.weight * weighted.outcome).sum(axis=1), risk, atol=1e-6)
@@ -82,7 +83,7 @@ def test_members_are_averaged_over_different_columns_and_contexts(stored: tuple[
     assert (len(second.columns), len(second.experts)) == (4, 3)
     assert set(second.columns) != set(third.columns) or set(second.experts) != set(third.experts)
     queries = slice(0, 40)
-    contexts, _ = retriever.contexts(rows.dense[queries], model.settings)
+    contexts, _ = retriever.contexts(rows.inputs.take(queries), model.settings)
     alone = []
     for view, context in zip(model.views, contexts, strict=True):
         one = InContextModel(model.net, (view,), rows.features, rows.scores, rows.data.outcome)
@@ -105,7 +106,7 @@ def test_the_right_patient_gets_the_vote() -> None:
     rows, retriever = make_stored_rows(seed=1)
     model, *_ = fit_in_context_model(rows, retriever, 1, False, 0, silent)
     queries = np.arange(0, 400, 8)
-    (context,), _ = retriever.contexts(rows.dense[queries], model.settings)
+    (context,), _ = retriever.contexts(rows.inputs.take(queries), model.settings)
     _, weighted = model.predict(rows.features[queries], rows.scores[queries], [context])
     place, share = [], []
     for i, original in enumerate(queries):
@@ -134,7 +135,7 @@ def test_state_goes_round(stored: tuple[StoredRows, Retriever]) -> None:
     rows, retriever = stored
     model, *_ = fit_in_context_model(rows, retriever, 2, False, 0, silent)
     again = InContextModel.from_state(model.state())
-    contexts, _ = retriever.contexts(rows.dense[:20], model.settings)
+    contexts, _ = retriever.contexts(rows.inputs.take(slice(20)), model.settings)
     (_, one), (_, other) = (m.predict(rows.features[:20], rows.scores[:20], contexts) for m in (model, again))
     np.testing.assert_array_equal(one.weight, other.weight)
 

@@ -119,7 +119,7 @@ def encoder_parts(value: Any) -> Iterator[dict[str, Any]]:
             yield from encoder_parts(item)
 
 
-@pytest.mark.parametrize("size", ["width", "hidden", "gate_hidden", "blocks"])
+@pytest.mark.parametrize("size", ["axes", "hidden", "gate_hidden", "members"])
 def test_an_encoder_of_enormous_size_is_refused_before_it_is_built(saved, tmp_path, size) -> None:
     shutil.copytree(saved, tmp_path / "m")
     changed = []

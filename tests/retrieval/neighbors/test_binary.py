@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
+from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors import binary as module
@@ -243,10 +244,10 @@ def test_every_shard_holds_the_fold_that_its_encoder_was_trained_without(monkeyp
     cohort = Cohort(seed=1)
     trained: list[AwareEncoder] = []
 
-    def recording(x: np.ndarray, data: TrainingData, *rest: Any) -> list[AwareEncoder]:
-        assert np.array_equal(x, cohort.x)
+    def recording(inputs: EncoderInputs, data: TrainingData, *rest: Any) -> list[AwareEncoder]:
+        assert np.array_equal(inputs.dense, cohort.x)
         assert np.array_equal(data.fold, cohort.fold)
-        trained.extend(train_encoders(x, data, *rest))
+        trained.extend(train_encoders(inputs, data, *rest))
         return trained
 
     monkeypatch.setattr(module, "train_encoders", recording)
