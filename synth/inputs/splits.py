@@ -6,6 +6,7 @@ Every figure about the synthesizer is computed on rows that its model never saw:
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -151,8 +152,8 @@ def split_by_hash(groups: pl.Series | None, n_rows: int, seed: int, with_holdout
     Parameters
     ----------
     groups : (n,) or None
-        Patient ids; a hash of the id decides. Without them every row is a patient of its own and is assigned by entropy of the operating
-        system: a row's index changes with the rows above it.
+        Patient ids; a hash of the id decides. Without them every row is a patient of its own and is assigned by the operating system's
+        cryptographic generator: a row's index changes with the rows above it.
     n_rows : int, n
     seed : int
     with_holdout : bool
@@ -163,7 +164,7 @@ def split_by_hash(groups: pl.Series | None, n_rows: int, seed: int, with_holdout
         return row_indices | {"generator": np.arange(n_rows)}
     total = sum(_FIFTIETHS.values())
     if groups is None:
-        slot = np.random.default_rng().integers(total, size=n_rows)
+        slot = np.array([secrets.randbelow(total) for _ in range(n_rows)], dtype=np.int64)
     else:
         ids = groups.cast(pl.String)
         slots = {one: int.from_bytes(hashlib.sha256(f"{seed}/{one}".encode()).digest()[:8], "big") % total for one in ids.unique()}

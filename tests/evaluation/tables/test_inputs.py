@@ -138,3 +138,8 @@ def test_a_split_keeps_patients_whole():
     parts = list(split_by_patient(patient_ids, 2, seed=0))
     assert sorted(np.concatenate(parts)) == list(range(150))
     assert not set(patient_ids[parts[0]]) & set(patient_ids[parts[1]])
+
+
+def test_lists_of_codes_are_refused_by_name(three):
+    with pytest.raises(InputError, match=r"'dx' has dtype List\(String\)"):
+        read_tables(*(frame.with_columns(dx=pl.lit(["I10"])) for frame in three.values()), outcome="died")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 import polars as pl
 import pytest
@@ -50,3 +52,8 @@ def test_one_patient_more_changes_no_other_patients_split() -> None:
     assert 0.77 < len(alone["generator"]) / 5000 < 0.83
     assert not np.array_equal(alone["generator"], split_by_hash(None, 5000, 0)["generator"])  # at random, not by the row's index
     assert len(split_by_hash(ids, 1000, 0, with_holdout=False)["generator"]) == 1000
+
+
+def test_the_roles_of_single_rows_come_from_the_cryptographic_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "randbelow", lambda total: total - 1)  # the last slot is training's
+    assert len(split_by_hash(None, 100, 0)["generator"]) == 100
