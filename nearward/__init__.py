@@ -40,6 +40,7 @@ _MODULE_OF = {
     "export_table": "nearward.release.export",
     "faith_card": "nearward.evaluation.synthetic.card",
     "load": "nearward.risk_model.classifier",
+    "read_missing": "nearward.tabular.data.text_values",
     "read_stamp": "nearward.synth.provenance",
     "regular_series": "nearward.tabular.temporal.windows",
     "screen": "nearward.screening",

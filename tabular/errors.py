@@ -130,6 +130,17 @@ class StaleAudit(ArtifactError):
         super().__init__(f"{what} is not the table that was audited: its hash differs. Audit it again, or export again.")
 
 
+class ForkedProcess(NearwardError, RuntimeError):
+    """Raised in a process that was forked from one that had used nearward already: it would hang."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process was forked from one that had used nearward already. Polars, OpenMP and FAISS keep threads, which a fork does not "
+            'have and would wait for without end. Start workers afresh: multiprocessing.get_context("spawn"), joblib\'s loky, gunicorn '
+            "without --preload; or load the model in each worker only"
+        )
+
+
 class DataWarning(UserWarning):
     """Warns of data that are probably not what the user thinks they are."""
 

@@ -8,21 +8,56 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TypeVar
+
+from nearward.tabular.errors import ForkedProcess, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_requested: ContextVar[int | None] = ContextVar("n_jobs", default=None)
+_process: list[int] = []  # the process that used this package first
+
 
 def cpu_count() -> int:
-    """Return how many CPUs this process may use: its affinity mask, or fewer where ``OMP_NUM_THREADS`` says so."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
+    """Return how many CPUs to use here: those of ``limit_jobs``, else all that the process may use.
+
+    These are its affinity mask, or fewer by the CPU quota of its container (cgroup v1 and v2, rounded up), by ``LOKY_MAX_CPU_COUNT`` or by
+    ``OMP_NUM_THREADS``.
+    """
+    from joblib import cpu_count as available_cpus
+
+    if (requested := _requested.get()) is not None:
+        return requested
+    available, limit = available_cpus(), os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(limit)) if limit.isdecimal() and int(limit) > 0 else available
+
+
+@contextmanager
+def limit_jobs(n_jobs: int | None) -> Iterator[None]:
+    """Run at most ``n_jobs`` tasks at a time inside the block: None for one a CPU; -1 for all CPUs, -2 for all but one.
+
+    Examples
+    --------
+    >>> with limit_jobs(3):
+    ...     cpu_count()
+    3
+    """
+    if n_jobs == 0 or isinstance(n_jobs, bool) or not isinstance(n_jobs, int | None):
+        raise InputError(f"n_jobs must be a whole number other than 0, or None, got n_jobs={n_jobs!r}")
+    token = _requested.set(None)
+    try:
+        if n_jobs is not None:
+            _requested.set(n_jobs if n_jobs > 0 else max(cpu_count() + 1 + n_jobs, 1))
+        yield
+    finally:
+        _requested.reset(token)
 
 
 def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *libraries: str) -> Iterator[Result]:
@@ -32,14 +67,14 @@ def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *librari
     """
     from threadpoolctl import threadpool_limits
 
-    for name in libraries:
-        import_module(name)
+    requested = _requested.get()
 
     def run(item: Item) -> Result:
+        _requested.set(requested)  # a thread has a context of its own
         with threadpool_limits(1, user_api="openmp"):  # a limit of OpenMP holds for the calling thread alone
             return task(item)
 
-    with threadpool_limits(1, user_api="blas"), _one_torch_thread(), ThreadPoolExecutor(min(cpu_count(), max(len(items), 1))) as pool:
+    with _one_thread(*libraries), ThreadPoolExecutor(min(cpu_count(), max(len(items), 1))) as pool:
         yield from pool.map(run, items)
 
 
@@ -56,22 +91,64 @@ def single_threaded(*libraries: str) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    for name in libraries:
-        import_module(name)
-    with threadpool_limits(1), _one_torch_thread():
+    with _one_thread(*libraries), threadpool_limits(1, user_api="openmp"):
         yield
+
+
+class _SharedLimit:
+    """The limit of BLAS and torch, which hold for the whole process: blocks that overlap in several threads share one.
+
+    The first block sets it and the last one lifts it. With a limit a block, one that begins while another runs would take the limit of 1
+    for the user's setting, and restore that for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._limits = ExitStack()
+
+    def __enter__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        with self._lock:
+            self._blocks += 1
+            blas = ThreadpoolController().select(user_api="blas")
+            if any(library["num_threads"] != 1 for library in blas.info()):  # libraries may be loaded while other blocks run
+                self._limits.enter_context(blas.limit(limits=1))
+            torch = sys.modules.get("torch")
+            if torch is not None and torch.get_num_threads() != 1:
+                self._limits.callback(torch.set_num_threads, torch.get_num_threads())
+                torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._limits.close()
+
+
+_shared_limit = _SharedLimit()
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Let torch, where it is loaded, use one thread a call inside the block, in whichever thread it is called."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+def _one_thread(*libraries: str) -> Iterator[None]:
+    """Limit BLAS and torch, where it is loaded, to one thread a call inside the block, in whichever thread they are called."""
+    for name in libraries:
+        import_module(name)
+    with _shared_limit:
         yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+
+def require_own_process() -> None:
+    """Raise where this process was forked from one that had used this package.
+
+    Polars, OpenMP and FAISS keep threads. A fork has none of them, and waits for them without end.
+
+    Raises
+    ------
+    ForkedProcess
+    """
+    if not _process:
+        _process.append(os.getpid())
+    elif _process[0] != os.getpid():
+        raise ForkedProcess

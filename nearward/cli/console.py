@@ -38,6 +38,13 @@ SchemaFile = Annotated[
     Path | None,
     typer.Option(help="Schema (see nearward schema): decides which columns are text and which are numbers.", show_default=False),
 ]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Text that means missing; may be repeated. usual: the usual marks (?, N/A, …) in columns of numbers or dates.",
+        show_default=False,
+    ),
+]
 
 
 def split_names(values: list[str] | None, columns: Collection[str] = ()) -> list[str]:
@@ -56,11 +63,11 @@ def split_names(values: list[str] | None, columns: Collection[str] = ()) -> list
     return [name for name in names if name]
 
 
-def read_schema(path: Path | None) -> Schema | None:
-    """Read the schema of ``--schema``, where it is given."""
+def read_schema(path: Path | None, missing: list[str] | None = None) -> Schema | None:
+    """Read the schema of ``--schema``, where it is given, with the marks of ``--missing``."""
     from nearward.tabular.data.schema import Schema
 
-    return None if path is None else Schema.read(path)
+    return None if path is None else Schema.read(path).with_missing(missing or ())
 
 
 def as_event(texts: list[str] | None, column: pl.Series) -> Any:

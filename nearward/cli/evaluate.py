@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Events, Group, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
+from nearward.cli.console import Columns, Events, Group, Missing, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.results import EvaluationFacts, Subgroup, ThresholdResults
@@ -62,6 +62,7 @@ def risk(
         typer.Option(help="The same at the threshold that alerts at most this share of rows; can be repeated.", show_default=False),
     ] = None,
     schema: SchemaFile = None,
+    missing: Missing = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
@@ -71,7 +72,7 @@ def risk(
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
-    frame = read_table(scored, read_schema(schema))
+    frame = read_table(scored, read_schema(schema, missing), missing or ())
     names = split_names(["risk"] if risk is None else risk, frame.columns)
     column = frame.get_column(outcome) if outcome in frame.columns else None
     event = None if column is None else as_event(positive, column)
@@ -122,6 +123,7 @@ def synth(
     report: Report = None,
     json: Json = None,
     schema: SchemaFile = None,
+    missing: Missing = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
 ) -> None:
     """Evaluate a synthetic table: FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass."""
@@ -130,14 +132,14 @@ def synth(
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.rules import yaml_io
 
-    declared = read_schema(schema)
-    train_rows = read_table(train, declared)
+    marks, declared = missing or (), read_schema(schema, missing)
+    train_rows = read_table(train, declared, marks)
     if declared is None:
-        declared = Schema.from_dtypes(train_rows).with_roles(group=group)  # the three are read alike
+        declared = Schema.from_dtypes(train_rows).with_roles(group=group).with_missing(marks)  # the three are read alike
     card = faith_card(
         train=train_rows,
-        holdout=read_table(holdout, declared),
-        synthetic=read_table(synthetic, declared),
+        holdout=read_table(holdout, declared, marks),
+        synthetic=read_table(synthetic, declared, marks),
         outcome=outcome,
         positive=positive,
         group=group,

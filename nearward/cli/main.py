@@ -19,6 +19,7 @@ from nearward.cli.console import (
     Drop,
     Events,
     Group,
+    Missing,
     ModelFolder,
     Outcome,
     RowId,
@@ -64,13 +65,21 @@ def demo(
 
 
 @app.command()
-def schema(cohort: TableFile, out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json")) -> None:
+def schema(
+    cohort: TableFile,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("schema.json"),
+    group: Group = None,
+    missing: Missing = None,
+) -> None:
     """Infer the schema of a table (role and kind of each column), print it, and write it as JSON for fit --schema."""
     from nearward.tabular.data.atomic_files import replacing
     from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import require_columns
 
-    inferred = Schema.infer(read_table(cohort))
+    frame = read_table(cohort, missing=missing or ())
+    require_columns([group], frame.columns)
+    inferred = Schema.infer(frame, missing or (), frame.get_column(group) if group else None).with_roles(group=group)
     show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
     with replacing(out) as temporary:
         temporary.write_text(inferred.to_json(), encoding="utf-8")
@@ -92,6 +101,7 @@ def fit(
     drop: Drop = None,
     expert: Columns = None,
     schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
+    missing: Missing = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
     ] = None,
@@ -109,15 +119,16 @@ def fit(
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
-    declared = read_schema(schema)
-    frame = read_table(cohort, declared)
+    declared = read_schema(schema, missing)
+    frame = read_table(cohort, declared, missing or ())
     dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
     require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
     check_folder(out)
+    patients = frame.get_column(group) if group else None
     if declared:
         roles = declared.with_roles(ignore=dropped)
     else:
-        inferred = Schema.infer(frame.drop(dropped))
+        inferred = Schema.infer(frame.drop(dropped), missing or (), patients)
         roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
     roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
@@ -126,7 +137,7 @@ def fit(
     with show_progress("fit", 6 + folds) as progress:
         in_context_model = None if backbone == "none" else backbone
         model = RiskClassifier(seed=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, progress=progress)
-        model.fit(frame, frame.get_column(outcome), groups=frame.get_column(group) if group else None)
+        model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     if len(model.classes_) > 2:

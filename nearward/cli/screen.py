@@ -11,6 +11,7 @@ from nearward.cli.console import (
     Drop,
     Events,
     Group,
+    Missing,
     Outcome,
     RowId,
     SchemaFile,
@@ -41,6 +42,7 @@ def screen(
     id: RowId = None,
     drop: Drop = None,
     schema: SchemaFile = None,
+    missing: Missing = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and the ranker.")] = 0,
 ) -> None:
     """Rank rows by anomaly score against rows without the event, and estimate the recall of known events. From one event up."""
@@ -50,14 +52,15 @@ def screen(
     from nearward.tabular.errors import InputError, require_columns
     from nearward.tabular.novelty.one_class import OneClass
 
-    declared = read_schema(schema)
-    frame = read_table(table, declared)
+    declared = read_schema(schema, missing)
+    frame = read_table(table, declared, missing or ())
     excluded = [name for name in [outcome, group, id, *split_names(drop, frame.columns)] if name]
     require_columns(excluded, frame.columns)
     taken = sorted({outcome, id or ""} & {"row", "score", "share", "alert"})
     if taken:
         raise InputError(f"{out} gets columns of its own named {taken}: rename them in {table}")
-    new_rows = None if new is None else read_table(new, declared or Schema.from_dtypes(frame).with_roles(id=id))
+    read_alike = declared or Schema.from_dtypes(frame).with_roles(id=id).with_missing(missing or ())
+    new_rows = None if new is None else read_table(new, read_alike, missing or ())
     if new_rows is not None and id and id not in new_rows.columns:
         raise InputError(f"{new} has no column {id!r}, which has the row ids")
     column = frame.get_column(outcome)

@@ -11,6 +11,7 @@ from nearward.cli.console import (
     Drop,
     GeneratorFolder,
     Group,
+    Missing,
     Outcome,
     Positive,
     SchemaFile,
@@ -48,6 +49,7 @@ def fit(
         float | None, typer.Option(help="Differential privacy per patient: noisy marginals, no mined rules.", show_default=False)
     ] = None,
     schema: SchemaFile = None,
+    missing: Missing = None,
     seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
 ) -> None:
     """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
@@ -61,13 +63,14 @@ def fit(
     from nearward.tabular.rules.yaml_io import read_rules
 
     check_folder(out, KIND)
-    declared = read_schema(schema)
-    frame = read_table(cohort, declared)
+    declared = read_schema(schema, missing)
+    frame = read_table(cohort, declared, missing or ())
     dropped = split_names(drop, frame.columns)
     require_columns([outcome, group, *dropped], frame.columns)
     event = as_value(positive, frame.get_column(outcome))
     own_rules = None if rules is None else read_rules(rules)
-    holdout_rows = None if holdout is None else read_table(holdout, declared or Schema.from_dtypes(frame).with_roles(group=group))
+    read_alike = declared or Schema.from_dtypes(frame).with_roles(group=group).with_missing(missing or ())
+    holdout_rows = None if holdout is None else read_table(holdout, read_alike, missing or ())
     with show_progress("fit", _STEPS if epsilon is None else 1) as progress:
         model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=progress)  # type: ignore[arg-type]
         model.fit(frame.drop(dropped), outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows)

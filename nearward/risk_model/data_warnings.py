@@ -9,13 +9,14 @@ import polars as pl
 
 from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.data.feature_blocks import missing_blocks
-from nearward.tabular.data.schema import Schema, unit_slips
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools, Ints
 
 _COPIED, _FEWEST_COPIES = 0.05, 10  # share and number of a class's rows, from which on copies are warned of
 _COMPLETE = 0.9  # share of rows with a value, from which on a column can equal the outcome
+_UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _ANOMALIES = {
     "unit slips": "values far outside the training range (over 32 times), a slip of units?",
     "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
@@ -130,3 +131,25 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
     gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
     blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
     return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}
+
+
+def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
+    """Count, for each number column of a conformed frame, the values that look a thousand times too large for the schema's range.
+
+    A slip of a thousand times lands between the range's own width and a thousand times that: the limit is halfway, at 32 times.
+    Also counted: a column of at least five values, all of them as much smaller than the schema's smallest absolute value (milligrams
+    entered as grams).
+    """
+    counts = {}
+    for column in schema.columns:
+        if column.name not in frame.columns or column.kind != "number" or column.low is None or column.high is None:
+            continue
+        greatest = max(abs(column.low), abs(column.high))
+        size = frame.get_column(column.name).drop_nulls().abs()
+        slips = int((size > _UNIT_SLIP * greatest).sum()) if greatest > 0 else 0
+        least = min(abs(column.low), abs(column.high)) if column.low * column.high > 0 else 0.0
+        if len(size) >= 5 and least > 0 and float(size.max()) * _UNIT_SLIP < least:  # type: ignore[arg-type]
+            slips += len(size)
+        if slips:
+            counts[column.name] = slips
+    return counts

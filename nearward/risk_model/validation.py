@@ -143,9 +143,13 @@ def resolve_schema(schema: Schema | None, frame: pl.DataFrame, expert_columns: S
     InputError
         Several id columns, an id that repeats, an expert column that is text, or unusable groups.
     """
-    schema = (schema or Schema.infer(frame)).with_roles(expert=expert_columns)
-    group_columns = [name for name in schema.named("group") if name in frame.columns]
-    patient_ids = validate_groups(frame.get_column(group_columns[0]) if groups is None and group_columns else groups, frame.height)
+    if schema is None:
+        patient_ids = validate_groups(groups, frame.height)
+        schema = Schema.infer(frame, groups=pl.Series(patient_ids))
+    else:
+        group_columns = [name for name in schema.named("group") if name in frame.columns]
+        patient_ids = validate_groups(frame.get_column(group_columns[0]) if groups is None and group_columns else groups, frame.height)
+    schema = schema.with_roles(expert=expert_columns)
     identifying = patient_columns(frame.select(name for name in schema.features if name in frame.columns), patient_ids)
     if identifying:
         warnings.warn(f"columns that identify the patients are not used as features: {identifying}", DataWarning, stacklevel=3)

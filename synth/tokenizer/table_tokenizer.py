@@ -13,8 +13,7 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, fit_column
-from nearward.tabular.data.conversion import ISO_DATE
-from nearward.tabular.data.schema import warn_of_numbers_as_text
+from nearward.tabular.data.text_values import ISO_DATE, warn_of_numbers_as_text
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.typing import Floats, Ints
 

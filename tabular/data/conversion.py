@@ -8,12 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from nearward.tabular.data.text_values import BOOLEAN, describe_invalid
 from nearward.tabular.errors import InputError
-
-NUMBER_LIKE = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
-BOOLEAN = r"^(?i:true|false)$"
-DECIMAL_COMMA = r"^\s*[+-]?\d+,\d+\s*$"
 
 
 def as_number(series: pl.Series, name: str) -> pl.Series:
@@ -45,10 +41,11 @@ def _parse_numbers(text: pl.Series, name: str) -> pl.Series:
     if text.count() > 0 and bool(text.drop_nulls().str.contains(BOOLEAN).all()):  # as R, pandas and Polars write booleans
         return (text.str.to_lowercase() == "true").cast(pl.Float64)
     values = text.str.strip_chars().cast(pl.Float64, strict=False)
-    invalid = int((values.is_null() & text.is_not_null()).sum())
-    if invalid:
-        comma = " They look like decimal commas." if bool(text.str.contains(DECIMAL_COMMA).any()) else ""
-        raise InputError(f"column {name!r} must be a number, but {invalid} of {len(text)} values are text that is not one.{comma}")
+    unread = text.filter(values.is_null() & text.is_not_null())
+    if len(unread):
+        raise InputError(
+            f"column {name!r} must be a number, but {len(unread)} of {len(text)} values are text that is not one{describe_invalid(unread)}"
+        )
     return values
 
 

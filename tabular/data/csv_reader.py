@@ -16,17 +16,12 @@ from typing import TextIO
 
 import polars as pl
 
-from nearward.tabular.data.conversion import BOOLEAN
 from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.data.text_values import are_marks, parse
 from nearward.tabular.errors import DataWarning, InputError
 
 MISSING = ("", "NA", "NaN", "null")
 
-_WHOLE = r"^(0|-?[1-9]\d{0,17})$"  # written back as it stood, and within Int64
-_DECIMAL = r"^[+-]?(?:(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf)$"
-_CODE = r"^[+-]?(0\d.*|\d+[eE]\d+|\d{16,})$"  # leading zeros, 1E5, and too many digits for a number
-_DATE = r"^\d{4}-\d{2}-\d{2}$"
-_DATETIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?$"
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -67,40 +62,11 @@ def read_texts(texts: pl.Series, column: Column | None = None) -> pl.Series:
     categories = () if column is None else column.categories or ()
     marks = [mark for mark in MISSING if mark not in categories]
     values = texts.set(texts.is_in(marks), None)
+    if column is not None and column.missing:
+        values = values.set(are_marks(values, column.missing), None)
     if column is not None and column.kind in ("category", "list") and column.role != "time":
         return values
-    plain = values.drop_nulls().str.strip_chars()
-    if plain.is_empty():
-        return values
-    number = column is not None and column.kind == "number" and column.role in ("feature", "expert")
-    dtype = _dtype(plain, number)
-    if dtype == pl.Boolean:
-        return values.str.strip_chars().str.to_lowercase() == "true"
-    if dtype == pl.Date:
-        dates = values.str.to_date("%Y-%m-%d", strict=False)
-        return dates if dates.null_count() == values.null_count() else values
-    if dtype == pl.Datetime:
-        times = values.str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
-        return times if times.null_count() == values.null_count() else values
-    return values if dtype == pl.String else values.str.strip_chars().cast(dtype)
-
-
-def _dtype(plain: pl.Series, number: bool) -> type[pl.DataType]:
-    """Return the dtype of a column's texts; with ``number`` a code such as 007 is the number 7."""
-    if _all(plain, _WHOLE):
-        return pl.Int64
-    if _all(plain, BOOLEAN):
-        return pl.Boolean
-    if _all(plain, _DECIMAL) and (number or not plain.str.contains(_CODE).any()):
-        whole = number and _all(plain, r"^[+-]?\d{1,18}$")
-        return pl.Int64 if whole and not plain.str.contains(r"^\+").any() else pl.Float64
-    if _all(plain, _DATE):
-        return pl.Date
-    return pl.Datetime if _all(plain, _DATETIME) else pl.String
-
-
-def _all(texts: pl.Series, pattern: str) -> bool:
-    return bool(texts.str.contains(pattern).all())
+    return parse(values, number=column is not None and column.kind == "number" and column.role in ("feature", "expert"))
 
 
 def _check_header(path: Path) -> None:

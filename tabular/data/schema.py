@@ -20,14 +20,24 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from nearward.tabular.data.code_lists import as_code_list, is_code_list
-from nearward.tabular.data.conversion import DECIMAL_COMMA, ISO_DATE, NUMBER_LIKE, as_number, as_text, spell_as
+from nearward.tabular.data.conversion import as_number, as_text, spell_as
 from nearward.tabular.data.limited_reading import read_at_most
+from nearward.tabular.data.text_values import (
+    ISO_DATE,
+    USUAL,
+    are_marks,
+    check_marks,
+    count_commas,
+    describe_commas,
+    read_missing,
+    warn_of_numbers_as_text,
+)
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category", "list"]
 
-_UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
+_EXTREME = 5  # patients: the range is that of the fifth most extreme ones, so that it identifies none
 _MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
@@ -47,14 +57,16 @@ class Column:
     unit : str or None
         For readers; never converted.
     low, high : float or None
-        Range of the inferred frame, to be corrected where it is not the usual one; values over 32 times outside are flagged as a slip of
-        units.
+        Range of the inferred frame without its four most extreme patients on either side, which it could identify; none from fewer than
+        ten patients. To be corrected where it is not the usual one; values over 32 times outside are flagged as a slip of units.
     categories : tuple of str or None
         Those of the inferred frame, for columns with at most 200.
     block : str or None
         Columns measured together: ``labs``, ``vitals``, ``questionnaire``.
     separator : str or None
         Of a list that is stored as text, as in CSV files: what stands between its codes.
+    missing : tuple of str
+        Texts that are read as missing; ``"usual"`` stands for the usual marks, such as ``?`` and ``N/A``.
     """
 
     name: str
@@ -66,6 +78,7 @@ class Column:
     categories: tuple[str, ...] | None = None
     block: str | None = None
     separator: str | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, allowed in (("role", get_args(Role)), ("kind", get_args(Kind))):
@@ -85,7 +98,7 @@ class Schema:
     Examples
     --------
     >>> import polars as pl
-    >>> schema = Schema.infer(pl.DataFrame({"age": [61, 70, None], "sex": ["f", "m", "f"]}))
+    >>> schema = Schema.infer(pl.DataFrame({"age": [61, 70, None] * 5, "sex": ["f", "m", "f"] * 5}))
     >>> schema["sex"].kind, schema["age"].high
     ('category', 70.0)
     >>> Schema.from_json(schema.to_json()) == schema
@@ -129,11 +142,22 @@ class Schema:
                 role_of[self[name].name] = role
         return Schema(tuple(dataclasses.replace(c, role=role_of.get(c.name, c.role)) for c in self.columns))  # type: ignore[arg-type]
 
+    def with_missing(self, missing: str | Sequence[str]) -> Schema:
+        """Return a copy that reads these marks as missing: the usual ones in number columns, others in all of them."""
+        marks = check_marks(missing)
+        exact = tuple(mark for mark in marks if mark != USUAL)
+        return Schema(
+            tuple(
+                dataclasses.replace(c, missing=tuple(dict.fromkeys((*c.missing, *(marks if c.kind == "number" else exact)))))
+                for c in self.columns
+            )
+        )
+
     # ---- files -----------------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
         """Return the schema as JSON, one column a line, without empty fields."""
-        rows = [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in self.columns]
+        rows = [{k: v for k, v in dataclasses.asdict(c).items() if v not in (None, ())} for c in self.columns]
         body = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
         return f'{{"nearward_schema": 1, "columns": [\n  {body}\n]}}\n'
 
@@ -164,8 +188,17 @@ class Schema:
     # ---- frames ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def infer(cls, frame: pl.DataFrame) -> Schema:
+    def infer(cls, frame: pl.DataFrame, missing: str | Sequence[str] = (), groups: pl.Series | None = None) -> Schema:
         """Infer kinds, ranges and categories; the result should be reviewed by somebody who knows the table.
+
+        Parameters
+        ----------
+        frame : n rows
+        missing : str or sequence of str
+            Texts that mean missing, in this frame and in those that are read by the schema. ``"usual"`` stands for the usual marks (``?``,
+            ``.``, ``-``, ``N/A``, ``None``, blanks …) in columns whose other values are numbers or dates.
+        groups : (n,), optional
+            The patient of each row, where patients have several.
 
         Numbers, booleans and decimals become ``number``; text, categoricals and enums ``category``; lists of text, categories or whole
         numbers ``list``; dates and times, also as ISO text, get the role ``time``; columns without a value, and text that differs in every
@@ -174,12 +207,13 @@ class Schema:
         Raises
         ------
         InputError
-            No rows or columns; a dtype without an obvious meaning (nested, binary, duration, object); decimal commas.
+            No rows or columns; a dtype without an obvious meaning (nested, binary, duration, object); numbers with commas.
         """
         if frame.width == 0 or frame.height == 0:
             raise InputError(f"the frame has {frame.height} rows and {frame.width} columns; at least 1 of each is required")
         _refuse_renamed_duplicates(frame.columns)
-        return cls(tuple(_infer_column(frame.get_column(name)) for name in frame.columns))
+        frame = read_missing(frame, missing)
+        return cls(tuple(_infer_column(frame.get_column(name), groups) for name in frame.columns)).with_missing(missing)
 
     @classmethod
     def from_dtypes(cls, frame: pl.DataFrame) -> Schema:
@@ -224,41 +258,6 @@ class Schema:
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
 
 
-def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
-    """Count, for each number column of a conformed frame, the values that look a thousand times too large for the schema's range.
-
-    A slip of a thousand times lands between the range's own width and a thousand times that: the limit is halfway, at 32 times.
-    Also counted: a column of at least five values, all of them as much smaller than the schema's smallest absolute value (milligrams
-    entered as grams).
-    """
-    counts = {}
-    for column in schema.columns:
-        if column.name not in frame.columns or column.kind != "number" or column.low is None or column.high is None:
-            continue
-        greatest = max(abs(column.low), abs(column.high))
-        size = frame.get_column(column.name).drop_nulls().abs()
-        slips = int((size > _UNIT_SLIP * greatest).sum()) if greatest > 0 else 0
-        least = min(abs(column.low), abs(column.high)) if column.low * column.high > 0 else 0.0
-        if len(size) >= 5 and least > 0 and float(size.max()) * _UNIT_SLIP < least:  # type: ignore[arg-type]
-            slips += len(size)
-        if slips:
-            counts[column.name] = slips
-    return counts
-
-
-def warn_of_numbers_as_text(text: pl.Series, stacklevel: int) -> None:
-    """Warn where nearly all values of a text column read as numbers: a measurement with marks such as <0.5 becomes a category."""
-    count = text.count()
-    numbers = int(text.str.contains(NUMBER_LIKE).sum())
-    if 0.9 * count <= numbers < count:
-        warnings.warn(
-            f"column {text.name!r} is text, but {numbers} of its {count} values read as numbers: taken as a category. "
-            "If it is a measurement, correct the other values first.",
-            DataWarning,
-            stacklevel=stacklevel,
-        )
-
-
 def _column_from_json(row: Any) -> Column:
     known = {f.name for f in dataclasses.fields(Column)}
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
@@ -278,7 +277,10 @@ def _column_from_json(row: Any) -> Column:
     categories = row.get("categories")
     if categories is not None and not (isinstance(categories, list) and all(isinstance(value, str) for value in categories)):
         raise InputError(f"schema column {row['name']!r}: categories must be a list of texts")
-    return Column(**{**row, "categories": None if categories is None else tuple(categories)})
+    missing = row.get("missing", ())
+    if isinstance(missing, str) or not isinstance(missing, list | tuple):
+        raise InputError(f"schema column {row['name']!r}: missing must be a list of texts")
+    return Column(**{**row, "categories": None if categories is None else tuple(categories), "missing": check_marks(missing)})
 
 
 def _values(column: Column) -> str:
@@ -297,7 +299,7 @@ def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
         raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")
 
 
-def _infer_column(series: pl.Series) -> Column:
+def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
     name, dtype = series.name, series.dtype
     if dtype == pl.Null or series.null_count() == len(series):
         warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
@@ -309,20 +311,21 @@ def _infer_column(series: pl.Series) -> Column:
         warnings.warn(f"column {name!r} {holds} dates or times: not used. {hint}", DataWarning, stacklevel=4)
         return Column(name, role="time", kind="category")
     if dtype.is_numeric() or dtype == pl.Boolean:
-        values = as_number(series, name).drop_nulls()
-        if len(values) == 0:
+        values = as_number(series, name)
+        if values.count() == 0:
             warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
             return Column(name, role="ignore")
-        return Column(name, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
+        low, high = _range(values, groups)
+        return Column(name, low=low, high=high)
     return Column(name, kind="list") if is_code_list(dtype) else _infer_category(series)
 
 
 def _infer_category(series: pl.Series) -> Column:
     name = series.name
     text = as_text(series, name).drop_nulls()
-    commas = int(text.str.contains(DECIMAL_COMMA).sum())
+    commas = count_commas(text)
     if commas > 0.5 * len(text):
-        raise InputError(f"column {name!r} is text with decimal commas ({commas} of {len(text)} values): replace them by points first")
+        raise InputError(f"column {name!r} is text of numbers with commas ({commas} of {len(text)} values): {describe_commas(text)}")
     warn_of_numbers_as_text(text, stacklevel=6)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
@@ -336,7 +339,19 @@ def _infer_category(series: pl.Series) -> Column:
     return Column(name, kind="category", categories=listed)
 
 
+def _range(values: pl.Series, groups: pl.Series | None) -> tuple[float, float] | tuple[None, None]:
+    """Return the values of the fifth most extreme patients, or none where a range of so few would identify them."""
+    rows = pl.DataFrame({"x": values, "patient": pl.int_range(len(values), eager=True) if groups is None else groups}).drop_nulls("x")
+    patients = rows.group_by("patient").agg(least=pl.col("x").min(), greatest=pl.col("x").max())
+    if patients.height < 2 * _EXTREME:
+        return None, None
+    return patients["least"].sort()[_EXTREME - 1], patients["greatest"].sort()[-_EXTREME]
+
+
 def _conform_column(series: pl.Series, column: Column) -> pl.Series:
+    if column.missing and isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        text = series.cast(pl.String)
+        series = text.set(are_marks(text, column.missing), None)
     if column.kind == "number":
         return as_number(series, column.name)
     if column.kind == "list":

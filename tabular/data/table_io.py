@@ -16,7 +16,9 @@ import polars as pl
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.data.other_frames import from_other_frame, plain_values
+from nearward.tabular.data.text_values import read_missing
 from nearward.tabular.errors import InputError
+from nearward.tabular.parallel import require_own_process
 
 if TYPE_CHECKING:
     from nearward.tabular.data.schema import Schema
@@ -31,7 +33,7 @@ _ADDRESS = r"([a-z][a-z0-9+.-]+):/+(.+)"  # s3://bucket/key, also as pathlib wri
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_table(path: str | Path, schema: Schema | None = None) -> pl.DataFrame:
+def read_table(path: str | Path, schema: Schema | None = None, missing: str | Sequence[str] = ()) -> pl.DataFrame:
     """Read a Parquet, CSV or Arrow/Feather file, a folder of Parquet files, or a Parquet file in an object store.
 
     Parameters
@@ -42,6 +44,8 @@ def read_table(path: str | Path, schema: Schema | None = None) -> pl.DataFrame:
         ``polars.scan_parquet`` reads, such as ``s3://bucket/cohort.parquet``.
     schema : Schema, optional
         Decides which features are text and which are numbers, and in a CSV which other columns are text.
+    missing : str or sequence of str
+        Texts that are read as missing, as in ``Schema.infer``.
 
     Raises
     ------
@@ -55,6 +59,7 @@ def read_table(path: str | Path, schema: Schema | None = None) -> pl.DataFrame:
     Traceback (most recent call last):
     nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .csv.gz .arrow .feather .ipc
     """
+    require_own_process()
     address = re.fullmatch(_ADDRESS, str(path))
     path = Path(path)
     suffix = path.suffix.lower()
@@ -72,7 +77,8 @@ def read_table(path: str | Path, schema: Schema | None = None) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path} cannot be read as {suffix or 'a folder of Parquet files'}: {type(error).__name__}") from error
     _refuse_pattern_names(frame.columns)
-    return frame if schema is None else _as_declared(frame, schema)
+    frame = frame if schema is None else _as_declared(frame, schema)
+    return read_missing(frame, missing)
 
 
 def write_table(frame: pl.DataFrame, path: str | Path) -> None:
@@ -132,6 +138,7 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     >>> to_frame(np.zeros((2, 2))).columns
     ['x0', 'x1']
     """
+    require_own_process()
     frame = _to_frame(X, names)
     _refuse_pattern_names(frame.columns)
     return frame

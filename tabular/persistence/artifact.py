@@ -27,6 +27,7 @@ from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError, NearwardError, RuleError
 from nearward.tabular.operating_system import flush_folder
+from nearward.tabular.parallel import require_own_process
 from nearward.tabular.persistence.memory_limit import check_memory, read_records
 from nearward.tabular.typing import Arrays
 
@@ -196,6 +197,7 @@ def read_model(folder: str | Path) -> StoredModel:
     ArtifactError
         A file is missing, changed, truncated, or a link.
     """
+    require_own_process()
     folder = Path(folder)
     body = read_manifest(folder)
     tensors: Arrays | None = None

@@ -11,13 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from nearward.tabular.data.schema import Column, Schema, unit_slips
+from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, NearwardError
 
 SECRET = "Zanzibar"
@@ -48,7 +49,7 @@ def quietly(frame: pl.DataFrame) -> Schema:
         try:
             return Schema.infer(frame)
         except InputError as error:
-            assume("decimal commas" not in str(error))
+            assume("with commas" not in str(error))
             raise
 
 
@@ -58,16 +59,16 @@ def quietly(frame: pl.DataFrame) -> Schema:
 def test_kinds_ranges_and_categories_are_inferred() -> None:
     frame = pl.DataFrame(
         {
-            "age": [61, 70, None],
-            "lactate": [0.5, math.nan, 2.5],
-            "sex": ["m", "f", "m"],
-            "ward": pl.Series(["b", "a", None], dtype=pl.Categorical),
-            "stage": pl.Series(["i", "ii", "i"], dtype=pl.Enum(["i", "ii", "iii"])),
-            "septic": [True, False, None],
-            "dose": pl.Series([Decimal("1.50"), Decimal("2.25"), None]),
-            "seen": [date(2020, 1, 1)] * 3,
-            "at": [datetime(2020, 1, 1)] * 3,
-            "clock": [time(1, 2)] * 3,
+            "age": [61, 70, None] * 5,
+            "lactate": [0.5, math.nan, 2.5] * 5,
+            "sex": ["m", "f", "m"] * 5,
+            "ward": pl.Series(["b", "a", None] * 5, dtype=pl.Categorical),
+            "stage": pl.Series(["i", "ii", "i"] * 5, dtype=pl.Enum(["i", "ii", "iii"])),
+            "septic": [True, False, None] * 5,
+            "dose": pl.Series([Decimal("1.50"), Decimal("2.25"), None] * 5),
+            "seen": [date(2020, 1, 1)] * 15,
+            "at": [datetime(2020, 1, 1)] * 15,
+            "clock": [time(1, 2)] * 15,
         }
     )
     assert Schema.infer(frame).columns == (
@@ -82,6 +83,17 @@ def test_kinds_ranges_and_categories_are_inferred() -> None:
         Column("at", role="time", kind="category"),
         Column("clock", role="time", kind="category"),
     )
+
+
+def test_ranges_are_those_of_the_fifth_most_extreme_patients() -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"age": rng.permutation(np.arange(1.0, 101.0)), "rare": [None] * 91 + list(range(9))})
+    schema = Schema.infer(frame)
+    assert (schema["age"].low, schema["age"].high) == (5.0, 96.0)
+    assert (schema["rare"].low, schema["rare"].high) == (None, None)
+    patients = pl.Series(["p1" if age > 90 else f"p{age}" for age in frame["age"]])  # ten visits of one patient are one patient
+    assert Schema.infer(frame, groups=patients)["age"].high == 87.0
+    assert "100" not in schema.to_json() + repr(schema)
 
 
 def test_categories_are_listed_up_to_two_hundred() -> None:
@@ -135,10 +147,9 @@ def test_an_inferred_schema_survives_json_and_conforms_its_own_frame(frame: pl.D
         assert conformed[name].null_count() == before.null_count()
         if schema[name].kind == "number":
             assert not conformed[name].is_nan().any()
-            assert conformed[name].min() == schema[name].low
-            assert conformed[name].max() == schema[name].high
+            inside = conformed[name].is_between(schema[name].low, schema[name].high).sum() if schema[name].low is not None else 0
+            assert (conformed[name].count() < 10 and schema[name].low is None) or inside >= conformed[name].count() - 8
     assert_frame_equal(schema.conform(conformed), conformed)
-    assert unit_slips(conformed, schema) == {}
 
 
 # ---- the function ------------------------------------------------------------------------------------
@@ -283,7 +294,7 @@ def test_decimal_commas_are_recognised() -> None:
     with pytest.raises(InputError, match=r"'lactate' must be a number, but 2 of 4 .* decimal commas") as caught:
         Schema((Column("lactate"),)).conform(frame)
     assert "2,25" not in str(caught.value)
-    with pytest.raises(InputError, match=r"'lactate' is text with decimal commas \(2 of 3 values\).*by points") as caught:
+    with pytest.raises(InputError, match=r"'lactate' is text of numbers with commas \(2 of 3 values\).*by points") as caught:
         Schema.infer(frame)
     assert "2,25" not in str(caught.value)
 
@@ -306,11 +317,10 @@ def test_nan_and_null_are_the_same_to_inference_and_to_conform() -> None:
 
 
 def test_the_largest_floats_are_numbers_like_any_other() -> None:
-    frame = pl.DataFrame({"x": [1e308, -1.7e308, 0.0]})
+    frame = pl.DataFrame({"x": [1e308, -1.7e308, 0.0] * 5})
     schema = Schema.infer(frame)
     assert (schema["x"].low, schema["x"].high) == (-1.7e308, 1e308)
     assert_frame_equal(schema.conform(frame), frame)
-    assert unit_slips(frame, schema) == {}
 
 
 MEANINGLESS: dict[str, tuple[pl.Series, str]] = {
@@ -341,37 +351,6 @@ def test_dtypes_without_a_meaning_are_refused_by_name_and_dtype(case: str, funct
 def test_dates_in_a_number_column_are_refused() -> None:
     with pytest.raises(InputError, match="'age' has dtype Date"):
         Schema((Column("age"),)).conform(pl.DataFrame({"age": [date(1950, 1, 1)]}))
-
-
-# ---- unit slips ----------------------------------------------------------------------------------
-
-
-SCHEMA = Schema((Column("weight", low=40.0, high=120.0), Column("delta", low=-5.0, high=5.0), Column("ward", kind="category")))
-
-
-def test_values_a_thousand_times_outside_the_range_are_counted_by_column() -> None:
-    frame = pl.DataFrame({"weight": [80.0, 120_001.0, -120_001.0, None], "delta": [5001.0, 0.0, 1.0, 2.0], "ward": ["a"] * 4})
-    assert unit_slips(frame, SCHEMA) == {"weight": 2, "delta": 1}
-
-
-def test_values_inside_or_a_little_outside_the_range_are_not_slips() -> None:
-    assert unit_slips(pl.DataFrame({"weight": [40.0, 121.0, 300.0, 2.5, 0.0], "delta": [0.0, 1e-9, 9.0, -9.0, 50.0]}), SCHEMA) == {}
-
-
-def test_a_column_in_grams_instead_of_kilograms_is_flagged() -> None:
-    kilograms = pl.DataFrame({"weight": [62.0, 80.5, 71.0, 95.0, 118.0]})
-    assert unit_slips(kilograms * 1000, SCHEMA) == {"weight": 5}
-
-
-def test_a_column_in_tonnes_instead_of_kilograms_is_flagged() -> None:
-    kilograms = pl.DataFrame({"weight": [62.0, 80.5, 71.0, 95.0, 118.0]})
-    assert unit_slips(kilograms / 1000, SCHEMA) == {"weight": 5}
-
-
-def test_a_few_small_values_or_a_range_across_zero_are_not_slips() -> None:
-    assert unit_slips(pl.DataFrame({"weight": [1e-6] * 4}), SCHEMA) == {}
-    assert unit_slips(pl.DataFrame({"weight": [1e-6] * 5}), SCHEMA) == {"weight": 5}
-    assert unit_slips(pl.DataFrame({"delta": [1e-6] * 9}), SCHEMA) == {}
 
 
 # ---- to and from people --------------------------------------------------------------------------
