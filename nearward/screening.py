@@ -17,6 +17,7 @@ from nearward.evaluation.stats.confidence import Estimate, clopper_pearson
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.validation import describe_event, validate_fit_inputs, validate_integers
+from nearward.tabular.ensemble.logistic_regression import fit_logistic_regression
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.novelty.one_class import OneClass
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
@@ -149,8 +150,6 @@ def _order(score: Floats, seed: tuple[int, int]) -> Ints:
 
 
 def _logistic_regression(train: pl.DataFrame, outcome: Ints, queries: pl.DataFrame, schema: Schema | None) -> Floats:
-    from sklearn.linear_model import LogisticRegression
-
     encoder = FrameEncoder.fit(train, schema)
-    model = LogisticRegression(C=0.3, solver="newton-cholesky").fit(encoder.transform(train), outcome)
+    model = fit_logistic_regression(encoder.transform(train), outcome)
     return np.asarray(model.decision_function(encoder.transform(queries)))

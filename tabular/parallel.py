@@ -11,10 +11,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nearward.tabular.errors import ForkedProcess, InputError
 
@@ -65,16 +65,14 @@ def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *librari
 
     ``libraries`` are modules to import first, as in ``single_threaded``.
     """
-    from threadpoolctl import threadpool_limits
-
     requested = _requested.get()
 
     def run(item: Item) -> Result:
         _requested.set(requested)  # a thread has a context of its own
-        with threadpool_limits(1, user_api="openmp"):  # a limit of OpenMP holds for the calling thread alone
+        with _limit_openmp():
             return task(item)
 
-    with _one_thread(*libraries), ThreadPoolExecutor(min(cpu_count(), max(len(items), 1))) as pool:
+    with single_threaded(*libraries), ThreadPoolExecutor(min(cpu_count(), max(len(items), 1))) as pool:
         yield from pool.map(run, items)
 
 
@@ -89,14 +87,24 @@ def single_threaded(*libraries: str) -> Iterator[None]:
     libraries : names of modules
         Imported first: libraries that are loaded inside the block are not limited.
     """
-    from threadpoolctl import threadpool_limits
-
-    with _one_thread(*libraries), threadpool_limits(1, user_api="openmp"):
+    for name in libraries:
+        import_module(name)
+    torch = sys.modules.get("torch")
+    torch_threads = None if torch is None else torch.get_num_threads()  # before OpenMP's limit, which torch would report
+    with _limit_openmp(), _process_limit.block(torch_threads):
         yield
 
 
-class _SharedLimit:
-    """The limit of BLAS and torch, which hold for the whole process: blocks that overlap in several threads share one.
+def _limit_openmp() -> AbstractContextManager[Any]:
+    """Limit OpenMP, and BLAS on top of it, to one thread: a setting of the calling thread alone."""
+    from threadpoolctl import ThreadpoolController
+
+    limit: AbstractContextManager[Any] = ThreadpoolController().select(user_api="openmp", threading_layer="openmp").limit(limits=1)
+    return limit
+
+
+class _ProcessLimit:
+    """The limit of BLAS and torch, a setting of the whole process: blocks that overlap in several threads share one.
 
     The first block sets it and the last one lifts it. With a limit a block, one that begins while another runs would take the limit of 1
     for the user's setting, and restore that for good.
@@ -105,38 +113,48 @@ class _SharedLimit:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._blocks = 0
+        self._torch_is_limited = False
         self._limits = ExitStack()
 
-    def __enter__(self) -> None:
-        from threadpoolctl import ThreadpoolController
-
+    @contextmanager
+    def block(self, torch_threads: int | None) -> Iterator[None]:
+        """Hold the limit; ``torch_threads`` is torch's setting before it, None where torch is not loaded."""
         with self._lock:
             self._blocks += 1
-            blas = ThreadpoolController().select(user_api="blas")
-            if any(library["num_threads"] != 1 for library in blas.info()):  # libraries may be loaded while other blocks run
-                self._limits.enter_context(blas.limit(limits=1))
-            torch = sys.modules.get("torch")
-            if torch is not None and torch.get_num_threads() != 1:
-                self._limits.callback(torch.set_num_threads, torch.get_num_threads())
-                torch.set_num_threads(1)
+            self._limit_blas()
+            if torch_threads is not None and not self._torch_is_limited:
+                self._limits.callback(sys.modules["torch"].set_num_threads, torch_threads)
+                sys.modules["torch"].set_num_threads(1)
+                self._torch_is_limited = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    _take_control_of_blas()  # from the thread that set the limit
+                    self._limits.close()
+                    self._torch_is_limited = False
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._limits.close()
+    def _limit_blas(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        controller = ThreadpoolController()
+        blas = [library for library in controller.select(user_api="blas").info() if library["threading_layer"] != "openmp"]
+        unlimited = [library["filepath"] for library in blas if library["num_threads"] != 1]
+        if unlimited:  # also where a library was loaded while other blocks run
+            _take_control_of_blas()
+            self._limits.enter_context(controller.select(filepath=unlimited).limit(limits=1))
 
 
-_shared_limit = _SharedLimit()
+def _take_control_of_blas() -> None:
+    """Let this thread set OpenBLAS's threads: threadpoolctl lets one thread only, which may be another and still alive."""
+    from threadpoolctl import OpenBLASController
+
+    OpenBLASController.clear_controlling_thread(force=True)
 
 
-@contextmanager
-def _one_thread(*libraries: str) -> Iterator[None]:
-    """Limit BLAS and torch, where it is loaded, to one thread a call inside the block, in whichever thread they are called."""
-    for name in libraries:
-        import_module(name)
-    with _shared_limit:
-        yield
+_process_limit = _ProcessLimit()
 
 
 def require_own_process() -> None:

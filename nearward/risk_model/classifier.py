@@ -309,7 +309,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         if frame.height == 0:
             raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
         rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
-        if extra := [name for name in frame.columns if name not in self.schema_names]:
+        known = set(self.schema_names)
+        if extra := [name for name in frame.columns if name not in known]:
             warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
         warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
         return rows

@@ -140,9 +140,9 @@ def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:
     Also counted: a column of at least five values, all of them as much smaller than the schema's smallest absolute value (milligrams
     entered as grams).
     """
-    counts = {}
+    counts, names = {}, set(frame.columns)
     for column in schema.columns:
-        if column.name not in frame.columns or column.kind != "number" or column.low is None or column.high is None:
+        if column.name not in names or column.kind != "number" or column.low is None or column.high is None:
             continue
         greatest = max(abs(column.low), abs(column.high))
         size = frame.get_column(column.name).drop_nulls().abs()

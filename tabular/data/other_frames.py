@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,7 +27,7 @@ def from_other_frame(X: Any) -> pl.DataFrame:
         Column names that repeat; a column of Python objects of several kinds.
     """
     names = [str(name) for name in getattr(X, "columns", [])] if hasattr(X, "dtypes") else []
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
         raise InputError(f"the frame names columns twice: {duplicates}. Rename or drop one of each.")
     if hasattr(X, "__arrow_c_stream__") and not hasattr(X, "iloc"):  # pandas has iloc: its columns are read alike with and without pyarrow

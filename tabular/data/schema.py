@@ -12,8 +12,10 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -110,15 +112,18 @@ class Schema:
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
-        repeated = {c.name for c in self.columns if sum(c.name == other.name for other in self.columns) > 1}
-        if repeated:
+        if len(self._by_name) < len(self.columns):
+            repeated = [name for name, count in Counter(c.name for c in self.columns).items() if count > 1]
             raise InputError(f"columns named twice in the schema: {sorted(repeated)}")
 
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
     def __getitem__(self, name: str) -> Column:
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise MissingColumns([name], [c.name for c in self.columns])
+        if name not in self._by_name:
+            raise MissingColumns([name], list(self._by_name))
+        return self._by_name[name]
 
     def named(self, *roles: Role) -> tuple[str, ...]:
         """Return the names of the columns with one of these roles, in order."""
@@ -250,11 +255,12 @@ class Schema:
             With the columns, dtypes and row counts concerned; never with a value.
         """
         columns = [c for c in self.columns if c.role in roles]
-        missing = [c.name for c in columns if c.name not in frame.columns]
+        names = set(frame.columns)
+        missing = [c.name for c in columns if c.name not in names]
         if missing:
-            raise MissingColumns(missing, [name for name in frame.columns if name not in {c.name for c in self.columns}])
-        names = {c.name for c in columns}
-        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in names])
+            raise MissingColumns(missing, [name for name in frame.columns if name not in self._by_name])
+        used = {c.name for c in columns}
+        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in used])
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
 
 
@@ -294,7 +300,8 @@ def _values(column: Column) -> str:
 
 def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
     repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # Polars' name of a CSV's second column of a name
-    duplicates = sorted({match[1] for match in repeats if match and match[1] in names})
+    known = set(names)
+    duplicates = sorted({match[1] for match in repeats if match and match[1] in known})
     if duplicates:
         raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")
 

@@ -224,9 +224,9 @@ def _as_declared(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Return features that the schema declares as categories as text, and texts that it declares as numbers as numbers."""
     from nearward.tabular.data.csv_reader import read_texts
 
-    converted = []
+    converted, names = [], set(frame.columns)
     for column in schema.columns:
-        if column.role in ("feature", "expert") and column.name in frame.columns:
+        if column.role in ("feature", "expert") and column.name in names:
             series = frame.get_column(column.name)
             if column.kind == "category" and series.dtype.is_numeric():
                 converted.append(as_text(series, column.name))

@@ -25,6 +25,7 @@ from nearward.tabular.ensemble.closed_form import (
     ridge_discriminant,
     whitened_kernel,
 )
+from nearward.tabular.ensemble.logistic_regression import fit_logistic_regression
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
@@ -186,12 +187,10 @@ def fit_base_learners(
 
 
 def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int, trees: str) -> FoldLearners:
-    from sklearn.linear_model import LogisticRegression
-
     outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
     n_categories = [len(column.categories) for column in table_encoder.categorical]
     rates = cross_fit_transform(rows.numbers.codes, n_categories, outcome, patient_ids, seed)
-    linear = LogisticRegression(C=0.3, solver="newton-cholesky").fit(np.column_stack([rows.dense, rates]), outcome)
+    linear = fit_logistic_regression(np.column_stack([rows.dense, rates]), outcome)
     x = tree_columns(rows.numbers, rates)
     forests = boosted_trees(x, outcome, seed, *BOOSTING.values())
     if CATBOOST in TREES[trees]:

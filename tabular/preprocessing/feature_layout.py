@@ -62,16 +62,19 @@ class FeatureLayout:
         sources = encoder.source_columns
         columns = tuple(dict.fromkeys(sources))
         index = {name: j for j, name in enumerate(columns)}
+        begins: dict[str, int] = {}
+        for j, name in enumerate(sources):
+            begins.setdefault(name, j)
         blocks = tuple(dict.fromkeys(block_of[name] for name in columns if name in block_of))
         source = np.array([index[name] for name in sources], dtype=np.int64)
         missing_value = np.array(
             [float(feature == f"{name}: missing") for feature, name in zip(encoder.feature_names, sources, strict=True)]
         )
         block = [blocks.index(block_of[name]) if name in block_of else -1 for name in sources]
-        numeric = tuple((index[column.name], sources.index(column.name)) for column in encoder.numeric)
+        numeric = tuple((index[column.name], begins[column.name]) for column in encoder.numeric)
         one_hot = []
         for column in encoder.categorical:
             if column.n_one_hot:
-                begin = sources.index(column.name)
+                begin = begins[column.name]
                 one_hot.append((index[column.name], begin, begin + column.n_one_hot + column.has_pool))
         return cls(columns, source, missing_value, blocks, np.array(block, dtype=np.int64), numeric, tuple(one_hot))

@@ -85,7 +85,8 @@ class FrameEncoder:
         columns = list(dict.fromkeys(sources))
         if len(columns) <= 2:
             return _codes(sources)
-        first = [sources.index(column) for column in columns]  # a column's first feature stands for it
+        index = {source: j for j, source in reversed(list(enumerate(sources)))}
+        first = [index[column] for column in columns]  # a column's first feature stands for it
         cluster = dict(zip(columns, _clusters(x[:, first]).tolist(), strict=True))
         return np.array([cluster[source] for source in sources], dtype=np.int64)
 
