@@ -74,7 +74,7 @@ def screen(
     budget : float
         Share of rows that can be reviewed; ties are broken at random.
     ranker : OneClass, optional
-        By default ``OneClass(seed=seed)``.
+        By default ``OneClass(random_state=seed)``.
     folds, seed : int
 
     Returns
@@ -102,7 +102,7 @@ def screen(
     if not 0 < budget < 1:
         raise InputError(f"budget must lie between 0 and 1, got budget={budget!r}")
     validate_integers(2, folds=folds)
-    ranker = OneClass(seed=seed) if ranker is None else ranker
+    ranker = OneClass(random_state=seed) if ranker is None else ranker
     if not isinstance(ranker, OneClass):
         raise InputError(f"ranker must be a OneClass(), got {ranker!r}")
     frame, target, patient_ids = validate_fit_inputs(X, y, groups, ranker.positive)

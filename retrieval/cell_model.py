@@ -22,13 +22,13 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, netwo
 from nearward.retrieval.encoders.self_supervised import BATCH, CellDecoder, masked_loss
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_groups
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_groups
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.persistence.network_weights import check_weights
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, UNSEEN, CategoryColumn, TableEncoder
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints, RandomState
 
 _CONFIG = EncoderConfig(hidden=128, dropout=0.0)
 _STEPS = 1500
@@ -99,7 +99,8 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
 
     Parameters
     ----------
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
     schema : Schema, optional
         Inferred by default; only features and experts are read.
     steps : int
@@ -120,7 +121,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
     >>> rng = np.random.default_rng(0)
     >>> height = rng.normal(170, 10, 400)
     >>> people = pl.DataFrame({"cm": height, "inch": height / 2.54})
-    >>> model = CellModel(seed=0, steps=300).fit(people)
+    >>> model = CellModel(random_state=0, steps=300).fit(people)
     >>> slip = pl.DataFrame({"cm": [170.0, 170.0], "inch": [66.9, 96.9]})
     >>> surprise = model.surprise(slip)["inch"]
     >>> bool(surprise[0] < 1.5), bool(surprise[1] > 4)
@@ -130,12 +131,12 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
     _fitted_attributes = ("_network",)
     _state_types = (*ENCODER_TYPES, EncoderConfig)
 
-    def __init__(self, *, seed: int = 0, schema: Schema | None = None, steps: int = _STEPS) -> None:
-        self.seed = seed
+    def __init__(self, *, random_state: RandomState = 0, schema: Schema | None = None, steps: int = _STEPS) -> None:
+        self.random_state = random_state
         self.schema = schema
         self.steps = steps
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> CellModel:
+    def fit(self, X: Any, y: Any = None, groups: Any = None, **fit_params: Any) -> CellModel:
         """Learn from rows (n); an outcome is not read.
 
         Parameters
@@ -150,6 +151,7 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         InputError
             Fewer than 50 rows, too few patients for a holdout, or no column that can be predicted.
         """
+        refuse_sample_weight(self, fit_params)
         frame = to_frame(X)
         if frame.height < _FEWEST_ROWS:
             raise InputError(f"X has {frame.height} rows; at least {_FEWEST_ROWS} are required")
@@ -161,9 +163,10 @@ class CellModel(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ign
         layout = FeatureLayout.from_encoder(encoding)
         if not layout.numeric and not layout.one_hot:
             raise InputError("no column can be predicted: there must be a number, or a category of at most 16 values")
-        holdout = _holdout_rows(validate_groups(groups, frame.height), self.seed)
+        seed = seed_of(self.random_state)
+        holdout = _holdout_rows(validate_groups(groups, frame.height), seed)
         x = encoding.transform(rows)
-        network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, self.seed, self.steps))
+        network = _CellNetwork(tuple(frame.columns), encoding, layout, *_train(x[~holdout], layout, seed, self.steps))
         deviation_scale = np.ones(len(layout.numeric))
         z = np.abs(network.z_scores(rows.filter(holdout), network.predict(x[holdout])))
         enough = np.isfinite(z).sum(axis=0) > 10

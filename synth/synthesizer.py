@@ -31,6 +31,7 @@ from nearward.synth.inputs.splits import AuditRows, RoleSplits, split_by_hash, s
 from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
 from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers, warn_of_text
+from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import validate_groups
@@ -154,6 +155,9 @@ class Synthesizer:
             row_indices = split_by_hash(frame.get_column(groups) if groups else None, frame.height, self.seed, holdout is None)
         splits = RoleSplits(frame, row_indices, patient_ids, outcome, positive, groups)
         audit_rows = splits.audit_rows(holdout)
+        if groups is None:
+            warn_of_repeated_ids(frame)
+        warn_of_copies(splits.features, event, np.arange(frame.height) if patient_ids is None else patient_ids, self.seed)
         warn_of_identifiers(splits.features)
         warn_of_text(splits.features)
         progress = self.progress or (lambda message: None)

@@ -35,7 +35,7 @@ def cpu_count() -> int:
 
     if (requested := _requested.get()) is not None:
         return requested
-    available, limit = available_cpus(), os.environ.get("OMP_NUM_THREADS", "")
+    available, limit = int(available_cpus()), os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(limit)) if limit.isdecimal() and int(limit) > 0 else available
 
 

@@ -19,4 +19,5 @@ Indices: TypeAlias = NDArray[np.intp]
 Bools: TypeAlias = NDArray[np.bool_]
 Values: TypeAlias = NDArray[Any]  # of any dtype: the classes of an outcome
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # by name: the tensors of an artifact
+RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None  # as in scikit-learn
 Progress: TypeAlias = Callable[[str], None]  # takes a message after each step

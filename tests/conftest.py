@@ -95,7 +95,9 @@ def fitted(clinic):
     from nearward.risk_model.classifier import RiskClassifier
 
     frame, died, patient = clinic
-    return RiskClassifier(seed=3, encoder=EncoderConfig(steps=40), experts=["sofa"]).fit(frame[:500], died[:500], groups=patient[:500])
+    return RiskClassifier(random_state=3, encoder=EncoderConfig(steps=40), experts=["sofa"]).fit(
+        frame[:500], died[:500], groups=patient[:500]
+    )
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def _prepare(folder: Path, stored: int, rows: int, target: Path) -> None:
     features = features.hstack(shuffled)
     order = rng.permutation(features.height)
     (target / "archive.part").mkdir(parents=True, exist_ok=True)
-    nw.RiskClassifier(seed=0).fit(features[order[:stored]], cohort.outcome[order[:stored]]).save(target / "model")
+    nw.RiskClassifier(random_state=0).fit(features[order[:stored]], cohort.outcome[order[:stored]]).save(target / "model")
     import lightgbm
 
     lightgbm.LGBMClassifier(n_estimators=200, verbose=-1).fit(

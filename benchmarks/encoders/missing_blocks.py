@@ -71,7 +71,7 @@ def _risks(cohort: Cohort, stored: Rows, test_rows: Rows, rate: float) -> dict[s
     train, test = cohort.features[stored], cohort.features[test_rows]
     schema = Schema(tuple(replace(column, block=block_of.get(column.name)) for column in Schema.infer(train).columns))
     groups = None if cohort.groups is None else cohort.groups[stored]
-    model = nw.RiskClassifier(seed=0, schema=schema, encoder=nw.EncoderConfig(block_dropout=rate))
+    model = nw.RiskClassifier(random_state=0, schema=schema, encoder=nw.EncoderConfig(block_dropout=rate))
     model.fit(train, cohort.outcome[stored], groups=groups)
     print(cohort.name, rate, model.summary_.retrieval, flush=True)
     out = {"nothing": model.predict_proba(test)[:, 1]}

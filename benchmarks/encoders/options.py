@@ -224,7 +224,7 @@ def _small_fit(cohort: Cohort, seed: int, pretext: str) -> float:
     group = patients_of(cohort)
     rate = max(0.1, float(cohort.outcome.mean()))
     rows = thinned(np.random.default_rng(seed), np.arange(len(group)), cohort.outcome, rate, _SMALL)
-    model = nw.RiskClassifier(seed=seed, encoder=nw.EncoderConfig(pretext=pretext))
+    model = nw.RiskClassifier(random_state=seed, encoder=nw.EncoderConfig(pretext=pretext))
     began = time.process_time()
     model.fit(cohort.features[rows], cohort.outcome[rows], groups=group[rows])
     return time.process_time() - began

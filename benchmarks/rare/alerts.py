@@ -57,7 +57,7 @@ def _decisions(setting: Setting) -> tuple[pl.DataFrame, float]:
             "trees": ExtraTreesClassifier(200, min_samples_leaf=3, random_state=setting.seed),
         }
         members = {name: EncodedClassifier(model, setting.schema) for name, model in models.items()}
-        alerts = nw.Alerts(members, threshold=setting.rate, seed=setting.seed)
+        alerts = nw.Alerts(members, threshold=setting.rate, random_state=setting.seed)
         decisions = alerts.fit(setting.train, setting.outcome, groups=setting.groups).decide(setting.test)
         _LAST_DECISIONS.clear()
         _LAST_DECISIONS[setting.name] = decisions, time.process_time() - began
@@ -110,12 +110,12 @@ def _columns(setting: Setting) -> Scored | None:
     """RiskClassifier on the columns of stability selection."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        selection = nw.StableColumns(wrong=2.0, schema=setting.schema, seed=setting.seed).fit(
+        selection = nw.StableColumns(wrong=2.0, schema=setting.schema, random_state=setting.seed).fit(
             setting.train, setting.outcome, groups=setting.groups
         )
         if not selection.columns_:
             return None
-        model = nw.RiskClassifier(seed=setting.seed).fit(selection.transform(setting.train), setting.outcome, groups=setting.groups)
+        model = nw.RiskClassifier(random_state=setting.seed).fit(selection.transform(setting.train), setting.outcome, groups=setting.groups)
         return Scored(np.asarray(model.predict_proba(selection.transform(setting.test))[:, 1]))
 
 

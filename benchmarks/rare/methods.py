@@ -25,12 +25,14 @@ def _logistic(setting: Setting) -> Scored:
 def _resampled(setting: Setting, **options: Any) -> Scored:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = nw.Resampled(seed=setting.seed, schema=setting.schema, **options).fit(setting.train, setting.outcome, groups=setting.groups)
+        model = nw.Resampled(random_state=setting.seed, schema=setting.schema, **options).fit(
+            setting.train, setting.outcome, groups=setting.groups
+        )
         return Scored(model.predict_proba(setting.test)[:, 1], model.predict_uncorrected(setting.test))
 
 
 def _one_class(setting: Setting, method: Any) -> Scored:
-    return setting.judged(experts=[nw.OneClass(method=method, seed=setting.seed)])
+    return setting.judged(experts=[nw.OneClass(method=method, random_state=setting.seed)])
 
 
 METHODS: dict[str, Method] = {

@@ -120,7 +120,7 @@ def _blind(split: Split) -> list[dict[str, object]]:
     """Score both one-class models, which use no events."""
     features, queries, rows = split.cohort.features, split.cohort.features[split.test], []
     for name, method in ((DSVDD, "dsvdd"), (DROC, "droc")):
-        ranker = nw.OneClass(method=method, seed=split.seed, schema=split.schema).fit(features[split.event_free])
+        ranker = nw.OneClass(method=method, random_state=split.seed, schema=split.schema).fit(features[split.event_free])
         rows.append(split.row(name, None, ranker.decision_function(queries)))
     return rows
 
@@ -140,7 +140,7 @@ def _risk(split: Split, events: int) -> list[dict[str, object]]:
         return []
     features, train = split.cohort.features, split.train(events)
     patient_ids = patients_of(split.cohort)
-    model = nw.RiskClassifier(seed=split.seed, schema=split.schema).fit(
+    model = nw.RiskClassifier(random_state=split.seed, schema=split.schema).fit(
         features[train], split.cohort.outcome[train], groups=patient_ids[train]
     )
     return [split.row(RISK, events, model.predict_proba(features[split.test])[:, 1])]

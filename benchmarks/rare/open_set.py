@@ -97,7 +97,7 @@ def out_of_fold(data: Path, name: str, seed: int) -> Iterator[dict[str, object]]
         if unusual.sum() < 20:
             continue
         began = time.process_time()
-        gate = UnknownGate(false_alarms=ALARMS, seed=seed).fit(frame.filter(learn), label[learn], groups=patient[learn])
+        gate = UnknownGate(false_alarms=ALARMS, random_state=seed).fit(frame.filter(learn), label[learn], groups=patient[learn])
         seconds = time.process_time() - began
         for method, (usual, score) in _scores(gate, frame, learn, ask, patient, seed).items():
             alarm = score > np.quantile(usual, 1 - ALARMS, method="higher")

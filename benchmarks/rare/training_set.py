@@ -93,7 +93,7 @@ class Setting:
         """Fit a RiskClassifier with options on the training rows."""
         with warnings.catch_warnings(), shared():
             warnings.simplefilter("ignore")
-            return nw.RiskClassifier(**{"seed": self.seed, "schema": self.schema, **options}).fit(
+            return nw.RiskClassifier(**{"random_state": self.seed, "schema": self.schema, **options}).fit(
                 self.train, self.outcome, groups=self.groups
             )
 

@@ -60,7 +60,7 @@ def judge(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     stored, rows = schema.conform(train), schema.conform(test)
     encoding = TableEncoder.fit(schema, stored)
     began = time.process_time()
-    model = nw.CellModel(seed=seed, schema=schema).fit(train)
+    model = nw.CellModel(random_state=seed, schema=schema).fit(train)
     seconds = time.process_time() - began
     numbers, texts = [c.name for c in encoding.numeric], [c.name for c in encoding.categorical if c.n_one_hot]
     masked = {name: (rng.random(rows.height) < _MASKED) & rows[name].is_not_null().to_numpy() for name in [*numbers, *texts]}

@@ -143,14 +143,14 @@ def binaries(frame: pl.DataFrame, class_index: Rows, names: list[str], seeds: in
 
 
 def _ours(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame, seed: int) -> dict[str, Rows]:
-    model = nw.RiskClassifier(seed=seed).fit(x, y)
+    model = nw.RiskClassifier(random_state=seed).fit(x, y)
     scored = model.predict_frame(x_test)
     print(model.summary_.retrieval, model.summary_.retrieval.vote_log_loss, flush=True)
     return {part: scored.select(f"{name}: {j}" for j in model.classes_).to_numpy() for part, name in (("share", "risk"), ("vote", "vote"))}
 
 
 def _binary(x: pl.DataFrame, event: Rows, x_test: pl.DataFrame, seed: int) -> Rows:
-    return np.asarray(nw.RiskClassifier(seed=seed).fit(x, event).predict_proba(x_test)[:, 1])
+    return np.asarray(nw.RiskClassifier(random_state=seed).fit(x, event).predict_proba(x_test)[:, 1])
 
 
 def _logistic(x: pl.DataFrame, y: Rows, x_test: pl.DataFrame) -> Rows:

@@ -96,7 +96,7 @@ def _fit(cohort: Cohort, f: int, train: np.ndarray, test: np.ndarray, model: str
         if model in (RAW, ENCODED):
             risks = {model: _neighbours(*(_raw if model == RAW else _encoded)(x, x_test), y)}
         elif model in (OURS, VOTE):
-            scored = nw.RiskClassifier(seed=0).fit(x, y, groups=group).predict_frame(x_test)
+            scored = nw.RiskClassifier(random_state=0).fit(x, y, groups=group).predict_frame(x_test)
             risks = {OURS: scored["risk"].to_numpy(), VOTE: scored["vote"].to_numpy()}
         else:
             risks = {model: baselines()[model](x, y, x_test)}

@@ -53,7 +53,7 @@ def _measure(case: str, folder: Path) -> dict[str, object]:
     if "x 30" in case:
         features = features[:, -30:]
     began = time.monotonic()
-    model = nw.RiskClassifier(seed=0).fit(features[stored], cohort.outcome[stored], groups=_groups(cohort, stored))
+    model = nw.RiskClassifier(random_state=0).fit(features[stored], cohort.outcome[stored], groups=_groups(cohort, stored))
     fit = time.monotonic() - began
     rate, alone = "", ""
     if queries:

@@ -52,7 +52,7 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     )
 
     with show_progress("fit", 11) as progress:
-        model = RiskClassifier(seed=seed, progress=progress).fit(cohort.features[train], outcome, groups=groups)
+        model = RiskClassifier(random_state=seed, verbose=progress).fit(cohort.features[train], outcome, groups=groups)
     scores = model.predict_frame(cohort.features[test])
     risks = {"nearward": scores.get_column("risk").to_numpy(), **_baseline_risks(cohort.features, train, test, outcome)}
     evaluated = pl.DataFrame({"event": outcome_test, **risks})

@@ -136,7 +136,9 @@ def fit(
     folds = RiskClassifier().folds
     with show_progress("fit", 6 + folds) as progress:
         in_context_model = None if backbone == "none" else backbone
-        model = RiskClassifier(seed=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, progress=progress)
+        model = RiskClassifier(
+            random_state=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, verbose=progress
+        )
         model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold

@@ -64,7 +64,7 @@ def screen(
     if new_rows is not None and id and id not in new_rows.columns:
         raise InputError(f"{new} has no column {id!r}, which has the row ids")
     column = frame.get_column(outcome)
-    ranker = OneClass(seed=seed, positive=as_event(positive, column))
+    ranker = OneClass(random_state=seed, positive=as_event(positive, column))
     groups = frame.get_column(group) if group else None
     screening = screen_rows(frame.drop(excluded), column, groups, budget=budget, ranker=ranker, seed=seed)
     if new_rows is None:

@@ -40,10 +40,11 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import class_probabilities, validate_target
+from nearward.tabular.data.validation import class_probabilities, refuse_sample_weight, seed_of, validate_target
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
+from nearward.tabular.parallel import limit_jobs
 from nearward.tabular.persistence.artifact import loading
-from nearward.tabular.typing import Floats, Progress
+from nearward.tabular.typing import Floats, Progress, RandomState
 
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # columns that the stored records have beside the features
@@ -57,8 +58,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
 
     Parameters
     ----------
-    seed : int
-        Seed of all randomness: the same seed and rows give the same model.
+    random_state : int, numpy generator or None
+        Seed of all randomness: the same number and rows give the same model. None gives another one at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
@@ -83,8 +84,10 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         Whether to try a low-rank adapter (LoRA, rank 8) on the embedded model, from 50 events; used where the out-of-fold AUPRC rises.
     prevalence : float, optional
         Prevalence of the outcome where the model will be used, if it differs from the training rows'; risks are corrected in closed form.
-    progress : callable, optional
-        Called with a short description after each step of ``fit``.
+    n_jobs : int, optional
+        Tasks that run at a time, each in one thread: as many as there are CPUs by default and with -1. Results do not depend on it.
+    verbose : int or callable
+        Above 0 the steps of ``fit`` are printed; a callable gets them as text.
 
     Attributes
     ----------
@@ -105,7 +108,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
     >>> from sklearn.datasets import load_breast_cancer
     >>> biopsies = load_breast_cancer()
     >>> cohort, malignant = biopsies.data[:280, :8], biopsies.target[:280] == 0
-    >>> model = RiskClassifier(seed=0).fit(cohort, malignant)
+    >>> model = RiskClassifier(random_state=0).fit(cohort, malignant)
     >>> model.predict_proba(biopsies.data[280:283, :8]).shape
     (3, 2)
     """
@@ -115,7 +118,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
     def __init__(
         self,
         *,
-        seed: int = 0,
+        random_state: RandomState = 0,
         positive: Any = None,
         schema: Schema | None = None,
         experts: Sequence[Any] = (),
@@ -126,9 +129,10 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         members: int = 1,
         adapter: bool = False,
         prevalence: float | None = None,
-        progress: Progress | None = None,
+        n_jobs: int | None = None,
+        verbose: int | Progress = 0,
     ) -> None:
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
         self.schema = schema
         self.experts = experts
@@ -139,9 +143,10 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self.members = members
         self.adapter = adapter
         self.prevalence = prevalence
-        self.progress = progress
+        self.n_jobs = n_jobs
+        self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, groups: Any = None, unlabelled: Any = None) -> RiskClassifier:
+    def fit(self, X: Any, y: Any, groups: Any = None, unlabelled: Any = None, **fit_params: Any) -> RiskClassifier:
         """Fit on a cohort.
 
         Parameters
@@ -154,6 +159,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
             where it has one.
         unlabelled : frame, optional
             Rows without a known outcome, for the encoder's self-supervised ``pretext``.
+        **fit_params
+            ``sample_weight`` is refused, and the message says why.
 
         Raises
         ------
@@ -162,7 +169,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         TooFewEvents
             Fewer than 10 events, or than 5 rows of one of several classes.
         """
-        check_parameters(self.seed, self.folds, self.prevalence, self.experts)
+        refuse_sample_weight(self, fit_params)
+        check_parameters(self.folds, self.prevalence, self.experts)
         check_backbone(self.backbone, self.members, self.adapter)
         check_trees(self.trees)
         frame = to_frame(X)
@@ -176,15 +184,17 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        warn_of_leakage(frame, rows, schema, outcome, patient_ids, self.seed)
+        seed = seed_of(self.random_state)
+        warn_of_leakage(frame, rows, schema, outcome, patient_ids, seed)
         encoder = self.encoder or EncoderConfig()
         schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
         backbone = (self.backbone, self.members, self.adapter)
         prevalence = None if self.prevalence is None else float(self.prevalence)
-        config = FitConfig(self.folds, encoder, *backbone, prevalence, self.seed, unlabelled_rows, user_estimators, self.trees)
-        progress = self.progress or (lambda words: None)
+        config = FitConfig(self.folds, encoder, *backbone, prevalence, seed, unlabelled_rows, user_estimators, self.trees)
+        progress = self.verbose if callable(self.verbose) else print if self.verbose else lambda words: None
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
-        model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
+        with limit_jobs(self.n_jobs):
+            model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
         records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
@@ -246,7 +256,9 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self._require_event()
         frame = self._frame(X)
         rows = self._conform(frame)
-        return name_outcomes(similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k), self.classes_)
+        with limit_jobs(self.n_jobs):
+            patients = similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k)
+        return name_outcomes(patients, self.classes_)
 
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
@@ -318,7 +330,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
         parts: list[Any] = []
         for part in rows.iter_slices(_BATCH):
-            parts.append(self.fitted_.model.score(part))
+            with limit_jobs(self.n_jobs):
+                parts.append(self.fitted_.model.score(part))
             if progress is not None:
                 progress(part.height)
         kind = type(parts[0])

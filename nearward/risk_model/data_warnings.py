@@ -9,12 +9,12 @@ import polars as pl
 
 from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.data.feature_blocks import missing_blocks
+from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Bools, Ints
+from nearward.tabular.typing import Ints
 
-_COPIED, _FEWEST_COPIES = 0.05, 10  # share and number of a class's rows, from which on copies are warned of
 _COMPLETE = 0.9  # share of rows with a value, from which on a column can equal the outcome
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _ANOMALIES = {
@@ -37,7 +37,7 @@ def warn_of_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, out
     seed : int
     """
     warn_of_target_leakage(rows, outcome)
-    warn_of_copies(rows, outcome, patient_ids, seed)
+    warn_of_copies(rows, outcome, patient_ids, seed, stacklevel=4)
     for class_index in range(1, int(outcome.max()) + 1):
         _warn_of_site_leakage(frame, rows, schema, (outcome == class_index).astype(np.int64), patient_ids, seed)
 
@@ -49,33 +49,6 @@ def warn_of_target_leakage(frame: pl.DataFrame, outcome: Ints) -> None:
     if leaking:
         message = f"features that equal the outcome: {leaking}. Known at the time of prediction? If not, drop them."
         warnings.warn(message, DataWarning, stacklevel=4)
-
-
-def warn_of_copies(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, seed: int) -> None:
-    """Warn of rows of different patients with the same features and outcome: folds on both sides of a split then have the same rows.
-
-    Coarse tables have identical rows by chance. So they are compared with those of the same table with each column shuffled on its own.
-    """
-    copied = _copied_rows(frame, outcome, patient_ids)
-    size, copies = np.bincount(outcome), np.bincount(outcome, weights=copied)
-    if not ((copies >= _FEWEST_COPIES) & (copies >= _COPIED * size)).any():
-        return
-    rng = np.random.default_rng(seed)
-    shuffled = pl.DataFrame([column.gather(rng.permutation(frame.height)) for column in frame.iter_columns()])
-    if copied.sum() < 2 * _copied_rows(shuffled, outcome, patient_ids).sum():
-        return
-    message = (
-        f"{int(copied.sum())} of {frame.height} rows are identical to a row of another patient, in all features and the outcome. If they "
-        "are copies (a repeated table, an oversampler), the out-of-fold figures are too good: drop them, or give copies one id in groups"
-    )
-    warnings.warn(message, DataWarning, stacklevel=5)
-
-
-def _copied_rows(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) -> Bools:
-    """Return the rows (n,) whose features and outcome a row of another patient has too."""
-    keys = frame.with_columns(pl.Series("(outcome)", outcome)).hash_rows()
-    pairs = pl.DataFrame({"key": keys, "patient": patient_ids})
-    return np.asarray(pairs.select(pl.col("patient").n_unique().over("key") > 1).to_series().to_numpy())
 
 
 def _equals_event(column: pl.Series, outcome: Ints) -> bool:

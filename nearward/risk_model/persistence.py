@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,13 @@ class FittedState:
     feature_names : list of str; empty where the training frame had no names
     """
 
-    model: FittedRisk | FittedClasses
+    model: FittedRisk | FittedClasses = field(repr=False)  # its repr would show patients' values
     classes: NDArray[Any]
     event_index: int
     event: Any
     schema: Schema
     summary: FitSummary
-    records: pl.DataFrame
+    records: pl.DataFrame = field(repr=False)
     columns: list[str]
     feature_names: list[str]
 
@@ -67,7 +67,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
         "event_index": fitted.event_index,
         "event": event,
         "config": {
-            "seed": int(parameters["seed"]),
+            "random_state": int(seed) if isinstance(seed := parameters["random_state"], int | np.integer) else None,
             "folds": int(parameters["folds"]),
             "positive": None if parameters["positive"] is None else event,
             "prevalence": None if prevalence is None else float(prevalence),

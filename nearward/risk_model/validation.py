@@ -12,6 +12,7 @@ import polars as pl
 from nearward.risk_model.user_experts import check_experts
 from nearward.tabular.backbones.pretrained import find_backbone
 from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
+from nearward.tabular.data.repeated_rows import warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import Target, validate_groups, validate_integers
@@ -31,9 +32,8 @@ _FEWEST_WITHOUT = 2  # one a fold, in two folds
 _MOST_MEMBERS = 32
 
 
-def check_parameters(seed: Any, folds: Any, prevalence: Any, experts: Any) -> None:
+def check_parameters(folds: Any, prevalence: Any, experts: Any) -> None:
     """Check the constructor's scalar arguments and experts; see ``RiskClassifier``."""
-    validate_integers(0, seed=seed)
     validate_integers(2, folds=folds)
     if prevalence is not None and not 0 < prevalence < 1:
         raise InputError(f"prevalence must lie between 0 and 1, got prevalence={prevalence!r}")
@@ -144,11 +144,13 @@ def resolve_schema(schema: Schema | None, frame: pl.DataFrame, expert_columns: S
         Several id columns, an id that repeats, an expert column that is text, or unusable groups.
     """
     if schema is None:
-        patient_ids = validate_groups(groups, frame.height)
+        group_columns, patient_ids = [], validate_groups(groups, frame.height)
         schema = Schema.infer(frame, groups=pl.Series(patient_ids))
     else:
         group_columns = [name for name in schema.named("group") if name in frame.columns]
         patient_ids = validate_groups(frame.get_column(group_columns[0]) if groups is None and group_columns else groups, frame.height)
+    if groups is None and not group_columns:
+        warn_of_repeated_ids(frame, stacklevel=4)
     schema = schema.with_roles(expert=expert_columns)
     identifying = patient_columns(frame.select(name for name in schema.features if name in frame.columns), patient_ids)
     if identifying:

@@ -25,11 +25,11 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.conversion import as_number
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs
 from nearward.tabular.ensemble.cross_fitting import CalibratedModels
 from nearward.tabular.errors import DataWarning, InputError, require_columns
 from nearward.tabular.statistics import wilson_interval
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints, RandomState
 
 STAGES = ("unanimous", "consensus", "isolated", "abstain", "boosted vote", "margin", "fallback")
 _MIN_EVENTS = 10
@@ -66,8 +66,8 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         Share of members that suffices for an alert.
     abstain : float
         Greatest share of rows without a decision.
-    seed : int
-        Of the folds, where members are classifiers.
+    random_state : int, numpy generator or None
+        Seed of the folds, where members are classifiers; None for another result at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two.
 
@@ -99,7 +99,7 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         ppv_floor: float | None = None,
         consensus: float = 2 / 3,
         abstain: float = 0.01,
-        seed: int = 0,
+        random_state: RandomState = 0,
         positive: Any = None,
     ) -> None:
         self.members = members
@@ -107,10 +107,10 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         self.ppv_floor = ppv_floor
         self.consensus = consensus
         self.abstain = abstain
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Alerts:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> Alerts:
         """Fit the stages on out-of-sample risks: given columns, or cross-fitted classifiers.
 
         Parameters
@@ -126,13 +126,14 @@ class Alerts(BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 events.
         """
+        refuse_sample_weight(self, fit_params)
         self._check()
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive)
         target.require_events(_MIN_EVENTS, "fit the votes")
         event = target.outcome
         fitted = copy(self)  # so that an interrupted fit leaves the earlier state as it was
         if isinstance(self.members, Mapping):
-            fitted._members, risk = CalibratedModels.fit(self.members, frame, event, patient_ids, self.seed)
+            fitted._members, risk = CalibratedModels.fit(self.members, frame, event, patient_ids, seed_of(self.random_state))
         else:
             risk = self._columns(frame)
             self._warn_of_miscalibration(risk, event)

@@ -10,15 +10,17 @@ Shapes: n rows, q query rows, c classes.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
-from nearward.tabular.typing import Floats, Ints, Values
+from nearward.tabular.typing import Floats, Ints, RandomState, Values
 
 UNKNOWN_EVENT = (
     "the outcome was encoded as 0 and 1 before the fit, so it is not known which of them is the event: fit on the outcome as it is, "
@@ -64,7 +66,11 @@ def validate_fit_inputs(
     """Return the frame of ``X`` (n rows), the target of ``y`` and patient ids (n,); errors as ``validate_target``, ``validate_groups``."""
     frame = to_frame(X)
     target = validate_target(y, frame.height, positive, max_classes=max_classes, allow_encoded=allow_encoded)
-    return frame, target, validate_groups(groups, frame.height)
+    patient_ids = validate_groups(groups, frame.height)
+    if groups is None:
+        warn_of_repeated_ids(frame, stacklevel=4)
+    warn_of_copies(frame, target.outcome, patient_ids, 0, stacklevel=4)
+    return frame, target, patient_ids
 
 
 def validate_target(
@@ -239,6 +245,46 @@ def validate_integers(minimum: int, /, **settings: Any) -> None:
     for name, value in settings.items():
         if not isinstance(value, int | np.integer) or value < minimum:
             raise InputError(f"{name} must be a whole number from {minimum}, got {name}={value!r}")
+
+
+def seed_of(random_state: RandomState) -> int:
+    """Return the seed of a ``random_state``: a whole number is its own; generators of numpy, and None for its global one, give a new seed.
+
+    Examples
+    --------
+    >>> seed_of(7), seed_of(np.random.RandomState(0)), seed_of(np.random.default_rng(0))
+    (7, 209652396, 1826701614)
+    """
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
+        return int(random_state)
+    if random_state is None or random_state is np.random or isinstance(random_state, np.random.RandomState):
+        from sklearn.utils import check_random_state
+
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    raise InputError(f"random_state must be a whole number from 0, a generator of numpy, or None, got random_state={random_state!r}")
+
+
+def refuse_sample_weight(estimator: Any, fit_params: Mapping[str, Any]) -> None:
+    """Refuse ``sample_weight``, and as Python does any other unknown argument of ``fit``.
+
+    It is not in the signatures of ``fit``, because scikit-learn takes that for support.
+
+    Raises
+    ------
+    InputError
+    """
+    for name, value in fit_params.items():
+        if name != "sample_weight":
+            raise TypeError(f"{type(estimator).__name__}.fit() got an unexpected keyword argument {name!r}")
+        if value is not None:
+            raise InputError(
+                "sample_weight is not supported: votes of similar patients, calibration and intervals count patients, and a weight that "
+                "only some of them heeded would give risks of neither population. If the weights undo the sampling of cases and controls, "
+                "fit without them and give prevalence= (or correct_prior). Otherwise draw rows with these probabilities, and give each "
+                "draw its patient's id in groups"
+            )
 
 
 def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Values]:

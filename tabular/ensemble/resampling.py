@@ -20,11 +20,18 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
-from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import (
+    UNKNOWN_EVENT,
+    class_probabilities,
+    refuse_sample_weight,
+    seed_of,
+    validate_fit_inputs,
+    validate_integers,
+)
 from nearward.tabular.ensemble.tree_learners import FittedTrees, check_learner, fit_learner
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.typing import Bools, Floats, Floats32, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints, RandomState
 
 SAMPLERS = ("smote", "under", None)
 _FEWEST = 10
@@ -73,7 +80,8 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     learner : "boosting" or "forest"
         Gradient boosting by LightGBM, or scikit-learn's random forest of trees with up to 64 leaves.
     folds : int
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
@@ -111,18 +119,18 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sampler: Literal["smote", "under"] | None = "smote",
         learner: Literal["boosting", "forest"] = "boosting",
         folds: int = 5,
-        seed: int = 0,
+        random_state: RandomState = 0,
         positive: Any = None,
         schema: Schema | None = None,
     ) -> None:
         self.sampler = sampler
         self.learner = learner
         self.folds = folds
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
         self.schema = schema
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Resampled:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> Resampled:
         """Fit on a frame of n rows with outcome (n,) and, where patients repeat, ``groups`` (n,).
 
         Raises
@@ -132,6 +140,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 events.
         """
+        refuse_sample_weight(self, fit_params)
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
         validate_integers(2, folds=self.folds)
@@ -140,10 +149,11 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         target.require_events(_FEWEST, "resample and calibrate")
         outcome = target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema
-        fold = split_patients(outcome, group, self.folds, self.seed)
+        first_seed = seed_of(self.random_state)
+        fold = split_patients(outcome, group, self.folds, first_seed)
         out_of_fold, models = np.empty(len(outcome)), []
         for f in range(int(fold.max()) + 1):
-            train, seed = fold != f, self.seed + f
+            train, seed = fold != f, first_seed + f
             frame_encoder = FrameEncoder.fit(frame.filter(train), schema)
             x, as_category = _matrix(frame_encoder, frame.filter(train))
             trees = fit_learner(self.learner, *_resample(self.sampler, x, outcome[train], as_category, seed), seed)

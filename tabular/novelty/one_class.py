@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_groups, validate_integers, validate_target
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_groups, validate_integers, validate_target
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.one_class_networks import Layers, embed, train_contrastive, train_deep_svdd
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, RandomState
 
 METHODS = ("dsvdd", "droc")
 _MIN_ROWS = 50  # without the event
@@ -71,7 +72,8 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Width of the embedding.
     steps : int
         Training steps.
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two. All other values are no event.
     schema : Schema, optional
@@ -114,7 +116,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         budget: float = 0.05,
         width: int = 32,
         steps: int = 400,
-        seed: int = 0,
+        random_state: RandomState = 0,
         positive: Any = None,
         schema: Schema | None = None,
     ) -> None:
@@ -122,11 +124,11 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.budget = budget
         self.width = width
         self.steps = steps
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
         self.schema = schema
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> OneClass:
+    def fit(self, X: Any, y: Any = None, groups: Any = None, **fit_params: Any) -> OneClass:
         """Train on the rows of patients without the event.
 
         Parameters
@@ -142,6 +144,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             Fewer than 50 rows remain, or invalid arguments.
         """
+        refuse_sample_weight(self, fit_params)
         self._check()
         frame = to_frame(X)
         n_rows = frame.height
@@ -150,18 +153,22 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             target = validate_target(y, n_rows, self.positive, min_classes=1)
         patient_ids = validate_groups(groups, n_rows)
+        if groups is None:
+            warn_of_repeated_ids(frame)
+        warn_of_copies(frame, target.outcome, patient_ids, 0)
         negative = ~np.isin(patient_ids, patient_ids[target.outcome == 1])
         if negative.sum() < _MIN_ROWS:
             raise InputError(
                 f"refused: {negative.sum()} rows of patients without the event are too few for one-class; {_MIN_ROWS} are needed"
             )
         rows, patient_ids = frame.filter(negative), np.unique(patient_ids[negative], return_inverse=True)[1]
-        calibration = np.random.default_rng(self.seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
+        seed = seed_of(self.random_state)
+        calibration = np.random.default_rng(seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
         if calibration.all():
             raise InputError("refused: all rows without the event are of one patient; two are needed, one of them for the threshold")
         encoder = FrameEncoder.fit(rows.filter(~calibration), self.schema)
         x = encoder.transform(rows)
-        fitted = self._train(encoder, x[~calibration], x[calibration])
+        fitted = self._train(encoder, x[~calibration], x[calibration], seed)
         threshold = float(np.quantile(fitted.calibration_scores, 1 - self.budget))
         classes, event_index = (target.classes, target.event_index) if len(target.classes) == 2 else (np.array([0, 1]), 1)
         state = {"classes_": classes, "event_": target.event, "_event_index": event_index, "n_features_in_": frame.width}
@@ -188,13 +195,13 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         share = np.searchsorted(calibration, score) / len(calibration)
         return pl.DataFrame({"row": np.arange(len(score)), "score": score, "share": share, "alert": score > self.threshold_})
 
-    def _train(self, encoder: FrameEncoder, x: Floats, calibration: Floats) -> FittedOneClass:
+    def _train(self, encoder: FrameEncoder, x: Floats, calibration: Floats, seed: int) -> FittedOneClass:
         if self.method == "dsvdd":
-            layers, centre = train_deep_svdd(x, self.width, self.steps, self.seed)
+            layers, centre = train_deep_svdd(x, self.width, self.steps, seed)
             reference = centre[None]
         else:
-            layers = train_contrastive(x, encoder.feature_blocks(x), self.width, self.steps, self.seed)
-            reference = embed(layers, np.random.default_rng(self.seed).permutation(x)[:_REFERENCES])
+            layers = train_contrastive(x, encoder.feature_blocks(x), self.width, self.steps, seed)
+            reference = embed(layers, np.random.default_rng(seed).permutation(x)[:_REFERENCES])
         return FittedOneClass(encoder, layers, reference, np.sort(_log_distance(embed(layers, calibration), reference)))
 
     def _check(self) -> None:

@@ -15,13 +15,13 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs, validate_integers
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.reciprocal_points import ReciprocalPoints, fit_reciprocal_points
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.frame_encoder import FrameEncoder
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES
-from nearward.tabular.typing import Floats, Ints, Values
+from nearward.tabular.typing import Floats, Ints, RandomState, Values
 
 _MIN_ROWS = 10  # of a class
 _CALIBRATION = 4  # one patient in so many calibrates the threshold and is not trained on
@@ -63,7 +63,8 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
         Width of the embedding.
     steps : int
         Training steps.
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
     schema : Schema, optional
         Kinds of the columns; inferred by default.
 
@@ -99,15 +100,15 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
     __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
     def __init__(
-        self, *, false_alarms: float = 0.05, width: int = 32, steps: int = 400, seed: int = 0, schema: Schema | None = None
+        self, *, false_alarms: float = 0.05, width: int = 32, steps: int = 400, random_state: RandomState = 0, schema: Schema | None = None
     ) -> None:
         self.false_alarms = false_alarms
         self.width = width
         self.steps = steps
-        self.seed = seed
+        self.random_state = random_state
         self.schema = schema
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> UnknownGate:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> UnknownGate:
         """Train on the known classes.
 
         Parameters
@@ -123,6 +124,7 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
             One class only, classes of fewer than 10 rows, too few rows for the rate of false alarms, or invalid
             arguments.
         """
+        refuse_sample_weight(self, fit_params)
         if not 0 < self.false_alarms < 1:
             raise InputError(f"false_alarms must lie between 0 and 1, got false_alarms={self.false_alarms!r}")
         validate_integers(1, width=self.width, steps=self.steps)
@@ -130,7 +132,8 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
         class_index, count = target.outcome, np.bincount(target.outcome)
         if (count < _MIN_ROWS).any():
             raise InputError(f"{(count < _MIN_ROWS).sum()} classes have fewer than {_MIN_ROWS} rows: pool them, or leave their rows out")
-        calibration = np.random.default_rng(self.seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
+        seed = seed_of(self.random_state)
+        calibration = np.random.default_rng(seed).permutation(patient_ids.max() + 1)[patient_ids] % _CALIBRATION == 0
         if len(np.unique(class_index[~calibration])) < len(count):
             raise InputError("a class has patients in the calibration part only: it needs more patients")
         n = int(calibration.sum())
@@ -139,7 +142,7 @@ class UnknownGate(OutlierMixin, SavableEstimator, BaseEstimator):  # type: ignor
             raise InputError(f"{n} calibration rows are too few for false_alarms={self.false_alarms}")
         encoder = FrameEncoder.fit(frame.filter(~calibration), self.schema)
         x = encoder.transform(frame)
-        points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, self.seed)
+        points = fit_reciprocal_points(x[~calibration], class_index[~calibration], self.width, self.steps, seed)
         scores = np.sort(points.distances(x[calibration]).max(axis=1))
         fitted = FittedOpenSet(encoder, points, scores)
         self.__dict__.update(classes_=target.classes, fitted_=fitted, offset_=float(scores[n - rank]), n_features_in_=frame.width)

@@ -96,4 +96,6 @@ def _to_json(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, list | tuple):
         return [_to_json(item) for item in value]
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return None  # a generator has moved on since the fit
     return value.item() if isinstance(value, np.generic) else value

@@ -26,10 +26,10 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs
 from nearward.tabular.errors import InputError, TooFewEvents, require_columns
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints, RandomState
 
 _PAIRS = 50
 _MIN_EVENTS = 20  # ten in either half
@@ -48,7 +48,8 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Bound on the expected number of columns selected by chance; determines how many a half-sample may select.
     schema : Schema, optional
         Inferred by default.
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
 
     Attributes
     ----------
@@ -72,13 +73,13 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
-    def __init__(self, *, share: float = 0.75, wrong: float = 1.0, schema: Schema | None = None, seed: int = 0) -> None:
+    def __init__(self, *, share: float = 0.75, wrong: float = 1.0, schema: Schema | None = None, random_state: RandomState = 0) -> None:
         self.share = share
         self.wrong = wrong
         self.schema = schema
-        self.seed = seed
+        self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> StableColumns:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> StableColumns:
         """Select columns.
 
         Parameters
@@ -95,6 +96,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 20 events.
         """
+        refuse_sample_weight(self, fit_params)
         if not 0.5 < self.share < 1 or not self.wrong > 0:
             raise InputError(f"share must lie between .5 and 1, and wrong must be positive, got share={self.share!r}, wrong={self.wrong!r}")
         frame, target, patient_ids = validate_fit_inputs(X, y, groups)
@@ -112,7 +114,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"wrong={self.wrong!r} cannot be guaranteed for {len(names)} columns: raise it, or the share")
         most = min(max(int(math.sqrt(self.wrong * (2 * self.share - 1) * len(names))), 1), len(names))
         column = np.array([names.index(source) for source in sources])  # (p,)
-        selected = _half_samples(encoder.transform(rows), target.outcome, patient_ids, column, most, self.seed)  # (b, d)
+        selected = _half_samples(encoder.transform(rows), target.outcome, patient_ids, column, most, seed_of(self.random_state))  # (b, d)
         share = selected.mean(axis=0)
         stable = share >= self.share
         columns = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})

@@ -26,10 +26,10 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import validate_fit_inputs, validate_integers
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs, validate_integers
 from nearward.tabular.errors import InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats, Ints, RandomState
 
 _FOLDS = 3
 _MIN_EVENTS = 20
@@ -82,7 +82,8 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         all list columns.
     width : int
         Width of the embedding.
-    seed : int
+    random_state : int, numpy generator or None
+        Seed of all randomness; None for another result at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two. All other values are no event.
 
@@ -111,13 +112,15 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
 
     __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
-    def __init__(self, columns: Sequence[str] | None = None, *, width: int = 6, seed: int = 0, positive: Any = None) -> None:
+    def __init__(
+        self, columns: Sequence[str] | None = None, *, width: int = 6, random_state: RandomState = 0, positive: Any = None
+    ) -> None:
         self.columns = columns
         self.width = width
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> SeriesEncoder:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> SeriesEncoder:
         """Train on all rows. For a model that is fitted on the same rows next, use ``fit_transform``.
 
         Parameters
@@ -133,20 +136,22 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         TooFewEvents
             Fewer than 20 rows with, or without, the event.
         """
-        self._fit(X, y, groups)
+        refuse_sample_weight(self, fit_params)
+        self._fit(X, y, groups, seed_of(self.random_state))
         return self
 
     def fit_transform(self, X: Any, y: Any, groups: Any = None) -> pl.DataFrame:
         """Train, and return the training rows with out-of-fold scores and embeddings; parameters as ``fit``."""
         from nearward.tabular.temporal.series_network import embed_series, train_network
 
-        frame, x, outcome, patient_ids = self._fit(X, y, groups)
-        fold = split_patients(outcome, patient_ids, _FOLDS, self.seed)
+        seed = seed_of(self.random_state)
+        frame, x, outcome, patient_ids = self._fit(X, y, groups, seed)
+        fold = split_patients(outcome, patient_ids, _FOLDS, seed)
         reference = self.fitted_.embed_inputs(x)[0]
         embedding, score = np.empty_like(reference), np.empty(len(x))
         for f in range(int(fold.max()) + 1):
             train, test = fold != f, fold == f
-            network = train_network(x[train], outcome[train], self.width, self.seed + 1 + f)
+            network = train_network(x[train], outcome[train], self.width, seed + 1 + f)
             train_embedding, (embedding[test], score[test]) = embed_series(network, x[train])[0], embed_series(network, x[test])
             embedding[test] = _procrustes(embedding[test], train_embedding, reference[train])
         return self._with_embedding(frame, embedding, score)
@@ -161,7 +166,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         """Return the names of the columns that replace the series."""
         return np.array(["series: score", *(f"series: {j + 1}" for j in range(self.width))], dtype=object)
 
-    def _fit(self, X: Any, y: Any, groups: Any) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
+    def _fit(self, X: Any, y: Any, groups: Any, seed: int) -> tuple[pl.DataFrame, Floats, Ints, Ints]:
         """Train, and return the frame, network inputs (n, 2c, t), outcome (n,) and patient ids (n,)."""
         from nearward.tabular.temporal.series_network import train_network
 
@@ -183,7 +188,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         mean, std = np.nanmean(values, axis=(0, 2)), np.nanstd(values, axis=(0, 2))
         std = np.where(std > 0, std, 1.0)
         x = _network_inputs(values, mean, std)
-        network = train_network(x, outcome, self.width, self.seed)
+        network = train_network(x, outcome, self.width, seed)
         weights = {name: value.numpy() for name, value in network.state_dict().items()}
         fitted = FittedSeriesEncoder(columns, values.shape[2], mean, std, int(self.width), weights)
         self.__dict__.update(columns_=columns, steps_=values.shape[2], fitted_=fitted)

@@ -31,11 +31,11 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import class_probabilities, validate_fit_inputs
+from nearward.tabular.data.validation import class_probabilities, refuse_sample_weight, seed_of, validate_fit_inputs
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents, require_columns
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints, RandomState
 
 SHRINKAGES = (1.0, 10.0, 100.0, 1000.0)  # L2 penalties of the coefficients, in rows
 _FOLDS, _MIN_EVENTS = 5, 10
@@ -77,8 +77,8 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
     ----------
     windows : sequence of str
         The columns with the windows' risks, at least two; null where a window has none. All other columns are features of the weights.
-    seed : int
-        Of the folds.
+    random_state : int, numpy generator or None
+        Seed of the folds; None for another result at every fit.
     positive : value or list of values, optional
         The outcome value that is the event; by default the greater of the two. All other values are no event.
 
@@ -112,12 +112,12 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
 
     __metadata_request__fit: ClassVar = {"groups": True}  # where metadata routing is on
 
-    def __init__(self, windows: Sequence[str] = (), *, seed: int = 0, positive: Any = None) -> None:
+    def __init__(self, windows: Sequence[str] = (), *, random_state: RandomState = 0, positive: Any = None) -> None:
         self.windows = windows
-        self.seed = seed
+        self.random_state = random_state
         self.positive = positive
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> WindowGate:
+    def fit(self, X: Any, y: Any, groups: Any = None, **fit_params: Any) -> WindowGate:
         """Fit the mixture weights.
 
         Parameters
@@ -133,6 +133,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
         TooFewEvents
             Fewer than 10 events among the rows that have a risk.
         """
+        refuse_sample_weight(self, fit_params)
         frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive, allow_encoded=True)
         names = list(self.windows) if not isinstance(self.windows, str) else []
         if len(names) < 2 or len(set(names)) < len(names):
@@ -148,7 +149,7 @@ class WindowGate(ClassifierMixin, SavableEstimator, BaseEstimator):  # type: ign
             raise TooFewEvents(int(outcome.sum()), _MIN_EVENTS, "weigh windows")
         patient_ids = np.unique(patient_ids[rows], return_inverse=True)[1]
         risk, present, features = risk[rows], present[rows], _features(schema, encoder, frame)[rows]
-        fold = split_patients(outcome, patient_ids, _FOLDS, self.seed)
+        fold = split_patients(outcome, patient_ids, _FOLDS, seed_of(self.random_state))
         out_of_fold = np.array([_cross_fitted(risk, present, features, outcome, fold, shrinkage) for shrinkage in SHRINKAGES])
         best = _one_standard_error(out_of_fold, outcome, patient_ids)
         coefficients = _fit_coefficients(risk, present, features, outcome, SHRINKAGES[best])

@@ -138,7 +138,8 @@ def test_nothing_unpickles_or_evaluates(path: Path) -> None:
     assert not called & {"eval", "exec", "torch.load", "torch.save", "yaml.load"}
     assert not any(keyword.arg == "allow_pickle" for call in calls for keyword in call.keywords)
     banned = ["pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal", "torch.load", "torch.save", "yaml.load"]
-    assert not [name for name in imported_by(path) if within(name, banned)]
+    harmless = {"joblib.cpu_count"}
+    assert not [name for name in imported_by(path) if within(name, banned) and name not in harmless]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=short)

@@ -170,7 +170,7 @@ def quiet() -> Iterator[None]:
 def test_binary_risk(golden: Golden, tmp_path: Path) -> None:
     frame, died, patient = clinic(400, 64, patients=280)
     new = clinic(12, 1)[0]
-    model = nw.RiskClassifier(seed=0, folds=3).fit(frame, died, groups=patient)
+    model = nw.RiskClassifier(random_state=0, folds=3).fit(frame, died, groups=patient)
     scored, similar = model.predict_frame(new), model.similar(new[:2], k=4)
     model.save(tmp_path / "model")
     again = nw.load(tmp_path / "model")
@@ -195,7 +195,7 @@ def test_binary_risk_of_two_members_beside_an_adapter(golden: Golden, tmp_path: 
     """Encoders and the in-context network are both in use here."""
     frame, died, patient = clinic(400, 62, patients=280)
     encoder = nw.EncoderConfig(steps=40)
-    model = nw.RiskClassifier(seed=0, folds=3, members=2, adapter=True, encoder=encoder, experts=["score"])
+    model = nw.RiskClassifier(random_state=0, folds=3, members=2, adapter=True, encoder=encoder, experts=["score"])
     scored = model.fit(frame, died, groups=patient).predict_frame(clinic(8, 1)[0])
     model.save(tmp_path / "model")
     assert nw.load(tmp_path / "model").predict_frame(clinic(8, 1)[0]).equals(scored)
@@ -204,7 +204,7 @@ def test_binary_risk_of_two_members_beside_an_adapter(golden: Golden, tmp_path: 
 
 def test_binary_risk_with_a_score_and_another_prevalence(golden: Golden) -> None:
     frame, died, _ = clinic(320, 2)
-    model = nw.RiskClassifier(seed=1, experts=["score"], prevalence=0.03, folds=3, positive=1).fit(frame, died)
+    model = nw.RiskClassifier(random_state=1, experts=["score"], prevalence=0.03, folds=3, positive=1).fit(frame, died)
     new = clinic(8, 3)[0]
     golden("risk, score and prevalence", {"predict_frame": model.predict_frame(new), "gate": model.gate(), "figures": figures(model)})
 
@@ -215,7 +215,7 @@ def test_binary_risk_of_trained_encoders_and_an_estimator_as_expert(golden: Gold
     frame = pl.DataFrame(rng.normal(size=(500, 4)), schema=["a", "b", "c", "d"])
     ill = (rng.random(500) < np.where((frame["a"] ** 2 + frame["b"] ** 2).to_numpy() > 3, 0.75, 0.05)).astype(int)
     encoder = nw.EncoderConfig(steps=250)
-    model = nw.RiskClassifier(seed=2, folds=3, encoder=encoder, backbone=None, experts=[nw.OneClass(steps=30)]).fit(frame, ill)
+    model = nw.RiskClassifier(random_state=2, folds=3, encoder=encoder, backbone=None, experts=[nw.OneClass(steps=30)]).fit(frame, ill)
     new = pl.DataFrame(rng.normal(size=(8, 4)), schema=frame.columns)
     scored = model.predict_frame(new)
     model.save(tmp_path / "model")
@@ -229,7 +229,7 @@ def test_risk_of_three_classes(golden: Golden, tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     place = frame["score"].to_numpy() + rng.normal(0, 0.7, 320)
     went = np.where(place > -0.5, "died", np.where(frame["age"].to_numpy() > 65, "care", "home"))
-    model = nw.RiskClassifier(seed=3, folds=3).fit(frame, went, groups=patient)
+    model = nw.RiskClassifier(random_state=3, folds=3).fit(frame, went, groups=patient)
     new = clinic(4, 7)[0]
     scored = model.predict_frame(new)
     model.save(tmp_path / "model")
@@ -442,7 +442,7 @@ def test_unknown_gate(golden: Golden, tmp_path: Path) -> None:
 
 
 def test_cell_model(golden: Golden, tmp_path: Path) -> None:
-    model = nw.CellModel(seed=0, steps=60).fit(clinic(300, 49)[0])
+    model = nw.CellModel(random_state=0, steps=60).fit(clinic(300, 49)[0])
     new = clinic(8, 50)[0]
     model.save(tmp_path / "cells")
     assert nw.CellModel.load(tmp_path / "cells").transform(new).equals(model.transform(new))

@@ -54,7 +54,7 @@ def place(coded: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("carriers")
     frame, died = coded
     schema = nw.Schema.infer(frame).with_roles(id="id")
-    model = nw.RiskClassifier(seed=0, encoder=EncoderConfig(steps=20), backbone=None, schema=schema).fit(frame[:500], died[:500])
+    model = nw.RiskClassifier(random_state=0, encoder=EncoderConfig(steps=20), backbone=None, schema=schema).fit(frame[:500], died[:500])
     model.save(folder / "model")
     new = frame[500:560]
     new.write_parquet(folder / "new.parquet")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 import sklearn
-from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, make_scorer, roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import has_fit_parameter
 
 import nearward as nw
 from nearward.risk_model.classifier import RiskClassifier
@@ -183,9 +186,9 @@ class Recorder(RiskClassifier):
 
     seen: ClassVar[list] = []
 
-    def fit(self, X, y, groups=None, unlabelled=None):
+    def fit(self, X, y, groups=None, unlabelled=None, **fit_params):
         type(self).seen.append(groups)
-        return super().fit(X, y, groups, unlabelled)
+        return super().fit(X, y, groups, unlabelled, **fit_params)
 
 
 def test_cross_validation_passes_groups_on_where_routing_is_enabled():
@@ -212,3 +215,77 @@ def test_the_schema_names_the_patients_where_routing_is_not_enabled():
 def test_every_estimator_asks_for_groups(kind):
     model = kind(["a", "b"]) if kind in (nw.Alerts, nw.WindowGate) else kind()
     assert model.get_metadata_routing().fit.requests["groups"] is True
+
+
+# ---- random_state, n_jobs, sample_weight -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(estimators()))
+def test_every_estimator_has_random_state_and_none_has_seed(name):
+    parameters = estimators()[name][0](**estimators()[name][1]).get_params(deep=False)
+    assert "seed" not in parameters
+    assert ("random_state" in parameters) == (name != "EncodedClassifier")
+
+
+@pytest.mark.filterwarnings("ignore::nearward.tabular.errors.DataWarning")
+def test_random_state_takes_what_scikit_learn_takes():
+    x, outcome = died_or_survived(300)
+
+    def risks(random_state):
+        model = nw.Resampled(sampler=None, folds=2, positive="died", random_state=random_state).fit(x, outcome)
+        return model.predict_proba(x)[:, 0]
+
+    assert (risks(3) == risks(np.int64(3))).all()
+    assert (risks(np.random.RandomState(1)) == risks(np.random.RandomState(1))).all()
+    assert (risks(np.random.default_rng(1)) == risks(np.random.default_rng(1))).all()
+    assert (risks(None) != risks(None)).any()
+    for wrong in (-1, "0", 1.5, True):
+        with pytest.raises(ValueError, match="random_state must be a whole number from 0"):
+            risks(wrong)
+
+
+def test_bagging_sets_the_random_state_of_its_members():
+    x, outcome = died_or_survived(300)
+    bagged = BaggingClassifier(nw.Resampled(sampler=None, folds=2), n_estimators=2, random_state=0, bootstrap=False).fit(
+        x, outcome == "died"
+    )
+    assert len({member.random_state for member in bagged.estimators_}) == 2
+
+
+def test_the_number_of_jobs_and_reports_change_no_result(capsys):
+    x, outcome = died_or_survived()
+    silent = small(n_jobs=1).fit(x, outcome)
+    assert not capsys.readouterr().out
+    loud = small(n_jobs=3, verbose=1).fit(x, outcome)
+    assert "stack" in capsys.readouterr().out.splitlines()
+    assert (silent.predict_proba(x) == loud.predict_proba(x)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(estimators()) if name != "EncodedClassifier"])
+def test_weights_are_refused_with_the_reason(name):
+    kind, settings, rows, outcome = estimators()[name]
+    model = kind(**settings)
+    assert not has_fit_parameter(model, "sample_weight")
+    with pytest.raises(ValueError, match=r"sample_weight is not supported: .*prevalence="):
+        model.fit(rows, outcome, sample_weight=np.ones(rows.height))
+    with pytest.raises(TypeError, match=r"fit\(\) got an unexpected keyword argument 'weights'"):
+        model.fit(rows, outcome, weights=None)
+
+
+_GLOBAL_STATE = """
+import numpy as np
+import nearward as nw
+x = np.random.default_rng(0).normal(size=(240, 3))
+np.random.seed(5)
+before = np.random.get_state()
+model = nw.RiskClassifier(folds=2, encoder=nw.EncoderConfig(steps=2)).fit(x, x[:, 0] > 0.8)
+model.predict_frame(x[:5])
+nw.Resampled(folds=2, sampler=None).fit(x, x[:, 0] > 0.8).predict_proba(x[:5])
+after = np.random.get_state()
+assert (before[1] == after[1]).all() and before[2] == after[2]
+"""
+
+
+def test_the_first_fit_and_predict_of_a_process_leave_numpys_global_random_state():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _GLOBAL_STATE], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ def people(n: int, seed: int) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def model() -> CellModel:
-    return CellModel(seed=0, steps=700).fit(people(1500, 0))
+    return CellModel(random_state=0, steps=700).fit(people(1500, 0))
 
 
 def test_imputation_is_better_than_the_mean(model: CellModel) -> None:
@@ -88,7 +88,7 @@ def test_missing_and_many_levelled_cells_have_no_surprise() -> None:
 
 def test_same_seed_same_model_and_rows_alone_as_together(model: CellModel) -> None:
     rows = people(20, 6)
-    again = CellModel(seed=0, steps=700).fit(people(1500, 0))
+    again = CellModel(random_state=0, steps=700).fit(people(1500, 0))
     np.testing.assert_array_equal(model.surprise(rows), again.surprise(rows))
     alone = pl.concat([model.surprise(rows[j : j + 1]) for j in range(20)])
     np.testing.assert_allclose(alone, model.surprise(rows), atol=1e-3)

@@ -103,7 +103,9 @@ def test_gate_shares_sum_to_one_over_the_columns(fitted, clinic):
 
 def test_another_prevalence_changes_risks_but_not_their_order(fitted, clinic, new):
     frame, died, patient = clinic
-    rare = nw.RiskClassifier(seed=3, encoder=FEW, experts=["sofa"], prevalence=0.01).fit(frame[:500], died[:500], groups=patient[:500])
+    rare = nw.RiskClassifier(random_state=3, encoder=FEW, experts=["sofa"], prevalence=0.01).fit(
+        frame[:500], died[:500], groups=patient[:500]
+    )
     before, after = fitted.predict_proba(new)[:, 1], rare.predict_proba(new)[:, 1]
     np.testing.assert_allclose(after, nw.correct_prior(before, died[:500].mean(), 0.01), rtol=1e-9)
     assert (after < before).all()
@@ -143,7 +145,7 @@ def test_the_same_seed_in_another_process_gives_the_same_model(clinic, tmp_path)
     code = (
         "import sys, polars as pl, nearward as nw\n"
         "cohort = pl.read_parquet('cohort.parquet')\n"
-        "model = nw.RiskClassifier(seed=5, encoder=nw.EncoderConfig(steps=20))\n"
+        "model = nw.RiskClassifier(random_state=5, encoder=nw.EncoderConfig(steps=20))\n"
         "model.fit(cohort.drop('died'), cohort['died']).save(sys.argv[1])\n"
     )
     for name in ("a", "b"):
@@ -355,7 +357,17 @@ def test_a_patient_without_any_data_is_novel_and_warned_of(fitted, new):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seed": None}, {"seed": -1}, {"folds": 1}, {"prevalence": 1.5}, {"experts": "sofa"}, {"experts": None}, {"folds": 2.5}]
+    "wrong",
+    [
+        {"random_state": "0"},
+        {"random_state": -1},
+        {"n_jobs": 0},
+        {"folds": 1},
+        {"prevalence": 1.5},
+        {"experts": "sofa"},
+        {"experts": None},
+        {"folds": 2.5},
+    ],
 )
 def test_arguments_are_checked_before_the_fit(clinic, wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} must"):
@@ -366,7 +378,7 @@ def test_an_id_may_have_the_name_of_an_output(clinic, tmp_path):
     frame, died, _ = clinic
     named = frame[:200].with_columns(patient=pl.Series([f"p{i}" for i in range(200)]))
     schema = nw.Schema.infer(named.with_columns(patient=pl.int_range(200))).with_roles(id="patient")
-    model = nw.RiskClassifier(encoder=FEW, schema=schema, seed=np.int64(1)).fit(named, died[:200])
+    model = nw.RiskClassifier(encoder=FEW, schema=schema, random_state=np.int64(1)).fit(named, died[:200])
     similar = model.similar(named[:2], k=2)
     assert similar["row_id"].to_list() == ["p0", "p0", "p1", "p1"]
     assert set(similar["patient"]) <= set(named["patient"])
@@ -401,7 +413,7 @@ def test_support2_beats_its_prevalence_and_is_calibrated(cohort_folder):
     train, test = np.arange(0, 3000), np.arange(3000, 9105)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        model = nw.RiskClassifier(seed=0, encoder=nw.EncoderConfig(steps=150)).fit(cohort.features[train], cohort.outcome[train])
+        model = nw.RiskClassifier(random_state=0, encoder=nw.EncoderConfig(steps=150)).fit(cohort.features[train], cohort.outcome[train])
     risk = model.predict_proba(cohort.features[test])[:, 1]
     outcome = cohort.outcome[test]
     assert average_precision_score(outcome, risk) > 0.55

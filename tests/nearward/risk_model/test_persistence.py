@@ -30,7 +30,7 @@ def make_cohort(n: int = 160) -> tuple[pl.DataFrame, np.ndarray]:
 
 
 def small_model(schema: nw.Schema) -> nw.RiskClassifier:
-    return nw.RiskClassifier(seed=0, folds=2, backbone=None, schema=schema)
+    return nw.RiskClassifier(random_state=0, folds=2, backbone=None, schema=schema)
 
 
 @pytest.mark.filterwarnings("ignore:columns that the model was not fitted on")
@@ -47,7 +47,7 @@ def test_an_array_has_the_training_frames_columns_whatever_the_schemas_order(tmp
 
 def test_decimals_and_single_precision_can_be_saved(tmp_path) -> None:
     frame, outcome = make_cohort()
-    model = nw.RiskClassifier(seed=0, folds=2, backbone=None, prevalence=np.float32(0.05))
+    model = nw.RiskClassifier(random_state=0, folds=2, backbone=None, prevalence=np.float32(0.05))
     model.fit(frame, pl.Series([Decimal(int(happened)) for happened in outcome]))
     model.save(tmp_path / "m")
     loaded = nw.load(tmp_path / "m")

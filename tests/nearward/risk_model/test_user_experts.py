@@ -98,7 +98,7 @@ def test_description_makes_the_same_estimator_again() -> None:
 @pytest.fixture(scope="module")
 def with_one_class(clinic: Any) -> nw.RiskClassifier:
     frame, died, patient = clinic
-    how = {"seed": 3, "encoder": EncoderConfig(steps=10), "backbone": None, "folds": 2}
+    how = {"random_state": 3, "encoder": EncoderConfig(steps=10), "backbone": None, "folds": 2}
     return nw.RiskClassifier(experts=["sofa", nw.OneClass(steps=20)], **how).fit(frame[:250], died[:250], groups=patient[:250])
 
 

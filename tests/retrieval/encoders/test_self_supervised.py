@@ -181,8 +181,8 @@ def test_the_classifier_reads_unlabelled_rows_and_says_so_on_disk(clinic, tmp_pa
     frame, died, _ = clinic
     config = EncoderConfig(hidden=16, axes=3, steps=5, pretext="views")
     rows, outcome = frame[:330], died[:330]
-    alone = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome)
-    more = nw.RiskClassifier(seed=0, folds=2, encoder=config, backbone=None).fit(rows, outcome, unlabelled=frame[330:])
+    alone = nw.RiskClassifier(random_state=0, folds=2, encoder=config, backbone=None).fit(rows, outcome)
+    more = nw.RiskClassifier(random_state=0, folds=2, encoder=config, backbone=None).fit(rows, outcome, unlabelled=frame[330:])
     contexts = [model.summary_.retrieval.tried for model in (alone, more)]
     learned = [[trial.vote_auprc for trial in trials if trial.embedding == "AWARE encoders"] for trials in contexts]
     assert learned[0]

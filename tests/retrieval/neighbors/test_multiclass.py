@@ -36,7 +36,7 @@ def ward(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def model() -> nw.RiskClassifier:
     frame, diagnosis, patient = ward(700, 0)
-    return nw.RiskClassifier(seed=2, encoder=FEW).fit(frame, diagnosis, groups=patient)
+    return nw.RiskClassifier(random_state=2, encoder=FEW).fit(frame, diagnosis, groups=patient)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,9 @@ def test_an_id_may_be_called_class() -> None:
     frame, diagnosis, _ = ward(160, 0)
     named = frame.with_columns(pl.int_range(pl.len()).alias("class"))
     schema = nw.Schema.infer(named).with_roles(id="class")
-    model = nw.RiskClassifier(seed=0, folds=2, backbone=None, schema=schema).fit(named, np.where(diagnosis == "mixed", "hypo", diagnosis))
+    model = nw.RiskClassifier(random_state=0, folds=2, backbone=None, schema=schema).fit(
+        named, np.where(diagnosis == "mixed", "hypo", diagnosis)
+    )
     scores = model.predict_frame(named[:3])
     assert scores["row_id"].to_list() == [0, 1, 2]
     assert set(scores["class"]) <= {"healthy", "hypo", "hyper"}

@@ -136,7 +136,7 @@ def test_classifiers_are_cross_fitted(clinic) -> None:
         "logistic": EncodedClassifier(LogisticRegression(max_iter=500)),
         "by heart": EncodedClassifier(HistGradientBoostingClassifier(min_samples_leaf=1, max_iter=40, early_stopping=False)),
     }
-    alerts = Alerts(members, seed=1).fit(frame[:500], died[:500], groups=patient[:500])
+    alerts = Alerts(members, random_state=1).fit(frame[:500], died[:500], groups=patient[:500])
     result = alerts.decide(frame[500:])
     assert alerts.weight_[0] > 0.4  # in sample the other would rank perfectly
     assert result["risk"].mean() == pytest.approx(died[:500].mean(), abs=0.04)

@@ -81,7 +81,9 @@ def blocked(clinic):
     frame, died, patient = clinic
     schema = Schema(tuple(replace(c, block="bedside") if c.name in ("lactate", "ward") else c for c in Schema.infer(frame).columns))
     config = nw.EncoderConfig(steps=20, block_dropout=0.3)
-    return nw.RiskClassifier(seed=1, schema=schema, encoder=config, backbone=None).fit(frame[:400], died[:400], groups=patient[:400])
+    return nw.RiskClassifier(random_state=1, schema=schema, encoder=config, backbone=None).fit(
+        frame[:400], died[:400], groups=patient[:400]
+    )
 
 
 def test_scoring_warns_of_a_missing_block_and_scores(blocked, clinic, tmp_path) -> None:

@@ -32,7 +32,7 @@ def table(n: int = 600, outliers: int = 40, seed: int = 0) -> tuple[pl.DataFrame
 @pytest.mark.parametrize("method", METHODS)
 def test_planted_outliers_are_detected(method: str) -> None:
     frame, outcome = table()
-    ranker = OneClass(method=method, seed=1).fit(frame.filter(outcome == 0))
+    ranker = OneClass(method=method, random_state=1).fit(frame.filter(outcome == 0))
     new, truth = table(seed=5)
     assert roc_auc_score(truth, ranker.decision_function(new)) > 0.85
 
@@ -129,7 +129,9 @@ def _cached(frame: pl.DataFrame, outcome: np.ndarray) -> OneClass:
 def test_same_seed_same_scores() -> None:
     frame, outcome = table(n=200)
     for method in METHODS:
-        first, second, other = (OneClass(method=method, steps=10, seed=s).fit(frame, outcome).decision_function(frame) for s in (0, 0, 1))
+        first, second, other = (
+            OneClass(method=method, steps=10, random_state=s).fit(frame, outcome).decision_function(frame) for s in (0, 0, 1)
+        )
         assert (first == second).all()
         assert not np.allclose(first, other)
 

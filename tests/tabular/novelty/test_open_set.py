@@ -24,7 +24,7 @@ def table(n: int = 800, seed: int = 0, kinds: tuple[str, ...] = tuple(MIDDLES)) 
 
 def test_an_unknown_class_is_detected() -> None:
     frame, kind = table()
-    gate = UnknownGate(seed=1).fit(frame, kind)
+    gate = UnknownGate(random_state=1).fit(frame, kind)
     known, _ = table(seed=2)
     strange, _ = table(n=200, seed=3, kinds=("strange",))
     score = -np.append(gate.score_samples(known), gate.score_samples(strange))
@@ -95,7 +95,7 @@ def test_no_patient_is_in_both_training_and_calibration(monkeypatch: pytest.Monk
 
 def test_same_seed_same_gate_and_rows_alone_as_together() -> None:
     frame, kind = table(n=300)
-    first, second, other = (UnknownGate(steps=10, seed=s).fit(frame, kind).score_samples(frame) for s in (0, 0, 1))
+    first, second, other = (UnknownGate(steps=10, random_state=s).fit(frame, kind).score_samples(frame) for s in (0, 0, 1))
     assert (first == second).all()
     assert not np.allclose(first, other)
     assert UnknownGate(steps=10).fit(frame, kind).score_samples(frame[7]) == pytest.approx(first[7], abs=1e-9)

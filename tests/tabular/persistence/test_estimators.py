@@ -37,7 +37,7 @@ def fit_estimator(kind: str) -> Any:
     """An estimator of this kind, with no setting at its default."""
     rng = np.random.default_rng(0)
     if kind == "UnknownGate":
-        return nw.UnknownGate(false_alarms=0.1, width=8, steps=20, seed=4, schema=Schema.infer(rows(300, 0))).fit(
+        return nw.UnknownGate(false_alarms=0.1, width=8, steps=20, random_state=4, schema=Schema.infer(rows(300, 0))).fit(
             rows(300, 0), rng.choice(["flu", "copd", "mi"], 300)
         )
     if kind == "ThresholdController":
@@ -46,8 +46,8 @@ def fit_estimator(kind: str) -> Any:
             controller.learn(rng.random(40) < 0.3, rng.random(40) < 0.2)
         return controller
     if kind == "CellModel":
-        return nw.CellModel(seed=3, steps=20).fit(rows(200, 0))
-    return nw.WindowGate(("6h", "7d"), seed=2).fit(rows_with_risks(300, 0), rng.random(300) < 0.3)
+        return nw.CellModel(random_state=3, steps=20).fit(rows(200, 0))
+    return nw.WindowGate(("6h", "7d"), random_state=2).fit(rows_with_risks(300, 0), rng.random(300) < 0.3)
 
 
 def outputs(model: Any) -> list[Any]:
@@ -85,7 +85,7 @@ def test_outputs_are_the_same_after_loading_and_saving_again(saved: tuple[Any, P
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "again").iterdir()}
     assert all(map(same, outputs(model), expected))
     if hasattr(model, "get_params"):
-        assert model.get_params()["seed"] != 0
+        assert model.get_params()["random_state"] != 0
 
 
 def test_a_flipped_byte_or_a_lost_file_is_refused(saved: tuple[Any, Path, list[Any]], tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_grid_never_reads_the_future(measured, later, hour, seed) -> None:
 @pytest.fixture(scope="module")
 def trained() -> tuple[SeriesEncoder, pl.DataFrame, pl.DataFrame, np.ndarray]:
     frame, ill = stays(500, 0)
-    encoder = SeriesEncoder(["pulse"], width=np.int64(3), seed=1)  # as a search over settings gives it
+    encoder = SeriesEncoder(["pulse"], width=np.int64(3), random_state=1)  # as a search over settings gives it
     return encoder, encoder.fit_transform(frame, ill), frame, ill
 
 

@@ -27,7 +27,7 @@ def stays(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def gate() -> WindowGate:
-    return WindowGate(["6h", "7d", "30d"], seed=0).fit(*stays(1500, 0))
+    return WindowGate(["6h", "7d", "30d"], random_state=0).fit(*stays(1500, 0))
 
 
 def test_weights_by_hand() -> None:
@@ -92,7 +92,7 @@ def test_where_windows_are_alike_weights_stay_equal() -> None:
 
 def test_same_seed_same_gate_and_rows_alone_as_together(gate: WindowGate) -> None:
     new, _ = stays(40, 4)
-    again = WindowGate(["6h", "7d", "30d"], seed=0).fit(*stays(1500, 0))
+    again = WindowGate(["6h", "7d", "30d"], random_state=0).fit(*stays(1500, 0))
     np.testing.assert_array_equal(gate.predict_proba(new), again.predict_proba(new))
     alone = np.concatenate([gate.predict_proba(new[i : i + 1]) for i in range(40)])
     np.testing.assert_allclose(alone, gate.predict_proba(new), atol=1e-12)

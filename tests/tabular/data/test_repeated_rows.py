@@ -1,0 +1,113 @@
+"""Warnings about rows and ids that repeat."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import polars as pl
+import pytest
+
+import nearward as nw
+from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
+from nearward.tabular.errors import DataWarning
+
+
+def cohort(n: int = 200) -> tuple[pl.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"age": rng.normal(60, 9, n).round(1), "lactate": rng.normal(2, 1, n), "sex": rng.choice(["f", "m"], n)})
+    return frame, (rng.random(n) < 0.2).astype(np.int64)
+
+
+def test_rows_that_several_patients_share_are_counted() -> None:
+    frame, outcome = cohort()
+    four_times = pl.concat([frame] * 4)
+    with pytest.warns(DataWarning, match="800 of 800 rows are identical to a row of another patient"):
+        warn_of_copies(four_times, np.tile(outcome, 4), np.arange(800), seed=0)
+    events = np.flatnonzero(outcome)
+    oversampled, labels = pl.concat([frame, frame[events]]), np.append(outcome, outcome[events])
+    with pytest.warns(DataWarning, match=f"{2 * len(events)} of {200 + len(events)} rows are identical"):
+        warn_of_copies(oversampled, labels, np.arange(len(labels)), seed=0)
+
+
+def test_copies_of_one_patient_coarse_tables_and_few_copies_are_not_warned_of() -> None:
+    frame, outcome = cohort()
+    rng = np.random.default_rng(1)
+    coarse = pl.DataFrame({"sex": rng.integers(0, 2, 200), "smoker": rng.integers(0, 2, 200), "ward": rng.integers(0, 3, 200)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies(frame, outcome, np.arange(200), seed=0)
+        warn_of_copies(pl.concat([frame] * 4), np.tile(outcome, 4), np.tile(np.arange(200), 4), seed=0)  # named in groups
+        warn_of_copies(pl.concat([frame] * 2), np.append(outcome, 1 - outcome), np.arange(400), seed=0)  # other outcomes
+        warn_of_copies(coarse, outcome, np.arange(200), seed=0)
+        warn_of_copies(pl.concat([frame, frame[:4]]), np.append(outcome, outcome[:4]), np.arange(204), seed=0)
+
+
+def test_a_fit_warns_of_copies() -> None:
+    frame, outcome = cohort()
+    model = nw.RiskClassifier(backbone=None, folds=2, encoder=nw.EncoderConfig(steps=5))
+    with pytest.warns(DataWarning, match="out-of-fold figures are too good"):
+        model.fit(pl.concat([frame] * 2), np.tile(outcome, 2))
+
+
+# ---- ids -------------------------------------------------------------------------------------------------------------
+
+
+def repeating(name: str, rows_each: int = 2, ids: int = 100) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    return pl.DataFrame({name: [f"p{i}" for i in range(ids)] * rows_each, "x": rng.normal(size=ids * rows_each)})
+
+
+@pytest.mark.parametrize("name", ["patient_nbr", "subject_id", "SubjectID", "mrn", "Patient ID", "person", "stay_id"])
+def test_ids_that_repeat_are_named_with_their_counts(name: str) -> None:
+    with pytest.warns(DataWarning, match=f"column '{name}' looks like ids and repeats: 100 different values in 200 rows"):
+        warn_of_repeated_ids(repeating(name))
+
+
+def test_codes_unique_ids_and_measurements_are_no_repeated_ids() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_repeated_ids(repeating("stay_id", rows_each=1))
+        warn_of_repeated_ids(repeating("admission_type_id", rows_each=50, ids=8))
+        warn_of_repeated_ids(repeating("discharge_disposition_id", rows_each=20, ids=26))
+        warn_of_repeated_ids(pl.DataFrame({"patient_age": [1, 2] * 100, "fluid": [3, 4] * 100, "case_id": [0.5, 0.5] * 100}))
+
+
+def test_estimators_warn_where_no_groups_are_given_and_not_where_they_are() -> None:
+    frame = repeating("subject_id", ids=200)
+    rng = np.random.default_rng(0)
+    outcome = (frame["x"].to_numpy() + rng.normal(size=400) > 1.2).astype(int)
+    models = {
+        "RiskClassifier": nw.RiskClassifier(backbone=None, folds=2, encoder=nw.EncoderConfig(steps=2)),
+        "Resampled": nw.Resampled(sampler=None, folds=2),
+        "OneClass": nw.OneClass(steps=2),
+    }
+    for name, model in models.items():
+        with pytest.warns(DataWarning, match="'subject_id' looks like ids and repeats"):
+            model.fit(frame, outcome)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(frame, outcome, groups=frame["subject_id"])
+        assert not [warning for warning in caught if "looks like ids" in str(warning.message)], name
+
+
+def test_every_estimator_that_splits_rows_warns_of_copies() -> None:
+    frame, outcome = cohort(150)
+    four_times, labels = pl.concat([frame] * 4), np.tile(outcome, 4)
+    for model in (nw.Resampled(sampler=None, folds=2), nw.OneClass(steps=2), nw.UnknownGate(steps=2), nw.StableColumns()):
+        with pytest.warns(DataWarning, match="600 of 600 rows are identical"):
+            model.fit(four_times, labels)
+
+
+def test_the_synthesizer_warns_of_copies_and_repeated_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nearward.synth.synthesizer.fit_generator", stop)
+    frame, outcome = cohort(150)
+    table = pl.concat([frame.with_columns(died=pl.Series(outcome), patient=pl.int_range(150))] * 4)
+    with pytest.warns(DataWarning) as caught, pytest.raises(KeyboardInterrupt):
+        nw.Synthesizer().fit(table, outcome="died")
+    messages = "".join(str(warning.message) for warning in caught)
+    assert "600 of 600 rows are identical" in messages
+    assert "'patient' looks like ids and repeats: 150 different values in 600 rows" in messages
