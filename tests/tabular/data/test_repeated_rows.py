@@ -46,7 +46,7 @@ def test_copies_of_one_patient_coarse_tables_and_few_copies_are_not_warned_of() 
 def test_a_fit_warns_of_copies() -> None:
     frame, outcome = cohort()
     model = nw.RiskClassifier(backbone=None, folds=2, encoder=nw.EncoderConfig(steps=5))
-    with pytest.warns(DataWarning, match="out-of-fold figures are too good"):
+    with pytest.warns(DataWarning, match="figures on held-out rows are too good"):
         model.fit(pl.concat([frame] * 2), np.tile(outcome, 2))
 
 
