@@ -257,8 +257,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         frame = self._frame(X)
         rows = self._conform(frame)
         with limit_jobs(self.n_jobs):
-            patients = similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k)
-        return name_outcomes(patients, self.classes_)
+            table = similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k)
+        return name_outcomes(table, self.classes_)
 
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
@@ -312,16 +312,11 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
 
-    @property
-    def schema_names(self) -> list[str]:
-        """Names of the schema's columns, in order."""
-        return [column.name for column in self.schema_.columns]
-
     def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         if frame.height == 0:
             raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
         rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
-        known = set(self.schema_names)
+        known = set(self.schema_names)  # a set: there may be thousands
         if extra := [name for name in frame.columns if name not in known]:
             warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
         warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)

@@ -51,6 +51,11 @@ class FittedAttributes:
         return self.fitted_.schema
 
     @property
+    def schema_names(self) -> list[str]:
+        """Names of the schema's columns, in order."""
+        return [column.name for column in self.schema_.columns]
+
+    @property
     def summary_(self) -> FitSummary:
         """Summary of the training; its figures are out of fold."""
         return self.fitted_.summary
