@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
-from nearward.tabular.data.conversion import NUMBER_LIKE
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.data.table_io import read_table, write_errors
+from nearward.tabular.data.text_values import NUMBER_LIKE
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1

@@ -158,18 +158,19 @@ def warn_of_numbers_as_text(text: pl.Series, stacklevel: int) -> None:
         return
     if numbers == len(values) and (values.n_unique() <= _FEW_VALUES or values.str.contains(_CODE).any()):
         return
-    beside = [f"{count} are numbers {form}" for form, count in forms.items() if count]
+    beside = [f"{count} {form}" for form, count in forms.items() if count]
     if is_mark.any():
         marks = sorted(values.filter(is_mark).str.strip_chars().unique().to_list())
-        beside.append(f"{int(is_mark.sum())} are marks of missing values ({', '.join(repr(mark) for mark in marks)})")
+        beside.append(f"{int(is_mark.sum())} marks of missing values ({', '.join(repr(mark) for mark in marks)})")
     rest = len(others) - numbers - sum(forms.values())
-    beside += [f"{rest} are other text"] if rest else []
+    beside += [f"{rest} of other text"] if rest else []
+    besides = f" (besides: {'; '.join(beside)})" if beside else ""
     hints = ["If it is a measurement, make it a number first"]
     hints += ['read such marks as missing: missing="usual" of Schema.infer or read_missing, or --missing usual'] if is_mark.any() else []
     commas = values.filter(values.str.contains(_COMMA))
     hints += [describe_commas(commas)] if len(commas) else []
     warnings.warn(
-        f"column {text.name!r} is text, but {numbers} of its {len(values)} values read as numbers{''.join(f', {one}' for one in beside)}: "
+        f"column {text.name!r} is text, but {numbers} of its {len(values)} values read as numbers{besides}: "
         f"taken as a category. {'; '.join(hints)}",
         DataWarning,
         stacklevel=stacklevel,
@@ -188,9 +189,9 @@ def describe_invalid(text: pl.Series) -> str:
     hints = []
     if len(marks):
         shown = ", ".join(repr(mark) for mark in sorted(marks.str.strip_chars().unique().to_list()))
-        hints.append(f"{len(marks)} are marks of missing values ({shown}): list them as missing in the schema, or as --missing")
+        hints.append(f"Marks of missing values among them ({len(marks)}: {shown}): list them as missing in the schema, or as --missing")
     if len(commas):
-        hints.append(f"{len(commas)} have commas: {describe_commas(commas)}")
+        hints.append(f"Numbers with commas among them ({len(commas)}): {describe_commas(commas)}")
     return "".join(f". {hint}" for hint in hints)
 
 

@@ -259,7 +259,7 @@ def seed_of(random_state: RandomState) -> int:
         return int(random_state.integers(2**31 - 1))
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
         return int(random_state)
-    if random_state is None or random_state is np.random or isinstance(random_state, np.random.RandomState):
+    if random_state is None or isinstance(random_state, np.random.RandomState):
         from sklearn.utils import check_random_state
 
         return int(check_random_state(random_state).randint(2**31 - 1))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
@@ -116,3 +118,43 @@ def test_the_commands_keep_codes_and_names_with_commas(nearward: Any, coded: Any
     assert sorted(ranked["id"]) == sorted(frame["id"][:300])
     done = nearward("screen", "cohort.csv", *words[:-1], "a,c", cwd=tmp_path, code=2)
     assert "columns missing from the frame: ['a', 'c']" in done.stderr
+
+
+def test_the_tables_of_a_card_are_those_of_parquet(coded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``evaluate synth`` gets the same three tables from CSV: codes, booleans, dates, times with a zone, the level NA, marks of missing."""
+    from typer.testing import CliRunner
+
+    from nearward.cli.main import app
+    from nearward.evaluation.tables.inputs import read_tables
+
+    frame, died = coded
+    n = frame.height
+    hours = pl.datetime_range(datetime(2019, 1, 1), datetime(2020, 1, 1), "1h", time_zone="UTC", eager=True)
+    at = hours[:n].dt.convert_time_zone("Europe/Berlin")
+    frame = frame.drop("id").with_columns(
+        died=pl.Series(died),
+        day=at.dt.date(),
+        at=at,
+        crp=pl.Series([f"{i % 50 + 0.5}" if i % 9 else "?" for i in range(n)]),
+    )
+    schema = nw.Schema.infer(frame.drop("day", "at"), missing="usual").with_roles(outcome="died")
+    (tmp_path / "schema.json").write_text(schema.to_json())
+    tables = []
+
+    def catch(train: pl.DataFrame, holdout: pl.DataFrame, synthetic: pl.DataFrame, **_: Any) -> None:
+        tables.append(read_tables(train, holdout, synthetic, "died"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nearward.evaluation.synthetic.card.faith_card", catch)
+    for kind in ("csv", "parquet"):
+        words = ["evaluate", "synth", "--outcome", "died", "--schema", str(tmp_path / "schema.json"), "--missing", "usual"]
+        for name, part in (("train", frame[:300]), ("holdout", frame[300:500]), ("synthetic", frame[500:])):
+            path = tmp_path / f"{name}.{kind}"
+            part.write_csv(path) if kind == "csv" else part.write_parquet(path)
+            words += [f"--{name}", str(path)]
+        CliRunner().invoke(app, words)
+    from_csv, from_parquet = tables
+    for name in ("train", "holdout", "synthetic"):
+        assert_frame_equal(getattr(from_csv, name), getattr(from_parquet, name))
+    assert from_csv.train["region"].is_in(["NA"]).any()
+    assert from_csv.train["crp"].dtype == pl.Float64

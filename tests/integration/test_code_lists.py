@@ -24,7 +24,7 @@ def admissions(n: int, seed: int) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def model() -> nw.RiskClassifier:
     train = admissions(250, 0)
-    return nw.RiskClassifier(seed=0, backbone=None).fit(train.drop("died"), train["died"])
+    return nw.RiskClassifier(random_state=0, backbone=None).fit(train.drop("died"), train["died"])
 
 
 def test_codes_are_learned_and_survive_saving(model: nw.RiskClassifier, tmp_path: Path) -> None:

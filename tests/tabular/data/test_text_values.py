@@ -30,20 +30,20 @@ def message_about(values: list[str | None]) -> str:
 @pytest.mark.parametrize("mark", ["?", ".", "-", "N/A", "None", "\\N", " ", "NULL", "#N/A", "--"])
 def test_every_usual_mark_among_numbers_is_counted_by_name(mark: str) -> None:
     message = message_about([*NUMBERS, *[mark] * 40])
-    assert f"'crp' is text, but 60 of its 100 values read as numbers, 40 are marks of missing values ({mark.strip()!r})" in message
+    assert f"'crp' is text, but 60 of its 100 values read as numbers (besides: 40 marks of missing values ({mark.strip()!r}))" in message
     assert 'missing="usual"' in message
 
 
 @pytest.mark.parametrize(
     ("value", "form"),
     [
-        ("<0.5", "2 are numbers with <, > or ≤"),
-        ("≥ 100", "2 are numbers with <, > or ≤"),
-        ("5 %", "2 are numbers with a unit or %"),
-        ("3.4 mg", "2 are numbers with a unit or %"),
-        ("80mg/dl", "2 are numbers with a unit or %"),
-        ("1,100", "2 are numbers with a comma"),
-        ("hemolysed", "2 are other text"),
+        ("<0.5", "2 with <, > or ≤"),
+        ("≥ 100", "2 with <, > or ≤"),
+        ("5 %", "2 with a unit or %"),
+        ("3.4 mg", "2 with a unit or %"),
+        ("80mg/dl", "2 with a unit or %"),
+        ("1,100", "2 with a comma"),
+        ("hemolysed", "2 of other text"),
     ],
 )
 def test_other_forms_of_numbers_are_counted_and_not_quoted(value: str, form: str) -> None:
@@ -94,7 +94,7 @@ def test_a_schema_keeps_the_marks_for_new_rows() -> None:
     assert (schema["crp"].kind, schema["ward"].categories) == ("number", ("a", "b"))
     new = schema.conform(pl.DataFrame({"crp": ["5", "N/A"], "ward": ["unk", "a"]}))
     assert new.to_dict(as_series=False) == {"crp": [5.0, None], "ward": [None, "a"]}
-    with pytest.raises(InputError, match=r"1 of 2 values are text that is not one\. 1 are marks of missing values \('N/A'\)"):
+    with pytest.raises(InputError, match=r"1 of 2 values are text that is not one\. Marks of missing values among them \(1: 'N/A'\)"):
         Schema.infer(pl.DataFrame({"crp": list(range(9))})).conform(pl.DataFrame({"crp": ["5", "N/A"]}))
 
 
@@ -126,7 +126,7 @@ def test_commas_are_told_apart_where_they_can_be(values: list[str], what: str) -
 
 
 def test_some_commas_among_numbers_are_warned_of() -> None:
-    with pytest.warns(DataWarning, match=r"'ferritin' is text.*6 are numbers with a comma.*thousands or be decimal commas"):
+    with pytest.warns(DataWarning, match=r"'ferritin' is text.*6 with a comma.*thousands or be decimal commas"):
         Schema.infer(pl.DataFrame({"ferritin": [*NUMBERS, *["1,100", "2,350", "1,205"] * 2]}))
 
 
