@@ -12,8 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from nearward.tabular.typing import Floats, Ints
+
+EXTREME = 5  # patients: a published range is that of the fifth most extreme ones, so that it identifies none
 
 
 def wilson_interval(share: Any, n: Any, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -72,3 +75,18 @@ def sum_by_patient(values: Floats, patient_ids: Ints | None) -> Floats:
     if patient_ids is None:
         return values
     return np.bincount(np.unique(patient_ids, return_inverse=True)[1], weights=values).astype(np.float64, copy=False)
+
+
+def patient_range(values: pl.Series, groups: pl.Series | None) -> tuple[float, float] | tuple[None, None]:
+    """Return the values of the fifth most extreme patients, or none where a range of so few would identify them.
+
+    Parameters
+    ----------
+    values : (n,), numbers, null where missing
+    groups : (n,) or None, the patient of each row
+    """
+    rows = pl.DataFrame({"x": values, "patient": pl.int_range(len(values), eager=True) if groups is None else groups}).drop_nulls("x")
+    patients = rows.group_by("patient").agg(least=pl.col("x").min(), greatest=pl.col("x").max())
+    if patients.height < 2 * EXTREME:
+        return None, None
+    return patients["least"].sort()[EXTREME - 1], patients["greatest"].sort()[-EXTREME]

@@ -29,12 +29,12 @@ from nearward.risk_model.validation import (
     MOST_CLASSES,
     check_backbone,
     check_class_sizes,
-    check_ids,
     check_parameters,
     check_trees,
     names_in,
     resolve_encoder_options,
     resolve_schema,
+    row_ids,
 )
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.feature_blocks import add_missing_blocks
@@ -49,8 +49,6 @@ from nearward.tabular.typing import Floats, Progress, RandomState
 _BATCH = 8192
 _OUTCOME = "(outcome)"  # columns that the stored records have beside the features
 _ID = "(id)"
-_OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # columns of predict_frame and of similar
-_OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
 
 
 class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -232,7 +230,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self._require_event()
         frame = self._frame(X)
         scores = self._score(self._conform(frame), progress)
-        return pl.DataFrame([self._row_ids(frame), *scores.columns(self.classes_)])
+        return pl.DataFrame([row_ids(self.schema_, frame), *scores.columns(self.classes_)])
 
     def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
         """Return the similar patients behind each row's vote, by descending weight.
@@ -257,7 +255,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         frame = self._frame(X)
         rows = self._conform(frame)
         with limit_jobs(self.n_jobs):
-            table = similar_rows(self.fitted_.model, rows, self._row_ids(frame), self.fitted_.records, _ID, k)
+            table = similar_rows(self.fitted_.model, rows, row_ids(self.schema_, frame), self.fitted_.records, _ID, k)
         return name_outcomes(table, self.classes_)
 
     def gate(self, X: Any = None) -> pl.DataFrame:
@@ -336,13 +334,6 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         if invalid:
             raise ArtifactError(f"{invalid} of {len(risk)} rows have no finite risk: the model's numbers are damaged. Fit or load it again")
         return scores
-
-    def _row_ids(self, frame: pl.DataFrame) -> pl.Series:
-        check_ids(self.schema_, frame)
-        ids = [name for name in self.schema_.named("id") if name in frame.columns]
-        if not ids:
-            return pl.int_range(frame.height, eager=True).alias("row")
-        return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -30,6 +30,8 @@ FEWEST_IN_CLASS = 5  # one a fold, in five folds; under ten rows a class is warn
 MOST_CLASSES = 10
 _FEWEST_WITHOUT = 2  # one a fold, in two folds
 _MOST_MEMBERS = 32
+_OUTPUTS = {"risk", "low", "high", "n_similar", "novelty", "vote", "class"}  # columns of predict_frame and of similar
+_OUTPUTS |= {"rank", "patient", "weight", "outcome", "distance", "floored", "differs"}
 
 
 def check_parameters(folds: Any, prevalence: Any, experts: Any) -> None:
@@ -196,3 +198,12 @@ def names_in(X: Any) -> list[str]:
     """Return a frame's column names; none for an array, or where a name is not a string."""
     names = list(getattr(X, "columns", [])) if not isinstance(X, pl.LazyFrame) else X.collect_schema().names()
     return names if all(isinstance(name, str) for name in names) else []
+
+
+def row_ids(schema: Schema, frame: pl.DataFrame) -> pl.Series:
+    """Return the ids of a frame's rows, by the schema's id column; their numbers where there is none."""
+    check_ids(schema, frame)
+    ids = [name for name in schema.named("id") if name in frame.columns]
+    if not ids:
+        return pl.int_range(frame.height, eager=True).alias("row")
+    return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])

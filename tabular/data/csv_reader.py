@@ -17,7 +17,7 @@ from typing import TextIO
 import polars as pl
 
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.data.text_values import are_marks, parse
+from nearward.tabular.data.text_values import parse, without_marks
 from nearward.tabular.errors import DataWarning, InputError
 
 MISSING = ("", "NA", "NaN", "null")
@@ -62,8 +62,7 @@ def read_texts(texts: pl.Series, column: Column | None = None) -> pl.Series:
     categories = () if column is None else column.categories or ()
     marks = [mark for mark in MISSING if mark not in categories]
     values = texts.set(texts.is_in(marks), None)
-    if column is not None and column.missing:
-        values = values.set(are_marks(values, column.missing), None)
+    values = values if column is None else without_marks(values, column.missing)
     if column is not None and column.kind in ("category", "list") and column.role != "time":
         return values
     return parse(values, number=column is not None and column.kind == "number" and column.role in ("feature", "expert"))

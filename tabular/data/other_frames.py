@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -100,3 +102,12 @@ def _is_missing(value: Any) -> bool:
     if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which may not be installed
         return True
     return isinstance(value, float | Decimal) and math.isnan(value)
+
+
+def refuse_renamed_duplicates(names: Sequence[str]) -> None:
+    """Refuse names that Polars gave to the second of two equal names in a CSV's header."""
+    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # Polars' name of a CSV's second column of a name
+    known = set(names)
+    duplicates = sorted({match[1] for match in repeats if match and match[1] in known})
+    if duplicates:
+        raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")

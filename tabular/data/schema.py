@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,22 +23,23 @@ import polars as pl
 from nearward.tabular.data.code_lists import as_code_list, is_code_list
 from nearward.tabular.data.conversion import as_number, as_text, spell_as
 from nearward.tabular.data.limited_reading import read_at_most
+from nearward.tabular.data.other_frames import refuse_renamed_duplicates
 from nearward.tabular.data.text_values import (
     ISO_DATE,
     USUAL,
-    are_marks,
     check_marks,
     count_commas,
     describe_commas,
     read_missing,
     warn_of_numbers_as_text,
+    without_marks,
 )
 from nearward.tabular.errors import DataWarning, InputError, MissingColumns, did_you_mean
+from nearward.tabular.statistics import patient_range
 
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category", "list"]
 
-_EXTREME = 5  # patients: the range is that of the fifth most extreme ones, so that it identifies none
 _MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
@@ -216,7 +216,7 @@ class Schema:
         """
         if frame.width == 0 or frame.height == 0:
             raise InputError(f"the frame has {frame.height} rows and {frame.width} columns; at least 1 of each is required")
-        _refuse_renamed_duplicates(frame.columns)
+        refuse_renamed_duplicates(frame.columns)
         frame = read_missing(frame, missing)
         return cls(tuple(_infer_column(frame.get_column(name), groups) for name in frame.columns)).with_missing(missing)
 
@@ -260,7 +260,7 @@ class Schema:
         if missing:
             raise MissingColumns(missing, [name for name in frame.columns if name not in self._by_name])
         used = {c.name for c in columns}
-        _refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in used])
+        refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in used])
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
 
 
@@ -298,14 +298,6 @@ def _values(column: Column) -> str:
     return ""
 
 
-def _refuse_renamed_duplicates(names: Sequence[str]) -> None:
-    repeats = [re.fullmatch(r"(.+)_duplicated_\d+", name) for name in names]  # Polars' name of a CSV's second column of a name
-    known = set(names)
-    duplicates = sorted({match[1] for match in repeats if match and match[1] in known})
-    if duplicates:
-        raise InputError(f"the file names columns twice: {duplicates}. Rename or drop one of each.")
-
-
 def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
     name, dtype = series.name, series.dtype
     if dtype == pl.Null or series.null_count() == len(series):
@@ -322,7 +314,7 @@ def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
         if values.count() == 0:
             warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
             return Column(name, role="ignore")
-        low, high = _range(values, groups)
+        low, high = patient_range(values, groups)
         return Column(name, low=low, high=high)
     return Column(name, kind="list") if is_code_list(dtype) else _infer_category(series)
 
@@ -346,19 +338,8 @@ def _infer_category(series: pl.Series) -> Column:
     return Column(name, kind="category", categories=listed)
 
 
-def _range(values: pl.Series, groups: pl.Series | None) -> tuple[float, float] | tuple[None, None]:
-    """Return the values of the fifth most extreme patients, or none where a range of so few would identify them."""
-    rows = pl.DataFrame({"x": values, "patient": pl.int_range(len(values), eager=True) if groups is None else groups}).drop_nulls("x")
-    patients = rows.group_by("patient").agg(least=pl.col("x").min(), greatest=pl.col("x").max())
-    if patients.height < 2 * _EXTREME:
-        return None, None
-    return patients["least"].sort()[_EXTREME - 1], patients["greatest"].sort()[-_EXTREME]
-
-
 def _conform_column(series: pl.Series, column: Column) -> pl.Series:
-    if column.missing and isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
-        text = series.cast(pl.String)
-        series = text.set(are_marks(text, column.missing), None)
+    series = without_marks(series, column.missing)
     if column.kind == "number":
         return as_number(series, column.name)
     if column.kind == "list":

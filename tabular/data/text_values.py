@@ -76,6 +76,14 @@ def are_marks(text: pl.Series, marks: Sequence[str]) -> pl.Series:
     return matches.fill_null(value=False)
 
 
+def without_marks(series: pl.Series, marks: Sequence[str]) -> pl.Series:
+    """Return a column of text with marks of missing values as null; other columns, and without marks, unchanged."""
+    if not marks or not isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        return series
+    text = series.cast(pl.String)
+    return text.set(are_marks(text, marks), None)
+
+
 def read_missing(frame: pl.DataFrame, missing: str | Sequence[str]) -> pl.DataFrame:
     """Return a frame whose marks of missing values are null; a column of text that is numbers or dates without them becomes that.
 
