@@ -329,10 +329,10 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
                 progress(part.height)
         kind = type(parts[0])
         scores = kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
-        risk = scores.risk if hasattr(scores, "risk") else scores.proba
-        invalid = int((~np.isfinite(risk.reshape(len(risk), -1))).any(axis=1).sum())
+        shares = np.column_stack([getattr(scores, name) for name in ("risk", "proba", "low", "high", "vote") if hasattr(scores, name)])
+        invalid = int((~np.isfinite(shares)).any(axis=1).sum())
         if invalid:
-            raise ArtifactError(f"{invalid} of {len(risk)} rows have no finite risk: the model's numbers are damaged. Fit or load it again")
+            raise ArtifactError(f"{invalid} of {len(shares)} rows have no finite risk: the model's numbers are damaged. Load a copy")
         return scores
 
     def __sklearn_tags__(self) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -133,3 +135,18 @@ def test_an_encoder_of_enormous_size_is_refused_before_it_is_built(saved, tmp_pa
     assert changed
     with pytest.raises(ArtifactError, match=r"architecture|describe no network"):
         nw.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("part", ["stack", "band"])
+def test_a_model_whose_numbers_give_no_finite_risk_raises_and_scores_nobody(fitted, clinic, tmp_path, part) -> None:
+    outcome_model = fitted.fitted_.model.outcome_model
+    whole = getattr(outcome_model, part)
+    numbers = {name: value for name, value in vars(whole).items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
+    spoiled = dataclasses.replace(whole, **{name: value * np.nan for name, value in numbers.items()})
+    model = copy.copy(fitted)
+    changed = dataclasses.replace(fitted.fitted_.model, outcome_model=dataclasses.replace(outcome_model, **{part: spoiled}))
+    model.fitted_ = dataclasses.replace(fitted.fitted_, model=changed)
+    model.save(tmp_path / "m")
+    loaded = nw.load(tmp_path / "m")
+    with pytest.raises(ArtifactError, match="5 of 5 rows have no finite risk"):
+        loaded.predict_frame(clinic[0][:5])
