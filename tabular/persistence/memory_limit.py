@@ -18,16 +18,26 @@ def read_records(path: Path, content: bytes) -> pl.DataFrame:
     """
     scan = pl.scan_parquet(io.BytesIO(content))
     schema = scan.collect_schema()
-    if any(dtype.is_nested() for dtype in schema.values()):
-        raise ArtifactError(f"{path} holds lists or structs: restore the model from a copy, or fit it again")
+    if any(dtype.is_nested() and not _is_flat_list(dtype) for dtype in schema.values()):
+        raise ArtifactError(f"{path} holds structs or nested lists: restore the model from a copy, or fit it again")
     size = 8 * len(schema) * int(scan.select(pl.len()).collect().item())  # bytes, at least
     check_memory(path, size)
     for name, dtype in schema.items():
-        if dtype in (pl.String, pl.Binary):
-            lengths = pl.col(name).str.len_bytes() if dtype == pl.String else pl.col(name).bin.size()
-            size += int(scan.select(lengths.cast(pl.Int64).sum()).collect(engine="streaming").item())
+        for length in _lengths(pl.col(name), dtype):
+            size += int(scan.select(length.cast(pl.Int64).sum()).collect(engine="streaming").item())
             check_memory(path, size)
     return pl.read_parquet(io.BytesIO(content))
+
+
+def _is_flat_list(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.List) and not dtype.inner.is_nested()
+
+
+def _lengths(values: pl.Expr, dtype: pl.DataType) -> list[pl.Expr]:
+    """Bytes of a column's lists and texts, beyond 8 a value."""
+    if isinstance(dtype, pl.List):
+        return [8 * values.list.len(), *_lengths(values.explode(), dtype.inner)]  # type: ignore[arg-type]
+    return [values.str.len_bytes()] if dtype == pl.String else [values.bin.size()] if dtype == pl.Binary else []
 
 
 def check_memory(path: Path, size: int) -> None:

@@ -147,9 +147,20 @@ def test_texts_that_expand_beyond_the_memory_are_refused(tmp_path, monkeypatch):
         read_model(tmp_path / "m")
 
 
-def test_records_of_lists_are_refused(tmp_path):
-    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, pl.DataFrame({"x": [[1, 2]]}))
-    with pytest.raises(ArtifactError, match="lists or structs"):
+@pytest.mark.parametrize("values", [[[[1], [2]]], [{"a": 1}], [[{"a": 1}]]])
+def test_records_of_structs_and_nested_lists_are_refused(tmp_path, values):
+    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, pl.DataFrame({"x": values}))
+    with pytest.raises(ArtifactError, match="structs or nested lists"):
+        read_model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("values", [[["a" * 1_000_000] * 50], [list(range(3_000_000))]])
+def test_lists_of_codes_are_read_and_measured(tmp_path, monkeypatch, values):
+    records = pl.DataFrame({"codes": values})
+    write_model(tmp_path / "m", {}, {"w": np.zeros(1)}, records)
+    assert read_model(tmp_path / "m").records.equals(records)
+    monkeypatch.setattr(memory_limit, "machine_memory", lambda: 20e6)
+    with pytest.raises(ArtifactError, match=r"needs 0\.[01] GB of memory|larger"):
         read_model(tmp_path / "m")
 
 
