@@ -180,6 +180,23 @@ def test_trees_are_fitted_on_cross_fit_transform(cohort: Cohort, monkeypatch: py
     assert len(rates_of_folds) == cohort.data.n_folds
 
 
+@pytest.mark.parametrize(("columns", "share"), [(3, 1.0), (64, 1.0), (128, 0.5), (400, 0.2)])
+def test_trees_of_a_wide_table_draw_some_of_its_columns(columns: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[object] = []
+
+    def recorded(x: np.ndarray, outcome: np.ndarray, seed: int, *settings: dict[str, object]) -> tuple[()]:
+        shares.extend(setting["feature_fraction"] for setting in settings)
+        return ()
+
+    monkeypatch.setattr(module, "boosted_trees", recorded)
+    frame = pl.DataFrame(np.random.default_rng(0).normal(size=(60, columns)))
+    schema = Schema.infer(frame)
+    encoder = TableEncoder.fit(schema, frame)
+    rows = EncodedRows(encoder.transform(frame), encoder.encode(frame), np.zeros((60, 0)))
+    module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm")
+    assert shares == [share] * len(BOOSTING)
+
+
 def test_catboost_joins_the_trees(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("catboost", reason="an extra: nearward[catboost]")
     monkeypatch.setitem(boosting._CATBOOST, "iterations", 20)
