@@ -1,7 +1,7 @@
 """Drift of a column against the training rows: the population stability index of their shares by bin.
 
 A column is stored as counts of rows by bin, never as values: numbers in ten bins of about as many training rows each,
-categories one by one (rare ones pooled), missing values in a bin of their own.
+categories one by one (rare ones pooled), lists of codes by the number of their codes, missing values in a bin of their own.
 
 Shapes: n training rows, m new rows, b bins.
 """
@@ -49,7 +49,7 @@ class Bins:
 
     def counted(self, values: pl.Series) -> Counts:
         """Count a conformed column's values by bin (b,)."""
-        present = values.drop_nulls()
+        present = _plain(values).drop_nulls()
         if self.edges is not None:
             index = np.searchsorted(np.array(self.edges), present.to_numpy(), side="left")
             size = len(self.edges) + 1
@@ -61,7 +61,7 @@ class Bins:
 
 
 def fit_bins(frame: pl.DataFrame) -> tuple[Bins, ...]:
-    """Fit bins to the columns of a conformed frame (Float64 and String, null for missing) and count its rows.
+    """Fit bins to the columns of a conformed frame (Float64, String and List(String), null for missing) and count its rows.
 
     Examples
     --------
@@ -69,11 +69,16 @@ def fit_bins(frame: pl.DataFrame) -> tuple[Bins, ...]:
     Bins(column='age', edges=(50.0,), levels=None, count=(1, 2, 1))
     """
     bins = []
-    for values in frame.get_columns():
+    for values in map(_plain, frame.get_columns()):
         edges, levels = (_edges(values), None) if values.dtype == pl.Float64 else (None, _common_categories(values))
         empty = Bins(values.name, edges, levels, ())
         bins.append(replace(empty, count=tuple(empty.counted(values).tolist())))
     return tuple(bins)
+
+
+def _plain(values: pl.Series) -> pl.Series:
+    """Return lists of codes as the number of their codes, other columns as they are."""
+    return values.list.len().cast(pl.Float64) if isinstance(values.dtype, pl.List) else values
 
 
 def _edges(values: pl.Series) -> tuple[float, ...]:

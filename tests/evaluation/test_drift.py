@@ -74,3 +74,14 @@ def test_bins_hold_no_rows_and_come_back_from_json() -> None:
         bins_from_json(content)
     with pytest.raises(ArtifactError, match="another version"):
         bins_from_json({"nearward_bins": 99, "columns": []})
+
+
+def test_lists_of_codes_are_counted_by_the_number_of_their_codes() -> None:
+    stored = pl.DataFrame({"dx": [["a"]] * 50 + [["a", "b"]] * 50 + [[]] * 10 + [None] * 5}, schema={"dx": pl.List(pl.String)})
+    (bins,) = fit_bins(stored)
+    assert bins == bins_from_json(json.loads(json.dumps(bins_as_json([bins]))))[0]
+    assert bins.levels is None
+    assert bins.count[-1] == 5
+    fewer = pl.Series("dx", [["z"]] * 40 + [None], dtype=pl.List(pl.String))
+    assert bins.counted(fewer).sum() == 41
+    assert drift(bins.count, bins.counted(fewer)).moved
