@@ -544,3 +544,23 @@ def test_a_manifest_with_paths_outside_the_model_is_refused(model, place) -> Non
     with pytest.raises(ArtifactError):
         run_job(scoring_job(hostile, place))
     assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -60.0, float("inf"), float("nan")])
+def test_a_limit_for_a_shard_is_a_positive_number(model, place, seconds) -> None:
+    with pytest.raises(InputError, match="--shard-minutes must be positive"):
+        run_job(scoring_job(model, place, shard_seconds=seconds))
+    assert not (place / "out").exists()
+
+
+def test_the_limit_reaches_the_workers(model, place, monkeypatch) -> None:
+    given = []
+
+    class Engine(InProcessEngine):
+        def __init__(self, *arguments: object) -> None:
+            given.append(arguments[4])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(module, "LocalEngine", Engine)
+    assert run_job(scoring_job(model, place, shard_seconds=90.0)).complete
+    assert given == [90.0]
