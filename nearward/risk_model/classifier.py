@@ -86,6 +86,8 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         Tasks that run at a time, each in one thread: as many as there are CPUs by default and with -1. Results do not depend on it.
     verbose : int or callable
         Above 0 the steps of ``fit`` are printed; a callable gets them as text.
+    seed : int, optional
+        The name of ``random_state`` in the functions and commands; used in its place where it is given.
 
     Attributes
     ----------
@@ -129,6 +131,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         prevalence: float | None = None,
         n_jobs: int | None = None,
         verbose: int | Progress = 0,
+        seed: int | None = None,
     ) -> None:
         self.random_state = random_state
         self.positive = positive
@@ -143,6 +146,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         self.prevalence = prevalence
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.seed = seed
 
     def fit(self, X: Any, y: Any, groups: Any = None, unlabelled: Any = None, **fit_params: Any) -> RiskClassifier:
         """Fit on a cohort.
@@ -182,7 +186,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        seed = seed_of(self.random_state)
+        seed = seed_of(self.random_state if self.seed is None else self.seed)
         warn_of_leakage(frame, rows, schema, outcome, patient_ids, seed)
         encoder = self.encoder or EncoderConfig()
         schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)

@@ -60,6 +60,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
     tensors: Arrays = {}
     event = list(fitted.event) if isinstance(fitted.event, tuple) else fitted.event
     backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
+    seed = parameters["random_state"] if parameters["seed"] is None else parameters["seed"]
     about = {
         "package_version": __version__,
         "schema": json.loads(fitted.schema.to_json()),
@@ -67,7 +68,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
         "event_index": fitted.event_index,
         "event": event,
         "config": {
-            "random_state": int(seed) if isinstance(seed := parameters["random_state"], int | np.integer) else None,
+            "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
             "folds": int(parameters["folds"]),
             "positive": None if parameters["positive"] is None else event,
             "prevalence": None if prevalence is None else float(prevalence),

@@ -418,3 +418,15 @@ def test_support2_beats_its_prevalence_and_is_calibrated(cohort_folder):
     outcome = cohort.outcome[test]
     assert average_precision_score(outcome, risk) > 0.55
     assert abs(risk.mean() - outcome.mean()) < 0.02
+
+
+def test_seed_is_another_name_of_random_state(clinic, tmp_path) -> None:
+    frame, died, _ = clinic
+    small = {"folds": 2, "backbone": None, "encoder": nw.EncoderConfig(steps=5)}
+    by_seed, by_random_state, other = (
+        nw.RiskClassifier(**small, **state).fit(frame[:320], died[:320]) for state in ({"seed": 3}, {"random_state": 3}, {})
+    )
+    assert np.array_equal(by_seed.predict_proba(frame), by_random_state.predict_proba(frame))
+    assert not np.array_equal(by_seed.predict_proba(frame), other.predict_proba(frame))
+    by_seed.save(tmp_path / "m")
+    assert nw.load(tmp_path / "m").random_state == 3
