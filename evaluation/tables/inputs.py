@@ -218,7 +218,7 @@ def _read_event(frames: dict[str, pl.DataFrame], outcome: str, positive: Any) ->
     if len(values) > 2 and positive is None:
         raise InputError(f"outcome {outcome!r} has {len(values)} different values in train: name the event (positive=)")
     if len(named_values(positive)) > 1:
-        raise InputError(f"positive must be one value of outcome {outcome!r}, got {len(named_values(positive))} values")
+        raise InputError(f"positive must be one value of outcome {outcome!r}, got {len(named_values(positive))} values: join them first")
     named = None if positive is None else _match_value(values, positive, outcome)
     event = validate_target(column, positive=named, max_classes=None, name=f"outcome {outcome!r} of train").event
     for name in NAMES[1:]:

@@ -43,7 +43,9 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     if len(column) < _FEWEST_ROWS:
         raise InputError(f"{len(column)} rows are too few for a synthesizer; at least {_FEWEST_ROWS} are needed")
     if len(named_values(positive)) > 1:
-        raise InputError(f"positive must be one value of the outcome for a synthesizer, got {len(named_values(positive))} values")
+        raise InputError(
+            f"positive must be one value of the outcome for a synthesizer, got {len(named_values(positive))} values: join them first"
+        )
     name = f"outcome {column.name!r}"
     target = validate_target(column, positive=positive, max_classes=None, name=name)
     if target.event is None:
