@@ -364,3 +364,12 @@ def test_a_real_cohort_keeps_its_outcome_and_its_dependence_on_the_other_columns
     holdout = model.audit_rows.holdout
     classifier = HistGradientBoostingClassifier(max_iter=60).fit(x, y)
     assert roc_auc_score(holdout[outcome], classifier.predict_proba(holdout.drop(outcome).to_numpy())[:, 1]) > 0.6
+
+
+def test_audited_tables_are_counted_in_the_folder_across_loads(fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "generator")
+    Synthesizer.load(tmp_path / "generator").record_audit("a", 1, 100, passed=False)
+    again = Synthesizer.load(tmp_path / "generator")
+    assert again.record_audit("b", np.int64(2), 100, passed=np.bool_(1)) == {"audited": 2, "passed": 1}
+    again.save(tmp_path / "copy")  # the count goes with the generator
+    assert Synthesizer.load(tmp_path / "copy").record_audit("b", 2, 100, passed=True) == {"audited": 2, "passed": 1}
