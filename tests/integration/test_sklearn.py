@@ -66,7 +66,7 @@ def test_estimator_of_several_classes(name):
 
 
 def test_constructor_stays_small():
-    assert len(RiskClassifier().get_params()) <= 13
+    assert len(RiskClassifier().get_params()) <= 14
 
 
 # ---- scikit-learn's tools, where the event is not the greater value --------------------------------------------------
@@ -221,9 +221,9 @@ def test_every_estimator_asks_for_groups(kind):
 
 
 @pytest.mark.parametrize("name", sorted(estimators()))
-def test_every_estimator_has_random_state_and_none_has_seed(name):
+def test_every_estimator_has_random_state_and_only_the_risk_model_a_seed_too(name):
     parameters = estimators()[name][0](**estimators()[name][1]).get_params(deep=False)
-    assert "seed" not in parameters
+    assert ("seed" in parameters) == (name == "RiskClassifier")
     assert ("random_state" in parameters) == (name != "EncodedClassifier")
 
 
