@@ -17,7 +17,7 @@ from nearward.tabular.typing import Floats, Floats32, Ints
 
 EXACT_UP_TO = 200_000
 _PROBES = 48
-_CHUNK = 1 << 22  # numbers gathered at a time
+_CHUNK = 1 << 20  # numbers gathered at a time: they fit in a cache
 
 
 class Shard:
@@ -76,11 +76,19 @@ class Shard:
             difference = np.subtract(self.vectors[index], query[:, None, :], dtype=np.float64)  # (chunk, available, e)
             exact = np.einsum("qke,qke->qk", difference, difference)
             exact[index < 0] = np.inf
-            order = np.lexsort((index, exact))
+            order = _nearest_first(exact, index)
             sq_distance[part, :available] = np.take_along_axis(exact, order, axis=1)
             index = np.take_along_axis(index, order, axis=1)
             row[part, :available] = np.where(index < 0, -1, self.rows[index])
         return sq_distance, row
+
+
+def _nearest_first(sq_distance: Floats, index: Ints) -> Ints:
+    """Return the order of each row's neighbours (q, k): by distance, equally near ones by their index."""
+    order = np.argsort(sq_distance, axis=1, kind="stable")
+    tied = (np.diff(np.take_along_axis(sq_distance, order, axis=1), axis=1) == 0).any(axis=1)
+    order[tied] = np.lexsort((index[tied], sq_distance[tied]))
+    return order
 
 
 def _build(vectors: Floats32, exact_up_to: int) -> Any:
