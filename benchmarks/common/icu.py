@@ -38,7 +38,7 @@ def icu_cohort(folder: Path = EVENTS) -> Cohort:
     features = frame.drop("subject_id", "boolean_value")
     known = [c for c in features.columns if features[c].count() > 5 and features[c].n_unique() > 1]
     outcome = frame.get_column("boolean_value").cast(pl.Int64).to_numpy()
-    return Cohort("icu2012", features.select(known), outcome, None, "PhysioNet/CinC Challenge 2012, set A")
+    return Cohort("icu2012", features.select(known), outcome, None, "PhysioNet/CinC Challenge 2012, set A", event="in-hospital death")
 
 
 def _wide(events: pl.DataFrame, statistics: dict[str, pl.Expr], suffix: str) -> pl.DataFrame:

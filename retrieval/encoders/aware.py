@@ -19,7 +19,6 @@ TabM: advancing tabular deep learning with parameter-efficient ensembling (2024)
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from torch.nn import functional as F
 from nearward.retrieval.encoders.inputs import EncoderInputs, LevelEmbedding
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.losses import LOSSES
+from nearward.retrieval.encoders.members import MemberHead, MemberLinear, dropout, mean_log_odds, random_signs
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.network_weights import check_weights
@@ -149,12 +149,12 @@ class AwareEncoder(nn.Module):
         nn.init.zeros_(self.gate_output_proj.bias)
         self.levels = LevelEmbedding(tuple(n_levels), tuple(n_codes))
         self.first, self.second = (
-            _MemberLinear(columns + self.levels.width, h, _random_signs(m, h)),
-            _MemberLinear(h, h, torch.ones(m, 1, h)),
+            MemberLinear(columns + self.levels.width, h, random_signs(m, h)),
+            MemberLinear(h, h, torch.ones(m, 1, h)),
         )
         reads_bins = (torch.arange(m) >= m // 2)[:, None, None]  # to begin with: half the members
-        self.bins = _MemberLinear(bins, h, _random_signs(m, h) * reads_bins) if bins else None
-        self.head = SimplexHead(h, classes, torch.Generator().manual_seed(0)) if config.head == "simplex" else _MemberHead(h, classes, m)
+        self.bins = MemberLinear(bins, h, random_signs(m, h) * reads_bins) if bins else None
+        self.head = SimplexHead(h, classes, torch.Generator().manual_seed(0)) if config.head == "simplex" else MemberHead(h, classes, m)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
         width = min(config.axes, h)
         self.register_buffer("centre", torch.zeros(h))
@@ -190,7 +190,7 @@ class AwareEncoder(nn.Module):
 
     def set_prevalence(self, labels: Tensor) -> None:
         """Start the members' log-odds at those of the outcome's prevalence among labels (b,)."""
-        if isinstance(self.head, _MemberHead):
+        if isinstance(self.head, MemberHead):
             share = torch.bincount(labels.long(), minlength=self.classes) / len(labels)
             with torch.no_grad():
                 self.head.bias.copy_(torch.logit(share[1]) if self.classes == 2 else share.log())
@@ -234,8 +234,8 @@ class AwareEncoder(nn.Module):
         hidden = self.first(read)
         if self.bins is not None:
             hidden = hidden + self.bins(gated[:, self.columns :])
-        hidden = _dropout(F.relu(hidden), self.config.dropout, rng)
-        return _dropout(F.relu(self.second(hidden)), self.config.dropout, rng)
+        hidden = dropout(F.relu(hidden), self.config.dropout, rng)
+        return dropout(F.relu(self.second(hidden)), self.config.dropout, rng)
 
     def _input_gate(self, inputs: Tensor) -> Tensor:
         """Return the weight of each column and of each bin: (b, p + r * bins), mean 1."""
@@ -252,56 +252,9 @@ class AwareEncoder(nn.Module):
         return torch.cat([x, position.flatten(1)], dim=1)
 
 
-class _MemberLinear(nn.Module):
-    """A linear layer of m members that share its matrix; each has scales (m, 1, h) and biases of the units of its own."""
-
-    def __init__(self, inputs: int, units: int, scale: Tensor) -> None:
-        super().__init__()
-        self.shared = nn.Linear(inputs, units)
-        self.scale, self.bias = nn.Parameter(scale), nn.Parameter(torch.zeros_like(scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return units (m, b, h) of inputs (b, p) that are the same for all members, or of each member's own (m, b, p)."""
-        out: Tensor = self.shared(x) * self.scale + self.bias
-        return out
-
-
-def _random_signs(members: int, units: int) -> Tensor:
-    return torch.randint(0, 2, (members, 1, units)) * 2.0 - 1
-
-
-class _MemberHead(nn.Module):
-    """Log-odds of each member, (m, b) or (m, b, c), from its hidden units (m, b, h)."""
-
-    def __init__(self, hidden: int, classes: int, members: int) -> None:
-        super().__init__()
-        outputs = 1 if classes == 2 else classes
-        self.weight = nn.Parameter(torch.randn(members, hidden, outputs) / hidden**0.5)
-        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return (hidden @ self.weight + self.bias).squeeze(2)
-
-
-def mean_log_odds(member_logits: Tensor) -> Tensor:
-    """Return the log-odds (b,) of members' mean probability, from (m, b); or log-probabilities (b, c), from (m, b, c)."""
-    if member_logits.ndim == 3:
-        return member_logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(member_logits))
-    return F.logsigmoid(member_logits).logsumexp(dim=0) - F.logsigmoid(-member_logits).logsumexp(dim=0)
-
-
 def _risk(logit: Tensor) -> Tensor:
     """Return the coordinates of risk, before their scale: log-odds (b, 1); or each class's log-probability less their mean (b, c)."""
     return logit[:, None] if logit.ndim == 1 else logit - logit.mean(dim=1, keepdim=True)
-
-
-def _dropout(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
-    return x if rng is None else x * dropout_mask(x.shape, rate, rng) / (1 - rate)
-
-
-def dropout_mask(shape: torch.Size, rate: float, rng: torch.Generator) -> Tensor:
-    """Return a boolean mask that is False with probability ``rate``."""
-    return torch.rand(shape, generator=rng) >= rate
 
 
 _GLOBAL_RNG = threading.Lock()  # torch initialises layers from a generator that all threads share

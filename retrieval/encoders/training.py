@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, mean_log_odds, seeded_init
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.losses import HeadLoss, soft_nearest_neighbour_loss
+from nearward.retrieval.encoders.members import mean_log_odds
 from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.data.splits import assign_folds
