@@ -6,11 +6,12 @@ Shapes: n rows, d columns.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
 
-from nearward.synth.constraints.compiled_rules import sums_after_terms
+from nearward.synth.constraints.compiled_rules import sums_after_terms, with_differences
 from nearward.synth.constraints.discovery import discover_rules
 from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.differential_privacy.model import fit_private
@@ -22,7 +23,8 @@ from nearward.synth.optimization.tilting import TiltedPolicy
 from nearward.synth.policy.autoregressive import FREE, ObservedTokens, Policy
 from nearward.synth.policy.network import NetworkConfig
 from nearward.synth.policy.outcome_model import OutcomeModel
-from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
+from nearward.synth.policy.training import TrainConfig
+from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
 from nearward.synth.tokenizer.dependence import generation_order, mutual_information, strongest_pairs
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_text
@@ -45,26 +47,32 @@ def fit_generator(
     target: float | None,
     seed: int,
     progress: Progress,
+    categories: Collection[str] = (),
+    training: TrainConfig | None = None,
 ) -> FittedGenerator:
     """Fit a tokenizer and a policy, discover rules unless they are given, improve the policy, and fit the outcome model.
 
-    Other arguments as ``Synthesizer``; ``progress`` is called with a message after each step.
+    Other arguments as ``Synthesizer``; ``categories`` are columns of numbers that are codes; ``progress`` is called with a message after
+    each step.
     """
     train, patient_ids = splits.rows("generator"), splits.patients("generator")
-    tokenizer = TableTokenizer.fit(train, splits.outcome, patient_ids)
-    tokens, index = tokenizer.encode(train), tokenizer.column_index
+    tokenizer = TableTokenizer.fit(train, splits.outcome, patient_ids, categories)
     progress("tokens")
     if rules is None:
         rules = discover_rules(train, splits.rows("rules"), tokenizer, (splits.outcome, splits.positive), patient_ids, seed)
+    tokenizer = tokenizer.with_differences(train, rules.enforced, patient_ids)
+    enforced = with_differences(rules.enforced, tokenizer)
+    tokens, index = tokenizer.encode(train), tokenizer.column_index
     progress("rules")
 
     outcome, event = index[splits.outcome], event_token(tokenizer, audit_rows)
     token_counts = [np.bincount(tokens[:, j], minlength=size) for j, size in enumerate(tokenizer.sizes)]
     information = mutual_information(tokens, tokenizer.sizes)
-    order = sums_after_terms(generation_order(information, outcome), rules.enforced, index)
+    order = sums_after_terms(generation_order(information, outcome), enforced, index)
     policy = Policy(tokenizer.sizes, tokenizer.ordinal, order, token_counts, NetworkConfig.for_rows(len(tokens)))
     discriminator_rows, confirmation_rows = (tokenizer.encode(splits.rows(role)) for role in ("discriminator", "rules"))
-    training = policy.fit(tokens, discriminator_rows if len(discriminator_rows) else confirmation_rows, seed, progress=progress)
+    stopping_rows = discriminator_rows if len(discriminator_rows) else confirmation_rows
+    result = policy.fit(tokens, stopping_rows, seed, training, progress)
 
     declared = None if target is None else target_shares(token_counts[outcome], event, target)
     rule_columns = {tuple(index[name] for name in rule.columns) for rule in rules if 1 < len(rule.columns) <= 4}
@@ -77,7 +85,7 @@ def fit_generator(
         outcome_column=outcome,
         rare_token=rarer_token(token_counts[outcome], event),
         column_groups=[*sorted(rule_columns)[: _MAX_COLUMN_GROUPS - _PAIRS], *strongest_pairs(information, _PAIRS)],
-        violation_checks=violation_checks(rules.enforced, tokenizer),
+        violation_checks=violation_checks(enforced, tokenizer),
         target=None if declared is None or optimiser == "tilt" else dict(enumerate(declared.tolist())),
     )
     improved, improvement = improve(policy, data, optimiser, seed, improving, progress)
@@ -94,10 +102,18 @@ def fit_generator(
         rows={role: len(rows) for role, rows in splits.row_indices.items()},
         optimiser=optimiser,
         outcomes={"table": value_counts(train[splits.outcome]), "tokens": value_counts(decoded[splits.outcome])},
-        policy=training,
+        policy=result,
         improved=improvement.to_dict(),
+        rare=_rare_shares(tokenizer, token_counts),
     )
     return FittedGenerator(tokenizer, improved, tuple(token_counts), rules, outcome_model, None, audit_rows, summary)
+
+
+def _rare_shares(tokenizer: TableTokenizer, token_counts: Sequence[Ints]) -> dict[str, float]:
+    """Return the share of rows whose category is RARE, by column."""
+    columns = zip(tokenizer.column_tokenizers, token_counts, strict=True)
+    shares = {own.name: float(count[-1] / count.sum()) for own, count in columns if isinstance(own, CategoryTokenizer)}
+    return {name: share for name, share in shares.items() if share > 0}
 
 
 def _sample_half_events(policy: Policy | TiltedPolicy, outcome: int, event: int, shares: Floats, seed: int) -> Ints:

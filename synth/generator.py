@@ -5,8 +5,8 @@ Shapes: n rows, d columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from nearward.tabular.typing import Bools, Ints
 
 _MAX_ROUNDS = 60  # in which rows that violate a rule are sampled again
 _MAX_REJECTED = 10_000  # rows sampled in a row that all violate a rule
-_FIRST_PATIENT = 10**15  # ids of synthetic patients are greater, which no real id should be
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,9 @@ class FitSummary:
     policy : TrainingResult or None
     improved : dict or None
         Account of the optimizer.
+    rare : dict
+        Share of the training rows, by column, whose category fewer than five patients have: it is generated as RARE, or as missing where
+        the dtype has no such value.
     """
 
     rows: Mapping[str, int]
@@ -55,6 +57,7 @@ class FitSummary:
     outcomes: Mapping[str, Mapping[str, float]]
     policy: TrainingResult | None = None
     improved: Mapping[str, Any] | None = None
+    rare: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON."""
@@ -168,8 +171,28 @@ class FittedGenerator:
         if groups is None:
             return table
         number = pl.int_range(1, table.height + 1, eager=True)
-        ids = _FIRST_PATIENT + number if self.schema[groups].is_integer() else "synthetic-" + number.cast(pl.String)
+        rows = self.audit_rows
+        real = [] if self.privacy else [part.get_column(groups) for part in (rows.train, rows.holdout, rows.steered) if part is not None]
+        if self.schema[groups].is_integer():
+            ids = _first_patient(real) + number
+        else:
+            ids = _patient_prefix(real) + number.cast(pl.String)
         return table.with_columns(ids.alias(groups)).select(self.schema.names())
+
+
+def _first_patient(real: Sequence[pl.Series]) -> int:
+    """Return a round number that no real id is greater than, at least 10^15."""
+    greatest = max((int(ids.max() or 0) for ids in real if ids.dtype.is_integer()), default=0)  # type: ignore[arg-type]
+    steps = (step * 10**power for power in range(15, 19) for step in (1, 2, 5))
+    return next((first for first in steps if first >= greatest), greatest)
+
+
+def _patient_prefix(real: Sequence[pl.Series]) -> str:
+    """Return what the ids of synthetic patients start with, and no real id does."""
+    number = 1
+    while any(ids.cast(pl.String).str.starts_with(f"synthetic{number if number > 1 else ''}-").any() for ids in real):
+        number += 1
+    return f"synthetic{number if number > 1 else ''}-"
 
 
 def event_token(tokenizer: TableTokenizer, rows: AuditRows) -> int:

@@ -18,6 +18,7 @@ from nearward.synth.optimization.tilting import TiltedPolicy
 from nearward.synth.policy.autoregressive import Policy
 from nearward.synth.policy.outcome_model import OutcomeModel
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.synth.tokenizer.date_differences import Difference
 from nearward.synth.tokenizer.decimal_precision import DecimalPrecision, Grid
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.ensemble.trees import Forest
@@ -28,7 +29,7 @@ from nearward.tabular.typing import Arrays
 
 KIND = "synthesizer"
 RULES_FILE = "rules.yaml"
-_PACKED = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Grid, DecimalPrecision, OutcomeModel, Forest)
+_PACKED = (TableTokenizer, NumberTokenizer, CategoryTokenizer, Difference, Grid, DecimalPrecision, OutcomeModel, Forest)
 _POLICIES: dict[str, Any] = {"network": Policy, "tilted": TiltedPolicy, "marginals": TreeMarginals}
 _PART = "(role)"  # column beside the records' columns: 0 train, 1 holdout, 2 steered
 
@@ -77,6 +78,6 @@ def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any],
             summary=FitSummary.from_dict(about["summary"]),
         )
         chosen = {name: about[name] for name in settings}
-    check_known_columns(generator.rules, list(tokenizer.column_index))
+    check_known_columns(generator.rules, [name for name in train.columns if name != generator.audit_rows.group])
     check_consistent(generator.rules)
     return chosen, generator

@@ -30,6 +30,7 @@ from nearward.synth.inputs.outcome import rarer_rows, read_event
 from nearward.synth.inputs.splits import AuditRows, RoleSplits, split_by_hash, split_by_role
 from nearward.synth.inputs.validation import align_holdout, check_trainable
 from nearward.synth.optimization.improvement import OPTIMISERS, ImproveConfig, Optimiser
+from nearward.synth.policy.training import TrainConfig
 from nearward.synth.tokenizer.table_tokenizer import warn_of_identifiers, warn_of_text
 from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
@@ -63,7 +64,10 @@ class Synthesizer:
         Share of the event in samples; by default that of the training rows. The stamp of an exported table states both, so that the
         risks of a model trained on it can be corrected (``correct_prior``).
     progress : callable, optional
-        Called with a message after each step.
+        Called with a message after each step; the first one of the training says how long it takes at most.
+    time_limit : float, optional
+        Minutes of the policy's training, which then ends with the best weights so far and a warning; rules, the optimizer and the outcome
+        model take further minutes. A fit that was ended so is not reproducible by its seed.
 
     Examples
     --------
@@ -83,6 +87,7 @@ class Synthesizer:
         improving: ImproveConfig | None = None,
         target: float | None = None,
         progress: Progress | None = None,
+        time_limit: float | None = None,
     ) -> None:
         if optimiser not in OPTIMISERS:
             raise InputError(f"optimiser must be one of {list(OPTIMISERS)}, got {optimiser!r}")
@@ -97,7 +102,9 @@ class Synthesizer:
                     f"optimiser={optimiser!r} cannot be combined with epsilon: its discriminators read real rows outside the privacy budget"
                 )
         self.seed, self.optimiser, self.epsilon, self.improving, self.target = seed, optimiser, epsilon, improving, target
-        self.progress = progress
+        if time_limit is not None and not time_limit > 0:
+            raise InputError(f"time_limit must be greater than 0 minutes, got {time_limit}")
+        self.progress, self.time_limit = progress, time_limit
         self._generator: FittedGenerator | None = None
         self._audits = AuditLog()
 
@@ -110,6 +117,7 @@ class Synthesizer:
         rules: Rules | None = None,
         holdout: pl.DataFrame | pl.LazyFrame | None = None,
         public: Schema | None = None,
+        schema: Schema | None = None,
     ) -> Synthesizer:
         """Learn a table.
 
@@ -128,6 +136,10 @@ class Synthesizer:
         public : Schema, optional
             With ``epsilon``: ranges and categories from a codebook, which cost no privacy. A schema inferred from these rows is not public.
 
+        schema : Schema, optional
+            Says which columns of numbers are codes: those of kind ``category``. A code is generated only where five patients have it, else
+            it is missing. Ignored with ``epsilon``.
+
         Raises
         ------
         MissingColumns, InputError
@@ -144,9 +156,10 @@ class Synthesizer:
         check_known_columns(rules or Rules(), [name for name in frame.columns if name != groups])
         check_trainable(frame, groups)
         holdout = None if holdout is None else align_holdout(to_frame(holdout), frame, groups)
-        positive, event = read_event(frame.get_column(outcome), positive.item() if isinstance(positive, np.generic) else positive)
-
         patient_ids = None if groups is None else validate_groups(frame.get_column(groups), frame.height)
+        positive = positive.item() if isinstance(positive, np.generic) else positive
+        positive, event = read_event(frame.get_column(outcome), positive, patient_ids)
+        codes = [] if schema is None else [column.name for column in schema.columns if column.kind == "category" and column.role != "time"]
         if self.epsilon is None:
             row_indices = split_by_role(
                 rarer_rows(event), patient_ids, self.seed, holdout is None, with_discriminators=self.optimiser != "none"
@@ -163,7 +176,10 @@ class Synthesizer:
         progress = self.progress or (lambda message: None)
         with single_threaded("torch"):  # sums are the same whatever the number of cores
             if self.epsilon is None:
-                self._generator = fit_generator(splits, audit_rows, rules, self.optimiser, self.improving, self.target, self.seed, progress)
+                config = TrainConfig(time_limit=self.time_limit)
+                self._generator = fit_generator(
+                    splits, audit_rows, rules, self.optimiser, self.improving, self.target, self.seed, progress, codes, config
+                )
             else:
                 self._generator = fit_private_generator(splits, audit_rows, rules, self.epsilon, public, progress)
         self._audits = AuditLog()
@@ -270,7 +286,7 @@ class Synthesizer:
 
     @property
     def summary_(self) -> dict[str, Any]:
-        """Rows by role, counts of the outcome as they are and as tokens, the policy's training, the optimizer's account."""
+        """Rows by role, counts of the outcome as they are and as tokens, shares of RARE, the policy's training, the optimizer's account."""
         return self._fitted.summary.to_dict() if self._generator else {}
 
     @property

@@ -27,7 +27,7 @@ app = typer.Typer(help="Generate synthetic tables, and release them after an aud
 app.command()(export)
 app.command()(check)
 
-_STEPS = 13  # of progress: tokens, rules, ten of training, the outcome model
+_STEPS = 14  # of progress: tokens, rules, the time of the training, ten of its epochs, the outcome model
 
 
 @app.command()
@@ -50,12 +50,16 @@ def fit(
     ] = None,
     schema: SchemaFile = None,
     missing: Missing = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Minutes of training, after which the best weights so far are used.", show_default="none")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
 ) -> None:
     """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
     from nearward.cli.progress import show_progress
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
+    from nearward.synth.tokenizer.column_tokenizers import RARE
     from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import require_columns
@@ -72,8 +76,16 @@ def fit(
     read_alike = declared or Schema.from_dtypes(frame).with_roles(group=group).with_missing(missing or ())
     holdout_rows = None if holdout is None else read_table(holdout, read_alike, missing or ())
     with show_progress("fit", _STEPS if epsilon is None else 1) as progress:
-        model = Synthesizer(seed=seed, optimiser=optimiser, target=target, epsilon=epsilon, progress=progress)  # type: ignore[arg-type]
-        model.fit(frame.drop(dropped), outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows)
+        model = Synthesizer(
+            seed=seed,
+            optimiser=optimiser,  # type: ignore[arg-type]
+            target=target,
+            epsilon=epsilon,
+            progress=progress,
+            time_limit=time_limit,
+        )
+        table = frame.drop(dropped)
+        model.fit(table, outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows, schema=declared)
     model.save(out)
     summary = model.summary_
     typer.echo(f"rows by role: {summary['rows']}; the event: {outcome} is {model.positive}")
@@ -83,6 +95,9 @@ def fit(
         typer.echo(f"shares of the outcome, with the noise: {shares}")
     else:
         typer.echo(f"outcomes in the training rows: {summary['outcomes']['table']}, as tokens: {summary['outcomes']['tokens']}")
+    if rare := summary.get("rare"):
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in sorted(rare.items(), key=lambda item: -item[1]))
+        typer.echo(f"values that fewer than five patients have, generated as {RARE} or as missing, share of the rows: {listed}")
     not_enforced = len(model.rules) - len(model.rules.enforced)
     typer.echo(
         f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rarer outcome), "
@@ -96,7 +111,11 @@ def sample(
     out: TableOut,
     n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
     where: Annotated[
-        list[str] | None, typer.Option(help="Condition column=value that every row satisfies; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Condition column=value that every row satisfies; column= for missing, dates as 2024-05-01; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="the generator's")] = None,
 ) -> None:
@@ -112,7 +131,7 @@ def sample(
         if not sign:
             raise InputError(f"--where {condition}: write it as column=value")
         column = model.audit_rows.train.get_column(name) if name in model.audit_rows.train.columns else None
-        conditions[name] = text if column is None else as_value(text, column)
+        conditions[name] = None if text == "" else text if column is None or column.dtype.is_temporal() else as_value(text, column)
     table, redrawn = model.sample_with_redrawn(n, where=conditions, seed=seed)
     write_table(table, out)
     typer.echo(

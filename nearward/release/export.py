@@ -20,7 +20,7 @@ from nearward.release.stamp_check import SHORTEST_REASON
 from nearward.synth.provenance import check_ending, table_hash, write_stamped
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules.kinds import Evidence
+from nearward.tabular.rules.rule import Evidence
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import to_yaml
 from nearward.tabular.typing import Progress
@@ -110,7 +110,7 @@ def export_table(
         raise ExportRefused(missed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        schema = Schema.infer(table)
+        schema = Schema.infer(table.with_columns(pl.col(pl.Duration).dt.total_microseconds()))  # a number, without its range
     stamp = {
         "package_version": __version__,
         "synthetic": "made by nearward; no row is a patient's",

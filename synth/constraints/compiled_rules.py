@@ -1,4 +1,4 @@
-"""Rules compiled for generation: allowed tokens, allowed pairs of tokens, bounds of numbers, sums, and what these imply together.
+"""Rules compiled for generation: allowed tokens, allowed pairs of tokens, bounds of numbers, identities, and what these imply together.
 
 A row is generated column by column, and an early column must leave room for the later ones. So orders are closed transitively (a ≤ b ≤ c
 bounds a by c), tables of allowed pairs are joined through the columns between, and the terms of a sum are bounded by the sum's range.
@@ -9,37 +9,45 @@ Shapes: n rows, d columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
-from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
+from nearward.synth.constraints.identity import Identity
+from nearward.synth.constraints.token_tables import has_value, is_level, pair_tables
+from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
+from nearward.synth.tokenizer.date_differences import learned_lower_bounds
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.data.conversion import as_text
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.kinds import (
+    Domain,
+    ExactlyOne,
+    Linear,
+    Order,
+    Product,
+    Range,
+    RangeWhere,
+)
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
 
-PairTables = dict[tuple[int, int], Bools]  # (a, b) -> allowed pairs (size of a, size of b)
-
 
 @dataclass(frozen=True)
-class Sum:
-    """An identity: constant + Σ weight × value = 0, up to the tolerance.
+class BoundWhere:
+    """Bounds of a number where another column has certain tokens.
 
     Parameters
     ----------
-    weights : dict of column -> weight
-    constant, tolerance : float
-    last : int
-        The column that is generated last, and set to what the others require.
+    where : int
+    tokens : (size,), of that column
+    column : int
+    low, high : float, in the units of rules
     """
 
-    weights: dict[int, float]
-    constant: float
-    tolerance: float
-    last: int
+    where: int
+    tokens: Bools
+    column: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,11 @@ class CompiledRules:
     order : (d,), columns in the order of generation
     allowed : d arrays (size,), tokens that a column may have
     pairs : for each column, (other column, table (size of the other, size) of allowed pairs of tokens)
-    low, high : (d,), bounds of numbers
+    low, high : (d,), bounds of numbers, dates as days
     below, above : for each column, columns whose value is at most, at least, its own
-    sums : for each column, the identities it is in
+    identities : for each column, the identities it is in
+    exactly_one : for each column, the groups it is in: a dict of column -> tokens (size,), of which each row has one
+    bounds_where : for each column, the bounds that it has, or that it sets
     """
 
     tokenizer: TableTokenizer
@@ -65,7 +75,9 @@ class CompiledRules:
     high: Floats
     below: tuple[tuple[int, ...], ...]
     above: tuple[tuple[int, ...], ...]
-    sums: tuple[tuple[Sum, ...], ...]
+    identities: tuple[tuple[Identity, ...], ...]
+    exactly_one: tuple[tuple[dict[int, Bools], ...], ...]
+    bounds_where: tuple[tuple[BoundWhere, ...], ...]
 
     @classmethod
     def compile(cls, rules: Rules, tokenizer: TableTokenizer, order: Sequence[int], token_counts: Sequence[Ints]) -> CompiledRules:
@@ -85,32 +97,38 @@ class CompiledRules:
         low, high = np.full(d, -np.inf), np.full(d, np.inf)
         below: list[list[int]] = [[] for _ in range(d)]
         above: list[list[int]] = [[] for _ in range(d)]
-        sums: list[list[Sum]] = [[] for _ in range(d)]
-        tables: PairTables = {}
-        for rule in rules:
-            if any(name not in index for name in rule.columns):
-                continue
+        identities: list[list[Identity]] = [[] for _ in range(d)]
+        exactly_one: list[list[dict[int, Bools]]] = [[] for _ in range(d)]
+        bounds_where: list[list[BoundWhere]] = [[] for _ in range(d)]
+        for name, least in learned_lower_bounds(tokenizer.differences, rules).items():
+            low[index[name]] = least
+        known = Rules(tuple(rule for rule in with_differences(rules, tokenizer) if all(name in index for name in rule.columns)))
+        for rule in known:
             columns = [index[name] for name in rule.columns]
             j = columns[0]
             if isinstance(rule, Range):
                 low[j], high[j] = max(low[j], rule.low), min(high[j], rule.high)
             elif isinstance(rule, Domain):
-                allowed[j] = allowed[j] & _has_value(tokenizer, j, set(rule.levels))
+                allowed[j] = allowed[j] & has_value(tokenizer, j, set(rule.levels))
             elif isinstance(rule, Order):
                 below[index[rule.greater]].append(index[rule.lesser])
                 above[index[rule.lesser]].append(index[rule.greater])
-            elif isinstance(rule, Linear):
-                weights = {index[name]: weight for name, weight in rule.terms} | {index[rule.column]: -1.0}
-                identity = Sum(weights, rule.constant, rule.tolerance, max(columns, key=lambda j: int(step[j])))
+            elif isinstance(rule, Linear | Product):
+                identity = Identity.of(rule, index, dict(enumerate(step.tolist())))
                 for j in columns:
-                    sums[j].append(identity)
-            for a, b, table in _allowed_pairs(rule, tokenizer, step):
-                tables[a, b] = tables.get((a, b), True) & table
-                tables[b, a] = tables[a, b].T
+                    identities[j].append(identity)
+            elif isinstance(rule, ExactlyOne):
+                group = {j: has_value(tokenizer, j, set(rule.values)) for j in columns}
+                for j in columns:
+                    exactly_one[j].append(group)
+            elif isinstance(rule, RangeWhere):
+                bound = BoundWhere(j, is_level(tokenizer, j, rule.level), columns[1], rule.low, rule.high)
+                for j in columns:
+                    bounds_where[j].append(bound)
         for side in (below, above):
             _close_orders(side, [not tokens[0] for tokens in allowed])
         _propagate_bounds(low, high, below, tokenizer)
-        _join_tables(tables, allowed)
+        tables = pair_tables(known, tokenizer, step, allowed)
         ordinal = tokenizer.ordinal
         return cls(
             tokenizer,
@@ -121,46 +139,38 @@ class CompiledRules:
             high,
             tuple(tuple(i for i in side if ordinal[i] and ordinal[j]) for j, side in enumerate(below)),
             tuple(tuple(i for i in side if ordinal[i] and ordinal[j]) for j, side in enumerate(above)),
-            tuple(tuple(sums[j]) if ordinal[j] else () for j in range(d)),
+            tuple(tuple(identities[j]) if ordinal[j] else () for j in range(d)),
+            tuple(map(tuple, exactly_one)),
+            tuple(map(tuple, bounds_where)),
         )
 
 
+def with_differences(rules: Rules, tokenizer: TableTokenizer) -> Rules:
+    """Return the rules, and the identities of the dates whose differences the tokenizer has; a date snaps to its own grid."""
+    identities = []
+    for difference in tokenizer.differences:
+        own = tokenizer.column_tokenizers[tokenizer.column_index[difference.computed]]
+        grid = own.grid if isinstance(own, NumberTokenizer) else None
+        step = 0.0 if grid is None or not isinstance(own, NumberTokenizer) else grid.step / 10**grid.decimals * own.unit
+        identities.append(replace(difference.identity, tolerance=0.51 * step))
+    return Rules((*rules, *identities))
+
+
 def sums_after_terms(order: Sequence[int], rules: Rules, index: Mapping[str, int]) -> list[int]:
-    """Move sums behind their terms in an order of generation: a sum can always be met, the last term may come out negative."""
+    """Move sums and products behind their terms in an order of generation: they can always be met, the last term may come out negative."""
+    identities = [rule for rule in rules if isinstance(rule, Linear | Product) and all(name in index for name in rule.columns)]
     moved = list(order)
-    for rule in rules:
-        if isinstance(rule, Linear) and all(name in index for name in rule.columns):
-            total, terms = index[rule.column], [index[name] for name, _ in rule.terms]
+    for _ in identities:  # a sum may be a term of another one
+        before = list(moved)
+        for rule in identities:
+            total, *terms = (index[name] for name in rule.columns)
             last = max(moved.index(j) for j in terms)
             if moved.index(total) < last and total != order[0]:
                 moved.remove(total)
                 moved.insert(last, total)
+        if moved == before:
+            break
     return moved
-
-
-def _allowed_pairs(rule: Rule, tokenizer: TableTokenizer, step: Ints) -> list[tuple[int, int, Bools]]:
-    """Return the pairs of tokens that a rule on categories or missing values allows: (a, b, table (size of a, size of b))."""
-    index = tokenizer.column_index
-    if isinstance(rule, MissingTogether):
-        columns = [index[name] for name in rule.columns]
-        first = min(columns, key=lambda j: int(step[j]))
-        present = {j: np.arange(tokenizer.sizes[j]) > 0 for j in columns}
-        return [(first, j, present[first][:, None] == present[j][None]) for j in columns if j != first]
-    if isinstance(rule, Depends):
-        a, b = index[rule.given], index[rule.column]
-        implied, missing = dict(rule.pairs), np.arange(tokenizer.sizes[b]) == 0
-        rows = [
-            missing | _has_value(tokenizer, b, {implied[value]}) if value in implied else np.ones_like(missing)
-            for value in _token_values(tokenizer, a)
-        ]
-        return [(a, b, np.stack(rows))]
-    if isinstance(rule, Implies):
-        a, b = index[rule.where], index[rule.column]
-        then = _has_value(tokenizer, b, {rule.then})
-        row = ~then if rule.never else then
-        row[0] = True  # a missing value violates nothing
-        return [(a, b, np.stack([row if value == rule.level else np.ones_like(row) for value in _token_values(tokenizer, a)]))]
-    return []
 
 
 def _close_orders(side: list[list[int]], never_missing: Sequence[bool]) -> None:
@@ -176,38 +186,8 @@ def _propagate_bounds(low: Floats, high: Floats, below: Sequence[Sequence[int]],
     """Propagate bounds along orders, in place: a lesser value generated first must leave room for the greater one."""
     for j, column in enumerate(tokenizer.column_tokenizers):
         if isinstance(column, NumberTokenizer) and len(column.bin_quantiles):
-            low[j], high[j] = max(low[j], column.low[1]), min(high[j], column.high[-1])
+            low[j], high[j] = max(low[j], column.low[1] * column.unit), min(high[j], column.high[-1] * column.unit)
     for _ in tokenizer.column_tokenizers:
         for j, lesser in enumerate(below):
             for i in lesser:
                 low[j], high[i] = max(low[j], low[i]), min(high[i], high[j])
-
-
-def _join_tables(tables: PairTables, allowed: Sequence[Bools]) -> None:
-    """Add, in place, tables of pairs that leave some token of a third column between them."""
-    columns = sorted({a for a, _ in tables})
-    for b in columns:
-        neighbours = [a for a in columns if (a, b) in tables]
-        for i, a in enumerate(neighbours):
-            for c in neighbours[i + 1 :]:
-                through = (tables[a, b][:, allowed[b]].astype(np.float32) @ tables[b, c][allowed[b]].astype(np.float32)) > 0
-                if not through.all():
-                    tables[a, c] = tables.get((a, c), True) & through
-                    tables[c, a] = tables[a, c].T
-
-
-def _has_value(tokenizer: TableTokenizer, column: int, values: set[str]) -> Bools:
-    """Return the tokens (size,) of a column whose value is one of these, missing included, which violates no rule."""
-    has = np.array([value in values for value in _token_values(tokenizer, column)])
-    has[0] = True
-    return has
-
-
-def _token_values(tokenizer: TableTokenizer, column: int) -> list[str | None]:
-    """Return the value of each token of a column as rules write it; None for missing, RARE, and bins of several values."""
-    own = tokenizer.column_tokenizers[column]
-    if isinstance(own, CategoryTokenizer):
-        return [None, *own.categories, None]
-    single = own.bin_quantiles[:, 0] == own.bin_quantiles[:, -1]
-    text = as_text(pl.Series(own.bin_quantiles[:, 0], dtype=pl.Float64), own.name).to_list()
-    return [None, *(value if one else None for value, one in zip(text, single, strict=True))]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from nearward.tabular.errors import RuleError, did_you_mean
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, Order, Range, Rule
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingWhere, Order, Range, RangeWhere
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
 
 _Bound = tuple[float, tuple[Rule, ...]]  # a bound, and the rules that it follows from
@@ -35,7 +36,7 @@ def check_consistent(rules: Rules) -> None:
     Traceback (most recent call last):
     nearward.tabular.errors.RuleError: rules contradict each other: dbp is from 150 to 200 / dbp is at most sbp / sbp is from 50 to 100
     """
-    for check in (_domain_contradictions, _bound_contradictions, _implication_contradictions):
+    for check in (_domain_contradictions, _bound_contradictions, _implication_contradictions, _condition_contradictions):
         for contradiction in check(rules):
             raise RuleError(f"rules contradict each other: {' / '.join(dict.fromkeys(map(str, contradiction)))}")
 
@@ -86,6 +87,23 @@ def _bound_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:
             least, most = low.get(rule.column, _NO_LOW), high.get(rule.column, _NO_HIGH)
             if ends[1] + slack < least[0] or ends[0] - slack > most[0]:
                 yield (rule, *reasons, *least[1], *most[1])
+
+
+def _condition_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:
+    """Compare the ranges and missing values of a column where another has a certain value."""
+    ranges = [rule for rule in rules if isinstance(rule, RangeWhere)]
+    missing = [rule for rule in rules if isinstance(rule, MissingWhere)]
+    for rule in ranges:
+        if rule.low > rule.high:
+            yield (rule,)
+    for one, other in combinations(ranges, 2):
+        same = (one.where, one.level, one.column) == (other.where, other.level, other.column)
+        if same and (one.low > other.high or other.low > one.high):
+            yield one, other
+    for first, second in combinations(missing, 2):
+        same = (first.where, first.level, first.column) == (second.where, second.level, second.column)
+        if same and first.never != second.never:
+            yield first, second
 
 
 def _implication_contradictions(rules: Rules) -> Iterator[tuple[Rule, ...]]:

@@ -1,4 +1,5 @@
-"""Constrained decoding: forbidden tokens are masked, numbers are sampled inside their bounds, sums are set to what they require.
+"""Constrained decoding: forbidden tokens are masked, numbers are sampled inside their bounds, sums and products
+are set to what they require.
 
 Rows that violate a rule all the same are found by the rules themselves afterwards, and sampled again: see ``FittedGenerator.sample``.
 
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nearward.synth.constraints.compiled_rules import CompiledRules, Sum
+from nearward.synth.constraints.compiled_rules import CompiledRules
 from nearward.synth.policy.autoregressive import FREE
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, NumberTokenizer
 from nearward.tabular.typing import Bools, Floats, Ints
@@ -34,7 +35,11 @@ class ConstrainedDecoder:
     def __init__(self, rules: CompiledRules, seed: int, conditions: Mapping[int, float]) -> None:
         self._rules, self._conditions = rules, dict(conditions)
         self._rng = np.random.default_rng(seed)
-        self.values: Floats = np.empty((0, len(rules.tokenizer.column_tokenizers)))
+        columns = rules.tokenizer.column_tokenizers
+        self._unit = np.array([own.unit if isinstance(own, NumberTokenizer) else 1.0 for own in columns])
+        self._never_missing = {j for j, allowed in enumerate(rules.allowed) if not allowed[0]}
+        self.values: Floats = np.empty((0, len(columns)))
+        self._tokens: Ints = np.empty((0, len(columns)), dtype=np.int64)
 
     @classmethod
     def of_complete_rows(cls, rules: CompiledRules, values: Floats) -> ConstrainedDecoder:
@@ -47,6 +52,7 @@ class ConstrainedDecoder:
         """Allocate the batch, whose size is known when its first column is generated."""
         if len(self.values) != n:
             self.values = np.full((n, self.values.shape[1]), np.nan)
+            self._tokens = np.full(self.values.shape, FREE)
             self._position = self._rng.random(self.values.shape)
             for j, number in self._conditions.items():
                 self.values[:, j] = number
@@ -55,6 +61,7 @@ class ConstrainedDecoder:
     def allowed_tokens(self, column: int, tokens: Ints) -> Bools:
         """Return the tokens that a column may have (n, size); a row without any may have all, and violates a rule."""
         self._start(len(tokens))
+        self._tokens = tokens
         rules, own = self._rules, self._rules.tokenizer.column_tokenizers[column]
         allowed = np.repeat(rules.allowed[column][None], len(tokens), axis=0)
         for other, table in rules.pairs[column]:
@@ -64,6 +71,15 @@ class ConstrainedDecoder:
             low, high = self._bounds(column)
             if np.isfinite(low).any() or np.isfinite(high).any():
                 allowed &= ~((own.high[None] < low[:, None]) | (own.low[None] > high[:, None]))  # NaN, missing, is never outside
+        for bound in rules.bounds_where[column]:
+            if bound.where == column:
+                value = self.values[:, bound.column] * self._unit[bound.column]
+                outside = (value < bound.low) | (value > bound.high)
+                allowed[outside] &= ~bound.tokens
+        for group in rules.exactly_one[column]:
+            others = [j for j in group if j != column]
+            unset = np.all([(tokens[:, j] > 0) & ~group[j][tokens[:, j]] for j in others], axis=0)  # generated, and another value
+            allowed[unset] &= group[column]
         stuck = ~allowed.any(axis=1)
         allowed[stuck] = rules.allowed[column] if rules.allowed[column].any() else True
         return allowed
@@ -74,6 +90,7 @@ class ConstrainedDecoder:
         self._generated.add(column)
         own = self._rules.tokenizer.column_tokenizers[column]
         if isinstance(own, CategoryTokenizer) or column in self._conditions or not len(own.bin_quantiles):
+            self._tokens[:, column] = tokens
             return tokens
         values = own.values(tokens, self._position[:, column])
         low, high = self._bounds(column)
@@ -84,41 +101,40 @@ class ConstrainedDecoder:
             end = np.minimum(high, own.bin_quantiles[bin_index, -1])[outside]
             inside = start + self._position[outside, column] * (end - start)
             values[outside] = inside if own.grid is None else own.grid.snap(inside).clip(own.grid.up(start), own.grid.down(end))
-        for identity in self._rules.sums[column]:
+        for identity in self._rules.identities[column]:
             if identity.last != column:
                 continue
-            weight = identity.weights[column]
-            others = [w * self.values[:, j] for j, w in identity.weights.items() if j != column]
-            required = -(identity.constant + np.sum(others, axis=0)) / weight
+            units = self._unit[column]
+            required = identity.required(self._in_rule_units) / units
             snapped = required if own.grid is None else own.grid.snap(required)
-            required = np.where(np.abs(snapped - required) * abs(weight) <= identity.tolerance, snapped, required)
+            deviation = identity.deviation(snapped * units, required * units, self._in_rule_units)
+            required = np.where(deviation <= identity.tolerance, snapped, required)
             values = np.where(np.isnan(values) | np.isnan(required), values, required)
         self.values[:, column] = values
-        return np.where(np.isnan(values), tokens, own.digitize(values))
+        self._tokens[:, column] = np.where(np.isnan(values), tokens, own.digitize(values))
+        return self._tokens[:, column].copy()
+
+    @property
+    def _in_rule_units(self) -> Floats:
+        """The numbers as rules read them (n, d): dates in days."""
+        return np.asarray(self.values * self._unit)
 
     def _bounds(self, column: int) -> tuple[Floats, Floats]:
         """Return the least and the greatest value that a column may have in each row (n,)."""
-        rules, n = self._rules, len(self.values)
+        rules, n, values = self._rules, len(self.values), self._in_rule_units
         low, high = np.full(n, rules.low[column]), np.full(n, rules.high[column])
         for j in rules.below[column]:
-            low = np.fmax(low, self.values[:, j])
+            low = np.fmax(low, values[:, j])
         for j in rules.above[column]:
-            high = np.fmin(high, self.values[:, j])
-        for identity in rules.sums[column]:
+            high = np.fmin(high, values[:, j])
+        for bound in rules.bounds_where[column]:
+            if bound.column == column:
+                generated = self._tokens[:, bound.where]
+                applies = (generated != FREE) & bound.tokens[generated]
+                low = np.where(applies, np.fmax(low, bound.low), low)
+                high = np.where(applies, np.fmin(high, bound.high), high)
+        for identity in rules.identities[column]:
             if identity.last != column:
-                least, greatest = self._term_bounds(identity, column)
+                least, greatest = identity.bounds(column, values, self._generated, rules.low, rules.high, self._never_missing)
                 low, high = np.fmax(low, least), np.fmin(high, greatest)
-        return low, high
-
-    def _term_bounds(self, identity: Sum, column: int) -> tuple[Floats, Floats]:
-        """Return the bounds of a term (n,) within which its sum can still be met; NaN where another term is or may be missing."""
-        rules, n = self._rules, len(self.values)
-        rest = np.full((2, n), identity.constant)
-        for j, weight in identity.weights.items():
-            if j == column:
-                continue
-            reach = (np.nan, np.nan) if rules.allowed[j][0] else (rules.low[j], rules.high[j])
-            ends = [self.values[:, j]] * 2 if j in self._generated else [np.full(n, end) for end in reach]
-            rest += np.sort(weight * np.stack(ends), axis=0)
-        bounds = np.sort(-rest / identity.weights[column], axis=0)
-        return bounds[0], bounds[1]
+        return low / self._unit[column], high / self._unit[column]

@@ -16,8 +16,8 @@ import polars as pl
 from nearward.synth.inputs.outcome import rarer_rows
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.kinds import Rule
 from nearward.tabular.rules.mining import mine
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Ints
 
@@ -56,13 +56,13 @@ def discover_rules(
 
 
 def _published_columns(frame: pl.DataFrame, tokenizer: TableTokenizer) -> pl.DataFrame:
-    """Return the columns that rules can be about, their unpublished categories as RARE."""
+    """Return the columns with unpublished categories as RARE, and codes as text."""
     columns = []
     for own in tokenizer.column_tokenizers:
         column = frame.get_column(own.name)
-        if column.dtype.is_temporal():
-            continue
-        columns.append(own.to_series(own.encode(column), column.dtype) if isinstance(own, CategoryTokenizer) else column)
+        if isinstance(own, CategoryTokenizer):
+            column = own.to_series(own.encode(column), pl.String() if column.dtype.is_numeric() else column.dtype)
+        columns.append(column)
     return pl.DataFrame(columns)
 
 

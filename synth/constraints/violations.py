@@ -15,7 +15,8 @@ import numpy as np
 from nearward.synth.constraints.compiled_rules import CompiledRules
 from nearward.synth.tokenizer.column_tokenizers import NumberTokenizer
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.kinds import Linear, Rule
+from nearward.tabular.rules.kinds import Linear
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -85,7 +86,7 @@ def _token_checks(rule: Rule, tokenizer: TableTokenizer) -> list[ViolationCheck]
         own = tokenizer.column_tokenizers[j]
         forbidden = ~compiled.allowed[j]
         if isinstance(own, NumberTokenizer):
-            forbidden = forbidden | (own.high < compiled.low[j]) | (own.low > compiled.high[j])
+            forbidden = forbidden | (own.high * own.unit < compiled.low[j]) | (own.low * own.unit > compiled.high[j])
         if forbidden.any():
             checks.append(ForbiddenTokens((j,), forbidden))
         checks += [ForbiddenTokens((i, j), ~table) for i, table in compiled.pairs[j] if i < j and not table.all()]
@@ -98,15 +99,15 @@ def _certainly_above(tokenizer: TableTokenizer, lesser: int, greater: int) -> Bo
     one, other = tokenizer.column_tokenizers[lesser], tokenizer.column_tokenizers[greater]
     if not isinstance(one, NumberTokenizer) or not isinstance(other, NumberTokenizer):
         return np.zeros((1, 1), dtype=bool)
-    return np.asarray(one.low[:, None] > other.high[None])
+    return np.asarray((one.low * one.unit)[:, None] > (other.high * other.unit)[None])
 
 
-def _sum_check(rule: Linear, tokenizer: TableTokenizer) -> ViolationCheck:
+def _sum_check(rule: Linear, tokenizer: TableTokenizer) -> UnbalancedSum:
     columns, least, greatest = [], [], []
     for name, weight in (*rule.terms, (rule.column, -1.0)):
         columns.append(tokenizer.column_index[name])
         own = tokenizer.column_tokenizers[columns[-1]]
-        ends = np.stack([own.low, own.high]) * weight if isinstance(own, NumberTokenizer) else np.full((2, own.size), np.nan)
+        ends = np.stack([own.low, own.high]) * (weight * own.unit) if isinstance(own, NumberTokenizer) else np.full((2, own.size), np.nan)
         least.append(ends.min(axis=0))
         greatest.append(ends.max(axis=0))
     return UnbalancedSum(tuple(columns), tuple(least), tuple(greatest), rule.constant, rule.tolerance)

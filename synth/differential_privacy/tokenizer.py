@@ -9,7 +9,7 @@ Shapes: n rows, d columns, c tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,13 @@ import polars as pl
 
 from nearward.synth.differential_privacy.accountant import MIN_ROWS
 from nearward.synth.differential_privacy.mechanisms import Mechanisms
-from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, to_physical_numbers
+from nearward.synth.tokenizer.column_tokenizers import (
+    CategoryTokenizer,
+    ColumnTokenizer,
+    NumberTokenizer,
+    days_per_unit,
+    to_physical_numbers,
+)
 from nearward.synth.tokenizer.decimal_precision import Grid
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
 from nearward.tabular.data.conversion import as_number, as_text
@@ -102,7 +108,8 @@ def fit_private_tokenizer(
         else:
             ranges = [(float(known[name].low or 0), float(known[name].high or 0), 1.0)]
         ranges = _refine(x, ranges, whole, mechanisms, rho * _SPLIT["finer"] / len(numbers), name)
-        fitted[name] = _fit_bins(name, x, ranges, whole, bins, mechanisms, rho_column)
+        own, bin_counts = _fit_bins(name, x, ranges, whole, bins, mechanisms, rho_column)
+        fitted[name] = replace(own, unit=days_per_unit(column.dtype)), bin_counts
     tokenizer = TableTokenizer(tuple(fitted[name][0] for name in frame.columns))
     return PrivateTokenizer(tokenizer, tuple(fitted[name][1] for name in frame.columns), rows)
 
@@ -192,7 +199,7 @@ def _refine(x: Floats, ranges: Ranges, whole: bool, mechanisms: Mechanisms, rho:
 
 def _fit_bins(
     name: str, x: Floats, ranges: Ranges, whole: bool, n_bins: int, mechanisms: Mechanisms, rho: float
-) -> tuple[ColumnTokenizer, Floats]:
+) -> tuple[NumberTokenizer, Floats]:
     """Count the parts of the ranges with noise, and merge neighbours into about ``n_bins`` bins."""
     low, high, noisy = _count_parts(x, ranges, whole, mechanisms, rho, f"cells of {name!r}")
     sd = mechanisms.noise_scale(rho)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ def validate_conditions(
     InputError
         A value of another type, an unknown category, a number out of range, or conditions that no training row meets together.
     """
-    require_columns(where, list(tokenizer.column_index))
+    require_columns(where, [name for name in tokenizer.column_index if name in schema])
     tokens: dict[int, int] = {}
     numbers: dict[int, float] = {}
     values = []
@@ -68,7 +70,8 @@ def validate_conditions(
         if isinstance(own, NumberTokenizer):
             numbers[j] = float(own.to_numbers(series)[0])
             if tokens[j] and not own.low[1] <= numbers[j] <= own.high[-1]:
-                raise InputError(f"where: {name!r} is out of range; training values are {own.low[1]:g} to {own.high[-1]:g}")
+                least, greatest = own.to_series(np.array([own.low[1], own.high[-1]]), schema[name]).cast(pl.String)
+                raise InputError(f"where: {name!r} is out of range; training values are {least} to {greatest}")
         values.append(series)
     if train is not None and tokens:
         met = np.ones(train.height, dtype=bool)
@@ -81,8 +84,16 @@ def validate_conditions(
 
 
 def _as_column(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
-    """Return a condition as a column of one value of its dtype."""
+    """Return a condition as a column of one value of its dtype: dates also from ISO text, durations also from a number of days."""
+    if isinstance(value, float) and math.isnan(value):
+        value = None
+    if isinstance(dtype, pl.Date | pl.Datetime) and isinstance(value, str):
+        value = _as_moment(name, value, dtype)
+    elif isinstance(dtype, pl.Duration) and isinstance(value, str | int | float) and _is_number(value):
+        value = timedelta(days=float(value))
     original = pl.Series(name, [value], strict=False)
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone and original.dtype == pl.Datetime and original.dtype.time_zone is None:  # type: ignore[attr-defined]
+        original = original.dt.replace_time_zone(dtype.time_zone)
     try:
         series = original.cast(dtype, strict=False)
     except pl.exceptions.PolarsError:
@@ -92,3 +103,20 @@ def _as_column(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
     if original.dtype.is_float() and dtype.is_integer() and series[0] != value:
         raise InputError(f"where: {name!r} has whole numbers only (dtype {dtype}), got a fraction")
     return series
+
+
+def _as_moment(name: str, text: str, dtype: pl.DataType) -> date:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"where: {name!r} has dtype {dtype_name(dtype)}: write 2024-05-01, or 2024-05-01T12:30") from None
+    if dtype == pl.Date and (moment.hour or moment.minute or moment.second or moment.microsecond):
+        raise InputError(f"where: {name!r} has dates without a time of day: write 2024-05-01")
+    return moment
+
+
+def _is_number(value: str | float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False

@@ -16,10 +16,10 @@ from nearward.tabular.data.validation import named_values, validate_target
 from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.typing import Floats, Ints
 
-_FEWEST_ROWS, _FEWEST_EVENTS = 200, 20
+_FEWEST_ROWS, _FEWEST_EVENTS, _FEWEST_PATIENTS = 200, 20, 5
 
 
-def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
+def read_event(column: pl.Series, positive: Any = None, patient_ids: Ints | None = None) -> tuple[Any, Ints]:
     """Return the value that is the event and which rows have it (n,), 1 or 0.
 
     The event is the value named, else the greater of two values, as in all of nearward; of more than two values it is the rarest.
@@ -27,7 +27,8 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
     Raises
     ------
     InputError
-        Fewer than 200 rows, missing outcomes, one value only, no row with ``positive``.
+        Fewer than 200 rows, missing outcomes, one value only, no row with ``positive``; more than two values, one of which fewer than five
+        patients have: every value of the outcome is written as it is, and a measurement would be a patient's own.
 
     Warns
     -----
@@ -48,6 +49,7 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
         )
     name = f"outcome {column.name!r}"
     target = validate_target(column, positive=positive, max_classes=None, name=name)
+    _refuse_measurements(column, positive, patient_ids, name)
     if target.event is None:
         target = validate_target(column, positive=target.classes[np.bincount(target.outcome).argmin()], max_classes=None, name=name)
     rarer = min(target.events, len(column) - target.events)
@@ -58,6 +60,18 @@ def read_event(column: pl.Series, positive: Any = None) -> tuple[Any, Ints]:
             stacklevel=3,
         )
     return target.event, target.outcome
+
+
+def _refuse_measurements(column: pl.Series, positive: Any, patient_ids: Ints | None, name: str) -> None:
+    """Refuse an outcome of more than two values where fewer than five patients have one that is not the event by name."""
+    patients = pl.Series("patient", np.arange(len(column)) if patient_ids is None else patient_ids)
+    counts = pl.DataFrame([column.alias("value"), patients]).group_by("value").agg(pl.col("patient").n_unique())
+    rare = counts.filter(pl.col("patient") < _FEWEST_PATIENTS)["value"].to_list()
+    if counts.height > 2 and (number := len([value for value in rare if value != positive])):
+        raise InputError(
+            f"{name} has {counts.height} different values, {number} of which fewer than {_FEWEST_PATIENTS} patients have: every value of "
+            "an outcome is written as it is. Make it classes (for instance with .cut()), or put its rare values together"
+        )
 
 
 def rarer_rows(event: Ints) -> Ints:

@@ -73,7 +73,7 @@ class Network(nn.Module):
     def __init__(self, sizes: Sequence[int], basis: Sequence[Tensor], config: NetworkConfig) -> None:
         super().__init__()
         w = config.width
-        self.sizes, self.token_dropout = list(sizes), config.token_dropout
+        self.sizes, self.dropout, self.token_dropout = list(sizes), config.dropout, config.token_dropout
         columns = list(zip(sizes, basis, strict=True))
         self.embeddings = nn.ModuleList(nn.Linear(f.shape[1], w, bias=False) if f.shape[1] else nn.Embedding(n, w) for n, f in columns)
         self.scale = nn.Embedding(len(sizes), w)
@@ -96,20 +96,20 @@ class Network(nn.Module):
             nn.init.zeros_(block[4].weight)  # type: ignore[index]
             nn.init.zeros_(block[4].bias)  # type: ignore[index]
 
-    def forward(self, tokens: Tensor, is_condition: Tensor) -> Tensor:
-        """Return the log probability of each token (b, d), 0 where it is a condition."""
+    def forward(self, tokens: Tensor, is_condition: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the log probability of each token (b, d), 0 where it is a condition; ``generator`` is that of the dropout in training."""
         columns = torch.arange(len(self.sizes), device=tokens.device).expand(tokens.shape)
-        features = self.features(self.context(tokens, is_condition), columns)
+        features = self.features(self.context(tokens, is_condition, generator), columns, generator)
         each = [
             -nn.functional.cross_entropy(self.logits(j, features[:, j]), tokens[:, j], reduction="none") for j in range(len(self.sizes))
         ]
         return torch.stack(each, dim=1).masked_fill(is_condition, 0.0)
 
-    def context(self, tokens: Tensor, is_condition: Tensor) -> Tensor:
+    def context(self, tokens: Tensor, is_condition: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Sum, for each column, the embeddings of all tokens (b, d) before it and of the conditions after it (b, d, w)."""
         embedded = torch.stack([self.embed(j, tokens[:, j]) for j in range(len(self.sizes))], dim=1)  # (b, d, w)
         if self.training:
-            embedded = embedded * (torch.rand(tokens.shape, device=tokens.device) >= self.token_dropout).unsqueeze(-1)
+            embedded = embedded * (torch.rand(tokens.shape, device=tokens.device, generator=generator) >= self.token_dropout).unsqueeze(-1)
         before = embedded.cumsum(dim=1) - embedded
         conditions = embedded * is_condition.unsqueeze(-1)
         after = conditions.sum(dim=1, keepdim=True) - conditions.cumsum(dim=1)
@@ -121,12 +121,20 @@ class Network(nn.Module):
         embedded: Tensor = self.embeddings[column](basis[tokens] if basis.shape[1] else tokens)
         return embedded
 
-    def features(self, context: Tensor, columns: Tensor) -> Tensor:
+    def features(self, context: Tensor, columns: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the features (…, w) of these columns (…) from their contexts (…, w)."""
         x: Tensor = self.norm_in(context) * (1 + self.scale(columns)) + self.shift(columns)
         for block in self.blocks:
-            x = x + block(x)
+            x = x + (block(x) if generator is None else self._block(block, x, generator))
         out: Tensor = self.norm_out(x)
+        return out
+
+    def _block(self, block: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a block's output (…, w) with the dropout of a generator: that of torch draws from one generator of all threads."""
+        norm, wide, activation, _, narrow = block.children()
+        hidden: Tensor = activation(wide(norm(x)))
+        keep = torch.rand(hidden.shape, generator=generator, device=x.device) >= self.dropout
+        out: Tensor = narrow(hidden * keep / (1 - self.dropout))
         return out
 
     def logits(self, column: int, features: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from nearward.tabular.ensemble.boosting import boosted_trees
 from nearward.tabular.ensemble.trees import Forest
+from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _MIN_ROWS = 20  # training rows with either outcome
@@ -65,7 +66,7 @@ class OutcomeModel:
             return None
         event = (tokens[:, column] == rare).astype(np.int64)
         x = np.delete(tokens, column, axis=1).astype(np.float32)
-        forests = tuple(boosted_trees(x, event, seed + i, _TREES)[0] for i in range(_FORESTS))
+        forests = tuple(parallel_map(lambda i: boosted_trees(x, event, seed + i, _TREES)[0], range(_FORESTS), "lightgbm"))
         model = cls(forests, column, rare, int(values[values != rare][0]))
         is_rare = synthetic[:, column] == rare
         weight = np.where(is_rare, share / is_rare.mean(), (1 - share) / (1 - is_rare.mean()))

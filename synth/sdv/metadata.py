@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearward.tabular.data.atomic_files import replacing
-from nearward.tabular.data.schema import Column, Role, Schema
+from nearward.tabular.data.schema import BOOLEANS, Column, Role, Schema
 from nearward.tabular.errors import DataWarning, InputError
 
 _KEYS = ("parent_table_name", "parent_primary_key", "child_table_name", "child_foreign_key")
@@ -67,8 +67,9 @@ class Tables:
 def to_sdv(schema: Schema | Tables) -> dict[str, Any]:
     """Return SDV's metadata of one table, or of several.
 
-    Numbers become ``numerical``, categories ``categorical``, dates ``datetime``, ids and patients ``id`` (the id is the primary key),
-    ignored columns ``unknown`` and personal, which SDV replaces by fake values. Categories, ranges, units and the outcome are not written:
+    Numbers become ``numerical``, Booleans ``boolean``, categories ``categorical``, dates ``datetime``, ids and patients ``id`` (the id is
+    the primary key), ignored columns ``unknown`` and personal, which SDV replaces by fake values. Categories, ranges, units and the outcome
+    are not written:
     SDV 1 has no key for them, and categories are patients' values.
     """
     if isinstance(schema, Schema):
@@ -130,7 +131,9 @@ def _table_to_sdv(schema: Schema) -> dict[str, Any]:
         elif column.role == "ignore":
             columns[column.name] = {"sdtype": "unknown", "pii": True}
         else:
-            columns[column.name] = {"sdtype": "numerical" if column.kind == "number" else "categorical"}
+            number = "boolean" if column.categories == BOOLEANS else "numerical"
+            sdtype = number if column.kind == "number" else "categorical"
+            columns[column.name] = {"sdtype": sdtype}
     table: dict[str, Any] = {"columns": columns}
     if key := schema.named("id"):
         table["primary_key"] = key[0]

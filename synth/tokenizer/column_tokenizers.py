@@ -18,10 +18,11 @@ import polars as pl
 from nearward.synth.tokenizer.decimal_precision import NO_GRID, DecimalPrecision, Grid, common_decimals, count_decimals
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.errors import InputError
+from nearward.tabular.rules.rule import as_written
 from nearward.tabular.typing import Floats, Ints
 
 MIN_PATIENTS = 5  # behind every published value, bin edge and category
-RARE = "RARE"
+RARE = "RARE"  # written for a value that fewer patients have
 MAX_BINS = 100
 _MAX_CATEGORIES = 400
 _ROWS_PER_BIN = 15  # a bin of fewer rows describes these rows more than the column
@@ -31,8 +32,8 @@ _ROWS_PER_PIECE_AT_AN_END = 10  # where a straight line would put a long tail's 
 _TEMPORAL = (pl.Date, pl.Datetime, pl.Duration)
 
 
-def fit_column(series: pl.Series, keep_rare: bool = False, patient_ids: Ints | None = None) -> ColumnTokenizer:
-    """Fit the tokenizer that suits a column's dtype; arguments as ``NumberTokenizer.fit``.
+def fit_column(series: pl.Series, keep_rare: bool = False, patient_ids: Ints | None = None, category: bool = False) -> ColumnTokenizer:
+    """Fit the tokenizer that suits a column's dtype, or that of a category; other arguments as ``NumberTokenizer.fit``.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def fit_column(series: pl.Series, keep_rare: bool = False, patient_ids: Ints | N
         A dtype without an obvious meaning; infinite values.
     """
     dtype = series.dtype
-    if dtype.is_numeric() or isinstance(dtype, _TEMPORAL) or dtype == pl.Null:
+    if not category and (dtype.is_numeric() or isinstance(dtype, _TEMPORAL) or dtype == pl.Null):
         return NumberTokenizer.fit(series, keep_rare, patient_ids)
     return CategoryTokenizer.fit(series, keep_rare, patient_ids)
 
@@ -58,12 +59,15 @@ class NumberTokenizer:
         Of all values but fewer than five.
     precision : DecimalPrecision or None
         Where values are written with different numbers of decimals.
+    unit : float
+        Days of one unit of a date's or a duration's numbers, as rules count them; 1 for other numbers.
     """
 
     name: str
     bin_quantiles: Floats
     grid: Grid | None
     precision: DecimalPrecision | None = None
+    unit: float = 1.0
 
     @classmethod
     def fit(cls, series: pl.Series, keep_rare: bool = False, patient_ids: Ints | None = None) -> NumberTokenizer:
@@ -81,7 +85,7 @@ class NumberTokenizer:
         used = series if patient_ids is None or keep_rare else _one_per_patient(series, patient_ids)
         values = np.sort(to_physical_numbers(used).drop_nulls().to_numpy())
         if len(values) < (1 if keep_rare else 2 * MIN_PATIENTS):
-            return cls(series.name, np.zeros((0, _QUANTILES)), None)
+            return cls(series.name, np.zeros((0, _QUANTILES)), None, unit=days_per_unit(series.dtype))
         bins = _find_bins(values, keep_rare)
         needed = count_decimals(values)
         most = common_decimals(needed, MIN_PATIENTS)
@@ -89,7 +93,7 @@ class NumberTokenizer:
         if grid is not None and (needed > most).any():
             on_grid = values[needed <= most]
             bins = grid.snap(bins).clip(on_grid[0], on_grid[-1])  # values off the grid are neither published nor bin edges
-        tokenizer = cls(series.name, bins, grid)
+        tokenizer = cls(series.name, bins, grid, unit=days_per_unit(series.dtype))
         step = 1 if grid is None else grid.step
         if most == 0 or 10 % step or (grid is not None and grid.offset % step):  # coarser values would not lie on the grid
             return tokenizer
@@ -172,11 +176,14 @@ class CategoryTokenizer:
         Values that five patients have, most frequent first, 400 at most.
     n_rare : int
         Rows with any other value.
+    rare : str
+        What is written for any other value: RARE, or a longer word where RARE is itself a value of the column.
     """
 
     name: str
     categories: tuple[str, ...]
     n_rare: int
+    rare: str = RARE
 
     @classmethod
     def fit(cls, series: pl.Series, keep_rare: bool = False, patient_ids: Ints | None = None) -> CategoryTokenizer:
@@ -186,7 +193,8 @@ class CategoryTokenizer:
         counts = present.group_by("category").agg(rows=pl.len(), patients=pl.col("patient").n_unique())
         counts = counts.sort(["rows", "category"], descending=[True, False])
         published = counts if keep_rare else counts.filter(pl.col("patients") >= MIN_PATIENTS).head(_MAX_CATEGORIES)
-        return cls(series.name, tuple(published["category"].to_list()), int(counts["rows"].sum()) - int(published["rows"].sum()))
+        n_rare = int(counts["rows"].sum()) - int(published["rows"].sum())
+        return cls(series.name, tuple(published["category"].to_list()), n_rare, _rare_word(set(counts["category"].to_list())))
 
     @property
     def size(self) -> int:
@@ -208,14 +216,16 @@ class CategoryTokenizer:
         """Return tokens (n,) as a column of the dtype that was fitted.
 
         An Enum dtype lists all of its categories, so only published ones are kept: an unpublished category may identify one patient. Where
-        RARE is not a category of the Enum, RARE becomes missing.
+        RARE is not a category of the Enum, and among numbers, RARE becomes missing.
         """
-        values = [None, *self.categories, RARE]
+        values = [None, *self.categories, self.rare]
         if dtype == pl.Boolean:
             return pl.Series(self.name, [None, *(value == "true" for value in self.categories), None], dtype=pl.Boolean).gather(tokens)
         if isinstance(dtype, pl.Enum):
-            dtype = pl.Enum([value for value in dtype.categories if value == RARE or value in self.categories])
-            values[-1] = RARE if RARE in dtype.categories else None
+            dtype = pl.Enum([value for value in dtype.categories if value == self.rare or value in self.categories])
+            values[-1] = self.rare if self.rare in dtype.categories else None
+        elif dtype.is_numeric():
+            values[-1] = None
         return pl.Series(self.name, values, dtype=pl.String).cast(dtype).gather(tokens)
 
 
@@ -224,6 +234,8 @@ ColumnTokenizer = NumberTokenizer | CategoryTokenizer
 
 def to_physical_numbers(series: pl.Series) -> pl.Series:
     """Return numbers, dates and times as numbers; nanoseconds as microseconds, since floats hold whole numbers up to 2^53 only.
+
+    Numbers of single precision are read as they are written: 70.1 has one decimal, and the nearest such number has seven.
 
     Raises
     ------
@@ -234,7 +246,21 @@ def to_physical_numbers(series: pl.Series) -> pl.Series:
         return series.cast(_microseconds(series.dtype)).to_physical().cast(pl.Float64)
     if series.dtype.is_integer() and len(series) and abs(int(series.drop_nulls().abs().max() or 0)) > 2**53:  # type: ignore[arg-type]
         raise InputError(f"column {series.name!r} has whole numbers above 2^53; if they identify rows or patients, drop the column")
-    return as_number(series, series.name)
+    return as_number(as_written(series) if series.dtype == pl.Float32 else series, series.name)
+
+
+def days_per_unit(dtype: pl.DataType) -> float:
+    """Return the days of one unit of the numbers that ``to_physical_numbers`` returns for a date, a time or a duration; 1 otherwise."""
+    if isinstance(dtype, pl.Datetime | pl.Duration):
+        return 1 / (86_400_000 if dtype.time_unit == "ms" else 86_400_000_000)
+    return 1.0
+
+
+def _rare_word(values: set[str]) -> str:
+    word = RARE if RARE not in values else f"{RARE} (fewer than {MIN_PATIENTS} patients)"
+    while word in values:
+        word += "*"
+    return word
 
 
 def _microseconds(dtype: pl.DataType) -> pl.DataType:

@@ -6,6 +6,7 @@ Shapes: n rows, d columns.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,14 +14,21 @@ import numpy as np
 import polars as pl
 
 from nearward.synth.tokenizer.column_tokenizers import CategoryTokenizer, ColumnTokenizer, NumberTokenizer, fit_column
+from nearward.synth.tokenizer.date_differences import Difference, find_differences
 from nearward.tabular.data.text_values import ISO_DATE, warn_of_numbers_as_text
 from nearward.tabular.errors import DataWarning
+from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Floats, Ints
 
 
 @dataclass(frozen=True)
 class TableTokenizer:
-    """Tokenizers of all columns, in the table's order.
+    """Tokenizers of all columns, in the table's order, and of the differences of dates that are learned beside them.
+
+    Parameters
+    ----------
+    column_tokenizers : tuple of d tokenizers, those of the differences last
+    differences : tuple of Difference
 
     Examples
     --------
@@ -33,9 +41,12 @@ class TableTokenizer:
     """
 
     column_tokenizers: tuple[ColumnTokenizer, ...]
+    differences: tuple[Difference, ...] = ()
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, outcome: str | None = None, patient_ids: Ints | None = None) -> TableTokenizer:
+    def fit(
+        cls, frame: pl.DataFrame, outcome: str | None = None, patient_ids: Ints | None = None, categories: Collection[str] = ()
+    ) -> TableTokenizer:
         """Fit the tokenizers of all columns.
 
         Parameters
@@ -45,8 +56,18 @@ class TableTokenizer:
             Every value of this column keeps a token of its own.
         patient_ids : (n,), optional
             Without them each row is a patient.
+        categories : collection of str
+            Columns of numbers that are codes.
         """
-        return cls(tuple(fit_column(column, column.name == outcome, patient_ids) for column in frame.iter_columns()))
+        return cls(
+            tuple(fit_column(column, column.name == outcome, patient_ids, column.name in categories) for column in frame.iter_columns())
+        )
+
+    def with_differences(self, frame: pl.DataFrame, rules: Rules, patient_ids: Ints | None = None) -> TableTokenizer:
+        """Return a tokenizer that also has the differences of the dates of a frame (n rows) that rules order."""
+        differences = find_differences(frame, rules)
+        further = (NumberTokenizer.fit(one.column(frame), patient_ids=patient_ids) for one in differences)
+        return TableTokenizer((*self.column_tokenizers, *further), differences)
 
     @property
     def sizes(self) -> list[int]:
@@ -65,7 +86,11 @@ class TableTokenizer:
 
     def encode(self, frame: pl.DataFrame) -> Ints:
         """Return the tokens of a frame (n, d)."""
-        tokens = [column.encode(frame.get_column(column.name)) for column in self.column_tokenizers]
+        difference = {one.name: one for one in self.differences}
+        tokens = [
+            column.encode(difference[column.name].column(frame) if column.name in difference else frame.get_column(column.name))
+            for column in self.column_tokenizers
+        ]
         return np.stack(tokens, axis=1) if tokens else np.zeros((frame.height, 0), dtype=np.int64)
 
     def decode(self, tokens: Ints, position: Floats, schema: pl.Schema) -> pl.DataFrame:
@@ -77,13 +102,13 @@ class TableTokenizer:
         return self.to_frame(tokens, values, schema)
 
     def to_frame(self, tokens: Ints, values: Floats, schema: pl.Schema) -> pl.DataFrame:
-        """Return a frame with the dtypes of ``schema``: categories from ``tokens``, numbers from ``values``, both (n, d)."""
+        """Return a frame with the dtypes of ``schema``, without differences: categories from ``tokens``, numbers from ``values`` (n, d)."""
         return pl.DataFrame(
             [
                 column.to_series(tokens[:, j], schema[column.name])
                 if isinstance(column, CategoryTokenizer)
                 else column.to_series(values[:, j], schema[column.name])
-                for j, column in enumerate(self.column_tokenizers)
+                for j, column in enumerate(self.column_tokenizers[: len(self.column_tokenizers) - len(self.differences)])
             ]
         )
 

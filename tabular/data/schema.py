@@ -40,6 +40,7 @@ from nearward.tabular.statistics import patient_range
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category", "list"]
 
+BOOLEANS = ("false", "true")  # categories of a Boolean, whose kind is number
 _MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
@@ -315,7 +316,7 @@ def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
             warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
             return Column(name, role="ignore")
         low, high = patient_range(values, groups)
-        return Column(name, low=low, high=high)
+        return Column(name, low=low, high=high, categories=BOOLEANS if dtype == pl.Boolean else None)
     return Column(name, kind="list") if is_code_list(dtype) else _infer_category(series)
 
 

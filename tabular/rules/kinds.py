@@ -1,76 +1,21 @@
-"""The kinds of rule: which rows each applies to, which rows violate it, and the evidence behind it.
+"""The kinds of rule: which rows each applies to, and which rows violate it.
 
-A rule does not apply to a row that lacks one of its values, except for the rule about missing values itself. The names of the fields are
-the keys of the rules file, which people read and edit; see docs/reference/faith-card.md.
+A rule does not apply to a row that lacks one of its values, except for the rules about missing values themselves. The names of the fields
+are the keys of the rules file, which people read and edit; see docs/reference/faith-card.md.
 
 Shapes: n rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from nearward.tabular.data.conversion import as_number, as_text
-from nearward.tabular.typing import Bools, Floats
-
-Source = Literal["mined", "user"]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The counts that a rule rests on.
-
-    Parameters
-    ----------
-    source : str
-        ``mined`` or ``user``.
-    rows : int or None
-        Rows that the rule applies to, among those it was confirmed on (not those it was mined on).
-    violations : int or None
-        How many of these violate it.
-    at_most : float or None
-        Upper 95 % bound of the share of violations (Clopper–Pearson, one-sided).
-    events : int or None
-        Rows with the rarer outcome (the event, or its absence) that the rule applies to.
-    enforced : bool
-        False where it is shown and not enforced: too few rows with the rarer outcome to confirm it among these.
-    """
-
-    source: Source = "user"
-    rows: int | None = None
-    violations: int | None = None
-    at_most: float | None = None
-    events: int | None = None
-    enforced: bool = True
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A constraint on the values of a row: kind, columns and evidence.
-
-    A kind whose columns are fields of its own names these fields in ``column_fields``.
-    """
-
-    evidence: Evidence = field(default=Evidence(), compare=False, kw_only=True)
-    kind: ClassVar[str] = ""
-    column_fields: ClassVar[tuple[str, ...]] = ("column",)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that the rule constrains."""
-        return tuple(getattr(self, name) for name in self.column_fields)
-
-    def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
-        """Return the masks of the rows that the rule applies to (n,), and of the rows that violate it (n,)."""
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        raise NotImplementedError
+from nearward.tabular.rules.rule import Rule, is_in, is_missing, read_numbers, read_texts
+from nearward.tabular.typing import Bools
 
 
 @dataclass(frozen=True)
@@ -84,7 +29,7 @@ class Range(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with a value."""
-        x = _numbers(frame, self.column)
+        x = read_numbers(frame[self.column])
         return ~np.isnan(x), (x < self.low) | (x > self.high)
 
     def __str__(self) -> str:
@@ -101,9 +46,9 @@ class Domain(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with a value."""
-        text = _texts(frame, self.column)
+        text = read_texts(frame[self.column])
         present = text.is_not_null().to_numpy()
-        return present, present & ~_is_in(text, self.levels)
+        return present, present & ~is_in(text, self.levels)
 
     def __str__(self) -> str:
         return f"{self.column} is one of {len(self.levels)} levels"
@@ -123,7 +68,7 @@ class MissingTogether(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to all rows."""
-        missing = np.stack([_missing(frame.get_column(name)) for name in self.together])
+        missing = np.stack([is_missing(frame[name]) for name in self.together])
         return np.ones(frame.height, dtype=bool), np.asarray(missing.any(axis=0) & ~missing.all(axis=0))
 
     def __str__(self) -> str:
@@ -141,7 +86,7 @@ class Order(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with both."""
-        x, y = _numbers(frame, self.lesser), _numbers(frame, self.greater)
+        x, y = read_numbers(frame[self.lesser]), read_numbers(frame[self.greater])
         return ~np.isnan(x + y), x > y
 
     def __str__(self) -> str:
@@ -167,7 +112,7 @@ class Depends(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with both, the first of them listed."""
-        cause, effect = _texts(frame, self.given), _texts(frame, self.column)
+        cause, effect = read_texts(frame[self.given]), read_texts(frame[self.column])
         implied = cause.replace_strict(dict(self.pairs), default=None, return_dtype=pl.String)
         applies = (implied.is_not_null() & effect.is_not_null()).to_numpy()
         return applies, (implied != effect).fill_null(value=False).to_numpy() & applies
@@ -200,7 +145,7 @@ class Implies(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with the first value and any value of the other column."""
-        cause, effect = _texts(frame, self.where), _texts(frame, self.column)
+        cause, effect = read_texts(frame[self.where]), read_texts(frame[self.column])
         applies = ((cause == self.level).fill_null(value=False) & effect.is_not_null()).to_numpy()
         holds = (effect == self.then).fill_null(value=False).to_numpy()
         return applies, applies & (holds if self.never else ~holds)
@@ -235,8 +180,8 @@ class Linear(Rule):
 
     def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
         """Apply to rows with all of them."""
-        total = self.constant + sum((weight * _numbers(frame, name) for name, weight in self.terms), np.zeros(frame.height))
-        deviation = np.abs(_numbers(frame, self.column) - total)
+        total = self.constant + sum((weight * read_numbers(frame[name]) for name, weight in self.terms), np.zeros(frame.height))
+        deviation = np.abs(read_numbers(frame[self.column]) - total)
         return ~np.isnan(deviation), deviation > self.tolerance + 1e-9 * np.abs(total)
 
     def __str__(self) -> str:
@@ -244,20 +189,131 @@ class Linear(Rule):
         return f"{self.column} = {text}" + (f" + {self.constant:g}" if self.constant else "")
 
 
-KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in (Range, Domain, MissingTogether, Order, Depends, Implies, Linear)}
+@dataclass(frozen=True)
+class Product(Rule):
+    """A number is a product of powers of others: a body mass index is 10,000 × kilograms × centimetres to the power of −2.
+
+    Parameters
+    ----------
+    column : str
+    powers : tuple of (column, power)
+    factor : float
+    tolerance : float
+        Greatest deviation that still counts as equal, in the column's unit.
+    """
+
+    column: str
+    powers: tuple[tuple[str, float], ...]
+    factor: float = 1.0
+    tolerance: float = 0.0
+    kind: ClassVar[str] = "product"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The product and its factors."""
+        return (self.column, *(name for name, _ in self.powers))
+
+    def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
+        """Apply to rows with all of them, the factors greater than zero."""
+        product = np.full(frame.height, self.factor)
+        for name, power in self.powers:
+            x = read_numbers(frame[name])
+            product *= np.where(x > 0, x, np.nan) ** power
+        deviation = np.abs(read_numbers(frame[self.column]) - product)
+        return ~np.isnan(deviation), deviation > self.tolerance + 1e-9 * np.abs(product)
+
+    def __str__(self) -> str:
+        text = " × ".join(name if power == 1 else f"{name}^{power:g}" for name, power in self.powers)
+        return f"{self.column} = " + (f"{self.factor:g} × " if self.factor != 1 else "") + text
 
 
-def _numbers(frame: pl.DataFrame, name: str) -> Floats:
-    return as_number(frame.get_column(name), name).to_numpy()
+@dataclass(frozen=True)
+class ExactlyOne(Rule):
+    """Exactly one of some columns has a certain value.
+
+    Parameters
+    ----------
+    of : tuple of str
+    value : str
+        ``1`` is also the true of Booleans.
+    """
+
+    of: tuple[str, ...]
+    value: str = "1"
+    kind: ClassVar[str] = "exactly one"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.of
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The value, in all its spellings."""
+        return ("1", "true") if self.value in ("1", "true") else (self.value,)
+
+    def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
+        """Apply to rows with all of them."""
+        texts = [read_texts(frame[name]) for name in self.of]
+        present = np.all([text.is_not_null().to_numpy() for text in texts], axis=0)
+        return present, present & (np.sum([is_in(text, self.values) for text in texts], axis=0) != 1)
+
+    def __str__(self) -> str:
+        return f"exactly one of {', '.join(self.of)} is {self.value}"
 
 
-def _texts(frame: pl.DataFrame, name: str) -> pl.Series:
-    return as_text(frame.get_column(name), name)
+@dataclass(frozen=True)
+class RangeWhere(Rule):
+    """Where a column has a certain value, a number lies between two bounds: where pregnant is yes, age is from 12 to 50."""
+
+    where: str
+    level: str
+    column: str
+    low: float
+    high: float
+    kind: ClassVar[str] = "range where"
+    column_fields: ClassVar[tuple[str, ...]] = ("where", "column")
+
+    def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
+        """Apply to rows with the first value and a number."""
+        x = read_numbers(frame[self.column])
+        applies = is_in(read_texts(frame[self.where]), [self.level]) & ~np.isnan(x)
+        return applies, applies & ((x < self.low) | (x > self.high))
+
+    def __str__(self) -> str:
+        return f"where {self.where} is {self.level}, {self.column} is from {self.low:g} to {self.high:g}"
 
 
-def _missing(column: pl.Series) -> Bools:
-    return (column.fill_nan(None) if column.dtype.is_float() else column).is_null().to_numpy()
+@dataclass(frozen=True)
+class MissingWhere(Rule):
+    """Where a column has a certain value, another is missing, or never is: where died is 0, the date of death is missing.
+
+    Parameters
+    ----------
+    where, level : str
+        The first column, and its value.
+    column : str
+        The other column.
+    never : bool
+        True where the other column is then never missing.
+    """
+
+    where: str
+    level: str
+    column: str
+    never: bool = False
+    kind: ClassVar[str] = "missing where"
+    column_fields: ClassVar[tuple[str, ...]] = ("where", "column")
+
+    def check(self, frame: pl.DataFrame) -> tuple[Bools, Bools]:
+        """Apply to rows with the first value."""
+        applies = is_in(read_texts(frame[self.where]), [self.level])
+        missing = is_missing(frame[self.column])
+        return applies, applies & (missing if self.never else ~missing)
+
+    def __str__(self) -> str:
+        return f"where {self.where} is {self.level}, {self.column} is {'never ' if self.never else ''}missing"
 
 
-def _is_in(text: pl.Series, values: Sequence[str]) -> Bools:
-    return text.is_in(list(values)).fill_null(value=False).to_numpy()
+_KINDS = (Range, Domain, MissingTogether, Order, Depends, Implies, Linear, Product, ExactlyOne, RangeWhere, MissingWhere)
+KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in _KINDS}

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from nearward.tabular.data.conversion import as_number, as_text
+from nearward.tabular.data.conversion import as_text
 from nearward.tabular.data.feature_blocks import group_by_first
-from nearward.tabular.rules.kinds import Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.conditional import mine_exactly_one, mine_missing_where, mine_ranges_where
+from nearward.tabular.rules.identities import mine_linear, mine_products
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, MissingTogether, Order, Range
+from nearward.tabular.rules.rule import Evidence, Rule, read_numbers, read_texts
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Bools, Floats, Ints
 
@@ -73,7 +76,8 @@ def mine(frame: pl.DataFrame, seed: int, patient_ids: Ints | None = None, config
     Parameters
     ----------
     frame : n rows
-        Columns that are neither numbers nor text are an error; leave out names of rows and patients.
+        Dates and times count as days since 1970-01-01; other columns that are neither numbers nor text are an error. Leave out names of
+        rows and patients.
     seed : int
     patient_ids : (n,), optional
         A patient's rows are all mined on or all confirmed on.
@@ -110,16 +114,16 @@ def mine(frame: pl.DataFrame, seed: int, patient_ids: Ints | None = None, config
 
 def upper_bound(violations: int, rows: int) -> float:
     """Upper 95 % bound of a share (Clopper–Pearson, one-sided)."""
-    from scipy import stats
+    from scipy.special import betaincinv
 
-    return 1.0 if violations >= rows else float(stats.beta.ppf(0.95, violations + 1, rows - violations))
+    return 1.0 if violations >= rows else float(betaincinv(violations + 1, rows - violations, 0.95))
 
 
 def _conform(frame: pl.DataFrame) -> pl.DataFrame:
     columns = []
     for column in frame.iter_columns():
-        number = column.dtype.is_numeric() or column.dtype == pl.Null
-        columns.append(as_number(column, column.name) if number else as_text(column, column.name))
+        number = column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Null
+        columns.append(pl.Series(column.name, read_numbers(column)).fill_nan(None) if number else read_texts(column))
     return pl.DataFrame(columns)
 
 
@@ -131,13 +135,19 @@ def _candidates(frame: pl.DataFrame, patient_ids: Ints, config: MineConfig) -> I
     values = frame.select(numbers).to_numpy() if numbers else np.zeros((0, 0))
     yield _ranges(frame, numbers, coded, patient_ids, config)
     yield [Domain(name, tuple(column.categories)) for name, column in coded.items() if frame.schema[name] == pl.String]
-    yield _missing_together(frame)
+    together = _missing_together(frame)
+    yield together
     yield _orders(values, numbers)
     dependencies = list(_dependencies(coded, patient_ids, config))
     yield dependencies
     dependent = {rule.columns for rule in dependencies}
     yield list(_implications({pair for pair in permutations(coded, 2) if pair not in dependent}, coded, config))
-    yield _linear(values, numbers)
+    linear = mine_linear(values, numbers)
+    yield [*linear]
+    yield [*mine_products(values, numbers, linear)]
+    yield [*mine_exactly_one(frame)]
+    yield [*mine_missing_where(frame, coded, [frozenset(rule.columns) for rule in together])]
+    yield [*mine_ranges_where(frame, numbers, coded, patient_ids, config.min_patients)]
 
 
 def _confirm(rule: Rule, frame: pl.DataFrame, shuffled: pl.DataFrame, config: MineConfig) -> tuple[float, Evidence] | None:
@@ -244,43 +254,6 @@ def _contingency(cause: _Coded, effect: _Coded) -> Ints:
     rows, columns = len(cause.categories), len(effect.categories)
     both = (cause.codes >= 0) & (effect.codes >= 0)
     return np.bincount(cause.codes[both] * columns + effect.codes[both], minlength=rows * columns).reshape(rows, columns)
-
-
-def _linear(values: Floats, numbers: list[str]) -> list[Rule]:
-    """Find z = weight × x + constant, and z = x + y to within rounding."""
-    several = [j for j in range(len(numbers)) if len(np.unique(values[~np.isnan(values[:, j]), j])) > 4]
-    rules: list[Rule] = []
-    proportional: set[tuple[int, int]] = set()
-    for i, j in combinations(several, 2):
-        both = _present(values, i, j)
-        x, z = values[both, i], values[both, j]
-        if len(x) < 30 or x.std() == 0 or z.std() == 0 or abs(np.corrcoef(x, z)[0, 1]) < 0.9999:
-            continue
-        precision = 1e-6 * float(z.std())  # nothing finer is meant by a rule: two equal columns fit with a constant of 1e-16
-        weight, constant = np.polyfit(x, z, 1)
-        weight, constant = float(f"{weight:.6g}"), float(f"{np.round(constant / precision) * precision:.6g}")
-        tolerance = float(f"{max(precision, np.quantile(np.abs(z - weight * x - constant), 0.999) * 1.01):.3g}")
-        if tolerance <= 0.02 * z.std():
-            rules.append(Linear(numbers[j], ((numbers[i], weight),), constant, tolerance))
-            proportional.add((i, j))
-    tolerances = {z: 1e-6 * max(float(np.nanstd(values[:, z])), 1e-12) for z in several}
-    for i, j in combinations(several, 2):
-        if (i, j) in proportional:
-            continue
-        total = values[:, i] + values[:, j]
-        for k in several:
-            if k not in (i, j) and _equal(total, values[:, k], tolerances[k]):
-                rules.append(Linear(numbers[k], ((numbers[i], 1.0), (numbers[j], 1.0)), 0.0, float(f"{tolerances[k]:.3g}")))
-    return rules
-
-
-def _equal(total: Floats, column: Floats, tolerance: float) -> bool:
-    """Whether two columns agree in 99 % of at least 30 rows."""
-    present = ~(np.isnan(total) | np.isnan(column))
-    first = np.flatnonzero(present)[:20]  # rules out most candidates at once
-    if len(first) == 0 or (np.abs(total[first] - column[first]) > tolerance).sum() > 1 or present.sum() < 30:
-        return False
-    return bool((np.abs(total - column)[present] > tolerance).mean() <= 0.01)
 
 
 def _present(values: Floats, i: int, j: int) -> Bools:

@@ -13,7 +13,7 @@ import polars as pl
 
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.errors import require_columns
-from nearward.tabular.rules.kinds import Rule
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.typing import Bools
 
 

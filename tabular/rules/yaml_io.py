@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 import types
 from dataclasses import MISSING, Field, asdict, fields
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules.kinds import KINDS, Evidence, Rule, Source
+from nearward.tabular.rules.kinds import KINDS
+from nearward.tabular.rules.rule import Evidence, Rule, Source, read_numbers
 from nearward.tabular.rules.rules import Rules
 
 FORMAT = "nearward-rules/1"
 _MAX_BYTES = 4 * 2**20  # of a rules file: some ten thousand rules
-_SCALARS: dict[Any, tuple[Any, str]] = {float: (int | float, "a number"), int: (int, "a whole number"), bool: (bool, "true or false")}
+_SCALARS: dict[Any, tuple[Any, str]] = {
+    float: (int | float, "a number or a date"),
+    int: (int, "a whole number"),
+    bool: (bool, "true or false"),
+}
 _HEAD = "# Rules of a table. Edit, delete, add (source: user); an unknown key is an error. Kinds and keys: docs/reference/faith-card.md\n"
 
 
@@ -96,7 +104,7 @@ def _to_entry(rule: Rule) -> dict[str, Any]:
     entry: dict[str, Any] = {"kind": rule.kind}
     for field in _own_fields(type(rule)):
         value = getattr(rule, field.name)
-        if field.name in ("pairs", "terms"):
+        if field.name in ("pairs", "terms", "powers"):
             entry[field.name] = dict(value)
         else:
             entry[field.name] = list(value) if isinstance(value, tuple) else value
@@ -137,6 +145,8 @@ def _parse(value: Any, hint: Any, where: str) -> Any:
         return None if value is None else _parse(value, hint.__args__[0], where)
     if hint is str:
         return _text(value, where)
+    if hint is float and isinstance(value, date):  # a datetime is a date too
+        value = float(read_numbers(pl.Series([value]))[0])
     if hint in _SCALARS:
         accepted, required = _SCALARS[hint]
         valid = isinstance(value, accepted) and isinstance(value, bool) == (hint is bool) and not math.isnan(value)

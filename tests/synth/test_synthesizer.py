@@ -5,20 +5,25 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from nearward.synth import synthesizer
 from nearward.synth.generator import FittedGenerator
 from nearward.synth.inputs.splits import split_by_role
 from nearward.synth.persistence import RULES_FILE
+from nearward.synth.policy.training import TrainConfig
 from nearward.synth.synthesizer import Synthesizer
+from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError, MissingColumns, NearwardError, RuleError, SharedPatients
 from nearward.tabular.persistence.artifact import MANIFEST, _serialize
-from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.kinds import Order, Range, RangeWhere
+from nearward.tabular.rules.mining import mine
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import read_rules, write_rules
 
@@ -346,6 +351,120 @@ def test_constrained_decoding_leaves_no_row_to_be_sampled_again(fitted) -> None:
     assert synthetic.equals(fitted.sample(500))
     assert redrawn == 0
     assert fitted.about["rows"] == fitted.summary_["rows"]
+
+
+def stays(n: int, seed: int) -> pl.DataFrame:
+    """Admissions with dates that are ordered, scores that are sums, an index that is a ratio, flags, and columns that depend on values."""
+    rng = np.random.default_rng(seed)
+    female, age = rng.random(n) < 0.5, rng.integers(18, 90, n)
+    day, stay = rng.integers(0, 700, n), np.maximum(1, rng.gamma(1.5, 4, n).round()).astype(int)
+    died = rng.random(n) < 1 / (1 + np.exp(-(age - 95) / 12))
+    kg, cm, ward = rng.normal(80, 15, n).round(1), rng.normal(170, 10, n).round(), rng.integers(0, 3, n)
+    items = {name: rng.integers(1, most, n) for name, most in (("eye", 5), ("verbal", 6), ("motor", 7))}
+    start = datetime(2021, 1, 1)
+    return pl.DataFrame(
+        {
+            "sex": np.where(female, "f", "m"),
+            "age": age,
+            "pregnant": np.where(female & (age < 46) & (rng.random(n) < 0.6), "yes", "no"),
+            "births": [int(k) if x else None for k, x in zip(rng.poisson(1, n), female, strict=True)],
+            "admitted": [start + timedelta(days=int(d), minutes=int(m)) for d, m in zip(day, rng.integers(0, 1440, n), strict=True)],
+            "discharged": [(start + timedelta(days=int(d + s + 1))).date() for d, s in zip(day, stay, strict=True)],
+            "kg": pl.Series(kg, dtype=pl.Float32),
+            "cm": cm,
+            "bmi": (kg / (cm / 100) ** 2).round(1),
+            **items,
+            "gcs": sum(items.values()),
+            **{f"ward_{w}": ward == w for w in range(3)},
+            "drg": rng.choice([101, 205, 333, 478, 999], n),
+            "ventilated": [timedelta(hours=int(h)) for h in rng.gamma(2, 20, n)],
+            "died": died.astype(int),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def of_stays() -> Synthesizer:
+    schema = Schema.infer(stays(300, 0)[["drg", "sex"]])
+    codes = Schema((replace(schema["drg"], kind="category"), schema["sex"]))
+    with pytest.MonkeyPatch.context() as patch:  # a short training: rules hold in every row however little was learned
+        patch.setattr(synthesizer, "TrainConfig", partial(TrainConfig, token_budget=400_000))
+        return Synthesizer(seed=0).fit(stays(2200, 0), outcome="died", positive=1, schema=codes)
+
+
+def test_dates_scores_ratios_flags_and_conditions_are_mined_and_kept(of_stays) -> None:
+    mined = {str(rule) for rule in of_stays.rules.enforced}
+    expected = {
+        "admitted is at most discharged",
+        "gcs = eye + verbal + motor",
+        "bmi = 10000 × kg × cm^-2",
+        "exactly one of ward_0, ward_1, ward_2 is 1",
+        "where sex is m, births is missing",
+        "where sex is m, pregnant is no",
+    }
+    assert expected <= mined
+    synthetic, redrawn = of_stays.sample_with_redrawn(2000)
+    assert redrawn < 0.05
+    assert not of_stays.rules.enforced.violations(synthetic).any()
+    assert (synthetic["admitted"] <= synthetic["discharged"]).all()
+    assert (synthetic["gcs"] == synthetic["eye"] + synthetic["verbal"] + synthetic["motor"]).all()
+    assert ((synthetic["bmi"] - synthetic["kg"].cast(pl.Float64) / (synthetic["cm"] / 100) ** 2).abs() < 0.06).all()
+    assert (synthetic.select(pl.sum_horizontal("ward_0", "ward_1", "ward_2")).to_series() == 1).all()
+
+
+def test_a_rule_that_somebody_wrote_holds_in_every_row(of_stays, tmp_path) -> None:
+    of_stays.save(tmp_path / "g")
+    bound = RangeWhere("pregnant", "yes", "age", 18, 45)
+    assert bound.check(of_stays.sample(3000))[1].any()  # too few are pregnant to mine it
+    write_rules(of_stays.rules + Rules((bound,)), tmp_path / "g" / RULES_FILE)
+    synthetic, redrawn = Synthesizer.load(tmp_path / "g").sample_with_redrawn(3000)
+    applies, violates = bound.check(synthetic)
+    assert applies.any()
+    assert not violates.any()
+    assert redrawn < 0.05
+
+
+def test_stays_are_as_long_as_they_were(of_stays) -> None:
+    """Bins of a date are a week wide: two dates alone would leave a stay of any length."""
+    days = [
+        (frame["discharged"].cast(pl.Datetime("us")) - frame["admitted"]).dt.total_hours() / 24
+        for frame in (of_stays.audit_rows.train, of_stays.sample(3000))
+    ]
+    for quantile in (0.1, 0.5, 0.9):
+        assert days[1].quantile(quantile) == pytest.approx(days[0].quantile(quantile), rel=0.2)
+    assert days[1].max() <= days[0].max()
+
+
+def test_codes_durations_and_single_precision_come_back(of_stays) -> None:
+    train, synthetic = of_stays.audit_rows.train, of_stays.sample(2000)
+    assert synthetic.schema == train.schema
+    assert set(synthetic["drg"].drop_nulls()) <= set(train["drg"])
+    assert synthetic["kg"].cast(pl.String).str.len_chars().max() <= len("123.4")
+    conditions = {"admitted": str(train["admitted"][0])[:10], "births": None}
+    dated = of_stays.sample(20, where=conditions)
+    assert dated["admitted"].unique().to_list() == [datetime.fromisoformat(conditions["admitted"])]
+    assert (dated["discharged"].cast(pl.Datetime("us")) >= dated["admitted"]).all()
+    assert dated["births"].null_count() == 20
+
+
+def test_the_rules_of_the_evaluation_are_accepted(tmp_path) -> None:
+    """Mined on numbers of days, as the card has them, written, read, and enforced on dates."""
+    table = stays(1500, 1).select("admitted", "discharged", "age", "died")
+    days = table.with_columns(pl.col("admitted", "discharged").cast(pl.Datetime("us")).to_physical() / 86_400_000_000)
+    write_rules(mine(days, seed=0), tmp_path / "rules.yaml")
+    rules = read_rules(tmp_path / "rules.yaml")
+    assert Order("admitted", "discharged") in rules
+    synthetic = Synthesizer(seed=0).fit(table, outcome="died", positive=1, rules=rules).sample(500)
+    assert not rules.violations(synthetic).any()
+
+
+def test_ids_of_synthetic_patients_are_no_ids_of_synthetic_training_rows(fitted) -> None:
+    rows = fitted.audit_rows
+    number = pl.int_range(1, rows.train.height + 1, eager=True)
+    for ids in ("synthetic-" + number.cast(pl.String), 10**15 + number):
+        other = copy.copy(fitted)
+        other._generator = replace(fitted._generator, audit_rows=replace(rows, train=rows.train.with_columns(ids.alias("patient"))))
+        assert not set(other.sample(400)["patient"]) & set(ids)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from nearward.synth.audit_log import AuditedTable, AuditLog
 from nearward.synth.differential_privacy.accountant import PrivacyAccountant
 from nearward.synth.provenance import read_stamp, table_hash, verify
 from nearward.tabular.errors import ArtifactError, ExportRefused, InputError, StaleAudit
-from nearward.tabular.rules.kinds import Evidence, Order, Range
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rule import Evidence
 from nearward.tabular.rules.rules import Rules
 
 LENIENT = Gates(fidelity=0.3, adherence=0.3, inference=0.3, proven=0.2, utility=0.2, heterogeneity=0.3, widest=1.0)
@@ -314,3 +315,15 @@ def test_the_same_seed_gives_the_same_file(tmp_path, ward):
         export_synthetic(FakeGenerator(ward, None), 100, tmp_path / name, seed=4, accept_risk=REASON)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert np.array_equal(pl.read_parquet(tmp_path / "a.parquet")["age"], ward(100, 15)["age"])
+
+
+def test_columns_of_durations_leave_too(tmp_path, rows):
+    """Audited and written with a stamp, in both formats."""
+    length = pl.duration(hours=pl.int_range(pl.len()) % 60).alias("ventilated")
+    durations = AuditRows(rows.train.with_columns(length), rows.holdout.with_columns(length), "died", 1)
+    table = rows.holdout.with_columns(length)
+    verdict = audit(table, durations)
+    for name in ("synth.parquet", "synth.csv"):
+        stamp = export_table(table, tmp_path / name, verdict, accept_risk=REASON)
+        assert verify(tmp_path / name) == stamp
+    assert pl.read_parquet(tmp_path / "synth.parquet").schema["ventilated"] == pl.Duration

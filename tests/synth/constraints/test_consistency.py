@@ -6,7 +6,7 @@ import pytest
 
 from nearward.synth.constraints.consistency import check_consistent, check_known_columns
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, Order, Range
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingWhere, Order, Range, RangeWhere
 from nearward.tabular.rules.rules import Rules
 
 
@@ -24,6 +24,9 @@ from nearward.tabular.rules.rules import Rules
         ([Implies("w", "ICU", "u", "A"), Implies("w", "ICU", "u", "A", never=True)], ["never"]),
         ([Depends("u", "w", (("ICU", "A"),)), Implies("w", "ICU", "u", "B")], ["follows from", "u is B"]),
         ([Implies("w", "ICU", "u", "A"), Domain("u", ("B", "C"))], ["u is one of"]),
+        ([RangeWhere("w", "ICU", "age", 60, 50)], ["where w is ICU, age is from 60 to 50"]),
+        ([RangeWhere("w", "ICU", "age", 50, 60), RangeWhere("w", "ICU", "age", 70, 80)], ["from 50 to 60", "from 70 to 80"]),
+        ([MissingWhere("w", "ICU", "u"), MissingWhere("w", "ICU", "u", never=True)], ["u is missing", "u is never missing"]),
         ([Linear("z", (("x", 1.0), ("y", 1.0))), Range("x", 0, 5), Range("y", 0, 5), Range("z", 20, 30)], ["z = x + y", "20"]),
     ],
 )
@@ -45,6 +48,11 @@ def test_consistent_rules_are_accepted() -> None:
                 Implies("w", "x", "u", "A"),
                 Implies("w", "y", "u", "B"),
                 Implies("w", "x", "u", "C", never=True),
+                RangeWhere("w", "x", "a", 1, 3),
+                RangeWhere("w", "x", "a", 2, 9),
+                RangeWhere("w", "y", "a", 5, 9),
+                MissingWhere("w", "x", "d"),
+                MissingWhere("w", "y", "d", never=True),
                 Linear("c", (("a", 1.0), ("b", 1.0))),
                 Range("c", 0, 25),
             )

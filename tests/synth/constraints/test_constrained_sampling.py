@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,20 @@ from nearward.synth.constraints.compiled_rules import CompiledRules, sums_after_
 from nearward.synth.constraints.constrained_sampling import ConstrainedDecoder
 from nearward.synth.policy.autoregressive import FREE, Policy
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.kinds import (
+    Depends,
+    Domain,
+    ExactlyOne,
+    Implies,
+    Linear,
+    MissingTogether,
+    MissingWhere,
+    Order,
+    Product,
+    Range,
+    RangeWhere,
+)
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
 
 
@@ -30,6 +45,12 @@ def table(n: int, seed: int) -> pl.DataFrame:
             "unit": rng.choice(["A", "B", "C"], n),
             "lactate": rng.gamma(2, 1, n).round(2),
             "ph": rng.normal(7.4, 0.1, n).round(2),
+            **{f"flag{i}": rng.integers(0, 2, n) for i in range(3)},
+            "kg": rng.normal(80, 15, n).round(1),
+            "cm": rng.normal(170, 10, n).round(),
+            "bmi": rng.normal(27, 6, n).round(1),
+            "admitted": [date(2024, 1, 1) + timedelta(days=int(day)) for day in rng.integers(0, 300, n)],
+            "discharged": [datetime(2024, 1, 1) + timedelta(minutes=int(at)) for at in rng.integers(0, 300 * 1440, n)],
         }
     ).with_columns(
         lactate=pl.when(pl.Series(~missing[0])).then(pl.col("lactate")),
@@ -75,6 +96,15 @@ KINDS = [
     Implies("ward", "ICU", "unit", "A"),
     Implies("ward", "ICU", "unit", "A", never=True),
     Linear("z", (("x", 1.0), ("y", 1.0))),
+    Order("admitted", "discharged"),
+    Order("discharged", "admitted"),
+    Range("admitted", 19_750.5, 19_800),
+    ExactlyOne(("flag0", "flag1", "flag2")),
+    RangeWhere("ward", "ICU", "a", 75.05, 81),
+    RangeWhere("flag0", "1", "x", 0, 20),
+    MissingWhere("ward", "ICU", "lactate"),
+    MissingWhere("ward", "ICU", "lactate", never=True),
+    Product("bmi", (("kg", 1.0), ("cm", -2.0)), 10_000.0, 0.06),
 ]
 
 
@@ -83,7 +113,7 @@ KINDS = [
 def test_each_kind_of_rule_holds_in_every_row_in_any_order_of_generation(sample_with, rule, backwards) -> None:
     if isinstance(rule, Linear) and backwards:
         pytest.skip("sums are generated after their terms: see below")
-    order = [0, *range(9, 0, -1)] if backwards else None
+    order = [0, *range(table(1, 0).width - 1, 0, -1)] if backwards else None
     unconstrained, constrained = sample_with((), order=order), sample_with((rule,), order=order)
     applies, violates = rule.check(unconstrained)
     assert (applies & violates).mean() > 0.05  # the policy has not learned it
@@ -101,6 +131,14 @@ INTERACTING = {
         ["ward", "event", "unit"],
     ),
     "a sum that must stay in its range": ((Linear("z", (("x", 1.0), ("y", 1.0))), Range("z", 30, 60)), ["x", "y", "z"]),
+    "a product that must stay in its range": (
+        (Product("bmi", (("kg", 1.0), ("cm", -2.0)), 10_000.0, 0.06), Range("bmi", 20, 30)),
+        ["cm", "kg", "bmi"],
+    ),
+    "a difference of dates that must stay in its range": (
+        (Linear("x", (("discharged", 1.0), ("admitted", -1.0)), 0.0, 1.0), Range("x", 0, 40)),
+        ["admitted", "discharged", "x"],
+    ),
     "a difference that may not be negative": ((Linear("z", (("x", 1.0), ("y", -1.0))), Range("z", 0, 99)), ["y", "x", "z"]),
 }
 
@@ -130,3 +168,10 @@ def test_sums_are_generated_after_their_terms() -> None:
     rules = Rules((Linear("z", (("x", 1.0), ("y", 1.0))),))
     assert sums_after_terms([3, 0, 1, 2], rules, index) == [3, 1, 2, 0]
     assert sums_after_terms([3, 1, 2, 0], rules, index) == [3, 1, 2, 0]
+
+
+def test_a_sum_of_sums_is_generated_last() -> None:
+    index = {"z": 0, "x": 1, "y": 2, "w": 3}
+    rules = Rules((Linear("w", (("z", 1.0), ("y", 1.0))), Product("z", (("x", 1.0), ("y", 1.0)))))
+    assert sums_after_terms([3, 0, 1, 2], rules, index) == [3, 1, 2, 0]  # the outcome stays first
+    assert sums_after_terms([1, 3, 0, 2], rules, index) == [1, 2, 0, 3]

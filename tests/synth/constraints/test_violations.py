@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from nearward.synth.constraints.violations import violation_checks
 from nearward.synth.optimization.granularities import CLIP, FeatureDiscriminator, SentenceDiscriminator, TableShape
 from nearward.synth.tokenizer.table_tokenizer import TableTokenizer
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, MissingWhere, Order, Range, RangeWhere
+from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
 
 
@@ -27,6 +30,8 @@ def frame() -> pl.DataFrame:
             "sbp": rng.normal(85, 10, n).round(1),
             "ward": rng.choice(["ICU", "medical"], n),
             "unit": rng.choice(["A", "B", "C"], n),
+            "admitted": [date(2024, 1, 1) + timedelta(days=int(day)) for day in rng.integers(0, 8, n)],
+            "discharged": [datetime(2024, 1, 1) + timedelta(days=int(day)) for day in rng.integers(0, 8, n)],
         }
     ).with_columns(pl.when(pl.Series(rng.random(n) > 0.3)).then(pl.col(name)).alias(name) for name in ("dbp", "sbp"))
 
@@ -41,6 +46,10 @@ KINDS: list[Rule] = [
     Implies("ward", "ICU", "unit", "A"),
     Implies("ward", "ICU", "unit", "A", never=True),
     Linear("z", (("x", 1.0), ("y", 1.0))),
+    RangeWhere("ward", "ICU", "x", 2, 4),
+    MissingWhere("ward", "ICU", "dbp"),
+    MissingWhere("ward", "ICU", "dbp", never=True),
+    Order("admitted", "discharged"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 
 from nearward.synth.sdv.metadata import ForeignKey, Tables, from_sdv, to_sdv, write_sdv
@@ -100,3 +101,10 @@ def test_missing_files_and_other_json_are_errors(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="JSON object"):
         from_sdv(tmp_path / "list.json")
+
+
+def test_booleans_are_boolean_and_flags_of_numbers_are_not() -> None:
+    schema = Schema.infer(pl.DataFrame({"smoker": [True, False, None], "died": [0, 1, 1]}))
+    columns = to_sdv(schema)["columns"]
+    assert columns == {"smoker": {"sdtype": "boolean"}, "died": {"sdtype": "numerical"}}
+    assert to_sdv(Schema.from_json(schema.to_json()))["columns"] == columns

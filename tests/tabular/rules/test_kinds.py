@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 import polars as pl
 import pytest
 
-from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingTogether, Order, Range, Rule
+from nearward.tabular.rules.kinds import (
+    Depends,
+    Domain,
+    ExactlyOne,
+    Implies,
+    Linear,
+    MissingTogether,
+    MissingWhere,
+    Order,
+    Product,
+    Range,
+    RangeWhere,
+)
+from nearward.tabular.rules.rule import Rule
 
 FRAME = pl.DataFrame(
     {
@@ -50,3 +65,49 @@ def test_whole_numbers_and_booleans_are_categories_of_any_dtype() -> None:
     for flags in ([1, 2], [1.0, 2.0], ["1", "2"]):
         assert violations(Domain("flag", ("1",)), pl.DataFrame({"flag": flags})) == [False, True]
     assert violations(Domain("flag", ("true",)), pl.DataFrame({"flag": [True, False]})) == [False, True]
+
+
+OBSTETRICS = pl.DataFrame(
+    {
+        "sex": ["f", "f", "m", "m", None],
+        "pregnant": [True, True, None, False, True],
+        "age": [30, 60, 40, 70, 99],
+        "kg": [80.0, 80.0, 0.0, None, 80.0],
+        "cm": [200.0, 200.0, 200.0, 200.0, 200.0],
+        "bmi": [20.0, 20.2, 1.0, 1.0, 20.05],
+        "a": [1, 1, 0, 0, 1],
+        "b": [True, False, False, True, None],
+        "c": [0, 0, 0, 0, 0],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (
+            Product("bmi", (("kg", 1.0), ("cm", -2.0)), factor=10_000.0, tolerance=0.1),
+            [False, True, False, False, False],
+        ),  # no weight, or 0
+        (ExactlyOne(("a", "b", "c")), [True, False, True, False, False]),  # two, one, none, one, one unknown
+        (ExactlyOne(("a", "c"), value="0"), [False, False, True, True, False]),
+        (RangeWhere("pregnant", "true", "age", 12, 50), [False, True, False, False, True]),
+        (MissingWhere("sex", "m", "pregnant"), [False, False, False, True, False]),
+        (MissingWhere("sex", "m", "pregnant", never=True), [False, False, True, False, False]),
+    ],
+)
+def test_products_flags_and_conditions_by_hand(rule: Rule, expected: list[bool]) -> None:
+    assert violations(rule, OBSTETRICS) == expected
+
+
+def test_dates_are_ordered_bounded_and_subtracted_like_numbers() -> None:
+    stays = pl.DataFrame(
+        {
+            "admitted": [date(2024, 1, 1), date(2024, 1, 5), date(2024, 1, 9)],
+            "discharged": [datetime(2024, 1, 3, 12), datetime(2024, 1, 4), None],
+            "hours": [60, 24, 5],
+        }
+    )
+    assert violations(Order("admitted", "discharged"), stays) == [False, True, False]
+    assert violations(Linear("discharged", (("admitted", 1.0), ("hours", 1 / 24))), stays) == [False, True, False]
+    assert violations(Range("admitted", 19_723, 19_727), stays) == [False, False, True]  # 2024-01-01 is day 19,723

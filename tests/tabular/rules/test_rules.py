@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from nearward.tabular.errors import InputError, MissingColumns
-from nearward.tabular.rules.kinds import Evidence, Order, Range
+from nearward.tabular.rules.kinds import Order, Range
+from nearward.tabular.rules.rule import Evidence
 from nearward.tabular.rules.rules import Rules
 
 FRAME = pl.DataFrame({"age": [50, 130, None], "dbp": [80.0, 90.0, 100.0], "sbp": [120.0, 80.0, None], "ward": ["ICU", "ICU", None]})

@@ -7,7 +7,21 @@ from pathlib import Path
 import pytest
 
 from nearward.tabular.errors import RuleError
-from nearward.tabular.rules.kinds import KINDS, Depends, Domain, Evidence, Implies, Linear, MissingTogether, Order, Range
+from nearward.tabular.rules.kinds import (
+    KINDS,
+    Depends,
+    Domain,
+    ExactlyOne,
+    Implies,
+    Linear,
+    MissingTogether,
+    MissingWhere,
+    Order,
+    Product,
+    Range,
+    RangeWhere,
+)
+from nearward.tabular.rules.rule import Evidence
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.rules.yaml_io import from_yaml, read_rules, to_yaml, write_rules
 
@@ -21,6 +35,10 @@ EVERY = Rules(
         Implies("ward", "ICU", "unit", "A"),
         Implies("ward", "medical", "unit", "C", never=True),
         Linear("total", (("dbp", 1.0), ("sbp", 1.0)), tolerance=0.5),
+        Product("bmi", (("kg", 1.0), ("cm", -2.0)), 10_000.0, 0.05),
+        ExactlyOne(("home", "ward", "other")),
+        RangeWhere("pregnant", "yes", "age", 12.0, 50.0),
+        MissingWhere("died", "0", "died_on"),
     )
 )
 
@@ -80,3 +98,8 @@ def test_no_such_file(tmp_path):
 def test_unquoted_whole_numbers_are_categories():
     (rule,) = from_yaml("format: nearward-rules/1\nrules: [{kind: domain, column: a, levels: [1, 2.0, x]}]")
     assert rule.levels == ("1", "2", "x")
+
+
+def test_bounds_may_be_dates():
+    (rule,) = from_yaml("format: nearward-rules/1\nrules: [{kind: range, column: a, low: 1970-01-02, high: 1970-01-03 12:00:00}]")
+    assert (rule.low, rule.high) == (1.0, 2.5)
