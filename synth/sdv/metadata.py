@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nearward.tabular.data.atomic_files import replacing
-from nearward.tabular.data.schema import BOOLEANS, Column, Role, Schema
+from nearward.tabular.data.conversion import BOOLEANS
+from nearward.tabular.data.schema import Column, Role, Schema
 from nearward.tabular.errors import DataWarning, InputError
 
 _KEYS = ("parent_table_name", "parent_primary_key", "child_table_name", "child_foreign_key")

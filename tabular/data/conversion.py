@@ -11,6 +11,8 @@ import polars as pl
 from nearward.tabular.data.text_values import BOOLEAN, describe_invalid
 from nearward.tabular.errors import InputError
 
+BOOLEANS = ("false", "true")  # as text, and categories of a Boolean column, whose kind is number
+
 
 def as_number(series: pl.Series, name: str) -> pl.Series:
     """Return Float64, null for missing and for NaN.

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from nearward.tabular.data.code_lists import as_code_list, is_code_list
-from nearward.tabular.data.conversion import as_number, as_text, spell_as
+from nearward.tabular.data.conversion import BOOLEANS, as_number, as_text, spell_as
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.data.other_frames import refuse_renamed_duplicates
 from nearward.tabular.data.text_values import (
@@ -40,7 +40,6 @@ from nearward.tabular.statistics import patient_range
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category", "list"]
 
-BOOLEANS = ("false", "true")  # categories of a Boolean, whose kind is number
 _MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
