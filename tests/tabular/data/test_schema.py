@@ -77,7 +77,7 @@ def test_kinds_ranges_and_categories_are_inferred() -> None:
         Column("sex", kind="category", categories=("f", "m")),
         Column("ward", kind="category", categories=("a", "b")),
         Column("stage", kind="category", categories=("i", "ii")),
-        Column("septic", low=0, high=1),
+        Column("septic", low=0, high=1, categories=("false", "true")),
         Column("dose", low=1.5, high=2.25),
         Column("seen", role="time", kind="category"),
         Column("at", role="time", kind="category"),
