@@ -16,7 +16,7 @@ import polars as pl
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.limited_reading import read_at_most
-from nearward.tabular.data.table_io import read_table, write_errors
+from nearward.tabular.data.table_io import durations_in_days, read_table, write_errors
 from nearward.tabular.data.text_values import NUMBER_LIKE
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
@@ -51,7 +51,7 @@ def write_stamped(table: pl.DataFrame, path: str | Path, stamp: Mapping[str, Any
             table.write_parquet(temporary, metadata={KEY: json.dumps(body, ensure_ascii=False, allow_nan=False)})
         return body
     plain, quoted = without_formulas(table)
-    content = plain.write_csv().encode()
+    content = durations_in_days(plain).write_csv().encode()
     digest = hashlib.sha256(content).hexdigest()
     body = _with_digest({**stamp, "nearward_synthetic": FORMAT, "sha256": digest, "sha256_of": "file", "text_with_apostrophe": quoted})
     # both are on disk before either is renamed
@@ -142,7 +142,7 @@ def table_hash(table: pl.DataFrame) -> str:
     (True, False)
     """
     digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in table.schema.items()]).encode())
-    digest.update(table.write_csv(include_header=False, quote_style="non_numeric").encode())
+    digest.update(durations_in_days(table).write_csv(include_header=False, quote_style="non_numeric").encode())
     return digest.hexdigest()
 
 

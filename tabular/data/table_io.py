@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
     ".parquet": pl.DataFrame.write_parquet,
-    ".csv": pl.DataFrame.write_csv,
+    ".csv": lambda frame, path: durations_in_days(frame).write_csv(path),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), pl.DataFrame.write_ipc),
 }  # by file extension
 _READ = (".parquet", ".csv", ".csv.gz", ".arrow", ".feather", ".ipc")
@@ -300,3 +300,15 @@ def _concat(path: Path, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: its files have different dtypes for a column") from error
+
+
+def durations_in_days(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame with its durations as numbers of days: CSV has no durations.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> durations_in_days(pl.DataFrame({"stay": [timedelta(hours=36)]}))["stay"].to_list()
+    [1.5]
+    """
+    return frame.with_columns(pl.col(pl.Duration).dt.total_microseconds() / 86_400_000_000)

@@ -381,3 +381,11 @@ def test_uuids_are_text_and_other_objects_are_refused() -> None:
         assert to_series("groups", values).to_list() == [str(value) for value in uuids]
     with pytest.raises(InputError, match=r"groups holds objects of the types \['complex'\]"):
         to_series("groups", pl.Series([1j], dtype=pl.Object))
+
+
+def test_durations_are_days_in_csv(tmp_path) -> None:
+    path = tmp_path / "stays.csv"
+    write_table(
+        pl.DataFrame({"stay": pl.Series([36, None], dtype=pl.Int64) * pl.Series([3_600_000_000] * 2)}).cast(pl.Duration("us")), path
+    )
+    assert path.read_text().split() == ["stay", "1.5"]
