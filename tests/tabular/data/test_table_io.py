@@ -385,7 +385,5 @@ def test_uuids_are_text_and_other_objects_are_refused() -> None:
 
 def test_durations_are_days_in_csv(tmp_path) -> None:
     path = tmp_path / "stays.csv"
-    write_table(
-        pl.DataFrame({"stay": pl.Series([36, None], dtype=pl.Int64) * pl.Series([3_600_000_000] * 2)}).cast(pl.Duration("us")), path
-    )
+    write_table(pl.DataFrame({"stay": [timedelta(hours=36)]}), path)
     assert path.read_text().split() == ["stay", "1.5"]
