@@ -87,7 +87,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
     verbose : int or callable
         Above 0 the steps of ``fit`` are printed; a callable gets them as text.
     seed : int, optional
-        The name of ``random_state`` in the functions and commands; used in its place where it is given.
+        The name of ``random_state`` in the functions and commands; used where that is 0, as by default.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
-        seed = seed_of(self.random_state if self.seed is None else self.seed)
+        seed = seed_of(self.random_state) or self.seed or 0
         warn_of_leakage(frame, rows, schema, outcome, patient_ids, seed)
         encoder = self.encoder or EncoderConfig()
         schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)

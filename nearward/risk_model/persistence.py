@@ -60,7 +60,7 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
     tensors: Arrays = {}
     event = list(fitted.event) if isinstance(fitted.event, tuple) else fitted.event
     backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
-    seed = parameters["random_state"] if parameters["seed"] is None else parameters["seed"]
+    seed = parameters["seed"] or 0 if parameters["random_state"] == 0 else parameters["random_state"]
     about = {
         "package_version": __version__,
         "schema": json.loads(fitted.schema.to_json()),
