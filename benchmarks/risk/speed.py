@@ -16,8 +16,8 @@ import numpy as np
 import nearward as nw
 from benchmarks.common.markdown import markdown_rows
 from benchmarks.common.paths import DATA, run_module
-from nearward.batch.memory import peak_memory
 from nearward.datasets import Cohort, read_cohort
+from nearward.tabular.operating_system import peak_memory
 
 _CASES = {  # name -> table, rows to fit on (None: all), rows to score
     "fit 10,000 x 30 (columns and rows of diabetes130)": ("diabetes130", 10_000, 0),

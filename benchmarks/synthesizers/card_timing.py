@@ -15,10 +15,10 @@ import polars as pl
 
 import nearward as nw
 from benchmarks.common.paths import DATA
-from nearward.batch.memory import peak_memory
 from nearward.datasets import read_cohort
 from nearward.evaluation.synthetic.fidelity import fidelity
 from nearward.evaluation.tables.inputs import read_tables
+from nearward.tabular.operating_system import peak_memory
 
 FIDELITY, QUALITY, CARD = "fidelity part, 100,000 x 30", "SDMetrics QualityReport, 100,000 x 30", "whole card, 20,000 x 30"
 CASES = (FIDELITY, QUALITY, CARD)

@@ -24,7 +24,7 @@ from benchmarks.common.markdown import markdown, replace_part
 from benchmarks.common.paths import run_module
 from benchmarks.synthesizers.card_timing import CASES as CARD_CASES
 from benchmarks.synthesizers.card_timing import measure_card
-from nearward.batch.memory import peak_memory
+from nearward.tabular.operating_system import peak_memory
 
 ROWS, RESAMPLES = 100_000, 1_000
 _RISK_CASES = {  # name -> middle of the log-odds, rows a patient, subgroups

@@ -106,7 +106,7 @@ def fit(
         float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC rises with it.")
+        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC clearly rises.")
     ] = "embedded",
     seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
 ) -> None:

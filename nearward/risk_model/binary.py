@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, fit_retriever
+from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, fit_retriever, ranks_clearly_better
 from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.external_backbone import ExternalBackboneModel, category_columns, fit_external_backbone, raw_rows
@@ -198,7 +198,7 @@ def fit_risk(
     if config.backbone is not None:
         stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)
         candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, retriever, progress)
-        fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary)
+        fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary, config.seed)
         backbone = candidate if backbone_summary.in_use else None
     progress("stack")
     model = FittedRisk(
@@ -246,14 +246,17 @@ def _fit_backbone(
     return external, risk, BackboneSummary(in_use=False, why="", name=backbone.name)
 
 
-def _add_backbone(fit: _StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary) -> tuple[_StackFit, BackboneSummary]:
-    """Add the backbone's risks (n,) to the stack where the stack then ranks better out of fold."""
+def _add_backbone(
+    fit: _StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary, seed: int
+) -> tuple[_StackFit, BackboneSummary]:
+    """Add the backbone's risks (n,) to the stack where the stack then ranks clearly better out of fold."""
     columns = np.column_stack([fit.columns, logit(risk)])
     # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
     wider = _StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
     without, together = (float(average_precision_score(data.outcome, stack.out_of_fold)) for stack in (fit, wider))
-    auprc, in_use = float(average_precision_score(data.outcome, risk)), together > without
-    why = "out of fold the stack ranks better with it" if in_use else "out of fold the base learners alone rank as well or better"
+    auprc = float(average_precision_score(data.outcome, risk))
+    in_use = ranks_clearly_better(wider.out_of_fold, fit.out_of_fold, data, seed)
+    why = "out of fold the stack ranks clearly better with it" if in_use else "out of fold the stack does not rank clearly better with it"
     summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)
     return wider if in_use else fit, summary
 

@@ -74,7 +74,7 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
     backbone : "embedded", "tabpfn", "tabicl", Backbone or None
         The in-context model that predicts from the similar patients: nearward's own; a published one, with weights that you provide; an
         object with the interface of ``nearward.Backbone``; None for the base learners alone. It is used only where the out-of-fold AUPRC
-        rises with it; ``summary_.backbone`` has the comparison.
+        clearly rises; ``summary_.backbone`` has the comparison.
     members : int
         Ensemble size of the embedded model: the first view has all columns, further ones subsets of the columns and base learners with
         contexts of other sizes; their risks are averaged.

@@ -177,7 +177,7 @@ def fit_retriever(
     deep = best_setting(index_shards(encoders, inputs, data), data, settings)
     progress("choice of context")
     trials = [*linear.trials, *deep.trials]
-    if _ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
+    if ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
         return deep.retriever, deep.context, deep.head, trials
     return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.context, deep.head, trials
 
@@ -221,12 +221,12 @@ def _weighted(
     return compute_weights(resolved, outcome, setting, temperature)
 
 
-def _ranks_clearly_better(vote: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
-    """Whether the AUPRC of one set of votes is higher than the other's by more than a standard error, patients resampled."""
+def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
+    """Return whether the AUPRC of some scores (n,) is higher than the others' by more than a standard error, patients resampled."""
     rng = np.random.default_rng(seed)
 
     def gain(weight: Floats | None) -> float:
-        auprc, other_auprc = (average_precision_score(data.outcome, score, sample_weight=weight) for score in (vote, other))
+        auprc, other_auprc = (average_precision_score(data.outcome, one, sample_weight=weight) for one in (score, other))
         return float(auprc - other_auprc)
 
     # exponential weights (the Bayesian bootstrap): no resample loses all events

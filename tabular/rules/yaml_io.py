@@ -19,6 +19,7 @@ from nearward.tabular.rules.rule import Evidence, Rule, Source, read_numbers
 from nearward.tabular.rules.rules import Rules
 
 FORMAT = "nearward-rules/1"
+_MAX_DEPTH = 16  # of nested lists and mappings; rules need four
 _MAX_BYTES = 4 * 2**20  # of a rules file: some ten thousand rules
 _SCALARS: dict[Any, tuple[Any, str]] = {
     float: (int | float, "a number or a date"),
@@ -82,13 +83,13 @@ def from_yaml(text: str, name: str = "rules") -> Rules:
     import yaml
 
     try:
-        has_alias = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        body = None if has_alias else yaml.safe_load(text)
+        _check_structure(text, name)
+        body = yaml.safe_load(text)
+    except RuleError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         raise RuleError(f"{name} is not YAML" + (f": see line {mark.line + 1}" if mark else "")) from error
-    if has_alias:
-        raise RuleError(f"{name} holds an alias (*name), which could repeat itself without end: write the value out")
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise RuleError(f"{name} is not a rules file: its first key must be 'format: {FORMAT}'")
     unknown = sorted(str(key) for key in body if key not in ("format", "rules"))
@@ -98,6 +99,19 @@ def from_yaml(text: str, name: str = "rules") -> Rules:
     if not isinstance(entries, list):
         raise RuleError(f"{name}: 'rules' must be a list")
     return Rules(tuple(_from_entry(entry, f"{name}, rule {number}") for number, entry in enumerate(entries, start=1)))
+
+
+def _check_structure(text: str, name: str) -> None:
+    """Refuse aliases and deep nesting while the text is read: the first of them ends the reading."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise RuleError(f"{name} holds an alias (*name), which could repeat itself without end: write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise RuleError(f"{name} is not a rules file: it is nested more than {_MAX_DEPTH} levels deep")
 
 
 def _to_entry(rule: Rule) -> dict[str, Any]:

@@ -37,7 +37,6 @@ NAMES = {  # of the summary: today's -> the golden file's
     "gradient boosting, 31 leaves, L2 penalty": "boosted, deep",
     "gradient boosting, 10 leaves": "boosted, shallow",
     "expert: score": "own: score",
-    "out of fold the base learners alone rank as well or better": "out of fold the panel alone ranks as well or better",
     "the in-context model is for binary outcomes": "the embedded model knows one event, not classes",
 }
 

@@ -36,7 +36,7 @@ def place(nearward, clinic, tmp_path_factory):
     assert "250 rows" in done.stdout
     assert "contains patient records" in done.stdout
     steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [step["done"] for step in steps] == list(range(1, 16))
+    assert [step["done"] for step in steps] == list(range(1, 11))
     return folder
 
 

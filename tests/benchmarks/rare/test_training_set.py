@@ -17,7 +17,7 @@ def cohort() -> Cohort:
     patient_ids = rng.integers(0, 4000, n)
     outcome = (rng.random(n) < 0.2).astype(np.int64)
     return Cohort(
-        "simulated", pl.DataFrame({"row": np.arange(n, dtype=float)}), outcome, np.unique(patient_ids, return_inverse=True)[1], ""
+        "simulated", pl.DataFrame({"row": np.arange(n, dtype=float)}), outcome, np.unique(patient_ids, return_inverse=True)[1], "", "died"
     )
 
 
@@ -38,7 +38,7 @@ def test_both_sides_have_the_declared_rate_and_no_patient_in_common(cohort: Coho
 
 
 def test_too_few_events_give_no_setting(cohort: Cohort) -> None:
-    few = Cohort("few", cohort.features, (np.arange(6000) % 300 == 0).astype(np.int64), None, "")
+    few = Cohort("few", cohort.features, (np.arange(6000) % 300 == 0).astype(np.int64), None, "", "died")
     assert sample_training_set(few, 0.001, 0) is None
 
 

@@ -144,7 +144,7 @@ def test_intervals_of_the_threshold_table_cover_the_truth(patients: int, visits:
 
     sorted_risk, events_above = p, np.cumsum(p) / p.sum()
     targets = {"sensitivity": sorted_risk[np.searchsorted(events_above, 0.8)], "alert_rate": sorted_risk[round(0.1 * GRID)]}
-    for study in range(STUDIES):
+    for study in range(100):
         x, luck = visit(np.random.default_rng([study, patients]), patients, visits)
         risk = expit(middle + spread * x)
         sample = RiskSample((luck < risk).astype(float), {"risk": risk}, np.repeat(np.arange(patients), visits))
@@ -160,4 +160,4 @@ def test_intervals_of_the_threshold_table_cover_the_truth(patients: int, visits:
                 covered.setdefault(f"{name}: {key}", []).append(result.low <= value <= result.high)
     coverage = {key: float(np.mean(hits)) for key, hits in covered.items()}
     print(f"\n{patients} patients of {visits} visits: {coverage}")
-    assert min(coverage.values()) >= 0.92
+    assert min(coverage.values()) >= 0.88  # 95 % less three standard errors of 100 studies; docs/log/2026-11.md has those of 500

@@ -229,7 +229,8 @@ def test_public_json_has_numbers_of_rules_and_no_values(fresh_card):
     full = card_json(fresh_card)
     assert [set(rule) for rule in content["adherence"]["rules"]] == [set(rule) - {"rule"} for rule in full["adherence"]["rules"]]
     assert len(content["adherence"]["rules"]) > 5
-    assert {key for key in full if content[key] != full[key]} == {"adherence"}
+    with_small_counts = {"membership", "residual_risk", "heterogeneity"}
+    assert {key for key in full if content[key] != full[key]} - with_small_counts == {"adherence"}
     text = json.dumps(content)
     for rule in fresh_card.rules:
         assert str(rule) not in text

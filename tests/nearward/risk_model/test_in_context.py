@@ -228,17 +228,17 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
 
     def patched(rows: StoredRows, *rest: Any) -> Any:
         model, risk, account = real(rows, *rest)
-        noise = np.random.default_rng(1).random(len(risk))  # of twelve seeds ten leave the panel alone; two gain .002 and .005 by luck
+        noise = np.random.default_rng(1).random(len(risk))
         return model, np.where(rows.data.outcome == 1, 0.5, 0.2) + 0.3 * noise if useful else noise, account
 
     monkeypatch.setattr(fitted, "fit_in_context_model", patched)
     model = nw.RiskClassifier(encoder=FEW).fit(frame, died, groups=patient)
     backbone = model.summary_.backbone
-    assert backbone.in_use is useful is (backbone.auprc_with > backbone.auprc_without)
+    assert backbone.in_use is useful
     if useful:
         assert "in-context model" in model.summary_.out_of_fold.base_learners
         return
-    assert "base learners alone" in model.summary_.backbone.why
+    assert "not rank clearly better" in model.summary_.backbone.why
     alone = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame, died, groups=patient)
     assert alone.summary_.backbone == BackboneSummary(False, "none was asked for")
     new = clinic[0][500:]

@@ -56,7 +56,7 @@ def cohort() -> Cohort:
 def by_encoders(cohort: Cohort, settings: tuple[RetrievalSetting, ...] = SETTINGS) -> Fitted:
     """Fit, and keep the encoders whether they rank better or not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_ranks_clearly_better", lambda *_: True)
+        patch.setattr(module, "ranks_clearly_better", lambda *_: True)
         return cohort.fit(settings)
 
 
@@ -357,12 +357,12 @@ def test_better_by_more_than_a_standard_error() -> None:
     outcome = (rng.random(2000) < 0.1).astype(np.int64)
     good = outcome + rng.normal(size=2000)
     data = TrainingData(outcome, np.arange(2000), np.arange(2000) % 2)
-    assert module._ranks_clearly_better(good, rng.normal(size=2000), data, 0)
-    assert not module._ranks_clearly_better(rng.normal(size=2000), good, data, 0)
-    assert not module._ranks_clearly_better(good, good, data, 0)
+    assert module.ranks_clearly_better(good, rng.normal(size=2000), data, 0)
+    assert not module.ranks_clearly_better(rng.normal(size=2000), good, data, 0)
+    assert not module.ranks_clearly_better(good, good, data, 0)
     near = good + 0.02 * rng.normal(size=2000)
     better, worse = sorted((good, near), key=lambda vote: -average_precision_score(outcome, vote))
-    assert not module._ranks_clearly_better(better, worse, data, 0)  # a gain that resampling does not bear out
+    assert not module.ranks_clearly_better(better, worse, data, 0)  # a gain that resampling does not bear out
 
 
 def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
