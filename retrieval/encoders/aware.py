@@ -192,6 +192,7 @@ class AwareEncoder(nn.Module):
         """Start the members' log-odds at those of the outcome's prevalence among labels (b,)."""
         if isinstance(self.head, MemberHead):
             share = torch.bincount(labels.long(), minlength=self.classes) / len(labels)
+            share = share.clamp(0.5 / len(labels), 1 - 0.5 / len(labels))  # a class that these rows lack is rare, not impossible
             with torch.no_grad():
                 self.head.bias.copy_(torch.logit(share[1]) if self.classes == 2 else share.log())
 

@@ -108,3 +108,16 @@ def test_fewer_rows_than_a_batch_train_too() -> None:
     embedding, head = embed(train_encoder(x, outcome, patient_ids, EncoderConfig(steps=3, batch=512, axes=3, hidden=8), 0), x)
     assert np.isfinite(embedding).all()
     assert np.isfinite(head).all()
+
+
+def test_a_class_of_one_patient_is_missing_from_a_fold_and_training_goes_on() -> None:
+    """The encoder of that patient's fold never sees the class; all encoders have finite weights."""
+    x, data = folds(0)
+    class_index = data.outcome.copy()
+    class_index[data.patient_ids == 5] = 2
+    encoders = train_encoders(x, replace(data, outcome=class_index), EncoderConfig(steps=10, batch=64, axes=7, hidden=16), 0)
+    for encoder in encoders:
+        embedding, logit = embed(encoder, x)
+        assert logit.shape == (300, 3)
+        assert np.isfinite(embedding).all()
+        assert np.isfinite(logit).all()
