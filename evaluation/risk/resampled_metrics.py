@@ -5,7 +5,6 @@ Shapes: ``n`` rows, ``m`` metrics, ``r`` resamples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import COMPARED_METRICS, METRIC_BY_KEY, METRICS, OperatingPoint, WeightedMetrics, bin_starts
 from nearward.evaluation.stats.cluster_bootstrap import Scale, Support, bootstrap_interval, cluster_bootstrap, share_interval
-from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined
+from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined, newcombe
 from nearward.tabular.typing import Floats
 
 _SIMULATIONS = 200  # of outcomes, for the calibration error that chance alone shows
@@ -114,10 +113,8 @@ def _with_edges(difference: Result, first: Result, other: Result) -> Result:
         return difference
     if not {first.value, other.value} & {0.0, 1.0}:
         return difference
-    below = math.hypot(first.value - first.low, other.high - other.value)
-    above = math.hypot(first.high - first.value, other.value - other.low)
-    low, high = min(difference.low, difference.value - below), max(difference.high, difference.value + above)
-    return replace(difference, low=max(low, -1.0), high=min(high, 1.0))
+    low, high = newcombe(first, other)
+    return replace(difference, low=max(min(difference.low, low), -1.0), high=min(max(difference.high, high), 1.0))
 
 
 def bootstrap_metrics(samples: Sequence[RiskSample], operating_point: OperatingPoint, resamples: int, seed: int) -> BootstrapMetrics:
@@ -154,8 +151,7 @@ def _supports(sample: RiskSample, metrics: WeightedMetrics) -> dict[str, Support
     """Patients and rows behind each share."""
     alerted = metrics.ranking.order[: metrics.ranking.alerted_at_budget(metrics.operating_point.alert_rate)]
     rows = {"prevalence": slice(None), "ppv_at_budget": alerted, "recall_at_budget": sample.outcome == 1}
-    patient_ids = {key: sample.patient_ids[index] for key, index in rows.items()}
-    return {key: Support(len(np.unique(ids)), len(ids)) for key, ids in patient_ids.items()}
+    return {key: Support.of(sample.patient_ids[index]) for key, index in rows.items()}
 
 
 def _total(supports: Sequence[Support]) -> Support:

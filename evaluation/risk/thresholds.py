@@ -72,9 +72,9 @@ def evaluate_thresholds(
     check_targets(thresholds=thresholds, sensitivities=sensitivities, alert_rates=alert_rates)
     ranking = Ranking(sample.outcome, next(iter(sample.risks.values())))
     equal_weights = ranking.count(np.ones((1, sample.rows)))
-    reached = _thresholds_of_sensitivity(equal_weights, sensitivities)[0]
-    kept = _thresholds_of_alert_rate(equal_weights, alert_rates)[0]
-    derived = [_short(ranking, value) for value in (*reached, *kept)]
+    at_sensitivity = _thresholds_of_sensitivity(equal_weights, sensitivities)[0]
+    at_alert_rate = _thresholds_of_alert_rate(equal_weights, alert_rates)[0]
+    derived = [_short(ranking, value) for value in (*at_sensitivity, *at_alert_rate)]
     values = np.array([*map(float, thresholds), *derived])  # (k,), NaN where none keeps to an alert rate
     alerted = np.array([0 if np.isnan(value) else ranking.alerted(value) for value in values], dtype=np.int64)
 
@@ -148,8 +148,7 @@ def _supports(sample: RiskSample, ranking: Ranking, alerted: int) -> dict[str, S
     events = sample.outcome == 1
     order = ranking.order
     rows = {"sensitivity": events, "specificity": ~events, "ppv": order[:alerted], "npv": order[alerted:], "alert_rate": slice(None)}
-    patient_ids = {key: sample.patient_ids[index] for key, index in rows.items()}
-    return {key: Support(len(np.unique(ids)), len(ids)) for key, ids in patient_ids.items()}
+    return {key: Support.of(sample.patient_ids[index]) for key, index in rows.items()}
 
 
 def _results(point: Floats, resampled: Floats, supports: Mapping[str, Support], threshold: float, sample: RiskSample) -> dict[str, Result]:

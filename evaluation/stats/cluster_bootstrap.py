@@ -32,6 +32,11 @@ class Support(NamedTuple):
     patients: int
     rows: int
 
+    @classmethod
+    def of(cls, patient_ids: Ints) -> Support:
+        """Count the patients and rows of these rows (q,)."""
+        return cls(len(np.unique(patient_ids)), len(patient_ids))
+
 
 class _Transform(NamedTuple):
     """A scale on which an interval is made: the function, its derivative, and its inverse."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -112,6 +113,25 @@ def clopper_pearson(successes: float, trials: float, n: int | None = None) -> Es
     low = stats.beta.ppf(tail, successes, failures + 1) if successes > 0 else 0.0
     high = stats.beta.ppf(1 - tail, successes + 1, failures) if failures > 0 else 1.0
     return Estimate(successes / trials, float(low), float(high), round(trials) if n is None else n)
+
+
+def newcombe(first: Estimate, other: Estimate) -> tuple[float, float]:
+    """Return the interval of the difference of two independent shares, first less other, from their own intervals: low and high.
+
+    References
+    ----------
+    Newcombe: Interval estimation for the difference between independent proportions: comparison of eleven methods (1998), method 10.
+
+    Examples
+    --------
+    >>> low, high = newcombe(wilson(56, 70), wilson(48, 80))
+    >>> round(low, 4), round(high, 4)
+    (0.0524, 0.3339)
+    """
+    difference = first.value - other.value
+    below = math.hypot(first.value - first.low, other.high - other.value)
+    above = math.hypot(first.high - first.value, other.value - other.low)
+    return difference - below, difference + above
 
 
 def estimate_series(name: str, values: Sequence[Estimate | PointEstimate | None]) -> pl.Series:

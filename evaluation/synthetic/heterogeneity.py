@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import sqrt
 
 import numpy as np
 import polars as pl
 
 from nearward.evaluation.stats.block_bootstrap import BlockBootstrap, percentile_interval
-from nearward.evaluation.stats.confidence import Estimate, estimate_frame, estimate_series, wilson
+from nearward.evaluation.stats.confidence import Estimate, estimate_frame, estimate_series, newcombe, wilson
 from nearward.evaluation.synthetic.results import Heterogeneity
 from nearward.evaluation.tables.inputs import Tables
 from nearward.evaluation.tables.marginals import TableBins, column_sets, joint_bins
@@ -178,11 +177,9 @@ def _event_shares(tables: Tables) -> tuple[Estimate, pl.DataFrame]:
     events = {name: tables.events(getattr(tables, name)) for name in ("train", "holdout", "synthetic")}
     share = {name: wilson(int(event.sum()), len(event)) for name, event in events.items()}
     p, q = share["train"], share["synthetic"]
-    difference = q.value - p.value
-    low = difference - sqrt((q.value - q.low) ** 2 + (p.high - p.value) ** 2)
-    high = difference + sqrt((q.high - q.value) ** 2 + (p.value - p.low) ** 2)
+    low, high = newcombe(q, p)
     bounds = abs(low), abs(high)
-    shift = Estimate(abs(difference), 0.0 if low <= 0 <= high else min(bounds), max(bounds), q.n)
+    shift = Estimate(abs(q.value - p.value), 0.0 if low <= 0 <= high else min(bounds), max(bounds), q.n)
     return shift, pl.DataFrame([pl.Series("table", list(share)), estimate_series("event share", list(share.values()))])
 
 

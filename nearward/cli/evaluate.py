@@ -79,8 +79,8 @@ def risk(
     options: dict[str, Any] = {"alert_rate": alert_rate, "threshold": threshold, "resamples": resamples, "seed": seed, "positive": event}
     if not names:
         raise InputError("--risk names no column")
-    asked = {"thresholds": thresholds, "sensitivities": sensitivities, "alert_rates": alert_rates}
-    table_of: dict[str, Any] = {name: values for name, values in asked.items() if values}
+    table_options = {"thresholds": thresholds, "sensitivities": sensitivities, "alert_rates": alert_rates}
+    table_of: dict[str, Any] = {name: values for name, values in table_options.items() if values}
     if len(names) > 1:
         if subgroups or strata or site or table_of:
             options_of_one = "--subgroups, --strata, --site, --thresholds, --sensitivities and --alert-rates"

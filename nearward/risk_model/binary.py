@@ -187,7 +187,7 @@ def fit_risk(
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
     base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, data, user_scores, config.seed, progress, config.trees)
-    layout, unlabelled = config.encoder_inputs(schema, table_encoder)
+    layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
     retriever, context, head, trials = fit_retriever(
         inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled

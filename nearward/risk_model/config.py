@@ -45,7 +45,7 @@ class FitConfig:
     user_estimators: tuple[Any, ...] = ()
     trees: str = "lightgbm"
 
-    def encoder_inputs(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout, Floats | None]:
+    def layout_and_unlabelled(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout, Floats | None]:
         """Return the layout of the encoded columns, and the unlabelled rows (u, p) for a pretext."""
         block_of = {column.name: column.block for column in schema.columns if column.block is not None}
         rows = None if self.unlabelled is None else table_encoder.transform(self.unlabelled)

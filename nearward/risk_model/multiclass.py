@@ -162,7 +162,7 @@ def fit_classes(
     data = TrainingData(class_index, patient_ids, split_classes(class_index, patient_ids, config.folds, config.seed))
     table_encoder = TableEncoder.fit(schema, frame)
     rows = encode_rows(table_encoder, frame, schema.experts)
-    layout, unlabelled = config.encoder_inputs(schema, table_encoder)
+    layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     retriever, votes, head, vote_log_loss = fit_class_retriever(
         encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled
     )

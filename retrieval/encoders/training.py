@@ -113,13 +113,12 @@ def _train_together(
         config=config,
     )
     trainings = list(parallel_map(lambda f: _Training(shared, np.flatnonzero(parts[f]), seed + f), range(len(parts)), "torch"))
-    everyone = range(len(trainings))
     lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
     while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
         predictions = list(parallel_map(_Training.run_round, trainings))
         rounds_waited += 1
         for f, training in enumerate(trainings):
-            deciding = [g for g in everyone if g != f] or [f]
+            deciding = [g for g in range(len(trainings)) if g != f] or [f]
             logit = torch.cat([predictions[g] for g in deciding], dim=1)
             loss = training.head_loss_of(logit, torch.cat([trainings[g].validation_labels for g in deciding]))
             if loss < lowest[f]:

@@ -193,10 +193,6 @@ class TableEncoder:
         list_features = np.concatenate(blocks, axis=1) if blocks else np.zeros((n, 0), dtype=np.float32)
         return EncodedTable(values, ranks, codes, self._levels(codes, bags), list_features)
 
-    def transform_levels(self, frame: pl.DataFrame) -> LevelIndices:
-        """Return the categories and codes of a conformed frame as indices of embedding tables: what networks read beside ``transform``."""
-        return self.encode(frame).levels
-
     def levels_to_embed(self, table: EncodedTable) -> LevelIndices:
         """Return the levels of the category columns that ``to_matrix`` has by frequency alone."""
         return table.levels.select([j for j, category in enumerate(self.categorical) if not category.n_one_hot])

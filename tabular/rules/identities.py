@@ -126,10 +126,10 @@ def _search(x: Floats, target: int, candidates: Sequence[int], most: int, values
         spread = float(z[usable].std())
         if np.quantile(np.abs(residual[usable]), _TRIMMED) > 0.5 * spread:
             continue
-        kept = np.abs(weights) * np.nanstd(others[:, selected], axis=0) > 1e-4 * spread
-        if not 0 < kept.sum() <= most:
+        material = np.abs(weights) * np.nanstd(others[:, selected], axis=0) > 1e-4 * spread
+        if not 0 < material.sum() <= most:
             continue
-        fit = _finish(x, target, columns[np.array(selected)[kept]], values)
+        fit = _finish(x, target, columns[np.array(selected)[material]], values)
         if fit is not None:
             return fit
     return None

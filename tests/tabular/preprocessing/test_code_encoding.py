@@ -40,14 +40,14 @@ def test_a_rare_and_an_unseen_code_are_the_same_and_the_embedding_index_is_0() -
     rows = lists(["rare", "I10"], ["unseen", "I10"])
     matrix = encoder.transform(rows)
     assert np.array_equal(matrix[0], matrix[1])
-    (bags,) = encoder.transform_levels(rows).lists
+    (bags,) = encoder.encode(rows).levels.lists
     assert (bags.indices.tolist(), bags.offsets.tolist(), bags.n_levels) == ([0, 1, 0, 1], [0, 2, 4], 3)
 
 
 def test_missing_and_empty_lists_have_no_code_and_differ_by_the_flag() -> None:
     encoder = fitted(STORED)
     rows = lists([], None, ["I10"])
-    (bags,) = encoder.transform_levels(rows).lists
+    (bags,) = encoder.encode(rows).levels.lists
     assert bags.offsets.tolist() == [0, 0, 0, 1]
     assert encoder.transform(rows)[:2, 3].tolist() == [0, 1]
     assert encoder.new_missing(rows) == {}

@@ -17,7 +17,7 @@ def fitted(frame: pl.DataFrame) -> TableEncoder:
 def test_levels_by_falling_frequency_and_0_for_rare_unseen_and_missing_values() -> None:
     stored = pl.DataFrame({"ward": ["b"] * 7 + ["c"] * 5 + ["a"] * 5 + ["rare"] * 4 + [None]})
     encoder = fitted(stored)
-    levels = encoder.transform_levels(pl.DataFrame({"ward": ["b", "a", "c", "rare", "unseen", None]}))
+    levels = encoder.encode(pl.DataFrame({"ward": ["b", "a", "c", "rare", "unseen", None]})).levels
     assert levels.categories.ravel().tolist() == [1, 2, 3, 0, 0, 0]
     assert levels.n_levels == (4,)
 
@@ -26,7 +26,7 @@ def test_a_column_of_many_categories_has_levels_though_its_dense_feature_is_a_fr
     stored = pl.DataFrame({"icd": [f"{i:03}" for i in range(700) for _ in range(5)] + ["once"]})
     encoder = fitted(stored)
     assert encoder.feature_names == ["icd: frequency"]
-    levels = encoder.transform_levels(pl.DataFrame({"icd": ["000", "699", "once"]}))
+    levels = encoder.encode(pl.DataFrame({"icd": ["000", "699", "once"]})).levels
     assert levels.categories.ravel().tolist() == [1, 700, 0]
     assert levels.n_levels == (701,)
 
@@ -43,7 +43,7 @@ def test_levels_are_below_their_number_and_travel_with_the_rows() -> None:
 
 def test_a_table_without_categories_has_no_levels() -> None:
     frame = pl.DataFrame({"age": [60.0, 70.0]})
-    levels = TableEncoder.fit(Schema((Column("age"),)), frame).transform_levels(frame)
+    levels = TableEncoder.fit(Schema((Column("age"),)), frame).encode(frame).levels
     assert levels.categories.shape == (2, 0)
     assert levels.n_levels == ()
 
