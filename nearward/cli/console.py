@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
 
+    from nearward.risk_model.summary import ClassFigures
     from nearward.tabular.data.schema import Schema
 
 TableFile = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file.", show_default=False)]
@@ -114,3 +115,10 @@ def show(frame: pl.DataFrame, title: str) -> None:
         table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float) else escape(str(v)) for v in row))
     typer.echo(title)
     Console().print(table)
+
+
+def show_classes(classes: Iterable[Any], figures: Sequence[ClassFigures], title: str) -> None:
+    """Print the out-of-fold figures of each class."""
+    import polars as pl
+
+    show(pl.DataFrame([{"class": str(name), **vars(one)} for name, one in zip(classes, figures, strict=True)]), title)

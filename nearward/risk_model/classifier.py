@@ -1,29 +1,21 @@
-"""``RiskClassifier``, the public estimator: validates its input, fits, scores, explains, saves and loads."""
+"""``RiskClassifier``, the public estimator: its parameters, and the fit. What a fitted one does is in ``predictor``."""
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from nearward.retrieval.encoders.aware import EncoderConfig
-from nearward.risk_model import persistence
 from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
-from nearward.risk_model.data_warnings import warn_of_anomalies, warn_of_leakage
-from nearward.risk_model.explanation import similar_rows
-from nearward.risk_model.fitted_attributes import FittedAttributes
-from nearward.risk_model.multiclass import fit_classes, name_outcomes
+from nearward.risk_model.data_warnings import warn_of_leakage
+from nearward.risk_model.multiclass import fit_classes
 from nearward.risk_model.persistence import FittedState
+from nearward.risk_model.predictor import ID, OUTCOME, RiskPredictor
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -34,24 +26,17 @@ from nearward.risk_model.validation import (
     names_in,
     resolve_encoder_options,
     resolve_schema,
-    row_ids,
 )
 from nearward.tabular.backbones.pretrained import Backbone
-from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import class_probabilities, refuse_sample_weight, seed_of, validate_target
-from nearward.tabular.errors import ArtifactError, DataWarning, InputError
+from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_target
+from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import limit_jobs
-from nearward.tabular.persistence.artifact import loading
-from nearward.tabular.typing import Floats, Progress, RandomState
-
-_BATCH = 8192
-_OUTCOME = "(outcome)"  # columns that the stored records have beside the features
-_ID = "(id)"
+from nearward.tabular.typing import Progress, RandomState
 
 
-class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of a rare outcome, from similar past patients and a stack of base learners; two classes, or up to ten.
 
     Parameters
@@ -199,145 +184,9 @@ class RiskClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):  # type:
             model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
         ids = schema.named("id")
         row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
-        records = rows.with_columns(row_ids.cast(pl.String).alias(_ID), pl.Series(_OUTCOME, outcome))
+        records = rows.with_columns(row_ids.cast(pl.String).alias(ID), pl.Series(OUTCOME, outcome))
         self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
         return self
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Return the probability of each class (q, c), in the order of ``classes_``."""
-        scores = self._score(self._conform(self._frame(X)))
-        return np.asarray(scores.proba if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[probability.argmax(axis=1)])
-
-    def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
-        """Return the risks with their intervals, the number of similar patients, and novelty.
-
-        Parameters
-        ----------
-        X : frame of q rows
-        progress : callable, optional
-            Called with the number of rows after each batch.
-
-        Returns
-        -------
-        pl.DataFrame, q rows
-            The id column where the schema has one, else ``row``; ``risk`` with its interval ``low`` to ``high``;
-            ``n_similar``, the number of context patients within the usual distance; ``novelty``, the share of stored patients that are
-            less unusual (above .99: outside the training population); ``vote``, the weighted share of events among the similar patients.
-            With more than two classes: ``class``, the most probable, and for each class ``risk: name``, ``low: name``, ``high: name``
-            (the interval of this class against the rest) and ``vote: name``.
-        """
-        self._require_event()
-        frame = self._frame(X)
-        scores = self._score(self._conform(frame), progress)
-        return pl.DataFrame([row_ids(self.schema_, frame), *scores.columns(self.classes_)])
-
-    def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
-        """Return the similar patients behind each row's vote, by descending weight.
-
-        Parameters
-        ----------
-        X : frame of q rows
-        k : int, optional
-            Patients per row; None for all, whose ``weight * outcome`` then sums to the row's ``vote``.
-
-        Returns
-        -------
-        pl.DataFrame
-            The row's id, ``rank``, ``patient`` (its id in the training cohort, or its row number there), ``weight``,
-            ``outcome`` (its class, where there are more than two), ``distance`` (in its
-            encoder's embedding), ``floored`` (retrieved only because of the class floor), and ``differs``: the features that differ
-            most, as ``name: this row → that patient``.
-        """
-        if k is not None and k < 1:
-            raise InputError(f"k must be at least 1, got k={k}")
-        self._require_event()
-        frame = self._frame(X)
-        rows = self._conform(frame)
-        with limit_jobs(self.n_jobs):
-            table = similar_rows(self.fitted_.model, rows, row_ids(self.schema_, frame), self.fitted_.records, _ID, k)
-        return name_outcomes(table, self.classes_)
-
-    def gate(self, X: Any = None) -> pl.DataFrame:
-        """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
-
-        Parameters
-        ----------
-        X : frame of q rows, optional; the stored patients by default
-
-        Returns
-        -------
-        pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
-        """
-        check_is_fitted(self, "fitted_")
-        rows = self.fitted_.records.drop(_ID, _OUTCOME) if X is None else self._conform(self._frame(X))
-        share = self.fitted_.model.gate(rows)
-        return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
-
-    def save(self, folder: str | Path) -> None:
-        """Write the model into a folder. It contains patient records, and is readable by its owner only."""
-        self._require_event()
-        persistence.save(self.get_params(deep=False), self.fitted_, folder)
-
-    @classmethod
-    def load(cls, folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
-        """Read a saved model; every hash is checked first.
-
-        Parameters
-        ----------
-        folder : str or Path
-        backbone : Backbone, optional
-            Required where the model was fitted with a backbone object of your own, or its weights have moved.
-
-        Raises
-        ------
-        ArtifactError
-            Not a model, corrupt, saved by a later version, or fitted with other weights than the backbone has now.
-        InputError
-            A backbone object of your own is missing, or its weights are not on this machine.
-        """
-        parameters, fitted = persistence.load(folder, backbone)
-        with loading(folder):
-            model = cls(**parameters)
-        model.fitted_ = fitted
-        return model
-
-    def _frame(self, X: Any) -> pl.DataFrame:
-        if not hasattr(self, "fitted_"):
-            raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
-        frame = to_frame(X, self.fitted_.columns)
-        if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
-            raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
-        return frame
-
-    def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if frame.height == 0:
-            raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
-        rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
-        known = set(self.schema_names)  # a set: there may be thousands
-        if extra := [name for name in frame.columns if name not in known]:
-            warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
-        warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
-        return rows
-
-    def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
-        parts: list[Any] = []
-        for part in rows.iter_slices(_BATCH):
-            with limit_jobs(self.n_jobs):
-                parts.append(self.fitted_.model.score(part))
-            if progress is not None:
-                progress(part.height)
-        kind = type(parts[0])
-        scores = kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
-        shares = np.column_stack([getattr(scores, name) for name in ("risk", "proba", "low", "high", "vote") if hasattr(scores, name)])
-        invalid = int((~np.isfinite(shares)).any(axis=1).sum())
-        if invalid:
-            raise ArtifactError(f"{invalid} of {len(shares)} rows have no finite risk: the model's numbers are damaged. Load a copy")
-        return scores
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

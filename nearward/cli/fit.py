@@ -1,0 +1,91 @@
+"""``nearward fit``: fits a risk model on a cohort and saves it in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearward.cli.console import (
+    Columns,
+    Drop,
+    Events,
+    Group,
+    Missing,
+    Outcome,
+    RowId,
+    TableFile,
+    as_event,
+    read_schema,
+    show,
+    show_classes,
+    split_names,
+)
+
+
+def fit(
+    cohort: TableFile,
+    outcome: Outcome,
+    out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
+    positive: Events = None,
+    id: RowId = None,
+    group: Group = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Column of the site or source file: checked for site leakage, never used as a feature.", show_default=False),
+    ] = None,
+    drop: Drop = None,
+    expert: Columns = None,
+    schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
+    missing: Missing = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC clearly rises.")
+    ] = "embedded",
+    seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
+) -> None:
+    """Fit a risk model on a cohort and save it in a folder."""
+    from nearward.cli.progress import show_progress
+    from nearward.risk_model.classifier import RiskClassifier
+    from nearward.tabular.data.schema import Column, Schema
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.data.validation import describe_event
+    from nearward.tabular.errors import require_columns
+    from nearward.tabular.persistence.artifact import check_folder
+
+    declared = read_schema(schema, missing)
+    frame = read_table(cohort, declared, missing or ())
+    dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
+    require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
+    check_folder(out)
+    patients = frame.get_column(group) if group else None
+    if declared:
+        roles = declared.with_roles(ignore=dropped)
+    else:
+        inferred = Schema.infer(frame.drop(dropped), missing or (), patients)
+        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
+    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
+    show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
+    event = as_event(positive, frame.get_column(outcome))
+    folds = RiskClassifier().folds
+    with show_progress("fit", 6 + folds) as progress:
+        in_context_model = None if backbone == "none" else backbone
+        model = RiskClassifier(
+            random_state=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, verbose=progress
+        )
+        model.fit(frame, frame.get_column(outcome), groups=patients)
+    model.save(out)
+    summary, out_of_fold = model.summary_, model.summary_.out_of_fold
+    if len(model.classes_) > 2:
+        show_classes(model.classes_, out_of_fold.classes, "out of fold, each class against the rest")
+        typer.echo(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        return
+    typer.echo(
+        f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
+        f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
+        f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
+        f"Model in {out}: it contains patient records."
+    )
