@@ -1,0 +1,1 @@
+"""From time-stamped events to a table: reading, features before each prediction time, labels from a rule, units."""
