@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SIZE = (4.4, 3.5)  # inches
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
 _FOREST_ROW_HEIGHT = 0.3  # inches
+_PERIODS_NAMED = 12  # on the axis of time
 
 
 def roc(curves: Mapping[str, Curves]) -> Figure:
@@ -86,6 +87,21 @@ def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimat
     axes.set_yticks(range(len(estimates)), [_shorten(label) for label, _ in estimates])
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+    return figure
+
+
+def over_time(periods: Sequence[Subgroup], key: str, title: str, overall: Estimate | None) -> Figure:
+    """One metric over the periods of the calendar; those that are suppressed have no mark, and all rows together are a dashed line."""
+    figure, axes = _new_axes("", title)
+    if overall is not None:
+        axes.axhspan(overall.low, overall.high, color=GREY, alpha=0.15, linewidth=0)
+        axes.axhline(overall.value, color=GREY, linewidth=1, linestyle="--")
+    estimates = [(index, estimate) for index, one in enumerate(periods) if (estimate := defined(one.results.get(key))) is not None]
+    axes.plot([index for index, _ in estimates], [estimate.value for _, estimate in estimates], color=COLOURS[0], marker="s", markersize=5)
+    axes.vlines([index for index, _ in estimates], *zip(*((e.low, e.high) for _, e in estimates), strict=True), color=COLOURS[0])
+    step = 1 + (len(periods) - 1) // _PERIODS_NAMED
+    axes.set_xticks(range(0, len(periods), step), [one.level for one in periods[::step]], rotation=45, ha="right")
+    axes.set_xlim(-0.5, len(periods) - 0.5)
     return figure
 
 

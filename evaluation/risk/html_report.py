@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, a
         undefined_at_thresholds=_undefined_lines(*(one.results for one in report.thresholds)),
         subgroups=_subgroup_section(report.subgroups, report.metrics),
         strata=_subgroup_section(report.strata, report.metrics),
+        periods=_subgroup_section(report.periods, report.metrics, figures.over_time),
         suppression_note=SUPPRESSION_NOTE,
         similar=similar,
         about_similar=about_similar,
@@ -105,7 +106,7 @@ class _SubgroupSection:
     Parameters
     ----------
     summary : frame, see ``subgroup_summary``
-    forests : metric's title -> forest plot
+    forests : metric's title -> forest plot, or plot over time
     undefined : lines on metrics without a value or an interval in a subgroup that is shown
     suppressed : bool
         Whether a count is suppressed.
@@ -117,11 +118,13 @@ class _SubgroupSection:
     suppressed: bool
 
 
-def _subgroup_section(subgroups: Sequence[Subgroup], overall: Results) -> _SubgroupSection | None:
+def _subgroup_section(
+    subgroups: Sequence[Subgroup], overall: Results, draw: Callable[..., Figure] = figures.forest
+) -> _SubgroupSection | None:
     if not subgroups:
         return None
     forests = {
-        METRIC_BY_KEY[key].title: figures.forest(subgroups, key, METRIC_BY_KEY[key].title, defined(overall[key]))
+        METRIC_BY_KEY[key].title: draw(subgroups, key, METRIC_BY_KEY[key].title, defined(overall[key]))
         for key in _FOREST_METRICS
         if any(isinstance(subgroup.results.get(key), Estimate) for subgroup in subgroups)
     }

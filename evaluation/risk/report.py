@@ -14,7 +14,7 @@ from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics, calibration_error_by_chance
 from nearward.evaluation.risk.results import EvaluationFacts, RiskResults
 from nearward.evaluation.risk.site_leakage import source_leak
-from nearward.evaluation.risk.subgroups import MISSING, evaluate_subgroups, event_strata, suppress_in_columns
+from nearward.evaluation.risk.subgroups import MISSING, calendar_periods, evaluate_subgroups, event_strata, suppress_in_columns
 from nearward.evaluation.risk.thresholds import check_targets, evaluate_thresholds
 from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.tabular.data.validation import validate_integers
@@ -62,6 +62,7 @@ def evaluate_risk(
     *,
     strata: Sequence[str] = (),
     site: str | None = None,
+    time: str | None = None,
     positive: Any = None,
     alert_rate: float = 0.05,
     threshold: float | None = None,
@@ -90,6 +91,9 @@ def evaluate_risk(
     site : str, optional
         Column of the site or the source file: checked for a source leak (``evaluation/risk/site_leakage.py``) by all columns that are
         not named here as outcome, risk or patient.
+    time : str, optional
+        Column of the dates or times at which the risks were predicted: the same metrics in each month, quarter or year, whichever has
+        enough events.
     positive : value, optional
         The outcome's value that is the event; by default the greater of the two.
     alert_rate : float
@@ -135,7 +139,7 @@ def evaluate_risk(
             raise InputError(f"{parameter} {sorted(set(columns) & set(named))} are the outcome or the risk itself: name other columns")
     check_numbers(resamples, seed)
     check_targets(thresholds=thresholds, sensitivities=sensitivities, alert_rates=alert_rates)
-    also = [*subgroups, *strata, *([] if site is None else [site])]
+    also = [*subgroups, *strata, *(name for name in (site, time) if name is not None)]
     sample, columns_of_interest = read_risk_sample(frame, outcome, [risk], group, positive, also)
     operating_point = OperatingPoint(alert_rate, sample.event_rate if threshold is None else threshold)
     settings = (operating_point, resamples, seed)
@@ -144,16 +148,18 @@ def evaluate_risk(
     source = None
     if site is not None:
         names = frame.collect_schema().names()
-        features = [name for name in names if name not in (*named, site)] or [risk]  # the risk alone may reveal the site
+        features = [name for name in names if name not in (*named, site, time)] or [risk]  # the risk alone may reveal the site
         source = source_leak(frame, outcome, site, group, features=features, positive=positive, seed=seed)
     divided_by = [columns_of_interest[name] for name in subgroups]
     divided_by += [event_strata(columns_of_interest[name], sample) for name in strata]
+    divided_by += [] if time is None else [calendar_periods(columns_of_interest[time], sample)]
     sites = [] if site is None else [columns_of_interest[site].cast(pl.String).fill_null(MISSING)]
     suppression = suppress_in_columns(sample, [*divided_by, *sites])
     if source is not None:
         source = source.withhold(sites[0].unique().sort().to_list(), *suppression[-1])
     parts = [evaluate_subgroups(sample, column, *settings, one) for column, one in zip(divided_by, suppression, strict=False)]
-    in_subgroups, in_strata = parts[: len(subgroups)], parts[len(subgroups) :]
+    ends = len(subgroups), len(subgroups) + len(strata)
+    in_subgroups, in_strata, in_periods = parts[: ends[0]], parts[ends[0] : ends[1]], parts[ends[1] :]
     return RiskReport(
         facts=evaluation_facts(sample, outcome, group, *settings),
         risk=risk,
@@ -162,6 +168,7 @@ def evaluate_risk(
         curves=compute_curves(sample, risk, *settings),
         subgroups=tuple(subgroup for column in in_subgroups for subgroup in column),
         strata=tuple(stratum for column in in_strata for stratum in column),
+        periods=tuple(period for column in in_periods for period in column),
         thresholds=evaluate_thresholds(sample, thresholds, sensitivities, alert_rates, resamples, seed),
         source=source,
         notes=_notes(sample, risk, group),

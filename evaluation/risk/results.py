@@ -155,7 +155,8 @@ class RiskResults:
     ece_by_chance : Estimate
         Calibration error that perfectly calibrated risks would show on these rows, and the range of 95 % of such errors.
     curves : Curves
-    subgroups, strata : tuple of Subgroup
+    subgroups, strata, periods : tuple of Subgroup
+        Of columns, of numbers of events, and of the calendar.
     thresholds : tuple of ThresholdResults
     source : SourceLeak or None
         Whether the site can be predicted from the other columns, and tracks the outcome; where a site was named.
@@ -170,6 +171,7 @@ class RiskResults:
     curves: Curves
     subgroups: tuple[Subgroup, ...]
     strata: tuple[Subgroup, ...]
+    periods: tuple[Subgroup, ...]
     thresholds: tuple[ThresholdResults, ...]
     source: SourceLeak | None
     notes: tuple[str, ...]
@@ -193,6 +195,10 @@ class RiskResults:
     def strata_table(self) -> pl.DataFrame:
         """Metrics of event-count strata, as ``subgroup_table``."""
         return subgroup_table(self.strata)
+
+    def period_table(self) -> pl.DataFrame:
+        """Metrics of periods of the calendar, as ``subgroup_table``."""
+        return subgroup_table(self.periods)
 
 
 @dataclass(frozen=True)

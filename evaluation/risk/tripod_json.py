@@ -91,6 +91,7 @@ def tripod(report: RiskResults) -> dict[str, Any]:
             "curves": report.curves.to_dict(),
             "thresholds": [one.to_dict() for one in report.thresholds],
             "subgroups": [subgroup.to_dict() for subgroup in report.subgroups],
+            "periods": [period.to_dict() for period in report.periods],
             "withheld": SUPPRESSION_NOTE,
             **({} if report.source is None else {"source_leak": report.source.as_dict()}),
         },

@@ -42,6 +42,10 @@ def risk(
             help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
         ),
     ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Column of the dates or times of prediction: performance by month, quarter or year.", show_default=False),
+    ] = None,
     positive: Events = None,
     report: Report = None,
     json: Json = None,
@@ -82,8 +86,8 @@ def risk(
     table_options = {"thresholds": thresholds, "sensitivities": sensitivities, "alert_rates": alert_rates}
     table_of: dict[str, Any] = {name: values for name, values in table_options.items() if values}
     if len(names) > 1:
-        if subgroups or strata or site or table_of:
-            options_of_one = "--subgroups, --strata, --site, --thresholds, --sensitivities and --alert-rates"
+        if subgroups or strata or site or time or table_of:
+            options_of_one = "--subgroups, --strata, --site, --time, --thresholds, --sensitivities and --alert-rates"
             raise InputError(f"{options_of_one} are for one risk at a time: name one in --risk")
         comparison = compare_risks(frame, outcome, names, group, **options)
         _show_results(comparison.metrics, _counts(scored, comparison.facts))
@@ -92,14 +96,18 @@ def risk(
         _write({report: comparison.to_html, json: comparison.to_json})
         return
     by_group, by_stratum = split_names(subgroups, frame.columns), split_names(strata, frame.columns)
-    evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, **table_of, **options)
+    evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, time=time, **table_of, **options)
     _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
     chance = evaluation.ece_by_chance
     typer.echo(
         f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
     )
     _show_thresholds(evaluation.thresholds)
-    for title, groups in (("subgroups", evaluation.subgroups), ("event-count strata", evaluation.strata)):
+    for title, groups in (
+        ("subgroups", evaluation.subgroups),
+        ("event-count strata", evaluation.strata),
+        ("by calendar time", evaluation.periods),
+    ):
         if groups:
             _show_subgroups(groups, title)
     if evaluation.source is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,14 @@ def scored(rows: int = 1500, seed: int = 0) -> pl.DataFrame:
             "sex": rng.choice(["F", "M"], rows).tolist(),
             "ward": rng.choice([NASTY, FORMULA, "ICU"], rows, p=[0.5, 0.475, 0.025]).tolist(),
             "site": [f"s{i}" for i in rng.integers(0, 12, rows)],
+            "seen": [date(2021, 1, 1) + timedelta(days=i) for i in range(rows)],
         }
     )
 
 
 @pytest.fixture(scope="module")
 def report() -> nw.RiskReport:
-    return nw.evaluate_risk(scored(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], resamples=200)
+    return nw.evaluate_risk(scored(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], time="seen", resamples=200)
 
 
 def assert_finite(content: Any) -> None:
@@ -66,10 +68,11 @@ def test_report_agrees_with_scikit_learn(report: nw.RiskReport) -> None:
     assert report.table()["value"].is_finite().all()
     assert {part.column for part in report.subgroups} == {"sex", "ward"}
     assert report.strata_table()["level"].unique().len() >= 1
+    assert report.period_table()["level"].unique().sort().to_list() == ["2021", "2022", "2023", "2024", "2025"]
 
 
 def test_same_seed_same_report(report: nw.RiskReport) -> None:
-    again = nw.evaluate_risk(scored().lazy(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], resamples=200)
+    again = nw.evaluate_risk(scored().lazy(), "died", "risk", "patient", ["sex", "ward"], strata=["site"], time="seen", resamples=200)
     assert again.metrics == report.metrics
     assert again.subgroups == report.subgroups
     assert again.curves.roc.equals(report.curves.roc)
@@ -110,6 +113,7 @@ def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_p
     assert len(performance["curves"]["roc"]["recall"]) == len(performance["curves"]["roc"]["low"]) == 101
     assert items["21"]["content"]["events"] == report.facts.events
     assert items["23b"]["content"][0]["column"] == "site"
+    assert [period["level"] for period in performance["periods"]][:2] == ["2021", "2022"]
 
 
 def test_small_counts_are_suppressed_in_every_output(report: nw.RiskReport, tmp_path) -> None:
@@ -135,7 +139,7 @@ def test_names_are_escaped_in_the_page(report: nw.RiskReport, tmp_path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&#39;=cmd" in page
     assert "guard the page" in page
-    assert page.count("<svg") == 4 + 3 + 3  # curves, three forests of subgroups and three of strata
+    assert page.count("<svg") == 4 + 3 + 3 + 3  # curves, three forests of subgroups, three of strata, three pictures over time
     assert "nan" not in page.lower().replace("finance", "")
 
 

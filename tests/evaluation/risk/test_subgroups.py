@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from nearward.evaluation.risk.inputs import RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics
-from nearward.evaluation.risk.subgroups import MISSING, REST, evaluate_subgroups, event_strata
+from nearward.evaluation.risk.subgroups import MISSING, REST, calendar_periods, evaluate_subgroups, event_strata
 from nearward.tabular.errors import InputError
 
 OPERATING_POINT = OperatingPoint(0.1, 0.2)
@@ -96,3 +98,19 @@ def test_strata_that_would_be_suppressed_are_pooled() -> None:
 def test_too_many_levels_are_refused() -> None:
     with pytest.raises(InputError, match=r"'age' has 31 different values.*bands"):
         evaluate_subgroups(sample(), pl.Series("age", np.arange(1200) % 31), OPERATING_POINT, 100, 0)
+
+
+def test_periods_are_the_shortest_with_enough_events() -> None:
+    days = pl.date_range(date(2021, 1, 1), date(2022, 12, 31), eager=True).alias("seen")
+    risk = np.full(len(days), 0.5)
+    for events, first, n in ((720, "2021-01", 24), (240, "2021 Q1", 8), (60, "2021", 2), (10, "2021", 2)):
+        outcome = (np.arange(len(days)) < events).astype(float)
+        periods = calendar_periods(days, RiskSample(outcome, {"risk": risk}, np.arange(len(days))))
+        assert (periods[0], periods.n_unique()) == (first, n)
+        as_text = calendar_periods(days.cast(pl.String), RiskSample(outcome, {"risk": risk}, np.arange(len(days))))
+        assert as_text.equals(periods)
+
+
+def test_periods_need_times() -> None:
+    with pytest.raises(InputError, match=r"time 'seen' must be a date or datetime, got String"):
+        calendar_periods(pl.Series("seen", ["soon"] * 1200), sample())
