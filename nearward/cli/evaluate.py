@@ -103,11 +103,8 @@ def risk(
         f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
     )
     _show_thresholds(evaluation.thresholds)
-    for title, groups in (
-        ("subgroups", evaluation.subgroups),
-        ("event-count strata", evaluation.strata),
-        ("by calendar time", evaluation.periods),
-    ):
+    parts = {"subgroups": evaluation.subgroups, "event-count strata": evaluation.strata, "by calendar time": evaluation.periods}
+    for title, groups in parts.items():
         if groups:
             _show_subgroups(groups, title)
     if evaluation.source is not None:
