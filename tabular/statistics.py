@@ -1,4 +1,4 @@
-"""Statistics that several packages share: Wilson's score interval, and DeLong's placement values of an area under the ROC curve.
+"""Statistics that several packages share: Wilson's interval, DeLong's placement values of an AUROC, average precision of many weightings.
 
 References
 ----------
@@ -9,6 +9,7 @@ Obuchowski: Nonparametric analysis of clustered ROC curve data (1997), for patie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,32 @@ def placement_values(positive: Floats, negative: Floats) -> tuple[Floats, Floats
     below = np.searchsorted(sorted_negative, positive, "left") + np.searchsorted(sorted_negative, positive, "right")
     not_above = np.searchsorted(sorted_positive, negative, "left") + np.searchsorted(sorted_positive, negative, "right")
     return below / (2 * len(negative)), 1 - not_above / (2 * len(positive))
+
+
+def weighted_average_precision(outcome: Ints, score: Floats) -> Callable[[Floats], float]:
+    """Return the average precision of a score as a function of the weights of its rows (n,): they are sorted once for all weightings.
+
+    Parameters
+    ----------
+    outcome : (n,), 0 or 1, at least one event
+    score : (n,)
+
+    Examples
+    --------
+    >>> auprc = weighted_average_precision(np.array([1, 0, 1]), np.array([3.0, 2.0, 1.0]))
+    >>> print(f"{auprc(np.ones(3)):.3f} {auprc(np.array([1.0, 0.0, 1.0])):.3f}")
+    0.833 1.000
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # of each run of tied scores
+
+    def auprc(weight: Floats) -> float:
+        ranked = weight[order]
+        hits, rows = np.cumsum(ranked * outcome[order])[ends], np.cumsum(ranked)[ends]
+        precision = np.divide(hits, rows, out=np.zeros(len(ends)), where=rows > 0)
+        return float(np.diff(hits, prepend=0.0) @ precision / hits[-1])
+
+    return auprc
 
 
 def sum_by_patient(values: Floats, patient_ids: Ints | None) -> Floats:

@@ -45,6 +45,7 @@ from nearward.retrieval.neighbors.voting import (
 )
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
+from nearward.tabular.statistics import weighted_average_precision
 from nearward.tabular.typing import Floats, Ints, Progress
 
 _FEWEST_EVENTS = 30  # fewer: no encoder is trained
@@ -224,14 +225,12 @@ def _weighted(
 def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
     """Return whether the AUPRC of some scores (n,) is higher than the others' by more than a standard error, patients resampled."""
     rng = np.random.default_rng(seed)
-
-    def gain(weight: Floats | None) -> float:
-        auprc, other_auprc = (average_precision_score(data.outcome, one, sample_weight=weight) for one in (score, other))
-        return float(auprc - other_auprc)
-
+    auprc, other_auprc = (weighted_average_precision(data.outcome, one) for one in (score, other))
     # exponential weights (the Bayesian bootstrap): no resample loses all events
-    gains = [gain(rng.exponential(size=data.n_patients)[data.patient_ids]) for _ in range(_RESAMPLES)]
-    return gain(None) > float(np.std(gains))
+    weights = (rng.exponential(size=data.n_patients)[data.patient_ids] for _ in range(_RESAMPLES))
+    gains = [auprc(weight) - other_auprc(weight) for weight in weights]
+    equal = np.ones(len(data))
+    return auprc(equal) - other_auprc(equal) > float(np.std(gains))
 
 
 def _in_row_order(parts: list[Context], order: Ints) -> Context:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nearward.tabular.statistics import placement_values, sum_by_patient, wilson_interval
+from nearward.tabular.statistics import placement_values, sum_by_patient, weighted_average_precision, wilson_interval
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.9, 0.95, 0.99]))
@@ -29,6 +29,15 @@ def test_placement_values_average_to_the_auc_on_either_side() -> None:
     expected = roc_auc_score(np.repeat([1, 0], [30, 40]), np.concatenate([positive, negative]))
     of_positive, of_negative = placement_values(positive, negative)
     assert (of_positive.mean(), of_negative.mean()) == pytest.approx((expected, expected))
+
+
+@pytest.mark.parametrize("values", [2, 7, 10_000])  # of the score: many ties, and none
+def test_average_precision_of_weighted_rows_is_scikit_learns(values: int) -> None:
+    rng = np.random.default_rng(values)
+    outcome, score = rng.integers(0, 2, 200), rng.integers(0, values, 200).astype(float)
+    auprc = weighted_average_precision(outcome, score)
+    for weight in (np.ones(200), rng.exponential(size=200), rng.integers(0, 2, 200).astype(float)):
+        assert auprc(weight) == pytest.approx(average_precision_score(outcome, score, sample_weight=weight), abs=1e-12)
 
 
 def test_sums_by_patient() -> None:
