@@ -92,7 +92,7 @@ def weighted_average_precision(outcome: Ints, score: Floats) -> Callable[[Floats
         ranked = weight[order]
         hits, rows = np.cumsum(ranked * outcome[order])[ends], np.cumsum(ranked)[ends]
         precision = np.divide(hits, rows, out=np.zeros(len(ends)), where=rows > 0)
-        return float(np.diff(hits, prepend=0.0) @ precision / hits[-1])
+        return float((np.diff(hits, prepend=0.0) * precision).sum() / hits[-1])
 
     return auprc
 
