@@ -61,15 +61,21 @@ def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool)
 
     Returns
     -------
-    pl.DataFrame : ``(row)``, code, value, unit where there is one, and ``(age)`` in hours, infinite for static facts
+    pl.DataFrame : ``(row)``, time, code, value, unit where there is one, and ``(age)`` in hours, infinite for static facts
     """
     pairs = labels.select(ROW, SUBJECT, PREDICTION_TIME).join(events, on=SUBJECT)
     age = (pl.col(PREDICTION_TIME) - pl.col(TIME)).dt.total_microseconds() / _MICROSECONDS
     known = age >= 0 if include else age > 0
     pairs = pairs.with_columns(age.fill_null(math.inf).alias(AGE)).filter(known.fill_null(value=True))
-    return pairs.select(ROW, CODE, AGE, VALUE, *([UNIT] if UNIT in events.columns else []))
+    return pairs.select(ROW, TIME, CODE, AGE, VALUE, *([UNIT] if UNIT in events.columns else []))
 
 
 def finite_values() -> pl.Expr:
     """Return the numeric values, null where they are NaN or infinite."""
     return pl.when(pl.col(VALUE).is_finite()).then(pl.col(VALUE))
+
+
+def same_unit(unit: pl.Expr, expected: pl.Expr) -> pl.Expr:
+    """Return whether a number's unit is the expected one; case and blanks do not matter, and an unknown unit is no other one."""
+    plain, wanted = (one.str.to_lowercase().str.replace_all(r"\s", "") for one in (unit, expected))
+    return (plain == wanted).fill_null(value=True)

@@ -1,0 +1,110 @@
+"""The columns of each code: names that a clinician reads, and where each summary goes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nearward.tabular.data.schema import Column
+from nearward.tabular.events.aggregates import STATISTICS
+
+CodeKind = Literal["number", "fact", "code"]
+
+
+@dataclass(frozen=True)
+class CodeColumns:
+    """A code that has columns of its own.
+
+    Parameters
+    ----------
+    code : str
+    name : str
+        Its description, or itself where it has none.
+    kind : str
+        ``number``: measured again and again; ``fact``: a number that most subjects have once; ``code``: an occurrence.
+    spans : tuple of int
+        Positions of the spans with columns: those in which enough subjects have the code, and which do not hold the same events as
+        the next longer one.
+    n_subjects : int
+        Subjects of the training labels that have it.
+    unit : str or None
+        Of the numbers.
+    checked_unit : str or None
+        The usual unit of the training events, where they have units; numbers in another one are left out.
+    centre, spread : float
+        Median and interquartile range of the numbers.
+    log10 : float or None
+        Mean of log10 of the absolute numbers, without zeros.
+    """
+
+    code: str
+    name: str
+    kind: CodeKind
+    spans: tuple[int, ...]
+    n_subjects: int
+    unit: str | None = None
+    checked_unit: str | None = None
+    centre: float = 0.0
+    spread: float = 1.0
+    log10: float | None = None
+
+    @property
+    def block(self) -> str:
+        """Kind of code: what stands before ``//``, as in ``LAB//50813//mmol/L``; else by its columns."""
+        return kind_of_code(self.code) or {"number": "measurements", "fact": "facts", "code": "occurrences"}[self.kind]
+
+    def named(self, name: str) -> CodeColumns:
+        """Return a copy with another name."""
+        return dataclasses.replace(self, name=name)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column of features.
+
+    Parameters
+    ----------
+    column : Column
+    code : int, position of the code
+    statistic : str
+    span : int or None, position of the span
+    """
+
+    column: Column
+    code: int
+    statistic: str
+    span: int | None
+
+
+def kind_of_code(code: str) -> str | None:
+    """Return what stands before ``//`` in a code, as in ``LAB//50813//mmol/L``; None where nothing does."""
+    prefix, separator, _ = code.partition("//")
+    return prefix if separator else None
+
+
+def targets(codes: Sequence[CodeColumns], spans: Sequence[str | None]) -> list[Target]:
+    """Return the columns of all codes, in order."""
+    return [target for position, code in enumerate(codes) for target in _targets(code, position, spans)]
+
+
+def n_columns(code: CodeColumns) -> int:
+    """Return the number of columns of a code."""
+    return 1 if code.kind == "fact" else 2 + len(code.spans) * (1 if code.kind == "code" else len(STATISTICS))
+
+
+def _targets(code: CodeColumns, position: int, spans: Sequence[str | None]) -> list[Target]:
+    def target(statistic: str, span: int | None = None, unit: str | None = None) -> Target:
+        name = code.name if code.kind == "fact" else f"{code.name}: {statistic}"
+        if span is not None and spans[span] is not None:
+            name = f"{name}, {spans[span]}"
+        return Target(Column(name, unit=unit, block=code.block), position, statistic, span)
+
+    if code.kind == "fact":
+        return [target("last", unit=code.unit)]
+    if code.kind == "code":
+        return [target("seen"), target("hours since"), *[target("count", span) for span in code.spans]]
+    units = {"count": None, "unusual": None, "slope": None if code.unit is None else f"{code.unit} per hour"}
+    summaries = [target(name, span, units.get(name, code.unit)) for span in code.spans for name in STATISTICS]
+    return [target("last", unit=code.unit), target("hours since", unit="h"), *summaries]

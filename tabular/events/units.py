@@ -1,0 +1,86 @@
+"""Units of numbers: a slip by 10, 1,000 and the like between years, sites, or training and scoring.
+
+Numbers are compared by the means of log10 of their absolute values: a slip by 1,000 moves that mean by 3, whatever the unit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import polars as pl
+
+from nearward.tabular.errors import DataWarning, InputError, require_columns
+from nearward.tabular.events.reading import CODE, SUBJECT, TIME, VALUE, Events, read_events
+
+YEAR = "(year)"
+MIN_VALUES = 20
+_TOLERANCE = 0.15  # of log10 of the factor: 1.4 times
+_LOG10, _VALUES = "(log10)", "(values)"
+
+
+def is_slip(log10_factor: pl.Expr) -> pl.Expr:
+    """Return whether a factor is close to a power of ten other than 1."""
+    power = log10_factor.round()
+    return (power != 0) & ((log10_factor - power).abs() <= _TOLERANCE)
+
+
+def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"] | pl.DataFrame = "year") -> pl.DataFrame:
+    """Compare the numbers of each code between years, or between groups of subjects such as sites.
+
+    Parameters
+    ----------
+    events : Events or frame
+    by : "year" or pl.DataFrame
+        A frame has ``subject_id`` and one more column, the group of each subject.
+
+    Returns
+    -------
+    pl.DataFrame, one row for each code and group with at least 20 numbers other than 0, slips first
+        ``code``, ``group``, ``values``, ``factor`` (to the median group of that code) and ``slip`` (whether that is close to a power of ten
+        other than 1).
+    """
+    events = read_events(events)
+    values = events.frame.filter(pl.col(VALUE).is_finite())
+    if isinstance(by, str):
+        if by != "year":
+            raise InputError(f'by must be "year" or a frame with {SUBJECT!r} and a group, got by={by!r}')
+        values = values.filter(pl.col(TIME).is_not_null()).with_columns(pl.col(TIME).dt.year().alias(YEAR))
+        group = YEAR
+    else:
+        require_columns([SUBJECT], by.columns)
+        (group,) = [name for name in by.columns if name != SUBJECT][:1] or [SUBJECT]
+        values = values.join(by.lazy().select(SUBJECT, group), on=SUBJECT)
+    return _compare(values.select(CODE, pl.col(group).cast(pl.String).alias("group"), VALUE))
+
+
+def warn_of_slips(values: pl.DataFrame) -> None:
+    """Warn of codes whose numbers differ between years by a power of ten.
+
+    Parameters
+    ----------
+    values : pl.DataFrame
+        ``code``, ``(year)`` and ``numeric_value``.
+    """
+    compared = _compare(values.lazy().drop_nulls(YEAR).select(CODE, pl.col(YEAR).cast(pl.String).alias("group"), VALUE))
+    slips = compared.filter("slip").group_by(CODE).agg(pl.col("group").sort()).sort(CODE)
+    if slips.height:
+        shown = "; ".join(f"{code!r} in {', '.join(years)}" for code, years in slips.head(5).iter_rows())
+        warnings.warn(
+            f"the numbers of {slips.height} codes differ between years by a power of 10, as after a change of unit: {shown}. "
+            "Convert them, or give the units: read_events(…, columns={'unit': …})",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _compare(values: pl.LazyFrame) -> pl.DataFrame:
+    """Compare groups by their mean log10; the reference of a code is the group in the middle, weighted by nothing."""
+    size = pl.col(VALUE).filter(pl.col(VALUE) != 0).abs().log10()
+    groups = values.drop_nulls().group_by(CODE, "group").agg(size.mean().alias(_LOG10), size.len().alias("values"))
+    groups = groups.filter(pl.col("values") >= MIN_VALUES)
+    factor = pl.col(_LOG10) - pl.col(_LOG10).quantile(0.5, "lower").over(CODE)
+    compared = groups.with_columns(factor.alias(_LOG10)).select(
+        CODE, "group", "values", pl.lit(10.0).pow(pl.col(_LOG10)).alias("factor"), is_slip(pl.col(_LOG10)).alias("slip")
+    )
+    return compared.sort("slip", CODE, "group", descending=[True, False, False]).collect(engine="streaming")
