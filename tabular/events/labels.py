@@ -1,14 +1,22 @@
-"""Labels from a rule: a moment in each stay, an outcome, a horizon; censoring told apart from absence."""
+"""Labels from a rule: a moment in each stay, an outcome after it, and until when; censoring is told apart from absence."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from nearward.tabular.events.reading import Events
+from nearward.tabular.errors import InputError, did_you_mean
+from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME
+from nearward.tabular.events.reading import CODE, SUBJECT, TIME, Events, read_events
+from nearward.tabular.events.windowed_events import span_hours
+
+BIRTH, DEATH, FIRST_EVENT = "MEDS_BIRTH", "MEDS_DEATH", "first event"
+WORDS = {"admission": "HOSPITAL_ADMISSION", "discharge": "HOSPITAL_DISCHARGE", "birth": BIRTH, "death": DEATH}
+_ROW, _ANCHOR, _NEXT, _EARLIER, _END, _DIED, _SEEN = "(row)", "(anchor)", "(next)", "(earlier)", "(end)", "(died)", "(seen)"
 
 
 def labels(
@@ -18,8 +26,144 @@ def labels(
     outcome: str | Sequence[str],
     within: str | None = None,
     until: str | Sequence[str] | None = None,
-    followed_until: datetime | None = None,
     recurrent: bool = False,
+    followed_until: datetime | None = None,
 ) -> pl.DataFrame:
-    """Return ``subject_id``, ``prediction_time``, ``boolean_value`` (null where censored) and ``censored``."""
-    raise NotImplementedError
+    """Make labels: whether an outcome follows each moment.
+
+    A code is matched exactly, or by what stands before ``//`` (``HOSPITAL_ADMISSION`` matches ``HOSPITAL_ADMISSION//EW EMER.``); ``*``
+    stands for any text. ``admission``, ``discharge``, ``birth`` and ``death`` are words for the codes of MEDS.
+
+    Parameters
+    ----------
+    events : Events, path or frame, as ``read_events``
+    at : str
+        The moment: a code, or "first event", and how long after it: "admission + 24h". Each such event is a moment of its own.
+    outcome : code or sequence of codes
+    within : str, optional
+        How long after the moment the outcome counts: "30d".
+    until : code or sequence of codes, optional
+        Ends the stay that ``at`` began, such as "discharge": outcomes after it do not count, and moments after it are left out.
+    recurrent : bool
+        Whether the outcome may come again, as a readmission. Otherwise moments at or after a subject's first outcome are left out.
+    followed_until : datetime, optional
+        Until when outcomes are known for all subjects, as in a registry; by default until the last event of each.
+
+    Returns
+    -------
+    pl.DataFrame, by subject and time
+        ``subject_id``, ``prediction_time``, ``boolean_value``, ``censored``. Where the subject was followed to the end of ``within`` or to
+        ``until``, or died, the value is true or false; where not, it is null and the row is censored. Moments after death are left out.
+
+    Raises
+    ------
+    InputError
+        No event with the code of the moment or the outcome; a moment that lies before its event; neither ``within`` nor ``until``.
+
+    Examples
+    --------
+    >>> stays = pl.DataFrame(
+    ...     {
+    ...         "subject_id": [1, 1, 2, 2, 3],
+    ...         "time": [datetime(2020, 1, 1), datetime(2020, 1, 9), datetime(2020, 1, 1), datetime(2020, 3, 1), datetime(2020, 1, 1)],
+    ...         "code": ["HOSPITAL_ADMISSION", "MEDS_DEATH", "HOSPITAL_ADMISSION", "LAB", "HOSPITAL_ADMISSION"],
+    ...         "numeric_value": [None, None, None, 1.0, None],
+    ...     }
+    ... )
+    >>> labels(stays, at="admission + 24h", outcome="death", within="30d")["boolean_value"].to_list()
+    [True, False, None]
+    """
+    events = read_events(events)
+    code, hours = _parse_moment(at)
+    if within is None and until is None:
+        raise InputError('within or until is needed, such as within="30d" or until="discharge": how long the outcome counts')
+    horizon = None if within is None else pl.duration(hours=span_hours(within))
+    timed = events.frame.filter(pl.col(TIME).is_not_null()).select(SUBJECT, TIME, CODE)
+    anchors = _first_events(timed) if code == FIRST_EVENT else _times(timed, [code], "at")
+    queries = anchors.rename({TIME: _ANCHOR}).with_columns((pl.col(_ANCHOR) + pl.duration(hours=hours)).alias(PREDICTION_TIME))
+    queries = queries.unique().sort(SUBJECT, PREDICTION_TIME, _ANCHOR).unique([SUBJECT, PREDICTION_TIME], keep="first", maintain_order=True)
+    queries = queries.with_row_index(_ROW)
+    moment, time = pl.col(PREDICTION_TIME), pl.col(TIME)
+    outcomes = _per_moment(
+        queries,
+        _times(timed, _codes(outcome), "outcome"),
+        time.filter(time > moment).min().alias(_NEXT),
+        (time <= moment).any().alias(_EARLIER),
+    )
+    ends = _per_moment(
+        queries, _times(timed, _codes(until), "until") if until else anchors.clear(), time.filter(time > pl.col(_ANCHOR)).min().alias(_END)
+    )
+    deaths = _per_moment(queries, timed.filter(pl.col(CODE) == DEATH).select(SUBJECT, TIME).collect(), time.min().alias(_DIED))
+    last = timed.group_by(SUBJECT).agg(time.max().alias(_SEEN)).collect(engine="streaming")
+    table = queries.join(last, on=SUBJECT, how="left")
+    for part in (outcomes, ends, deaths):
+        table = table.join(part, on=_ROW, how="left")
+    return _judge(table, horizon, until is not None, recurrent, _naive(followed_until), events.zoned)
+
+
+def _judge(
+    table: pl.DataFrame, horizon: pl.Expr | None, has_until: bool, recurrent: bool, followed_until: datetime | None, zoned: bool
+) -> pl.DataFrame:
+    """Leave out moments at which no risk is wanted, and tell true, false and censored apart."""
+    moment = pl.col(PREDICTION_TIME)
+    wanted = pl.col(_DIED).is_null() | (pl.col(_DIED) > moment)
+    if has_until:
+        wanted &= pl.col(_END).is_null() | (pl.col(_END) > moment)
+    if not recurrent:
+        wanted &= ~pl.col(_EARLIER).fill_null(value=False)
+    close = [] if horizon is None else [moment + horizon]
+    if has_until:
+        close.append(pl.col(_END))
+    end = pl.min_horizontal(close)  # null where the stay has no end yet
+    seen = pl.col(_SEEN) if followed_until is None else pl.lit(followed_until, dtype=pl.Datetime("us"))
+    happened = pl.col(_NEXT).is_not_null() & (end.is_null() | (pl.col(_NEXT) <= end))
+    observed = pl.col(_DIED).is_not_null() | (seen >= end).fill_null(value=False)
+    value = pl.when(happened).then(True).when(observed).then(False)
+    result = table.filter(wanted).sort(_ROW).select(SUBJECT, PREDICTION_TIME, value.alias(LABEL))
+    if zoned:
+        result = result.with_columns(pl.col(PREDICTION_TIME).dt.replace_time_zone("UTC"))
+    return result.with_columns(pl.col(LABEL).is_null().alias("censored"))
+
+
+def _parse_moment(at: str) -> tuple[str, float]:
+    """Return the code of a moment, and the hours after it."""
+    match = re.fullmatch(r"\s*(?P<code>.+?)\s*(?:(?P<sign>[+-])\s*(?P<span>\d+[smhdw]))?\s*", at)
+    if match is None:
+        raise InputError(f'at must be a code, and maybe how long after it, such as "admission + 24h", got at={at!r}')
+    if match["sign"] == "-":
+        raise InputError(f"at={at!r} lies before its event: at that time nobody knows that it will come, so the moment gives it away")
+    return WORDS.get(match["code"], match["code"]), 0.0 if match["span"] is None else span_hours(match["span"])
+
+
+def _codes(codes: str | Sequence[str]) -> list[str]:
+    return [WORDS.get(code, code) for code in ([codes] if isinstance(codes, str) else codes)]
+
+
+def _first_events(timed: pl.LazyFrame) -> pl.DataFrame:
+    return timed.filter(pl.col(CODE) != BIRTH).group_by(SUBJECT).agg(pl.col(TIME).min()).collect(engine="streaming")
+
+
+def _times(timed: pl.LazyFrame, codes: Sequence[str], name: str) -> pl.DataFrame:
+    """Return subjects and times of the events with one of the codes.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    patterns = [re.escape(code).replace(r"\*", ".*") for code in codes]
+    matches = pl.any_horizontal(pl.col(CODE).str.contains(f"^(?s:{pattern})(//.*)?$") for pattern in patterns)
+    found = timed.filter(matches).select(SUBJECT, TIME).collect(engine="streaming")
+    if found.height == 0:
+        known = timed.select(pl.col(CODE).unique()).collect(engine="streaming").get_column(CODE).drop_nulls().to_list()
+        raise InputError(f"{name}: no event has a code {' or '.join(map(repr, codes))}. {did_you_mean(codes, known)}".strip())
+    return found
+
+
+def _per_moment(queries: pl.DataFrame, times: pl.DataFrame, *summaries: pl.Expr) -> pl.DataFrame:
+    """Summarise each subject's times for each of its moments."""
+    return queries.join(times, on=SUBJECT).group_by(_ROW).agg(summaries)
+
+
+def _naive(time: datetime | None) -> datetime | None:
+    return time if time is None or time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
