@@ -33,7 +33,7 @@ _MODULE_OF = {
     "WindowGate": "nearward.tabular.temporal.window_mixture",
     "audit": "nearward.release.audit",
     "availability": "nearward.tabular.data.feature_blocks",
-    "column_costs": "nearward.evaluation.risk.feature_costs",
+    "column_costs": "nearward.evaluation.feature_costs",
     "compare_risks": "nearward.evaluation.risk.comparison",
     "correct_prior": "nearward.tabular.calibration.calibrator",
     "evaluate_risk": "nearward.evaluation.risk.report",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from nearward.evaluation.html_page import COLOURS, GREY, INK
-from nearward.evaluation.risk.results import Curves, Subgroup
+from nearward.evaluation.risk.metrics import METRIC_BY_KEY, USEFULNESS
+from nearward.evaluation.risk.results import Curves, SiteResults, Subgroup
 from nearward.evaluation.stats.confidence import Estimate, defined
+from nearward.evaluation.stats.random_effects import PooledEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +23,9 @@ _SIZE = (4.4, 3.5)  # inches
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
 _FOREST_ROW_HEIGHT = 0.3  # inches
 _PERIODS_NAMED = 12  # on the axis of time
+_FOREST_WIDTH = 9.2
+# metric of a panel -> the value that means no miscalibration, or no benefit
+_SITE_PANELS = {"auroc": None, "observed_expected": 1.0, "calibration_slope": 1.0, USEFULNESS.key: 0.0}
 
 
 def roc(curves: Mapping[str, Curves]) -> Figure:
@@ -82,8 +87,7 @@ def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimat
         axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.15, linewidth=0)
         axes.axvline(overall.value, color=GREY, linewidth=1, linestyle="--")
     for row, (_, estimate) in enumerate(estimates):
-        axes.plot([estimate.low, estimate.high], [row, row], color=COLOURS[0], linewidth=1.8, solid_capstyle="butt")
-        axes.plot([estimate.value], [row], marker="s", markersize=5, color=COLOURS[0])
+        _plot_estimate(axes, row, estimate, COLOURS[0], "s")
     axes.set_yticks(range(len(estimates)), [_shorten(label) for label, _ in estimates])
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -103,6 +107,45 @@ def over_time(periods: Sequence[Subgroup], key: str, title: str, overall: Estima
     axes.set_xticks(range(0, len(periods), step), [one.level for one in periods[::step]], rotation=45, ha="right")
     axes.set_xlim(-0.5, len(periods) - 0.5)
     return figure
+
+
+def forest_of_sites(results: SiteResults) -> Figure:
+    """Forest plots side by side: each site with its interval; below, the mean over sites and the prediction interval of a next site.
+
+    Parameters
+    ----------
+    results : SiteResults
+        Sites without results have no row.
+    """
+    sites = results.estimable
+    rows = len(sites) + (2 if results.pooled else 0)
+    figure = Figure(figsize=(_FOREST_WIDTH, 1.2 + _FOREST_ROW_HEIGHT * max(rows, 1)), layout="constrained")
+    panels = figure.subplots(1, len(_SITE_PANELS), sharey=True)
+    for axes, (key, no_effect) in zip(panels, _SITE_PANELS.items(), strict=True):
+        _style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
+        if no_effect is not None:
+            axes.axvline(no_effect, color=GREY, linewidth=1, linestyle="--")
+        if METRIC_BY_KEY[key].scale == "positive":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 0.7, 1, 1.5, 2, 3)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        for row, site in enumerate(sites):
+            if (estimate := defined(site.results[key])) is not None:
+                _plot_estimate(axes, row, estimate, COLOURS[0], "s")
+        if isinstance(pooled := results.pooled.get(key), PooledEstimate):
+            _plot_estimate(axes, len(sites), pooled.mean, INK, "D")
+            axes.plot([pooled.next_site.low, pooled.next_site.high], [len(sites) + 1] * 2, color=COLOURS[1], linewidth=4)
+        axes.grid(visible=False, axis="y")
+    labels = [*(_shorten(site.level) for site in sites), *(("mean over sites", "next site") if results.pooled else ())]
+    panels[0].set_yticks(range(rows), labels)
+    panels[0].set_ylim(rows - 0.5, -0.5)
+    return figure
+
+
+def _plot_estimate(axes: Axes, row: int, estimate: Estimate, colour: str, marker: str) -> None:
+    axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=1.8, solid_capstyle="butt")
+    axes.plot([estimate.value], [row], marker=marker, markersize=5, color=colour)
 
 
 def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:

@@ -11,9 +11,19 @@ import polars as pl
 from nearward.evaluation.html_page import render
 from nearward.evaluation.risk import figures
 from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE, show_count
-from nearward.evaluation.risk.metrics import METRIC_BY_KEY, THRESHOLD_METRICS
-from nearward.evaluation.risk.results import ComparisonResults, Curves, EvaluationFacts, Results, RiskResults, Subgroup, ThresholdResults
+from nearward.evaluation.risk.metrics import METRIC_BY_KEY, THRESHOLD_METRICS, USEFULNESS
+from nearward.evaluation.risk.results import (
+    ComparisonResults,
+    Curves,
+    EvaluationFacts,
+    Results,
+    RiskResults,
+    SiteResults,
+    Subgroup,
+    ThresholdResults,
+)
 from nearward.evaluation.stats.confidence import Estimate, PointEstimate, Result, Undefined, defined, estimate_series, with_value
+from nearward.evaluation.stats.random_effects import PooledEstimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +38,15 @@ _SUBGROUP_METRICS = (
     "recall_at_budget",
     "ppv_at_budget",
     "net_benefit",
+)
+_SITE_METRICS = (
+    "prevalence",
+    "auprc",
+    "auroc",
+    "observed_expected",
+    "calibration_in_the_large",
+    "calibration_slope",
+    USEFULNESS.key,
 )
 _FOREST_METRICS = ("auroc", "auprc", "observed_expected")
 
@@ -46,6 +65,7 @@ def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, a
         subgroups=_subgroup_section(report.subgroups, report.metrics),
         strata=_subgroup_section(report.strata, report.metrics),
         periods=_subgroup_section(report.periods, report.metrics, figures.over_time),
+        sites=None if report.sites is None else site_section(report.sites),
         suppression_note=SUPPRESSION_NOTE,
         similar=similar,
         about_similar=about_similar,
@@ -136,6 +156,62 @@ def _subgroup_section(
     }
     suppressed = any(subgroup.events is None for subgroup in subgroups)
     return _SubgroupSection(subgroup_summary(subgroups), forests, sorted(undefined), suppressed)
+
+
+@dataclass(frozen=True)
+class SiteSection:
+    """Contents of a section on sites, or periods.
+
+    Parameters
+    ----------
+    results : SiteResults
+    summary : frame, see ``subgroup_summary``
+    pooled : frame, see ``pooled_summary``; None where nothing was pooled
+    forest : forest plots, or None where no site has results
+    undefined : lines on metrics without a value or an interval, or that could not be pooled
+    """
+
+    results: SiteResults
+    summary: pl.DataFrame
+    pooled: pl.DataFrame | None
+    forest: Figure | None
+    undefined: list[str]
+
+
+def site_section(results: SiteResults) -> SiteSection:
+    """Return the tables and the figure of sites."""
+    undefined = {
+        f"{site.level}, {_reason(key, result)}"
+        for site in results.estimable
+        for key, result in site.results.items()
+        if key in _SITE_METRICS and not isinstance(result, Estimate)
+    }
+    undefined |= {
+        f"Over sites, {METRIC_BY_KEY[key].title}: {one.why}." for key, one in results.pooled.items() if isinstance(one, Undefined)
+    }
+    pooled = pooled_summary(results)
+    return SiteSection(
+        results,
+        subgroup_summary(results.sites, _SITE_METRICS),
+        pooled if pooled.height else None,
+        figures.forest_of_sites(results) if results.estimable else None,
+        sorted(undefined),
+    )
+
+
+def pooled_summary(results: SiteResults) -> pl.DataFrame:
+    """Return one row a metric that could be pooled: mean over sites, prediction interval of a next site, and the heterogeneity."""
+    pooled = {METRIC_BY_KEY[key].title: one for key, one in results.pooled.items() if isinstance(one, PooledEstimate)}
+    return pl.DataFrame(
+        [
+            pl.Series("metric", list(pooled), dtype=pl.String),
+            pl.Series("sites", [one.mean.n for one in pooled.values()], dtype=pl.Int64),
+            estimate_series("mean over sites", [one.mean for one in pooled.values()]),
+            estimate_series("next site (95 % prediction)", [one.next_site for one in pooled.values()]),
+            pl.Series("between-site SD (tau)", [one.tau for one in pooled.values()], dtype=pl.Float64),
+            pl.Series("I²", [one.i2 for one in pooled.values()], dtype=pl.Float64),
+        ]
+    )
 
 
 def _metric_frame(results: Mapping[str, Results]) -> pl.DataFrame:

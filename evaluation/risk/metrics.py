@@ -70,7 +70,14 @@ THRESHOLD_METRICS = (
     Metric("number_needed_to_evaluate", "Number needed to evaluate", "positive", "low", "alerts for each right one: 1 / PPV"),
     next(metric for metric in METRICS if metric.key == "net_benefit"),
 )
-METRIC_BY_KEY = {metric.key: metric for metric in (*METRICS, *THRESHOLD_METRICS)}
+USEFULNESS = Metric(
+    "usefulness",
+    "Net benefit over the better default",
+    "plain",
+    "high",
+    "over the better of alerting all and alerting none; above 0 the risk is worth using",
+)
+METRIC_BY_KEY = {metric.key: metric for metric in (*METRICS, *THRESHOLD_METRICS, USEFULNESS)}
 # The gain in net benefit of two risks differs as their net benefit does.
 COMPARED_METRICS = tuple(m for m in METRICS if m.better != "none" and m.key != "net_benefit_gain")
 

@@ -14,7 +14,8 @@ from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.resampled_metrics import bootstrap_metrics, calibration_error_by_chance
 from nearward.evaluation.risk.results import EvaluationFacts, RiskResults
 from nearward.evaluation.risk.site_leakage import source_leak
-from nearward.evaluation.risk.subgroups import MISSING, calendar_periods, evaluate_subgroups, event_strata, suppress_in_columns
+from nearward.evaluation.risk.sites import evaluate_sites, site_names
+from nearward.evaluation.risk.subgroups import calendar_periods, evaluate_subgroups, event_strata, suppress_in_columns
 from nearward.evaluation.risk.thresholds import check_targets, evaluate_thresholds
 from nearward.evaluation.stats.logistic_recalibration import EDGE
 from nearward.tabular.data.validation import validate_integers
@@ -89,8 +90,9 @@ def evaluate_risk(
     strata : names of columns
         Of sites or diagnoses for instance: the same metrics for those with 0 to 9, 10 to 29, … events.
     site : str, optional
-        Column of the site or the source file: checked for a source leak (``evaluation/risk/site_leakage.py``) by all columns that are
-        not named here as outcome, risk or patient.
+        Column of the site or the source file. The same metrics at each site, pooled over sites by random effects, with a prediction
+        interval for the next site (``evaluation/risk/sites.py``); and a check for a source leak (``evaluation/risk/site_leakage.py``) by
+        all columns that are not named here as outcome, risk or patient.
     time : str, optional
         Column of the dates or times at which the risks were predicted: the same metrics in each month, quarter or year, whichever has
         enough events.
@@ -153,7 +155,7 @@ def evaluate_risk(
     divided_by = [columns_of_interest[name] for name in subgroups]
     divided_by += [event_strata(columns_of_interest[name], sample) for name in strata]
     divided_by += [] if time is None else [calendar_periods(columns_of_interest[time], sample)]
-    sites = [] if site is None else [columns_of_interest[site].cast(pl.String).fill_null(MISSING)]
+    sites = [] if site is None else [site_names(columns_of_interest[site])]
     suppression = suppress_in_columns(sample, [*divided_by, *sites])
     if source is not None:
         source = source.withhold(sites[0].unique().sort().to_list(), *suppression[-1])
@@ -171,6 +173,7 @@ def evaluate_risk(
         periods=tuple(period for column in in_periods for period in column),
         thresholds=evaluate_thresholds(sample, thresholds, sensitivities, alert_rates, resamples, seed),
         source=source,
+        sites=None if site is None else evaluate_sites(sample, sites[0], *settings, suppression[-1]),
         notes=_notes(sample, risk, group),
     )
 

@@ -13,8 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearward.evaluation.risk.inputs import RiskSample
-from nearward.evaluation.risk.metrics import COMPARED_METRICS, METRIC_BY_KEY, METRICS, OperatingPoint, WeightedMetrics, bin_starts
-from nearward.evaluation.stats.cluster_bootstrap import Scale, Support, bootstrap_interval, cluster_bootstrap, share_interval
+from nearward.evaluation.risk.metrics import (
+    COMPARED_METRICS,
+    METRIC_BY_KEY,
+    METRICS,
+    USEFULNESS,
+    OperatingPoint,
+    WeightedMetrics,
+    bin_starts,
+)
+from nearward.evaluation.stats.cluster_bootstrap import (
+    Scale,
+    Support,
+    bootstrap_interval,
+    cluster_bootstrap,
+    share_interval,
+    with_standard_error,
+)
 from nearward.evaluation.stats.confidence import LEVEL, Estimate, Result, Undefined, newcombe
 from nearward.tabular.typing import Floats
 
@@ -64,6 +79,25 @@ class BootstrapMetrics:
                 results[key] = self._interval(key, point, resampled, METRIC_BY_KEY[key].scale, [name], independent)
         results["recall_at_budget"] = self._with_few_alerts(results)
         return results
+
+    def usefulness(self, name: str) -> Result:
+        """Net benefit over the better of alerting all and alerting none, with its interval."""
+        value, resampled = self._values(name, USEFULNESS.key)
+        return bootstrap_interval(value, resampled, USEFULNESS.scale, self.independent, self.rows)
+
+    def on_scale(self, name: str, key: str) -> tuple[float, float] | None:
+        """A metric and its standard error on the scale of its interval; None where there is none."""
+        if self.no_slope[name] and key in _CALIBRATION_LINE:
+            return None
+        return with_standard_error(*self._values(name, key), METRIC_BY_KEY[key].scale)
+
+    def _values(self, name: str, key: str) -> tuple[float, Floats]:
+        """A metric on the rows as they are and over the resamples (r,)."""
+        if key == USEFULNESS.key:
+            benefit, gain = (self._values(name, other) for other in ("net_benefit", "net_benefit_gain"))
+            return min(benefit[0], gain[0]), np.minimum(benefit[1], gain[1])
+        column = _COLUMN[key]
+        return float(self.point[name][column]), self.resampled[name][:, column]
 
     def _with_few_alerts(self, results: Mapping[str, Result]) -> Result:
         """The recall, its interval as wide at least as the PPV's makes it with the missed events as they are.

@@ -10,6 +10,7 @@ import polars as pl
 
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY
 from nearward.evaluation.stats.confidence import Estimate, Result, Undefined, defined
+from nearward.evaluation.stats.random_effects import PooledEstimate
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.site_leakage import SourceLeak
@@ -82,6 +83,43 @@ class Subgroup:
         """Return counts and metrics for JSON."""
         counts = {"column": self.column, "level": self.level, "rows": self.rows, "events": self.events}
         return {**counts, "metrics": results_dict(self.results)} if self.results else {**counts, "metrics": None, "why": "withheld"}
+
+
+@dataclass(frozen=True)
+class SiteResults:
+    """Metrics of each site, and over sites.
+
+    Parameters
+    ----------
+    column : str
+    sites : tuple of Subgroup
+    pooled : metric's key -> PooledEstimate or why there is none
+        Empty where the parts are periods: in their order there may be a trend, which a random effect would hide.
+    useful : Estimate or None
+        Share of the sites with results where the net benefit exceeds that of alerting all and of alerting none; ``n`` is their number.
+    next_useful : float or None
+        Probability that it does so at a next site.
+    threshold : float
+        Decision threshold of the net benefit.
+    """
+
+    column: str
+    sites: tuple[Subgroup, ...]
+    pooled: dict[str, PooledEstimate | Undefined]
+    useful: Estimate | None
+    next_useful: float | None
+    threshold: float
+
+    @property
+    def estimable(self) -> tuple[Subgroup, ...]:
+        """The sites that have results."""
+        return tuple(site for site in self.sites if site.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        pooled = {key: {"why": one.why} if isinstance(one, Undefined) else asdict(one) for key, one in self.pooled.items()}
+        shares = {"useful": None if self.useful is None else asdict(self.useful), "next_useful": self.next_useful}
+        return {"column": self.column, "threshold": self.threshold, "sites": [s.to_dict() for s in self.sites], "pooled": pooled, **shares}
 
 
 @dataclass(frozen=True)
@@ -160,6 +198,8 @@ class RiskResults:
     thresholds : tuple of ThresholdResults
     source : SourceLeak or None
         Whether the site can be predicted from the other columns, and tracks the outcome; where a site was named.
+    sites : SiteResults or None
+        Metrics of each site, and pooled over sites; where a site was named.
     notes : tuple of str
         Warnings that limit the interpretation.
     """
@@ -174,6 +214,7 @@ class RiskResults:
     periods: tuple[Subgroup, ...]
     thresholds: tuple[ThresholdResults, ...]
     source: SourceLeak | None
+    sites: SiteResults | None
     notes: tuple[str, ...]
 
     def __getitem__(self, key: str) -> Estimate | None:
@@ -191,6 +232,14 @@ class RiskResults:
     def threshold_table(self) -> pl.DataFrame:
         """Metrics at thresholds: target, threshold, its low and high, key, metric, value, low, high, n, why."""
         return pl.concat([_threshold_frame(one) for one in self.thresholds])
+
+    def site_table(self) -> pl.DataFrame:
+        """Metrics of sites, as ``subgroup_table``; empty where no site was named."""
+        return subgroup_table(() if self.sites is None else self.sites.sites)
+
+    def pooled_table(self) -> pl.DataFrame:
+        """Metrics over sites, see ``pooled_table``; empty where no site was named."""
+        return pooled_table({} if self.sites is None else self.sites.pooled)
 
     def strata_table(self) -> pl.DataFrame:
         """Metrics of event-count strata, as ``subgroup_table``."""
@@ -270,6 +319,20 @@ def subgroup_table(subgroups: Sequence[Subgroup]) -> pl.DataFrame:
             results.select(*(pl.lit(getattr(subgroup, name), dtype=dtype).alias(name) for name, dtype in schema.items()), pl.all())
         )
     return pl.concat(frames)
+
+
+def pooled_table(pooled: Mapping[str, PooledEstimate | Undefined]) -> pl.DataFrame:
+    """Results over sites as a frame: key, metric, value, low, high, next_low, next_high (of a next site), tau, i2, sites, why."""
+    rows = []
+    for key, one in pooled.items():
+        numbers: tuple[Any, ...] = (None,) * 8
+        if isinstance(one, PooledEstimate):
+            numbers = (*(getattr(one.mean, x) for x in ("value", "low", "high")), one.next_site.low, one.next_site.high, one.tau, one.i2)
+            numbers += (one.mean.n,)
+        rows.append((key, METRIC_BY_KEY[key].title, *numbers, one.why if isinstance(one, Undefined) else None))
+    floats = dict.fromkeys(("value", "low", "high", "next_low", "next_high", "tau", "i2"), pl.Float64)
+    schema = {"key": pl.String, "metric": pl.String, **floats, "sites": pl.Int64, "why": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def results_dict(results: Results) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def evaluate_subgroups(
     InputError
         More than 30 categories.
     """
-    categories, category = _categories(column)
+    categories, category = number_categories(column)
     (rows, events), patients = counts_by_category(sample, category, len(categories))
     rows_suppressed, suppressed = suppression or suppress_small_counts(rows, events, patients)
     subgroups = []
@@ -63,7 +63,7 @@ def evaluate_subgroups(
 
 def suppress_in_columns(sample: RiskSample, columns: Sequence[pl.Series]) -> list[Suppression]:
     """Suppress small counts jointly in all columns that one report shows, in the order of their categories."""
-    return suppress_jointly(sample, [(category, len(names)) for names, category in (_categories(one, limit=None) for one in columns)])
+    return suppress_jointly(sample, [(category, len(names)) for names, category in (number_categories(one, limit=None) for one in columns)])
 
 
 def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
@@ -71,7 +71,7 @@ def event_strata(column: pl.Series, sample: RiskSample) -> pl.Series:
 
     Strata that would have to be suppressed are pooled: their names would reveal how many events there are.
     """
-    categories, category = _categories(column, limit=None)
+    categories, category = number_categories(column, limit=None)
     events_of_category = np.bincount(category, weights=sample.outcome, minlength=len(categories)).astype(np.int64)
     stratum = (np.searchsorted(_STRATA, events_of_category, side="right") - 1)[category]  # (n,)
     (rows, events), patients = counts_by_category(sample, stratum, len(_STRATA))
@@ -110,7 +110,7 @@ def calendar_periods(time: pl.Series, sample: RiskSample) -> pl.Series:
     return label + start.dt.quarter().cast(pl.String) if name.endswith("Q") else label
 
 
-def _categories(column: pl.Series, limit: int | None = _MAX_CATEGORIES) -> tuple[list[str], Ints]:
+def number_categories(column: pl.Series, limit: int | None = _MAX_CATEGORIES) -> tuple[list[str], Ints]:
     """Names of the categories, in order, and each row's category; missing values are a category, the last."""
     if column.dtype.is_float():
         column = column.fill_nan(None)

@@ -93,6 +93,7 @@ def tripod(report: RiskResults) -> dict[str, Any]:
             "subgroups": [subgroup.to_dict() for subgroup in report.subgroups],
             "periods": [period.to_dict() for period in report.periods],
             "withheld": SUPPRESSION_NOTE,
+            **({} if report.sites is None else {"sites": report.sites.to_dict()}),
             **({} if report.source is None else {"source_leak": report.source.as_dict()}),
         },
         "23b": [stratum.to_dict() for stratum in report.strata] or None,

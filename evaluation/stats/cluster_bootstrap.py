@@ -38,7 +38,7 @@ class Support(NamedTuple):
         return cls(len(np.unique(patient_ids)), len(patient_ids))
 
 
-class _Transform(NamedTuple):
+class Transform(NamedTuple):
     """A scale on which an interval is made: the function, its derivative, and its inverse."""
 
     forward: Callable[[float], float]
@@ -46,15 +46,15 @@ class _Transform(NamedTuple):
     inverse: Callable[[float], float]
 
 
-_TRANSFORMS: dict[str, _Transform] = {
-    "share": _Transform(
+TRANSFORMS: dict[str, Transform] = {
+    "share": Transform(
         lambda v: math.asin(math.sqrt(v)),
         lambda v: 0.5 / math.sqrt(v * (1 - v)),
         lambda x: math.sin(min(max(x, 0.0), math.pi / 2)) ** 2,
     ),
-    "odds": _Transform(lambda v: float(special.logit(v)), lambda v: 1 / (v * (1 - v)), lambda x: float(special.expit(x))),
-    "positive": _Transform(math.log, lambda v: 1 / v, lambda x: math.exp(min(x, 700.0))),
-    "plain": _Transform(lambda v: v, lambda _: 1.0, lambda x: x),
+    "odds": Transform(lambda v: float(special.logit(v)), lambda v: 1 / (v * (1 - v)), lambda x: float(special.expit(x))),
+    "positive": Transform(math.log, lambda v: 1 / v, lambda x: math.exp(min(x, 700.0))),
+    "plain": Transform(lambda v: v, lambda _: 1.0, lambda x: x),
 }
 
 
@@ -116,10 +116,20 @@ def bootstrap_interval(value: float, resampled: Floats, scale: Scale, independen
         return boundary_interval(value, independent, n)
     limits = []
     for name in ("plain",) if value <= 0 else ("share", "odds") if scale == "skewed" else (scale,):
-        transform = _TRANSFORMS[name]
+        transform = TRANSFORMS[name]
         centre, step = transform.forward(value), reach * transform.derivative(value)
         limits += [transform.inverse(centre - step), transform.inverse(centre + step)]
     return Estimate(value, min(limits), max(limits), n)
+
+
+def with_standard_error(value: float, resampled: Floats, scale: Scale) -> tuple[float, float] | None:
+    """Return a value and its standard error on a scale; None where either is not finite, or the resamples do not vary."""
+    finite = _finite(value, resampled, 0)
+    transform = TRANSFORMS[scale]
+    if not isinstance(finite, np.ndarray) or (scale == "odds" and value in (0.0, 1.0)) or (scale == "positive" and value <= 0):
+        return None
+    error = float(np.std(finite, ddof=1)) * transform.derivative(value)
+    return (transform.forward(value), error) if error > 0 else None
 
 
 def share_interval(value: float, resampled: Floats, support: Support, n: int) -> Result:

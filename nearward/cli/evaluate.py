@@ -11,7 +11,7 @@ import typer
 from nearward.cli.console import Columns, Events, Group, Missing, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
 
 if TYPE_CHECKING:
-    from nearward.evaluation.risk.results import EvaluationFacts, Subgroup, ThresholdResults
+    from nearward.evaluation.risk.results import EvaluationFacts, SiteResults, Subgroup, ThresholdResults
     from nearward.evaluation.stats.confidence import Result
     from nearward.evaluation.synthetic.card import FaithCard
 
@@ -20,6 +20,8 @@ app = typer.Typer(help="Evaluate risk predictions, or synthetic tables.", no_arg
 Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
 Report = Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=False)]
 Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.", show_default=False)]
+
+_SUBGROUP_KEYS = ("auprc", "auroc", "observed_expected", "recall_at_budget")
 
 
 @app.command()
@@ -39,7 +41,9 @@ def risk(
     site: Annotated[
         str | None,
         typer.Option(
-            help="Column of the site or source file: tests for site leakage, whether the other columns predict it.", show_default=False
+            help="Column of the site or source file: results by site, pooled, with a prediction interval for the next site; and a test "
+            "for site leakage, whether the other columns predict it.",
+            show_default=False,
         ),
     ] = None,
     time: Annotated[
@@ -107,6 +111,8 @@ def risk(
     for title, groups in parts.items():
         if groups:
             _show_subgroups(groups, title)
+    if evaluation.sites is not None:
+        show_sites(evaluation.sites)
     if evaluation.source is not None:
         show(evaluation.source.shown(), f"event rate by {site}")
         typer.echo(f"source leak: {evaluation.source.verdict()}")
@@ -207,17 +213,38 @@ def _show_thresholds(thresholds: Sequence[ThresholdResults]) -> None:
     show(pl.DataFrame({"alerted: risk at or above": table.columns[1:], **text}), "at thresholds (95 %)")
 
 
-def _show_subgroups(groups: Sequence[Subgroup], title: str) -> None:
+def _show_subgroups(groups: Sequence[Subgroup], title: str, keys: Sequence[str] = _SUBGROUP_KEYS) -> None:
     import polars as pl
 
     from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
     from nearward.evaluation.risk.html_report import subgroup_summary
 
-    table = subgroup_summary(groups, ("auprc", "auroc", "observed_expected", "recall_at_budget"))
+    table = subgroup_summary(groups, keys)
     text = {name: ["" if value is None else str(value) for value in table.get_column(name).to_list()] for name in table.columns}
     show(pl.DataFrame(text), title)
     if any(group.events is None for group in groups):
         typer.echo(SUPPRESSION_NOTE)
+
+
+def show_sites(results: SiteResults) -> None:
+    """Print the sites, the means over them, and what a next site may expect."""
+    import polars as pl
+
+    from nearward.evaluation.risk.html_report import pooled_summary
+    from nearward.evaluation.stats.confidence import Undefined
+
+    part = "site" if results.pooled else "period"
+    _show_subgroups(results.sites, f"by {part}", (*_SUBGROUP_KEYS[:3], "calibration_slope", "usefulness"))
+    if results.pooled:
+        pooled = pooled_summary(results)
+        estimates = [pl.Series(name, map(str, pooled[name].to_list())) for name in pooled.columns if pooled[name].dtype == pl.Object]
+        show(pooled.drop(one.name for one in estimates).with_columns(estimates).select(pooled.columns), "over sites (95 %)")
+    for why in dict.fromkeys(one.why for one in results.pooled.values() if isinstance(one, Undefined)):
+        typer.echo(f"not pooled: {why}")
+    if results.useful is not None:
+        useful, n = round(results.useful.value * results.useful.n), results.useful.n
+        next_site = "" if results.next_useful is None else f"; at a next site with a probability of {results.next_useful:.2f}"
+        typer.echo(f"worth using (net benefit over alerting all and none at {results.threshold:.3g}): {useful} of {n} {part}s{next_site}")
 
 
 def _format(result: Result) -> str:

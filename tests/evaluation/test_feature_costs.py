@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nearward.evaluation.risk.feature_costs import column_costs
+from nearward.evaluation.feature_costs import column_costs
 from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 from nearward.tabular.errors import InputError, MissingColumns
 
