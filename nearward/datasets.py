@@ -1,11 +1,14 @@
-"""Cohorts as a table file with a JSON sidecar that names the target, the id and patient columns, and columns that leak the outcome."""
+"""Cohorts as a table file with a JSON sidecar that names the target, id, patient and leaking columns; events of a made-up ward."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from nearward.tabular.data.table_io import read_table
@@ -82,3 +85,66 @@ def read_cohort(table: str | Path, sidecar: str | Path | None = None, task: str 
         title=str(about.get("title", table.stem)),
         event=f"{column} is {describe_event(target_rows.event)}",
     )
+
+
+def ward_events(subjects: int = 600, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Make up events of patients on a ward, and a label for each two days after admission, with known truth.
+
+    The risk rests on the slope of ``Creatinine`` and on age: levels of creatinine differ far more between patients than within one.
+    ``PALLIATIVE_CARE`` is entered for most patients with the outcome, but after the prediction time: a feature of it would be a leak.
+
+    Parameters
+    ----------
+    subjects : int
+    seed : int
+
+    Returns
+    -------
+    events : pl.DataFrame, ``subject_id``, ``time``, ``code``, ``numeric_value``
+        Sex and birth, admission, creatinine (mg/dL) and heart rate every few hours, diagnoses, of which a few are common and many rare.
+    labels : pl.DataFrame, ``subjects`` rows, ``subject_id``, ``prediction_time``, ``boolean_value``
+
+    Examples
+    --------
+    >>> events, labels = ward_events(300, seed=1)
+    >>> 0.1 < labels["boolean_value"].mean() < 0.4
+    True
+    """
+    rng = np.random.default_rng(seed)
+    age, slope = rng.normal(65, 12, subjects), rng.normal(0, 1, subjects)
+    logit = 2.2 * slope + 0.04 * (age - 65) - 2.4
+    outcome = rng.random(subjects) < 1 / (1 + np.exp(-logit))
+    hours = rng.integers(0, 24 * 300, subjects).astype(float)  # of the admission
+    parts: list[tuple[Any, Any, str | list[str], Any]] = []
+    person = np.arange(1, subjects + 1)
+
+    def add(who: Any, after: Any, code: str | list[str], value: Any = None) -> None:
+        """Add events some hours after admission."""
+        parts.append((person[who], hours[who] + after, code, np.full(len(who), np.nan) if value is None else value))
+
+    every = np.arange(subjects)
+    add(every, -age * 24 * 365.25, "MEDS_BIRTH")
+    add(every, 0.0, "HOSPITAL_ADMISSION//URGENT")
+    level = np.exp(rng.normal(0.3, 0.6, subjects))
+    who, after = np.repeat(every, 12), rng.uniform(0, 47.9, 12 * subjects)
+    rise = 0.006 * slope[who] * (after - 24)
+    add(who, after, "Creatinine", (level[who] * np.exp(rise + rng.normal(0, 0.05, len(who)))).round(3))
+    add(who, rng.uniform(0, 47.9, len(who)), "Heart rate", rng.normal(85, 14, len(who)).round())
+    kinds = np.minimum(rng.zipf(1.5, 3 * subjects), 400)
+    add(np.repeat(every, 3), 1.0, [f"DIAGNOSIS//D{kind:03d}" for kind in kinds])
+    told = np.flatnonzero(outcome & (rng.random(subjects) < 0.9))
+    add(told, rng.uniform(48.1, 96, len(told)), "PALLIATIVE_CARE")
+    add(every, rng.uniform(49, 300, subjects), "HOSPITAL_DISCHARGE")
+    start = datetime(2020, 1, 1)
+    tables = [
+        pl.DataFrame({"subject_id": who, "hours": when, "code": code, "numeric_value": value}, strict=False)
+        for who, when, code, value in parts
+    ]
+    time = (pl.lit(start) + pl.duration(microseconds=(pl.col("hours") * 3.6e9).round().cast(pl.Int64))).alias("time")
+    sex = pl.DataFrame({"subject_id": person, "code": np.where(rng.random(subjects) < 0.5, "SEX//F", "SEX//M")})
+    timed = pl.concat(tables).select("subject_id", time.cast(pl.Datetime("us")), "code", pl.col("numeric_value").fill_nan(None))
+    events = (
+        pl.concat([sex, timed], how="diagonal").select("subject_id", "time", "code", "numeric_value").sort("subject_id", "time", "code")
+    )
+    moments = [start + timedelta(hours=48 + hour) for hour in hours]
+    return events, pl.DataFrame({"subject_id": person, "prediction_time": moments, "boolean_value": outcome})

@@ -10,7 +10,9 @@ from typing import Literal
 from nearward.tabular.data.schema import Column
 from nearward.tabular.events.aggregates import STATISTICS
 
-CodeKind = Literal["number", "fact", "code"]
+_BLOCKS = {"number": "measurements", "fact": "facts", "code": "occurrences", "flag": "facts"}  # of codes without a prefix
+
+CodeKind = Literal["number", "fact", "code", "flag"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class CodeColumns:
     name : str
         Its description, or itself where it has none.
     kind : str
-        ``number``: measured again and again; ``fact``: a number that most subjects have once; ``code``: an occurrence.
+        ``number``: measured again and again; ``fact``: a number that most subjects have once; ``code``: an occurrence; ``flag``: an
+        occurrence without a time.
     spans : tuple of int
         Positions of the spans with columns: those in which enough subjects have the code, and which do not hold the same events as
         the next longer one.
@@ -53,7 +56,7 @@ class CodeColumns:
     @property
     def block(self) -> str:
         """Kind of code: what stands before ``//``, as in ``LAB//50813//mmol/L``; else by its columns."""
-        return kind_of_code(self.code) or {"number": "measurements", "fact": "facts", "code": "occurrences"}[self.kind]
+        return kind_of_code(self.code) or _BLOCKS[self.kind]
 
     def named(self, name: str) -> CodeColumns:
         """Return a copy with another name."""
@@ -91,7 +94,7 @@ def targets(codes: Sequence[CodeColumns], spans: Sequence[str | None]) -> list[T
 
 def n_columns(code: CodeColumns) -> int:
     """Return the number of columns of a code."""
-    return 1 if code.kind == "fact" else 2 + len(code.spans) * (1 if code.kind == "code" else len(STATISTICS))
+    return 1 if code.kind in ("fact", "flag") else 2 + len(code.spans) * (1 if code.kind == "code" else len(STATISTICS))
 
 
 def _targets(code: CodeColumns, position: int, spans: Sequence[str | None]) -> list[Target]:
@@ -103,6 +106,8 @@ def _targets(code: CodeColumns, position: int, spans: Sequence[str | None]) -> l
 
     if code.kind == "fact":
         return [target("last", unit=code.unit)]
+    if code.kind == "flag":
+        return [target("seen")]
     if code.kind == "code":
         return [target("seen"), target("hours since"), *[target("count", span) for span in code.spans]]
     units = {"count": None, "unusual": None, "slope": None if code.unit is None else f"{code.unit} per hour"}

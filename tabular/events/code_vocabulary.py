@@ -122,7 +122,11 @@ def _tally(
     pairs = pairs.with_columns(finite_values().alias(VALUE)).with_columns(
         pl.when(pl.col(VALUE).is_not_null()).then(pl.col(AGE)).alias(_NUMBER_AGE)
     )
-    within = {f"values_{i}": (pl.col(_NUMBER_AGE) <= span).fill_null(value=False).cast(pl.UInt32) for i, span in enumerate(hours)}
+    within = {
+        f"{name}_{i}": (pl.col(age) <= span).fill_null(value=False).cast(pl.UInt32)
+        for name, age in (("events", AGE), ("values", _NUMBER_AGE))
+        for i, span in enumerate(hours)
+    }
     subjects = (
         pairs.with_columns(**within)
         .group_by(ROW, CODE)
@@ -145,9 +149,9 @@ def _tally(
             (pl.col("newest_number") < pl.col("oldest_number")).sum().alias("repeated"),
             pl.col("low").min(),
             pl.col("high").max(),
-            *[pl.col(f"values_{i}").sum() for i in range(len(hours))],
-            *[(pl.col("newest_number") <= span).sum().alias(f"numbers_{i}") for i, span in enumerate(hours)],
-            *[(pl.col("newest") <= span).sum().alias(f"occurrences_{i}") for i, span in enumerate(hours)],
+            pl.col(*within).sum(),
+            *[(pl.col(f"values_{i}") > 0).sum().alias(f"numbers_{i}") for i in range(len(hours))],
+            *[(pl.col(f"events_{i}") > 0).sum().alias(f"occurrences_{i}") for i in range(len(hours))],
         )
     )
     if UNIT in pairs.columns:
@@ -160,7 +164,7 @@ def _tally(
 def _merge(tallies: _Tallies, hours: Sequence[float]) -> pl.DataFrame:
     """Return one row a code: the sums over blocks, and its most frequent unit."""
     counts = ["subjects", "events", "number_subjects", "timed_subjects", "repeated"]
-    counts += [f"{name}_{i}" for name in ("values", "numbers", "occurrences") for i in range(len(hours))]
+    counts += [f"{name}_{i}" for name in ("events", "values", "numbers", "occurrences") for i in range(len(hours))]
     every = pl.concat(tallies.codes)
     codes = every.group_by(CODE).agg(pl.col(counts).cast(pl.Int64).sum(), pl.col("low").min(), pl.col("high").max())
     if not tallies.units:
@@ -224,7 +228,7 @@ def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int) 
     numbers = row["number_subjects"] >= min_subjects and row["low"] < row["high"]
     repeated = row["repeated"] >= _REPEATED * row["number_subjects"]
     kind: CodeKind = ("number" if repeated else "fact") if numbers else "code"
-    counted, total = ("numbers", "values") if numbers else ("occurrences", "occurrences")
+    counted, total = ("numbers", "values") if numbers else ("occurrences", "events")
     spans = []
     for i in range(len(hours)):
         same = i + 1 < len(hours) and row[f"{total}_{i}"] == row[f"{total}_{i + 1}"]
@@ -232,7 +236,8 @@ def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int) 
             spans.append(i)
     common = {"code": row[CODE], "name": row["description"] or row[CODE], "kind": kind, "n_subjects": row["subjects"]}
     if not numbers:
-        return CodeColumns(**common, spans=tuple(spans) if row["timed_subjects"] else ())
+        once = row["events"] == row["subjects"]  # counts say nothing beyond whether, and how long ago
+        return CodeColumns(**{**common, "kind": kind if row["timed_subjects"] else "flag"}, spans=() if once else tuple(spans))
     spread = row["spread"] or row["high"] - row["low"]
     common["n_subjects"] = row["number_subjects"]
     unit = row["usual_unit"] or row[UNIT] or _unit_of(row[CODE])

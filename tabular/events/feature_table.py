@@ -69,14 +69,14 @@ class FeatureTable:
         rows: dict[str, tuple[int | None, str | None, int | None]] = dict.fromkeys(vocabulary.members, (None, None, None))
         rows |= {code: (None, None, lists.index(kind_of_code(code))) for code in vocabulary.listed}
         for position, one in enumerate(vocabulary.columns):
-            rows[one.code] = (None if one.kind == "code" else position, one.checked_unit, None)
+            rows[one.code] = (position if one.kind in ("number", "fact") else None, one.checked_unit, None)
         schema = {CODE: pl.String, _NUMBER: pl.Int32, _EXPECTED: pl.String, _LIST: pl.Int32}
         return pl.DataFrame([(code, *row) for code, row in rows.items()], schema, orient="row").with_columns(pl.lit(True).alias(_KNOWN))
 
     @cached_property
     def _occurrences(self) -> pl.DataFrame:
         """Codes of events whose occurrences count, with the position of each column's code."""
-        own = [(one.code, i) for i, one in enumerate(self.vocabulary.columns) if one.kind == "code"]
+        own = [(one.code, i) for i, one in enumerate(self.vocabulary.columns) if one.kind in ("code", "flag")]
         rolled = zip(self.vocabulary.members, self.vocabulary.parents, strict=True)
         return pl.DataFrame([*own, *rolled], {CODE: pl.String, _POSITION: pl.Int32}, orient="row")
 
