@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent, unless the program configures logging
 
 # public name -> the module that defines it; imported on first use, so that `import nearward` stays light
 _MODULE_OF = {

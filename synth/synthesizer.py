@@ -39,6 +39,7 @@ from nearward.tabular.data.validation import validate_groups
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.parallel import single_threaded
 from nearward.tabular.persistence.artifact import loading
+from nearward.tabular.progress import logged
 from nearward.tabular.rules.rules import Rules
 from nearward.tabular.typing import Progress
 
@@ -173,7 +174,7 @@ class Synthesizer:
         warn_of_copies(splits.features, event, np.arange(frame.height) if patient_ids is None else patient_ids, self.seed)
         warn_of_identifiers(splits.features)
         warn_of_text(splits.features)
-        progress = self.progress or (lambda message: None)
+        progress = logged(self.progress, __name__)
         with single_threaded("torch"):  # sums are the same whatever the number of cores
             if self.epsilon is None:
                 config = TrainConfig(time_limit=self.time_limit)

@@ -117,7 +117,7 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
     ----------
     job : ScoringJob
     progress : callable, optional
-        Given the number of rows, returns a context whose value is called with ``words`` and ``done=rows`` (see ``nearward.cli.progress``).
+        Given the number of rows, returns a context whose value is called with ``words`` and ``done=rows`` (see ``cli.terminal.progress``).
 
     Raises
     ------
@@ -179,7 +179,7 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
         Invalid or contradicting arguments, or nothing to score.
     """
     if job.schema not in ("plain", "meds"):
-        raise InputError(f"--schema must be plain or meds, got {job.schema}")
+        raise InputError(f"--format must be plain or meds, got {job.schema}")
     if job.engine not in ("local", "ray"):
         raise InputError(f"--engine must be local or ray, got {job.engine}")
     if job.labels and job.schema != "meds":

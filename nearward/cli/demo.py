@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import typer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nearward.cli.evaluate import show_card
-from nearward.cli.progress import show_progress
+from nearward.cli.terminal.output import say
+from nearward.cli.terminal.progress import show_progress
 from nearward.datasets import Cohort, read_cohort
 from nearward.evaluation.risk.comparison import compare_risks
 from nearward.evaluation.risk.inputs import MIN_COUNT
@@ -46,7 +46,7 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     train, test = _split(cohort, seed)
     outcome, outcome_test = cohort.outcome[train], cohort.outcome[test]
     groups = None if cohort.groups is None else cohort.groups[train]
-    typer.echo(
+    say(
         f"{cohort.title}: {len(train)} training rows ({outcome.sum()} events), {len(test)} test rows ({outcome_test.sum()} events); "
         f"the event: {cohort.event}"
     )
@@ -63,30 +63,30 @@ def run(data: Path | None, schema: Path | None, task: str | None, seed: int) -> 
     if enough:
         _compare(evaluated, list(risks), patients, seed)
     else:
-        typer.echo(f"too few test rows to evaluate the models: {MIN_COUNT} with the event and {MIN_COUNT} without are required")
+        say(f"too few test rows to evaluate the models: {MIN_COUNT} with the event and {MIN_COUNT} without are required")
 
     highest = int(scores.get_column("risk").arg_max() or 0)
     patient = scores.row(highest, named=True)
-    typer.echo(
+    say(
         f"\nThe test patient with the highest risk: {patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}); "
         f"outcome: {'event' if outcome_test[highest] else 'no event'}. Similar patients, and the features that differ most:"
     )
     similar = model.similar(cohort.features[test][highest : highest + 1], k=5)
     for row in similar.iter_rows(named=True):
         event = "event   " if row["outcome"] else "no event"
-        typer.echo(f"  patient {row['patient']:>6}  weight {row['weight']:.3f}  {event}  {row['differs']}")
+        say(f"  patient {row['patient']:>6}  weight {row['weight']:.3f}  {event}  {row['differs']}")
 
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model")
         unchanged = load(Path(folder) / "model").predict_frame(cohort.features[test]).equals(scores)
-    typer.echo(f"\nsaved, loaded and scored again: {'nothing changed' if unchanged else 'THE SCORES CHANGED'}")
+    say(f"\nsaved, loaded and scored again: {'nothing changed' if unchanged else 'THE SCORES CHANGED'}")
     if enough:
         report = evaluate_risk(evaluated, "event", "nearward", patients, resamples=_RESAMPLES, seed=seed)
         caption = f"Similar patients of the test patient with the highest risk ({patient['risk']:.3f}), from the training rows."
         report.to_html(_PAGE, similar.drop(similar.columns[0]), caption)
-        typer.echo(f"a report on nearward's risk, with figures and that patient's similar patients: {_PAGE.resolve()}")
+        say(f"a report on nearward's risk, with figures and that patient's similar patients: {_PAGE.resolve()}")
     _synthesize(cohort, train, test, seed)
-    typer.echo(f"{time.monotonic() - started:.0f} seconds in all")
+    say(f"{time.monotonic() - started:.0f} seconds in all")
     if not unchanged:
         raise SystemExit(1)
 
@@ -106,17 +106,17 @@ def _synthesize(cohort: Cohort, train: Rows, test: Rows, seed: int) -> None:
     if verdict is None:
         raise AssertionError("a fitted synthesizer has the rows for its audit")
     share = cohort.outcome[train].mean()
-    typer.echo(
+    say(
         f"\nA synthetic table of the same kind: {table.height} rows, {table.get_column(outcome).to_numpy().mean():.1%} with the event "
         f"({share:.1%} in the training rows), {len(model.rules.enforced)} mined rules enforced in every row"
     )
     show_card(verdict.card, "the synthetic table")
     if verdict.missed:
-        typer.echo(f"Not exported, because it did not pass its audit: {'; '.join(verdict.missed)}.")
-        typer.echo("nearward synth export --accept-risk REASON exports it with the reason written into the file.")
+        say(f"Not exported, because it did not pass its audit: {'; '.join(verdict.missed)}.")
+        say("nearward synth export --accept-risk REASON exports it with the reason written into the file.")
     else:
         export_table(table, _TABLE, verdict, about=describe(model, seed, sample.redrawn, sample.audits), rules=model.rules)
-        typer.echo(f"It passed its audit, and was exported with a stamp: {_TABLE.resolve()}")
+        say(f"It passed its audit, and was exported with a stamp: {_TABLE.resolve()}")
 
 
 def _biopsies(seed: int) -> Cohort:
@@ -155,7 +155,7 @@ def _baseline_risks(features: pl.DataFrame, train: Rows, test: Rows, outcome: Ro
 def _compare(frame: pl.DataFrame, names: list[str], group: str | None, seed: int) -> None:
     """Print each model's metrics and, for the others, the paired difference to the first."""
     comparison = compare_risks(frame, "event", names, group, resamples=_RESAMPLES, seed=seed)
-    typer.echo(f"\n{'':22}{'AUPRC (95 %)':25}{'AUROC (95 %)':25}{names[0]}'s AUPRC less this one's")
+    say(f"\n{'':22}{'AUPRC (95 %)':25}{'AUROC (95 %)':25}{names[0]}'s AUPRC less this one's")
     for name, results in comparison.metrics.items():
         line = f"{name:22}{results['auprc']}   {results['auroc']}"
-        typer.echo(line + (f"   {comparison.differences[name]['auprc']}" if name in comparison.differences else ""))
+        say(line + (f"   {comparison.differences[name]['auprc']}" if name in comparison.differences else ""))

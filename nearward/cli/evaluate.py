@@ -8,35 +8,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import Columns, Events, Group, Missing, Outcome, Positive, SchemaFile, as_event, read_schema, show, split_names
+from nearward.cli.terminal.console import (
+    App,
+    Events,
+    Group,
+    Json,
+    Missing,
+    Outcome,
+    Positive,
+    Report,
+    SchemaFile,
+    Seed,
+    TableFile,
+    as_event,
+    columns_option,
+    read_schema,
+    split_names,
+    spool,
+)
+from nearward.cli.terminal.output import say, show, writing
 
 if TYPE_CHECKING:
     from nearward.evaluation.risk.results import EvaluationFacts, SiteResults, Subgroup, ThresholdResults
     from nearward.evaluation.stats.confidence import Result
     from nearward.evaluation.synthetic.card import FaithCard
 
-app = typer.Typer(help="Evaluate risk predictions, or synthetic tables.", no_args_is_help=True)
-
-Scored = Annotated[Path, typer.Argument(help="Parquet, CSV or Arrow/Feather file with outcomes and risks.", show_default=False)]
-Report = Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=False)]
-Json = Annotated[Path | None, typer.Option("--json", help="JSON file to write.", show_default=False)]
+app = App(help="Evaluate risk predictions, or synthetic tables.")
 
 _SUBGROUP_KEYS = ("auprc", "auroc", "observed_expected", "recall_at_budget")
 
 
 @app.command()
 def risk(
-    scored: Scored,
+    scored: TableFile,
     outcome: Outcome,
     risk: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of the predicted risk; several are compared with the first. As for --subgroups.", show_default="risk"),
+        list[str] | None, columns_option("Column of the predicted risk, by default risk; several are compared with the first")
     ] = None,
     group: Group = None,
-    subgroups: Columns = None,
+    subgroups: Annotated[list[str] | None, columns_option("Column to evaluate in groups by")] = None,
     strata: Annotated[
-        list[str] | None,
-        typer.Option(help="Columns of sites or diagnoses: evaluated in strata by their number of events.", show_default=False),
+        list[str] | None, columns_option("Column of sites or diagnoses, evaluated in strata by their number of events")
     ] = None,
     site: Annotated[
         str | None,
@@ -44,11 +56,14 @@ def risk(
             help="Column of the site or source file: results by site, pooled, with a prediction interval for the next site; and a test "
             "for site leakage, whether the other columns predict it.",
             show_default=False,
+            metavar="COLUMN",
         ),
     ] = None,
     time: Annotated[
         str | None,
-        typer.Option(help="Column of the dates or times of prediction: performance by month, quarter or year.", show_default=False),
+        typer.Option(
+            help="Column of the dates or times of prediction: performance by month, quarter or year.", show_default=False, metavar="COLUMN"
+        ),
     ] = None,
     positive: Events = None,
     report: Report = None,
@@ -72,9 +87,18 @@ def risk(
     schema: SchemaFile = None,
     missing: Missing = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Evaluate predicted risks on a test set (discrimination, calibration, net benefit), or compare several models."""
+    """Evaluate predicted risks on a test set, or compare several.
+
+    Discrimination, calibration and net benefit, each with its interval.
+
+    \b
+    Examples:
+      nearward evaluate risk scored.parquet --outcome died --report report.html
+      nearward evaluate risk scored.parquet --outcome died --risk ours,apache
+      nearward evaluate risk scored.parquet --outcome died --json - | jq
+    """
     from nearward.evaluation.risk.comparison import compare_risks
     from nearward.evaluation.risk.report import evaluate_risk
     from nearward.tabular.data.table_io import read_table
@@ -103,9 +127,7 @@ def risk(
     evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, time=time, **table_of, **options)
     _show_results({evaluation.risk: evaluation.metrics}, _counts(scored, evaluation.facts))
     chance = evaluation.ece_by_chance
-    typer.echo(
-        f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})"
-    )
+    say(f"calibration error that perfectly calibrated risks would show here: {chance.value:.4f} ({chance.low:.4f} to {chance.high:.4f})")
     _show_thresholds(evaluation.thresholds)
     parts = {"subgroups": evaluation.subgroups, "event-count strata": evaluation.strata, "by calendar time": evaluation.periods}
     for title, groups in parts.items():
@@ -115,7 +137,7 @@ def risk(
         show_sites(evaluation.sites)
     if evaluation.source is not None:
         show(evaluation.source.shown(), f"event rate by {site}")
-        typer.echo(f"source leak: {evaluation.source.verdict()}")
+        say(f"source leak: {evaluation.source.verdict()}")
     for note in evaluation.notes:
         typer.echo(f"note: {note}", err=True)
     _write({report: evaluation.to_html, json: evaluation.to_json})
@@ -123,21 +145,35 @@ def risk(
 
 @app.command()
 def synth(
-    train: Annotated[Path, typer.Option(help="Table that the synthesizer was trained on.", show_default=False)],
-    holdout: Annotated[Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False)],
-    synthetic: Annotated[Path, typer.Option(help="Synthetic table.", show_default=False)],
+    train: Annotated[
+        Path, typer.Option(help="Table that the synthesizer was trained on.", show_default=False, metavar="TABLE", callback=spool)
+    ],
+    holdout: Annotated[
+        Path, typer.Option(help="Real rows that it never saw, by a random split.", show_default=False, metavar="TABLE", callback=spool)
+    ],
+    synthetic: Annotated[Path, typer.Option(help="Synthetic table.", show_default=False, metavar="TABLE", callback=spool)],
     outcome: Outcome,
     positive: Positive = None,
-    group: Annotated[str | None, typer.Option(help="Column of train and holdout with the patient ids.", show_default=False)] = None,
-    rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False)] = None,
-    write_rules: Annotated[Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False)] = None,
+    group: Group = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of your own rules.", show_default=False, metavar="FILE")] = None,
+    write_rules: Annotated[
+        Path | None, typer.Option(help="YAML file to write all evaluated rules to.", show_default=False, metavar="FILE")
+    ] = None,
     report: Report = None,
     json: Json = None,
     schema: SchemaFile = None,
     missing: Missing = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples, attacks and learners.")] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Evaluate a synthetic table: FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass."""
+    """Evaluate a synthetic table.
+
+    FAITH-style card of fidelity, utility and privacy attacks. Exit code 4 if it does not pass.
+
+    \b
+    Examples:
+      nearward evaluate synth --train t.parquet --holdout h.parquet \\
+        --synthetic s.parquet --outcome died --report card.html
+    """
     from nearward.evaluation.synthetic.card import faith_card
     from nearward.tabular.data.schema import Schema
     from nearward.tabular.data.table_io import read_table
@@ -163,7 +199,7 @@ def synth(
         missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
         typer.echo(f"NOT PASSED: {missed}", err=True)
         raise typer.Exit(4)
-    typer.echo("passed: all five components reach their gates; that is no proof of anonymity (docs/reference/faith-card.md)")
+    say("passed: all five components reach their gates; that is no proof of anonymity (docs/reference/faith-card.md)")
 
 
 def show_card(card: FaithCard, name: str) -> None:
@@ -223,7 +259,7 @@ def _show_subgroups(groups: Sequence[Subgroup], title: str, keys: Sequence[str] 
     text = {name: ["" if value is None else str(value) for value in table.get_column(name).to_list()] for name in table.columns}
     show(pl.DataFrame(text), title)
     if any(group.events is None for group in groups):
-        typer.echo(SUPPRESSION_NOTE)
+        say(SUPPRESSION_NOTE)
 
 
 def show_sites(results: SiteResults) -> None:
@@ -255,5 +291,6 @@ def _format(result: Result) -> str:
 def _write(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
     for path, write in writers.items():
         if path is not None:
-            write(path)
-            typer.echo(f"written to {path}")
+            with writing(path, ".json") as file:
+                write(file)
+            say(f"written to {path}")

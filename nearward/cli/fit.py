@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nearward.cli.console import (
-    Columns,
+from nearward.cli.terminal.console import (
+    Category,
     Drop,
     Events,
+    Experts,
+    FolderOut,
     Group,
+    Json,
     Missing,
     Outcome,
     RowId,
+    SchemaFile,
+    Seed,
+    Site,
     TableFile,
+    as_categories,
     as_event,
     read_schema,
-    show,
-    show_classes,
     split_names,
 )
+from nearward.cli.terminal.output import say, show, show_classes, write_json
 
 
 def fit(
     cohort: TableFile,
     outcome: Outcome,
-    out: Annotated[Path, typer.Option(help="Folder for the model.", show_default=False)],
+    out: FolderOut,
     positive: Events = None,
     id: RowId = None,
     group: Group = None,
-    site: Annotated[
-        str | None,
-        typer.Option(help="Column of the site or source file: checked for site leakage, never used as a feature.", show_default=False),
-    ] = None,
+    site: Site = None,
     drop: Drop = None,
-    expert: Columns = None,
-    schema: Annotated[Path | None, typer.Option(help="Edited schema (see nearward schema).", show_default=False)] = None,
+    category: Category = None,
+    expert: Experts = None,
+    schema: SchemaFile = None,
     missing: Missing = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC clearly rises.")
+        str,
+        typer.Option(
+            help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC clearly rises.", metavar="NAME"
+        ),
     ] = "embedded",
-    seed: Annotated[int, typer.Option(help="Seed of the model.")] = 0,
+    seed: Seed = 0,
+    json: Json = None,
 ) -> None:
-    """Fit a risk model on a cohort and save it in a folder."""
-    from nearward.cli.progress import show_progress
+    """Fit a risk model and save it in a folder.
+
+    \b
+    Examples:
+      nearward fit cohort.parquet --outcome died --group patient --out model/
+      nearward fit cohort.csv --outcome readmitted --positive '<30' \\
+        --category admission_type_id --missing usual --out model/
+    """
+    from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
@@ -57,7 +71,7 @@ def fit(
     from nearward.tabular.persistence.artifact import check_folder
 
     declared = read_schema(schema, missing)
-    frame = read_table(cohort, declared, missing or ())
+    frame, declared = as_categories(read_table(cohort, declared, missing or ()), declared, category)
     dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
     require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
     check_folder(out)
@@ -79,11 +93,12 @@ def fit(
         model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
+    write_json({"fit": summary, "event": model.event_, "columns": roles.review()}, json)
     if len(model.classes_) > 2:
         show_classes(model.classes_, out_of_fold.classes, "out of fold, each class against the rest")
-        typer.echo(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        say(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
-    typer.echo(
+    say(
         f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
         f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
         f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "

@@ -1,70 +1,136 @@
-"""``nearward inspect``: describes a saved model or generator."""
+"""``nearward schema`` and ``inspect``: what the columns of a table are, and what a saved model or generator holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.console import ModelFolder, show, show_classes
+from nearward.cli.terminal.console import Category, Group, Json, Missing, TableFile, as_categories
+from nearward.cli.terminal.output import say, show, show_classes, write_json, writing
 
 if TYPE_CHECKING:
-    from nearward.risk_model.summary import BackboneSummary
+    import polars as pl
+
+    from nearward.risk_model.summary import BackboneSummary, FitSummary
 
 
-def inspect(model: ModelFolder) -> None:
-    """Describe a saved model: patient records, training data, out-of-fold performance of each base learner, schema."""
+def schema(
+    cohort: TableFile,
+    out: Annotated[Path, typer.Option(help="JSON file to write; - prints it.", metavar="FILE")] = Path("schema.json"),
+    group: Group = None,
+    category: Category = None,
+    missing: Missing = None,
+) -> None:
+    """Infer what the columns of a table are.
+
+    Role and kind of each are printed, and written as JSON, for you to correct and to pass as --schema.
+
+    \b
+    Examples:
+      nearward schema cohort.parquet --out schema.json
+      nearward schema cohort.csv --category admission_type_id --missing usual
+    """
+    from nearward.tabular.data.atomic_files import replacing
+    from nearward.tabular.data.schema import Schema
+    from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import require_columns
+
+    frame, _ = as_categories(read_table(cohort, missing=missing or ()), None, category)
+    require_columns([group], frame.columns)
+    inferred = Schema.infer(frame, missing or (), frame.get_column(group) if group else None).with_roles(group=group)
+    show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
+    with writing(out, ".json") as path, replacing(path) as temporary:
+        temporary.write_text(inferred.to_json(), encoding="utf-8")
+    say(f"written to {out}: correct it, then nearward fit --schema {out}")
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, generator or other saved part.", show_default=False, metavar="FOLDER")],
+    json: Json = None,
+) -> None:
+    """Describe a saved model or generator.
+
+    Whether it contains patient records, training data, out-of-fold performance, importance, schema.
+
+    \b
+    Examples:
+      nearward inspect model/
+      nearward inspect model/ --json - | jq .fit.events
+    """
     from nearward.risk_model.classifier import load
     from nearward.tabular.persistence.artifact import loading, read_manifest
 
     manifest = read_manifest(model)
-    with loading(model):
-        _describe_manifest(manifest)
+    say(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
+    size = sum(file["size"] for file in manifest["files"].values())
+    about = {"kind": manifest.get("kind", "RiskClassifier"), "format": manifest["nearward_model"], "megabytes": round(size / 1e6, 1)}
+    results: dict[str, Any] = {"contains_records": manifest["contains_records"], "about": about}
     if "kind" in manifest:
+        with loading(model):
+            show(_facts({**about, **_flat(manifest.get("summary"))}), f"a {about['kind']}, format {about['format']}")
+        write_json({**results, "summary": manifest.get("summary")}, json)
         return
+    with loading(model):
+        results["fit"] = _describe_fit(manifest, about)
     classifier = load(model)  # last: what precedes needs no backbone and no weights
-    show(classifier.gate().head(15), "feature importance for similarity: share of the encoders' gate")
-    show(classifier.schema_.review(), "schema")
+    gate, columns = classifier.gate(), classifier.schema_.review()
+    show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
+    show(columns, "schema")
+    write_json({**results, "importance": gate, "schema": columns}, json)
 
 
-def _describe_manifest(manifest: Mapping[str, Any]) -> None:
-    """Print what a saved model's manifest says."""
+def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitSummary:
+    """Print the fit that a risk model's manifest describes, and return its summary."""
     import polars as pl
 
-    from nearward.risk_model.summary import PERSISTED_TYPES, FitSummary
+    from nearward.risk_model.summary import PERSISTED_TYPES
     from nearward.tabular.data.validation import describe_event
     from nearward.tabular.persistence.artifact import unpack
 
-    size = sum(file["size"] for file in manifest["files"].values())
-    typer.echo(f"contains patient records: {'yes' if manifest['contains_records'] else 'no'}")
-    if "kind" in manifest:
-        typer.echo(f"a {manifest['kind']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB")
-        return
     summary: FitSummary = unpack(manifest["summary"], {}, PERSISTED_TYPES)
-    out_of_fold = summary.out_of_fold
-    counts = f"{len(out_of_fold.classes)} classes"
-    if not out_of_fold.classes:
-        counts = f"{summary.events} events (outcome {describe_event(manifest['event'])})"
-    setting = summary.retrieval.setting
-    typer.echo(
-        f"nearward {manifest['package_version']}, format {manifest['nearward_model']}, {size / 1e6:.1f} MB; "
-        f"{summary.rows} rows of {summary.patients} patients, {counts}; retrieval: {summary.retrieval}; "
-        f"{setting.neighbours} neighbours, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}"
-    )
-    typer.echo(_describe_backbone(summary.backbone))
+    out_of_fold, setting = summary.out_of_fold, summary.retrieval.setting
+    facts = {
+        "nearward": f"{manifest['package_version']}, format {about['format']}, {about['megabytes']:.1f} MB",
+        "training data": f"{summary.rows} rows of {summary.patients} patients",
+        "outcome": f"{len(out_of_fold.classes)} classes"
+        if out_of_fold.classes
+        else f"{summary.events} events (outcome {describe_event(manifest['event'])})",
+        "out of fold": f"AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f}",
+        "retrieval": str(summary.retrieval),
+        "neighbours": f"{setting.neighbours}, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}",
+        "in-context model": _describe_backbone(summary.backbone),
+    }
+    show(_facts(facts), "the fit")
     if out_of_fold.classes:
         show_classes(manifest["classes"], out_of_fold.classes, "out of fold, each class against the rest; below, means over the classes")
     learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
-    title = f"base learners of the stack, out of fold (stack: AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f})"
-    show(learners.sort("weight", descending=True), title)
+    show(learners.sort("weight", descending=True), "base learners of the stack, out of fold")
+    return summary
 
 
 def _describe_backbone(backbone: BackboneSummary) -> str:
     """Describe whether the in-context model and its adapter are used, and why."""
     name = "" if backbone.name is None else f"{backbone.name} "
-    text = f"in-context model: {name}{'in use' if backbone.in_use else 'not in use'} ({backbone.why}"
+    text = f"{name}{'in use' if backbone.in_use else 'not in use'} ({backbone.why}"
     if backbone.auprc is not None:
         text += f": AUPRC {backbone.auprc_with:.4f} with it, {backbone.auprc_without:.4f} without; alone {backbone.auprc:.4f}"
     adapter = backbone.adapter
     return text + ")" + (f"; adapter {'in use' if adapter.in_use else 'not in use'} ({adapter.why})" if adapter else "")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings under names such as ``rows: train``; longer lists as their length."""
+    if isinstance(value, Mapping):
+        return {name: leaf for key, part in value.items() for name, leaf in _flat(part, f"{prefix}: {key}" if prefix else str(key)).items()}
+    return {prefix: f"{len(value)} entries" if isinstance(value, list) else value} if prefix else {}
+
+
+def _facts(facts: Mapping[str, Any]) -> pl.DataFrame:
+    """Return facts as a table of two columns."""
+    import polars as pl
+
+    texts = [(name, f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)) for name, value in facts.items()]
+    return pl.DataFrame(texts, {"what": pl.String, "value": pl.String}, orient="row")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import GeneratorFolder
+from nearward.cli.terminal.console import GeneratorFolder, Json, Report
+from nearward.cli.terminal.output import say, write_json
 
 if TYPE_CHECKING:
     from nearward.release.audit import AuditRows
@@ -16,23 +17,35 @@ if TYPE_CHECKING:
 
 def export(
     generator: GeneratorFolder,
-    out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.", show_default=False, metavar="FILE")],
     n: Annotated[int, typer.Option("-n", help="Rows.")] = 10_000,
     train: Annotated[
-        Path | None, typer.Option(help="The rows that the generator was trained on, where its folder holds no rows.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The rows that the generator was trained on, where its folder holds no rows.", show_default=False, metavar="TABLE"
+        ),
     ] = None,
     holdout: Annotated[
-        Path | None, typer.Option(help="Real rows that it never saw, instead of those in its folder.", show_default=False)
+        Path | None, typer.Option(help="Real rows that it never saw, instead of those in its folder.", show_default=False, metavar="TABLE")
     ] = None,
     accept_risk: Annotated[
         str | None, typer.Option(help="Reason for a release although the audit did not pass; written into the file.", show_default=False)
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML page to write with the card, passed or not.", show_default=False)] = None,
+    report: Report = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample and the audit.", show_default="the generator's")] = None,
 ) -> None:
-    """Sample and audit a synthetic table, and write it with its stamp. Exit code 3 if the audit is missing or did not pass."""
+    """Sample, audit and release a synthetic table.
+
+    It is written with its stamp. Exit code 3 if the audit is missing or did not pass. The report has the card of the audit, passed or not.
+
+    \b
+    Examples:
+      nearward synth export generator/ -n 50000 --out synth.parquet --report card.html
+      nearward synth export generator/ --out synth.csv \\
+        --accept-risk "internal teaching, agreed with the DPO"
+    """
     from nearward.cli.evaluate import show_card
-    from nearward.cli.progress import show_progress
+    from nearward.cli.terminal.progress import show_progress
     from nearward.release.export import check_destination, describe, export_table, sample_and_audit
     from nearward.synth.synthesizer import Synthesizer
 
@@ -46,51 +59,59 @@ def export(
         show_card(verdict.card, out.name)
         if report is not None:
             verdict.card.to_html(report)
-            typer.echo(f"written to {report}")
+            say(f"written to {report}")
     ledger = getattr(model, "privacy", None)
     if ledger is not None:
-        typer.echo(f"differential privacy: {ledger}")
+        say(f"differential privacy: {ledger}")
     about = describe(model, seed, sample.redrawn, sample.audits)
     stamp = export_table(table, out, verdict, about=about, rules=model.rules, ledger=ledger, accept_risk=accept_risk)
     resampled = stamp["rules"]["share of rows drawn again"]
     if resampled is not None:
-        typer.echo(f"{resampled:.2%} of the rows were resampled to satisfy the rules")
+        say(f"{resampled:.2%} of the rows were resampled to satisfy the rules")
     if sample.audits is not None and sample.audits["audited"] > 1:
-        typer.echo(f"{sample.audits['audited']} tables of this generator have been audited; the stamp says so")
-    typer.echo(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
+        say(f"{sample.audits['audited']} tables of this generator have been audited; the stamp says so")
+    say(f"{table.height} rows written to {out}: {_describe_verdict(stamp)}")
 
 
 def check(
-    table: Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False)],
+    table: Annotated[Path, typer.Argument(help="Parquet file, or CSV with its stamp beside it.", show_default=False, metavar="TABLE")],
+    json: Json = None,
 ) -> None:
-    """Verify a table's stamp. Exit code 3 if it has none, is not the table that was audited, or if nobody answers for it."""
+    """Verify the stamp of a synthetic table.
+
+    Exit code 3 if it has none, is not the table that was audited, or if nobody answers for it.
+
+    \b
+    Examples:
+      nearward synth check synth.parquet
+      nearward synth check synth.parquet --json stamp.json
+    """
     from nearward.release.stamp_check import verify_release
 
     stamp = verify_release(table)
-    typer.echo(
-        f"{table}: {stamp['rows']} rows, made by nearward {stamp['package_version']} ({stamp['generator']}); unchanged since its audit"
-    )
+    write_json(stamp, json)
+    say(f"{table}: {stamp['rows']} rows, made by nearward {stamp['package_version']} ({stamp['generator']}); unchanged since its audit")
     tried = stamp["generator"].get("tables_of_this_generator")
     if tried and tried["audited"] > 1:
-        typer.echo(f"{tried['audited']} tables of this generator were audited, {tried['passed']} passed: this may be the best of them")
+        say(f"{tried['audited']} tables of this generator were audited, {tried['passed']} passed: this may be the best of them")
     audit = stamp["audit"] or {"components": {}}
     if audit.get("event") is not None:
-        typer.echo(f"the event: {audit['outcome']} is {audit['event']}")
+        say(f"the event: {audit['outcome']} is {audit['event']}")
     for part in audit["components"].values():
         estimate = part["estimate"]
         value = "" if estimate is None else f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
-        typer.echo(f"  {part['letter']}  {part['name']:22} {value:26} {part['status']}: {part['why']}")
+        say(f"  {part['letter']}  {part['name']:22} {value:26} {part['status']}: {part['why']}")
     if stamp["sampled_prior"]:
         shares = {name: _show_share(share) for name, share in stamp["sampled_prior"].items()}
-        typer.echo(f"share of the event: {shares['sampled']} here, {shares['train']} in the rows it was trained on")
+        say(f"share of the event: {shares['sampled']} here, {shares['train']} in the rows it was trained on")
     ledger = stamp["privacy"].get("ledger")
-    typer.echo(
+    say(
         f"privacy: {stamp['privacy']['statement']}"
         if ledger is None
         else f"differential privacy: epsilon {ledger['spent']['epsilon']:.3g}, delta {ledger['spent']['delta']:.3g}, {ledger['unit']}; "
         f"{stamp['privacy']['not covered']}"
     )
-    typer.echo(_describe_verdict(stamp))
+    say(_describe_verdict(stamp))
 
 
 def _audit_rows(model: Generator, train: Path | None, holdout: Path | None) -> AuditRows | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import ModelFolder, show
+from nearward.cli.terminal.console import Json, ModelFolder, spool
+from nearward.cli.terminal.output import STANDARD, say, show, write_json, write_rows
 
 if TYPE_CHECKING:
     from nearward.batch.job import JobReport, ScoringJob
@@ -21,10 +22,20 @@ _MOST_FAILURES = 20  # printed
 def score(
     model: ModelFolder,
     tables: Annotated[
-        list[Path], typer.Argument(help="Tables to score; with a folder as --out: Parquet files, or folders of them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Tables to score; with a folder as --out: Parquet files, or folders of them. - reads one from standard input.",
+            show_default=False,
+            metavar="TABLE...",
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="A file, for one table; or a folder, for a scoring job that can be resumed.", show_default=False)
+        Path,
+        typer.Option(
+            help="A file, for one table (- prints CSV); or a folder, for a scoring job that can be resumed.",
+            show_default=False,
+            metavar="PATH",
+        ),
     ],
     workers: Annotated[int | None, typer.Option(help="Number of worker processes or Ray actors.", show_default="one per core")] = None,
     max_memory: Annotated[
@@ -35,7 +46,9 @@ def score(
     address: Annotated[
         str | None, typer.Option(help="Address of the Ray cluster; auto for this machine's.", show_default="a new cluster")
     ] = None,
-    schema: Annotated[str, typer.Option(help="plain; or meds: the five columns of the MEDS evaluation schema.")] = "plain",
+    format: Annotated[
+        str, typer.Option(help="Columns to write: plain; or meds, the five columns of the MEDS evaluation schema.", metavar="NAME")
+    ] = "plain",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -52,63 +65,78 @@ def score(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate rows, shards, memory and time; write nothing.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the scores in the folder and start again.")] = False,
+    json: Json = None,
 ) -> None:
-    """Score new rows: id, risk with its band, number of similar patients, novelty.
+    """Score new rows.
+
+    Each gets its id, risk with a band, the number of similar patients, and novelty.
 
     With a file as --out (.parquet, .csv, .arrow), one table is scored at once. With a folder, Parquet tables are scored shard by shard; the
     same command resumes an interrupted job. Exit code 4: some rows could not be scored; ledger/ in the folder says which and why.
+
+    \b
+    Examples:
+      nearward score model/ new.parquet --out risk.parquet
+      nearward score model/ - --out - < new.csv > risk.csv
+      nearward score model/ archive/ --out scores/ --workers 2 --max-memory 2GB
+      nearward score model/ archive/ --out scores/ --dry-run
+      nearward score model/ features/ --labels labels/ --format meds --out scores/
     """
     from nearward.batch.job import ScoringJob
     from nearward.batch.memory import read_size
     from nearward.tabular.errors import InputError
 
-    if out.suffix.lower() in _FILES and not out.is_dir():
+    if out == STANDARD or (out.suffix.lower() in _FILES and not out.is_dir()):
         job_options = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows, shard_minutes))
-        if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, schema) != ("local", "plain") or job_options:
+        if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, format) != ("local", "plain") or job_options:
             raise InputError(f"--out {out} is one file, for one table and without options. Name a folder for a job over many tables")
-        _score_table(model, tables[0], out)
+        _score_table(model, spool(tables[0]), out, json)
         return
+    if STANDARD in tables:
+        raise InputError("- (standard input) is scored into one file: name a file, or -, as --out")
     limit = None if max_memory is None else read_size(max_memory)
     seconds = None if shard_minutes is None else 60 * shard_minutes
-    job = ScoringJob(model, tuple(tables), out, schema, labels, threshold, workers, limit, shard_rows, engine, address, restart, seconds)
+    job = ScoringJob(model, tuple(tables), out, format, labels, threshold, workers, limit, shard_rows, engine, address, restart, seconds)
     if dry_run:
-        _show_dry_run(job)
+        _show_dry_run(job, json)
     else:
-        _run_job(job)
+        _run_job(job, json)
 
 
-def _score_table(model: Path, table: Path, out: Path) -> None:
-    from nearward.cli.progress import show_progress
+def _score_table(model: Path, table: Path, out: Path, json: Path | None) -> None:
+    from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import load
-    from nearward.tabular.data.table_io import read_table, write_table
+    from nearward.tabular.data.table_io import read_table
 
     classifier = load(model)
     frame = read_table(table, classifier.schema_)
     with show_progress("score", frame.height) as progress:
         scores = classifier.predict_frame(frame, progress=lambda rows: progress(done=rows))
-    write_table(scores, out)
+    write_rows(scores, out)
     novel = int((scores.get_column("novelty") > 0.99).sum())
-    typer.echo(
+    write_json({"rows": scores.height, "novel": novel}, json)
+    say(
         f"{scores.height} rows scored into {out}; "
         f"{novel} lie outside the training population (novelty above .99; one in a hundred is expected)"
     )
 
 
-def _show_dry_run(job: ScoringJob) -> None:
+def _show_dry_run(job: ScoringJob, json: Path | None) -> None:
     import polars as pl
 
     from nearward.batch.dry_run import dry_run
 
     run = dry_run(job)
     show(pl.DataFrame(run.rows, schema=["what", "expected"], orient="row"), f"{job.out}: nothing was written")
+    write_json({"expected": dict(run.rows), "unreadable": dict(run.unreadable)}, json)
     for name, why in run.unreadable:
         typer.echo(f"cannot be scored: {name}: {why}", err=True)
 
 
-def _run_job(job: ScoringJob) -> None:
+def _run_job(job: ScoringJob, json: Path | None) -> None:
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
-    from nearward.cli.progress import show_progress
+    from nearward.cli.terminal.progress import show_progress
     from nearward.tabular.errors import FolderTakenOver
 
     try:
@@ -117,6 +145,7 @@ def _run_job(job: ScoringJob) -> None:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(PARTIAL) from error
     summary = report.summary
+    write_json({"summary": summary, "scored_in_this_run": report.scored, "complete": report.complete}, json)
     show(summary_table(summary), f"{job.out}: {report.done} of {report.shards} shards done")
     if summary.drift:
         everything = "" if report.stopped else "; all of them in summary.json"
@@ -124,7 +153,7 @@ def _run_job(job: ScoringJob) -> None:
         title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the ten largest{everything})"
         show(drift_table(summary.drift[:10]), title)
     else:
-        typer.echo(summary.drift_note or "no drift: no row was scored")
+        say(summary.drift_note or "no drift: no row was scored")
     _show_run(report)
     if not report.complete:
         raise typer.Exit(PARTIAL)
@@ -139,7 +168,7 @@ def _show_run(report: JobReport) -> None:
     rate = report.scored / report.seconds if report.seconds else 0.0
     workers = f"{report.workers} worker{'' if report.workers == 1 else 's'}"
     threads = f" of {report.threads} threads" if report.threads > 1 else ""
-    typer.echo(
+    say(
         f"{report.scored} rows scored in this run, {report.seconds:.0f} s, {rate:.0f} rows/s with {workers}{threads}, "
         + ("memory unknown" if math.isnan(report.peak_memory) else f"{report.peak_memory / 1e9:.2f} GB resident at most")
         + ("" if report.complete else ". Partial: run the same command again to resume")
@@ -147,14 +176,26 @@ def _show_run(report: JobReport) -> None:
 
 
 def watch(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that nearward score wrote, in order of time.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that nearward score wrote, in order of time.", show_default=False, metavar="FOLDER...")
+    ],
+    json: Json = None,
 ) -> None:
-    """Compare scored populations over time: flagged rows, novel rows, data drift of columns against training."""
+    """Compare scored populations over time.
+
+    Flagged rows, novel rows, and data drift of columns against training.
+
+    \b
+    Examples:
+      nearward watch scores-monday/ scores-tuesday/
+      nearward watch scores-*/ --json drift.json
+    """
     from nearward.batch.summary import compare_runs, read_summary
 
     table, moved = compare_runs([(folder.name or str(folder), read_summary(folder)) for folder in runs])
     show(table, "runs")
+    write_json({"runs": table, "moved": moved}, json)
     if moved is None:
-        typer.echo("no column has moved in any of these runs (PSI above .1 and above chance)")
+        say("no column has moved in any of these runs (PSI above .1 and above chance)")
     else:
         show(moved, "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)")

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.console import (
+from nearward.cli.terminal.console import (
     Drop,
     Events,
     Group,
+    Json,
     Missing,
     Outcome,
     RowId,
     SchemaFile,
+    Seed,
     TableFile,
     TableOut,
     as_event,
     read_schema,
-    show,
     split_names,
 )
+from nearward.cli.terminal.output import say, show, write_json, write_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,19 +38,29 @@ def screen(
     group: Group = None,
     budget: Annotated[float, typer.Option(help="Share of rows that can be reviewed.")] = 0.05,
     new: Annotated[
-        Path | None, typer.Option(help="Table of new rows to rank.", show_default="the rows of TABLE, each by a model without its patient")
+        Path | None,
+        typer.Option(help="Table of new rows to rank; without it TABLE's own, each by a model without its patient.", metavar="TABLE"),
     ] = None,
     positive: Events = None,
     id: RowId = None,
     drop: Drop = None,
     schema: SchemaFile = None,
     missing: Missing = None,
-    seed: Annotated[int, typer.Option(help="Seed of the folds and the ranker.")] = 0,
+    seed: Seed = 0,
+    json: Json = None,
 ) -> None:
-    """Rank rows by anomaly score against rows without the event, and estimate the recall of known events. From one event up."""
+    """Rank rows for review, from one event up.
+
+    By an anomaly score against rows without the event, with an estimate of the recall of known events.
+
+    \b
+    Examples:
+      nearward screen cohort.parquet --outcome died --budget .05 --out first.parquet
+      nearward screen cohort.parquet --outcome died --new new.parquet --out first.csv
+    """
     from nearward.screening import screen as screen_rows
     from nearward.tabular.data.schema import Schema
-    from nearward.tabular.data.table_io import read_table, write_table
+    from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError, require_columns
     from nearward.tabular.novelty.one_class import OneClass
 
@@ -71,9 +83,10 @@ def screen(
         ranked = _with_ids(screening.out_of_fold, frame, id).with_columns(column.gather(screening.out_of_fold["row"]))
     else:
         ranked = _with_ids(screening.rank(new_rows.drop(excluded, strict=False)), new_rows, id)
-    write_table(ranked, out)
+    write_rows(ranked, out)
     _show(screening, outcome)
-    typer.echo(f"{ranked.height} rows ranked in {out}, {int(ranked.get_column('alert').sum())} of them to review")
+    write_json({"events": screening.events, "recall": screening.recall, "linear": screening.linear, "budget": screening.budget}, json)
+    say(f"{ranked.height} rows ranked in {out}, {int(ranked.get_column('alert').sum())} of them to review")
 
 
 def _with_ids(ranked: pl.DataFrame, frame: pl.DataFrame, id: str | None) -> pl.DataFrame:

@@ -7,23 +7,29 @@ from typing import Annotated
 
 import typer
 
-from nearward.cli.console import (
+from nearward.cli.release import check, export
+from nearward.cli.terminal.console import (
+    App,
+    Category,
     Drop,
+    FolderOut,
     GeneratorFolder,
     Group,
     Missing,
     Outcome,
     Positive,
     SchemaFile,
+    Seed,
     TableFile,
     TableOut,
+    as_categories,
     as_value,
     read_schema,
     split_names,
 )
-from nearward.cli.release import check, export
+from nearward.cli.terminal.output import say, show, write_rows
 
-app = typer.Typer(help="Generate synthetic tables, and release them after an audit.", no_args_is_help=True)
+app = App(help="Generate synthetic tables, and release them after an audit.")
 app.command()(export)
 app.command()(check)
 
@@ -34,16 +40,21 @@ _STEPS = 14  # of progress: tokens, rules, the time of the training, ten of its 
 def fit(
     cohort: TableFile,
     outcome: Outcome,
-    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    out: FolderOut,
     group: Group = None,
     drop: Drop = None,
+    category: Category = None,
     positive: Positive = None,
-    rules: Annotated[Path | None, typer.Option(help="YAML file of rules, instead of mined rules.", show_default=False)] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="YAML file of your own rules; instead of mined rules.", show_default=False, metavar="FILE")
+    ] = None,
     holdout: Annotated[
         Path | None,
-        typer.Option(help="Holdout table of other patients for the audit; by default a fifth is set aside.", show_default=False),
+        typer.Option(
+            help="Holdout table of other patients for the audit; by default a fifth is set aside.", show_default=False, metavar="TABLE"
+        ),
     ] = None,
-    optimiser: Annotated[str, typer.Option(help="Optimiser against the discriminators: none, tilt, awr or ppo.")] = "none",
+    optimiser: Annotated[str, typer.Option(help="Optimiser against the discriminators: none, tilt, awr or ppo.", metavar="NAME")] = "none",
     target: Annotated[float | None, typer.Option(help="Prevalence of the event in the samples.", show_default="as in training")] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Differential privacy per patient: noisy marginals, no mined rules.", show_default=False)
@@ -53,10 +64,21 @@ def fit(
     time_limit: Annotated[
         float | None, typer.Option(help="Minutes of training, after which the best weights so far are used.", show_default="none")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the synthesizer.")] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Fit a synthesizer on a cohort and save it with its mined rules; review rules.yaml in the folder, and edit it where needed."""
-    from nearward.cli.progress import show_progress
+    """Fit a synthesizer and save it with its mined rules.
+
+    Review rules.yaml in the folder, and edit it where needed.
+
+    \b
+    Examples:
+      nearward synth fit cohort.parquet --outcome died --group patient --out generator/
+      nearward synth fit cohort.parquet --outcome died --epsilon 3 \\
+        --rules rules.yaml --out generator/
+    """
+    import polars as pl
+
+    from nearward.cli.terminal.progress import show_progress
     from nearward.synth.persistence import KIND, RULES_FILE
     from nearward.synth.synthesizer import Synthesizer
     from nearward.synth.tokenizer.column_tokenizers import RARE
@@ -69,6 +91,7 @@ def fit(
     check_folder(out, KIND)
     declared = read_schema(schema, missing)
     frame = read_table(cohort, declared, missing or ())
+    frame, declared = as_categories(frame, declared, category)
     dropped = split_names(drop, frame.columns)
     require_columns([outcome, group, *dropped], frame.columns)
     event = as_value(positive, frame.get_column(outcome))
@@ -88,18 +111,20 @@ def fit(
         model.fit(table, outcome=outcome, groups=group, positive=event, rules=own_rules, holdout=holdout_rows, schema=declared)
     model.save(out)
     summary = model.summary_
-    typer.echo(f"rows by role: {summary['rows']}; the event: {outcome} is {model.positive}")
+    roles = pl.DataFrame({"role": list(summary["rows"]), "rows": list(summary["rows"].values())})
+    show(roles, f"rows by role; the event: {outcome} is {model.positive}")
     if model.privacy is not None:
-        typer.echo(f"differential privacy: {model.privacy}")
-        shares = {name: round(share, 4) for name, share in summary["outcomes"]["noisy"].items()}
-        typer.echo(f"shares of the outcome, with the noise: {shares}")
+        say(f"differential privacy: {model.privacy}")
+        noisy = summary["outcomes"]["noisy"]
+        show(pl.DataFrame({outcome: list(map(str, noisy)), "share": list(noisy.values())}), "shares of the outcome, with the noise")
     else:
-        typer.echo(f"outcomes in the training rows: {summary['outcomes']['table']}, as tokens: {summary['outcomes']['tokens']}")
+        counts = summary["outcomes"]["table"]
+        show(pl.DataFrame({outcome: list(map(str, counts)), "rows": list(counts.values())}), "outcomes in the training rows")
     if rare := summary.get("rare"):
         listed = ", ".join(f"{name} {share:.1%}" for name, share in sorted(rare.items(), key=lambda item: -item[1]))
-        typer.echo(f"values that fewer than five patients have, generated as {RARE} or as missing, share of the rows: {listed}")
+        say(f"values that fewer than five patients have, generated as {RARE} or as missing, share of the rows: {listed}")
     not_enforced = len(model.rules) - len(model.rules.enforced)
-    typer.echo(
+    say(
         f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rarer outcome), "
         f"in {out / RULES_FILE}: review them, edit them there. The folder contains patient records."
     )
@@ -119,9 +144,16 @@ def sample(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="the generator's")] = None,
 ) -> None:
-    """Sample rows for internal use, without audit or stamp; use export for a release."""
+    """Sample rows for internal use.
+
+    Without audit or stamp: use export for a release.
+
+    \b
+    Examples:
+      nearward synth sample generator/ -n 50000 --where died=1 --out own.parquet
+      nearward synth sample generator/ -n 5 --out -
+    """
     from nearward.synth.synthesizer import Synthesizer
-    from nearward.tabular.data.table_io import write_table
     from nearward.tabular.errors import InputError
 
     model = Synthesizer.load(generator)
@@ -133,8 +165,8 @@ def sample(
         column = model.audit_rows.train.get_column(name) if name in model.audit_rows.train.columns else None
         conditions[name] = None if text == "" else text if column is None or column.dtype.is_temporal() else as_value(text, column)
     table, redrawn = model.sample_with_redrawn(n, where=conditions, seed=seed)
-    write_table(table, out)
-    typer.echo(
+    write_rows(table, out)
+    say(
         f"{table.height} rows in {out}, {redrawn:.2%} of them resampled to satisfy the rules; "
         "not audited: for a release use nearward synth export"
     )

@@ -33,6 +33,7 @@ from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_target
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import limit_jobs
+from nearward.tabular.progress import logged
 from nearward.tabular.typing import Progress, RandomState
 
 
@@ -178,7 +179,7 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
         backbone = (self.backbone, self.members, self.adapter)
         prevalence = None if self.prevalence is None else float(self.prevalence)
         config = FitConfig(self.folds, encoder, *backbone, prevalence, seed, unlabelled_rows, user_estimators, self.trees)
-        progress = self.verbose if callable(self.verbose) else print if self.verbose else lambda words: None
+        progress = logged(self.verbose, __name__)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
         with limit_jobs(self.n_jobs):
             model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from nearward.tabular.persistence.memory_limit import check_memory, read_records
 from nearward.tabular.typing import Arrays
 
 FORMAT = 2
+_log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _MAX_MANIFEST = 256 * 2**20  # bytes
 _PYTHON_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -95,6 +97,7 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     for stale in folder.iterdir():
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
+    _log.info("model written to %s: %d stored rows", folder, records.height)
 
 
 def check_folder(folder: Path, kind: str | None = None) -> None:
@@ -211,6 +214,7 @@ def read_model(folder: str | Path) -> StoredModel:
                 records = read_records(folder / name, content)
     if tensors is None or records is None:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
+    _log.info("model read from %s: %d stored rows", folder, records.height)
     return StoredModel(body, tensors, records)
 
 

@@ -171,7 +171,7 @@ def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -
             "boolean_value": [True, False, None, True],
         }
     ).write_parquet(place / "labels" / "l.parquet")
-    nearward("score", "model", "features", "--labels", "labels", "--schema", "meds", "--out", "meds", "--workers", 1, cwd=place)
+    nearward("score", "model", "features", "--labels", "labels", "--format", "meds", "--out", "meds", "--workers", 1, cwd=place)
     scored = scores(place / "meds")
     assert scored.columns == ["subject_id", "prediction_time", "boolean_value", "predicted_boolean_value", "predicted_boolean_probability"]
     assert scored["boolean_value"].to_list() == [True, False, None, True]
@@ -207,7 +207,7 @@ def test_drift_is_reported_for_columns_that_moved_and_needs_bins(nearward, place
 def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
     assert "is one file" in nearward("score", "model", "archive", "--out", "x.parquet", cwd=place, code=2).stderr
     assert "not a size" in nearward("score", "model", "archive", "--out", "x", "--max-memory", "much", cwd=place, code=2).stderr
-    assert "plain or meds" in nearward("score", "model", "archive", "--out", "x", "--schema", "omop", cwd=place, code=2).stderr
+    assert "plain or meds" in nearward("score", "model", "archive", "--out", "x", "--format", "omop", cwd=place, code=2).stderr
     for option in ("--threshold", "--workers", "--shard-rows"):  # 0 is a value too
         assert "is one file" in nearward("score", "model", "archive/0.parquet", "--out", "x.csv", option, 0, cwd=place, code=2).stderr
     nearward("score", "archive", "archive", "--out", "x", cwd=place, code=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from nearward.cli.progress import show_progress
+from nearward.cli.terminal.progress import show_progress
 
 
 def test_a_log_gets_json_lines_that_count_up():

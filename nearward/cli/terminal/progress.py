@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from nearward.cli.terminal.output import is_quiet
+
 
 @contextmanager
 def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterator[Callable[..., None]]:
     """Yield a function to call after each step with its description and the number of units done (by default 1).
+
+    With ``--quiet`` it does nothing.
 
     Parameters
     ----------
@@ -22,6 +26,9 @@ def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterat
         Standard error by default.
     """
     stream = stream or sys.stderr
+    if is_quiet():
+        yield lambda words="", done=1: None
+        return
     if stream.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

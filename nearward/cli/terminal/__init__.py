@@ -1,0 +1,1 @@
+"""Options, text, tables and progress that all commands share; imports no command."""

@@ -1,0 +1,259 @@
+"""Shared by the commands: the class of their app, common arguments and options, and how values of options are read.
+
+One option has one meaning and one type in all commands: an option that several commands have is declared here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import csv
+import functools
+import inspect
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearward.cli.terminal.output import STANDARD, begin_output
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from nearward.tabular.data.schema import Schema
+
+_MAGIC = {b"PAR1": ".parquet", b"ARRO": ".arrow"}  # the first bytes of a table; anything else is CSV
+
+
+def spool(path: Path) -> Path:
+    """Copy standard input to a private temporary file, where the path is ``-``: a table is read more than once."""
+    if path != STANDARD:
+        return path
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    content = sys.stdin.buffer.read()
+    copy = Path(folder.name) / f"stdin{_MAGIC.get(content[:4], '.csv')}"
+    copy.write_bytes(content)
+    return copy
+
+
+TableFile = Annotated[
+    Path, typer.Argument(help="Parquet, CSV or Arrow file; - reads standard input.", show_default=False, metavar="TABLE", callback=spool)
+]
+ModelFolder = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False, metavar="MODEL")]
+GeneratorFolder = Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False, metavar="GENERATOR")]
+TableOut = Annotated[
+    Path, typer.Option("--out", help="Parquet, CSV or Arrow file to write; - prints CSV.", show_default=False, metavar="FILE")
+]
+FolderOut = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False, metavar="FOLDER")]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="JSON file to write the results to; - prints them as JSON.", show_default=False, metavar="FILE"),
+]
+Report = Annotated[Path | None, typer.Option("--report", help="HTML page to write.", show_default=False, metavar="FILE")]
+Outcome = Annotated[str, typer.Option("--outcome", help="Column of the outcome.", show_default=False, metavar="COLUMN")]
+Events = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--positive",
+        help="Outcome value that is the event; repeat it for several.",
+        show_default="the greater of the two",
+        metavar="VALUE",
+    ),
+]
+Positive = Annotated[
+    str | None,
+    typer.Option("--positive", help="Outcome value that is the event.", show_default="the greater of the two", metavar="VALUE"),
+]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", help="Column with the patient ids, where patients have several rows.", show_default=False, metavar="COLUMN"),
+]
+RowId = Annotated[str | None, typer.Option("--id", help="Column with the row ids.", show_default=False, metavar="COLUMN")]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        help="Column of the site or source file: checked for site leakage, never used as a feature.",
+        show_default=False,
+        metavar="COLUMN",
+    ),
+]
+Row = Annotated[
+    str,
+    typer.Option("--row", help="The row: its id where the model knows a column of ids, else its number from 0.", metavar="ROW"),
+]
+_COMMAS = "several with commas, or repeated; a name with a comma in quotes"
+
+
+def columns_option(help: str) -> Any:
+    """Return a repeatable option that names columns; ``split_names`` reads it."""
+    return typer.Option(help=f"{help}; {_COMMAS}.", show_default=False, metavar="COLUMN")
+
+
+Experts = Annotated[list[str] | None, columns_option("Column of your own score, higher for more risk")]
+Drop = Annotated[list[str] | None, columns_option("Column to leave out")]
+Category = Annotated[list[str] | None, columns_option("Column of numbers that are codes, such as admission_type_id")]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option("--schema", help="Edited schema (see nearward schema): what each column is.", show_default=False, metavar="FILE"),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--missing",
+        help="Text that means missing; may be repeated. usual: the usual marks (?, N/A, …) in columns of numbers or dates.",
+        show_default=False,
+        metavar="TEXT",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no progress and no text; warnings and errors still go to standard error.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print the library's log to standard error.")]
+
+
+class App(typer.Typer):
+    """A typer app whose commands all have ``--quiet`` and ``--verbose``, and whose help is plain text: it wraps at any width."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            no_args_is_help=True,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            **options,
+        )
+
+    def command(self, *args: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # type: ignore[override]
+        """Register a command with the common options."""
+        register = super().command(*args, **options)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_common_options(function))
+            return function
+
+        return decorate
+
+
+def _with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def command(quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
+        data = any(arguments.get(name) == STANDARD for name in ("out", "json"))
+        begin_output(quiet=quiet, data=data)
+        if verbose:
+            logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+            logging.getLogger("nearward").setLevel(logging.INFO)
+        return function(**arguments)
+
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    del command.__wrapped__
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()),
+            *common,
+        ]
+    )
+    command.__annotations__ = {p.name: p.annotation for p in command.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    return command
+
+
+def find_row(row: str, frame: pl.DataFrame, id_columns: Sequence[str]) -> int:
+    """Return the number of the row that ``--row`` names: by its id where the table has a column of ids, else its number from 0.
+
+    Raises
+    ------
+    InputError
+        There is no such row, or several rows have the id.
+    """
+    from nearward.tabular.data.conversion import as_text
+    from nearward.tabular.errors import InputError
+
+    if id_columns and id_columns[0] in frame.columns:
+        numbers = (as_text(frame.get_column(id_columns[0]), id_columns[0]) == row).fill_null(value=False).arg_true()
+        if len(numbers) != 1:
+            raise InputError(f"--row names a row by its {id_columns[0]!r}: {len(numbers) or 'no'} rows of the table have that id")
+        return int(numbers[0])
+    if not row.isdecimal() or int(row) >= frame.height:
+        raise InputError(f"--row must be the number of a row, 0 to {frame.height - 1}, got {row}")
+    return int(row)
+
+
+def as_categories(frame: pl.DataFrame, schema: Schema | None, category: list[str] | None) -> tuple[pl.DataFrame, Schema | None]:
+    """Turn the columns of ``--category`` to text in a frame, and to categories in its schema, where there is one."""
+    import dataclasses
+
+    from nearward.tabular.data.conversion import as_text
+    from nearward.tabular.data.schema import Schema
+    from nearward.tabular.errors import require_columns
+
+    names = split_names(category, frame.columns)
+    require_columns(names, frame.columns)
+    frame = frame.with_columns(as_text(frame.get_column(name), name) for name in names)
+    if schema is not None:
+        kinds = {"kind": "category", "low": None, "high": None, "unit": None}
+        schema = Schema(tuple(dataclasses.replace(c, **kinds) if c.name in names else c for c in schema.columns))  # type: ignore[arg-type]
+    return frame, schema
+
+
+def split_names(values: list[str] | None, columns: Collection[str] = ()) -> list[str]:
+    """Split the values of a repeatable option at commas, except a value that is itself one of the columns, and text in double quotes.
+
+    Examples
+    --------
+    >>> split_names(["age,sex", "urea, serum"], ["age", "sex", "urea, serum"])
+    ['age', 'sex', 'urea, serum']
+    >>> split_names(['"urea, serum",age'])
+    ['urea, serum', 'age']
+    """
+    names: list[str] = []
+    for value in values or []:
+        names += [value] if value in columns else [part.strip() for part in next(csv.reader([value], skipinitialspace=True), [])]
+    return [name for name in names if name]
+
+
+def read_schema(path: Path | None, missing: list[str] | None = None) -> Schema | None:
+    """Read the schema of ``--schema``, where it is given, with the marks of ``--missing``."""
+    from nearward.tabular.data.schema import Schema
+
+    return None if path is None else Schema.read(path).with_missing(missing or ())
+
+
+def as_event(texts: list[str] | None, column: pl.Series) -> Any:
+    """Return the values of ``--positive`` in the outcome column's dtype: None, one, or a list of several.
+
+    Raises
+    ------
+    InputError
+        No row has one of them.
+    """
+    from nearward.tabular.errors import InputError
+
+    values = [as_value(text, column) for text in texts or []]
+    present = column.drop_nulls().unique().to_list()
+    if absent := [text for text, value in zip(texts or [], values, strict=True) if value not in present]:
+        raise InputError(f"no row of the outcome has the value of the event, got --positive {', '.join(absent)}")
+    return values[0] if len(values) == 1 else values or None
+
+
+def as_value(text: str | None, column: pl.Series) -> Any:
+    """Return the event's value in the outcome column's dtype."""
+    if text is None:
+        return None
+    try:
+        number: float | None = float(text)
+    except ValueError:
+        number = {"true": 1.0, "false": 0.0}.get(text.lower())
+    for value in column.drop_nulls().unique().to_list():
+        if str(value) == text or (isinstance(value, int | float) and value == number):
+            return value
+    return text

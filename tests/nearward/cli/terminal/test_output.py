@@ -1,0 +1,40 @@
+"""Text for readers and data for programs: standard output has one of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from nearward.cli.terminal.output import begin_output, say, show, write_json, write_rows
+
+
+def test_text_leaves_standard_output_where_data_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    begin_output(quiet=False, data=True)
+    say("three rows")
+    show(pl.DataFrame({"a": [1], "unit": [None]}), "title")
+    write_json({"frame": pl.DataFrame({"a": [1.5, math.nan]}), "pair": (1, None), "path": Path("x")}, Path("-"))
+    write_rows(pl.DataFrame({"risk": [0.25]}), Path("-"))
+    out, err = capsys.readouterr()
+    body, _, table = out.rpartition("risk\n")
+    assert json.loads(body) == {"frame": [{"a": 1.5}, {"a": None}], "pair": [1, None], "path": "x"}
+    assert table == "0.25\n"
+    assert "three rows" in err
+    assert "unit" not in err
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    begin_output(quiet=True, data=False)
+    say("three rows")
+    show(pl.DataFrame({"a": [1]}), "title")
+    begin_output(quiet=False, data=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_goes_to_a_file(tmp_path: Path) -> None:
+    write_json({"rows": 3}, tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == {"rows": 3}
+    write_json({"rows": 3}, None)
