@@ -276,11 +276,11 @@ def show_sites(results: SiteResults) -> None:
         estimates = [pl.Series(name, map(str, pooled[name].to_list())) for name in pooled.columns if pooled[name].dtype == pl.Object]
         show(pooled.drop(one.name for one in estimates).with_columns(estimates).select(pooled.columns), "over sites (95 %)")
     for why in dict.fromkeys(one.why for one in results.pooled.values() if isinstance(one, Undefined)):
-        typer.echo(f"not pooled: {why}")
+        say(f"not pooled: {why}")
     if results.useful is not None:
         useful, n = round(results.useful.value * results.useful.n), results.useful.n
         next_site = "" if results.next_useful is None else f"; at a next site with a probability of {results.next_useful:.2f}"
-        typer.echo(f"worth using (net benefit over alerting all and none at {results.threshold:.3g}): {useful} of {n} {part}s{next_site}")
+        say(f"worth using (net benefit over alerting all and none at {results.threshold:.3g}): {useful} of {n} {part}s{next_site}")
 
 
 def _format(result: Result) -> str:
