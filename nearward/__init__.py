@@ -32,6 +32,7 @@ _MODULE_OF = {
     "TabICLBackbone": "nearward.tabular.backbones.pretrained",
     "TabPFNBackbone": "nearward.tabular.backbones.pretrained",
     "ThresholdController": "nearward.tabular.alerting.threshold_controller",
+    "TransportReport": "nearward.evaluation.transport.report",
     "UnknownGate": "nearward.tabular.novelty.open_set",
     "WindowGate": "nearward.tabular.temporal.window_mixture",
     "audit": "nearward.release.audit",
@@ -51,6 +52,7 @@ _MODULE_OF = {
     "regular_series": "nearward.tabular.temporal.windows",
     "screen": "nearward.screening",
     "source_leak": "nearward.evaluation.risk.site_leakage",
+    "transport": "nearward.evaluation.transport.report",
     "windows": "nearward.tabular.temporal.windows",
     "write_rules": "nearward.tabular.rules.yaml_io",
 }

@@ -121,7 +121,7 @@ def risk(
         _show_results(comparison.metrics, _counts(scored, comparison.facts))
         differences = {f"less {name}": difference for name, difference in comparison.differences.items()}
         _show_results(differences, f"{comparison.first} less each other, on the same resamples")
-        _write({report: comparison.to_html, json: comparison.to_json})
+        write_reports({report: comparison.to_html, json: comparison.to_json})
         return
     by_group, by_stratum = split_names(subgroups, frame.columns), split_names(strata, frame.columns)
     evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, time=time, **table_of, **options)
@@ -140,7 +140,7 @@ def risk(
         say(f"source leak: {evaluation.source.verdict()}")
     for note in evaluation.notes:
         typer.echo(f"note: {note}", err=True)
-    _write({report: evaluation.to_html, json: evaluation.to_json})
+    write_reports({report: evaluation.to_html, json: evaluation.to_json})
 
 
 @app.command()
@@ -194,7 +194,7 @@ def synth(
         seed=seed,
     )
     show_card(card, synthetic.name)
-    _write({report: card.to_html, json: card.to_json, write_rules: lambda path: yaml_io.write_rules(card.rules, path)})
+    write_reports({report: card.to_html, json: card.to_json, write_rules: lambda path: yaml_io.write_rules(card.rules, path)})
     if not card.passed:
         missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
         typer.echo(f"NOT PASSED: {missed}", err=True)
@@ -279,7 +279,8 @@ def show_sites(results: SiteResults) -> None:
         say(f"not pooled: {why}")
     if results.useful is not None:
         useful, n = round(results.useful.value * results.useful.n), results.useful.n
-        next_site = "" if results.next_useful is None else f"; at a next site with a probability of {results.next_useful:.2f}"
+        chance = results.next_useful
+        next_site = "" if chance is None else f"; at a next site with a probability of {'over 0.99' if chance > 0.99 else f'{chance:.2f}'}"
         say(f"worth using (net benefit over alerting all and none at {results.threshold:.3g}): {useful} of {n} {part}s{next_site}")
 
 
@@ -288,7 +289,8 @@ def _format(result: Result) -> str:
     return str(result) if hasattr(result, "value") else f"none: {result.why}"
 
 
-def _write(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+def write_reports(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    """Write the files that were asked for, and say where."""
     for path, write in writers.items():
         if path is not None:
             with writing(path, ".json") as file:

@@ -22,6 +22,7 @@ from nearward.cli.screen import screen
 from nearward.cli.similar import similar
 from nearward.cli.synth import app as synth_app
 from nearward.cli.terminal.console import App, Seed
+from nearward.cli.transport import transport
 
 app = App(
     help="""Calibrated risks of rare outcomes from tables, explained by similar patients.
@@ -78,7 +79,7 @@ def demo(
     run(data, sidecar, task, seed)
 
 
-for command in (schema, fit, screen, score, watch, similar, inspect, doctor):
+for command in (schema, fit, screen, transport, score, watch, similar, inspect, doctor):
     app.command()(command)
 
 
