@@ -46,9 +46,7 @@ def transport(
     ] = None,
     time: Annotated[
         str | None,
-        typer.Option(
-            help="Column of dates or times: a model is fitted before --cut and judged after.", show_default=False, metavar="COLUMN"
-        ),
+        typer.Option(help="Column of dates or times: fitted before --cut, judged after.", show_default=False, metavar="COLUMN"),
     ] = None,
     cut: Annotated[
         list[str] | None,
