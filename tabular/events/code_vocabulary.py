@@ -157,7 +157,7 @@ def _tally(
     if UNIT in pairs.columns:
         tallies.units.append(pairs.filter(pl.col(VALUE).is_not_null()).group_by(CODE, UNIT).len())
     drawn_pairs = pairs.filter(pl.col(ROW).is_in(drawn.implode()), pl.col(VALUE).is_not_null())
-    tallies.sample.append(drawn_pairs.select(CODE, pl.col(TIME).dt.year().alias(YEAR), VALUE))
+    tallies.sample.append(drawn_pairs.select(pl.col(ROW).alias(SUBJECT), CODE, pl.col(TIME).dt.year().alias(YEAR), VALUE))
     tallies.owners.append(subjects.select(ROW, CODE).filter(pl.col(CODE).is_in(kin.implode())))
 
 
@@ -210,7 +210,7 @@ def _choose(
     columns: list[CodeColumns] = []
     names = set(time_columns)
     remaining = max_columns
-    for one in sorted([*own, *groups], key=lambda one: (-one.n_subjects, one.code)):
+    for one in sorted([*own, *groups], key=lambda one: (n_columns(one) > 1, -one.n_subjects, one.code)):
         if n_columns(one) <= remaining:
             remaining -= n_columns(one)
             columns.append(one if one.name not in names else one.named(f"{one.name} ({one.code})"))

@@ -139,16 +139,16 @@ class FeatureTable:
         """Return the columns of the time of each label."""
         birth = pl.when(pl.col(CODE) == BIRTH).then(pl.col(AGE))
         first = pl.when(pl.col(CODE).is_null() | (pl.col(CODE) != BIRTH)).then(pl.col(AGE))
-        ages = (
-            pairs.filter(pl.col(AGE).is_finite())
-            .group_by(ROW)
-            .agg((birth.max() / _HOURS_A_YEAR).alias(YEARS), first.max().alias(SINCE_FIRST))
-        )
-        time = pl.col(PREDICTION_TIME)
-        joined = labels.join(ages, on=ROW, how="left", maintain_order="left").with_columns(
-            (time.dt.hour() + time.dt.minute() / 60).cast(pl.Float64).alias(HOUR), time.dt.weekday().cast(pl.Float64).alias(WEEKDAY)
-        )
-        return [joined.get_column(name) for name in self.vocabulary.time_columns]
+        timed = pairs.filter(pl.col(AGE).is_finite()).group_by(ROW).agg(birth.max().alias(YEARS), first.max().alias(SINCE_FIRST))
+        ages = labels.join(timed, on=ROW, how="left", maintain_order="left")
+        time = labels.get_column(PREDICTION_TIME)
+        columns = {  # divided by NumPy, as the ages
+            HOUR: time.dt.hour().cast(pl.Float64).to_numpy() + time.dt.minute().cast(pl.Float64).to_numpy() / 60,
+            WEEKDAY: time.dt.weekday().cast(pl.Float64).to_numpy(),
+            SINCE_FIRST: ages.get_column(SINCE_FIRST).to_numpy(),
+            YEARS: ages.get_column(YEARS).to_numpy() / _HOURS_A_YEAR,
+        }
+        return [pl.Series(name, columns[name], nan_to_null=True) for name in self.vocabulary.time_columns]
 
     def _list(self, labels: pl.DataFrame, pairs: pl.DataFrame) -> list[pl.Series]:
         """Return the lists of rare codes, in the order of their text; empty where there are none."""

@@ -16,7 +16,7 @@ from nearward.tabular.events.reading import CODE, SUBJECT, TIME, VALUE, Events, 
 YEAR = "(year)"
 MIN_VALUES = 20
 _TOLERANCE = 0.15  # of log10 of the factor: 1.4 times
-_LOG10, _VALUES = "(log10)", "(values)"
+_LOG10 = "(log10)"
 
 
 def is_slip(log10_factor: pl.Expr) -> pl.Expr:
@@ -36,9 +36,9 @@ def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"
 
     Returns
     -------
-    pl.DataFrame, one row for each code and group with at least 20 numbers other than 0, slips first
-        ``code``, ``group``, ``values``, ``factor`` (to the median group of that code) and ``slip`` (whether that is close to a power of ten
-        other than 1).
+    pl.DataFrame, one row for each code and group in which at least 20 subjects have numbers other than 0, slips first
+        ``code``, ``group``, ``subjects``, ``factor`` (to the code's group in the middle) and ``slip`` (whether that is close to a power of
+        ten other than 1).
     """
     events = read_events(events)
     values = events.frame.filter(pl.col(VALUE).is_finite())
@@ -51,7 +51,7 @@ def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"
         require_columns([SUBJECT], by.columns)
         (group,) = [name for name in by.columns if name != SUBJECT][:1] or [SUBJECT]
         values = values.join(by.lazy().select(SUBJECT, group), on=SUBJECT)
-    return _compare(values.select(CODE, pl.col(group).cast(pl.String).alias("group"), VALUE))
+    return _compare(values.select(SUBJECT, CODE, pl.col(group).cast(pl.String).alias("group"), VALUE))
 
 
 def warn_of_slips(values: pl.DataFrame) -> None:
@@ -60,9 +60,9 @@ def warn_of_slips(values: pl.DataFrame) -> None:
     Parameters
     ----------
     values : pl.DataFrame
-        ``code``, ``(year)`` and ``numeric_value``.
+        ``subject_id``, ``code``, ``(year)`` and ``numeric_value``.
     """
-    compared = _compare(values.lazy().drop_nulls(YEAR).select(CODE, pl.col(YEAR).cast(pl.String).alias("group"), VALUE))
+    compared = _compare(values.lazy().drop_nulls(YEAR).select(SUBJECT, CODE, pl.col(YEAR).cast(pl.String).alias("group"), VALUE))
     slips = compared.filter("slip").group_by(CODE).agg(pl.col("group").sort()).sort(CODE)
     if slips.height:
         shown = "; ".join(f"{code!r} in {', '.join(years)}" for code, years in slips.head(5).iter_rows())
@@ -75,12 +75,14 @@ def warn_of_slips(values: pl.DataFrame) -> None:
 
 
 def _compare(values: pl.LazyFrame) -> pl.DataFrame:
-    """Compare groups by their mean log10; the reference of a code is the group in the middle, weighted by nothing."""
-    size = pl.col(VALUE).filter(pl.col(VALUE) != 0).abs().log10()
-    groups = values.drop_nulls().group_by(CODE, "group").agg(size.mean().alias(_LOG10), size.len().alias("values"))
-    groups = groups.filter(pl.col("values") >= MIN_VALUES)
+    """Compare groups by the mean over subjects of their mean log10."""
+    size = pl.col(VALUE).abs().log10().mean().alias(_LOG10)
+    subjects = values.drop_nulls().filter(pl.col(VALUE) != 0).group_by(CODE, "group", SUBJECT).agg(size)
+    groups = (
+        subjects.group_by(CODE, "group").agg(pl.col(_LOG10).mean(), pl.len().alias("subjects")).filter(pl.col("subjects") >= MIN_VALUES)
+    )
     factor = pl.col(_LOG10) - pl.col(_LOG10).quantile(0.5, "lower").over(CODE)
     compared = groups.with_columns(factor.alias(_LOG10)).select(
-        CODE, "group", "values", pl.lit(10.0).pow(pl.col(_LOG10)).alias("factor"), is_slip(pl.col(_LOG10)).alias("slip")
+        CODE, "group", "subjects", pl.lit(10.0).pow(pl.col(_LOG10)).alias("factor"), is_slip(pl.col(_LOG10)).alias("slip")
     )
     return compared.sort("slip", CODE, "group", descending=[True, False, False]).collect(engine="streaming")

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from nearward.tabular.errors import InputError
@@ -64,10 +65,12 @@ def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool)
     pl.DataFrame : ``(row)``, time, code, value, unit where there is one, and ``(age)`` in hours, infinite for static facts
     """
     pairs = labels.select(ROW, SUBJECT, PREDICTION_TIME).join(events, on=SUBJECT)
-    age = (pl.col(PREDICTION_TIME) - pl.col(TIME)).dt.total_microseconds() / _MICROSECONDS
-    known = age >= 0 if include else age > 0
-    pairs = pairs.with_columns(age.fill_null(math.inf).alias(AGE)).filter(known.fill_null(value=True))
-    return pairs.select(ROW, TIME, CODE, AGE, VALUE, *([UNIT] if UNIT in events.columns else []))
+    pairs = pairs.with_columns((pl.col(PREDICTION_TIME) - pl.col(TIME)).dt.total_microseconds().alias(AGE))
+    known = pl.col(AGE) >= 0 if include else pl.col(AGE) > 0
+    pairs = pairs.filter(known.fill_null(value=True))
+    microseconds = pairs.get_column(AGE).cast(pl.Float64).to_numpy()  # divided by NumPy: Polars rounds a single row otherwise
+    hours = np.where(np.isnan(microseconds), np.inf, microseconds / _MICROSECONDS)
+    return pairs.select(ROW, TIME, CODE, pl.Series(AGE, hours), VALUE, *([UNIT] if UNIT in events.columns else []))
 
 
 def finite_values() -> pl.Expr:
