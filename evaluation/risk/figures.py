@@ -65,8 +65,8 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     """Event rate over risk, with a histogram of the rows below."""
     figure = Figure(figsize=(_SIZE[0], 4.3), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-    _style_axes(axes, "", "Event rate")
-    _style_axes(below, "Risk", "Rows")
+    style_axes(axes, "", "Event rate")
+    style_axes(below, "Risk", "Rows")
     frames = {name: one.calibration for name, one in curves.items() if isinstance(one.calibration, pl.DataFrame)}
     ends = [float(value) for frame in frames.values() for value in (frame["risk"][-1], min(frame["high"][-1], 2 * frame["risk"][-1]))]
     top = min(1.0, 1.05 * max([*ends, *(float(one.histogram["to"][-1]) for one in curves.values())]))
@@ -82,7 +82,7 @@ def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimat
     estimates = [(subgroup.label, estimate) for subgroup in subgroups if (estimate := defined(subgroup.results.get(key))) is not None]
     figure = Figure(figsize=(_SIZE[0], 1.0 + _FOREST_ROW_HEIGHT * max(len(estimates), 1)), layout="constrained")
     axes = figure.subplots()
-    _style_axes(axes, title, "")
+    style_axes(axes, title, "")
     if overall is not None:
         axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.15, linewidth=0)
         axes.axvline(overall.value, color=GREY, linewidth=1, linestyle="--")
@@ -122,7 +122,7 @@ def forest_of_sites(results: SiteResults) -> Figure:
     figure = Figure(figsize=(_FOREST_WIDTH, 1.2 + _FOREST_ROW_HEIGHT * max(rows, 1)), layout="constrained")
     panels = figure.subplots(1, len(_SITE_PANELS), sharey=True)
     for axes, (key, no_effect) in zip(panels, _SITE_PANELS.items(), strict=True):
-        _style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
+        style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
         if no_effect is not None:
             axes.axvline(no_effect, color=GREY, linewidth=1, linestyle="--")
         if METRIC_BY_KEY[key].scale == "positive":
@@ -151,11 +151,12 @@ def _plot_estimate(axes: Axes, row: int, estimate: Estimate, colour: str, marker
 def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
-    _style_axes(axes, x, y)
+    style_axes(axes, x, y)
     return figure, axes
 
 
-def _style_axes(axes: Axes, x: str, y: str) -> None:
+def style_axes(axes: Axes, x: str, y: str) -> None:
+    """Label the axes, and draw them as all figures have them."""
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
     axes.tick_params(labelsize=8.5, colors=INK, length=3)

@@ -1,7 +1,7 @@
 """The console entry ``nearward``.
 
 Exit codes: 0 success; 2 invalid input or arguments; 3 an unusable model, or a synthetic table that is refused; 4 a synthetic table that did
-not pass, or a scoring job with unscored rows.
+not pass, a scoring job with unscored rows, or a drift that ``watch --fail-on`` names.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.fit import fit
 from nearward.cli.inspect import inspect, schema
-from nearward.cli.score import score, watch
+from nearward.cli.score import score
 from nearward.cli.screen import screen
 from nearward.cli.similar import similar
 from nearward.cli.synth import app as synth_app
 from nearward.cli.terminal.console import App, Seed
 from nearward.cli.transport import transport
+from nearward.cli.watch import watch
 
 app = App(
     help="""Calibrated risks of rare outcomes from tables, explained by similar patients.
@@ -32,7 +33,7 @@ app = App(
       0  done
       2  an input or an option that you can correct
       3  an unusable model, or a synthetic table that may not leave
-      4  a card that was not passed, or a job that left rows unscored
+      4  a card that was not passed, a job that left rows unscored, or a drift that watch --fail-on names
     """
 )
 app.add_typer(evaluate_app, name="evaluate")

@@ -1,4 +1,4 @@
-"""``nearward score``: one table into a file, or many tables into a folder; ``nearward watch``: such scoring jobs compared over time."""
+"""``nearward score``: one table into a file, or many tables into a folder."""
 
 from __future__ import annotations
 
@@ -173,29 +173,3 @@ def _show_run(report: JobReport) -> None:
         + ("memory unknown" if math.isnan(report.peak_memory) else f"{report.peak_memory / 1e9:.2f} GB resident at most")
         + ("" if report.complete else ". Partial: run the same command again to resume")
     )
-
-
-def watch(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders that nearward score wrote, in order of time.", show_default=False, metavar="FOLDER...")
-    ],
-    json: Json = None,
-) -> None:
-    """Compare scored populations over time.
-
-    Flagged rows, novel rows, and data drift of columns against training.
-
-    \b
-    Examples:
-      nearward watch scores-monday/ scores-tuesday/
-      nearward watch scores-*/ --json drift.json
-    """
-    from nearward.batch.summary import compare_runs, read_summary
-
-    table, moved = compare_runs([(folder.name or str(folder), read_summary(folder)) for folder in runs])
-    show(table, "runs")
-    write_json({"runs": table, "moved": moved}, json)
-    if moved is None:
-        say("no column has moved in any of these runs (PSI above .1 and above chance)")
-    else:
-        show(moved, "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)")

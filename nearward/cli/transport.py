@@ -70,7 +70,7 @@ def transport(
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
     seed: Seed = 0,
 ) -> None:
-    """Judge a model at sites, or after dates, that it was not fitted on.
+    """Judge a model at sites that it was not fitted on.
 
     Leaves one site out, fits on the others and judges there (internal-external validation); or fits before a date and judges after it.
 

@@ -1,0 +1,58 @@
+"""Leave one site out: results by site and over sites, of one cohort (table and sidecar) whose sites are a column.
+
+.venv/bin/python -m benchmarks.risk.transport sites/gusto.parquet --site REGL --model logistic
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+import nearward as nw
+from benchmarks.common.markdown import markdown_rows
+from nearward.datasets import read_cohort
+from nearward.evaluation.risk.html_report import pooled_summary, subgroup_summary
+from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
+
+_MODELS = {
+    "logistic": lambda: EncodedClassifier(LogisticRegression(solver="newton-cholesky")),
+    "gbdt": lambda: EncodedClassifier(HistGradientBoostingClassifier(random_state=0)),
+    "nearward": lambda: nw.RiskClassifier(random_state=0),
+}
+_METRICS = ("prevalence", "auprc", "auroc", "calibration_in_the_large", "calibration_slope", "usefulness")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--site", required=True)
+    parser.add_argument("--model", choices=_MODELS, default="logistic")
+    parser.add_argument("--rows", type=int, help="use this many rows, drawn at random")
+    parser.add_argument("--page", type=Path, help="HTML page to write")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    cohort = read_cohort(args.table)
+    rows = np.random.default_rng(0).permutation(len(cohort.outcome))[: args.rows]
+    groups = None if cohort.groups is None else np.asarray(cohort.groups)[rows]
+    began = time.monotonic()
+    outcome = pl.Series("outcome", cohort.outcome[rows])
+    report = nw.transport(_MODELS[args.model](), cohort.features[rows], outcome, site=args.site, groups=groups)
+    seconds = time.monotonic() - began
+    facts, results = report.facts, report.results
+    print(f"{report.model}: {facts.rows} rows, {facts.events} events, {len(results.sites)} sites, {seconds:.0f} s\n")
+    for table in (pooled_summary(results), subgroup_summary(results.sites, _METRICS)):
+        print(markdown_rows(table.columns, [["" if value is None else value for value in row] for row in table.rows()]), end="\n\n")
+    print(f"worth using at {results.threshold:.3f}: {results.useful}; at a next site: {results.next_useful}")
+    if args.page:
+        report.to_html(args.page)
+
+
+if __name__ == "__main__":
+    main()

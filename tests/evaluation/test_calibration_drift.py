@@ -1,0 +1,50 @@
+"""Calibration drift: what counts as drift, and which step would mend it."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nearward.evaluation.calibration_drift import CalibrationDrift, measure_calibration_drift, propose_step
+from nearward.evaluation.stats.confidence import Estimate
+
+
+def measure(shift: float = 0.0, slope: float = 1.0, noise: float = 0.0, rows: int = 3000, seed: int = 0) -> CalibrationDrift:
+    """Outcomes whose log-odds are ``shift + slope * log-odds`` of the risk; ``noise`` makes the risk rank worse at the same slope."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(-2, 1, rows)
+    died = rng.random(rows) < 1 / (1 + np.exp(-(shift + slope * (z + 2) - 2) - noise * rng.normal(size=rows)))
+    return measure_calibration_drift(pl.DataFrame({"died": died, "risk": 1 / (1 + np.exp(-z))}), "died", "risk")
+
+
+def test_no_drift_has_no_step() -> None:
+    drift = measure()
+    assert not drift.level
+    assert not drift.slope
+    assert propose_step(drift, drift) is None
+
+
+@pytest.mark.parametrize(
+    ("drift", "step"),
+    [(measure(shift=0.6), "intercept"), (measure(slope=0.5), "intercept and slope"), (measure(slope=0.0), "local patients stored")],
+    ids=["level", "slope", "ranking"],
+)
+def test_the_weakest_step_that_can_mend_it(drift: CalibrationDrift, step: str) -> None:
+    first = measure(seed=1) if step == "local patients stored" else drift
+    assert propose_step(drift, first) == step
+
+
+def test_a_large_cohort_does_not_make_a_small_shift_a_drift() -> None:
+    drift = CalibrationDrift(60_000, 9_000, 0, {"calibration_in_the_large": Estimate(0.07, 0.04, 0.10, 60_000)})
+    assert not drift.level
+    assert CalibrationDrift(60_000, 9_000, 0, {"calibration_in_the_large": Estimate(0.12, 0.09, 0.15, 60_000)}).level
+
+
+def test_few_events_are_not_judged_and_missing_outcomes_are_counted() -> None:
+    frame = pl.DataFrame({"died": [True] * 9 + [False] * 300 + [None] * 20, "risk": [0.1] * 329})
+    drift = measure_calibration_drift(frame, "died", "risk")
+    assert (drift.rows, drift.events, drift.unknown, drift.metrics) == (309, 9, 20, {})
+    assert propose_step(drift, None) is None
+    alone = measure_calibration_drift(frame.filter(~pl.col("died")), "died", "risk")
+    assert (alone.events, alone.metrics) == (0, {})
