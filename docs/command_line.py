@@ -21,9 +21,10 @@ _INTRODUCTION = """# The command line
 The help of every command. `docs/command_line.py` writes this page.
 
 - An option has one meaning in all commands. `--quiet` silences progress and text; `--verbose` prints the library's log.
-- `-` as a table reads standard input (Parquet, Arrow or CSV, told apart by the first bytes). `--out -` prints a table as
-  CSV, `--json -` prints results as JSON; text for readers then goes to standard error.
-- On a terminal long work shows a bar with an estimate of what is left; elsewhere it writes JSON lines to standard error.
+- `-` as a table reads standard input (Parquet, Arrow or CSV, told apart by the first bytes). `--out -` prints a table
+  as CSV, `--json -` prints results as JSON; text for readers then goes to standard error.
+- On a terminal long work shows a bar with an estimate of what is left; elsewhere it writes JSON lines to standard
+  error.
 - `nearward --install-completion` completes commands and options in bash, zsh, fish and PowerShell.
 - `NO_COLOR=1` and terminals without colour show the same text.
 """

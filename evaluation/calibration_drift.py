@@ -95,6 +95,7 @@ def measure_calibration_drift(
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> risk = rng.uniform(0, 0.4, 2000)
     >>> drift = measure_calibration_drift(pl.DataFrame({"died": rng.random(2000) < 1.5 * risk, "risk": risk}), "died", "risk")

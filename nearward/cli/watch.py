@@ -38,7 +38,7 @@ def watch(
         Path | None,
         typer.Option(help="Table of outcomes, with the id column of the scores: calibration drift.", show_default=False, metavar="TABLE"),
     ] = None,
-    outcome: Annotated[str | None, typer.Option(help="Column of the outcome in --outcomes.", show_default=False, metavar="COLUMN")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Column of the outcome.", show_default=False, metavar="COLUMN")] = None,
     positive: Events = None,
     fail_on: Annotated[
         list[Cause] | None,
@@ -51,8 +51,8 @@ def watch(
 ) -> None:
     """Compare scored populations over time.
 
-    Flagged rows, novel rows, and data drift of columns against training; with --outcomes also the calibration of the risks, and the step of
-    nearward adapt that would mend it.
+    Flagged rows, novel rows, and data drift of columns against training. Where outcomes are given also the calibration of the risks, and
+    the step of nearward adapt that would mend it.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ command_line = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(command_line)
 LEAVES: dict[str, Any] = {" ".join(words): command for words, command in command_line.leaves(get_command(app))}
 # What an option is for is worded by the command where its file or number has another place there.
-WORDED = {"--out", "--train", "--holdout", "--rules", "--seed", "--site", "--threshold", "--positive"}
+WORDED = {"--out", "--train", "--holdout", "--rules", "--seed", "--site", "--time", "--threshold", "--positive"}
 
 
 def test_the_reference_shows_the_help_of_every_command() -> None:
