@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearward.risk_model import persistence
 from nearward.risk_model.data_warnings import warn_of_anomalies
 from nearward.risk_model.explanation import similar_rows
+from nearward.risk_model.external_backbone import ExternalBackboneModel
 from nearward.risk_model.multiclass import name_outcomes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.summary import FitSummary
@@ -30,11 +31,12 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
-from nearward.tabular.parallel import limit_jobs
+from nearward.tabular.parallel import limit_jobs, parallel_map
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Floats
 
-_BATCH = 8192
+_BATCH = 1024  # rows scored at a time by one thread
+_EXTERNAL_BATCH = 8192  # rows scored at a time with an external backbone, which shares contexts among them and has its own threads
 OUTCOME = "(outcome)"  # columns that the stored records have beside the features
 ID = "(id)"
 
@@ -211,11 +213,11 @@ class RiskPredictor:
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
         parts: list[Any] = []
-        for part in rows.iter_slices(_BATCH):
-            with limit_jobs(self.n_jobs):
-                parts.append(self.fitted_.model.score(part))
-            if progress is not None:
-                progress(part.height)
+        with limit_jobs(self.n_jobs):
+            for part in self._score_batches(rows):
+                parts.append(part)
+                if progress is not None:
+                    progress(len(part.novelty))
         kind = type(parts[0])
         scores = kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(kind)))
         shares = np.column_stack([getattr(scores, name) for name in ("risk", "proba", "low", "high", "vote") if hasattr(scores, name)])
@@ -223,3 +225,16 @@ class RiskPredictor:
         if invalid:
             raise ArtifactError(f"{invalid} of {len(shares)} rows have no finite risk: the model's numbers are damaged. Load a copy")
         return scores
+
+    def _score_batches(self, rows: pl.DataFrame) -> Iterator[Any]:
+        """Yield the scores of batches of conformed rows, in order."""
+        model = self.fitted_.model
+        if isinstance(getattr(model, "backbone", None), ExternalBackboneModel):
+            yield from map(model.score, rows.iter_slices(_EXTERNAL_BATCH))
+            return
+
+        def score(batch: pl.DataFrame) -> Any:
+            with limit_jobs(1):
+                return model.score(batch)
+
+        yield from parallel_map(score, list(rows.iter_slices(_BATCH)), "torch", "faiss")

@@ -1,7 +1,8 @@
-"""Nearest-neighbour search with FAISS over one encoder's embeddings: exact up to 200,000 rows, IVF-SQ8 above.
+"""Nearest-neighbour search over one encoder's embeddings: exact up to 200,000 rows (``exact_search.py``), IVF-SQ8 by FAISS above.
 
-The distances of the rows that FAISS returns are computed again in double precision, so that a query gets the same numbers alone and
-in a batch. The index is a function of the vectors: it is rebuilt on loading, never read from disk.
+The distances of the rows that a search returns are computed again, each on its own, so that a query gets the same numbers alone and in
+a batch. They are in single precision, as the vectors are. The index is a function of the vectors: it is rebuilt on loading, never read
+from disk.
 
 Shapes: m rows of a shard, e embedding width, q query rows, k neighbours.
 """
@@ -13,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from nearward.retrieval.neighbors.exact_search import ExactIndex
 from nearward.tabular.typing import Floats, Floats32, Ints
 
 EXACT_UP_TO = 200_000
 _PROBES = 48
-_CHUNK = 1 << 20  # numbers gathered at a time: they fit in a cache
+_CHUNK = 1 << 19  # products at a time: they fit in a cache
+_FEWEST_QUERIES = 16  # of a chunk
+_INDEX_BITS = 2**32 - 1
 
 
 class Shard:
@@ -68,33 +72,39 @@ class Shard:
         available = min(k, len(self.rows))
         if available <= 0:
             return sq_distance, row
-        step = max(1, _CHUNK // (available * self.vectors.shape[1]))
+        step = max(_FEWEST_QUERIES, _CHUNK // len(self.rows))
+        buffer = np.empty((min(step, len(queries)), len(self.rows)), dtype=np.float32)
         for begin in range(0, len(queries), step):
+            query = np.ascontiguousarray(queries[begin : begin + step], dtype=np.float32)
+            if isinstance(self.index, ExactIndex):
+                candidates = self.index.candidates(query, available, buffer)
+            else:
+                candidates = self.index.search(query, available)[1]  # -1 where inverted lists ran out
             part = slice(begin, begin + step)
-            query = np.ascontiguousarray(queries[part], dtype=np.float32)
-            index = self.index.search(query, available)[1]  # (chunk, available), -1 where inverted lists ran out
-            difference = np.subtract(self.vectors[index], query[:, None, :], dtype=np.float64)  # (chunk, available, e)
-            exact = np.einsum("qke,qke->qk", difference, difference)
-            exact[index < 0] = np.inf
-            order = _nearest_first(exact, index)
-            sq_distance[part, :available] = np.take_along_axis(exact, order, axis=1)
-            index = np.take_along_axis(index, order, axis=1)
-            row[part, :available] = np.where(index < 0, -1, self.rows[index])
+            sq_distance[part, :available], row[part, :available] = self._nearest(query, candidates, available)
         return sq_distance, row
 
+    def _nearest(self, query: Floats32, candidates: Ints, k: int) -> tuple[Floats, Ints]:
+        """Return the squared distances and the stored rows of the k nearest candidates (q, w), nearest first: (q, k) each."""
+        import faiss
 
-def _nearest_first(sq_distance: Floats, index: Ints) -> Ints:
-    """Return the order of each row's neighbours (q, k): by distance, equally near ones by their index."""
-    order = np.argsort(sq_distance, axis=1, kind="stable")
-    tied = (np.diff(np.take_along_axis(sq_distance, order, axis=1), axis=1) == 0).any(axis=1)
-    order[tied] = np.lexsort((index[tied], sq_distance[tied]))
-    return order
+        sq_distance = np.empty(candidates.shape, dtype=np.float32)  # inf where a candidate is -1
+        pointers = (faiss.swig_ptr(array) for array in (sq_distance, query, self.vectors, candidates))
+        faiss.fvec_L2sqr_by_idx(*pointers, self.vectors.shape[1], *candidates.shape)
+        # distances are not negative, so their bits are in their order; equally near rows follow by their index
+        key = (sq_distance.view(np.int32).astype(np.int64) << 32) | (candidates & _INDEX_BITS)
+        key = np.sort(key, axis=1)[:, :k]
+        nearest = (key >> 32).astype(np.int32).view(np.float32).astype(np.float64)
+        return nearest, np.where(np.isinf(nearest), -1, self.rows[(key & _INDEX_BITS) % len(self.rows)])
 
 
 def _build(vectors: Floats32, exact_up_to: int) -> Any:
     import faiss
 
     m, e = vectors.shape
+    on_gpus = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0  # a faiss built for GPUs was put in place of faiss-cpu
+    if 0 < m <= exact_up_to and not on_gpus:
+        return ExactIndex(vectors)
     if m <= exact_up_to:
         index: Any = faiss.IndexFlatL2(e)
     else:
@@ -107,6 +117,4 @@ def _build(vectors: Floats32, exact_up_to: int) -> Any:
         index.train(vectors[:: max(1, m // (40 * lists))])
         index.nprobe = _PROBES
     index.add(vectors)
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:  # a faiss built for GPUs was put in place of faiss-cpu
-        index = faiss.index_cpu_to_all_gpus(index)
-    return index
+    return faiss.index_cpu_to_all_gpus(index) if on_gpus else index

@@ -122,6 +122,17 @@ def test_batched_shuffled_and_single_rows_agree(fitted, new):
     np.testing.assert_allclose(alone, together[:40], atol=1e-6)
 
 
+def test_batches_that_are_scored_side_by_side_come_in_order(fitted, new, monkeypatch):
+    whole, done = fitted.predict_frame(new), []
+    monkeypatch.setattr("nearward.risk_model.predictor._BATCH", 30)
+    in_batches = clone(fitted).set_params(n_jobs=4)
+    in_batches.fitted_ = fitted.fitted_
+    scored = in_batches.predict_frame(new, progress=done.append)
+    assert done == [30] * 6 + [20]
+    for name in whole.columns:
+        np.testing.assert_allclose(scored[name], whole[name], rtol=1e-6, atol=1e-9)
+
+
 def test_a_model_loaded_in_a_new_process_scores_and_saves_identically(fitted, new, tmp_path):
     fitted.save(tmp_path / "a")
     new.write_parquet(tmp_path / "new.parquet")
