@@ -87,7 +87,7 @@ class SortedValues:
         if np.isinf(span):
             return self.begin
         inside = np.concatenate([[0], np.cumsum(self.age <= span)])
-        return self.end - (inside[self.end] - inside[self.begin])
+        return np.asarray(self.end - (inside[self.end] - inside[self.begin]), dtype=np.intp)
 
     def window(self, span: float, centre: Floats, spread: Floats) -> dict[str, Floats]:
         """Summarise each group's values that are at most ``span`` hours old.
@@ -102,7 +102,7 @@ class SortedValues:
         name of a statistic -> (g,); NaN where the window is empty, ``count`` is 0 then. ``slope`` is the least-squares slope per hour, NaN
             below two different times. ``unusual`` is the value that lies farthest from the usual one, in units of its range, with its sign.
         """
-        begin, length = self._window_begin(span), np.zeros(0)
+        begin = self._window_begin(span)
         count = self.end - begin
         held = count > 0
         result = {name: np.full(len(begin), np.nan) for name in STATISTICS}

@@ -219,7 +219,7 @@ def _choose(
     members = [(code, position[parent]) for code, parent in children.select(CODE, "parent").iter_rows() if parent in position]
     shared = codes.filter(pl.col("subjects") >= _MIN_RARE).get_column(CODE)
     listed = sorted({*shared} - {code for code, _ in members} - position.keys())
-    codes_of, parents_of = (tuple(pair[i] for pair in members) for i in (0, 1))
+    codes_of, parents_of = tuple(code for code, _ in members), tuple(parent for _, parent in members)
     return Vocabulary(tuple(columns), codes_of, parents_of, tuple(listed), time_columns, n_subjects)
 
 

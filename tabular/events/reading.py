@@ -24,7 +24,12 @@ from nearward.tabular.parallel import require_own_process
 SUBJECT, TIME, CODE, VALUE, TEXT, UNIT = "subject_id", "time", "code", "numeric_value", "text_value", "unit"
 _REQUIRED = (SUBJECT, TIME, CODE, VALUE)
 _OPTIONAL = (TEXT, UNIT)
-_CODES = {CODE: pl.String, "description": pl.String, "parents": pl.List(pl.String), UNIT: pl.String}
+_CODES: dict[str, pl.DataType | type[pl.DataType]] = {
+    CODE: pl.String,
+    "description": pl.String,
+    "parents": pl.List(pl.String),
+    UNIT: pl.String,
+}
 _BLOCK = 4_000_000  # events, each counted once for every label of its subject: some hundred megabytes
 _BLOCK_LABELS = 16_384
 _PART, _EVENTS, _LABELS, _NUMBER = "(part)", "(events)", "(labels)", "(block)"

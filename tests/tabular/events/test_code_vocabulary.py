@@ -1,0 +1,70 @@
+"""Which codes become columns: parents of rare codes, lists, the limit of columns, names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import polars as pl
+import pytest
+
+import nearward as nw
+from nearward.tabular.events.reading import Events
+
+DAY, MOMENT = datetime(2020, 1, 1), datetime(2020, 1, 2)
+LABELS = pl.DataFrame({"subject_id": range(20), "prediction_time": MOMENT})
+
+
+def events(codes: dict[str, range], values: dict[str, float] | None = None, **metadata: tuple[str | None, list[str] | None]) -> Events:
+    """An event a subject of each code, with metadata of codes: description and parents."""
+    factor = values or {}
+    rows = [(who, DAY, code, factor[code] * who if code in factor else None) for code, owners in codes.items() for who in owners]
+    dtypes = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float64}
+    frame = pl.DataFrame(rows, dtypes, orient="row")
+    about = [(code, description, parents, None) for code, (description, parents) in metadata.items()]
+    schema = {"code": pl.String, "description": pl.String, "parents": pl.List(pl.String), "unit": pl.String}
+    return replace(nw.read_events(frame), codes=pl.DataFrame(about, schema, orient="row"))
+
+
+def test_rare_codes_count_for_their_nearest_frequent_parent() -> None:
+    read = events(
+        {"E11_1": range(0, 6), "E11_2": range(4, 10), "E10_1": range(10, 12), "F00": range(3), "G": range(1)},
+        E11_1=(None, ["E11"]),
+        E11_2=(None, ["E11"]),
+        E10_1=(None, ["E10"]),
+        E10=(None, ["E"]),
+        E11=("Diabetes, type 2", ["E"]),
+        E=("Endocrine", None),
+    )
+    features = nw.EventFeatures(min_subjects=10).fit(read, LABELS)
+    made = features.transform(read, LABELS)
+    assert made["Diabetes, type 2: seen"].to_list() == [1.0] * 10 + [0.0] * 10
+    assert made["Diabetes, type 2: count"].to_list() == [1.0] * 4 + [2.0] * 2 + [1.0] * 4 + [0.0] * 10
+    assert "Endocrine: seen" not in made.columns  # two subjects have E10_1, and nobody else needs it
+    assert made["Rare codes"].to_list() == [["F00"]] * 3 + [[]] * 7 + [["E10_1"]] * 2 + [[]] * 8  # one subject has G: it would identify him
+    assert features.schema_["Rare codes"].kind == "list"
+
+
+def test_at_most_so_many_columns_and_the_others_stand_in_lists() -> None:
+    read = events({f"DRUG//{i:02d}": range(20 - i) for i in range(8)})
+    features = nw.EventFeatures(min_subjects=2, max_columns=6).fit(read, LABELS)
+    assert len([column for column in features.schema_.columns if column.kind == "number"]) == 6
+    assert features.transform(read, LABELS[:1])["DRUG: rare codes"].to_list() == [[f"DRUG//{i:02d}" for i in range(3, 8)]]
+
+
+def test_codes_of_many_kinds_stay_narrow() -> None:
+    read = events({f"C//{i}": range(i % 20, 20, 7) for i in range(20_000)})
+    features = nw.EventFeatures(min_subjects=3).fit(read, LABELS)
+    assert len(features.schema_.columns) <= 1001
+    assert features.transform(read, LABELS).height == 20
+
+
+@pytest.mark.parametrize(("values", "kind"), [({"X": 1.0}, "fact"), ({"X": 0.0}, "code"), (None, "code")])
+def test_what_becomes_of_numbers(values: dict[str, float] | None, kind: str) -> None:
+    assert nw.EventFeatures(min_subjects=5).fit(events({"X": range(20)}, values), LABELS).vocabulary_.columns[0].kind == kind
+
+
+def test_two_codes_of_one_description_have_two_names() -> None:
+    read = events({"A1": range(20), "A2": range(15)}, A1=("Sodium", None), A2=("Sodium", None))
+    names = nw.EventFeatures(min_subjects=5).fit(read, LABELS).get_feature_names_out().tolist()
+    assert names == ["Sodium: seen", "Sodium: hours since", "Sodium (A2): seen", "Sodium (A2): hours since"]
