@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, PointEstimate
 from nearward.tabular.data.atomic_files import replacing
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: distinct for colour-blind readers, and in grey print by their darkness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#AA4499", "#8a94a0", "#1c2733"
+GRID = "#e6eaee"  # ink and grid follow the page's colour scheme
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 
 _EMPTY = "–"
@@ -39,17 +41,19 @@ _LONG_TEXT = 40  # characters, above which a cell is wide enough for a phrase
 _FORMULA = ("=", "+", "@", "-", "\t", "\r")  # what a spreadsheet takes for a formula when a table is pasted into it
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, provenance: Provenance | None = None, **context: Any) -> str:
     """Render a page of ``evaluation/templates``; the same context gives the same text.
 
     Parameters
     ----------
     template : str
         File name, ``risk_report.html.jinja`` for instance.
+    provenance : Provenance, optional
+        What the foot of the page says about its origin; by default the time and the versions.
     **context
         The template's variables. A variable that the template uses and the context lacks is an error.
     """
-    return environment().get_template(template).render(context)
+    return environment().get_template(template).render(context, provenance=provenance or Provenance.now())
 
 
 @functools.cache
@@ -64,7 +68,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"estimate": format_estimate, "percent": _percent, "table_cells": table_cells, "inline_svg": inline_svg}
+    pages.filters |= {
+        "estimate": format_estimate,
+        "percent": _percent,
+        "thousands": _thousands,
+        "table_cells": table_cells,
+        "inline_svg": inline_svg,
+        "number": _number,
+    }
     return pages
 
 
@@ -81,9 +92,9 @@ def write_json(content: Mapping[str, Any], path: str | Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def format_estimate(estimate: Estimate, digits: int = 3) -> str:
-    """Return an estimate in one line, with a true minus sign and no negative zero."""
-    return f"{_number(estimate.value, digits)} ({_interval(estimate, digits)})"
+def format_estimate(estimate: Estimate) -> str:
+    """Return an estimate in one line, its interval with the decimals of its value, with a true minus sign and no negative zero."""
+    return f"{_number(estimate.value)} ({_interval(estimate)})"
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,7 @@ def inline_svg(figure: Figure, caption: str) -> Markup:
     svg = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'^<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg))
+    svg = svg.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")  # light and dark
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
 
 
@@ -177,7 +189,7 @@ def _cell(value: Any, numeric: bool) -> TableCell:
     if isinstance(value, bool):
         return TableCell("yes" if value else "no", style)
     if isinstance(value, int):
-        return TableCell(f"{value:,}".replace(",", "\u202f"), style)
+        return TableCell(_thousands(value), style)
     return TableCell(_number(value) if isinstance(value, float) else _escape_formula(str(value)), style)
 
 
@@ -187,17 +199,26 @@ def _escape_formula(text: str) -> str:
     return f"'{text}" if formula else text
 
 
-def _interval(estimate: Estimate, digits: int = 3) -> str:
+def _interval(estimate: Estimate) -> str:
+    digits = _digits(estimate.value)
     return f"{_number(estimate.low, digits)} to {_number(estimate.high, digits)}"
 
 
-def _number(value: float, digits: int = 3) -> str:
+def _thousands(count: int) -> str:
+    return f"{count:,}".replace(",", "\u202f")
+
+
+def _digits(value: float) -> int:
+    """Return the decimals of a number: three, or as many as give it two significant digits, at most six."""
     if not math.isfinite(value):
         raise ValueError("a number in a table is not finite: give None instead, and explain it in the caption or a notice")
-    value += 0.0  # no negative zero
-    if value and abs(value) < 10**-digits:
-        return f"{value:.1e}".replace("-", "−")
-    return f"{value:.{digits}f}".replace("-", "−")
+    return 3 if abs(value) >= 0.0095 or abs(value) < 1e-7 else min(6, 1 - math.floor(math.log10(abs(value))))
+
+
+def _number(value: float, digits: int | None = None) -> str:
+    """Return a number with a true minus sign and no negative zero."""
+    digits = _digits(value) if digits is None else digits
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _percent(share: float) -> str:

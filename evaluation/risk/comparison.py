@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk.curves import compute_curves
 from nearward.evaluation.risk.inputs import read_risk_sample
 from nearward.evaluation.risk.metrics import OperatingPoint
@@ -23,18 +24,18 @@ from nearward.tabular.errors import InputError
 class Comparison(ComparisonResults):
     """Results of ``compare_risks``, with a page and JSON; its fields are those of ``ComparisonResults``."""
 
-    def to_html(self, path: str | Path) -> None:
+    def to_html(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write a self-contained page."""
         from nearward.evaluation.html_page import write_html
         from nearward.evaluation.risk.html_report import comparison_page
 
-        write_html(comparison_page(self), path)
+        write_html(comparison_page(self, provenance), path)
 
-    def to_json(self, path: str | Path) -> None:
+    def to_json(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write everything but the curves."""
         from nearward.evaluation.html_page import write_json
 
-        write_json(self.to_dict(), path)
+        write_json(self.to_dict() | {"provenance": (provenance or Provenance.now()).to_dict()}, path)
 
 
 def compare_risks(

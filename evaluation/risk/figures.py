@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from nearward.evaluation.html_page import COLOURS, GREY, INK
+from nearward.evaluation.html_page import COLOURS, GREY, GRID, INK
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY, USEFULNESS
 from nearward.evaluation.risk.results import Curves, SiteResults, Subgroup
 from nearward.evaluation.stats.confidence import Estimate, defined
@@ -19,7 +19,7 @@ from nearward.evaluation.stats.random_effects import PooledEstimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SIZE = (4.4, 3.5)  # inches
+_SIZE = (4.4, 3.7)  # inches
 _LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
 _FOREST_ROW_HEIGHT = 0.3  # inches
 _PERIODS_NAMED = 12  # on the axis of time
@@ -34,7 +34,7 @@ def roc(curves: Mapping[str, Curves]) -> Figure:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="uninformative")
     _plot_bands(axes, {name: one.roc for name, one in curves.items()})
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    return _with_legend(figure, axes, "lower right")
+    return _with_legend(figure, axes)
 
 
 def precision_recall(curves: Mapping[str, Curves], rate: float) -> Figure:
@@ -43,7 +43,7 @@ def precision_recall(curves: Mapping[str, Curves], rate: float) -> Figure:
     axes.axhline(rate, color=GREY, linestyle=":", linewidth=1, label=f"event rate {rate:.3f}")
     _plot_bands(axes, {name: one.precision_recall for name, one in curves.items()})
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    return _with_legend(figure, axes, "upper right")
+    return _with_legend(figure, axes)
 
 
 def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
@@ -58,12 +58,12 @@ def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
     top = max(*tops, float(first["all"].to_numpy().max()), 1e-4)
     axes.set(xlim=(0, float(first["threshold"].to_numpy()[-1])), ylim=(-0.3 * top, 1.1 * top))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    return _with_legend(figure, axes, "upper right")
+    return _with_legend(figure, axes)
 
 
 def calibration(curves: Mapping[str, Curves]) -> Figure:
     """Event rate over risk, with a histogram of the rows below."""
-    figure = Figure(figsize=(_SIZE[0], 4.3), layout="constrained")
+    figure = Figure(figsize=(_SIZE[0], 4.5), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     style_axes(axes, "", "Event rate")
     style_axes(below, "Risk", "Rows")
@@ -74,7 +74,7 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     _plot_bands(axes, frames)
     axes.set(xlim=(0, top), ylim=(0, top))
     _plot_histograms(below, [one.histogram for one in curves.values()])
-    return _with_legend(figure, axes, "upper left")
+    return _with_legend(figure, axes)
 
 
 def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimate | None) -> Figure:
@@ -160,7 +160,7 @@ def style_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
     axes.tick_params(labelsize=8.5, colors=INK, length=3)
-    axes.grid(visible=True, color="#e6eaee", linewidth=0.7)
+    axes.grid(visible=True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -176,8 +176,10 @@ def _plot_bands(axes: Axes, frames: Mapping[str, pl.DataFrame]) -> None:
         axes.plot(x, y, color=colour, linewidth=1.8, linestyle=line, label=_shorten(name))
 
 
-def _with_legend(figure: Figure, axes: Axes, location: Literal["lower right", "upper right", "upper left"]) -> Figure:
-    axes.legend(loc=location, fontsize=8.5, frameon=True, framealpha=0.85, edgecolor="none", labelcolor=INK)
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    """Put the legend below the axes, where it covers no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
     return figure
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nearward.evaluation.html_page import render
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk import figures
 from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE, show_count
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY, THRESHOLD_METRICS, USEFULNESS
@@ -51,10 +52,13 @@ _SITE_METRICS = (
 _FOREST_METRICS = ("auroc", "auprc", "observed_expected")
 
 
-def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, about_similar: str = "") -> str:
+def risk_report_page(
+    report: RiskResults, similar: pl.DataFrame | None = None, about_similar: str = "", provenance: Provenance | None = None
+) -> str:
     """Return the page of a report; ``similar`` is a table of similar patients, shown as it is."""
     return render(
         "risk_report.html.jinja",
+        provenance,
         report=report,
         metrics=_metric_frame({report.risk: report.metrics}),
         undefined=_undefined_lines(report.metrics),
@@ -72,11 +76,12 @@ def risk_report_page(report: RiskResults, similar: pl.DataFrame | None = None, a
     )
 
 
-def comparison_page(comparison: ComparisonResults) -> str:
+def comparison_page(comparison: ComparisonResults, provenance: Provenance | None = None) -> str:
     """Return the page of a comparison."""
     auprc = {name: defined(results["auprc"]) for name, results in comparison.differences.items()}
     return render(
         "risk_comparison.html.jinja",
+        provenance,
         comparison=comparison,
         auprc_differences={name: difference for name, difference in auprc.items() if difference is not None},
         differences=_difference_frame(comparison),

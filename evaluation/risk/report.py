@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk.curves import compute_curves
 from nearward.evaluation.risk.inputs import RiskSample, read_risk_sample
 from nearward.evaluation.risk.metrics import OperatingPoint
@@ -29,7 +30,9 @@ _MIN_RESAMPLES = 100
 class RiskReport(RiskResults):
     """Results of ``evaluate_risk``, with a page and JSON; its fields are those of ``RiskResults``."""
 
-    def to_html(self, path: str | Path, similar: pl.DataFrame | None = None, about_similar: str = "") -> None:
+    def to_html(
+        self, path: str | Path, similar: pl.DataFrame | None = None, about_similar: str = "", provenance: Provenance | None = None
+    ) -> None:
         """Write a self-contained page.
 
         Parameters
@@ -40,18 +43,20 @@ class RiskReport(RiskResults):
             Similar patients of one patient, shown as they are; the page then contains patients' data.
         about_similar : str
             Caption of this table.
+        provenance : Provenance, optional
+            What the foot of the page says about its origin; by default the time and the versions.
         """
         from nearward.evaluation.html_page import write_html
         from nearward.evaluation.risk.html_report import risk_report_page
 
-        write_html(risk_report_page(self, similar, about_similar), path)
+        write_html(risk_report_page(self, similar, about_similar, provenance), path)
 
-    def to_json(self, path: str | Path) -> None:
+    def to_json(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write everything that the page shows, keyed by TRIPOD+AI item; items that only the authors can fill are null."""
         from nearward.evaluation.html_page import write_json
         from nearward.evaluation.risk.tripod_json import tripod
 
-        write_json(tripod(self), path)
+        write_json(tripod(self, provenance), path)
 
 
 def evaluate_risk(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk.disclosure_control import SUPPRESSION_NOTE
 from nearward.evaluation.risk.metrics import METRICS
 from nearward.evaluation.risk.results import RiskResults, results_dict
@@ -71,8 +72,8 @@ ITEMS = {
 }
 
 
-def tripod(report: RiskResults) -> dict[str, Any]:
-    """Return a report's contents by item."""
+def tripod(report: RiskResults, provenance: Provenance | None = None) -> dict[str, Any]:
+    """Return a report's contents by item, and its provenance: by default the time and the versions."""
     facts = report.facts
     counts = {"rows": facts.rows, "patients": facts.patients, "events": facts.events, "rows_without": facts.rows - facts.events}
     content: dict[str, Any] = {
@@ -102,5 +103,6 @@ def tripod(report: RiskResults) -> dict[str, Any]:
     return {
         "nearward_risk_report": 1,
         "about": "Keyed by TRIPOD+AI item. content null: nothing here can fill it, the authors must.",
+        "provenance": (provenance or Provenance.now()).to_dict(),
         "items": {item: {"title": title, "content": content.get(item)} for item, title in ITEMS.items()},
     }

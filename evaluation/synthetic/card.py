@@ -20,6 +20,7 @@ from nearward.evaluation.privacy_attacks.holdout_overlap import Overlap, overlap
 from nearward.evaluation.privacy_attacks.linkability import linkability
 from nearward.evaluation.privacy_attacks.membership import Membership, membership
 from nearward.evaluation.privacy_attacks.singling_out import singling_out
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate
 from nearward.evaluation.synthetic.adherence import adherence
 from nearward.evaluation.synthetic.fidelity import fidelity
@@ -40,19 +41,19 @@ _MIN_STEERED = 40  # rows: fewer cannot be attacked in two halves
 class FaithCard(CardResults):
     """Results of ``faith_card``, with a page and JSON."""
 
-    def to_html(self, path: str | Path) -> None:
+    def to_html(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write the card as one self-contained page."""
         from nearward.evaluation.html_page import write_html
         from nearward.evaluation.synthetic.html_report import card_page
 
-        write_html(card_page(self), path)
+        write_html(card_page(self, provenance), path)
 
-    def to_json(self, path: str | Path) -> None:
+    def to_json(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write the card as JSON."""
         from nearward.evaluation.html_page import write_json
         from nearward.evaluation.synthetic.json_report import card_json
 
-        write_json(card_json(self), path)
+        write_json(card_json(self) | {"provenance": (provenance or Provenance.now()).to_dict()}, path)
 
 
 def faith_card(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from nearward.evaluation.html_page import BLUE, GREY, VERMILION, render
+from nearward.evaluation.html_page import BLUE, GREY, INK, VERMILION, render
 from nearward.evaluation.privacy_attacks.membership import ALL_ROWS
 from nearward.evaluation.privacy_attacks.residual_risk import attack_table
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import estimate_series
 from nearward.evaluation.synthetic.json_report import DISCLAIMER
 from nearward.evaluation.synthetic.results import CardResults
@@ -20,13 +21,14 @@ _MAX_RULES = 25
 _MAX_RISK = 0.05  # a residual risk whose lower bound is greater gets a warning
 
 
-def card_page(card: CardResults) -> str:
+def card_page(card: CardResults, provenance: Provenance | None = None) -> str:
     """Return the page of a card."""
     attacks, rates = card.membership.attacks, card.adherence.rates
     controls = attacks.filter(pl.col("rows") == ALL_ROWS)["control"]
     leaking = attacks.filter((pl.col("rows") != ALL_ROWS) & (pl.col("verdict") == "tells members"))
     return render(
         "card.html.jinja",
+        provenance,
         card=card,
         names={status: [c.name for c in card.components.values() if c.status == status] for status in ("failed", "not measurable")},
         components=_component_table(card),
@@ -68,7 +70,7 @@ def _component_figure(card: CardResults) -> Figure:
         axes.plot([component.gate] * 2, [y - 0.32, y + 0.32], color=GREY, linewidth=2)
         estimate = component.estimate
         if estimate is None:
-            axes.text(0.02, y, "not measurable", va="center", color=GREY)
+            axes.text(0.02, y, "not measurable", va="center", color=INK)
             continue
         colour, marker = {"passed": (BLUE, "o"), "failed": (VERMILION, "X")}.get(component.status, (GREY, "s"))
         axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2.5)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample
 from nearward.evaluation.risk.metrics import OperatingPoint
 from nearward.evaluation.risk.report import RESAMPLES, check_numbers, evaluation_facts
@@ -64,19 +65,21 @@ class TransportReport:
         """Metrics over sites: key, metric, value, low, high, next_low, next_high, tau, i2, sites, why."""
         return pooled_table(self.results.pooled)
 
-    def to_html(self, path: str | Path) -> None:
+    def to_html(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write a self-contained page, atomically, readable by its owner alone (0600)."""
         from nearward.evaluation.html_page import write_html
         from nearward.evaluation.transport.html_report import transport_page
 
-        write_html(transport_page(self.model, self.facts, self.results, self.removed), path)
+        write_html(transport_page(self.model, self.facts, self.results, self.removed, provenance), path)
 
-    def to_json(self, path: str | Path) -> None:
+    def to_json(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write all but the risks of single rows as JSON, atomically, readable by its owner alone (0600)."""
         from nearward.evaluation.html_page import write_json
 
         facts = {"model": self.model, **self.facts.to_dict(), "training_rows_left_out": self.removed}
-        write_json({"nearward_transport": 1, **facts, **self.results.to_dict()}, path)
+        write_json(
+            {"nearward_transport": 1, **facts, **self.results.to_dict(), "provenance": (provenance or Provenance.now()).to_dict()}, path
+        )
 
 
 def transport(

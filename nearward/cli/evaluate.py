@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 app = App(help="Evaluate risk predictions, or synthetic tables.")
 
 _SUBGROUP_KEYS = ("auprc", "auroc", "observed_expected", "recall_at_budget")
+ScoredBy = Annotated[
+    Path | None,
+    typer.Option(
+        "--scored-by", help="Folder of the model that made the risks: its hash is written on the page.", show_default=False, metavar="MODEL"
+    ),
+]
 
 
 @app.command()
@@ -68,6 +74,7 @@ def risk(
     positive: Events = None,
     report: Report = None,
     json: Json = None,
+    scored_by: ScoredBy = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
     threshold: Annotated[
         float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
@@ -121,7 +128,7 @@ def risk(
         _show_results(comparison.metrics, _counts(scored, comparison.facts))
         differences = {f"less {name}": difference for name, difference in comparison.differences.items()}
         _show_results(differences, f"{comparison.first} less each other, on the same resamples")
-        write_reports({report: comparison.to_html, json: comparison.to_json})
+        write_reports({report: comparison.to_html, json: comparison.to_json}, (scored,), scored_by)
         return
     by_group, by_stratum = split_names(subgroups, frame.columns), split_names(strata, frame.columns)
     evaluation = evaluate_risk(frame, outcome, names[0], group, by_group, strata=by_stratum, site=site, time=time, **table_of, **options)
@@ -140,7 +147,7 @@ def risk(
         say(f"source leak: {evaluation.source.verdict()}")
     for note in evaluation.notes:
         typer.echo(f"note: {note}", err=True)
-    write_reports({report: evaluation.to_html, json: evaluation.to_json})
+    write_reports({report: evaluation.to_html, json: evaluation.to_json}, (scored,), scored_by)
 
 
 @app.command()
@@ -194,7 +201,10 @@ def synth(
         seed=seed,
     )
     show_card(card, synthetic.name)
-    write_reports({report: card.to_html, json: card.to_json, write_rules: lambda path: yaml_io.write_rules(card.rules, path)})
+    write_reports({report: card.to_html, json: card.to_json}, (train, holdout, synthetic))
+    if write_rules is not None:
+        yaml_io.write_rules(card.rules, write_rules)
+        say(f"written to {write_rules}")
     if not card.passed:
         missed = ", ".join(f"{part.name} ({part.status})" for part in card.components.values() if part.status != "passed")
         typer.echo(f"NOT PASSED: {missed}", err=True)
@@ -289,10 +299,16 @@ def _format(result: Result) -> str:
     return str(result) if hasattr(result, "value") else f"none: {result.why}"
 
 
-def write_reports(writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
-    """Write the files that were asked for, and say where."""
-    for path, write in writers.items():
-        if path is not None:
-            with writing(path, ".json") as file:
-                write(file)
-            say(f"written to {path}")
+def write_reports(writers: Mapping[Path | None, Callable[..., None]], data: tuple[Path, ...], model: Path | None = None) -> None:
+    """Write the page and the JSON that were asked for, with the hashes of the data files and of the model, and say where."""
+    from nearward.evaluation.provenance import Provenance
+    from nearward.tabular.persistence.artifact import model_hash
+
+    paths = {path: write for path, write in writers.items() if path is not None}
+    if not paths:
+        return
+    provenance = Provenance.now(data, None if model is None else model_hash(model))
+    for path, write in paths.items():
+        with writing(path, ".json") as file:
+            write(file, provenance=provenance)
+        say(f"written to {path}")

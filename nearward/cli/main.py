@@ -15,6 +15,7 @@ import typer
 
 from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
+from nearward.cli.explain import explain, sheet
 from nearward.cli.fit import fit
 from nearward.cli.inspect import inspect, schema
 from nearward.cli.score import score
@@ -80,7 +81,7 @@ def demo(
     run(data, sidecar, task, seed)
 
 
-for command in (schema, fit, screen, transport, score, watch, similar, inspect, doctor):
+for command in (schema, fit, screen, transport, score, watch, similar, explain, sheet, inspect, doctor):
     app.command()(command)
 
 

@@ -46,8 +46,10 @@ def export(
     """
     from nearward.cli.evaluate import show_card
     from nearward.cli.terminal.progress import show_progress
+    from nearward.evaluation.provenance import Provenance
     from nearward.release.export import check_destination, describe, export_table, sample_and_audit
     from nearward.synth.synthesizer import Synthesizer
+    from nearward.tabular.persistence.artifact import model_hash
 
     check_destination(out, accept_risk)
     model = Synthesizer.load(generator)
@@ -58,7 +60,7 @@ def export(
     if verdict is not None:
         show_card(verdict.card, out.name)
         if report is not None:
-            verdict.card.to_html(report)
+            verdict.card.to_html(report, Provenance.now(model_sha256=model_hash(generator)))
             say(f"written to {report}")
     ledger = getattr(model, "privacy", None)
     if ledger is not None:

@@ -115,7 +115,7 @@ def transport(
     show_sites(result.results)
     if result.removed:
         say(f"{result.removed} training rows were left out, over all fits, because their patient was judged")
-    write_reports({report: result.to_html, json: result.to_json})
+    write_reports({report: result.to_html, json: result.to_json}, (cohort,))
     if out is not None:
         write_rows(frame.with_columns(risk=pl.Series(result.risks, nan_to_null=True)), out)
         say(f"written to {out}")

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.explanation.contributions import LOG_ODDS_FLOOR, PERMUTATIONS, Reference, explain_rows
+from nearward.explanation.similar_patients import similar_rows
 from nearward.risk_model import persistence
 from nearward.risk_model.data_warnings import warn_of_anomalies
-from nearward.risk_model.explanation import similar_rows
 from nearward.risk_model.external_backbone import ExternalBackboneModel
 from nearward.risk_model.multiclass import name_outcomes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.validation import row_ids
 from nearward.tabular.backbones.pretrained import Backbone
+from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
@@ -144,6 +146,59 @@ class RiskPredictor:
             table = similar_rows(self.fitted_.model, rows, row_ids(self.schema_, frame), self.fitted_.records, ID, k)
         return name_outcomes(table, self.classes_)
 
+    def explain(
+        self,
+        X: Any,
+        reference: Reference = "similar",
+        *,
+        permutations: int = PERMUTATIONS,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> pl.DataFrame:
+        """Return the columns that raised or lowered each row's risk, in log-odds: Shapley values, sampled.
+
+        A column's contribution is the mean change of the log-odds when its value is exchanged for the row's own, over random orders of
+        the columns and over the values of reference patients. All of a row's contributions, base rate included, sum to the log-odds
+        of its risk.
+
+        Parameters
+        ----------
+        X : frame of q rows
+        reference : "similar" or "cohort"
+            Whose values are exchanged: those of the row's similar patients, drawn by their weights, so that the columns say what
+            distinguishes the row from patients like it; or those of all training patients.
+        permutations : int, even, at least 4
+            Orders of the columns, in antithetic pairs; the standard errors fall with its square root.
+        seed : int
+            The same for every row: a row's explanation does not depend on the other rows.
+        progress : callable, optional
+            Called with 1 after each row.
+
+        Returns
+        -------
+        pl.DataFrame
+            The row's id; ``column``; ``value``, as text; ``contribution``, in log-odds; ``se``, its Monte Carlo standard error. Each row
+            begins with ``(base rate)``, the log-odds of the event rate of the training rows (or ``prevalence``), and with
+            ``(similar patients)`` or ``(cohort)``: the mean log-odds that the model gives the reference patients, less the base rate.
+            The columns follow, the largest contribution first. With more than two classes: ``class``, and all of this for each.
+
+        References
+        ----------
+        Strumbelj and Kononenko: Explaining prediction models and individual predictions with feature contributions (2014);
+        antithetic pairs: Mitchell et al., Sampling permutations for Shapley value estimation (2022).
+        """
+        self._require_event()
+        frame = self._frame(X)
+        rows, ids = self._conform(frame), row_ids(self.schema_, frame)
+        stored, outcome = self.fitted_.records.select(rows.columns), self.fitted_.records.get_column(OUTCOME).to_numpy()
+        table = explain_rows(
+            self._log_odds, self._base_rates(), self.fitted_.model.context, stored, outcome, rows, ids,
+            reference=reference, permutations=permutations, seed=seed, progress=progress,
+        )  # fmt: skip
+        if len(self.classes_) == 2:
+            return table.drop("class")
+        return table.with_columns(pl.Series("class", self.classes_).gather(table["class"]))
+
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
 
@@ -187,6 +242,19 @@ class RiskPredictor:
             model = cls(**parameters)
         model.fitted_ = fitted
         return model
+
+    def _log_odds(self, rows: pl.DataFrame) -> Floats:
+        """Return the log-odds of the event, or of each class against the rest, of conformed rows: (q, 1) or (q, c)."""
+        scores = self._score(rows)
+        return logit(scores.proba if len(self.classes_) > 2 else scores.risk[:, None], LOG_ODDS_FLOOR)
+
+    def _base_rates(self) -> Floats:
+        """Return the share of the event, or of each class, where the model is used: (1,) or (c,)."""
+        outcome = self.fitted_.records.get_column(OUTCOME).to_numpy()
+        if len(self.classes_) > 2:
+            return np.asarray(np.bincount(outcome.astype(int), minlength=len(self.classes_)) / len(outcome))
+        prevalence = self.get_params(deep=False)["prevalence"]
+        return np.array([outcome.mean() if prevalence is None else prevalence])
 
     def _require_event(self) -> None:
         check_is_fitted(self, "fitted_")

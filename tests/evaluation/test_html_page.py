@@ -19,6 +19,7 @@ from PIL import Image
 
 import nearward as nw
 from nearward.evaluation.html_page import BLUE, environment, format_estimate
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, estimate_series
 
 NASTY = "<script>alert('x')</script> & \"so\""
@@ -79,7 +80,11 @@ def full_page() -> str:
     frame = pl.DataFrame(
         [pl.Series(NASTY, [NASTY, "=1+1"]), pl.Series("n", [1, 20_000]), estimate_series("e", [Estimate(0.5, 0.4, 0.6, 9), None])]
     )
-    return environment().from_string(PAGE).render(text=NASTY, frame=frame, drawings={NASTY: drawing(NASTY), "b": drawing("b")})
+    return (
+        environment()
+        .from_string(PAGE)
+        .render(text=NASTY, frame=frame, drawings={NASTY: drawing(NASTY), "b": drawing("b")}, provenance=Provenance.now())
+    )
 
 
 def component(name: str, *arguments: Any) -> str:
@@ -138,13 +143,15 @@ def test_texts_of_a_figure_stay_texts() -> None:
 
 def test_cells() -> None:
     frame = pl.DataFrame({"text": ["=1+1", "@x", "-3.5", "+a", None], "number": [0.5, -0.0004, -0.0, 1234.0, None]})
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", table(frame))
-    assert cells == ["&#39;=1+1", "0.500", "&#39;@x", "−4.0e-04".replace("e-", "e−"), "-3.5", "0.000", "&#39;+a", "1234.000", "–", "–"]
-    assert '<td class="number">20\u202f000</td>' in table(pl.DataFrame({"n": [20_000]}))
+    cells = re.findall(r"<td[^>]*><span[^>]*>(.*?)</span></td>", table(frame))
+    assert cells == ["&#39;=1+1", "0.500", "&#39;@x", "−0.00040", "-3.5", "0.000", "&#39;+a", "1234.000", "–", "–"]
+    assert '"number"><span class="cell">20\u202f000</span></td>' in table(pl.DataFrame({"n": [20_000]}))
     struct = pl.DataFrame({"e": [Estimate(0.5, 0.4, 0.6, 9)]})  # Polars takes a dataclass apart
     assert "0.500 <small>(0.400 to 0.600)</small>" in table(struct)
+    small = pl.DataFrame([estimate_series("e", [Estimate(0.0012, -0.0001, 0.01, 9)])])  # the interval has the decimals of its value
+    assert "0.0012 <small>(−0.0001 to 0.0100)</small>" in table(small)
     assert format_estimate(Estimate(-0.5, -0.6, 0.0, 9)) == "−0.500 (−0.600 to 0.000)"
-    assert "<td>yes</td>" in table(pl.DataFrame({"b": [True]}))
+    assert ">yes</span></td>" in table(pl.DataFrame({"b": [True]}))
     assert table(pl.DataFrame(schema={"a": pl.String})).count("<td") == 0
 
 

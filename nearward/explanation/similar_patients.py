@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import polars as pl
 
-from nearward.risk_model.binary import FittedRisk
-from nearward.risk_model.multiclass import FittedClasses
+from nearward.explanation.cell_text import cell_text
+from nearward.retrieval.neighbors.voting import Context
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
 
 _FEATURES_SHOWN = 4
-_CODES_SHOWN = 5  # of a list
+
+
+class RetrievalModel(Protocol):
+    """The parts of a fitted model that find similar patients."""
+
+    @property
+    def table_encoder(self) -> TableEncoder:
+        """Encoder of conformed rows."""
+
+    def context(self, frame: pl.DataFrame) -> Context:
+        """Return the similar patients of a conformed frame's rows."""
+
+    def gate(self, frame: pl.DataFrame) -> dict[str, float]:
+        """Return each column's share of the encoders' mean gate."""
 
 
 def similar_rows(
-    model: FittedRisk | FittedClasses, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
+    model: RetrievalModel, rows: pl.DataFrame, ids: pl.Series, records: pl.DataFrame, id_column: str, k: int | None
 ) -> pl.DataFrame:
     """Return the k context patients with the largest weights for each conformed row, one row per patient."""
     context = model.context(rows)
@@ -38,7 +54,7 @@ def similar_rows(
     )
 
 
-def _differences(model: FittedRisk | FittedClasses, rows: pl.DataFrame, records: pl.DataFrame, query: Ints, stored: Ints) -> list[str]:
+def _differences(model: RetrievalModel, rows: pl.DataFrame, records: pl.DataFrame, query: Ints, stored: Ints) -> list[str]:
     """Describe, for each pair of a query row and a stored row, the features with the largest gate-weighted squared differences."""
     encoding = model.table_encoder
     queries = encoding.transform(rows)
@@ -54,13 +70,5 @@ def _differences(model: FittedRisk | FittedClasses, rows: pl.DataFrame, records:
     descriptions = []
     for q, s, by_feature in zip(query.tolist(), stored.tolist(), difference, strict=True):
         largest = [names[j] for j in np.argsort(-by_feature, kind="stable")[:_FEATURES_SHOWN] if by_feature[j] > 1e-12]
-        descriptions.append("; ".join(f"{name}: {_format(rows[q, name])} → {_format(records[s, name])}" for name in largest))
+        descriptions.append("; ".join(f"{name}: {cell_text(rows[q, name])} → {cell_text(records[s, name])}" for name in largest))
     return descriptions
-
-
-def _format(value: object) -> str:
-    if value is None:
-        return "missing"
-    if isinstance(value, pl.Series):  # a list of codes
-        return f"{', '.join(value.head(_CODES_SHOWN))}{', …' if len(value) > _CODES_SHOWN else ''}" or "no codes"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
