@@ -99,7 +99,7 @@ def _figure(runs: Sequence[RunFigures], expected_novel: float) -> Figure:
     _plot_over_runs(panels[-2], [run.novel for run in runs], expected_novel)
     style_axes(panels[-2], "", "Share of\nnovel patients")
     panels[-2].set_ylim(bottom=0)
-    panels[-1].bar(range(len(runs)), [len(run.moved or ()) for run in runs], color=BLUE, width=0.5)
+    panels[-1].bar(range(len(runs)), [len(run.moved or ()) for run in runs], color=BLUE, width=0.2)
     panels[-1].yaxis.set_major_locator(MaxNLocator(4, integer=True))
     style_axes(panels[-1], "", "Columns\nthat moved")
     step = 1 + (len(runs) - 1) // 12

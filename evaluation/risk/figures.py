@@ -127,9 +127,11 @@ def forest_of_sites(results: SiteResults) -> Figure:
             axes.axvline(no_effect, color=GREY, linewidth=1, linestyle="--")
         if METRIC_BY_KEY[key].scale == "positive":
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 0.7, 1, 1.5, 2, 3)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         for row, site in enumerate(sites):
             if (estimate := defined(site.results[key])) is not None:
                 _plot_estimate(axes, row, estimate, COLOURS[0], "s")

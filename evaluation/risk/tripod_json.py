@@ -94,10 +94,13 @@ def tripod(report: RiskResults, provenance: Provenance | None = None) -> dict[st
             "subgroups": [subgroup.to_dict() for subgroup in report.subgroups],
             "periods": [period.to_dict() for period in report.periods],
             "withheld": SUPPRESSION_NOTE,
-            **({} if report.sites is None else {"sites": report.sites.to_dict()}),
             **({} if report.source is None else {"source_leak": report.source.as_dict()}),
         },
-        "23b": [stratum.to_dict() for stratum in report.strata] or None,
+        "23b": {
+            **({"strata": [stratum.to_dict() for stratum in report.strata]} if report.strata else {}),
+            **({"sites": report.sites.to_dict()} if report.sites is not None else {}),
+        }
+        or None,
         "26": {"notes": list(report.notes)},
     }
     return {

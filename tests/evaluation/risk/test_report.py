@@ -112,7 +112,7 @@ def test_json_is_keyed_by_item_and_blanks_are_blank(report: nw.RiskReport, tmp_p
     assert performance["metrics"]["auprc"]["low"] < performance["metrics"]["auprc"]["value"] < performance["metrics"]["auprc"]["high"]
     assert len(performance["curves"]["roc"]["recall"]) == len(performance["curves"]["roc"]["low"]) == 101
     assert items["21"]["content"]["events"] == report.facts.events
-    assert items["23b"]["content"][0]["column"] == "site"
+    assert items["23b"]["content"]["strata"][0]["column"] == "site"
     assert [period["level"] for period in performance["periods"]][:2] == ["2021", "2022"]
 
 

@@ -107,6 +107,6 @@ def test_page_and_json_have_the_sites(report: nw.RiskReport, tmp_path) -> None:
     assert "next site (95 % prediction)" in page
     assert "mean over sites" in page
     report.to_json(tmp_path / "report.json")
-    content = json.loads((tmp_path / "report.json").read_text())["items"]["23a"]["content"]["sites"]
+    content = json.loads((tmp_path / "report.json").read_text())["items"]["23b"]["content"]["sites"]
     assert content["pooled"]["auroc"]["mean"]["n"] == len(content["sites"]) == 4
     assert 0 < content["next_useful"] <= 1
