@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -51,18 +52,63 @@ def cohort_folder() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def nearward() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command in a process of its own: its words, its folder, the exit code that it must end with; never a traceback."""
+# Forks a process for each command line that it reads: three seconds of imports are paid once. Only other packages are imported
+# beforehand, and not Polars, whose threads a fork does not survive: what a command itself must import, it must still import.
+_FORK_SERVER = """
+import json, os, sys
+import faiss, lightgbm, rich.console, scipy.optimize, scipy.stats, sklearn.ensemble, sklearn.linear_model, torch, typer
+for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        for descriptor, path in enumerate((os.devnull, request["stdout"], request["stderr"])):
+            os.dup2(os.open(path, os.O_RDWR), descriptor)
+        sys.argv = request["command"]
+        from nearward.cli.main import main
+        sys.exit(main())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
-    def run(*words: object, cwd: Path, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture(scope="session")
+def nearward(tmp_path_factory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """The command in a process of its own: its words, its folder, the exit code that it must end with; never a traceback.
+
+    On Linux the process is forked from one with the heavy imports, unless ``new_process`` or an argument of ``subprocess.run`` is given.
+    """
+    server: list[subprocess.Popen[str]] = []
+    output = tmp_path_factory.mktemp("output")
+
+    def fork(command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        if not server:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            server.append(subprocess.Popen([sys.executable, "-c", _FORK_SERVER], **pipes))
+        files = {name: output / name for name in ("stdout", "stderr")}
+        for file in files.values():
+            file.write_text("")
+        request = {"command": command, "cwd": str(cwd), "env": env, **{name: str(file) for name, file in files.items()}}
+        server[0].stdin.write(json.dumps(request) + "\n")
+        server[0].stdin.flush()
+        code = int(server[0].stdout.readline())
+        return subprocess.CompletedProcess(command, code, **{name: file.read_text() for name, file in files.items()})
+
+    def run(*words: object, cwd: Path, code: int = 0, new_process: bool = False, **more: Any) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "nearward"), *map(str, words)]
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False, **more)
+        env = {**os.environ, "COLUMNS": "200"}
+        if new_process or more or sys.platform != "linux":
+            done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False, **more)
+        else:
+            done = fork(command, cwd, env)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done
 
-    return run
+    yield run
+    for process in server:
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def place(nearward, clinic, tmp_path_factory):
     visits[500:520].drop("died").write_parquet(folder / "new.parquet")
     done = nearward(
         "fit", "cohort.parquet", "--outcome", "died", "--positive", 1, "--id", "encounter", "--group", "patient", "--drop", "charges",
-        "--expert", "sofa", "--out", "model", cwd=folder,
+        "--expert", "sofa", "--out", "model", cwd=folder, new_process=True,
     )  # fmt: skip
     assert "250 rows" in done.stdout
     assert "contains patient records" in done.stdout
@@ -190,7 +190,7 @@ def test_a_job_whose_folder_is_taken_over_exits_with_4_and_leaves_the_other_jobs
 
 @pytest.mark.slow
 def test_demo_runs_from_end_to_end(nearward, tmp_path):
-    output = nearward("demo", cwd=tmp_path).stdout
+    output = nearward("demo", cwd=tmp_path, new_process=True).stdout
     assert "nothing changed" in output
     assert "the event: diagnosis is malignant" in output
     assert "logistic regression" in output

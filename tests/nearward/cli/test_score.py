@@ -48,7 +48,7 @@ def test_a_job_equals_scoring_in_memory_for_any_number_of_workers(nearward, plac
     planned = nearward("score", "model", "archive", "--out", "scores", "--dry-run", cwd=place)
     assert "360" in planned.stdout
     assert not (place / "scores").exists()
-    done = nearward("score", "model", "archive", "--out", "scores", "--workers", 2, "--shard-rows", 50, cwd=place)
+    done = nearward("score", "model", "archive", "--out", "scores", "--workers", 2, "--shard-rows", 50, cwd=place, new_process=True)
     assert "360 rows scored" in done.stdout
     assert json.loads(done.stderr.splitlines()[-1])["done"] == 360
     nearward("score", "model", *sorted((place / "archive").glob("*.parquet")), "--out", "one", "--workers", 1, cwd=place)
@@ -112,7 +112,7 @@ def test_memory_is_bounded_and_does_not_grow_with_the_rows(nearward, place, clin
     peaks = []
     for table in (few, many):
         words = ("--out", table.stem, "--shard-rows", 1_024, "--workers", 2, "--max-memory", "2GB")
-        output = nearward("score", "model", table, *words, cwd=place).stdout.splitlines()[-1]
+        output = nearward("score", "model", table, *words, cwd=place, new_process=True).stdout.splitlines()[-1]
         peaks.append(float(re.search(r"([\d.]+) GB resident", output)[1]))
     assert peaks[1] < 2.2
     assert peaks[1] < 1.1 * peaks[0]
