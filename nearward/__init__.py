@@ -65,10 +65,12 @@ __all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name == "datasets":  # a module: nw.datasets.ward
+        return importlib.import_module("nearward.datasets")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'nearward' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return sorted([*globals(), "datasets", *_MODULE_OF])

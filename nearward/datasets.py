@@ -1,4 +1,7 @@
-"""Cohorts as a table file with a JSON sidecar that names the target, id, patient and leaking columns; events of a made-up ward."""
+"""Data to try things on: made-up wards as a table and as events, and cohorts as a table file with a JSON sidecar.
+
+The sidecar names the target, the id and patient columns, and columns that leak the outcome.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from nearward.simulated_ward import SimulatedWard, ward
 from nearward.tabular.data.table_io import read_table
 from nearward.tabular.data.validation import describe_event, validate_groups, validate_target
 from nearward.tabular.errors import InputError, require_columns
 from nearward.tabular.typing import Ints
+
+__all__ = ["Cohort", "SimulatedWard", "read_cohort", "ward", "ward_events"]
 
 
 @dataclass(frozen=True)

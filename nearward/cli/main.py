@@ -65,11 +65,12 @@ def demo(
         ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="One of the JSON file's extra targets.", show_default=False, metavar="NAME")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.", metavar="FOLDER")] = Path("nearward-demo"),
     seed: Seed = 0,
 ) -> None:
     """Show what nearward does, in two minutes.
 
-    Fit, compare, explain, save and report on real patients; without --data on biopsies that come with scikit-learn.
+    Fit, compare, explain, report, score and synthesize: on a made-up ward with known risks and on real biopsies, or on your cohort.
 
     \b
     Examples:
@@ -78,7 +79,7 @@ def demo(
     """
     from nearward.cli.demo import run
 
-    run(data, sidecar, task, seed)
+    run(data, sidecar, task, seed, out)
 
 
 for command in (schema, fit, screen, transport, score, watch, similar, explain, sheet, inspect, doctor):
