@@ -54,7 +54,8 @@ def ward(n: int = 5000, seed: int = 0) -> SimulatedWard:
     (temperature, sodium), with a threshold (respiratory rate, lactate, systolic pressure), and of combinations: lactate with low pressure;
     anticoagulants with few platelets; CRP, which says nothing under immunosuppression; a low lymphocyte count after transplantation, in one
     patient of eighty. Lactate is measured where the staff suspects something, albumin less often in the south, where the assay also reads
-    lower; blood counts are missing together. Half of the columns have gaps; several columns have no effect at all.
+    lower; blood counts are missing together. Half of the columns have gaps; several columns have no effect at all, or none beside
+    another (diastolic pressure, urea, haematocrit).
 
     Parameters
     ----------
@@ -108,6 +109,9 @@ def ward(n: int = 5000, seed: int = 0) -> SimulatedWard:
         "glucose": np.exp(rng.normal(1.9 + 0.35 * codes["E11"], 0.25)),
         "bmi": np.exp(rng.normal(3.27, 0.19, n)),
     }
+    measured["diastolic"] = np.minimum(0.5 * measured["systolic"] + rng.normal(11, 6, n), measured["systolic"] - 8)
+    measured["urea"] = np.exp(0.75 * np.log(measured["creatinine"]) - 1.4 + rng.normal(0, 0.18, n))
+    measured["haematocrit"] = 2.95 * measured["haemoglobin"] + rng.normal(0, 0.9, n)
     logit = _log_odds(measured, codes, age, suppressed, anticoagulated) + 0.45 * frailty + hidden + 0.3 * south
     risk = 1 / (1 + np.exp(-logit))
     died = (rng.random(n) < risk).astype(np.int64)
@@ -142,7 +146,17 @@ def ward(n: int = 5000, seed: int = 0) -> SimulatedWard:
     return SimulatedWard(table, pl.Series("true_risk", risk))
 
 
-_DECIMALS = {"temperature": 1, "lactate": 1, "haemoglobin": 1, "lymphocytes": 2, "albumin": 0, "glucose": 1, "bmi": 1}
+_DECIMALS = {
+    "temperature": 1,
+    "lactate": 1,
+    "haemoglobin": 1,
+    "haematocrit": 1,
+    "urea": 1,
+    "lymphocytes": 2,
+    "albumin": 0,
+    "glucose": 1,
+    "bmi": 1,
+}
 
 
 def _log_odds(x: dict[str, Floats], codes: dict[str, Bools], age: Floats, suppressed: Bools, anticoagulated: Bools) -> Floats:
@@ -171,6 +185,6 @@ def _gaps(rng: np.random.Generator, acute: Floats, south: Bools) -> dict[str, Bo
         "spo2": rng.random(n) < 0.04,
         "glucose": rng.random(n) < 0.3,
         "bmi": rng.random(n) < 0.4,
-        **dict.fromkeys(("haemoglobin", "platelets"), counts),
+        **dict.fromkeys(("haemoglobin", "haematocrit", "platelets"), counts),
         "lymphocytes": counts | (rng.random(n) < 0.2),
     }

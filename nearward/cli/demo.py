@@ -40,7 +40,10 @@ _MOST_SYNTHESIZED = 4000  # rows that the synthesizer is trained on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
-_SYNTHETIC = ("age", "sex", "unit", "systolic", "respiratory_rate", "temperature", "lactate")  # columns of the synthetic ward
+_SYNTHETIC = (  # columns of the synthetic ward
+    *("age", "sex", "unit", "systolic", "diastolic", "lactate", "temperature"),
+    *("creatinine", "urea", "haemoglobin", "haematocrit"),
+)
 _METRICS = ("auprc", "auroc", "log_loss")
 
 
