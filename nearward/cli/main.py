@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nearward.cli.card import card
 from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.explain import explain, sheet
@@ -82,7 +83,7 @@ def demo(
     run(data, sidecar, task, seed, out)
 
 
-for command in (schema, fit, screen, transport, score, watch, similar, explain, sheet, inspect, doctor):
+for command in (schema, fit, screen, transport, score, watch, similar, explain, sheet, inspect, card, doctor):
     app.command()(command)
 
 
