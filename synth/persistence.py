@@ -59,7 +59,7 @@ def save(settings: Mapping[str, Any], generator: FittedGenerator, folder: str | 
 
 def load(folder: str | Path, settings: tuple[str, ...]) -> tuple[dict[str, Any], FittedGenerator]:
     """Read the settings of these names and the generator that ``save`` wrote; errors as ``Synthesizer.load``."""
-    about, tensors, records = read_model(folder)
+    about, tensors, records, _ = read_model(folder)
     if about.get("kind") != KIND:
         raise ArtifactError(f"{folder} contains no synthesizer")
     edited = Path(folder) / RULES_FILE

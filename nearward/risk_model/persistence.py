@@ -58,10 +58,15 @@ class FittedState:
 def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
     """Write a classifier's parameters and fitted state into a folder."""
     tensors: Arrays = {}
+    write_model(folder, to_json(parameters, fitted, tensors), tensors, fitted.records)
+
+
+def to_json(parameters: dict[str, Any], fitted: FittedState, tensors: Arrays) -> dict[str, Any]:
+    """Return parameters and fitted state, without the records, as JSON, with arrays moved to ``tensors``."""
     event = list(fitted.event) if isinstance(fitted.event, tuple) else fitted.event
     backbone, encoder, prevalence = parameters["backbone"], parameters["encoder"], parameters["prevalence"]
     seed = parameters["seed"] or 0 if parameters["random_state"] == 0 else parameters["random_state"]
-    about = {
+    return {
         "package_version": __version__,
         "schema": json.loads(fitted.schema.to_json()),
         "classes": fitted.classes.tolist(),
@@ -85,24 +90,30 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) ->
         "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
         "model": fitted.model.pack(tensors),
     }
-    write_model(folder, about, tensors, fitted.records)
 
 
 def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any], FittedState]:
     """Read the parameters and the fitted state that ``save`` wrote; errors as ``RiskClassifier.load``."""
-    about, tensors, records = read_model(folder)
+    about, tensors, records, _ = read_model(folder)
     if "kind" in about:
         raise ArtifactError(f"{folder} is not a risk model but a {about['kind']}")
     with loading(folder):
-        schema = read_schema(about)
-        binary = len(about["classes"]) == 2
-        model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
-        parameters = about["config"]
-        if parameters["encoder"] is not None:
-            parameters["encoder"] = EncoderConfig(**parameters["encoder"])
-        if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
-            parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
-        parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
-        event = tuple(about["event"]) if isinstance(about["event"], list) else about["event"]
-        parts = schema, unpack(about["summary"], tensors, PERSISTED_TYPES), records, about["columns"], about["feature_names_in"]
-        return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts)
+        return from_json(about, tensors, records, backbone)
+
+
+def from_json(
+    about: dict[str, Any], tensors: Arrays, records: pl.DataFrame, backbone: Backbone | None = None
+) -> tuple[dict[str, Any], FittedState]:
+    """Return the parameters and the fitted state of ``to_json``'s form."""
+    schema = read_schema(about)
+    binary = len(about["classes"]) == 2
+    model: Any = FittedRisk.unpack(about["model"], tensors, backbone) if binary else FittedClasses.unpack(about["model"], tensors)
+    parameters = about["config"]
+    if parameters["encoder"] is not None:
+        parameters["encoder"] = EncoderConfig(**parameters["encoder"])
+    if isinstance(parameters["backbone"], dict):  # an object: the fitted model's, where that uses one
+        parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
+    parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
+    event = tuple(about["event"]) if isinstance(about["event"], list) else about["event"]
+    parts = schema, unpack(about["summary"], tensors, PERSISTED_TYPES), records, about["columns"], about["feature_names_in"]
+    return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts)

@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 _MAX_MANIFEST = 256 * 2**20  # bytes
 _PYTHON_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _DAMAGE = (*_PYTHON_ERRORS, SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # what a damaged file may raise
-_DATA_FILE = re.compile(r"(tensors|records)-[0-9a-f]{16}\.(safetensors|parquet)")
+_DATA_FILE = re.compile(r"(tensors|records|timelines)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
 class StoredModel(NamedTuple):
@@ -50,14 +50,18 @@ class StoredModel(NamedTuple):
         The manifest: everything that is neither a tensor nor a record.
     tensors : arrays by name
     records : pl.DataFrame, the stored patients
+    timelines : pl.DataFrame or None, events of the stored patients
     """
 
     about: dict[str, Any]
     tensors: Arrays
     records: pl.DataFrame
+    timelines: pl.DataFrame | None = None
 
 
-def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame) -> None:
+def write_model(
+    folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame, timelines: pl.DataFrame | None = None
+) -> None:
     """Write a model into a folder, created if needed; the previous model there stays until the new one is complete.
 
     Parameters
@@ -68,6 +72,8 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     tensors : arrays by name
     records : pl.DataFrame
         The stored patients.
+    timelines : pl.DataFrame, optional
+        Events of the stored patients.
 
     Raises
     ------
@@ -79,10 +85,10 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
     folder = Path(folder)
     check_folder(folder, about.get("kind"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    table = io.BytesIO()
-    records.write_parquet(table, compression="zstd", statistics=False)
     contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
-    contents = {"tensors.safetensors": safetensors.numpy.save(contiguous), "records.parquet": table.getvalue()}
+    contents = {"tensors.safetensors": safetensors.numpy.save(contiguous), "records.parquet": _to_parquet(records)}
+    if timelines is not None:
+        contents["timelines.parquet"] = _to_parquet(timelines)
     files = {}
     for base, content in contents.items():
         digest = hashlib.sha256(content).hexdigest()
@@ -98,6 +104,12 @@ def write_model(folder: str | Path, about: Mapping[str, Any], tensors: Arrays, r
         if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
             stale.unlink()
     _log.info("model written to %s: %d stored rows", folder, records.height)
+
+
+def _to_parquet(frame: pl.DataFrame) -> bytes:
+    content = io.BytesIO()
+    frame.write_parquet(content, compression="zstd", statistics=False)
+    return content.getvalue()
 
 
 def check_folder(folder: Path, kind: str | None = None) -> None:
@@ -204,18 +216,18 @@ def read_model(folder: str | Path) -> StoredModel:
     folder = Path(folder)
     body = read_manifest(folder)
     tensors: Arrays | None = None
-    records: pl.DataFrame | None = None
+    frames: dict[str, pl.DataFrame] = {}
     for name, expected in body["files"].items():
         content = _read_checked(folder / name, expected)
         with loading(folder):
             if name.endswith(".safetensors"):
                 tensors = safetensors.numpy.load(content)  # checks that shapes and dtypes match the number of bytes
             else:
-                records = read_records(folder / name, content)
-    if tensors is None or records is None:
+                frames[name.partition("-")[0]] = read_records(folder / name, content)
+    if tensors is None or "records" not in frames:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
-    _log.info("model read from %s: %d stored rows", folder, records.height)
-    return StoredModel(body, tensors, records)
+    _log.info("model read from %s: %d stored rows", folder, frames["records"].height)
+    return StoredModel(body, tensors, frames["records"], frames.get("timelines"))
 
 
 def read_schema(about: Mapping[str, Any]) -> Schema:

@@ -38,15 +38,8 @@ class SavableEstimator:
         InputError
             The folder holds other files, or an estimator of another class.
         """
-        if hasattr(self, "fit"):  # others are ready when constructed
-            check_is_fitted(self, self._fitted_attributes)
         tensors: Arrays = {}
-        about = {
-            "kind": type(self).__name__,
-            "contains_records": False,
-            "settings": settings_to_json({name: getattr(self, name) for name in signature(type(self)).parameters}),
-            "state": {name: pack(value, tensors) for name, value in self._get_state().items()},
-        }
+        about = {"kind": type(self).__name__, "contains_records": False, **self.to_json(tensors)}
         write_model(folder, about, tensors, pl.DataFrame())
 
     @classmethod
@@ -58,12 +51,26 @@ class SavableEstimator:
         ArtifactError
             Not an estimator of this class; corrupt; saved by a later version.
         """
-        about, tensors, _ = read_model(folder)
+        about, tensors, *_ = read_model(folder)
         if about.get("kind") != cls.__name__:
             raise ArtifactError(f"{folder} holds no {cls.__name__} but a {about.get('kind', 'risk model')}")
         with loading(folder):
-            estimator = cls(**settings_from_json(about["settings"]))
-            estimator._set_state({name: unpack(value, tensors, cls._state_types) for name, value in about["state"].items()})
+            return cls.from_json(about, tensors)
+
+    def to_json(self, tensors: Arrays) -> dict[str, Any]:
+        """Return settings and fitted state as JSON, with arrays moved to ``tensors``."""
+        if hasattr(self, "fit"):  # others are ready when constructed
+            check_is_fitted(self, self._fitted_attributes)
+        return {
+            "settings": settings_to_json({name: getattr(self, name) for name in signature(type(self)).parameters}),
+            "state": {name: pack(value, tensors) for name, value in self._get_state().items()},
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], tensors: Arrays) -> Self:
+        """Read ``to_json``'s form."""
+        estimator = cls(**settings_from_json(record["settings"]))
+        estimator._set_state({name: unpack(value, tensors, cls._state_types) for name, value in record["state"].items()})
         return estimator
 
     def _get_state(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def files(folder):
 
 
 def test_a_model_is_read_as_written(model):
-    about, tensors, records = read_model(model)
+    about, tensors, records, _ = read_model(model)
     assert about["summary"] == {"rows": 2}
     assert about["contains_records"] is True
     np.testing.assert_array_equal(tensors["w"], np.arange(300.0).reshape(3, 100))
@@ -44,7 +44,7 @@ def test_the_folder_is_private(model):
 
 
 def test_saving_twice_gives_equal_bytes(model, tmp_path):
-    about, tensors, records = read_model(model)
+    about, tensors, records, _ = read_model(model)
     about = {key: about[key] for key in about if key not in ("files", "nearward_model", "contains_records")}
     write_model(tmp_path / "again", about, dict(reversed(tensors.items())), records)
     assert files(model) == files(tmp_path / "again")
