@@ -25,7 +25,7 @@ from nearward.evaluation.risk.comparison import compare_risks
 from nearward.evaluation.risk.inputs import MIN_COUNT
 from nearward.evaluation.risk.report import evaluate_risk
 from nearward.release.export import describe, export_table, sample_and_audit
-from nearward.risk_model.classifier import RiskClassifier, load
+from nearward.risk_model.classifier import RiskClassifier
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -197,7 +197,7 @@ def _score_in_two_runs(rows: pl.DataFrame, model: RiskClassifier, scores: pl.Dat
         raise InputError(f"the scoring job could not be resumed: {again.stderr.strip()}")
     resumed = pl.read_parquet(folder / "part-*.parquet")
     expected = scores.head(10 * _SHARD_ROWS)
-    loaded = load(out / "model").predict_frame(rows.head(100)).equals(scores.head(100))
+    loaded = RiskClassifier.load(out / "model").predict_frame(rows.head(100)).equals(scores.head(100))
     difference = float(np.abs(resumed["risk"].sort().to_numpy() - expected["risk"].sort().to_numpy()).max())
     say(
         f"killed after {done} of {-(-len(expected) // _SHARD_ROWS)} shards, then resumed: {resumed.height} rows in {folder}; "

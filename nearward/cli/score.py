@@ -105,10 +105,10 @@ def score(
 
 def _score_table(model: Path, table: Path, out: Path, json: Path | None) -> None:
     from nearward.cli.terminal.progress import show_progress
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load_classifier
     from nearward.tabular.data.table_io import read_table
 
-    classifier = load(model)
+    classifier = load_classifier(model)
     frame = read_table(table, classifier.schema_)
     with show_progress("score", frame.height) as progress:
         scores = classifier.predict_frame(frame, progress=lambda rows: progress(done=rows))

@@ -22,6 +22,7 @@ from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import read_table
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
 from nearward.tabular.events.event_counts import EventCounts
 from nearward.tabular.events.features import EventFeatures, Labels, Source
@@ -233,9 +234,11 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         return model
 
     def _read(self, events: Source, labels: Labels) -> tuple[Events, pl.DataFrame]:
-        """Read events and labels; the labels' subjects and times may have the events' names or those of MEDS."""
+        """Read events and labels; the labels' subjects may be named as in the events, or as in MEDS."""
         source = read_events(events, self.columns)
-        return source, read_labels(labels, source)
+        frame = labels.collect() if isinstance(labels, pl.LazyFrame) else labels if isinstance(labels, pl.DataFrame) else read_table(labels)
+        theirs = (self.columns or {}).get(SUBJECT, SUBJECT)
+        return source, read_labels(frame, source, {SUBJECT: theirs} if theirs in frame.columns else None)
 
     @staticmethod
     def _with_keys(known: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:

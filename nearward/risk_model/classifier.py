@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import polars as pl
@@ -193,8 +192,3 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
-
-
-def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier:
-    """Load a model that ``RiskClassifier.save`` wrote; see ``RiskClassifier.load``."""
-    return RiskClassifier.load(folder, backbone)

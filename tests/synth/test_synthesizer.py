@@ -230,7 +230,7 @@ def test_a_hostile_rules_file_is_a_rule_error(fitted, tmp_path, text) -> None:
 
 
 def test_a_generator_is_not_loaded_as_a_risk_model(fitted, tmp_path) -> None:
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load
 
     fitted.save(tmp_path / "g")
     with pytest.raises(ArtifactError, match="not a risk model but a synthesizer"):

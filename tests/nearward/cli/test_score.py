@@ -178,7 +178,7 @@ def test_meds_labels_in_and_the_evaluation_schema_out(nearward, place, clinic) -
     risk = scored["predicted_boolean_probability"].to_list()
     assert risk[0] is None  # no features before the first row: later rows are never used
     assert risk[3] is None
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load
 
     wanted = load(place / "model").predict_frame(clinic[0][6:8])["risk"]
     np.testing.assert_allclose(risk[1:3], wanted, atol=1e-6)
