@@ -23,7 +23,8 @@ import polars as pl
 import nearward as nw
 from benchmarks.common.markdown import markdown, replace_part
 from benchmarks.common.paths import DATA, OUT, run_module
-from nearward.batch.job import ScoringJob, run_job
+from nearward.batch.job import run_job
+from nearward.batch.options import ScoringJob
 from nearward.datasets import read_cohort
 from nearward.tabular.operating_system import peak_memory
 from nearward.tabular.parallel import cpu_count

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearward.batch.engine import WorkerReply
-from nearward.batch.job import ScoringJob, plan, read_options
+from nearward.batch.job import plan
 from nearward.batch.job_store import JobStore, has_job, open_job_store
 from nearward.batch.local_engine import LocalEngine
+from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.sharding import Shard, split_into_shards
 from nearward.tabular.errors import ArtifactError, InputError
 

@@ -7,70 +7,24 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nearward.batch.engine import Engine, ShardOutcome
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.local_engine import LocalEngine
-from nearward.batch.meds import PREDICTION_TIME, SUBJECT
 from nearward.batch.memory import Resources, plan_resources
+from nearward.batch.options import ScoringJob, read_options, require_utf8
 from nearward.batch.records import JobOptions, TableRecord
-from nearward.batch.sharding import Shard, Source, find_tables, fingerprint, is_utf8, printable, read_header
+from nearward.batch.sharding import Shard
 from nearward.batch.summary import SUMMARY, JobSummary, summarize, write_summary
-from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError
 from nearward.tabular.operating_system import peak_memory
-from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 
 _ATTEMPTS = 2  # at a shard whose worker dies
 _MOST_DEATHS = 6  # of workers before any shard was scored: the cause is not the shard
 _PASSES = 3  # over shards whose hash does not match, because another job wrote between output and sidecar
 
 Progress = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class ScoringJob:
-    """What to score, and how.
-
-    Parameters
-    ----------
-    model : path of the model's folder
-    tables : paths of Parquet files, or of folders of them
-    out : path of the folder for the scores
-    schema : "plain" or "meds"
-    labels : path, optional
-        MEDS labels: a Parquet file or a folder of them; ``tables`` then hold the features.
-    threshold : float, optional
-        Risk from which on a row counts as flagged; by default the event rate that the model expects.
-    workers : int, optional
-        One per core by default.
-    max_memory : float, bytes, optional
-        Limit for all processes together.
-    shard_rows : int, optional
-    engine : "local" or "ray"
-    address : str, optional
-        Address of a Ray cluster.
-    restart : bool
-        Discard the scores in ``out`` and start again.
-    shard_seconds : float, optional
-        Limit for one shard: a worker that takes longer is killed, and the shard tried once more. None: workers are waited for.
-    """
-
-    model: Path
-    tables: tuple[Path, ...]
-    out: Path
-    schema: str = "plain"
-    labels: Path | None = None
-    threshold: float | None = None
-    workers: int | None = None
-    max_memory: float | None = None
-    shard_rows: int | None = None
-    engine: str = "local"
-    address: str | None = None
-    restart: bool = False
-    shard_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +85,7 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
         The output folder is not writable.
     """
     started = time.monotonic()
-    _require_utf8(job)
+    require_utf8(job)
     options, sources = read_options(job)
     store = open_job_store(job.out, options, plan(job, options).shard_rows, job.restart)
     resources = plan(job, options, store.shard_rows)
@@ -166,43 +120,6 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
         peak_memory=peak_memory() + sum(sorted(scheduler.worker_memory.values())[-resources.workers :]) if pending else 0.0,
         summary=summary,
     )
-
-
-def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
-    """Derive the job's options from its arguments and the model, and list the tables.
-
-    Raises
-    ------
-    ArtifactError
-        ``model`` is not a model.
-    InputError
-        Invalid or contradicting arguments, or nothing to score.
-    """
-    if job.schema not in ("plain", "meds"):
-        raise InputError(f"--format must be plain or meds, got {job.schema}")
-    if job.engine not in ("local", "ray"):
-        raise InputError(f"--engine must be local or ray, got {job.engine}")
-    if job.labels and job.schema != "meds":
-        raise InputError("--labels are MEDS labels: add --schema meds")
-    if job.shard_seconds is not None and not 0 < job.shard_seconds < float("inf"):
-        raise InputError(f"--shard-minutes must be positive, got {job.shard_seconds / 60:g}")
-    if job.threshold is not None and not 0 <= job.threshold <= 1:
-        raise InputError(f"--threshold must be a risk from 0 to 1, got {job.threshold}")
-    digest, manifest = model_hash(job.model), read_manifest(job.model)
-    _refuse_own_output(job)
-    tables = find_tables(job.tables)
-    sources = find_tables([job.labels]) if job.labels else tables
-    schema = read_schema(manifest)
-    reads = schema.named("feature", "expert")
-    id_column = _id_column(schema, sources) if job.schema == "plain" else None
-    keys = (SUBJECT, PREDICTION_TIME) if job.schema == "meds" else ()
-    needs = dict.fromkeys([*keys, *(() if job.labels else reads), *([id_column] if id_column else [])])
-    with loading(job.model):
-        training = manifest["summary"]["fields"]
-        event_rate = float(manifest["config"]["prevalence"] or training["events"] / training["rows"])
-    threshold = event_rate if job.threshold is None else job.threshold
-    features = tuple((str(table.path), *fingerprint(table.path)) for table in tables) if job.labels else ()
-    return JobOptions(digest, job.schema, float(threshold), tuple(needs), reads, id_column, features), sources
 
 
 def plan(job: ScoringJob, options: JobOptions, shard_rows: int | None = None) -> Resources:
@@ -318,29 +235,3 @@ def _failures(tables: Sequence[TableRecord], missing: Sequence[Shard], scheduler
 
 def _no_progress(words: str = "", done: int = 1) -> None:
     pass
-
-
-def _require_utf8(job: ScoringJob) -> None:
-    """Check the names of the model, the output and folders of features, which Polars opens by name."""
-    for name, path in (("model", job.model), ("--out", job.out), *(("table", table) for table in job.tables if job.labels)):
-        if not is_utf8(path.absolute()):
-            raise InputError(f"{name}: the name {printable(path)} is not UTF-8: rename it")
-
-
-def _refuse_own_output(job: ScoringJob) -> None:
-    for path in (*job.tables, *([job.labels] if job.labels else [])):
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        if path.is_dir() and job.out.resolve().is_relative_to(path.resolve()):
-            raise InputError(f"--out {job.out} lies in {path}: the next run would score its own scores. Choose a folder beside it")
-
-
-def _id_column(schema: Schema, sources: Sequence[Source]) -> str | None:
-    """Return the schema's id column if the tables have it: the first readable table decides, and the others must have it too."""
-    for name in schema.named("id"):
-        for source in sources:
-            try:
-                return name if name in read_header(source.path)[1] else None
-            except InputError:  # the job store records the error of this table
-                continue
-    return None

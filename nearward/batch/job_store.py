@@ -43,7 +43,8 @@ _OPTION_NAMES = {
     "threshold": "--threshold",
     "needs": "set of columns",
     "id": "id column",
-    "features": "table of features",
+    "features": "table of features or events",
+    "events": "path of events",
 }
 
 
@@ -318,7 +319,7 @@ def _check_same_options(out: Path, old: JobOptions, new: JobOptions) -> None:
     for field, name in _OPTION_NAMES.items():
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
-            values = "" if field in ("needs", "features") else f" ({str(before)[:12]}, now {str(after)[:12]})"
+            values = "" if field in ("needs", "features", "events") else f" ({str(before)[:12]}, now {str(after)[:12]})"
             raise InputError(f"{out} was begun with another {name}{values}: choose another folder, or --restart to score everything again")
 
 

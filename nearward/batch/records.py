@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -25,7 +25,9 @@ class JobOptions:
     id : str or None
         The column that identifies the rows; None where the tables have none, and rows are identified by table and row number.
     features : tuple of (path, size, modification time)
-        Feature tables that label rows are joined with; empty where the scored tables hold the features themselves.
+        Feature tables that label rows are joined with, or files of events; empty where the scored tables hold the features themselves.
+    events : tuple of str
+        Paths of the events that the labels' features are made of; empty where the model reads features.
     """
 
     model: str
@@ -35,12 +37,14 @@ class JobOptions:
     reads: tuple[str, ...]
     id: str | None
     features: tuple[tuple[str, int, int], ...] = ()
+    events: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> JobOptions:
         """Read the options from their JSON object."""
         features = tuple((str(path), int(size), int(changed)) for path, size, changed in record["features"])
-        return cls(**{**record, "needs": tuple(record["needs"]), "reads": tuple(record["reads"]), "features": features})
+        texts = {name: tuple(map(str, record.get(name, ()))) for name in ("needs", "reads", "events")}
+        return cls(**{**record, **texts, "features": features})
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class ShardCounts:
     expected_events : float, sum of the risks
     anomalies : rows by kind and column, see ``nearward.risk_model.data_warnings.count_anomalies``
     bins : rows by column and bin, for drift; empty where the model was saved without bins
+    events : counts of events and codes, see ``nearward.batch.events``; empty where the model reads features
     """
 
     scored: int
@@ -95,13 +100,21 @@ class ShardCounts:
     expected_events: float
     anomalies: dict[str, dict[str, int]]
     bins: dict[str, list[int]]
+    events: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ShardCounts:
         """Read the counts from their JSON object; raise ``TypeError`` where they are damaged."""
         counts = cls(**record)
+        if not isinstance(counts.events, dict):
+            raise TypeError("a shard's counts of events are damaged")
         integers = (counts.scored, counts.flagged, counts.novel, counts.without_features)
         by_column = [*counts.anomalies.values(), *([row] for row in counts.bins.values())] if isinstance(counts.bins, dict) else None
-        if not all(type(number) is int for number in integers) or not isinstance(counts.expected_events, float) or by_column is None:
+        if (
+            not all(type(number) is int for number in integers)
+            or not isinstance(counts.expected_events, float)
+            or by_column is None
+            or not isinstance(counts.events, dict)
+        ):
             raise TypeError("a shard's counts are damaged")
         return counts

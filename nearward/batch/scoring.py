@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from nearward.batch.events import counts_as_json, read_sources
 from nearward.batch.job_store import JobStore
-from nearward.batch.meds import LABEL, features_as_of, key_columns, predictions
+from nearward.batch.meds import LABEL, PREDICTION_TIME, SUBJECT, features_as_of, key_columns, predictions
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
 from nearward.batch.sharding import Shard, read_header, read_shard, unchanged
 from nearward.tabular.errors import ArtifactError, InputError
@@ -48,6 +49,8 @@ class LoadedModel:
     Attributes
     ----------
     digest : str, the model's hash
+    event_model : EventRisk or None
+        None where the model reads features.
 
     Raises
     ------
@@ -59,14 +62,17 @@ class LoadedModel:
 
     def __init__(self, folder: str | Path) -> None:
         from nearward.evaluation.drift import bins_from_json
-        from nearward.risk_model.classifier import load
+        from nearward.event_model.event_risk import EventRisk
+        from nearward.loading import load
         from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest
 
         self.digest = model_hash(folder)
         bins = read_manifest(folder).get("bins")
         with loading(folder):
             self._bins = () if bins is None else bins_from_json(bins)
-        self._classifier = load(folder)
+        model = load(folder)
+        self.event_model = model if isinstance(model, EventRisk) else None
+        self._classifier = model.model_ if isinstance(model, EventRisk) else model
         n_classes = len(self._classifier.classes_)
         if n_classes > 2:
             raise InputError(
@@ -119,6 +125,8 @@ def score_shard(store: JobStore, shard: Shard, model: LoadedModel) -> None:
 
 def _score_rows(options: JobOptions, table: TableRecord, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
     """Return a shard's output and its counts."""
+    if options.events:
+        return _score_events(table, options, shard, model)
     if options.schema == "meds":
         return _score_labels(table, options, shard, model)
     path = Path(table.path)
@@ -155,6 +163,24 @@ def _score_labels(table: TableRecord, options: JobOptions, shard: Shard, model: 
         risk[has_features.to_numpy()] = scores.columns.get_column("risk").to_numpy()
     output = predictions(keys, pl.Series("risk", risk).fill_nan(None), options.threshold)
     return output, _count(scores, shard.rows - int(has_features.sum()), options.threshold)
+
+
+def _score_events(table: TableRecord, options: JobOptions, shard: Shard, model: LoadedModel) -> tuple[pl.DataFrame, ShardCounts]:
+    """Score MEDS labels by the events before them; a label without events has a risk, too."""
+    path = Path(table.path)
+    with ExitStack() as checks:
+        checks.enter_context(unchanged(path, (table.size, table.changed)))
+        for name, size, changed in options.features:
+            checks.enter_context(unchanged(Path(name), (size, changed)))
+        label = [LABEL] if LABEL in read_header(path)[1] else []
+        labels = read_shard(path, [*dict.fromkeys([*options.needs, *label])], shard)
+        if model.event_model is None:
+            raise ArtifactError("the model does not read events: put the job's model back, or --restart")
+        known, features, counts = model.event_model.transform_counted(read_sources(options.events, model.event_model.columns), labels)
+    scores = model.score(features)
+    outcome = pl.col(LABEL) if LABEL in known.columns else pl.lit(None, dtype=pl.Boolean).alias(LABEL)
+    output = predictions(known.select(SUBJECT, PREDICTION_TIME, outcome), scores.columns.get_column("risk"), options.threshold)
+    return output, replace(_count(scores, 0, options.threshold), events=counts_as_json(counts))
 
 
 def _count(scores: Scores | None, without_features: int, threshold: float) -> ShardCounts:

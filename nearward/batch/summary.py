@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from nearward.batch.events import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.batch.job_store import JobStore
 from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import NOVEL
@@ -77,6 +78,8 @@ class JobSummary:
     failed : (shard or table, why) of everything that could not be scored
     drift : tuple of ColumnDrift, the largest first
     drift_note : str or None, why there is no drift
+    events : counts of events before the labels' times, by what became of them; empty where the model reads features
+    codes : tuple of CodeDrift, those with a slip of units first
     """
 
     model: str
@@ -99,6 +102,8 @@ class JobSummary:
     failed: tuple[tuple[str, str], ...]
     drift: tuple[ColumnDrift, ...]
     drift_note: str | None
+    events: dict[str, int] = field(default_factory=dict)
+    codes: tuple[CodeDrift, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as a JSON object."""
@@ -118,6 +123,7 @@ class JobSummary:
             values[name] = None if record[name] is None else Estimate(**record[name])
         values["failed"] = tuple((failure["what"], failure["why"]) for failure in record["failed"])
         values["drift"] = tuple(ColumnDrift(**column) for column in record["drift"].get("columns", []))
+        values["codes"] = tuple(CodeDrift(**code) for code in record.get("codes", []))
         return cls(**values, drift_note=record["drift"].get("note"))
 
 
@@ -135,7 +141,7 @@ def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, f
 
     counts, rows = list(done.values()), sum(shard.rows for shard in done)
     scored, flagged, novel = (sum(getattr(count, name) for count in counts) for name in ("scored", "flagged", "novel"))
-    drift = _drift(model, counts)
+    drift, events = _drift(model, counts), total_of_shards([count.events for count in counts])
     return JobSummary(
         model=store.options.model,
         schema=store.options.schema,
@@ -154,6 +160,8 @@ def summarize(store: JobStore, done: Mapping[Shard, ShardCounts], model: Path, f
         failed=tuple(failed),
         drift=drift or (),
         drift_note=_NO_BINS if drift is None else None,
+        events={} if events is None else events.summary(),
+        codes=() if events is None else drift_of_codes(model, events),
     )
 
 
@@ -199,6 +207,7 @@ def summary_table(summary: JobSummary) -> pl.DataFrame:
         counts: dict[str, int] = getattr(summary, name)
         if counts:
             rows.append((label, ", ".join(f"{column}: {count}" for column, count in counts.items())))
+    rows += event_rows(summary.events)
     if summary.without_features:
         rows.append(("labels without features up to their time (risk null)", str(summary.without_features)))
     if summary.repeated_ids:

@@ -1,7 +1,8 @@
-"""``nearward fit``: fits a risk model on a cohort and saves it in a folder."""
+"""``nearward fit``: fits a risk model on a cohort, or on events with labels, and saves it in a folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,11 +10,13 @@ import typer
 from nearward.cli.terminal.console import (
     Category,
     Drop,
+    EventColumns,
     Events,
     Experts,
     FolderOut,
     Group,
     Json,
+    MedsLabels,
     Missing,
     Outcome,
     RowId,
@@ -23,6 +26,7 @@ from nearward.cli.terminal.console import (
     TableFile,
     as_categories,
     as_event,
+    read_columns,
     read_schema,
     split_names,
 )
@@ -31,8 +35,10 @@ from nearward.cli.terminal.output import say, show, show_classes, write_json
 
 def fit(
     cohort: TableFile,
-    outcome: Outcome,
     out: FolderOut,
+    outcome: Outcome = "",
+    labels: MedsLabels = None,
+    columns: EventColumns = None,
     positive: Events = None,
     id: RowId = None,
     group: Group = None,
@@ -56,12 +62,30 @@ def fit(
 ) -> None:
     """Fit a risk model and save it in a folder.
 
+    On a table with an --outcome; or on time-stamped events (a MEDS folder or a file of events) with the moments of prediction in --labels.
+
     \b
     Examples:
       nearward fit cohort.parquet --outcome died --group patient --out model/
       nearward fit cohort.csv --outcome readmitted --positive '<30' \\
         --category admission_type_id --missing usual --out model/
+      nearward fit events/ --labels labels.parquet --out model/
     """
+    from nearward.tabular.errors import InputError
+
+    if labels is not None:
+        of_tables = {
+            "--outcome": outcome, "--positive": positive, "--id": id, "--group": group, "--site": site, "--drop": drop,
+            "--category": category, "--expert": expert, "--schema": schema, "--missing": missing,
+        }  # fmt: skip
+        if given := [name for name, value in of_tables.items() if value]:
+            raise InputError(f"{', '.join(given)} are for tables: with --labels the outcome is boolean_value, the group subject_id")
+        _fit_events(cohort, labels, read_columns(columns), out, prevalence, backbone, seed, json)
+        return
+    if not outcome:
+        raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
+    if columns:
+        raise InputError("--columns names columns of events: it needs --labels")
     from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.data.schema import Column, Schema
@@ -102,5 +126,37 @@ def fit(
         f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
         f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
         f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
+        f"Model in {out}: it contains patient records."
+    )
+
+
+def _fit_events(
+    source: Path,
+    labels: Path,
+    columns: dict[str, str] | None,
+    out: Path,
+    prevalence: float | None,
+    backbone: str,
+    seed: int,
+    json: Path | None,
+) -> None:
+    from nearward.cli.terminal.progress import show_progress
+    from nearward.event_model.event_risk import KIND, EventRisk
+    from nearward.risk_model.classifier import RiskClassifier
+    from nearward.tabular.events.features import EventFeatures
+    from nearward.tabular.persistence.artifact import check_folder
+
+    check_folder(out, KIND)
+    with show_progress("fit", 6 + RiskClassifier().folds) as progress:
+        in_context_model = None if backbone == "none" else backbone
+        classifier = RiskClassifier(random_state=seed, backbone=in_context_model, prevalence=prevalence, verbose=progress)
+        model = EventRisk(EventFeatures(seed=seed), classifier, columns=columns).fit(source, labels)
+    model.save(out)
+    summary, out_of_fold = model.summary_, model.summary_.out_of_fold
+    write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)
+    say(
+        f"{summary.rows} labels of {summary.patients} subjects, {summary.events} with the outcome; {model.counts_['events']} events before "
+        f"them, {len(model.schema_.columns)} features of {len(model.features_.vocabulary_.columns)} codes; out of fold: "
+        f"AUPRC {out_of_fold.auprc:.3f} (prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
         f"Model in {out}: it contains patient records."
     )

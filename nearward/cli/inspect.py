@@ -14,6 +14,7 @@ from nearward.cli.terminal.output import say, show, show_classes, write_json, wr
 if TYPE_CHECKING:
     import polars as pl
 
+    from nearward.event_model.event_risk import EventRisk
     from nearward.risk_model.summary import BackboneSummary, FitSummary
 
 
@@ -60,7 +61,8 @@ def inspect(
       nearward inspect model/
       nearward inspect model/ --json - | jq .fit.events
     """
-    from nearward.risk_model.classifier import load
+    from nearward.event_model.event_risk import KIND, EventRisk
+    from nearward.loading import load
     from nearward.tabular.persistence.artifact import loading, read_manifest
 
     manifest = read_manifest(model)
@@ -68,14 +70,17 @@ def inspect(
     size = sum(file["size"] for file in manifest["files"].values())
     about = {"kind": manifest.get("kind", "RiskClassifier"), "format": manifest["nearward_model"], "megabytes": round(size / 1e6, 1)}
     results: dict[str, Any] = {"contains_records": manifest["contains_records"], "about": about}
-    if "kind" in manifest:
+    if manifest.get("kind") not in (None, KIND):
         with loading(model):
             show(_facts({**about, **_flat(manifest.get("summary"))}), f"a {about['kind']}, format {about['format']}")
         write_json({**results, "summary": manifest.get("summary")}, json)
         return
     with loading(model):
         results["fit"] = _describe_fit(manifest, about)
-    classifier = load(model)  # last: what precedes needs no backbone and no weights
+    loaded = load(model)  # last: what precedes needs no backbone and no weights
+    if isinstance(loaded, EventRisk):
+        results["events"] = _describe_events(loaded)
+    classifier = loaded.model_ if isinstance(loaded, EventRisk) else loaded
     gate, columns = classifier.gate(), classifier.schema_.review()
     show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
     show(columns, "schema")
@@ -109,6 +114,26 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
     learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
     show(learners.sort("weight", descending=True), "base learners of the stack, out of fold")
     return summary
+
+
+def _describe_events(model: EventRisk) -> dict[str, Any]:
+    """Print what the events became and which of them are kept, and return it."""
+    import polars as pl
+
+    codes = model.features_.vocabulary_
+    timelines = None if model.timelines_ is None else int(model.timelines_.get_column("hours").list.len().sum())
+    facts = {
+        "codes with columns": len(codes.columns),
+        "rare codes counted for their parents": len(codes.members),
+        "rare codes in lists": len(codes.listed),
+        "subjects": codes.n_subjects,
+        **model.counts_,
+        "events kept for timelines (patient records)": timelines,
+    }
+    show(_facts(facts), "the events")
+    rows = [(one.name, one.kind, one.n_subjects, one.unit) for one in codes.columns[:20]]
+    show(pl.DataFrame(rows, schema=["code", "kind", "subjects", "unit"], orient="row"), "the twenty most frequent codes")
+    return facts
 
 
 def _describe_backbone(backbone: BackboneSummary) -> str:

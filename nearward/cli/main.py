@@ -16,6 +16,7 @@ import typer
 from nearward.cli.card import card
 from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
+from nearward.cli.events import app as events_app
 from nearward.cli.explain import explain, sheet
 from nearward.cli.fit import fit
 from nearward.cli.inspect import inspect, schema
@@ -39,6 +40,7 @@ app = App(
     """
 )
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(events_app, name="events")
 app.add_typer(synth_app, name="synth")
 
 

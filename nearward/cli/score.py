@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearward.cli.terminal.console import Json, ModelFolder, spool
+from nearward.cli.terminal.console import Json, MedsLabels, ModelFolder, spool
 from nearward.cli.terminal.output import STANDARD, say, show, write_json, write_rows
 
 if TYPE_CHECKING:
-    from nearward.batch.job import JobReport, ScoringJob
+    from nearward.batch.job import JobReport
+    from nearward.batch.options import ScoringJob
 
 PARTIAL = 4  # exit code: some rows could not be scored
 _FILES = (".parquet", ".csv", ".arrow", ".feather", ".ipc")
@@ -24,7 +25,8 @@ def score(
     tables: Annotated[
         list[Path],
         typer.Argument(
-            help="Tables to score; with a folder as --out: Parquet files, or folders of them. - reads one from standard input.",
+            help="Tables to score; with a folder as --out: Parquet files, or folders of them. Of a model of events: MEDS folders or files. "
+            "- reads one table from standard input.",
             show_default=False,
             metavar="TABLE...",
         ),
@@ -49,12 +51,7 @@ def score(
     format: Annotated[
         str, typer.Option(help="Columns to write: plain; or meds, the five columns of the MEDS evaluation schema.", metavar="NAME")
     ] = "plain",
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="MEDS labels, a Parquet file or a folder: each is joined with its subject's features up to its time.", show_default=False
-        ),
-    ] = None,
+    labels: MedsLabels = None,
     threshold: Annotated[
         float | None, typer.Option(help="Risk from which on a row counts as flagged.", show_default="the event rate the model expects")
     ] = None,
@@ -81,9 +78,10 @@ def score(
       nearward score model/ archive/ --out scores/ --workers 2 --max-memory 2GB
       nearward score model/ archive/ --out scores/ --dry-run
       nearward score model/ features/ --labels labels/ --format meds --out scores/
+      nearward score model/ events/ --labels tonight.parquet --out scores/
     """
-    from nearward.batch.job import ScoringJob
     from nearward.batch.memory import read_size
+    from nearward.batch.options import ScoringJob
     from nearward.tabular.errors import InputError
 
     if out == STANDARD or (out.suffix.lower() in _FILES and not out.is_dir()):
@@ -134,6 +132,7 @@ def _show_dry_run(job: ScoringJob, json: Path | None) -> None:
 
 
 def _run_job(job: ScoringJob, json: Path | None) -> None:
+    from nearward.batch.events import code_drift_table
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
     from nearward.cli.terminal.progress import show_progress
@@ -154,6 +153,9 @@ def _run_job(job: ScoringJob, json: Path | None) -> None:
         show(drift_table(summary.drift[:10]), title)
     else:
         say(summary.drift_note or "no drift: no row was scored")
+    if summary.codes:
+        changed = sum(code.moved or code.slip for code in summary.codes)
+        show(code_drift_table(summary.codes[:10]), f"codes against training: {changed} of {len(summary.codes)} changed (the ten first)")
     _show_run(report)
     if not report.complete:
         raise typer.Exit(PARTIAL)

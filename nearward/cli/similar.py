@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.terminal.console import Json, ModelFolder, Row, TableFile, find_row
+from nearward.cli.terminal.console import Json, MedsLabels, ModelFolder, Row, TableFile, find_row
 from nearward.cli.terminal.output import say, show, write_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from nearward.risk_model.classifier import RiskClassifier
 
 
 def similar(
@@ -15,24 +20,52 @@ def similar(
     table: TableFile,
     row: Row = "0",
     k: Annotated[int, typer.Option("-k", help="How many patients to show.")] = 10,
+    labels: MedsLabels = None,
     json: Json = None,
 ) -> None:
     """Show the similar patients that a risk rests on.
 
-    Their weights and outcomes, the features that make them similar, and those that differ.
+    Their weights and outcomes, the features that make them similar, and those that differ. Of a model of events, where --row is a row of
+    --labels, also what happened to these patients around the moment of prediction.
 
     \b
     Examples:
       nearward similar model/ new.parquet --row 17 -k 10
       nearward similar model/ new.parquet --row P0042 --json -
+      nearward similar model/ events/ --labels tonight.parquet --row 3
     """
-    from nearward.risk_model.classifier import load
+    from nearward.event_model.event_risk import EventRisk
+    from nearward.loading import load
     from nearward.tabular.data.table_io import read_table
+    from nearward.tabular.errors import InputError
 
-    classifier = load(model)
-    frame = read_table(table, classifier.schema_)
-    number = find_row(row, frame, classifier.schema_.named("id"))
-    query = frame[number : number + 1]
+    loaded = load(model)
+    if isinstance(loaded, EventRisk):
+        if labels is None:
+            raise InputError(f"{model} holds a model of events: --labels must name the subjects and moments of prediction")
+        frame = read_table(labels)
+        number = find_row(row, frame, ())
+        queries = frame[number : number + 1]
+        results = _show_risk(loaded.model_, loaded.transform_counted(table, queries)[1], row)
+        patients = loaded.similar(table, queries, k=k).drop("subject_id", "prediction_time")
+        show(patients.drop("timeline"), "its similar patients with the largest weights")
+        title = "what happened to them, in hours (h) or days (d) before (−) and after (+) their moment of prediction"
+        show(patients.select("rank", "patient", "outcome", "timeline"), title)
+    else:
+        if labels is not None:
+            raise InputError(f"{model} holds a model of tables: --labels goes with a model of events")
+        frame = read_table(table, loaded.schema_)
+        number = find_row(row, frame, loaded.schema_.named("id"))
+        query = frame[number : number + 1]
+        results = _show_risk(loaded, query, row)
+        patients = loaded.similar(query, k=k)
+        patients = patients.drop(patients.columns[0])
+        show(patients, "its similar patients with the largest weights")
+    write_json({**results, "similar": patients}, json)
+
+
+def _show_risk(classifier: RiskClassifier, query: pl.DataFrame, row: str) -> dict[str, Any]:
+    """Print the risk of a row of features, and the features that make patients similar to it; return both."""
     scores = classifier.predict_frame(query).row(0, named=True)
     if len(classifier.classes_) > 2:
         shares = ", ".join(f"{name} {scores[f'risk: {name}']:.3f} (vote {scores[f'vote: {name}']:.3f})" for name in classifier.classes_)
@@ -44,7 +77,4 @@ def similar(
         )
     gate = classifier.gate(query)
     say(f"what makes patients similar to this one: {', '.join(f'{name} {share:.0%}' for name, share in gate.head(6).iter_rows())}")
-    patients = classifier.similar(query, k=k)
-    patients = patients.drop(patients.columns[0])
-    show(patients, "its similar patients with the largest weights")
-    write_json({"scores": scores, "importance": gate, "similar": patients}, json)
+    return {"scores": scores, "importance": gate}

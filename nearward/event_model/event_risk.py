@@ -31,7 +31,7 @@ from nearward.tabular.events.reading import SUBJECT, Events, read_events
 from nearward.tabular.persistence.artifact import loading, read_model, write_model
 from nearward.tabular.typing import Arrays, Floats
 
-KIND = "EventRisk"
+KIND = "EventRisk"  # of the manifest
 
 
 class EventRisk(BaseEstimator):  # type: ignore[misc]

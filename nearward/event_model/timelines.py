@@ -1,8 +1,9 @@
 """Timelines of stored patients: the most telling events around each moment of prediction, chosen once when a model is fitted.
 
 How telling an event is: the share of the encoders' gate that the features of its code have, times how unusual the event is. A number is as
-unusual as it lies far from the code's usual value, in interquartile ranges; an occurrence by the negative logarithm of the share of subjects
-that have its code. A death always comes first. Of each code, the most telling event before the moment is shown, and the most telling after.
+unusual as it lies far from the code's usual value, in interquartile ranges; an occurrence by the negative logarithm of the share of
+subjects that have its code. A death always comes first. Of each code, the most telling event before the moment is shown, and the most
+telling one after it.
 
 Times are relative to the moment; nothing but names of codes, numbers and their times is kept, and no free text.
 """

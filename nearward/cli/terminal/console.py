@@ -110,6 +110,25 @@ Missing = Annotated[
         metavar="TEXT",
     ),
 ]
+EventColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        help="The events' names of columns where they are not those of MEDS: subject_id=stay,numeric_value=value; also time, code, "
+        "text_value, unit.",
+        show_default=False,
+        metavar="NAME=THEIRS",
+    ),
+]
+MedsLabels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        help="MEDS labels: the subjects and moments of prediction, subject_id, prediction_time and maybe boolean_value.",
+        show_default=False,
+        metavar="PATH",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no progress and no text; warnings and errors still go to standard error.")
@@ -219,6 +238,27 @@ def split_names(values: list[str] | None, columns: Collection[str] = ()) -> list
     for value in values or []:
         names += [value] if value in columns else [part.strip() for part in next(csv.reader([value], skipinitialspace=True), [])]
     return [name for name in names if name]
+
+
+def read_columns(values: list[str] | None) -> dict[str, str] | None:
+    """Read the names of ``--columns``.
+
+    Raises
+    ------
+    InputError
+        An entry without ``=``.
+
+    Examples
+    --------
+    >>> read_columns(["subject_id=stay,numeric_value=value"])
+    {'subject_id': 'stay', 'numeric_value': 'value'}
+    """
+    from nearward.tabular.errors import InputError
+
+    pairs = [[part.strip() for part in entry.partition("=")] for entry in split_names(values)]
+    if wrong := [name for name, _, theirs in pairs if not (name and theirs)]:
+        raise InputError(f"--columns must be NAME=THEIRS, got {', '.join(wrong)}")
+    return {name: theirs for name, _, theirs in pairs} or None
 
 
 def read_schema(path: Path | None, missing: list[str] | None = None) -> Schema | None:

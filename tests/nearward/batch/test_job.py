@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from nearward.batch import job as module
 from nearward.batch.engine import ShardOutcome
-from nearward.batch.job import ScoringJob, read_options, run_job
+from nearward.batch.job import run_job
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.memory import plan_resources, read_size
+from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import Scores
 from nearward.batch.sharding import Shard, find_tables, read_shard, split_into_shards

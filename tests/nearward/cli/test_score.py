@@ -218,7 +218,8 @@ def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
 def test_ray_gives_the_same_scores_and_replaces_a_dead_actor(nearward, place, monkeypatch) -> None:
     ray = pytest.importorskip("ray", reason="needs the extra 'distributed'")
     from nearward.batch import ray_engine
-    from nearward.batch.job import ScoringJob, run_job
+    from nearward.batch.job import run_job
+    from nearward.batch.options import ScoringJob
 
     nearward("score", "model", "archive", "--out", "local", "--workers", 1, "--shard-rows", 40, cwd=place)
     killed: list[object] = []

@@ -1,0 +1,1 @@
+"""Description of time-stamped events."""

@@ -1,0 +1,42 @@
+"""The page of a description of events; its words are in ``evaluation/templates/events.html.jinja``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from nearward.evaluation.events import figures
+from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescription
+from nearward.evaluation.html_page import render
+
+_MOST_CODES = 200  # in the table
+
+
+def events_page(description: EventsDescription, name: str) -> str:
+    """Return the page of a description."""
+    facts = description.facts
+    return render(
+        "events.html.jinja",
+        name=name,
+        facts=facts,
+        counted=facts_table(facts),
+        codes=description.codes.head(_MOST_CODES),
+        n_codes=description.codes.height,
+        rare_codes=description.rare_codes,
+        min_subjects=MIN_SUBJECTS,
+        slips=description.slips,
+        quantiles=description.quantiles,
+        labels=facts_table(description.labels),
+        before_labels=description.before_labels,
+        frequent=figures.most_frequent_codes(description.codes, facts["subjects"]) if description.codes.height else None,
+        over_time=figures.events_over_time(description.over_time) if description.over_time.height else None,
+        by_hour=figures.events_by_hour(description.by_hour) if description.by_hour.height else None,
+    )
+
+
+def facts_table(facts: Mapping[str, Any]) -> pl.DataFrame:
+    """Return facts as a table."""
+    rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
+    return pl.DataFrame(rows, {"what": pl.String, "found": pl.String}, orient="row")

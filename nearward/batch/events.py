@@ -1,0 +1,141 @@
+"""Events in a scoring job: where they are, what was counted of them in a shard, and the drift of their codes against training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.events.event_counts import CODE_COUNTS, EventCounts, total_counts
+from nearward.tabular.events.reading import Events, read_events
+from nearward.tabular.persistence.artifact import loading, read_manifest
+
+if TYPE_CHECKING:
+    from nearward.tabular.events.features import EventFeatures
+
+EVENT_RISK = "EventRisk"  # the kind of a model's manifest
+_LABELS = {  # counts that are told where they are not 0 -> their words
+    "labels_without_events": "labels without events before their time",
+    "duplicate_labels": "labels with the subject and time of another",
+    "null_codes": "events without a code (left out)",
+    "invalid_values": "events with a NaN or infinite number (the number is left out)",
+    "other_units": "events in another unit than in training (the number is left out)",
+    "unknown_codes": "events with a code that training did not have (left out)",
+}
+
+
+@dataclass(frozen=True)
+class CodeDrift:
+    """The drift of one code against the training data.
+
+    Parameters
+    ----------
+    code, name : str
+    training, now : float, share of the training subjects and of the labels with it
+    psi : float, population stability index of having it
+    moved : bool, whether that exceeds .1 and chance
+    factor : float or None
+        Geometric mean of its numbers, now over training; None where there are too few.
+    slip : bool
+        Whether the factor is close to a power of ten other than 1: another unit?
+    """
+
+    code: str
+    name: str
+    training: float
+    now: float
+    psi: float
+    moved: bool
+    factor: float | None
+    slip: bool
+
+
+def event_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the files and folders that are read of some paths: of a MEDS folder, its ``data`` and ``metadata``."""
+    folders = []
+    for path in paths:
+        parts = [path / "data", path / "metadata"] if (path / "data").is_dir() else [path]
+        folders += [part for part in parts if part.name != "metadata" or any(part.glob("*.parquet"))]
+    return folders
+
+
+def read_sources(paths: Sequence[str | Path], columns: Mapping[str, str] | None) -> Events:
+    """Read events from one path or several; a subject may have events in all of them.
+
+    Raises
+    ------
+    InputError
+        They do not go together: times with a zone in some, subjects as text in some.
+    """
+    every = [read_events(path, columns) for path in paths]
+    first = every[0]
+    if len(every) == 1:
+        return first
+    subjects = {one.frame.collect_schema()["subject_id"] for one in every}
+    if len({one.zoned for one in every}) > 1 or len(subjects) > 1:
+        raise InputError(f"the {len(every)} sources of events differ in the time zone or in the dtype of subject_id: make them alike")
+    codes = pl.concat([one.codes for one in every]).unique("code", keep="first", maintain_order=True)
+    parts, names = (tuple(item for one in every for item in getattr(one, field)) for field in ("parts", "names"))
+    return dataclasses.replace(first, parts=parts, codes=codes, names=names)
+
+
+def counts_as_json(counts: EventCounts) -> dict[str, Any]:
+    """Return counts as JSON."""
+    return {**counts.summary(), "codes": counts.codes.to_dict(as_series=False)}
+
+
+def total_of_shards(records: Sequence[Mapping[str, Any]]) -> EventCounts | None:
+    """Return the sum of the shards' counts; None where there are none."""
+    try:
+        parts = [EventCounts(**{**record, "codes": pl.DataFrame(record["codes"], CODE_COUNTS)}) for record in records if record]
+    except (TypeError, LookupError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError("a shard's counts of events are damaged: --restart") from error
+    return total_counts(parts) if parts else None
+
+
+def drift_of_codes(model: Path, counts: EventCounts) -> tuple[CodeDrift, ...]:
+    """Compare codes with the training data: slips of units first, then the largest index.
+
+    Parameters
+    ----------
+    model : path of the model's folder
+    counts : EventCounts of all labels
+    """
+    from nearward.evaluation.drift import drift
+    from nearward.tabular.events.features import EventFeatures
+
+    with loading(model):
+        features: EventFeatures = EventFeatures.from_json(read_manifest(model)["features"], {})  # codes are no arrays
+    subjects, rows = features.vocabulary_.n_subjects, []
+    for row in features.code_drift(counts).iter_rows(named=True):
+        pairs = [(round(share * size), size) for share, size in ((row["training"], subjects), (row["now"], counts.labels))]
+        index = drift(*([present, size - present] for present, size in pairs))
+        shown = {name: row[name] for name in ("code", "name", "training", "now", "factor")}
+        rows.append(CodeDrift(**shown, psi=index.psi.value, moved=index.moved, slip=bool(row["slip"])))
+    return tuple(sorted(rows, key=lambda row: (not row.slip, -row.psi, row.code)))
+
+
+def event_rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return what was counted, in words, for a table."""
+    rows = [("events before the labels' times", str(counts["events"]))] if counts else []
+    return rows + [(words, str(counts[name])) for name, words in _LABELS.items() if counts.get(name)]
+
+
+def code_drift_table(codes: Sequence[CodeDrift]) -> pl.DataFrame:
+    """Return the drift of codes as a table to print."""
+    verdict = [" and ".join(word for word, true in (("moved", one.moved), ("another unit?", one.slip)) if true) for one in codes]
+    return pl.DataFrame(
+        {
+            "code": [one.name for one in codes],
+            "training": [f"{one.training:.1%}" for one in codes],
+            "now": [f"{one.now:.1%}" for one in codes],
+            "PSI": [f"{one.psi:.3f}" for one in codes],
+            "size of numbers": ["" if one.factor is None else f"× {one.factor:.3g}" for one in codes],
+            "verdict": verdict,
+        }
+    )
