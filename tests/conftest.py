@@ -146,6 +146,21 @@ def fitted(clinic):
     )
 
 
+@pytest.fixture(scope="session")
+def ward_model(tmp_path_factory):
+    """Events and labels of a made-up ward, a model of them, trained briefly, and its folder."""
+    import nearward as nw
+    from nearward.datasets import ward_events
+
+    events, labels = ward_events(160, seed=2)
+    features = nw.EventFeatures(spans=("24h", None), min_subjects=30)
+    classifier = nw.RiskClassifier(random_state=0, encoder=nw.EncoderConfig(steps=20), backbone=None, folds=3)
+    model = nw.EventRisk(features, classifier).fit(events, labels[:120])
+    folder = tmp_path_factory.mktemp("ward") / "model"
+    model.save(folder)
+    return events, labels, model, folder
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No socket is opened: who tries is refused, and the test fails even if he swallows the refusal."""

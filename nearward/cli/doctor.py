@@ -132,7 +132,7 @@ def _self_test() -> dict[str, str]:
     import numpy as np
     import polars as pl
 
-    from nearward.risk_model.classifier import RiskClassifier, load
+    from nearward.risk_model.classifier import RiskClassifier
 
     say("fitting a small model …")
     started = time.monotonic()
@@ -145,7 +145,7 @@ def _self_test() -> dict[str, str]:
         scores = model.predict_frame(rows)
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model")
-            same = load(Path(folder) / "model").predict_frame(rows).equals(scores)
+            same = RiskClassifier.load(Path(folder) / "model").predict_frame(rows).equals(scores)
     except Exception as error:  # the finding of this test
         return {"result": f"FAILED: {type(error).__name__}: {error}"}
     seconds = time.monotonic() - started

@@ -56,7 +56,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
     counts_ : dict
         Labels and events of the training data, and those that were left out, by reason.
     timelines_ : pl.DataFrame or None
-        ``subject_id``, ``prediction_time``, ``hours`` and ``event`` of each stored label.
+        ``subject_id``, ``hours`` and ``event`` of each stored label, see ``nearward.event_model.timelines``.
 
     Examples
     --------

@@ -60,7 +60,7 @@ def choose_timelines(
     Returns
     -------
     pl.DataFrame, n rows in the order of the labels
-        ``subject_id``, ``prediction_time``, ``hours`` (list: before the moment negative) and ``event`` (list: name, number and unit).
+        ``subject_id``, ``hours`` (list: before the moment negative) and ``event`` (list: name, number and unit).
     """
     keys = labels.select(SUBJECT, PREDICTION_TIME).with_row_index(_ROW)
     table = _code_table(codes, weights, n_subjects)
@@ -68,7 +68,7 @@ def choose_timelines(
     empty = pl.DataFrame(schema={_ROW: pl.UInt32, HOURS: pl.List(pl.Float64), EVENT: pl.List(pl.String)})
     timelines = keys.join(pl.concat([empty, *chosen]), on=_ROW, how="left", maintain_order="left")
     lists = [pl.col(name).fill_null(pl.lit([], dtype=timelines.schema[name])) for name in (HOURS, EVENT)]
-    return timelines.with_columns(lists).drop(_ROW)
+    return timelines.select(SUBJECT, *lists)
 
 
 def format_timelines(timelines: pl.DataFrame, rows: Sequence[int]) -> list[str]:

@@ -1,0 +1,72 @@
+"""Description of events: counts, quantiles, units and labels worked by hand; no code of a few patients on the page."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+
+from nearward.evaluation.events.description import EventsDescription, describe_events
+from nearward.evaluation.events.html_report import events_page
+
+START = datetime(2024, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def description() -> EventsDescription:
+    rows = []
+    for subject in range(12):
+        rows.append((subject, None, "SEX//F", None, None))
+        rows += [(subject, START + timedelta(hours=6 * i), "Lactate", 1.0 + i, "mmol/L" if i else "mg/dL") for i in range(3)]
+        rows.append((subject, START + timedelta(hours=1), "Note", float("inf"), None))
+    rows.append((3, START, "Rare disease", None, None))
+    events = pl.DataFrame(rows, ["subject_id", "time", "code", "numeric_value", "unit"], orient="row")
+    labels = pl.DataFrame(
+        {
+            "subject_id": [1, 2, 3],
+            "prediction_time": [START + timedelta(hours=h) for h in (-1, 4, 24)],
+            "boolean_value": [False, True, None],
+        }
+    )
+    return describe_events(events, labels)
+
+
+def test_counts(description: EventsDescription) -> None:
+    facts = description.facts
+    assert (facts["subjects"], facts["events"], facts["codes"]) == (12, 61, 4)
+    assert facts["static facts (without a time)"] == 12
+    assert facts["numbers that are NaN or infinite"] == 12
+    assert (facts["first time"], facts["last time"]) == (START, START + timedelta(hours=12))
+    spans = dict(zip(description.quantiles["what"], description.quantiles["50 %"], strict=True))
+    assert spans == {"events of a subject": 5, "hours from first to last event": 12, "hours between a subject's successive times": 5.0}
+
+
+def test_codes_have_units_ranges_and_gaps(description: EventsDescription) -> None:
+    codes = {row["code"]: row for row in description.codes.iter_rows(named=True)}
+    lactate = codes["Lactate"]
+    assert (lactate["subjects"], lactate["events"], lactate["numbers"]) == (12, 36, 1.0)
+    assert (lactate["50 %"], lactate["hours between"]) == (2.0, 6.0)
+    assert lactate["units"] == "mmol/L (24), mg/dL (12)"
+    assert codes["Note"]["numbers"] == 0
+    assert codes["SEX//F"]["hours between"] is None
+
+
+def test_a_code_of_a_few_subjects_is_not_named(description: EventsDescription, tmp_path) -> None:
+    assert description.rare_codes == 1
+    assert "Rare disease" not in description.codes["code"]
+    page = events_page(description, "ward")
+    assert "Rare disease" not in page
+    assert "1 codes of fewer than 10 subjects" in page
+    assert page.count("<svg") == 3
+    description.to_html(tmp_path / "page.html", "ward")
+    assert (tmp_path / "page.html").read_text() == page
+
+
+def test_labels(description: EventsDescription) -> None:
+    assert description.labels["labels before any event of their subject"] == 1
+    assert description.labels["labels with the outcome"] == 1
+    assert description.labels["labels without an answer (null: censored)"] == 1
+    before = dict(zip(description.before_labels["what"], description.before_labels["50 %"], strict=True))
+    assert before["hours from the latest event to the label"] == (3 + 12) / 2
+    assert before["events before a label"] == (2 + 5) / 2

@@ -1,0 +1,70 @@
+"""The commands on events: describe, similar with timelines, inspect, and what fit and score refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nearward.cli.main import app
+from nearward.tabular.errors import InputError
+
+RENAMED = "subject_id=stay,numeric_value=value"
+
+
+@pytest.fixture
+def place(ward_model, tmp_path) -> Path:
+    events, labels, _, _ = ward_model
+    events.write_parquet(tmp_path / "events.parquet")
+    events.rename({"subject_id": "stay", "numeric_value": "value"}).write_parquet(tmp_path / "renamed.parquet")
+    labels[120:].write_parquet(tmp_path / "labels.parquet")
+    return tmp_path
+
+
+def call(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code
+    return result.stdout
+
+
+def test_describe(place) -> None:
+    plain = call("events", "describe", place / "events.parquet", "--labels", place / "labels.parquet", "--report", place / "page.html")
+    assert "Creatinine" in plain
+    assert "labels with the outcome" in plain
+    assert "<svg" in (place / "page.html").read_text()
+    content = json.loads(call("events", "describe", place / "renamed.parquet", "--columns", RENAMED, "--json", "-"))
+    assert content["facts"]["subjects"] == 160
+    with pytest.raises(InputError, match="--columns must be NAME=THEIRS, got stay"):
+        call("events", "describe", place / "renamed.parquet", "--columns", "stay")
+
+
+def test_similar_shows_what_happened(ward_model, place) -> None:
+    words = ["similar", ward_model[3], place / "events.parquet", "--row", 3, "-k", 2]
+    content = json.loads(call(*words, "--labels", place / "labels.parquet", "--json", "-"))
+    assert content["scores"]["risk"] > 0
+    assert "Creatinine" in str(content["similar"])
+    with pytest.raises(InputError, match="holds a model of events: --labels must name"):
+        call(*words)
+
+
+def test_inspect_counts_the_kept_events_as_patient_records(ward_model) -> None:
+    content = json.loads(call("inspect", ward_model[3], "--json", "-"))
+    assert content["contains_records"]
+    assert content["about"]["kind"] == "EventRisk"
+    assert content["events"]["events kept for timelines (patient records)"] > 120
+    assert content["fit"]["rows"] == 120
+
+
+def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:
+    with pytest.raises(InputError, match="--outcome, --group are for tables"):
+        call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--outcome", "x", "--group", "y", "--out", place / "m")
+    with pytest.raises(InputError, match="--outcome must name"):
+        call("fit", place / "events.parquet", "--out", place / "m")
+    with pytest.raises(InputError, match="--columns names columns of events"):
+        call("fit", place / "events.parquet", "--outcome", "x", "--columns", RENAMED, "--out", place / "m")
+    with pytest.raises(InputError, match="holds a model of events"):
+        call("score", ward_model[3], place / "events.parquet", "--out", place / "risk.csv")
