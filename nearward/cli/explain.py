@@ -62,7 +62,7 @@ def explain(
       nearward explain model/ new.parquet --out explained.parquet
     """
     from nearward.cli.terminal.progress import show_progress
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load_classifier
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import InputError
 
@@ -70,7 +70,7 @@ def explain(
         raise InputError("without --row all rows are explained into the table --out; --picture is of one row")
     if picture is not None and picture.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise InputError(f"--picture must end in .svg, .png or .pdf, got {picture.name!r}")
-    classifier = load(model)
+    classifier = load_classifier(model)
     if picture is not None and len(classifier.classes_) > 2:
         raise InputError("--picture is for two classes; nearward.waterfall draws one class of a table with several")
     frame = read_table(table, classifier.schema_)
@@ -119,11 +119,11 @@ def sheet(
     """
     from nearward.evaluation.provenance import Provenance
     from nearward.explanation.sheet import patient_sheet
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load_classifier
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.persistence.artifact import model_hash
 
-    classifier = load(model)
+    classifier = load_classifier(model)
     frame = read_table(table, classifier.schema_)
     id_columns = classifier.schema_.named("id")
     number = find_row(row, frame, id_columns)
