@@ -27,7 +27,8 @@ def load(folder: str | Path, backbone: Backbone | None = None) -> RiskClassifier
     ArtifactError
         Not a risk model, corrupt, or saved by another version.
     """
-    from nearward.event_model.event_risk import KIND, EventRisk
+    from nearward.event_model.event_risk import EventRisk
+    from nearward.event_model.sources import KIND
     from nearward.risk_model.classifier import RiskClassifier
 
     estimator = EventRisk if read_manifest(folder).get("kind") == KIND else RiskClassifier

@@ -53,13 +53,6 @@ class EventsDescription:
     labels: dict[str, Any]
     before_labels: pl.DataFrame
 
-    def to_html(self, path: str | Path, name: str) -> None:
-        """Write a self-contained page, with the name of the source in its title."""
-        from nearward.evaluation.events.html_report import events_page
-        from nearward.evaluation.html_page import write_html
-
-        write_html(events_page(self, name), path)
-
 
 def describe_events(
     events: Events | pl.DataFrame | pl.LazyFrame | str | Path, labels: pl.DataFrame | str | Path | None = None

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearward.batch.events import EVENT_RISK, event_folders
 from nearward.batch.meds import PREDICTION_TIME, SUBJECT
 from nearward.batch.records import JobOptions
 from nearward.batch.sharding import Source, find_tables, fingerprint, is_utf8, printable, read_header
+from nearward.event_model.sources import KIND, event_folders
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 
@@ -77,7 +77,7 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
     if job.threshold is not None and not 0 <= job.threshold <= 1:
         raise InputError(f"--threshold must be a risk from 0 to 1, got {job.threshold}")
     digest, manifest = model_hash(job.model), read_manifest(job.model)
-    of_events = manifest.get("kind") == EVENT_RISK
+    of_events = manifest.get("kind") == KIND
     if of_events and not job.labels:
         raise InputError("the model reads events: --labels must name the subjects and moments of prediction")
     if job.labels and job.schema != "meds" and not of_events:

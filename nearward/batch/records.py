@@ -90,7 +90,7 @@ class ShardCounts:
     expected_events : float, sum of the risks
     anomalies : rows by kind and column, see ``nearward.risk_model.data_warnings.count_anomalies``
     bins : rows by column and bin, for drift; empty where the model was saved without bins
-    events : counts of events and codes, see ``nearward.batch.events``; empty where the model reads features
+    events : counts of events and codes, see ``nearward.event_model.code_drift``; empty where the model reads features
     """
 
     scored: int

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from nearward.batch.events import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.batch.job_store import JobStore
 from nearward.batch.records import ShardCounts
 from nearward.batch.scoring import NOVEL
 from nearward.batch.sharding import Shard
+from nearward.event_model.code_drift import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.errors import InputError

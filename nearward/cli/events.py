@@ -39,7 +39,8 @@ def describe(
       nearward events describe stays.parquet --columns subject_id=stay,numeric_value=value
     """
     from nearward.evaluation.events.description import MIN_SUBJECTS, describe_events
-    from nearward.evaluation.events.html_report import facts_table
+    from nearward.evaluation.events.html_report import events_page, facts_table
+    from nearward.evaluation.html_page import write_html
     from nearward.tabular.events.reading import read_events
 
     description = describe_events(read_events(source, read_columns(columns)), labels)
@@ -54,5 +55,5 @@ def describe(
         show(description.slips, "numbers that look like another unit in some year")
     write_json(vars(description), json)
     if report is not None:
-        description.to_html(report, source.name)
+        write_html(events_page(description, source.name), report)
         say(f"written to {report}")

@@ -141,7 +141,8 @@ def _fit_events(
     json: Path | None,
 ) -> None:
     from nearward.cli.terminal.progress import show_progress
-    from nearward.event_model.event_risk import KIND, EventRisk
+    from nearward.event_model.event_risk import EventRisk
+    from nearward.event_model.sources import KIND
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.events.features import EventFeatures
     from nearward.tabular.persistence.artifact import check_folder

@@ -61,7 +61,8 @@ def inspect(
       nearward inspect model/
       nearward inspect model/ --json - | jq .fit.events
     """
-    from nearward.event_model.event_risk import KIND, EventRisk
+    from nearward.event_model.event_risk import EventRisk
+    from nearward.event_model.sources import KIND
     from nearward.loading import load
     from nearward.tabular.persistence.artifact import loading, read_manifest
 

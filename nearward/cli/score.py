@@ -132,10 +132,10 @@ def _show_dry_run(job: ScoringJob, json: Path | None) -> None:
 
 
 def _run_job(job: ScoringJob, json: Path | None) -> None:
-    from nearward.batch.events import code_drift_table
     from nearward.batch.job import run_job
     from nearward.batch.summary import drift_table, summary_table
     from nearward.cli.terminal.progress import show_progress
+    from nearward.event_model.code_drift import code_drift_table
     from nearward.tabular.errors import FolderTakenOver
 
     try:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.event_model.sources import KIND
 from nearward.event_model.timelines import choose_timelines, code_weights, format_timelines
 from nearward.risk_model import persistence
 from nearward.risk_model.classifier import RiskClassifier
@@ -30,8 +31,6 @@ from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME, read_lab
 from nearward.tabular.events.reading import SUBJECT, Events, read_events
 from nearward.tabular.persistence.artifact import loading, read_model, write_model
 from nearward.tabular.typing import Arrays, Floats
-
-KIND = "EventRisk"  # of the manifest
 
 
 class EventRisk(BaseEstimator):  # type: ignore[misc]

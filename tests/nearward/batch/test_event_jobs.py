@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.batch.events import code_drift_table, event_folders, event_rows, read_sources
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.scoring import LoadedModel, score_shard
 from nearward.batch.summary import JobSummary, summarize, summary_table
+from nearward.event_model.code_drift import code_drift_table, event_rows
+from nearward.event_model.sources import event_folders, read_sources
 from nearward.tabular.errors import InputError
 
 

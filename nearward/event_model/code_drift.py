@@ -1,8 +1,7 @@
-"""Events in a scoring job: where they are, what was counted of them in a shard, and the drift of their codes against training."""
+"""What a scoring job counts of its events, and the drift of their codes against training."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.event_counts import CODE_COUNTS, EventCounts, total_counts
-from nearward.tabular.events.reading import Events, read_events
 from nearward.tabular.persistence.artifact import loading, read_manifest
 
 if TYPE_CHECKING:
     from nearward.tabular.events.features import EventFeatures
 
-EVENT_RISK = "EventRisk"  # the kind of a model's manifest
 _LABELS = {  # counts that are told where they are not 0 -> their words
     "labels_without_events": "labels without events before their time",
     "duplicate_labels": "labels with the subject and time of another",
@@ -53,35 +50,6 @@ class CodeDrift:
     moved: bool
     factor: float | None
     slip: bool
-
-
-def event_folders(paths: Sequence[Path]) -> list[Path]:
-    """Return the files and folders that are read of some paths: of a MEDS folder, its ``data`` and ``metadata``."""
-    folders = []
-    for path in paths:
-        parts = [path / "data", path / "metadata"] if (path / "data").is_dir() else [path]
-        folders += [part for part in parts if part.name != "metadata" or any(part.glob("*.parquet"))]
-    return folders
-
-
-def read_sources(paths: Sequence[str | Path], columns: Mapping[str, str] | None) -> Events:
-    """Read events from one path or several; a subject may have events in all of them.
-
-    Raises
-    ------
-    InputError
-        They do not go together: times with a zone in some, subjects as text in some.
-    """
-    every = [read_events(path, columns) for path in paths]
-    first = every[0]
-    if len(every) == 1:
-        return first
-    subjects = {one.frame.collect_schema()["subject_id"] for one in every}
-    if len({one.zoned for one in every}) > 1 or len(subjects) > 1:
-        raise InputError(f"the {len(every)} sources of events differ in the time zone or in the dtype of subject_id: make them alike")
-    codes = pl.concat([one.codes for one in every]).unique("code", keep="first", maintain_order=True)
-    parts, names = (tuple(item for one in every for item in getattr(one, field)) for field in ("parts", "names"))
-    return dataclasses.replace(first, parts=parts, codes=codes, names=names)
 
 
 def counts_as_json(counts: EventCounts) -> dict[str, Any]:
