@@ -17,12 +17,11 @@ from nearward.cli.card import card
 from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
 from nearward.cli.events import app as events_app
-from nearward.cli.explain import explain, sheet
+from nearward.cli.explain import explain, sheet, similar
 from nearward.cli.fit import fit
 from nearward.cli.inspect import inspect, schema
 from nearward.cli.score import score
 from nearward.cli.screen import screen
-from nearward.cli.similar import similar
 from nearward.cli.synth import app as synth_app
 from nearward.cli.terminal.console import App, Seed
 from nearward.cli.transport import transport
