@@ -1,4 +1,4 @@
-"""``nearward explain``: the columns that raised or lowered a risk; ``sheet``: one patient's page; ``similar``: the patients behind a risk."""
+"""``nearward explain``: what raised or lowered a risk; ``sheet``: one patient's page; ``similar``: the patients behind a risk."""
 
 from __future__ import annotations
 
