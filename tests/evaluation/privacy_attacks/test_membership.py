@@ -123,22 +123,21 @@ def test_patients_with_many_rows_widen_the_interval(ward):
 
 
 @pytest.mark.slow
-def test_an_independent_table_is_flagged_for_at_most_seven_of_a_hundred_seeds(ward):
-    """One in forty would be by the interval's level; seven leaves room for chance."""
+def test_an_independent_table_is_flagged_for_at_most_five_of_sixty_seeds(ward):
+    """One in forty would be by the interval's level; five leaves room for chance. A rate of 15 % would be detected nine times in ten."""
     flagged = []
-    for seed in range(100):
-        tables = read_tables(ward(600, 3 * seed), ward(600, 3 * seed + 1), ward(600, 3 * seed + 2), "died")
+    for seed in range(60):
+        tables = read_tables(ward(400, 3 * seed), ward(400, 3 * seed + 1), ward(400, 3 * seed + 2), "died")
         flagged.append(membership(tables, seed, control=False).flagged)
-    assert sum(flagged) <= 7, np.flatnonzero(flagged)
-    assert len(flagged) == 100
+    assert sum(flagged) <= 5, np.flatnonzero(flagged)
 
 
 @pytest.mark.slow
 def test_leaks_are_detected_for_any_seed(ward):
     for share, by in ((0.05, 0.0), (0.2, 0.05)):
         rates = 0
-        for seed in range(20):
+        for seed in range(12):
             train, holdout, fresh = (ward(1000, 5000 + 3 * seed + i) for i in range(3))
             tables = read_tables(train, holdout, leaking(train, fresh, share, seed, by), "died")
             rates += membership(tables, seed, control=False).flagged
-        assert rates >= 19, (share, by, rates)
+        assert rates >= 11, (share, by, rates)
