@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.risk.fit_profile [--data DIR] [--publish]
 
-The tables: 400 rows and 8 columns of brfss2015_diabetes; 10,000 rows and 30 columns of diabetes130; the ICU stays of 2012 as one wide table.
-Processor seconds of all threads together: on quiet cores, two of them take a little more than half as long. --publish writes the table of
+The tables: 400 rows and 8 columns of brfss2015_diabetes; 10,000 rows and 30 columns of diabetes130; the ICU stays of 2012 as one wide
+table. Processor seconds of all threads together: two quiet cores take a little more than half as long. --publish writes the table of
 docs/benchmarks.
 """
 

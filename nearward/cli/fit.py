@@ -57,6 +57,9 @@ def fit(
             help="In-context model: embedded, tabpfn, tabicl, or none; used where the out-of-fold AUPRC clearly rises.", metavar="NAME"
         ),
     ] = "embedded",
+    effort: Annotated[
+        str, typer.Option(help="Time to spend: fast (half of it), default, or thorough (repeats where rows are few).", metavar="NAME")
+    ] = "default",
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -88,6 +91,7 @@ def fit(
         raise InputError("--columns names columns of events: it needs --labels")
     from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
+    from nearward.risk_model.effort import find_effort
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.data.validation import describe_event
@@ -108,12 +112,11 @@ def fit(
     roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_event(positive, frame.get_column(outcome))
-    folds = RiskClassifier().folds
-    with show_progress("fit", 6 + folds) as progress:
+    folds = find_effort(effort).folds or RiskClassifier().folds
+    with show_progress("fit", 7 + folds) as progress:
         in_context_model = None if backbone == "none" else backbone
-        model = RiskClassifier(
-            random_state=seed, positive=event, schema=roles, backbone=in_context_model, prevalence=prevalence, verbose=progress
-        )
+        options = {"positive": event, "schema": roles, "backbone": in_context_model, "prevalence": prevalence, "effort": effort}
+        model = RiskClassifier(random_state=seed, verbose=progress, **options)
         model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold

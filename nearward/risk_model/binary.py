@@ -186,7 +186,9 @@ def fit_risk(
     user_estimators, estimator_scores = cross_fit(config.user_estimators, schema, frame, data, progress)
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
-    base_learners, base_scores, distance = fit_base_learners(rows, table_encoder, data, user_scores, config.seed, progress, config.trees)
+    base_learners, base_scores, distance = fit_base_learners(
+        rows, table_encoder, data, user_scores, config.seed, progress, config.trees, config.repeats
+    )
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
     retriever, context, head, trials = fit_retriever(

@@ -32,6 +32,8 @@ class FitConfig:
         Conformed rows without an outcome, for the encoder's pretext.
     user_estimators : tuple of estimators
     trees : "lightgbm" or "lightgbm+catboost"
+    repeats : int
+        Fold draws of the base learners at most.
     """
 
     folds: int
@@ -44,6 +46,7 @@ class FitConfig:
     unlabelled: pl.DataFrame | None = None
     user_estimators: tuple[Any, ...] = ()
     trees: str = "lightgbm"
+    repeats: int = 1
 
     def layout_and_unlabelled(self, schema: Schema, table_encoder: TableEncoder) -> tuple[FeatureLayout, Floats | None]:
         """Return the layout of the encoded columns, and the unlabelled rows (u, p) for a pretext."""

@@ -208,7 +208,7 @@ def _fit_class(
 ) -> _ClassFit:
     one = data.one_vs_rest(class_index)
     base_learners, base_scores, distance = fit_base_learners(
-        rows, table_encoder, one, user_scores, config.seed, lambda message: None, config.trees
+        rows, table_encoder, one, user_scores, config.seed, lambda message: None, config.trees, config.repeats
     )
     columns = _class_stack_columns(base_scores, votes, head, class_index, has_head)
     stack, out_of_fold, _ = fit_stack(columns, one)

@@ -80,6 +80,7 @@ def to_json(parameters: dict[str, Any], fitted: FittedState, tensors: Arrays) ->
             "encoder": None if encoder is None else dataclasses.asdict(encoder),
             "backbone": backbone if backbone is None or isinstance(backbone, str) else backbone_to_json(backbone),
             "trees": parameters["trees"],
+            "effort": parameters["effort"],
             "members": int(parameters["members"]),
             "adapter": bool(parameters["adapter"]),
         },

@@ -8,13 +8,14 @@ Shapes: n stored rows, q query rows, m base learners, p encoded columns, d numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.boosting import boosted_trees, symmetric_trees
 from nearward.tabular.ensemble.closed_form import (
@@ -50,6 +51,8 @@ BOOSTING: dict[str, dict[str, Any]] = {
 _TREE_COLUMNS, _LEAST_SHARE = 64, 0.2  # columns that a tree of a wider table draws, and the least share of them: four times as fast
 CATBOOST = "CatBoost"
 TREES = {"lightgbm": (*BOOSTING,), "lightgbm+catboost": (*BOOSTING, CATBOOST)}  # the parameter ``trees`` -> names of the learners
+_SEEDS_OF_A_DRAW = 1000  # between the seeds of two fold draws
+_MOST_LUCK = 0.01  # share of the scores' variance that may be due to the fold draw
 _SHARE_FLOOR = 1e-3  # of kernels, before their log-odds are taken
 
 
@@ -105,6 +108,7 @@ class BaseLearners:
     ridge : tuple of RidgeDiscriminant
     kernel : tuple of KernelRegression
     folds : tuple of FoldLearners
+        Those of the folds, then those of further fold draws.
     trees : "lightgbm" or "lightgbm+catboost"
     user_scores : tuple of str, names of the user's experts
     user_score_fill : (s,), value of a missing score
@@ -148,6 +152,7 @@ def fit_base_learners(
     seed: int,
     progress: Progress,
     trees: str = "lightgbm",
+    repeats: int = 1,
 ) -> tuple[BaseLearners, Floats, Floats]:
     """Fit the base learners, and score each stored row by fits without its patient.
 
@@ -160,6 +165,9 @@ def fit_base_learners(
     seed : int
     progress : called with a message after each piece of work
     trees : "lightgbm" or "lightgbm+catboost"
+    repeats : int
+        Fold draws at most: with more than one, learners are fitted on further draws until the mean of their scores hardly depends on
+        the draw. A stored row's scores are the mean over the draws, each by a fit without its patient.
 
     Returns
     -------
@@ -171,20 +179,39 @@ def fit_base_learners(
     kernels = [fit(rows.dense, data.outcome, data.patient_ids, seed) for fit in (plain_kernel, whitened_kernel)]
     progress("closed-form base learners")
 
-    def fit_fold(f: int) -> tuple[FoldLearners, Floats]:
-        train = data.train_rows(f)
-        learners = _fit_fold(rows.take(train), table_encoder, data.take(train), seed + f, trees)
-        return learners, learners.log_odds(rows.take(~train))
+    folds, draws = [], []
+    for repeat in range(repeats):
+        first_seed = seed + _SEEDS_OF_A_DRAW * repeat
+        drawn = data if repeat == 0 else replace(data, fold=split_patients(data.outcome, data.patient_ids, data.n_folds, first_seed))
 
-    out_of_fold, folds = np.empty((len(data), 1 + len(TREES[trees]))), []
-    for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(data.n_folds))):
-        folds.append(learners)
-        out_of_fold[data.fold == f] = scores
-        progress(f"base learners, fold {f + 1} of {data.n_folds}")
+        def fit_fold(f: int, drawn: TrainingData = drawn, first_seed: int = first_seed) -> tuple[FoldLearners, Floats]:
+            train = drawn.train_rows(f)
+            learners = _fit_fold(rows.take(train), table_encoder, drawn.take(train), first_seed + f, trees)
+            return learners, learners.log_odds(rows.take(~train))
+
+        scores_of_draw = np.empty((len(data), 1 + len(TREES[trees])))
+        for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(drawn.n_folds))):
+            folds.append(learners)
+            scores_of_draw[drawn.fold == f] = scores
+            if repeat == 0:
+                progress(f"base learners, fold {f + 1} of {data.n_folds}")
+        draws.append(scores_of_draw)
+        if repeat:
+            progress(f"base learners, draw {repeat + 1} of folds")
+        if repeat and _share_of_luck(draws) < _MOST_LUCK:
+            break
+    out_of_fold = np.mean(draws, axis=0)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in rows.user_scores.T], dtype=np.float64)
     base_learners = BaseLearners(tuple(model for model, _ in ridge), tuple(kernels), tuple(folds), trees, user_scores, fill)
     kernel = [model.predict(rows.dense, data.patient_ids) for model in kernels]
     return base_learners, _score_columns([scores for _, scores in ridge], kernel, out_of_fold, rows, fill), kernel[0][1]
+
+
+def _share_of_luck(draws: list[Floats]) -> float:
+    """Return the variance of the mean over fold draws, (n, l) each, in units of its variance over the rows; mean over l learners."""
+    scores = np.stack(draws)
+    luck = scores.var(axis=0, ddof=1).mean(axis=0) / len(draws)
+    return float(np.mean(luck / np.maximum(scores.mean(axis=0).var(axis=0), 1e-12)))
 
 
 def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int, trees: str) -> FoldLearners:

@@ -378,6 +378,8 @@ def test_a_patient_without_any_data_is_novel_and_warned_of(fitted, new):
         {"experts": "sofa"},
         {"experts": None},
         {"folds": 2.5},
+        {"effort": "thorogh"},
+        {"effort": 3},
     ],
 )
 def test_arguments_are_checked_before_the_fit(clinic, wrong):

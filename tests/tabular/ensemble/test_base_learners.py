@@ -11,7 +11,7 @@ import pytest
 
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.splits import assign_folds, split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble import base_learners as module
 from nearward.tabular.ensemble import boosting
@@ -96,6 +96,26 @@ def test_fold_learners_score_their_own_fold_only(cohort: Cohort) -> None:
         assert out_of_fold[inside, 5:USER_SCORES] == pytest.approx(scores, abs=1e-12)
         other = base_learners.folds[(f + 1) % 3].log_odds(cohort.rows.take(inside))
         assert (np.abs(scores - other).max(axis=0) > 1e-3).all()
+
+
+def test_further_fold_draws_are_averaged_until_the_draw_hardly_matters(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by fits without the patient, until the limit of draws or of the share of luck."""
+    monkeypatch.setattr(module, "_MOST_LUCK", 0.0)
+    arguments = (cohort.rows, cohort.encoding, cohort.data, ("sofa", "saps"), 0, lambda _: None, "lightgbm")
+    repeated, out_of_fold, _ = fit_base_learners(*arguments, repeats=3)
+    assert len(repeated.folds) == 3 * 3
+    draws = []
+    for repeat, seed in enumerate((0, 1000, 2000)):
+        fold = cohort.data.fold if repeat == 0 else split_patients(cohort.outcome, cohort.data.patient_ids, 3, seed)
+        draws.append(np.empty((150, 1 + len(BOOSTING))))
+        for f in range(3):
+            draws[-1][fold == f] = repeated.folds[3 * repeat + f].log_odds(cohort.rows.take(fold == f))
+    assert out_of_fold[:, 5:USER_SCORES] == pytest.approx(np.mean(draws, axis=0), abs=1e-12)
+    assert np.abs(draws[0] - draws[1]).max() > 0.1
+    single = fit_base_learners(*arguments)
+    assert np.array_equal(single[1][:, 5:USER_SCORES], draws[0])
+    monkeypatch.setattr(module, "_MOST_LUCK", 1.0)
+    assert len(fit_base_learners(*arguments, repeats=3)[0].folds) == 2 * 3
 
 
 def test_new_rows_get_the_mean_of_the_folds_and_the_closed_forms(cohort: Cohort) -> None:
