@@ -90,7 +90,7 @@ class Shard:
 
         sq_distance = np.empty(candidates.shape, dtype=np.float32)  # inf where a candidate is -1
         pointers = (faiss.swig_ptr(array) for array in (sq_distance, query, self.vectors, candidates))
-        faiss.fvec_L2sqr_by_idx(*pointers, self.vectors.shape[1], *candidates.shape)
+        faiss.fvec_L2sqr_by_idx(*pointers, self.vectors.shape[1], *candidates.shape)  # type: ignore[attr-defined]
         # distances are not negative, so their bits are in their order; equally near rows follow by their index
         key = (sq_distance.view(np.int32).astype(np.int64) << 32) | (candidates & _INDEX_BITS)
         key = np.sort(key, axis=1)[:, :k]
