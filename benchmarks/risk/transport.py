@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -43,7 +44,14 @@ def main() -> None:
     groups = None if cohort.groups is None else np.asarray(cohort.groups)[rows]
     began = time.monotonic()
     outcome = pl.Series("outcome", cohort.outcome[rows])
-    report = nw.transport(_MODELS[args.model](), cohort.features[rows], outcome, site=args.site, groups=groups)
+    report = nw.transport(
+        _MODELS[args.model](),
+        cohort.features[rows],
+        outcome,
+        site=args.site,
+        groups=groups,
+        verbose=lambda text: print(text, file=sys.stderr),
+    )
     seconds = time.monotonic() - began
     facts, results = report.facts, report.results
     print(f"{report.model}: {facts.rows} rows, {facts.events} events, {len(results.sites)} sites, {seconds:.0f} s\n")

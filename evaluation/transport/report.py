@@ -159,13 +159,16 @@ def transport(
     splits = make_splits(sites, times, cuts, patient_ids)
     features = X.drop(columns=named) if hasattr(X, "iloc") else X if isinstance(X, np.ndarray) else frame.drop(named)
     progress = verbose if callable(verbose) else print if verbose else lambda words: None
+    judged = np.any([split.test for split in splits], axis=0)
+    _require_events(target.outcome[judged], "evaluate a risk")
+    for number, split in enumerate(splits, start=1):
+        _require_events(target.outcome[split.train], f"fit model {number} of {len(splits)} on")
     risks = _predict(estimator, features, target.outcome, patient_ids, splits, progress)
-    judged = np.isfinite(risks)
+    missing = int(np.isnan(risks[judged]).sum())
+    if missing:
+        raise InputError(f"predict_proba of {_model_name(estimator)} has no probability for {missing} rows")
     rows = RiskSample(target.outcome.astype(np.float64), {"risk": risks}, patient_ids, describe_event(target.event))
     sample = rows.subset(judged)
-    rarer = min(sample.events, sample.rows - sample.events)
-    if rarer < MIN_COUNT:
-        raise TooFewEvents(rarer, MIN_COUNT, "evaluate a risk")
     settings = (OperatingPoint(alert_rate, sample.event_rate if threshold is None else threshold), resamples, seed)
     parts = _parts(splits, judged, "period" if sites is None else sites.name)
     outcome = y.name if isinstance(y, pl.Series) and y.name else "outcome"
@@ -187,14 +190,18 @@ def _column(name: str, values: Any, frame: pl.DataFrame, *, complete: bool = Fal
     return column
 
 
+def _require_events(outcome: Ints, purpose: str) -> None:
+    """Raise ``TooFewEvents`` where fewer than 10 rows have the rarer outcome."""
+    events = int(outcome.sum())
+    rarer = min(events, len(outcome) - events)
+    if rarer < MIN_COUNT:
+        raise TooFewEvents(rarer, MIN_COUNT, purpose)
+
+
 def _predict(estimator: Any, X: Any, outcome: Ints, patient_ids: Ints, splits: Sequence[Split], progress: Progress) -> Floats:
     """Risk of each row (n,) by the model that was not fitted where it is judged; NaN where none judges it."""
     from nearward.tabular.ensemble.cross_fitting import fit_copy
 
-    for number, split in enumerate(splits, start=1):
-        events = int(outcome[split.train].sum())
-        if (rarer := min(events, int(split.train.sum()) - events)) < MIN_COUNT:
-            raise TooFewEvents(rarer, MIN_COUNT, f"fit model {number} of {len(splits)} on")
     risks = np.full(len(outcome), np.nan)
     for number, split in enumerate(splits, start=1):
         progress(f"model {number} of {len(splits)}")

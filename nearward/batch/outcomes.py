@@ -38,12 +38,12 @@ def join_outcomes(folder: Path, outcomes: pl.DataFrame, outcome: str) -> pl.Data
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise InputError(f"{folder} has no scores. Give folders that nearward score wrote")
-    scores = pl.concat([pl.read_parquet(part, glob=False) for part in parts])
-    if _MEDS_RISK in scores.columns:
+    header = list(pl.read_parquet_schema(parts[0]))
+    if _MEDS_RISK in header:
         keys, risk = [SUBJECT, PREDICTION_TIME], _MEDS_RISK
     else:
-        identifier = scores.columns[1]
-        keys, risk = (["file", "row"] if identifier == "row" else [identifier]), RISK
+        keys, risk = (["file", "row"] if header[1] == "row" else [header[1]]), RISK
+    scores = pl.concat([pl.read_parquet(part, columns=[*keys, risk], glob=False) for part in parts])
     if outcome in (*keys, RISK):
         raise InputError(f"the outcome must be a column of its own, got --outcome {outcome}")
     require_columns([*keys, outcome], outcomes.columns)
