@@ -1,7 +1,7 @@
 """Time and memory of event features for many events: ``python -m benchmarks.events.scale --events 10000000``.
 
 Made-up events of a hospital: 500 a subject, 60 measured codes and 20,000 kinds of other codes, in shards of a million. They are written to
-out/ once. The features go to Parquet by blocks of subjects.
+out/ once; from ten million on, shards repeat the first ten with other subjects. The features go to Parquet by blocks of subjects.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from nearward.tabular.events.reading import read_events
 from nearward.tabular.operating_system import peak_memory
 
 _SHARD = 1_000_000
+_DIFFERENT = 10  # shards
 _A_SUBJECT = 500
 _START = np.datetime64("2020-01-01", "us")
 
 
 def make_events(folder: Path, events: int) -> None:
     """Write shards of made-up events, sorted by subject and time, and a label for each subject."""
-    labels = []
+    labels: list[pl.DataFrame] = []
     for shard in range(max(events // _SHARD, 1)):
+        path = folder / "data" / f"{shard}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if shard >= _DIFFERENT:
+            other = pl.col("subject_id") + shard // _DIFFERENT * _DIFFERENT * (_SHARD // _A_SUBJECT)
+            write_table(pl.read_parquet(folder / "data" / f"{shard % _DIFFERENT}.parquet").with_columns(other), path)
+            labels.append(labels[shard % _DIFFERENT].with_columns(other))
+            continue
         rng = np.random.default_rng(shard)
         n = min(events, _SHARD)
         subjects = n // _A_SUBJECT
@@ -40,8 +48,6 @@ def make_events(folder: Path, events: int) -> None:
         value = np.where(measured, rng.lognormal(kind % 5, 0.4), np.nan)
         times = _START + (hours * 3.6e9).astype("timedelta64[us]")
         table = pl.DataFrame({"subject_id": subject, "time": times, "code": code, "numeric_value": value.astype(np.float32)})
-        path = folder / "data" / f"{shard}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table.with_columns(pl.col("numeric_value").fill_nan(None)).sort("subject_id", "time"), path)
         moments = _START + ((admission + 48) * 3.6e9).astype("timedelta64[us]")
         labels.append(pl.DataFrame({"subject_id": np.arange(subjects) + shard * subjects, "prediction_time": moments}))

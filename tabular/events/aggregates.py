@@ -15,7 +15,7 @@ import numpy as np
 
 from nearward.tabular.typing import Bools, Floats, Indices, Ints
 
-STATISTICS = ("first", "min", "max", "mean", "count", "slope", "unusual")
+STATISTICS = ("first", "min", "max", "mean", "count", "slope")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,16 @@ class SortedValues:
         """Return the latest value of each group (g,), the mean of equally late ones."""
         return self.mean_of_equal_times[self.end - 1]
 
+    def from_usual(self, centre: Floats, spread: Floats) -> Floats:
+        """Return the distance of the latest value of each group to its code's usual value, in units of its usual range (g,).
+
+        Parameters
+        ----------
+        centre, spread : (codes,)
+        """
+        code = self.code[self.begin]
+        return np.asarray(np.abs(self.last() - centre[code]) / spread[code], dtype=np.float64)
+
     def since(self) -> Floats:
         """Return the age of each group's latest value (g,), in hours; NaN for static facts."""
         age = self.age[self.end - 1]
@@ -89,18 +99,17 @@ class SortedValues:
         inside = np.concatenate([[0], np.cumsum(self.age <= span)])
         return np.asarray(self.end - (inside[self.end] - inside[self.begin]), dtype=np.intp)
 
-    def window(self, span: float, centre: Floats, spread: Floats) -> dict[str, Floats]:
+    def window(self, span: float) -> dict[str, Floats]:
         """Summarise each group's values that are at most ``span`` hours old.
 
         Parameters
         ----------
         span : float, hours; infinite for all values
-        centre, spread : (codes,), usual value and range of each code
 
         Returns
         -------
         name of a statistic -> (g,); NaN where the window is empty, ``count`` is 0 then. ``slope`` is the least-squares slope per hour, NaN
-            below two different times. ``unusual`` is the value that lies farthest from the usual one, in units of its range, with its sign.
+            below two different times.
         """
         begin = self._window_begin(span)
         count = self.end - begin
@@ -122,9 +131,6 @@ class SortedValues:
         result["min"][held] = np.minimum.reduceat(value, starts)
         result["max"][held] = np.maximum.reduceat(value, starts)
         result["mean"][held] = mean
-        code = self.code[begin[held]]
-        high, low = ((result[name][held] - centre[code]) / spread[code] for name in ("max", "min"))
-        result["unusual"][held] = np.where(high >= -low, high, low)
         with np.errstate(invalid="ignore", divide="ignore"):
             centred = np.repeat(total(age) / length, length) - age  # later is greater
             slope = total(centred * (value - np.repeat(mean, length))) / total(centred**2)

@@ -29,7 +29,9 @@ class CodeColumns:
         occurrence without a time.
     spans : tuple of int
         Positions of the spans with columns: those in which enough subjects have the code, and which do not hold the same events as
-        the next longer one.
+        the next longer one; of numbers only the longest one and those in which a subject usually has two or more.
+    slopes : tuple of int
+        Those of the spans in which a subject usually has three numbers or more.
     n_subjects : int
         Subjects of the training labels that have it.
     unit : str or None
@@ -47,6 +49,7 @@ class CodeColumns:
     kind: CodeKind
     spans: tuple[int, ...]
     n_subjects: int
+    slopes: tuple[int, ...] = ()
     unit: str | None = None
     checked_unit: str | None = None
     centre: float = 0.0
@@ -94,22 +97,31 @@ def targets(codes: Sequence[CodeColumns], spans: Sequence[str | None]) -> list[T
 
 def n_columns(code: CodeColumns) -> int:
     """Return the number of columns of a code."""
-    return 1 if code.kind in ("fact", "flag") else 2 + len(code.spans) * (1 if code.kind == "code" else len(STATISTICS))
+    return len(_summaries(code))
+
+
+def _summaries(code: CodeColumns) -> list[tuple[str, int | None]]:
+    """Return the statistics of a code, each with the position of its span."""
+    if code.kind == "fact":
+        return [("last", None)]
+    if code.kind == "flag":
+        return [("seen", None)]
+    if code.kind == "code":
+        return [("seen", None), ("hours since", None), *[("count", span) for span in code.spans]]
+    found: list[tuple[str, int | None]] = [("last", None), ("from usual", None), ("hours since", None)]
+    for span in code.spans:
+        longest = span == code.spans[-1]
+        held = {"first": longest, "slope": span in code.slopes}
+        found += [(name, span) for name in STATISTICS if held.get(name, True)]
+    return found
 
 
 def _targets(code: CodeColumns, position: int, spans: Sequence[str | None]) -> list[Target]:
-    def target(statistic: str, span: int | None = None, unit: str | None = None) -> Target:
+    units = dict.fromkeys(("count", "from usual", "seen")) | {"hours since": "h", "slope": code.unit and f"{code.unit} per hour"}
+    columns = []
+    for statistic, span in _summaries(code):
         name = code.name if code.kind == "fact" else f"{code.name}: {statistic}"
-        if span is not None and spans[span] is not None:
-            name = f"{name}, {spans[span]}"
-        return Target(Column(name, unit=unit, block=code.block), position, statistic, span)
-
-    if code.kind == "fact":
-        return [target("last", unit=code.unit)]
-    if code.kind == "flag":
-        return [target("seen")]
-    if code.kind == "code":
-        return [target("seen"), target("hours since"), *[target("count", span) for span in code.spans]]
-    units = {"count": None, "unusual": None, "slope": None if code.unit is None else f"{code.unit} per hour"}
-    summaries = [target(name, span, units.get(name, code.unit)) for span in code.spans for name in STATISTICS]
-    return [target("last", unit=code.unit), target("hours since", unit="h"), *summaries]
+        suffix = "" if span is None or spans[span] is None else f", {spans[span]}"
+        column = Column(name + suffix, unit=units.get(statistic, code.unit), block=code.block)
+        columns.append(Target(column, position, statistic, span))
+    return columns

@@ -27,6 +27,7 @@ TIME_COLUMNS = {HOUR: "h", WEEKDAY: None, SINCE_FIRST: "h", YEARS: "years"}  # w
 _SAMPLE = 10_000  # subjects whose numbers give the usual values of each code
 _MIN_RARE = 2  # subjects of a code in a list: one patient's code would identify it
 _REPEATED = 0.05  # share of subjects with a number at several times, below which a number is a fact, such as the height
+_FOR_SPAN, _FOR_SLOPE = 2, 3  # numbers that a subject usually has in a span, for columns of it and for its slope
 _BIRTHS, _NUMBER_AGE = "(births)", "(number age)"
 _MAX_PARENTS = 8  # generations
 
@@ -238,11 +239,14 @@ def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int) 
     if not numbers:
         once = row["events"] == row["subjects"]  # counts say nothing beyond whether, and how long ago
         return CodeColumns(**{**common, "kind": kind if row["timed_subjects"] else "flag"}, spans=() if once else tuple(spans))
+    a_subject = {i: row[f"values_{i}"] / row[f"numbers_{i}"] for i in spans}
+    spans = [i for i in spans if a_subject[i] >= _FOR_SPAN or i == spans[-1]]  # of a single value last and hours since tell all
+    slopes = tuple(i for i in spans if a_subject[i] >= _FOR_SLOPE)
     spread = row["spread"] or row["high"] - row["low"]
     common["n_subjects"] = row["number_subjects"]
     unit = row["usual_unit"] or row[UNIT] or _unit_of(row[CODE])
     usual = {"centre": row["median"] or 0.0, "spread": spread, "log10": row["log10"]}
-    return CodeColumns(**common, spans=tuple(spans), unit=unit, checked_unit=row["usual_unit"], **usual)
+    return CodeColumns(**common, spans=tuple(spans), slopes=slopes, unit=unit, checked_unit=row["usual_unit"], **usual)
 
 
 def _unit_of(code: str) -> str | None:

@@ -128,10 +128,11 @@ class FeatureTable:
 
         if len(values.row):
             put("last", None, values.last())
+            put("from usual", None, values.from_usual(centre, spread))
             put("hours since", None, values.since())
             put("seen", None, np.ones(len(values.begin)))
             for span, length in enumerate(hours):
-                for statistic, result in values.window(length, centre, spread).items():
+                for statistic, result in values.window(length).items():
                     put(statistic, span, result)
         return matrix
 

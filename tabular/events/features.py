@@ -80,20 +80,22 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    A number has ``last`` (the mean of equally late ones), ``hours since``, and for each span ``first``, ``min``, ``max``, ``mean``,
-    ``count``, ``slope`` (per hour) and ``unusual`` (the value farthest from the median of the training data, in interquartile ranges). A
-    number that a subject has once, such as the height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each
-    span. A label without earlier events has counts of 0, empty lists, and null elsewhere.
+    A number has ``last`` (the mean of equally late ones), ``from usual`` (the distance of the last one to the median of the training
+    data, in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count`` and ``slope`` (least squares,
+    per hour; in spans in which subjects usually have three numbers or more), and for the longest span ``first``. A span in which subjects
+    usually have a single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as the
+    height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span. A label without earlier events has
+    counts of 0, empty lists, and null elsewhere.
 
     Examples
     --------
     >>> from datetime import datetime
-    >>> day = [datetime(2020, 1, 1, hour) for hour in (1, 5, 9)]
-    >>> labs = pl.DataFrame({"subject_id": [1, 1, 2], "time": day, "code": ["Lactate"] * 3, "numeric_value": [1.0, 3.0, 2.0]})
-    >>> labels = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [day[2], day[2]]})
+    >>> day = [datetime(2020, 1, 1, hour) for hour in (1, 3, 5, 9)]
+    >>> labs = pl.DataFrame({"subject_id": [1, 1, 1, 2], "time": day, "code": ["Lactate"] * 4, "numeric_value": [1.0, 2.0, 3.0, 2.0]})
+    >>> labels = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [day[3], day[3]]})
     >>> features = EventFeatures(spans=("6h", None), min_subjects=1).fit(labs, labels)
     >>> features.transform(labs, labels)["Lactate: last", "Lactate: slope", "Lactate: count, 6h"].rows()
-    [(3.0, 0.5, 1.0), (None, None, 0.0)]
+    [(3.0, 0.5, 2.0), (None, None, 0.0)]
     """
 
     schema_: Schema

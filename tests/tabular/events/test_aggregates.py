@@ -30,11 +30,12 @@ def sort(found: list[tuple[int, int, float, float]]) -> SortedValues:
 def test_as_plain_numpy_on_each_group(found: list[tuple[int, int, float, float]], span: float) -> None:
     values = sort(found)
     centre, spread = np.array([1.0, 0.0]), np.array([2.0, 0.5])
-    made = values.window(span, centre, spread)
+    made = values.window(span)
     for group, begin in enumerate(values.begin):
         row, code = values.row[begin], values.code[begin]
         mine = np.array([(-age, value) for r, c, age, value in found if (r, c) == (row, code)])
         assert values.last()[group] == pytest.approx(mine[mine[:, 0] == mine[:, 0].max(), 1].mean())
+        assert values.from_usual(centre, spread)[group] == pytest.approx(abs(values.last()[group] - centre[code]) / spread[code])
         assert values.since()[group] == -mine[:, 0].max()
         inside = mine[mine[:, 0] >= -span]
         assert made["count"][group] == len(inside)
@@ -42,10 +43,8 @@ def test_as_plain_numpy_on_each_group(found: list[tuple[int, int, float, float]]
             assert np.isnan([made[name][group] for name in made if name != "count"]).all()
             continue
         time, value = inside.T
-        z = (value - centre[code]) / spread[code]
         expected = {"min": value.min(), "max": value.max(), "mean": value.mean(), "first": value[time == time.min()].mean()}
         assert {name: made[name][group] for name in expected} == pytest.approx(expected)
-        assert abs(made["unusual"][group]) == pytest.approx(np.abs(z).max())
         if len(np.unique(time)) < 2:
             assert np.isnan(made["slope"][group])
         else:
@@ -54,7 +53,7 @@ def test_as_plain_numpy_on_each_group(found: list[tuple[int, int, float, float]]
 
 def test_static_facts_have_no_age_and_no_slope() -> None:
     values = sort([(0, 0, np.inf, 2.0), (0, 0, np.inf, 4.0)])
-    made = values.window(np.inf, np.zeros(1), np.ones(1))
+    made = values.window(np.inf)
     assert np.isnan(values.since()).all()
     assert np.isnan(made["slope"]).all()
     assert values.last().tolist() == [3.0]

@@ -42,7 +42,7 @@ def table(found: list[Row]) -> pl.DataFrame:
 LABELS = pl.DataFrame({"subject_id": [3, 1, 2, 4, 1], "prediction_time": [*[MOMENT] * 4, MOMENT - timedelta(hours=10)]})
 TRAINING = table(
     [
-        *((who, age, code, value * who) for who in (1, 2, 3) for age, value in ((3, 1.0), (9, 2.0), (40, 4.0)) for code in "AB"),
+        *((who, age, code, value * who) for who in (1, 2, 3) for age, value in ((3, 1.0), (5, 1.0), (9, 2.0), (40, 4.0)) for code in "AB"),
         *((who, age, "C", None) for who in (1, 2, 3) for age in (2, 3, 50)),
         *((who, None, "SEX//F", None) for who in (1, 2)),
         *((who, 1000.0 * who, "MEDS_BIRTH", None) for who in (1, 2, 3)),
@@ -70,9 +70,9 @@ def test_columns_have_names_that_are_read(features: nw.EventFeatures) -> None:
 
 
 def test_worked_by_hand(features: nw.EventFeatures) -> None:
-    row = features.transform(TRAINING, LABELS[2:3]).row(0, named=True)  # subject 2: 8 two days ago, 4 nine hours ago, 2 three hours ago
-    expected = {"A: last": 2.0, "A: hours since": 3.0, "A: first": 8.0, "A: count": 3.0, "A: max, 24h": 4.0, "A: mean, 6h": 2.0}
-    expected |= {"A: slope, 24h": -2 / 6, "A: slope, 6h": None, "C: seen": 1.0, "C: count, 24h": 2.0, "E": 2.0, "Age": 2000 / 24 / 365.25}
+    row = features.transform(TRAINING, LABELS[2:3]).row(0, named=True)  # subject 2: 8 at 40 hours, 4 at 9, 2 at 5 and 3
+    expected = {"A: last": 2.0, "A: hours since": 3.0, "A: first": 8.0, "A: count": 4.0, "A: max, 24h": 4.0, "A: mean, 6h": 2.0}
+    expected |= {"A: slope, 24h": -5 / 14, "A: from usual": 0.5, "C: seen": 1.0, "C: count, 24h": 2.0, "E": 2.0, "Age": 2000 / 24 / 365.25}
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert row["D: rare codes"] == ["D//1", "D//2"]
 
