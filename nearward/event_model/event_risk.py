@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.event_model.sources import KIND
-from nearward.event_model.timelines import choose_timelines, code_weights, format_timelines
+from nearward.event_model.timelines import check_timelines, choose_timelines, code_weights, format_timelines
 from nearward.risk_model import persistence
 from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
@@ -228,6 +228,8 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             parameters, fitted = persistence.from_json(about, tensors, records, backbone)
             classifier = RiskClassifier(**parameters)
             classifier.fitted_ = fitted
+            if timelines is not None:
+                check_timelines(timelines, records.height)
             model = cls(features, classifier, columns=about["source_columns"], timelines=timelines is not None)
             model.features_, model.model_, model.counts_, model.timelines_ = features, classifier, dict(about["counts"]), timelines
         return model

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.code_columns import CodeColumns
 from nearward.tabular.events.label_table import PREDICTION_TIME
 from nearward.tabular.events.reading import CODE, SUBJECT, TIME, UNIT, VALUE, Events
@@ -69,6 +70,14 @@ def choose_timelines(
     timelines = keys.join(pl.concat([empty, *chosen]), on=_ROW, how="left", maintain_order="left")
     lists = [pl.col(name).fill_null(pl.lit([], dtype=timelines.schema[name])) for name in (HOURS, EVENT)]
     return timelines.select(SUBJECT, *lists)
+
+
+def check_timelines(timelines: pl.DataFrame, n_rows: int) -> None:
+    """Raise ``ArtifactError`` where loaded timelines are not those of ``n_rows`` stored labels."""
+    lists = {HOURS: pl.List(pl.Float64), EVENT: pl.List(pl.String)}
+    fits = timelines.columns == [SUBJECT, *lists] and all(timelines.schema[name] == dtype for name, dtype in lists.items())
+    if not fits or timelines.height != n_rows:
+        raise ArtifactError(f"the timelines do not belong to the {n_rows} stored patients: restore the model from a copy, or fit it again")
 
 
 def format_timelines(timelines: pl.DataFrame, rows: Sequence[int]) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import polars as pl
+import pytest
 
-from nearward.event_model.timelines import DEATH, MOST, choose_timelines, code_weights, format_timelines
+from nearward.event_model.timelines import DEATH, MOST, check_timelines, choose_timelines, code_weights, format_timelines
+from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.code_columns import CodeColumns
 from nearward.tabular.events.reading import read_events
 
@@ -68,3 +70,11 @@ def test_a_timeline_has_ten_events_at_most() -> None:
     assert len(chosen["event"][0]) == MOST
     assert {text[-1] for text in chosen["event"][0]} == {"6", "5", "4"}
     assert chosen["hours"][0].is_sorted()
+
+
+def test_timelines_of_other_patients_are_refused() -> None:
+    chosen = timelines([(-1.0, "L", 6.0)], {"L": 1.0})
+    check_timelines(chosen, 2)
+    for wrong, n_rows in ((chosen, 3), (chosen.drop("hours"), 2), (chosen.with_columns(hours=pl.lit(["soon"])), 2)):
+        with pytest.raises(ArtifactError, match=f"do not belong to the {n_rows} stored patients"):
+            check_timelines(wrong, n_rows)
