@@ -71,7 +71,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
     >>> labels = pl.DataFrame({
     ...     "subject_id": np.arange(200), "prediction_time": [start + timedelta(hours=12)] * 200, "boolean_value": died
     ... })
-    >>> model = EventRisk(model=RiskClassifier(folds=3)).fit(events, labels)
+    >>> model = EventRisk(model=RiskClassifier(folds=3, backbone=None)).fit(events, labels)
     >>> model.predict_frame(events, labels[:2]).columns[:3]
     ['subject_id', 'prediction_time', 'risk']
     """
