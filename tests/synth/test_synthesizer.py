@@ -55,12 +55,6 @@ def train() -> pl.DataFrame:
     return hospital(1600, 0)
 
 
-@pytest.fixture
-def short_training(monkeypatch) -> None:
-    """For what does not depend on how much was learned."""
-    monkeypatch.setattr(synthesizer, "TrainConfig", partial(TrainConfig, token_budget=400_000))
-
-
 @pytest.fixture(scope="module")
 def fitted(train) -> Synthesizer:
     return Synthesizer(seed=3).fit(train, outcome="died", groups="patient")
@@ -125,10 +119,9 @@ def test_the_same_seed_gives_the_same_rows_and_another_gives_others(train, fitte
     assert not fitted.sample(50, seed=1).equals(fitted.sample(50, seed=2))
 
 
-@pytest.mark.usefixtures("short_training")
-def test_fitting_again_gives_the_same_rows(train) -> None:
-    one, again = (Synthesizer(seed=3).fit(train, outcome="died", groups="patient").sample(50) for _ in range(2))
-    assert one.equals(again)
+@pytest.mark.slow
+def test_fitting_again_gives_the_same_rows(train, fitted) -> None:
+    assert Synthesizer(seed=3).fit(train, outcome="died", groups="patient").sample(50).equals(fitted.sample(50))
 
 
 def test_the_outcome_is_sampled_again_unless_it_is_a_condition(fitted) -> None:
@@ -255,7 +248,6 @@ def test_every_patient_is_a_member_or_a_non_member_of_the_audit(train, fitted, t
         assert rows.steered.height == tuning > 0
 
 
-@pytest.mark.usefixtures("short_training")
 def test_patients_of_the_discriminators_are_members(train) -> None:
     few = train[:700]
     rows = Synthesizer(seed=1, optimiser="tilt").fit(few, outcome="died", groups="patient").audit_rows
@@ -293,7 +285,6 @@ def test_unknown_columns_and_conditions_that_no_training_row_meets_are_errors(tr
         fitted.sample(0)
 
 
-@pytest.mark.usefixtures("short_training")
 def test_unsuitable_tables_are_errors_or_warned_of(train) -> None:
     with pytest.raises(InputError, match="one of"):
         Synthesizer(optimiser="adam")
@@ -344,7 +335,6 @@ def test_the_positive_value_may_be_numpys(train, tmp_path) -> None:
     assert Synthesizer.load(tmp_path / "g").positive == 1
 
 
-@pytest.mark.usefixtures("short_training")
 def test_which_value_is_the_event_changes_neither_patients_roles_nor_rules() -> None:
     table = hospital(800, 2).with_columns(died=pl.col("died").replace_strict({0: "survived", 1: "died"}, return_dtype=pl.String))
     common, rare = (Synthesizer(seed=0, target=0.4).fit(table, "died", "patient", positive=event) for event in (None, "died"))
@@ -457,7 +447,6 @@ def test_codes_durations_and_single_precision_come_back(of_stays) -> None:
     assert dated["births"].null_count() == 20
 
 
-@pytest.mark.usefixtures("short_training")
 def test_the_rules_of_the_evaluation_are_accepted(tmp_path) -> None:
     """Mined on numbers of days, as the card has them, written, read, and enforced on dates."""
     table = stays(1500, 1).select("admitted", "discharged", "age", "died")
