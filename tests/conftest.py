@@ -22,7 +22,7 @@ import pytest
 
 # The files that take longest, in about that order: one that begins last is waited for by all other workers.
 LONG = [
-    *("evaluation/synthetic/test_card", "evaluation/privacy_attacks/test_membership", "nearward/cli/test_score"),
+    *("evaluation/synthetic/test_card", "evaluation/privacy_attacks/test_membership", "nearward/cli/scoring/test_score"),
     *("nearward/risk_model/test_classifier", "evaluation/risk/test_interval_coverage", "integration/test_cli"),
     *("nearward/risk_model/test_in_context", "synth/test_synthesizer", "synth/sdv/test_sdv_models"),
     *("tabular/in_context/test_pretrain", "retrieval/encoders/test_self_supervised", "integration/test_batch_kill"),

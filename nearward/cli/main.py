@@ -20,12 +20,12 @@ from nearward.cli.events import app as events_app
 from nearward.cli.explain import explain, sheet, similar
 from nearward.cli.fit import fit
 from nearward.cli.inspect import inspect, schema
-from nearward.cli.score import score
+from nearward.cli.scoring.score import score
+from nearward.cli.scoring.watch import watch
 from nearward.cli.screen import screen
 from nearward.cli.synth import app as synth_app
 from nearward.cli.terminal.console import App, Seed
 from nearward.cli.transport import transport
-from nearward.cli.watch import watch
 
 app = App(
     help="""Calibrated risks of rare outcomes from tables, explained by similar patients.

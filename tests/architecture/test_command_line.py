@@ -57,7 +57,7 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
 
 def test_commands_print_for_the_reader_by_say_and_show() -> None:
     """Only errors go past them: otherwise --quiet and --json - would mix text with data."""
-    for path in (ROOT / "nearward" / "cli").glob("*.py"):
+    for path in (path for folder in ("cli", "cli/scoring") for path in (ROOT / "nearward" / folder).glob("*.py")):
         for call in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]:
             if ast.unparse(call.func) in ("typer.echo", "print"):
                 to_stderr = any(keyword.arg == "err" for keyword in call.keywords)

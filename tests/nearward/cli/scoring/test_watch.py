@@ -12,7 +12,7 @@ import pytest
 
 from nearward.batch.outcomes import join_outcomes
 from nearward.batch.summary import ColumnDrift, JobSummary
-from nearward.cli.watch import Cause, watch
+from nearward.cli.scoring.watch import Cause, watch
 from nearward.evaluation.stats.confidence import wilson
 from nearward.tabular.errors import InputError, MissingColumns
 
