@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench links clean
+.PHONY: demo test lint docs bench links clean
 
 demo: .venv/.installed
 	$(BIN)/nearward demo
@@ -16,6 +16,10 @@ lint: .venv/.installed-dev links
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: .venv/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks.risk.run
@@ -31,6 +35,10 @@ bench: .venv/.installed-dev
 	$(BIN)/python -m pip install --editable '.[catboost,tabpfn,tabicl,sdv,distributed,imbalanced,dev]'
 	touch $@
 
+.venv/.installed-docs: .venv/.installed
+	$(BIN)/python -m pip install --editable '.[docs]'
+	touch $@
+
 # setuptools maps tabular/ to nearward.tabular, which mypy can't follow: it reads the package as these links lay it out.
 links:
 	rm -rf .links
@@ -39,5 +47,6 @@ links:
 
 # Leaves .venv (remove it to start afresh) and out/, where the benchmark keeps its predictions.
 clean:
+	rm -rf docs/_build docs/auto_examples docs/api_of docs/api.rst docs/changelog.md docs/sg_execution_times.rst
 	rm -rf .links .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -37,6 +37,7 @@ _STAYS = 10_000  # of the ward: half to learn from, half to judge on
 _MALIGNANT_SHARE = 0.2
 _RESAMPLES = 300
 _MOST_SYNTHESIZED = 4000  # rows that the synthesizer is trained on
+_MOST_HELD_OUT = 5000  # rows that its table is audited on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
@@ -44,7 +45,7 @@ _SYNTHETIC = (  # columns of the synthetic ward
     *("age", "sex", "unit", "systolic", "diastolic", "lactate", "temperature"),
     *("creatinine", "urea", "haemoglobin", "haematocrit"),
 )
-_METRICS = ("auprc", "auroc", "log_loss")
+_METRICS = ("auprc", "auroc", "scaled_brier")
 
 
 def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, out: Path) -> None:
@@ -142,7 +143,7 @@ def _compare(frame: pl.DataFrame, names: Sequence[str], group: str | None, seed:
     """Print each model's metrics and the paired differences; return the comparison."""
     comparison = compare_risks(frame, "event", names, group, resamples=_RESAMPLES, seed=seed)
     rows = [{"risk": name, **{key: str(results[key]) for key in _METRICS}} for name, results in comparison.metrics.items()]
-    show(pl.DataFrame(rows), "on the test rows (95 % intervals; log loss: lower is better)")
+    show(pl.DataFrame(rows), "on the test rows (95 % intervals; scaled Brier score: what the risk explains beyond the event rate)")
     rows = [{f"{names[0]} less": name, **{key: str(results[key]) for key in _METRICS}} for name, results in comparison.differences.items()]
     show(pl.DataFrame(rows), "paired differences")
     return comparison
@@ -152,7 +153,7 @@ def _similar(cohort: Cohort, test: Ints, model: RiskClassifier, scores: pl.DataF
     """Print the similar patients of the test patient with the highest risk."""
     highest = int(scores.get_column("risk").arg_max() or 0)
     patient = scores.row(highest, named=True)
-    similar = model.similar(cohort.features[test][highest : highest + 1], k=5)
+    similar = model.similar(cohort.features[test[highest : highest + 1]], k=5)
     event = "had the event" if cohort.outcome[test][highest] else "did not have the event"
     title = (
         f"2. Why: the test patient with the highest risk, {patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}), {event}. "
@@ -214,7 +215,7 @@ def _synthesize(cohort: Cohort, train: Ints, test: Ints, seed: int, out: Path) -
     frame = cohort.features.select(columns).with_columns(pl.Series(outcome, cohort.outcome))
     if patients is not None:
         frame = frame.with_columns(pl.Series(patients, cohort.groups))
-    train, test = train[:_MOST_SYNTHESIZED], test[:_MOST_SYNTHESIZED]
+    train, test = train[:_MOST_SYNTHESIZED], test[:_MOST_HELD_OUT]
     with show_progress("synthesize", 16) as progress:
         model = Synthesizer(seed=seed, progress=progress).fit(frame[train], outcome=outcome, groups=patients, holdout=frame[test])
         sample = sample_and_audit(model, len(train), seed=seed, progress=progress)
