@@ -47,6 +47,6 @@ links:
 
 # Leaves .venv (remove it to start afresh) and out/, where the benchmark keeps its predictions.
 clean:
-	rm -rf docs/_build docs/auto_examples docs/api_of docs/api.rst docs/changelog.md docs/sg_execution_times.rst
+	rm -rf docs/_build docs/auto_examples docs/api_of docs/api.rst docs/changelog.markdown docs/sg_execution_times.rst
 	rm -rf .links .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -18,13 +18,14 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 project, author, release = "nearward", "The nearward developers", nearward.__version__
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "examples", "auto_examples/*.ipynb", "auto_examples/*.py", "*.py"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".markdown": "markdown"}
+templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "navbar_end": ["theme-switcher"], "secondary_sidebar_items": ["page-toc"]}
 html_title = f"nearward {release}"
 html_copy_source = False
 html_show_sourcelink = False
 myst_heading_anchors = 4
-myst_enable_extensions: list[str] = []
 suppress_warnings = ["config.cache", "misc.highlighting_failure"]
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -36,6 +37,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/\d_",
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
 }
@@ -89,7 +91,7 @@ def setup(app: Any) -> None:
     """Write the generated pages and register the reader of links."""
     (DOCS / "api.rst").write_text(api(), encoding="utf-8")
     changelog = (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8")
-    (DOCS / "changelog.md").write_text(re.sub(LINK, r"\1", changelog), encoding="utf-8")
+    (DOCS / "changelog.markdown").write_text(re.sub(LINK, r"\1", changelog), encoding="utf-8")
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _rest)
 

@@ -6,7 +6,6 @@ Fit a risk on the stays of a made-up ward, read it, and see the patients that it
 """
 
 import matplotlib.pyplot as plt
-import polars as pl
 
 import nearward as nw
 

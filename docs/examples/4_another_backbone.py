@@ -15,6 +15,7 @@ class Linear:
     """Logistic regression on the retrieved patients."""
 
     def predict(self, context: np.ndarray, outcome: np.ndarray, query: np.ndarray) -> np.ndarray:
+        """Return one probability for each query row."""
         model = LogisticRegression().fit(np.nan_to_num(context), outcome)
         return model.predict_proba(np.nan_to_num(query))[:, 1]
 

@@ -28,6 +28,5 @@ plt.show()
 # %%
 # Rebalanced training as a base learner, compared out of fold.
 balanced = nw.Resampled(sampler="under", random_state=0).fit(table.select(features), table["died"])
-print(
-    f"mean risk of a rebalanced learner: {balanced.predict_proba(table.select(features))[:, 1].mean():.3f}; events: {table['died'].mean():.3f}"
-)
+risk = balanced.predict_proba(table.select(features))[:, 1]
+print(f"mean risk of a rebalanced learner: {risk.mean():.3f}; share of events: {table['died'].mean():.3f}")

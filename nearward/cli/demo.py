@@ -131,7 +131,7 @@ def _usual_risks(features: pl.DataFrame, train: Ints, test: Ints, outcome: Ints)
     x, x_test = (encoding.transform(frame) for frame in (train_rows, test_rows))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, outcome)
     boosting = LGBMClassifier(random_state=0, n_jobs=1, verbose=-1).fit(x, outcome)
-    return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "LightGBM": boosting.predict_proba(x_test)[:, 1]}
+    return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "LightGBM": np.asarray(boosting.predict_proba(x_test))[:, 1]}
 
 
 def _evaluated(cohort: Cohort, test: Ints, risks: dict[str, Floats]) -> pl.DataFrame:

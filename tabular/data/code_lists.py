@@ -1,7 +1,11 @@
-"""Columns that hold a list of codes a row, such as diagnoses or drugs: conversion to the one dtype that conformed frames have for them."""
+"""Columns of codes: lists of codes a row, such as diagnoses or drugs, and numbers that are codes.
+
+A list is converted to the one dtype that conformed frames have for it.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,8 @@ from nearward.tabular.data.conversion import as_text, dtype_name
 from nearward.tabular.errors import InputError
 
 CODE_LIST = pl.List(pl.String)
+_NAMED_AS_CODE = re.compile(r"(?i)(^|[_. ])(id|code|icd\d*|drg|type|category|class)$|(?<=[a-z])(Id|ID|Code|Type)$")
+_MOST_CODES = 100  # different values; more are rather ids of rows or patients
 
 
 def is_code_list(dtype: Any) -> bool:
@@ -19,6 +25,20 @@ def is_code_list(dtype: Any) -> bool:
         return False
     inner = dtype.inner
     return isinstance(inner, pl.String | pl.Categorical | pl.Enum | pl.Null) or bool(inner.is_integer())
+
+
+def numbers_named_as_codes(frame: pl.DataFrame) -> list[str]:
+    """Return the columns of whole numbers whose name and few values say that they are codes.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"admission_type_id": [1, 2, 8, 1], "age": [61, 70, 55, 61], "diabetes_type": [0, 1, 1, 0]})
+    >>> numbers_named_as_codes(frame)
+    ['admission_type_id']
+    """
+    named = [series for series in frame.iter_columns() if _NAMED_AS_CODE.search(series.name) and series.dtype.is_integer()]
+    most = min(_MOST_CODES, frame.height - 1)
+    return [series.name for series in named if 2 < series.drop_nulls().n_unique() <= most]
 
 
 def as_code_list(series: pl.Series, name: str, separator: str | None = None) -> pl.Series:

@@ -12,6 +12,7 @@ import inspect
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,16 +209,25 @@ def find_row(row: str, frame: pl.DataFrame, id_columns: Sequence[str]) -> int:
 
 
 def as_categories(frame: pl.DataFrame, schema: Schema | None, category: list[str] | None) -> tuple[pl.DataFrame, Schema | None]:
-    """Turn the columns of ``--category`` to text in a frame, and to categories in its schema, where there is one."""
+    """Turn the columns of ``--category`` to text in a frame, and to categories in its schema, where there is one.
+
+    Without a schema, a warning names columns of numbers that look like codes.
+    """
     import dataclasses
 
+    from nearward.tabular.data.code_lists import numbers_named_as_codes
     from nearward.tabular.data.conversion import as_text
     from nearward.tabular.data.schema import Schema
-    from nearward.tabular.errors import require_columns
+    from nearward.tabular.errors import DataWarning, require_columns
 
     names = split_names(category, frame.columns)
     require_columns(names, frame.columns)
     frame = frame.with_columns(as_text(frame.get_column(name), name) for name in names)
+    numbers = [] if schema is not None else numbers_named_as_codes(frame)
+    if numbers:
+        option = f"--category {','.join(numbers)}"
+        note = f"columns {numbers} are whole numbers with names of codes, and read as numbers. If they are codes: {option}"
+        warnings.warn(note, DataWarning, stacklevel=2)
     if schema is not None:
         kinds = {"kind": "category", "low": None, "high": None, "unit": None}
         schema = Schema(tuple(dataclasses.replace(c, **kinds) if c.name in names else c for c in schema.columns))  # type: ignore[arg-type]

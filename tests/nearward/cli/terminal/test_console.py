@@ -7,7 +7,7 @@ import pytest
 
 from nearward.cli.terminal.console import as_categories, as_event, find_row
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import InputError, MissingColumns
+from nearward.tabular.errors import DataWarning, InputError, MissingColumns
 
 
 def test_the_event_is_none_one_value_or_several() -> None:
@@ -39,5 +39,7 @@ def test_columns_of_codes_become_text_and_categories_of_the_schema() -> None:
     assert [column.kind for column in declared.columns] == ["category", "category", "number"]
     assert changed["discharge"].to_list() == ["1", "2", "8"]
     assert changed["admission"].to_list() == ["1", "2", None]
+    with pytest.warns(DataWarning, match=r"\['admission_type_id'\] are whole numbers .*--category admission_type_id"):
+        as_categories(pl.DataFrame({"admission_type_id": [1, 2, 3, 3], "patient_id": [1, 2, 3, 4]}), None, None)
     with pytest.raises(MissingColumns, match="'admisson'"):
         as_categories(frame, None, ["admisson"])
