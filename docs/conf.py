@@ -39,7 +39,6 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "write_computation_times": False,
     "within_subsection_order": "FileNameSortKey",
-    "abort_on_example_error": True,
 }
 
 _SECTIONS = {"Guide": "guide", "Reference": "reference", "Measurements": "benchmarks", "History": "log"}

@@ -51,6 +51,7 @@ _MODULE_OF = {
     "model_card": "nearward.reporting.card",
     "patient_sheet": "nearward.explanation.sheet",
     "read_events": "nearward.tabular.events.reading",
+    "read_redcap_dictionary": "nearward.tabular.data.hospital_files",
     "read_missing": "nearward.tabular.data.text_values",
     "read_stamp": "nearward.synth.provenance",
     "regular_series": "nearward.tabular.temporal.windows",

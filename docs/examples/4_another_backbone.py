@@ -7,6 +7,8 @@ The in-context model can be another one. Its weights are yours: nothing is ever 
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import nearward as nw
 
@@ -14,9 +16,11 @@ import nearward as nw
 class Linear:
     """Logistic regression on the retrieved patients."""
 
-    def predict(self, context: np.ndarray, outcome: np.ndarray, query: np.ndarray) -> np.ndarray:
+    name = "linear"
+
+    def risks(self, context: np.ndarray, outcome: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Return one probability for each query row."""
-        model = LogisticRegression().fit(np.nan_to_num(context), outcome)
+        model = make_pipeline(StandardScaler(), LogisticRegression()).fit(np.nan_to_num(context), outcome)
         return model.predict_proba(np.nan_to_num(query))[:, 1]
 
 

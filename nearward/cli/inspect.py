@@ -24,6 +24,10 @@ def schema(
     group: Group = None,
     category: Category = None,
     missing: Missing = None,
+    redcap: Annotated[
+        Path | None,
+        typer.Option(help="Data dictionary of REDCap (CSV); it is checked against the table.", show_default=False, metavar="FILE"),
+    ] = None,
 ) -> None:
     """Infer what the columns of a table are.
 
@@ -33,6 +37,7 @@ def schema(
     Examples:
       nearward schema cohort.parquet --out schema.json
       nearward schema cohort.csv --category admission_type_id --missing usual
+      nearward schema export.csv --redcap dictionary.csv
     """
     from nearward.tabular.data.atomic_files import replacing
     from nearward.tabular.data.schema import Schema
@@ -41,7 +46,13 @@ def schema(
 
     frame, _ = as_categories(read_table(cohort, missing=missing or ()), None, category)
     require_columns([group], frame.columns)
-    inferred = Schema.infer(frame, missing or (), frame.get_column(group) if group else None).with_roles(group=group)
+    if redcap is not None:
+        from nearward.tabular.data.hospital_files import read_redcap_dictionary
+
+        inferred = read_redcap_dictionary(redcap, frame)
+    else:
+        inferred = Schema.infer(frame, missing or (), frame.get_column(group) if group else None)
+    inferred = inferred.with_roles(group=group)
     show(inferred.review(), f"{cohort.name}: {len(inferred.columns)} columns")
     with writing(out, ".json") as path, replacing(path) as temporary:
         temporary.write_text(inferred.to_json(), encoding="utf-8")

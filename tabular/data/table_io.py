@@ -29,12 +29,13 @@ _WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), pl.DataFrame.write_ipc),
 }  # by file extension
 _READ = (".parquet", ".csv", ".csv.gz", ".arrow", ".feather", ".ipc")
+_HOSPITAL = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".sav", ".zsav", ".por", ".dta", ".sas7bdat", ".xpt")  # by the extra [files]
 _ADDRESS = r"([a-z][a-z0-9+.-]+):/+(.+)"  # s3://bucket/key, also as pathlib writes it: s3:/bucket/key
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def read_table(path: str | Path, schema: Schema | None = None, missing: str | Sequence[str] = ()) -> pl.DataFrame:
-    """Read a Parquet, CSV or Arrow/Feather file, a folder of Parquet files, or a Parquet file in an object store.
+    """Read a Parquet, CSV, Arrow, Excel, SPSS, Stata or SAS file, a folder of Parquet files, or a Parquet file in an object store.
 
     Parameters
     ----------
@@ -55,9 +56,9 @@ def read_table(path: str | Path, schema: Schema | None = None, missing: str | Se
 
     Examples
     --------
-    >>> read_table("cohort.xlsx")
+    >>> read_table("cohort.doc")
     Traceback (most recent call last):
-    nearward.tabular.errors.InputError: cohort.xlsx: unknown file extension; known: .parquet .csv .csv.gz .arrow .feather .ipc
+    nearward.tabular.errors.InputError: cohort.doc: unknown file extension; known: .parquet .csv .csv.gz .arrow .feather .ipc .xlsx ...
     """
     require_own_process()
     address = re.fullmatch(_ADDRESS, str(path))
@@ -248,10 +249,14 @@ def _read_file(path: Path, schema: Schema | None) -> pl.DataFrame:
     """Read one file by its very name: characters such as ``[`` and ``*`` are part of it."""
     suffix = path.suffix.lower()
     zipped = path.name.lower().endswith(".csv.gz")
-    if suffix not in _READ and not zipped:
-        raise InputError(f"{path}: unknown file extension; known: {' '.join(_READ)}")
+    if suffix not in (*_READ, *_HOSPITAL) and not zipped:
+        raise InputError(f"{path}: unknown file extension; known: {' '.join((*_READ, *_HOSPITAL))}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if suffix in _HOSPITAL:
+        from nearward.tabular.data.hospital_files import read_hospital_file
+
+        return read_hospital_file(path)
     if suffix == ".csv" or zipped:
         from nearward.tabular.data.csv_reader import read_csv
 

@@ -42,7 +42,13 @@ def spool(path: Path) -> Path:
 
 
 TableFile = Annotated[
-    Path, typer.Argument(help="Parquet, CSV or Arrow file; - reads standard input.", show_default=False, metavar="TABLE", callback=spool)
+    Path,
+    typer.Argument(
+        help="Parquet, CSV, Arrow, Excel, SPSS, Stata or SAS file; - reads standard input.",
+        show_default=False,
+        metavar="TABLE",
+        callback=spool,
+    ),
 ]
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False, metavar="MODEL")]
 GeneratorFolder = Annotated[Path, typer.Argument(help="Folder of a fitted generator.", show_default=False, metavar="GENERATOR")]
