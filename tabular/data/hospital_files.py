@@ -74,7 +74,7 @@ def _read_excel(path: Path) -> pl.DataFrame:
         names = ", ".join(map(repr, book.sheet_names[1:]))
         warnings.warn(f"{path.name}: the first sheet, {book.sheet_names[0]!r}, was read; not {names}", DataWarning, stacklevel=4)
     frame: pl.DataFrame = sheet.to_polars()
-    return frame.rename(dict(zip(frame.columns, headings, strict=True)))
+    return frame.rename(dict(zip(frame.columns, map(str, headings), strict=True)))
 
 
 def _first_row(book: Any) -> list[Any]:
