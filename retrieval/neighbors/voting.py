@@ -200,11 +200,13 @@ def _neighbour_weights(neighbours: Neighbours, outcome: Floats, bandwidth: float
     all_equally_far = weight.sum(axis=1, keepdims=True) <= 0
     weight = np.where(all_equally_far & present, 1.0, weight)
     neighbour_outcome = np.where(present, outcome[neighbours.row], 0)
-    events = neighbour_outcome.sum(axis=1, keepdims=True)
-    others = present.sum(axis=1, keepdims=True) - events
-    event_rate = neighbours.tied_event_rate[:, None]
-    tied_weight = np.where(neighbour_outcome == 1, event_rate / np.maximum(events, 1), (1 - event_rate) / np.maximum(others, 1))
-    return np.where(np.isnan(event_rate), weight, tied_weight), neighbour_outcome
+    tied = ~np.isnan(neighbours.tied_event_rate)
+    if tied.any():
+        event_rate, of_tied = neighbours.tied_event_rate[tied, None], neighbour_outcome[tied]
+        events = of_tied.sum(axis=1, keepdims=True)
+        others = present[tied].sum(axis=1, keepdims=True) - events
+        weight[tied] = np.where(of_tied == 1, event_rate / np.maximum(events, 1), (1 - event_rate) / np.maximum(others, 1))
+    return weight, neighbour_outcome
 
 
 def _floor_weights(
