@@ -38,6 +38,7 @@ _MODULE_OF = {
     "WindowGate": "nearward.tabular.temporal.window_mixture",
     "audit": "nearward.release.audit",
     "availability": "nearward.tabular.data.feature_blocks",
+    "check_units": "nearward.tabular.events.units",
     "column_costs": "nearward.evaluation.feature_costs",
     "compare_risks": "nearward.evaluation.risk.comparison",
     "correct_prior": "nearward.tabular.calibration.calibrator",

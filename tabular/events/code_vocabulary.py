@@ -17,11 +17,10 @@ import polars as pl
 from nearward.tabular.errors import InputError
 from nearward.tabular.events.code_columns import CodeColumns, CodeKind, n_columns
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import CODE, SUBJECT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TIME, UNIT, VALUE, Events
 from nearward.tabular.events.units import YEAR, warn_of_slips
 from nearward.tabular.events.windowed_events import AGE, ROW, earlier_events, finite_values
 
-BIRTH = "MEDS_BIRTH"
 HOUR, WEEKDAY, SINCE_FIRST, YEARS = "Hour of day", "Day of week", "Hours since first event", "Age"
 TIME_COLUMNS = {HOUR: "h", WEEKDAY: None, SINCE_FIRST: "h", YEARS: "years"}  # with their units
 _SAMPLE = 10_000  # subjects whose numbers give the usual values of each code

@@ -15,10 +15,10 @@ from nearward.tabular.data.code_lists import CODE_LIST
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.events.aggregates import SortedValues
 from nearward.tabular.events.code_columns import Target, kind_of_code, targets
-from nearward.tabular.events.code_vocabulary import BIRTH, HOUR, SINCE_FIRST, TIME_COLUMNS, WEEKDAY, YEARS, Vocabulary
+from nearward.tabular.events.code_vocabulary import HOUR, SINCE_FIRST, TIME_COLUMNS, WEEKDAY, YEARS, Vocabulary
 from nearward.tabular.events.event_counts import CODE_COUNTS, EventCounts
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import CODE, SUBJECT, UNIT, VALUE
+from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, UNIT, VALUE
 from nearward.tabular.events.windowed_events import AGE, ROW, check_spans, earlier_events, same_unit
 from nearward.tabular.typing import Floats
 

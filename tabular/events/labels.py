@@ -11,10 +11,10 @@ import polars as pl
 
 from nearward.tabular.errors import InputError, did_you_mean
 from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME
-from nearward.tabular.events.reading import CODE, SUBJECT, TIME, Events, read_events
+from nearward.tabular.events.reading import BIRTH, CODE, DEATH, SUBJECT, TIME, Events, read_events
 from nearward.tabular.events.windowed_events import span_hours
 
-BIRTH, DEATH, FIRST_EVENT = "MEDS_BIRTH", "MEDS_DEATH", "first event"
+FIRST_EVENT = "first event"
 WORDS = {"admission": "HOSPITAL_ADMISSION", "discharge": "HOSPITAL_DISCHARGE", "birth": BIRTH, "death": DEATH}
 _ROW, _ANCHOR, _NEXT, _EARLIER, _END, _DIED, _SEEN = "(row)", "(anchor)", "(next)", "(earlier)", "(end)", "(died)", "(seen)"
 

@@ -22,6 +22,7 @@ from nearward.tabular.errors import InputError, MissingColumns, did_you_mean
 from nearward.tabular.parallel import require_own_process
 
 SUBJECT, TIME, CODE, VALUE, TEXT, UNIT = "subject_id", "time", "code", "numeric_value", "text_value", "unit"
+BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"  # codes of the standard
 _REQUIRED = (SUBJECT, TIME, CODE, VALUE)
 _OPTIONAL = (TEXT, UNIT)
 _CODES: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -77,7 +77,7 @@ def test_worked_by_hand(features: nw.EventFeatures) -> None:
     assert row["D: rare codes"] == ["D//1", "D//2"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(past=st.lists(rows, max_size=12), later=st.lists(st.tuples(rows, st.floats(0, 1e4)), max_size=6))
 def test_events_from_the_moment_on_change_nothing(features: nw.EventFeatures, past: list[Row], later: list[tuple[Row, float]]) -> None:
     labels = LABELS[:4]
@@ -86,7 +86,7 @@ def test_events_from_the_moment_on_change_nothing(features: nw.EventFeatures, pa
     assert features.transform(pl.concat([future, before]), labels).equals(features.transform(before, labels))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(later=st.lists(st.tuples(rows, st.floats(0, 1e4)), max_size=8))
 def test_nothing_is_learned_from_events_after_the_moment(features: nw.EventFeatures, later: list[tuple[Row, float]]) -> None:
     future = table([(who, -after, code, value) for (who, _, code, value), after in later])
@@ -128,7 +128,7 @@ def test_what_is_learned_does_not_depend_on_order_and_shards(features: nw.EventF
     assert again.vocabulary_ == features.vocabulary_
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(found=st.lists(rows, max_size=16))
 def test_a_subject_alone_has_the_row_it_has_in_company(features: nw.EventFeatures, found: list[Row]) -> None:
     together = features.transform(table(found), LABELS)

@@ -10,7 +10,6 @@ import pytest
 
 import nearward as nw
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.events.units import check_units
 
 
 def events(factor: float) -> pl.DataFrame:
@@ -25,12 +24,12 @@ def events(factor: float) -> pl.DataFrame:
 
 
 def test_a_slip_by_a_thousand_is_found_between_years_and_sites() -> None:
-    found = check_units(events(1000))
+    found = nw.check_units(events(1000))
     assert found.filter("slip").select("code", "group").rows() == [("Creatinine", "2021")]
     assert found["factor"][0] == pytest.approx(1000, rel=0.2)
     sites = pl.DataFrame({"subject_id": range(60), "site": ["north", "south"] * 30})
-    assert check_units(events(0.1), by=sites).filter("slip")["factor"].to_list() == [pytest.approx(10, rel=0.2)]
-    assert not check_units(events(3.0))["slip"].any()
+    assert nw.check_units(events(0.1), by=sites).filter("slip")["factor"].to_list() == [pytest.approx(10, rel=0.2)]
+    assert not nw.check_units(events(3.0))["slip"].any()
 
 
 def test_fitting_warns_of_a_slip() -> None:
@@ -40,9 +39,9 @@ def test_fitting_warns_of_a_slip() -> None:
 
 
 def test_few_subjects_are_not_compared() -> None:
-    assert check_units(events(1000).filter(pl.col("subject_id") < 20)).height == 0
+    assert nw.check_units(events(1000).filter(pl.col("subject_id") < 20)).height == 0
     with pytest.raises(InputError, match='by must be "year"'):
-        check_units(events(1), by="month")  # type: ignore[arg-type]
+        nw.check_units(events(1), by="month")  # type: ignore[arg-type]
 
 
 def test_drift_of_codes_between_training_and_scoring() -> None:
