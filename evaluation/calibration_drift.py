@@ -38,7 +38,7 @@ class CalibrationDrift:
     Parameters
     ----------
     rows, events : int
-        Rows whose outcome is known.
+        Rows with a known outcome.
     unknown : int
         Scored rows without an outcome.
     metrics : metric's key -> Estimate or why it is undefined

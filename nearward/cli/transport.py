@@ -83,12 +83,14 @@ def transport(
 
     from nearward.evaluation.transport.report import transport as judge
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.errors import require_columns
+    from nearward.tabular.errors import InputError, require_columns
 
     declared = read_schema(schema, missing)
     frame = read_table(cohort, declared, missing or ())
     dropped = split_names(drop, frame.columns)
     require_columns([outcome, site, time, group, *dropped], frame.columns)
+    if out is not None and "risk" in frame.columns:
+        raise InputError(f"{out} gets a column 'risk', which {cohort} has already: rename it there")
     column = frame.get_column(outcome)
     if declared is not None:
         ignored = [*dropped, *([time] if time else [])]
