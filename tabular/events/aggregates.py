@@ -88,10 +88,6 @@ class SortedValues:
         age = self.age[self.end - 1]
         return np.where(np.isfinite(age), age, np.nan)
 
-    def count(self, span: float) -> Floats:
-        """Return the number of values of each group that are at most ``span`` hours old (g,)."""
-        return (self.end - self._window_begin(span)).astype(np.float64)
-
     def _window_begin(self, span: float) -> Indices:
         """First position of each group's window (g,); the group's end where it is empty."""
         if np.isinf(span):

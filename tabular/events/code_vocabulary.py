@@ -182,7 +182,6 @@ def _usual_values(codes: pl.DataFrame, sample: pl.DataFrame, events: Events) -> 
         value.median().alias("median"),
         (value.quantile(0.75) - value.quantile(0.25)).alias("spread"),
         size.alias("log10"),
-        value.std().alias("sd"),
     )
     metadata = events.codes.select(CODE, "description", UNIT)
     return codes.join(usual, on=CODE, how="left").join(metadata, on=CODE, how="left").sort(["subjects", CODE], descending=[True, False])
