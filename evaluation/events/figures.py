@@ -17,17 +17,16 @@ _BAR = 0.22  # inches
 _LONG_NAME = 34  # characters
 
 
-def most_frequent_codes(codes: pl.DataFrame, n_subjects: int, most: int = 25) -> Figure:
-    """Share of subjects with each of the most frequent codes."""
-    shown = codes.head(most)
+def most_frequent_codes(codes: pl.DataFrame, most: int = 25) -> Figure:
+    """Events of each of the codes with most events."""
+    shown = codes.sort("events", "code", descending=[True, False]).head(most)
     figure = Figure(figsize=(6.4, 0.9 + _BAR * max(shown.height, 1)), layout="constrained")
     axes = figure.subplots()
-    _style(axes, "Subjects with it, %", "")
-    axes.barh(range(shown.height), (100 * shown.get_column("subjects") / max(n_subjects, 1)).to_numpy(), color=BLUE, height=0.7)
+    _style(axes, "Events", "")
+    axes.barh(range(shown.height), shown.get_column("events").to_numpy(), color=BLUE, height=0.7)
     names = [description or code for code, description in shown.select("code", "description").iter_rows()]
     axes.set_yticks(range(shown.height), [name if len(name) <= _LONG_NAME else f"{name[: _LONG_NAME - 1]}…" for name in names])
     axes.set_ylim(shown.height - 0.5, -0.5)
-    axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
     return figure
 

@@ -30,7 +30,7 @@ def events_page(description: EventsDescription, name: str) -> str:
         quantiles=description.quantiles,
         labels=facts_table(description.labels),
         before_labels=description.before_labels,
-        frequent=figures.most_frequent_codes(description.codes, facts["subjects"]) if description.codes.height else None,
+        frequent=figures.most_frequent_codes(description.codes) if description.codes.height else None,
         over_time=figures.events_over_time(description.over_time) if description.over_time.height else None,
         by_hour=figures.events_by_hour(description.by_hour) if description.by_hour.height else None,
     )
