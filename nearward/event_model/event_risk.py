@@ -226,6 +226,12 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         with loading(folder):
             features = EventFeatures.from_json(about["features"], tensors)
             parameters, fitted = persistence.from_json(about, tensors, records, backbone)
+            unknown = {*fitted.schema.named("feature", "expert")} - {column.name for column in features.schema_.columns}
+            if unknown:
+                raise ArtifactError(
+                    f"{folder}: {len(unknown)} columns of the risk model are no features of its events: saved by another version of "
+                    "nearward; fit and save it again"
+                )
             classifier = RiskClassifier(**parameters)
             classifier.fitted_ = fitted
             if timelines is not None:

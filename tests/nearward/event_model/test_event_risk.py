@@ -48,6 +48,14 @@ def test_a_folder_of_another_kind_is_refused(ward_model, fitted, tmp_path) -> No
         ward_model[2].save(tmp_path / "table")
 
 
+def test_features_and_risk_model_of_different_versions_are_refused(ward_model, tmp_path, monkeypatch) -> None:
+    model = nw.load(ward_model[3])
+    monkeypatch.setattr(model.features_, "spans", ("6h", None))
+    model.save(tmp_path / "m")
+    with pytest.raises(ArtifactError, match="columns of the risk model are no features of its events"):
+        nw.load(tmp_path / "m")
+
+
 def test_what_follows_the_moment_is_in_timelines_alone(ward_model) -> None:
     events, labels, model, _ = ward_model
     assert not [name for name in model.schema_.named("feature") if "PALLIATIVE" in name or "DISCHARGE" in name]
