@@ -234,7 +234,7 @@ def compare_runs(runs: Sequence[tuple[str, JobSummary]]) -> tuple[pl.DataFrame, 
 
     Returns
     -------
-    runs : one row for each run: rows, flagged, novel, columns that moved
+    runs : one row for each run: rows, flagged, novel, columns that moved, codes of events that changed
     moved : PSI by run of every column that moved in any of them; None where none did
     """
     rows, moved = [], dict[str, None]()
@@ -250,6 +250,7 @@ def compare_runs(runs: Sequence[tuple[str, JobSummary]]) -> tuple[pl.DataFrame, 
                 "novel": "" if summary.novel_share is None else f"{summary.novel_share.value:.2%}",
                 "unit slips": sum(summary.unit_slips.values()),
                 "columns that moved": len(moved_now) if summary.drift else None,
+                "codes that changed": sum(code.moved or code.slip for code in summary.codes) if summary.codes else None,
             }
         )
     if not moved:

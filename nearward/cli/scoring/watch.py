@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nearward.evaluation.calibration_drift import CalibrationDrift
     from nearward.evaluation.drift_report import RunFigures
+    from nearward.event_model.code_drift import CodeDrift
 
 ALARM = 4  # exit code: something that --fail-on names has drifted
 _EXPECTED_NOVEL = 0.01
@@ -28,6 +29,7 @@ class Cause(StrEnum):
     COLUMNS = "columns"
     NOVELTY = "novelty"
     CALIBRATION = "calibration"
+    CODES = "codes"
 
 
 def watch(
@@ -86,7 +88,7 @@ def watch(
     ]
     first = next((one for one in calibration if one is not None and one.metrics), None)
     proposal = propose_step(calibration[-1], first)
-    alarms = _alarms(figures[-1], first)
+    alarms = _alarms(figures[-1], first, [code for code in summaries[-1][1].codes if code.moved or code.slip])
     compared, moved = compare_runs(summaries)
     show(compared, "runs")
     if moved is None:
@@ -118,7 +120,7 @@ def watch(
         raise typer.Exit(ALARM)
 
 
-def _alarms(last: RunFigures, first: CalibrationDrift | None) -> dict[Cause, str]:
+def _alarms(last: RunFigures, first: CalibrationDrift | None, codes: Sequence[CodeDrift]) -> dict[Cause, str]:
     """What has drifted in the last run, in words."""
     alarms = {}
     if last.moved:
@@ -127,6 +129,9 @@ def _alarms(last: RunFigures, first: CalibrationDrift | None) -> dict[Cause, str
         )
     if last.novel is not None and last.novel.low > _NOVEL_FACTOR * _EXPECTED_NOVEL:
         alarms[Cause.NOVELTY] = f"{last.novel.value:.1%} of the rows lie outside the training population, where {_EXPECTED_NOVEL:.0%} would"
+    if codes:
+        names = ", ".join(f"{code.name} (another unit?)" if code.slip else code.name for code in codes)
+        alarms[Cause.CODES] = f"{len(codes)} code{'s' if len(codes) > 1 else ''} of events changed against training: {names}"
     known = last.calibration
     if known is not None:
         causes = {"level": known.level, "slope": known.slope, "ranking": first is not None and known.ranks_worse_than(first)}

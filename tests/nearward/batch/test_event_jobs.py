@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.scoring import LoadedModel, score_shard
-from nearward.batch.summary import JobSummary, summarize, summary_table
+from nearward.batch.summary import JobSummary, summarize, summary_table, write_summary
+from nearward.cli.main import app
 from nearward.event_model.code_drift import code_drift_table, event_rows
 from nearward.event_model.sources import event_folders, read_sources
 from nearward.tabular.errors import InputError
@@ -107,6 +109,10 @@ def test_the_summary_counts_events_and_tells_another_unit(ward_model, loaded, pl
     assert summary_table(summary).filter(pl.col("what").str.contains("training did not have")).height == 1
     assert code_drift_table(summary.codes[:1])["verdict"].to_list() == ["another unit?"]
     assert event_rows({}) == []
+    write_summary(summary, store)
+    watched = CliRunner().invoke(app, ["watch", str(store.out), "--fail-on", "codes"])
+    assert watched.exit_code == 4
+    assert "Creatinine (another unit?), Heart rate" in " ".join(watched.stdout.split())
 
 
 def test_events_that_change_are_refused_or_fail_their_shard(ward_model, loaded, place) -> None:
