@@ -50,7 +50,7 @@ def explain(
     ] = None,
     json: Json = None,
     reference: Reference = ReferencePatients.SIMILAR,
-    permutations: Permutations = 32,
+    permutations: Permutations = 64,
     seed: Seed = 0,
 ) -> None:
     """Show which columns raised or lowered a risk.
@@ -108,7 +108,7 @@ def sheet(
     out: Annotated[Path, typer.Option(help="HTML page to write.", show_default=False, metavar="FILE")],
     row: Row = "0",
     reference: Reference = ReferencePatients.SIMILAR,
-    permutations: Permutations = 32,
+    permutations: Permutations = 64,
     seed: Seed = 0,
 ) -> None:
     """Write one patient's page.

@@ -21,7 +21,7 @@ from nearward.tabular.typing import Floats, Ints
 
 Reference = Literal["similar", "cohort"]
 
-PERMUTATIONS = 32
+PERMUTATIONS = 64
 LOG_ODDS_FLOOR = 1e-9  # of probabilities, which must keep their log-odds however rare the outcome is
 BASE_RATE = "(base rate)"
 REFERENCE_ROWS: dict[str, str] = {"similar": "(similar patients)", "cohort": "(cohort)"}

@@ -21,7 +21,7 @@ from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.typing import Values
 
 _PATIENTS = 5  # similar ones that are listed
-_COLUMNS = 8  # with a bar of their own
+_COLUMNS = 7  # with a bar of their own
 _NOVEL = 0.99
 
 

@@ -14,7 +14,7 @@ from nearward.tabular.errors import InputError, require_columns
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ROW_HEIGHT = 0.3  # inches
+_ROW_HEIGHT = 0.24  # inches
 _LONGEST_LABEL = 26
 _PROBABILITIES = (*(thousandths / 1000 for thousandths in range(1, 10)), *(hundredths / 100 for hundredths in range(1, 100)))
 
@@ -48,7 +48,7 @@ def waterfall(explanation: pl.DataFrame, columns: int = 10) -> Figure:
     width = bars["contribution"].to_numpy()
     end = np.cumsum(width)
     start = end - width
-    figure = Figure(figsize=(5.4, 1.1 + _ROW_HEIGHT * (bars.height + 1)), layout="constrained")
+    figure = Figure(figsize=(5.4, 1.05 + _ROW_HEIGHT * (bars.height + 1)), layout="constrained")
     axes = figure.subplots()
     axes.use_sticky_edges = False  # bars would end at the frame
     for i, (label, change, error) in enumerate(bars.iter_rows()):
@@ -67,7 +67,7 @@ def waterfall(explanation: pl.DataFrame, columns: int = 10) -> Figure:
     axes.set_yticks(range(bars.height + 1), [*map(_shorten, bars["column"]), "risk"], fontsize=8.5, color=INK)
     axes.set_ylim(bars.height + 0.6, -0.6)
     axes.margins(x=0.12)
-    axes.set_xlabel("log-odds (bars to the right raise the risk, bars to the left lower it)", fontsize=9, color=INK)
+    axes.set_xlabel("log-odds (to the right: the risk rises)", fontsize=9, color=INK)
     axes.tick_params(colors=INK, labelsize=8.5, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
