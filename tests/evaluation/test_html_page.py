@@ -1,29 +1,21 @@
-"""Pages: what comes from outside is escaped, nothing is fetched, the same content gives the same text, and a browser shows the figures."""
+"""Pages: what comes from outside is escaped, nothing is fetched, the same content gives the same text."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from jinja2 import UndefinedError
 from matplotlib.figure import Figure
-from PIL import Image
 
-import nearward as nw
 from nearward.evaluation.html_page import BLUE, environment, format_estimate
 from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, estimate_series
 
 NASTY = "<script>alert('x')</script> & \"so\""
-BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 
 
 def drawing(label: str = "a") -> Figure:
@@ -159,82 +151,3 @@ def test_cells() -> None:
 def test_a_number_that_is_none_is_refused(value) -> None:
     with pytest.raises(ValueError, match="not finite"):
         table(pl.DataFrame({"x": [value]}))
-
-
-# --- in a real browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    """A browser that can take pictures without a screen; without one the test is skipped."""
-    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser to take a picture with: none of {', '.join(BROWSERS)} is installed")
-    return path
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    rng = np.random.default_rng(0)
-    logit = rng.normal(-2, 1.2, 1500)
-    risk = 1 / (1 + np.exp(-logit))
-    frame = pl.DataFrame({"died": rng.random(1500) < risk, "risk": risk, "sex": rng.choice(["F", "<script>M</script>"], 1500).tolist()})
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(path)
-    return path
-
-
-def headless(browser: str, folder: Path, page: Path, *words: str) -> str:
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}"]
-    done = subprocess.run([browser, *flags, *words, page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-# The page, untouched, in a frame as wide as the screen asked for (no window is narrower than 500), and a script that measures.
-FRAMED = """<!DOCTYPE html><title></title><body style="margin: 0"><iframe width="%d" height="%d" style="border: 0"></iframe><script>
-const frame = document.querySelector('iframe');
-frame.onload = () => {
-  const page = frame.contentDocument;
-  const boxes = [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom]);
-  const root = page.documentElement;
-  document.title = JSON.stringify({boxes, wide: root.scrollWidth, high: root.scrollHeight});
-};
-frame.srcdoc = %s;
-</script></body>"""
-
-
-def framed(report: Path, folder: Path, width: int, height: int) -> Path:
-    path = folder / f"framed_{height}.html"
-    path.write_text(FRAMED % (width, height, json.dumps(report.read_text()).replace("</", "<\\/")))
-    return path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_every_figure(browser: str, report: Path, tmp_path: Path, width: int) -> None:
-    """The browser says where the figures are, and its picture of the page must have curves and texts there."""
-    dom = headless(browser, tmp_path, framed(report, tmp_path, width, 900), "--virtual-time-budget=5000", "--dump-dom")
-    layout = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
-    assert len(layout["boxes"]) == 4 + 3
-    assert layout["wide"] <= width  # nothing sticks out of a phone
-    size = f"--window-size=1300,{layout['high']}"
-    shot = f"--screenshot={tmp_path / 'page.png'}"
-    headless(browser, tmp_path, framed(report, tmp_path, width, layout["high"]), size, "--virtual-time-budget=5000", shot)
-    picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
-    blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
-    for left, top, right, bottom in layout["boxes"]:
-        assert right - left > 250
-        assert bottom - top > 80
-        part = picture[round(top) : round(bottom), round(left) : round(right)]
-        drawn = (np.abs(part - blue).sum(axis=2) < 40).any(axis=0)
-        assert drawn.mean() > 0.15, "no curve in blue where a figure should be"
-        assert (part.sum(axis=2) < 250).sum() > 100, "no dark text where a figure should be"
-
-
-@pytest.mark.slow
-def test_a_browser_prints_it(browser: str, report: Path, tmp_path: Path) -> None:
-    headless(browser, tmp_path, report, f"--print-to-pdf={tmp_path / 'page.pdf'}")
-    printed = (tmp_path / "page.pdf").read_bytes()
-    assert printed.startswith(b"%PDF")
-    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 6

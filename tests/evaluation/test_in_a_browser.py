@@ -1,0 +1,132 @@
+"""Pages in a real browser: nothing is cut off at three widths, figures are drawn, and they look and print as they did."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+import nearward as nw
+from nearward.evaluation.html_page import BLUE
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+PICTURES = Path(__file__).parents[1] / "golden" / "pages"
+WIDTHS = [390, 800, 1300]
+THUMBNAIL = 60  # pixels wide
+TOLERANCE = 12  # of 255: fonts differ between machines
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Callable[..., str]:
+    """Run a browser without a screen on a page; without one the test is skipped."""
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser to take a picture with: none of {', '.join(BROWSERS)} is installed")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def run(page: Path, *words: str) -> str:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
+        done = subprocess.run([path, *flags, *words, page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pages(fitted, clinic, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(0)
+    risk = 1 / (1 + np.exp(-rng.normal(-2, 1.2, 1500)))
+    frame = pl.DataFrame({"died": rng.random(1500) < risk, "risk": risk, "sex": rng.choice(["F", "<script>M</script>"], 1500).tolist()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+        nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(folder / "report.html")
+        nw.patient_sheet(fitted, clinic[0][500:501], folder / "sheet.html", permutations=4)
+        fitted.save(folder / "model")
+        nw.model_card(folder / "model").write(folder / "card")
+    return {"report": folder / "report.html", "sheet": folder / "sheet.html", "card": folder / "card" / "card.html"}
+
+
+# The page, untouched, in a frame as wide as the screen asked for (no window is narrower than 500), and a script that measures.
+FRAMED = """<!DOCTYPE html><title></title><body style="margin: 0"><iframe width="%d" height="%d" style="border: 0"></iframe><script>
+const frame = document.querySelector('iframe');
+frame.onload = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const boxes = [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom]);
+  const cut = [...page.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 1).length;
+  document.title = JSON.stringify({boxes, cut, wide: root.scrollWidth, high: root.scrollHeight});
+};
+frame.srcdoc = %s;
+</script></body>"""
+
+
+def framed(page: Path, folder: Path, width: int, height: int) -> Path:
+    path = folder / f"framed_{page.stem}_{width}_{height}.html"
+    path.write_text(FRAMED % (width, height, json.dumps(page.read_text()).replace("</", "<\\/")))
+    return path
+
+
+def layout(browser: Callable[..., str], page: Path, folder: Path, width: int) -> dict:
+    dom = browser(framed(page, folder, width, 900), "--virtual-time-budget=5000", "--dump-dom")
+    return json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+
+
+def picture(browser: Callable[..., str], page: Path, folder: Path, width: int, height: int) -> Image.Image:
+    path = folder / "page.png"
+    size, shot = f"--window-size={max(width, 500)},{height}", f"--screenshot={path}"
+    browser(framed(page, folder, width, height), size, "--virtual-time-budget=5000", shot)
+    return Image.open(path).convert("RGB").crop((0, 0, width, height))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_figures_are_drawn_and_the_report_looks_as_it_did(browser, pages, tmp_path: Path, width: int) -> None:
+    measured = layout(browser, pages["report"], tmp_path, width)
+    assert len(measured["boxes"]) == 4 + 3
+    shown = picture(browser, pages["report"], tmp_path, width, measured["high"])
+    pixels = np.asarray(shown).astype(int)
+    blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
+    for left, top, right, bottom in measured["boxes"]:
+        assert right - left > 250
+        assert bottom - top > 80
+        part = pixels[round(top) : round(bottom), round(left) : round(right)]
+        drawn = (np.abs(part - blue).sum(axis=2) < 40).any(axis=0)
+        assert drawn.mean() > 0.15, "no curve in blue where a figure should be"
+        assert (part.sum(axis=2) < 250).sum() > 100, "no dark text where a figure should be"
+    thumbnail = shown.convert("L").resize((THUMBNAIL, round(THUMBNAIL * shown.height / shown.width)), Image.Resampling.BOX)
+    stored = PICTURES / f"report-{width}.png"
+    if os.environ.get("NEARWARD_GOLDEN") == "write":
+        stored.parent.mkdir(exist_ok=True)
+        thumbnail.save(stored)
+    before = Image.open(stored)
+    assert thumbnail.height == pytest.approx(before.height, rel=0.06)
+    difference = np.abs(np.asarray(thumbnail.resize(before.size)).astype(int) - np.asarray(before))
+    assert difference.mean() < TOLERANCE, "the page looks different: if it should, write it again with NEARWARD_GOLDEN=write"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["report", "sheet", "card"])
+def test_nothing_is_cut_off(browser, pages, tmp_path: Path, name: str, width: int) -> None:
+    """On a phone and on a desk; between them a wide table scrolls within its frame."""
+    measured = layout(browser, pages[name], tmp_path, width)
+    assert measured["wide"] <= width
+    assert measured["cut"] == 0 or width == 800
+
+
+@pytest.mark.parametrize(("name", "most"), [("report", 4), ("sheet", 1), ("card", 8)])
+def test_it_prints_on_few_sheets(browser, pages, tmp_path: Path, name: str, most: int) -> None:
+    browser(pages[name], f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
+    printed = (tmp_path / "page.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= most
