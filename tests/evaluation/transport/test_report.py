@@ -131,6 +131,12 @@ def test_refusals(options: dict[str, Any], error: type[InputError], message: str
         nw.transport(Recorder([]), frame.drop("died"), frame["died"], **options)
 
 
+def test_a_model_without_probabilities_for_some_rows_is_refused() -> None:
+    frame = cohort().with_columns(age=pl.when(pl.col("age") > 2).then(float("nan")).otherwise("age"))
+    with pytest.raises(InputError, match="Recorder has no probability for"):
+        nw.transport(Recorder([]), frame.drop("died"), frame["died"], site="hospital", resamples=100)
+
+
 def test_page_and_json_name_no_patient(report: nw.TransportReport, tmp_path) -> None:
     report.to_html(tmp_path / "transport.html")
     page = (tmp_path / "transport.html").read_text()

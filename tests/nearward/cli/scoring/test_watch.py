@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def test_outcomes_are_joined_by_the_id_of_the_scores(place: Path) -> None:
     joined = join_outcomes(place / "spring", late, "died")
     assert joined["died"].null_count() == 1
     assert joined["died"][4] == outcomes["died"][4]
+
+
+def test_outcomes_of_meds_labels_are_joined_by_subject_and_time(tmp_path: Path) -> None:
+    keys = pl.DataFrame({"subject_id": [7, 7, 8], "prediction_time": [datetime(2024, 1, day) for day in (1, 2, 1)]})
+    risk = {"boolean_value": [None] * 3, "predicted_boolean_value": [False] * 3, "predicted_boolean_probability": [0.1, 0.2, 0.3]}
+    keys.with_columns(**{name: pl.Series(values) for name, values in risk.items()}).write_parquet(tmp_path / "part-00000-000000.parquet")
+    labels = keys[[2, 0]].with_columns(boolean_value=pl.Series([True, False]))
+    joined = join_outcomes(tmp_path, labels, "boolean_value")
+    assert joined.rows() == [(7, False, 0.1), (7, None, 0.2), (8, True, 0.3)]
 
 
 @pytest.mark.parametrize(
