@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
@@ -16,7 +17,7 @@ from nearward.risk_model.data_warnings import warn_of_leakage
 from nearward.risk_model.effort import expected_seconds, find_effort, spell_seconds
 from nearward.risk_model.multiclass import fit_classes
 from nearward.risk_model.persistence import FittedState
-from nearward.risk_model.predictor import ID, OUTCOME, RiskPredictor
+from nearward.risk_model.predictor import RiskPredictor
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -25,8 +26,10 @@ from nearward.risk_model.validation import (
     check_parameters,
     check_trees,
     names_in,
+    patient_labels,
     resolve_encoder_options,
     resolve_schema,
+    stored_ids,
 )
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
@@ -194,10 +197,12 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
             seconds = expected_seconds(rows.height, rows.width, self.effort, cpu_count())
             progress(f"expected: {spell_seconds(seconds)} on {cpu_count()} CPU{'s' * (cpu_count() > 1)}")
             model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
-        ids = schema.named("id")
-        row_ids = frame.get_column(ids[0]) if ids else pl.int_range(frame.height, eager=True)
-        records = rows.with_columns(row_ids.cast(pl.String).alias(ID), pl.Series(OUTCOME, outcome))
-        self.fitted_ = FittedState(model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X))
+        ids = stored_ids(schema, frame)
+        patients = patient_labels(self.schema, frame, groups, ids)
+        records = rows.with_columns(ids.alias(ID), pl.Series(OUTCOME, outcome), patients.alias(PATIENT))
+        self.fitted_ = FittedState(
+            model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X), patient_ids
+        )
         return self
 
     def __sklearn_tags__(self) -> Any:

@@ -17,6 +17,8 @@ from nearward.tabular.typing import Ints
 
 _COMPLETE = 0.9  # share of rows with a value, from which on a column can equal the outcome
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
+_SLIPS = 0.05  # share of a column's values, from which on the column is in another unit
+_FEWEST_VALUES = 10
 _ANOMALIES = {
     "unit slips": "values far outside the training range (over 32 times), a slip of units?",
     "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
@@ -104,6 +106,30 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
     gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
     blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
     return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}
+
+
+def refuse_other_units(rows: pl.DataFrame, schema: Schema) -> None:
+    """Refuse a site's rows with a column in another unit: slips in 5 % of its values, or a median outside the training range.
+
+    Raises
+    ------
+    InputError
+        Names the columns.
+    """
+    present = {name: rows.get_column(name).drop_nulls() for name in rows.columns}
+    slips = [name for name, count in unit_slips(rows, schema).items() if count > _SLIPS * len(present[name])]
+    for column in schema.columns:
+        values = present.get(column.name)
+        if column.kind != "number" or values is None or len(values) < _FEWEST_VALUES or column.low is None or column.high is None:
+            continue
+        median = float(values.median())  # type: ignore[arg-type]
+        if column.low < column.high and not column.low <= median <= column.high:
+            slips.append(column.name)
+    if slips:
+        raise InputError(
+            f"columns in another unit than the model's, or of another kind: {sorted(set(slips))}. The median lies outside the training "
+            "range, or many values are over 32 times beyond it. Convert these columns, or drop them (risks then rest on the others)"
+        )
 
 
 def unit_slips(frame: pl.DataFrame, schema: Schema) -> dict[str, int]:

@@ -23,7 +23,7 @@ from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 SETTING = RetrievalSetting(128, True, 1.0)
 _RISK_FLOOR = 1e-4  # a network's 0 or 1 is not certain
@@ -54,6 +54,14 @@ class ExternalBackboneModel:
         """
         risk = predict(self.backbone, self.stored, self.outcome, context.row, raw, patient_ids=patient_ids, query_patient_ids=patient_ids)
         return expit(logit(risk, _RISK_FLOOR) - _floor_log_odds(context))
+
+    def extended(self, raw: Floats, outcome: Ints) -> ExternalBackboneModel:
+        """Return the model with more stored rows (m, d) and their outcomes (m,)."""
+        return ExternalBackboneModel(self.backbone, np.concatenate([self.stored, raw]), np.concatenate([self.outcome, outcome]))
+
+    def without(self, removed: Bools) -> ExternalBackboneModel:
+        """Return the model without some stored rows (mask, (n,))."""
+        return ExternalBackboneModel(self.backbone, self.stored[~removed], self.outcome[~removed])
 
     def state(self) -> dict[str, Any]:
         """Return the stored rows and the backbone's settings; its weights stay where they are."""

@@ -11,20 +11,22 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
+from nearward.retrieval.neighbors.binary import Retriever, SettingTrial
 from nearward.retrieval.neighbors.sharded_retriever import ShardedRetriever
 from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
-from nearward.risk_model.summary import BaseLearnerFigures
+from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
 from nearward.risk_model.user_experts import PERSISTED_TYPES as USER_EXPERT_TYPES
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.calibration.multiclass import VectorScaling
 from nearward.tabular.calibration.venn_abers import VennAbersBand
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, FoldLearners
 from nearward.tabular.ensemble.closed_form import KernelRegression, RidgeDiscriminant
 from nearward.tabular.ensemble.stacking import Stack
@@ -106,6 +108,17 @@ class FittedModel:
     retriever: ShardedRetriever
     novelty: DistanceQuantiles
 
+    @property
+    def row_storage(self) -> tuple[str, ...]:
+        """The parts that store rows of patients, beside their records."""
+        return ("records", "search indexes", "outcomes", "kernel regression references")
+
+    @property
+    def fitted_parts(self) -> tuple[str, ...]:
+        """The parts that were fitted on the stored patients, and hold no row of them."""
+        encoders = "encoders" if self.retriever.has_head else "linear metrics"
+        return (encoders, "ridge and logistic regression", "trees", "stack", "calibration", "novelty quantiles", "encoding of the columns")
+
     def gate(self, frame: pl.DataFrame) -> dict[str, float]:
         """Return each source column's share of the encoders' mean gate over a conformed frame's rows, the largest first."""
         weight = self.retriever.gate(self.table_encoder.transform(frame))
@@ -127,6 +140,38 @@ class FittedModel:
         """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts.items()}, tensors)
+
+
+@dataclass(frozen=True)
+class StackFit:
+    """A stack with what it was fitted on: names and columns (n, m); and its out-of-fold log-odds (n,)."""
+
+    names: list[str]
+    columns: Floats
+    stack: Stack
+    out_of_fold: Floats
+    shrinkage: float
+
+
+def summarise(data: TrainingData, retriever: Retriever, trials: list[SettingTrial], fit: StackFit, backbone: BackboneSummary) -> FitSummary:
+    """Return the summary of a fit of a binary outcome."""
+    why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
+    if retriever.heads:
+        why = "out of fold the encoders' vote does not rank clearly better"
+    return FitSummary(
+        rows=len(data),
+        events=int(data.outcome.sum()),
+        patients=data.n_patients,
+        folds=data.n_folds,
+        retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
+        backbone=backbone,
+        out_of_fold=OutOfFoldSummary(
+            auprc=float(average_precision_score(data.outcome, fit.out_of_fold)),
+            auroc=float(roc_auc_score(data.outcome, fit.out_of_fold)),
+            base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data.outcome),
+        ),
+        stack_shrinkage=fit.shrinkage,
+    )
 
 
 PERSISTED_TYPES: tuple[type, ...] = (

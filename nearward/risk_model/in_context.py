@@ -88,6 +88,21 @@ class InContextModel:
         weighted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, predictions, strict=True)]
         return np.mean([risk for risk, _ in predictions], axis=0), weighted[0] if len(weighted) == 1 else merge_contexts(weighted)
 
+    def extended(self, features: Floats, scores: Floats, outcome: Ints) -> InContextModel:
+        """Return the model with more stored rows: features (m, d), scores (m, experts) by models that have not seen them, outcomes (m,)."""
+        joined = (np.concatenate(pair) for pair in ((self.features, features), (self.scores, scores), (self.outcome, outcome)))
+        return InContextModel(self.net, self.views, *joined)
+
+    def without(self, removed: Bools) -> InContextModel:
+        """Return the model without some stored rows (mask, (n,))."""
+        return InContextModel(self.net, self.views, self.features[~removed], self.scores[~removed], self.outcome[~removed])
+
+    def refitted(self, rows: StoredRows, retriever: Retriever) -> tuple[InContextModel, Floats]:
+        """Return a model with other stored rows, and its risk of each (n,) without the row's patient and fold; network and views stay."""
+        batches = _batches_by_fold(self.net, self.views, rows, retriever)
+        risk = _out_of_fold_risk([self.net] * len(batches), batches, rows.data.fold)
+        return InContextModel(self.net, self.views, rows.features, rows.scores, rows.data.outcome), risk
+
     def state(self) -> dict[str, Any]:
         """Return the network's weights, the views and the stored rows; tokens are a function of these and are computed on loading."""
         return {
@@ -182,12 +197,7 @@ def fit_in_context_model(
     """
     net = load_net()
     views = _ensemble_views(members, rows.features.shape[1], rows.scores.shape[1], seed)
-    contexts = retriever.out_of_fold_contexts(rows.inputs, rows.data.patient_ids, tuple(view.setting for view in views))
-
-    def fold_batches(f: int) -> list[QueryBatch]:
-        return [_fold_batch(net, view, context, rows, rows.data.train_rows(f)) for view, context in zip(views, contexts, strict=True)]
-
-    batches = list(parallel_map(fold_batches, range(rows.data.n_folds)))  # by fold, then by view
+    batches = _batches_by_fold(net, views, rows, retriever)
     risk = _out_of_fold_risk([net] * len(batches), batches, rows.data.fold)
     progress("in-context model")
     summary = None
@@ -195,6 +205,16 @@ def fit_in_context_model(
         net, risk, summary = _try_adapter(net, batches, rows.data, risk, seed)
         progress("adapter")
     return InContextModel(net, views, rows.features, rows.scores, rows.data.outcome), risk, summary
+
+
+def _batches_by_fold(net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever) -> list[list[QueryBatch]]:
+    """Return the stored rows as queries: a batch for each fold and view, with a featurizer that has not seen the fold."""
+    contexts = retriever.out_of_fold_contexts(rows.inputs, rows.data.patient_ids, tuple(view.setting for view in views))
+
+    def fold_batches(f: int) -> list[QueryBatch]:
+        return [_fold_batch(net, view, context, rows, rows.data.train_rows(f)) for view, context in zip(views, contexts, strict=True)]
+
+    return list(parallel_map(fold_batches, range(rows.data.n_folds)))
 
 
 def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:

@@ -11,7 +11,7 @@ Shapes: n stored rows, q query rows, c classes, m columns of a class's stack.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
-from nearward.tabular.typing import Arrays, Floats, Ints, Progress
+from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,27 @@ class FittedClasses(FittedModel):
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class index."""
         return self.retriever.context(encoder_inputs(self.table_encoder, self._encode(frame)))[0]
+
+    def extended(self, frame: pl.DataFrame, outcome: Ints, fold: Ints, weight: float | None = None) -> FittedClasses:
+        """Return the model with more stored rows; arguments as ``ShardedRetriever.extended``."""
+        return replace(
+            self, retriever=self.retriever.extended(encoder_inputs(self.table_encoder, self._encode(frame)), outcome, fold, weight)
+        )
+
+    def without(self, removed: Bools, patient_ids: Ints, *, refit_band: bool) -> FittedClasses:
+        """Return the model without some stored rows (mask, (n,)), those of the patients with these numbers; its bands stay."""
+        retriever = self.retriever.without(removed)
+        rows = np.bincount(retriever.outcome.astype(np.int64), minlength=len(self.base_learners)).tolist()
+        learners = [one.without(patient_ids, (sum(rows) - rows[j], rows[j])) for j, one in enumerate(self.base_learners)]
+        return replace(self, retriever=retriever, base_learners=tuple(learners))
+
+    @property
+    def fitted_parts(self) -> tuple[str, ...]:
+        """The parts that were fitted on the stored patients, and hold no row of them."""
+        return (*super().fitted_parts, "bands")
+
+    def out_of_fold_log_odds(self, rows: Ints) -> None:
+        """Return None: no scores of the stored rows are kept with more than two classes."""
 
     def _encode(self, frame: pl.DataFrame) -> EncodedRows:
         return encode_rows(self.table_encoder, frame, self.base_learners[0].user_scores)

@@ -13,6 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward import __version__
+from nearward.adaptation.summary import PERSISTED_TYPES as ADAPTATION_TYPES
+from nearward.adaptation.summary import Adaptation
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FittedRisk
@@ -24,7 +26,7 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.persistence.artifact import loading, pack, read_model, read_schema, unpack, write_model
-from nearward.tabular.typing import Arrays
+from nearward.tabular.typing import Arrays, Ints
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ class FittedState:
     event : the outcome value that is the event, or a tuple of several; None where each class has a risk
     schema : Schema
     summary : FitSummary
-    records : pl.DataFrame, the stored rows' features, identifiers and outcomes
+    records : pl.DataFrame, the stored rows' features, identifiers and outcomes; no columns where they were left out of the saved model
     columns : list of str, of the training frame: an array's columns are these, in this order
     feature_names : list of str; empty where the training frame had no names
+    patient_ids : (n,), the stored rows' patient numbers
+    forgotten : int, patients who were removed since the fit
+    adaptation : Adaptation, where the model was adapted to a site
     """
 
     model: FittedRisk | FittedClasses = field(repr=False)  # its repr would show patients' values
@@ -53,6 +58,9 @@ class FittedState:
     records: pl.DataFrame = field(repr=False)
     columns: list[str]
     feature_names: list[str]
+    patient_ids: Ints = field(repr=False)
+    forgotten: int = 0
+    adaptation: Adaptation | None = None
 
 
 def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
@@ -88,6 +96,9 @@ def to_json(parameters: dict[str, Any], fitted: FittedState, tensors: Arrays) ->
         "columns": fitted.columns,
         "feature_names_in": fitted.feature_names,
         "summary": pack(fitted.summary, tensors),
+        "forgotten": fitted.forgotten,
+        "adaptation": pack(fitted.adaptation, tensors),
+        "patient_ids": pack(fitted.patient_ids, tensors),
         "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
         "model": fitted.model.pack(tensors),
     }
@@ -116,5 +127,7 @@ def from_json(
         parameters["backbone"] = model.backbone.backbone if isinstance(model.backbone, ExternalBackboneModel) else None
     parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
     event = tuple(about["event"]) if isinstance(about["event"], list) else about["event"]
+    adaptation = unpack(about["adaptation"], tensors, ADAPTATION_TYPES)
+    patients = unpack(about["patient_ids"], tensors, ()), about["forgotten"], adaptation
     parts = schema, unpack(about["summary"], tensors, PERSISTED_TYPES), records, about["columns"], about["feature_names_in"]
-    return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts)
+    return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts, *patients)

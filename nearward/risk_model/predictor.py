@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.adaptation.estimator import AdaptableRisk
+from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT, next_number
 from nearward.explanation.contributions import LOG_ODDS_FLOOR, PERMUTATIONS, Reference, explain_rows
 from nearward.explanation.similar_patients import similar_rows
 from nearward.risk_model import persistence
-from nearward.risk_model.data_warnings import warn_of_anomalies
+from nearward.risk_model.data_warnings import refuse_other_units, warn_of_anomalies
 from nearward.risk_model.external_backbone import ExternalBackboneModel
 from nearward.risk_model.multiclass import name_outcomes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.summary import FitSummary
-from nearward.risk_model.validation import row_ids
+from nearward.risk_model.validation import outcome_codes, patient_labels, row_ids, stored_ids
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.feature_blocks import add_missing_blocks
@@ -35,15 +37,13 @@ from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
 from nearward.tabular.parallel import limit_jobs, parallel_map
 from nearward.tabular.persistence.artifact import loading
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Floats, Ints
 
 _BATCH = 1024  # rows scored at a time by one thread
 _EXTERNAL_BATCH = 8192  # rows scored at a time with an external backbone, which shares contexts among them and has its own threads
-OUTCOME = "(outcome)"  # columns that the stored records have beside the features
-ID = "(id)"
 
 
-class RiskPredictor:
+class RiskPredictor(AdaptableRisk):
     """Mixin of ``RiskClassifier``: everything but its parameters and its fit."""
 
     fitted_: FittedState
@@ -211,7 +211,9 @@ class RiskPredictor:
         pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
         """
         check_is_fitted(self, "fitted_")
-        rows = self.fitted_.records.drop(ID, OUTCOME) if X is None else self._conform(self._frame(X))
+        if X is None and self.fitted_.records.width == 0:
+            raise InputError("gate needs rows: the model was saved without records. Pass X")
+        rows = self.fitted_.records.drop(ID, OUTCOME, PATIENT) if X is None else self._conform(self._frame(X))
         share = self.fitted_.model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 
@@ -265,6 +267,9 @@ class RiskPredictor:
         if not hasattr(self, "fitted_"):
             raise NotFittedError("This RiskClassifier is not fitted yet: call fit, or nearward.load")
         frame = to_frame(X, self.fitted_.columns)
+        if self.fitted_.adaptation is not None:
+            renamed = self.fitted_.adaptation.renamed.items()
+            frame = frame.rename({site: name for site, name in renamed if site in frame.columns and name not in frame.columns})
         if not isinstance(X, pl.LazyFrame) and not hasattr(X, "columns") and frame.width != self.n_features_in_:
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
@@ -278,6 +283,17 @@ class RiskPredictor:
             warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
         warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
         return rows
+
+    def _new_patients(self, X: Any, y: Any, groups: Any, *, other_site: bool = False) -> tuple[pl.DataFrame, Ints, pl.Series, pl.Series]:
+        """Return rows with outcomes as the model stores them: conformed rows, outcome codes, ids, and ids of patients."""
+        self._require_event()
+        frame = self._frame(X)
+        outcome = outcome_codes(y, frame.height, self.classes_, self.event_)
+        ids = stored_ids(self.schema_, frame, next_number(self.fitted_))
+        rows = self._conform(frame)
+        if other_site:
+            refuse_other_units(rows, self.schema_)
+        return rows, outcome, ids, patient_labels(self.schema_, frame, groups, ids)
 
     def _score(self, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> Any:
         parts: list[Any] = []

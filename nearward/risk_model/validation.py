@@ -14,8 +14,8 @@ from nearward.tabular.backbones.pretrained import find_backbone
 from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.data.repeated_rows import warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import Target, validate_groups, validate_integers
+from nearward.tabular.data.table_io import to_frame, to_series
+from nearward.tabular.data.validation import Target, validate_column, validate_groups, validate_integers
 from nearward.tabular.ensemble.base_learners import TREES
 from nearward.tabular.ensemble.boosting import require_package
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
@@ -207,3 +207,41 @@ def row_ids(schema: Schema, frame: pl.DataFrame) -> pl.Series:
     if not ids:
         return pl.int_range(frame.height, eager=True).alias("row")
     return frame.get_column(ids[0]).alias("row_id" if ids[0] in _OUTPUTS else ids[0])
+
+
+def stored_ids(schema: Schema, frame: pl.DataFrame, first: int = 0) -> pl.Series:
+    """Return the ids of rows that are stored (n,), as text: the schema's id column, else numbers from ``first``."""
+    ids = [name for name in schema.named("id") if name in frame.columns]
+    series = frame.get_column(ids[0]) if ids else pl.int_range(first, first + frame.height, eager=True)
+    return series.cast(pl.String)
+
+
+def patient_labels(schema: Schema | None, frame: pl.DataFrame, groups: Any, ids: pl.Series) -> pl.Series:
+    """Return the ids of the rows' patients (n,), as text: ``groups``, else the schema's ``group`` column, else the rows' own ids."""
+    columns = [name for name in schema.named("group") if name in frame.columns] if schema is not None and groups is None else []
+    if groups is None and not columns:
+        return ids
+    return to_series("groups", frame.get_column(columns[0]) if columns else groups).cast(pl.String)
+
+
+def outcome_codes(y: Any, n_rows: int, classes: Any, event: Any) -> Ints:
+    """Return the outcomes of new rows as a fitted model's codes (n,): 1 for the event, else 0; or class indices.
+
+    Raises
+    ------
+    InputError
+        Values that the model was not fitted on; another length; missing values.
+    """
+    series = validate_column(y, n_rows, "the outcome")
+    known = list(classes.tolist())
+    if len(known) == 2:
+        events = list(event) if isinstance(event, tuple) else [event]
+        codes = [1 if value in events else 0 for value in series.to_list()]
+        unknown = 0 if isinstance(event, tuple) else sum(value not in known for value in series.to_list())
+    else:
+        position = {value: j for j, value in enumerate(known)}
+        codes = [position.get(value, -1) for value in series.to_list()]
+        unknown = codes.count(-1)
+    if unknown:
+        raise InputError(f"{unknown} of {n_rows} rows have an outcome that the model was not fitted on: its classes are {known}")
+    return np.array(codes, dtype=np.int64)

@@ -100,13 +100,22 @@ class Retriever(ShardedRetriever):
         order = row_order(self.shards)
         return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
 
+    def out_of_fold(self, x: Floats | EncoderInputs, patient_ids: Ints) -> tuple[Floats, Floats]:
+        """Return the vote and the head's log-odds (n,), (n,) of the stored rows by encoders and patients that are not their own."""
+        inputs, head = EncoderInputs.of(x), np.empty(len(self.outcome))
+        for f, shard in enumerate(self.shards):
+            head[shard.rows] = self.embed(f, inputs.take(shard.rows))[1]
+        return self.out_of_fold_contexts(inputs, patient_ids, (self.setting,))[0].vote, head
+
     def _shard_contexts(
         self, f: int, embedding: Floats, settings: tuple[RetrievalSetting, ...], shards: int, patient_ids: Ints | None = None
     ) -> list[Context]:
         """Search one shard once, and weight the neighbours by each setting."""
         shard, temperature = self.shards[f], self.encoders[f].temperature
         neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids)
-        return [_weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids) for setting in settings]
+        return [
+            _weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids, self.row_weight) for setting in settings
+        ]
 
 
 @dataclass(frozen=True)
@@ -216,10 +225,11 @@ def _weighted(
     shards: int,
     temperature: float,
     patient_ids: Ints | None,
+    row_weight: Floats | None = None,
 ) -> Context:
     """Cut neighbours to a setting and weight them."""
-    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids)
-    return compute_weights(resolved, outcome, setting, temperature)
+    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids, row_weight)
+    return compute_weights(resolved, outcome, setting, temperature, row_weight)
 
 
 def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed: int) -> bool:

@@ -11,7 +11,7 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 _RADIUS_QUANTILE = 0.9
@@ -45,6 +45,8 @@ class ShardedRetriever:
     outcome : (n,), 0 or 1; or class indices
     setting : RetrievalSetting
     radius : (s,), squared distance within which 90 % of the stored rows have all their neighbours of the shard
+    row_weight : (n,), optional
+        What each stored row counts in a vote, a site's own patients against those of others; 1 each by default.
     """
 
     encoders: tuple[Encoder, ...]
@@ -53,6 +55,7 @@ class ShardedRetriever:
     outcome: Floats
     setting: RetrievalSetting
     radius: Floats
+    row_weight: Floats | None = None
 
     @property
     def embedding(self) -> str:
@@ -78,6 +81,46 @@ class ShardedRetriever:
         """Return the mean weight of each encoded column over rows (q, p) -> (p,); 1 is the average column."""
         return np.asarray(np.mean([encoder.mean_gate(x) for encoder in self.encoders], axis=0))
 
+    @property
+    def fold(self) -> Ints:
+        """The shard of each stored row (n,)."""
+        fold = np.empty(len(self.outcome), dtype=np.int64)
+        for f, shard in enumerate(self.shards):
+            fold[shard.rows] = f
+        return fold
+
+    def extended(self, x: Floats | EncoderInputs, outcome: Ints, fold: Ints, weight: float | None = None) -> Self:
+        """Return a retriever with more stored rows; encoders, setting and radius stay.
+
+        Parameters
+        ----------
+        x : (m, p), or EncoderInputs of m rows
+        outcome : (m,)
+        fold : (m,), the shard that stores each row; its encoder must not have learned from the row's patient
+        weight : float, optional
+            What a new row counts in a vote, a stored one counting as before.
+        """
+        inputs, n, shards = EncoderInputs.of(x), len(self.outcome), []
+        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
+            new = np.flatnonzero(fold == f)
+            vectors = embed(encoder, inputs.take(new))[0].astype(np.float32)
+            shards.append(Shard(np.concatenate([shard.vectors, vectors]), np.concatenate([shard.rows, n + new])))
+        row_weight = self.row_weight
+        if row_weight is not None or weight is not None:
+            row_weight = np.concatenate([np.ones(n) if row_weight is None else row_weight, np.full(len(outcome), weight or 1.0)])
+        joined = np.concatenate([self.outcome, outcome.astype(self.outcome.dtype)])
+        return replace(self, shards=tuple(shards), outcome=joined, row_weight=row_weight)
+
+    def without(self, removed: Bools) -> Self:
+        """Return a retriever without some of its stored rows (mask, (n,)); the others are numbered anew, in their order."""
+        number = np.cumsum(~removed) - 1
+        shards = []
+        for shard in self.shards:
+            remaining = ~removed[shard.rows]
+            shards.append(Shard(shard.vectors[remaining], number[shard.rows[remaining]]))
+        row_weight = None if self.row_weight is None else self.row_weight[~removed]
+        return replace(self, shards=tuple(shards), outcome=self.outcome[~removed], row_weight=row_weight)
+
     def state(self) -> dict[str, Any]:
         """Return the retriever as networks' arrays, shards' vectors and numbers."""
         return {
@@ -88,6 +131,7 @@ class ShardedRetriever:
             "outcome": self.outcome,
             "setting": self.setting,
             "radius": self.radius,
+            "row_weight": self.row_weight,
         }
 
     @classmethod
@@ -100,6 +144,7 @@ class ShardedRetriever:
             outcome=state["outcome"],
             setting=state["setting"],
             radius=state["radius"],
+            row_weight=state["row_weight"],
         )
 
 

@@ -149,10 +149,13 @@ def tied_rows(shard: Shard, row: int, query: int, patient_ids: Ints | None) -> I
     return tied if patient_ids is None else tied[patient_ids[tied] != patient_ids[shard.rows[query]]]
 
 
-def resolve_ties(neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None = None) -> Neighbours:
+def resolve_ties(
+    neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None = None, row_weight: Floats | None = None
+) -> Neighbours:
     """Where more than k stored rows are equally near, show rows of both outcomes and note the share of events among all of them.
 
     The vote must not depend on which of them the search returned. With ``patient_ids`` (n,) the queries are the shard's own rows.
+    ``row_weight`` (n,) is what a stored row counts.
     """
     row, event_rate = neighbours.row.copy(), neighbours.tied_event_rate.copy()
     k = row.shape[1]
@@ -160,26 +163,30 @@ def resolve_ties(neighbours: Neighbours, shard: Shard, outcome: Floats, patient_
         tied = tied_rows(shard, row[q, 0], q, patient_ids)
         if len(tied) > k:
             events, others = tied[outcome[tied] == 1], tied[outcome[tied] == 0]
-            event_rate[q] = len(events) / len(tied)
+            event_rate[q] = float(np.average(outcome[tied], weights=None if row_weight is None else row_weight[tied]))
             fewest, most = max(k - len(others), min(1, len(events))), min(len(events), k - min(1, len(others)))
             n_events = min(max(round(k * event_rate[q]), fewest), most)
             row[q] = np.concatenate([events[:n_events], others[: k - n_events]])
     return replace(neighbours, row=row, tied_event_rate=event_rate)
 
 
-def compute_weights(neighbours: Neighbours, outcome: Floats, setting: RetrievalSetting, temperature: float) -> Context:
+def compute_weights(
+    neighbours: Neighbours, outcome: Floats, setting: RetrievalSetting, temperature: float, row_weight: Floats | None = None
+) -> Context:
     """Turn neighbours into a context with kernel weights.
 
     A neighbour weighs ``exp(-sq_distance / (2 * width * temperature))`` minus the weight of the furthest neighbour. The furthest
     therefore weighs 0, and it cannot matter which of several equally far rows came last. A floored event weighs by its distance, and
     adds as much weight to the event-free neighbours as keeps the stored rows' prevalence. The two together weigh no more than an average
     neighbour. The floor therefore shrinks a vote slightly towards the prevalence, the more the nearer the events.
+    ``row_weight`` (n,) multiplies the weights of the stored rows, a site's own against those of others for instance.
     """
     bandwidth = 2 * setting.width * temperature
-    weight, neighbour_outcome = _neighbour_weights(neighbours, outcome, bandwidth)
+    weight, neighbour_outcome = _neighbour_weights(neighbours, outcome, bandwidth, row_weight)
     row, sq_distance, floored = neighbours.row, neighbours.sq_distance, np.zeros(neighbours.row.shape, dtype=bool)
     if setting.floor:
-        event_weight, added, extra = _floor_weights(neighbours, weight, neighbour_outcome, float(outcome.mean()), bandwidth)
+        prevalence = float(np.average(outcome, weights=row_weight))
+        event_weight, added, extra = _floor_weights(neighbours, weight, neighbour_outcome, prevalence, bandwidth)
         weight = np.concatenate([weight + added, event_weight], axis=1)
         row = np.concatenate([row, np.where(extra, neighbours.event_row, -1)], axis=1)
         sq_distance = np.concatenate([sq_distance, np.where(extra, neighbours.event_sq_distance, np.inf)], axis=1)
@@ -190,7 +197,7 @@ def compute_weights(neighbours: Neighbours, outcome: Floats, setting: RetrievalS
     return Context(row, weight, neighbour_outcome, sq_distance, floored, np.zeros(row.shape[1], dtype=np.int64))
 
 
-def _neighbour_weights(neighbours: Neighbours, outcome: Floats, bandwidth: float) -> tuple[Floats, Floats]:
+def _neighbour_weights(neighbours: Neighbours, outcome: Floats, bandwidth: float, row_weight: Floats | None) -> tuple[Floats, Floats]:
     """Return the k nearest rows' weights before the floor, and their outcomes: (q, k), (q, k); 0 in empty entries."""
     sq_distance, present = neighbours.sq_distance, np.isfinite(neighbours.sq_distance)
     beyond_nearest = np.subtract(sq_distance, sq_distance[:, :1], out=np.zeros_like(sq_distance), where=present)
@@ -199,6 +206,8 @@ def _neighbour_weights(neighbours: Neighbours, outcome: Floats, bandwidth: float
     weight = np.where(present, kernel - furthest, 0)
     all_equally_far = weight.sum(axis=1, keepdims=True) <= 0
     weight = np.where(all_equally_far & present, 1.0, weight)
+    if row_weight is not None:
+        weight = weight * row_weight[neighbours.row]
     neighbour_outcome = np.where(present, outcome[neighbours.row], 0)
     tied = ~np.isnan(neighbours.tied_event_rate)
     if tied.any():

@@ -135,6 +135,10 @@ class BaseLearners:
         folds = np.mean([fold.log_odds(rows) for fold in self.folds], axis=0)
         return _score_columns(ridge, kernel, folds, rows, self.user_score_fill), kernel[0][1]
 
+    def without(self, removed: Ints, rows: tuple[int, int]) -> BaseLearners:
+        """Return the base learners without the references of some patients; arguments as ``KernelRegression.without``."""
+        return replace(self, kernel=tuple(model.without(removed, rows) for model in self.kernel))
+
     def features(self, rows: EncodedRows, fold: Ints | None = None) -> Floats:
         """Return numbers, and categories by their log-odds of the outcome: (q, d + c), NaN for missing numbers.
 
@@ -153,6 +157,7 @@ def fit_base_learners(
     progress: Progress,
     trees: str = "lightgbm",
     repeats: int = 1,
+    sample_weight: Floats | None = None,
 ) -> tuple[BaseLearners, Floats, Floats]:
     """Fit the base learners, and score each stored row by fits without its patient.
 
@@ -168,6 +173,8 @@ def fit_base_learners(
     repeats : int
         Fold draws at most: with more than one, learners are fitted on further draws until the mean of their scores hardly depends on
         the draw. A stored row's scores are the mean over the draws, each by a fit without its patient.
+    sample_weight : (n,), optional
+        For logistic regression and trees; the closed-form learners weigh all rows alike.
 
     Returns
     -------
@@ -186,7 +193,8 @@ def fit_base_learners(
 
         def fit_fold(f: int, drawn: TrainingData = drawn, first_seed: int = first_seed) -> tuple[FoldLearners, Floats]:
             train = drawn.train_rows(f)
-            learners = _fit_fold(rows.take(train), table_encoder, drawn.take(train), first_seed + f, trees)
+            weight = None if sample_weight is None else sample_weight[train]
+            learners = _fit_fold(rows.take(train), table_encoder, drawn.take(train), first_seed + f, trees, weight)
             return learners, learners.log_odds(rows.take(~train))
 
         scores_of_draw = np.empty((len(data), 1 + len(TREES[trees])))
@@ -214,16 +222,19 @@ def _share_of_luck(draws: list[Floats]) -> float:
     return float(np.mean(luck / np.maximum(scores.mean(axis=0).var(axis=0), 1e-12)))
 
 
-def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int, trees: str) -> FoldLearners:
+def _fit_fold(
+    rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData, seed: int, trees: str, weight: Floats | None
+) -> FoldLearners:
     outcome, patient_ids = data.outcome, np.unique(data.patient_ids, return_inverse=True)[1]
     n_categories = [len(column.categories) for column in table_encoder.categorical]
     rates = cross_fit_transform(rows.numbers.codes, n_categories, outcome, patient_ids, seed)
-    linear = fit_logistic_regression(np.column_stack([rows.dense, rates]), outcome)
+    linear = fit_logistic_regression(np.column_stack([rows.dense, rates]), outcome, weight)
     x = tree_columns(rows.numbers, rates)
     share = min(1.0, max(_LEAST_SHARE, _TREE_COLUMNS / x.shape[1]))
-    forests = boosted_trees(x, outcome, seed, *({**setting, "feature_fraction": share} for setting in BOOSTING.values()))
+    settings = ({**setting, "feature_fraction": share} for setting in BOOSTING.values())
+    forests = boosted_trees(x, outcome, seed, *settings, sample_weight=weight)
     if CATBOOST in TREES[trees]:
-        forests += (symmetric_trees(x, outcome, seed),)
+        forests += (symmetric_trees(x, outcome, seed, weight),)
     target_encoder = TargetEncoder.fit(rows.numbers.codes, n_categories, outcome)
     return FoldLearners(target_encoder, np.append(linear.coef_[0], linear.intercept_), forests)
 

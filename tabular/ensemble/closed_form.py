@@ -135,6 +135,20 @@ class KernelRegression:
             distance[rows] = nearest.sum(axis=1, where=present) / present.sum(axis=1)
         return event_rate, distance
 
+    def without(self, removed: Ints, rows: tuple[int, int]) -> KernelRegression:
+        """Return the regression without the references of some patients.
+
+        Parameters
+        ----------
+        removed : patient numbers
+        rows : stored rows that remain without and with the event; the references represent them
+        """
+        remaining = ~np.isin(self.patient_ids, removed)
+        outcome, weight = self.outcome[remaining], self.weight[remaining]
+        for value, count in enumerate(rows):
+            weight[outcome == value] = count / max(int((outcome == value).sum()), 1)
+        return KernelRegression(self.metric, self.reference[remaining], outcome, weight, self.patient_ids[remaining])
+
 
 def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
     """Kernel regression by Euclidean distance in the encoded columns; from 3,000 stored rows up, on a sample of both classes."""

@@ -73,14 +73,37 @@ def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] =
             weight, shift = _fit_weights(train_log_odds, outcome[train], penalty)
             out_of_fold[~train] = query_log_odds @ weight + shift
         candidates.append(out_of_fold)
-    loss = np.array([np.logaddexp(0, z) - outcome * z for z in candidates])  # (penalties, n)
-    excess = loss - loss[loss.mean(axis=1).argmin()]
-    by_patient = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
-    not_clearly_worse = by_patient.sum(axis=1) <= by_patient.std(axis=1) * by_patient.shape[1] ** 0.5
-    chosen = int(np.flatnonzero(not_clearly_worse)[-1])
+    chosen = _strongest_not_clearly_worse(candidates, data)
     calibrators = _fit_calibrators(scores, outcome)
     weight, shift = _fit_weights(_calibrate(calibrators, scores), outcome, penalties[chosen])
     return Stack(calibrators, weight, shift), candidates[chosen], penalties[chosen]
+
+
+def adapt_stack(stack: Stack, scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
+    """Fit the weights of a stack again on other rows, shrunk towards those that it has; its calibrators stay.
+
+    Returns as ``fit_stack``, and chooses the penalty as it does.
+    """
+    log_odds = _calibrate(stack.calibrators, scores)
+    candidates = []
+    for penalty in penalties:
+        out_of_fold = np.empty(len(data))
+        for _, train in data.splits():
+            weight, shift = _fit_weights(log_odds[train], data.outcome[train], penalty, stack.weight)
+            out_of_fold[~train] = log_odds[~train] @ weight + shift
+        candidates.append(out_of_fold)
+    chosen = _strongest_not_clearly_worse(candidates, data)
+    weight, shift = _fit_weights(log_odds, data.outcome, penalties[chosen], stack.weight)
+    return Stack(stack.calibrators, weight, shift), candidates[chosen], penalties[chosen]
+
+
+def _strongest_not_clearly_worse(candidates: list[Floats], data: TrainingData) -> int:
+    """Return the last of some log-odds (n,) whose loss is not above the least by more than its standard error over patients."""
+    loss = np.array([np.logaddexp(0, z) - data.outcome * z for z in candidates])  # (penalties, n)
+    excess = loss - loss[loss.mean(axis=1).argmin()]
+    by_patient = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
+    not_clearly_worse = by_patient.sum(axis=1) <= by_patient.std(axis=1) * by_patient.shape[1] ** 0.5
+    return int(np.flatnonzero(not_clearly_worse)[-1])
 
 
 def _fit_calibrators(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
@@ -92,20 +115,23 @@ def _calibrate(calibrators: tuple[Calibrator, ...], scores: Floats) -> Floats:
     return np.column_stack([calibrator.log_odds(column) for calibrator, column in zip(calibrators, scores.T, strict=True)])
 
 
-def _fit_weights(log_odds: Floats, outcome: Ints, shrinkage: float) -> tuple[Floats, float]:
-    """Minimise log-loss + shrinkage / n * variance * |weight - 1/m|² over weight >= 0, for calibrated log-odds (n, m)."""
+def _fit_weights(log_odds: Floats, outcome: Ints, shrinkage: float, towards: Floats | None = None) -> tuple[Floats, float]:
+    """Minimise log-loss + shrinkage / n * variance * |weight - towards|² over weight >= 0, for calibrated log-odds (n, m).
+
+    The weights are shrunk towards the plain mean by default.
+    """
     n, m = log_odds.shape
-    even = np.full(m, 1 / m)
+    centre = np.full(m, 1 / m) if towards is None else towards
     strength = shrinkage * float(np.mean(log_odds.var(axis=0))) / n
 
     def objective(free: Floats) -> tuple[float, Floats]:
         weight, shift = free[:-1], free[-1]
         z = log_odds @ weight + shift
         error = (expit(z) - outcome) / n
-        deviation = weight - even
+        deviation = weight - centre
         gradient = np.append(error @ log_odds + 2 * strength * deviation, error.sum())
         return log_loss(z, outcome) + strength * float(deviation @ deviation), gradient
 
     bounds = [(0.0, None)] * m + [(None, None)]
-    best = minimize(objective, np.append(even, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
+    best = minimize(objective, np.append(centre, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
     return best[:-1], float(best[-1])

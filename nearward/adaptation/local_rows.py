@@ -1,0 +1,98 @@
+"""Rows of another site as a model reads them: its own names of columns, columns that it lacks, and rows that are training rows.
+
+Shapes: n local rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from nearward.adaptation.stored_patients import OUTCOME
+from nearward.tabular.data.feature_blocks import columns_by_block
+from nearward.tabular.data.schema import Schema
+from nearward.tabular.errors import DataWarning, InputError, require_columns
+from nearward.tabular.typing import Ints
+
+NOT_HERE = "not measured at this site"
+_COPIED = 0.5  # share of local rows that are training rows, from which on they are refused
+_FEWEST_COPIES = 3
+
+
+def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str]) -> tuple[pl.DataFrame, Schema, tuple[str, ...]]:
+    """Rename a site's columns, and declare those that it lacks as a block of their own, which may be absent from then on.
+
+    Parameters
+    ----------
+    frame : n rows
+    schema : Schema, the model's
+    columns : the site's name -> the model's
+
+    Returns
+    -------
+    frame : with the model's names
+    schema : Schema
+    lacking : names of the columns that the site lacks
+
+    Raises
+    ------
+    InputError
+        A name that the site or the model does not have, or that two columns would share.
+    """
+    require_columns(columns, frame.columns)
+    require_columns(columns.values(), [column.name for column in schema.columns])
+    taken = sorted({name for name in columns.values() if name in frame.columns and name not in columns})
+    if taken or len(set(columns.values())) < len(columns):
+        raise InputError(f"columns maps to names that are taken: {taken or sorted(columns.values())}. Drop or rename one of them")
+    frame = frame.rename(dict(columns))
+    lacking = tuple(name for name in schema.named("feature", "expert") if name not in frame.columns)
+    if not lacking:
+        return frame, schema, lacking
+    if len(lacking) == len(schema.named("feature", "expert")):
+        raise InputError("the site has none of the model's columns: name them (columns=, --column THEIRS=OURS)")
+    blocks = {block: names for block, names in columns_by_block(schema).items() if set(names) <= set(lacking)}
+    in_blocks = {name for names in blocks.values() for name in names}
+    for block, names in blocks.items():
+        warnings.warn(f"the site lacks the block {block!r}: {list(names)}. Risks rest on the other columns", DataWarning, stacklevel=4)
+    if single := [name for name in lacking if name not in in_blocks]:
+        warnings.warn(
+            f"the site lacks the columns {single}: risks rest on the others. If it names them otherwise, say so (columns=)",
+            DataWarning,
+            stacklevel=4,
+        )
+    local = tuple(replace(column, block=NOT_HERE) if column.name in single else column for column in schema.columns)
+    return frame, Schema(local), lacking
+
+
+def refuse_training_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints) -> None:
+    """Refuse local rows half of which are training rows, in all columns and the outcome; warn of fewer.
+
+    Coarse tables have identical rows by chance. So they are compared with those of the same rows with each column shuffled on its own.
+
+    Raises
+    ------
+    InputError
+        Says how many.
+    """
+    names = [name for name, dtype in rows.schema.items() if not dtype.is_nested()]
+    if records.width == 0 or not names:
+        return
+    stored = records.select(*names, OUTCOME)
+    local = rows.select(names).with_columns(pl.Series(OUTCOME, outcome).cast(stored.schema[OUTCOME]))
+    copies = _count_in(local, stored)
+    rng = np.random.default_rng(0)
+    by_chance = _count_in(pl.DataFrame([column.gather(rng.permutation(local.height)) for column in local.iter_columns()]), stored)
+    if copies < _FEWEST_COPIES or copies <= 2 * by_chance:
+        return
+    message = f"{copies} of {local.height} local rows are identical to training rows, in all columns and the outcome"
+    if copies > _COPIED * local.height:
+        raise InputError(f"{message}: the model has learned from them, and would be judged on what it knows. Give it other patients")
+    warnings.warn(f"{message}: leave them out, they make the model look better than it is", DataWarning, stacklevel=4)
+
+
+def _count_in(rows: pl.DataFrame, stored: pl.DataFrame) -> int:
+    return rows.join(stored.unique(), on=rows.columns, how="semi", nulls_equal=True).height
