@@ -107,7 +107,7 @@ class AdaptableRisk:
             raise InputError(f"adapt is for an outcome with two values, got {len(self.fitted_.classes)} classes")
         renamed = dict(columns or {})
         frame, schema, lacking = local_frame(to_frame(X, self.fitted_.columns), self.fitted_.schema, renamed)
-        here = clone(self)
+        here: Self = clone(self)
         here.fitted_ = dataclasses.replace(self.fitted_, schema=schema)
         rows, outcome, ids, patients = here._new_patients(frame, y, groups, other_site=True)
         refuse_training_rows(self.fitted_.records, rows, outcome)
@@ -122,7 +122,8 @@ class AdaptableRisk:
         """What ``adapt`` did: each step, its log-loss before and after, and whether and why it is used."""
         if self.fitted_.adaptation is None:
             raise AttributeError("adaptation_: the model was not adapted to a site")
-        return self.fitted_.adaptation
+        adaptation: Adaptation = self.fitted_.adaptation
+        return adaptation
 
     def refit(self) -> Self:
         """Fit a new model with the same parameters on the patients who are stored now; this one stays as it is."""

@@ -53,7 +53,7 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
     if not lacking:
         return frame, schema, lacking
     if len(lacking) == len(schema.named("feature", "expert")):
-        raise InputError("the site has none of the model's columns: name them (columns=, --column THEIRS=OURS)")
+        raise InputError("the site has none of the model's columns: name them (columns=, --rename THEIRS=OURS)")
     blocks = {block: names for block, names in columns_by_block(schema).items() if set(names) <= set(lacking)}
     in_blocks = {name for names in blocks.values() for name in names}
     for block, names in blocks.items():

@@ -60,7 +60,9 @@ def deal(known: Ints, events: Ints, rows: Ints, stored: Ints, stored_events: Int
     return shard
 
 
-def extend(state: Any, rows: pl.DataFrame, outcome: Ints, ids: pl.Series, patients: pl.Series, weight: float | None = None) -> Any:
+def extend(
+    state: Any, rows: pl.DataFrame, outcome: Ints, ids: pl.Series, patients: pl.Series, weight: float | None = None
+) -> tuple[Any, Extension]:
     """Store more patients.
 
     Parameters
@@ -169,7 +171,7 @@ def next_number(state: Any) -> int:
     if state.records.width == 0:
         return len(state.patient_ids)
     numbers = state.records.get_column(ID).cast(pl.Int64, strict=False)
-    return max(int(numbers.max() or 0) + 1, state.records.height)  # type: ignore[arg-type]
+    return max(int(numbers.max() or 0) + 1, int(state.records.height))
 
 
 def relabel_known(state: Any, ids: pl.Series, patients: pl.Series) -> tuple[pl.Series, pl.Series]:

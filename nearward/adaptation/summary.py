@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 
@@ -92,6 +93,10 @@ class Removal:
     removed_from: tuple[str, ...]
     still_fitted: tuple[str, ...]
     check: CalibrationCheck | None
+
+    def refitted(self) -> Removal:
+        """Return the removal after a refit: nothing that was fitted on the patients stands."""
+        return replace(self, still_fitted=(), check=None)
 
     def __str__(self) -> str:
         lines = [f"{self.patients} patients removed ({self.rows} rows, {self.events} events); {self.stored} rows remain"]
@@ -190,6 +195,13 @@ class Adaptation:
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries."""
         return asdict(self)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a page with one figure: events observed here, and expected by the model as it came and by the adapted one."""
+        from nearward.adaptation.page import adaptation_page
+        from nearward.evaluation.html_page import write_html
+
+        write_html(adaptation_page(self), path)
 
     def __str__(self) -> str:
         used = ", ".join(self.used) or "nothing: the model as it came is used"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearward.cli.adapt import show_adaptation
 from nearward.cli.terminal.console import Category, Group, Json, Missing, TableFile, as_categories
 from nearward.cli.terminal.output import say, show, show_classes, write_json, writing
 
@@ -72,6 +73,7 @@ def inspect(
       nearward inspect model/
       nearward inspect model/ --json - | jq .fit.events
     """
+    from nearward.adaptation.without_records import STILL_INFERRED
     from nearward.event_model.event_risk import EventRisk
     from nearward.event_model.sources import KIND
     from nearward.loading import load
@@ -93,10 +95,15 @@ def inspect(
     if isinstance(loaded, EventRisk):
         results["events"] = _describe_events(loaded)
     classifier = loaded.model_ if isinstance(loaded, EventRisk) else loaded
-    gate, columns = classifier.gate(), classifier.schema_.review()
-    show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
+    gate, columns = classifier.gate() if manifest["contains_records"] else None, classifier.schema_.review()
+    if gate is None:
+        say(STILL_INFERRED)
+    else:
+        show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
+    if classifier.fitted_.adaptation is not None:
+        show_adaptation(classifier.adaptation_)
     show(columns, "schema")
-    write_json({**results, "importance": gate, "schema": columns}, json)
+    write_json({**results, "adaptation": classifier.fitted_.adaptation, "importance": gate, "schema": columns}, json)
 
 
 def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitSummary:
@@ -119,6 +126,9 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
         "retrieval": str(summary.retrieval),
         "neighbours": f"{setting.neighbours}, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}",
         "in-context model": _describe_backbone(summary.backbone),
+        "removed since the fit": f"{manifest['forgotten']} patients; encoders, trees and stack were fitted on them among others"
+        if manifest["forgotten"]
+        else "no patient",
     }
     show(_facts(facts), "the fit")
     if out_of_fold.classes:

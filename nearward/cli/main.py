@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nearward.cli.adapt import adapt, extend, forget
 from nearward.cli.card import card
 from nearward.cli.doctor import doctor
 from nearward.cli.evaluate import app as evaluate_app
@@ -84,7 +85,9 @@ def demo(
     run(data, sidecar, task, seed, out)
 
 
-for command in (schema, fit, screen, transport, score, watch, similar, explain, sheet, inspect, card, doctor):
+for command in (
+    schema, fit, screen, transport, score, watch, similar, explain, sheet, adapt, extend, forget, inspect, card, doctor
+):  # fmt: skip
     app.command()(command)
 
 

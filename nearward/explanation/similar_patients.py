@@ -40,18 +40,18 @@ def similar_rows(
     query, rank = np.nonzero(np.take_along_axis(present, order, axis=1))
     column = order[query, rank]
     stored = context.row[query, column]
-    return pl.DataFrame(
-        [
-            ids.gather(query),
-            pl.Series("rank", rank + 1),
-            records.get_column(id_column).gather(stored).alias("patient"),
-            pl.Series("weight", context.weight[query, column]),
-            pl.Series("outcome", context.outcome[query, column].astype(np.int64)),
-            pl.Series("distance", np.sqrt(context.sq_distance[query, column])),
-            pl.Series("floored", context.floored[query, column]),
-            pl.Series("differs", _differences(model, rows, records, query, stored), dtype=pl.String),
-        ]
-    )
+    columns = [
+        ids.gather(query),
+        pl.Series("rank", rank + 1),
+        pl.Series("weight", context.weight[query, column]),
+        pl.Series("outcome", context.outcome[query, column].astype(np.int64)),
+        pl.Series("distance", np.sqrt(context.sq_distance[query, column])),
+        pl.Series("floored", context.floored[query, column]),
+    ]
+    if records.width > 0:  # a model may be saved without them
+        columns.insert(2, records.get_column(id_column).gather(stored).alias("patient"))
+        columns.append(pl.Series("differs", _differences(model, rows, records, query, stored), dtype=pl.String))
+    return pl.DataFrame(columns)
 
 
 def _differences(model: RetrievalModel, rows: pl.DataFrame, records: pl.DataFrame, query: Ints, stored: Ints) -> list[str]:

@@ -5,7 +5,8 @@ Shapes: n stored rows, q query rows, d columns, m experts, c context rows.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,13 +55,24 @@ class InContextModel:
     features : (n, d), columns as numbers, NaN for missing
     scores : (n, m), experts' scores from models that have not seen the row
     outcome : (n,), 0 or 1
+    encoded : the rows' tokens, by view; computed by default. A model that has them needs no features and scores, and has none (0, 0).
     """
 
-    def __init__(self, net: InContextNet, views: tuple[EnsembleView, ...], features: Floats, scores: Floats, outcome: Ints) -> None:
+    def __init__(
+        self,
+        net: InContextNet,
+        views: tuple[EnsembleView, ...],
+        features: Floats,
+        scores: Floats,
+        outcome: Ints,
+        encoded: Sequence[_EncodedView] = (),
+    ) -> None:
         self.net, self.views, self.outcome = net, views, np.asarray(outcome, dtype=np.int64)
         self.features, self.scores = features, scores
         every_row = np.arange(len(outcome))
-        self._encoded = list(parallel_map(lambda view: _EncodedView.fit(net, view, features, scores, self.outcome, every_row), views))
+        self._encoded = list(encoded) or list(
+            parallel_map(lambda view: _EncodedView.fit(net, view, features, scores, self.outcome, every_row), views)
+        )
 
     @property
     def settings(self) -> tuple[RetrievalSetting, ...]:
@@ -90,12 +102,16 @@ class InContextModel:
 
     def extended(self, features: Floats, scores: Floats, outcome: Ints) -> InContextModel:
         """Return the model with more stored rows: features (m, d), scores (m, experts) by models that have not seen them, outcomes (m,)."""
-        joined = (np.concatenate(pair) for pair in ((self.features, features), (self.scores, scores), (self.outcome, outcome)))
-        return InContextModel(self.net, self.views, *joined)
+        joined = np.concatenate([self.features, features]), np.concatenate([self.scores, scores])
+        return InContextModel(self.net, self.views, *joined, np.concatenate([self.outcome, outcome]))
 
     def without(self, removed: Bools) -> InContextModel:
         """Return the model without some stored rows (mask, (n,))."""
         return InContextModel(self.net, self.views, self.features[~removed], self.scores[~removed], self.outcome[~removed])
+
+    def without_rows(self) -> InContextModel:
+        """Return the model with the stored rows' tokens alone, without their features and scores; it predicts the same."""
+        return InContextModel(self.net, self.views, np.empty((0, 0)), np.empty((0, 0)), self.outcome, self._encoded)
 
     def refitted(self, rows: StoredRows, retriever: Retriever) -> tuple[InContextModel, Floats]:
         """Return a model with other stored rows, and its risk of each (n,) without the row's patient and fold; network and views stay."""
@@ -112,13 +128,15 @@ class InContextModel:
             "features": self.features.astype(np.float32),
             "scores": self.scores.astype(np.float32),
             "outcome": self.outcome,
+            "tokens": [one.state() for one in self._encoded] if len(self.features) == 0 else [],
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> InContextModel:
         """Load what ``state`` returned."""
-        net = from_float16_state(state["network"], state["weights"])
-        return cls(net, tuple(state["views"]), state["features"], state["scores"], state["outcome"])
+        net, views = from_float16_state(state["network"], state["weights"]), tuple(state["views"])
+        encoded = [_EncodedView.from_state(view, one, state["outcome"]) for view, one in zip(views, state["tokens"], strict=False)]
+        return cls(net, views, state["features"], state["scores"], state["outcome"], encoded)
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,17 @@ class _EncodedView:
             featurizer = fit_row_featurizer(x[:, train], score[:, train], present, y[None, train])
             token = net.tokens(featurizer.transform(x, score), y[None])[0]
         return cls(view, featurizer, token, y)
+
+    def state(self) -> dict[str, Any]:
+        """Return the tokens and the featurizer as arrays."""
+        featurizer = {field.name: getattr(self.featurizer, field.name).numpy() for field in fields(self.featurizer)}
+        return {"token": self.token.numpy(), "featurizer": featurizer}
+
+    @classmethod
+    def from_state(cls, view: EnsembleView, state: dict[str, Any], outcome: Ints) -> _EncodedView:
+        """Load what ``state`` returned."""
+        featurizer = RowFeaturizer(**{name: torch.as_tensor(value) for name, value in state["featurizer"].items()})
+        return cls(view, featurizer, torch.as_tensor(state["token"]), torch.as_tensor(outcome))
 
     def query_batch(self, features: Floats, scores: Floats, context: Context) -> QueryBatch:
         """Return query rows and their contexts as the network's input."""

@@ -105,7 +105,7 @@ class FittedClasses(FittedModel):
 
     def score(self, frame: pl.DataFrame) -> ClassScores:
         """Score a conformed frame of q rows."""
-        rows = self._encode(frame)
+        rows = self.encode(frame)
         context, head = self.retriever.context(encoder_inputs(self.table_encoder, rows))
         votes = class_votes(context, len(self.base_learners))
         base = [learners.scores(rows) for learners in self.base_learners]
@@ -122,12 +122,12 @@ class FittedClasses(FittedModel):
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class index."""
-        return self.retriever.context(encoder_inputs(self.table_encoder, self._encode(frame)))[0]
+        return self.retriever.context(encoder_inputs(self.table_encoder, self.encode(frame)))[0]
 
     def extended(self, frame: pl.DataFrame, outcome: Ints, fold: Ints, weight: float | None = None) -> FittedClasses:
         """Return the model with more stored rows; arguments as ``ShardedRetriever.extended``."""
         return replace(
-            self, retriever=self.retriever.extended(encoder_inputs(self.table_encoder, self._encode(frame)), outcome, fold, weight)
+            self, retriever=self.retriever.extended(encoder_inputs(self.table_encoder, self.encode(frame)), outcome, fold, weight)
         )
 
     def without(self, removed: Bools, patient_ids: Ints, *, refit_band: bool) -> FittedClasses:
@@ -145,7 +145,8 @@ class FittedClasses(FittedModel):
     def out_of_fold_log_odds(self, rows: Ints) -> None:
         """Return None: no scores of the stored rows are kept with more than two classes."""
 
-    def _encode(self, frame: pl.DataFrame) -> EncodedRows:
+    def encode(self, frame: pl.DataFrame) -> EncodedRows:
+        """Encode a conformed frame of q rows."""
         return encode_rows(self.table_encoder, frame, self.base_learners[0].user_scores)
 
     @classmethod

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nearward import __version__
 from nearward.adaptation.summary import PERSISTED_TYPES as ADAPTATION_TYPES
 from nearward.adaptation.summary import Adaptation
+from nearward.adaptation.without_records import without_records
 from nearward.evaluation.drift import bins_as_json, fit_bins
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import FittedRisk
@@ -47,6 +48,7 @@ class FittedState:
     patient_ids : (n,), the stored rows' patient numbers
     forgotten : int, patients who were removed since the fit
     adaptation : Adaptation, where the model was adapted to a site
+    bins : the training rows' counts by bin, as JSON, of a model without records
     """
 
     model: FittedRisk | FittedClasses = field(repr=False)  # its repr would show patients' values
@@ -61,11 +63,14 @@ class FittedState:
     patient_ids: Ints = field(repr=False)
     forgotten: int = 0
     adaptation: Adaptation | None = None
+    bins: Any = field(default=None, repr=False)
 
 
-def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path) -> None:
-    """Write a classifier's parameters and fitted state into a folder."""
+def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path, records: bool = True) -> None:
+    """Write a classifier's parameters and fitted state into a folder, with or without the stored patients' records."""
     tensors: Arrays = {}
+    if not records and fitted.records.width > 0:
+        fitted = without_records(dataclasses.replace(fitted, bins=_count_by_bin(fitted)))
     write_model(folder, to_json(parameters, fitted, tensors), tensors, fitted.records)
 
 
@@ -99,9 +104,15 @@ def to_json(parameters: dict[str, Any], fitted: FittedState, tensors: Arrays) ->
         "forgotten": fitted.forgotten,
         "adaptation": pack(fitted.adaptation, tensors),
         "patient_ids": pack(fitted.patient_ids, tensors),
-        "bins": bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert")))),
+        "bins": fitted.bins or _count_by_bin(fitted),
+        "contains_records": fitted.records.width > 0,
         "model": fitted.model.pack(tensors),
     }
+
+
+def _count_by_bin(fitted: FittedState) -> Any:
+    """Return the stored rows' counts by bin as JSON, for the drift of new rows."""
+    return bins_as_json(fit_bins(fitted.records.select(fitted.schema.named("feature", "expert"))))
 
 
 def load(folder: str | Path, backbone: Backbone | None) -> tuple[dict[str, Any], FittedState]:
@@ -128,6 +139,7 @@ def from_json(
     parameters |= {"schema": schema, "experts": [*schema.experts, *estimators_from_json(about["experts"])]}
     event = tuple(about["event"]) if isinstance(about["event"], list) else about["event"]
     adaptation = unpack(about["adaptation"], tensors, ADAPTATION_TYPES)
-    patients = unpack(about["patient_ids"], tensors, ()), about["forgotten"], adaptation
+    bins = about["bins"] if len(records.columns) == 0 else None
+    patients = unpack(about["patient_ids"], tensors, ()), about["forgotten"], adaptation, bins
     parts = schema, unpack(about["summary"], tensors, PERSISTED_TYPES), records, about["columns"], about["feature_names_in"]
     return parameters, FittedState(model, np.array(about["classes"]), about["event_index"], event, *parts, *patients)

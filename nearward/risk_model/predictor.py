@@ -217,10 +217,19 @@ class RiskPredictor(AdaptableRisk):
         share = self.fitted_.model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model into a folder. It contains patient records, and is readable by its owner only."""
+    def save(self, folder: str | Path, *, records: bool = True) -> None:
+        """Write the model into a folder, readable by its owner only.
+
+        Parameters
+        ----------
+        folder : path
+        records : bool
+            Whether the stored patients' records are saved. Without them the folder holds embeddings and outcomes but no readable row;
+            ``similar`` then shows weights and outcomes only, and ``extend``, ``forget`` and ``refit`` are not possible. Risks change
+            slightly: kernel regressions rest on means of five patients.
+        """
         self._require_event()
-        persistence.save(self.get_params(deep=False), self.fitted_, folder)
+        persistence.save(self.get_params(deep=False), self.fitted_, folder, records)
 
     @classmethod
     def load(cls, folder: str | Path, backbone: Backbone | None = None) -> Self:

@@ -8,7 +8,7 @@ Shapes: n stored rows, q query rows, p encoded columns, r reference rows of a ke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,6 +87,8 @@ class KernelRegression:
     outcome : (r,), 0 or 1
     weight : (r,), number of stored rows that each reference represents
     patient_ids : (r,)
+    neighbours : int
+        The bandwidth at a row is its distance to this many references.
     """
 
     metric: Floats | None
@@ -94,6 +96,7 @@ class KernelRegression:
     outcome: Floats
     weight: Floats
     patient_ids: Ints
+    neighbours: int = _NEIGHBOURS
 
     def predict(self, x: Floats, patient_ids: Ints | None = None) -> tuple[Floats, Floats]:
         """Return the weighted event rate around each row, and its distance to its neighbourhood.
@@ -107,11 +110,11 @@ class KernelRegression:
         Returns
         -------
         event_rate : (q,)
-        distance : (q,), mean squared distance to the nearest 30 references
+        distance : (q,), mean squared distance to the nearest references
         """
         event_rate, distance = np.empty(len(x)), np.empty(len(x))
         sq_norm = (self.reference**2).sum(axis=1)
-        k = max(1, min(_NEIGHBOURS, len(self.reference) - 1))
+        k = max(1, min(self.neighbours, len(self.reference) - 1))
         for begin in range(0, len(x), _CHUNK):
             rows = slice(begin, begin + _CHUNK)
             query = x[rows] if self.metric is None else x[rows] @ self.metric  # (chunk, w)
@@ -147,7 +150,29 @@ class KernelRegression:
         outcome, weight = self.outcome[remaining], self.weight[remaining]
         for value, count in enumerate(rows):
             weight[outcome == value] = count / max(int((outcome == value).sum()), 1)
-        return KernelRegression(self.metric, self.reference[remaining], outcome, weight, self.patient_ids[remaining])
+        return replace(self, reference=self.reference[remaining], outcome=outcome, weight=weight, patient_ids=self.patient_ids[remaining])
+
+    def aggregated(self, size: int) -> KernelRegression:
+        """Return the regression on means of at least ``size`` near references with the same outcome: no reference is a patient's row."""
+        groups = [group for value in (0, 1) for group in _near_groups(self.reference, np.flatnonzero(self.outcome == value), size)]
+        means = [np.average(self.reference[group], axis=0, weights=self.weight[group]) for group in groups]
+        return replace(
+            self,
+            reference=np.array(means),
+            outcome=np.array([self.outcome[group[0]] for group in groups]),
+            weight=np.array([self.weight[group].sum() for group in groups]),
+            patient_ids=np.full(len(groups), -1),
+            neighbours=max(2, self.neighbours // size),
+        )
+
+
+def _near_groups(x: Floats, rows: Ints, size: int) -> list[Ints]:
+    """Split rows at the median of their widest column until a group has fewer than twice ``size``."""
+    if len(rows) < 2 * size:
+        return [rows] if len(rows) else []
+    order = rows[np.argsort(x[rows, int(x[rows].var(axis=0).argmax())], kind="stable")]
+    half = len(order) // 2
+    return _near_groups(x, order[:half], size) + _near_groups(x, order[half:], size)
 
 
 def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:

@@ -1,0 +1,60 @@
+"""The page of an adaptation: one figure for the head of a department, and the steps; words in ``templates/adaptation.html.jinja``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from nearward.evaluation.html_page import BLUE, GREY, INK, render
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nearward.adaptation.summary import Adaptation
+
+_WIDTH = 0.27
+
+
+def adaptation_page(adaptation: Adaptation) -> str:
+    """Return the page of an adaptation."""
+    return render("adaptation.html.jinja", adaptation=adaptation, figure=group_figure(adaptation), steps=step_table(adaptation))
+
+
+def step_table(adaptation: Adaptation) -> pl.DataFrame:
+    """Return one row a step: whether it is used, log-losses before and after, and why."""
+    steps = adaptation.steps
+    return pl.DataFrame(
+        {
+            "step": [step.name for step in steps],
+            "used": ["yes" if step.used else "no" for step in steps],
+            "log-loss before": pl.Series([step.log_loss_before for step in steps], dtype=pl.Float64),
+            "after": pl.Series([step.log_loss_after for step in steps], dtype=pl.Float64),
+            "standard error of the gain": pl.Series([step.standard_error for step in steps], dtype=pl.Float64),
+            "why": [step.why for step in steps],
+            "detail": [step.detail for step in steps],
+        }
+    )
+
+
+def group_figure(adaptation: Adaptation) -> Figure:
+    """Events per 100 patients by fifths of the risk: observed here, expected by the model as it came and by the adapted one."""
+    from matplotlib.figure import Figure
+
+    groups, x = adaptation.groups, np.arange(len(adaptation.groups))
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    series = (
+        ("model as it came", "expected_source", GREY),
+        ("adapted model", "expected_adapted", BLUE),
+        ("observed here", "observed", INK),
+    )
+    for j, (label, name, colour) in enumerate(series):
+        per_hundred = [100 * getattr(group, name) / group.rows for group in groups]
+        axes.bar(x + (j - 1) * _WIDTH, per_hundred, _WIDTH, label=label, color=colour)
+    axes.set_xticks(x, ["lowest fifth", *[""] * max(len(groups) - 2, 0), "highest fifth"][: len(groups)])
+    axes.set(xlabel="Local patients by their risk", ylabel="Events per 100 patients")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left")
+    return figure
