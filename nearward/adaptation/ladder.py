@@ -85,9 +85,7 @@ class _Ladder:
         by_patient = np.bincount(self.data.patient_ids, weights=before - after)
         gain, error = float(by_patient.sum() / len(before)), float(by_patient.std() * len(by_patient) ** 0.5 / len(before))
         used = gain > error
-        why = f"the cross-fitted log-loss falls by {'more' if used else 'less'} than its standard error"
-        if gain <= 0:
-            why = "the cross-fitted log-loss does not fall"
+        why = "clearly better" if used else "not clearly better" if gain > 0 else "not better"
         self.steps.append(AdaptationStep(name, used, why, float(before.mean()), float(after.mean()), gain, error, detail))
         if used:
             self.version = candidate
@@ -161,7 +159,7 @@ def adapt(
         progress("local patients stored")
         _try_stack(ladder)
         progress("stack weights")
-        distance = _try_refit(ladder, local, distance, seed, progress)
+        distance = _try_refit(ladder, local, distance, seed)
         progress("base learners on both")
     adapted, facts = _assemble(ladder, source, distance)
     summary = Adaptation(
@@ -226,7 +224,7 @@ def _try_stack(ladder: _Ladder) -> None:
     ladder.judge("stack weights", _Version(state, version.columns, raw, raw), f"penalty {penalty:g}, weights moved by {moved:.2f} in all")
 
 
-def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int, progress: Progress) -> Floats:
+def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) -> Floats:
     """Try base learners fitted on stored and local rows; return the local rows' distances to their neighbourhood (n,)."""
     name, version, events = STEPS[-1], ladder.version, int(ladder.data.outcome.sum())
     why = _why_no_refit(version.state, events)
@@ -245,7 +243,7 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int, 
     )
     frame = state.records.select(local.rows.columns)
     weights = np.append(np.ones(stored), np.full(local.rows.height, weight))
-    model, distances = state.model.refitted(frame, data, weights, seed, progress)
+    model, distances = state.model.refitted(frame, data, weights, seed, lambda words: None)
     raw = model.out_of_fold[stored:]
     candidate = ladder.recalibrated(
         _Version(replace(state, model=model), version.columns, raw, raw), "none" if version.kind == "none" else "intercept"

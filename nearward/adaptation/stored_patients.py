@@ -185,7 +185,7 @@ def relabel_known(state: Any, ids: pl.Series, patients: pl.Series) -> tuple[pl.S
 def require_records(state: Any, what: str) -> pl.DataFrame:
     """Return the stored records, or say that the model has none."""
     if state.records.width == 0:
-        raise InputError(f"cannot {what}: the model was saved without records (records=False), so that no stored patient can be named")
+        raise InputError(f"{what} needs the stored patients' records, and the model was saved without records (records=False)")
     records: pl.DataFrame = state.records
     return records
 

@@ -39,7 +39,7 @@ def without_records(state: Any) -> Any:
     InputError
         An external backbone is in use: it reads the stored rows.
     """
-    records = require_records(state, "save without records")
+    records = require_records(state, "save(records=False)")
     model = state.model
     binary = len(state.classes) == 2
     backbone = model.backbone if binary else None

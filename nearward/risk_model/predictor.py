@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.adaptation.estimator import AdaptableRisk
-from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT, next_number
+from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT, next_number, require_records
 from nearward.explanation.contributions import LOG_ODDS_FLOOR, PERMUTATIONS, Reference, explain_rows
 from nearward.explanation.similar_patients import similar_rows
 from nearward.risk_model import persistence
@@ -188,9 +188,9 @@ class RiskPredictor(AdaptableRisk):
         antithetic pairs: Mitchell et al., Sampling permutations for Shapley value estimation (2022).
         """
         self._require_event()
-        frame = self._frame(X)
+        records, frame = require_records(self.fitted_, "explain"), self._frame(X)
         rows, ids = self._conform(frame), row_ids(self.schema_, frame)
-        stored, outcome = self.fitted_.records.select(rows.columns), self.fitted_.records.get_column(OUTCOME).to_numpy()
+        stored, outcome = records.select(rows.columns), records.get_column(OUTCOME).to_numpy()
         table = explain_rows(
             self._log_odds, self._base_rates(), self.fitted_.model.context, stored, outcome, rows, ids,
             reference=reference, permutations=permutations, seed=seed, progress=progress,
@@ -211,9 +211,7 @@ class RiskPredictor(AdaptableRisk):
         pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
         """
         check_is_fitted(self, "fitted_")
-        if X is None and self.fitted_.records.width == 0:
-            raise InputError("gate needs rows: the model was saved without records. Pass X")
-        rows = self.fitted_.records.drop(ID, OUTCOME, PATIENT) if X is None else self._conform(self._frame(X))
+        rows = require_records(self.fitted_, "gate").drop(ID, OUTCOME, PATIENT) if X is None else self._conform(self._frame(X))
         share = self.fitted_.model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 
