@@ -90,7 +90,7 @@ def forget(
       nearward forget model/ --ids withdrawn.txt --out model/
       nearward forget model/ --ids withdrawn.txt --refit --out model/
     """
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load_classifier
     from nearward.tabular.errors import InputError
     from nearward.tabular.persistence.artifact import check_folder
 
@@ -98,7 +98,7 @@ def forget(
     wanted = [line.strip() for line in ids.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not wanted:
         raise InputError(f"{ids} holds no ids: one a line is needed")
-    classifier = load(model)
+    classifier = load_classifier(model)
     removal = classifier.forget(wanted)
     if refit:
         classifier, removal = classifier.refit(), removal.refitted()
@@ -127,11 +127,11 @@ def _save(classifier: RiskClassifier, out: Path) -> None:
 
 
 def _read(model: Path, table: Path, outcome: str, group: str | None) -> tuple[RiskClassifier, pl.DataFrame]:
-    from nearward.risk_model.classifier import load
+    from nearward.loading import load_classifier
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import require_columns
 
-    classifier = load(model)
+    classifier = load_classifier(model)
     frame = read_table(table, classifier.schema_)
     require_columns([outcome, group], frame.columns)
     return classifier, frame

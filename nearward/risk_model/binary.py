@@ -173,7 +173,7 @@ class FittedRisk(FittedModel):
         """
         rows, learners = self.encode(frame), self.base_learners
         fitted, scores, distance = fit_base_learners(
-            rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees, weight
+            rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees, sample_weight=weight
         )
         inputs = encoder_inputs(self.table_encoder, rows)
         vote, head = self.retriever.out_of_fold(inputs, data.patient_ids)
