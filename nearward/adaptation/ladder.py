@@ -279,6 +279,8 @@ def _assemble(ladder: _Ladder, source: _Version, distance: Floats) -> tuple[Any,
         novelty, relative_to = DistanceQuantiles.fit(distance), f"{len(data)} local rows"
     calibrator = total.calibrator(old.calibrator)
     model = replace(model, outcome_model=replace(old, calibrator=calibrator, band=band), novelty=novelty, prevalence=None)
+    if version is not source:
+        model = replace(model, trained_prevalence=float(data.outcome.mean()))  # where a next adaptation starts
     facts = {"intercept": fitted.intercept, "slope": fitted.slope, "band": rests_on, "novelty": relative_to}
     return replace(version.state, model=model), facts
 

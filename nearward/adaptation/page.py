@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -12,17 +12,15 @@ from nearward.evaluation.html_page import BLUE, GREY, INK, render
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nearward.adaptation.summary import Adaptation
-
 _WIDTH = 0.27
 
 
-def adaptation_page(adaptation: Adaptation) -> str:
-    """Return the page of an adaptation."""
+def adaptation_page(adaptation: Any) -> str:
+    """Return the page of an ``Adaptation``."""
     return render("adaptation.html.jinja", adaptation=adaptation, figure=group_figure(adaptation), steps=step_table(adaptation))
 
 
-def step_table(adaptation: Adaptation) -> pl.DataFrame:
+def step_table(adaptation: Any) -> pl.DataFrame:
     """Return one row a step: whether it is used, log-losses before and after, and why."""
     steps = adaptation.steps
     return pl.DataFrame(
@@ -38,7 +36,7 @@ def step_table(adaptation: Adaptation) -> pl.DataFrame:
     )
 
 
-def group_figure(adaptation: Adaptation) -> Figure:
+def group_figure(adaptation: Any) -> Figure:
     """Events per 100 patients by fifths of the risk: observed here, expected by the model as it came and by the adapted one."""
     from matplotlib.figure import Figure
 
