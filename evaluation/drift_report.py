@@ -10,6 +10,7 @@ import polars as pl
 
 from nearward.evaluation.calibration_drift import CalibrationDrift
 from nearward.evaluation.html_page import BLUE, GREY, render
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, defined, estimate_series
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ class RunFigures:
     calibration: CalibrationDrift | None
 
 
-def drift_page(runs: Sequence[RunFigures], expected_novel: float, alarms: Sequence[str], proposal: str | None) -> str:
+def drift_page(
+    runs: Sequence[RunFigures],
+    expected_novel: float,
+    alarms: Sequence[str],
+    proposal: str | None,
+    provenance: Provenance | None = None,
+) -> str:
     """Return the page.
 
     Parameters
@@ -55,9 +62,11 @@ def drift_page(runs: Sequence[RunFigures], expected_novel: float, alarms: Sequen
         Share of novel rows without drift.
     alarms : what has drifted in the last run, in words
     proposal : step of an adaptation that would mend it, or None
+    provenance : by default the time and the versions
     """
     return render(
         "drift.html.jinja",
+        provenance,
         runs=runs,
         alarms=alarms,
         proposal=proposal,

@@ -10,15 +10,17 @@ import polars as pl
 from nearward.evaluation.events import figures
 from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescription
 from nearward.evaluation.html_page import render
+from nearward.evaluation.provenance import Provenance
 
 _MOST_CODES = 200  # in the table
 
 
-def events_page(description: EventsDescription, name: str) -> str:
-    """Return the page of a description."""
+def events_page(description: EventsDescription, name: str, provenance: Provenance | None = None) -> str:
+    """Return the page of a description, with its provenance: by default the time and the versions."""
     facts = description.facts
     return render(
         "events.html.jinja",
+        provenance,
         name=name,
         facts=facts,
         counted=facts_table(facts),

@@ -21,6 +21,7 @@ from nearward.cli.evaluate import show_card
 from nearward.cli.terminal.output import say, show
 from nearward.cli.terminal.progress import show_progress
 from nearward.datasets import Cohort, read_cohort, ward
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.risk.comparison import compare_risks
 from nearward.evaluation.risk.inputs import MIN_COUNT
 from nearward.evaluation.risk.report import evaluate_risk
@@ -69,8 +70,9 @@ def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, ou
     if min(cohort.outcome[test].sum(), len(test) - cohort.outcome[test].sum()) >= MIN_COUNT:
         pages += [out / "risk.html", out / "comparison.html"]
         report = evaluate_risk(evaluated, "event", "nearward", patients, resamples=_RESAMPLES, seed=seed)
-        report.to_html(pages[0], similar.drop(similar.columns[0]), caption)
-        _compare(evaluated, [*risks], patients, seed).to_html(pages[1])
+        origin = Provenance.now(() if data is None else data)
+        report.to_html(pages[0], similar.drop(similar.columns[0]), caption, origin)
+        _compare(evaluated, [*risks], patients, seed).to_html(pages[1], origin)
     else:
         say(f"too few test rows to evaluate the models: {MIN_COUNT} with the event and {MIN_COUNT} without are required")
     if data is None:

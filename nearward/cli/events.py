@@ -41,6 +41,7 @@ def describe(
     from nearward.evaluation.events.description import MIN_SUBJECTS, describe_events
     from nearward.evaluation.events.html_report import events_page, facts_table
     from nearward.evaluation.html_page import write_html
+    from nearward.evaluation.provenance import Provenance
     from nearward.tabular.events.reading import read_events
 
     description = describe_events(read_events(source, read_columns(columns)), labels)
@@ -55,5 +56,5 @@ def describe(
         show(description.slips, "numbers that look like another unit in some year")
     write_json(vars(description), json)
     if report is not None:
-        write_html(events_page(description, source.name), report)
+        write_html(events_page(description, source.name, Provenance.now(source)), report)
         say(f"written to {report}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 import nearward as nw
+from nearward import evaluation
 from nearward.evaluation.provenance import DataFile, Provenance
 from nearward.tabular.errors import InputError
 
@@ -46,3 +48,11 @@ def test_page_and_json_show_it_and_are_reproducible_where_the_date_is_given(monk
     for text in ("2023-11-14 22:13 UTC", f"nearward {nw.__version__}", "scored.csv", provenance.data[0].sha256, "f00d" * 16):
         assert text in page
     assert json.loads((tmp_path / "one.json").read_text())["provenance"] == json.loads(json.dumps(provenance.to_dict()))
+
+
+@pytest.mark.parametrize("path", sorted((Path(evaluation.__path__[0]) / "templates").glob("*.html.jinja")), ids=lambda path: path.stem)
+def test_every_page_has_the_foot_with_the_provenance(path: Path) -> None:
+    """A template either is part of others, or extends the frame whose foot shows it."""
+    text = path.read_text()
+    parts = ("page.html", "components.html", "risk_components.html", "site_components.html")
+    assert text.count('{% extends "page.html.jinja" %}') == 1 or path.stem in parts

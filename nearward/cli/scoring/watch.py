@@ -64,7 +64,7 @@ def watch(
     """
     from nearward.batch.meds import SUBJECT
     from nearward.batch.outcomes import RISK, join_outcomes
-    from nearward.batch.summary import compare_runs, read_summary
+    from nearward.batch.summary import SUMMARY, compare_runs, read_summary
     from nearward.evaluation.calibration_drift import measure_calibration_drift, propose_step
     from nearward.evaluation.drift_report import RunFigures
     from nearward.tabular.data.table_io import read_table
@@ -111,8 +111,10 @@ def watch(
     if report is not None:
         from nearward.evaluation.drift_report import drift_page
         from nearward.evaluation.html_page import write_html
+        from nearward.evaluation.provenance import Provenance
 
-        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), proposal), report)
+        origin = Provenance.now([folder / SUMMARY for folder in runs], summaries[-1][1].model)
+        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), proposal, origin), report)
         say(f"written to {report}")
     failed = [cause.value for cause in dict.fromkeys(fail_on or []) if cause in alarms]
     if failed:
