@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nearward.adaptation.ladder import STEPS
 from nearward.evaluation.calibration_drift import CalibrationDrift, measure_calibration_drift, propose_step
 from nearward.evaluation.stats.confidence import Estimate
 
@@ -33,6 +34,7 @@ def test_no_drift_has_no_step() -> None:
 def test_the_weakest_step_that_can_mend_it(drift: CalibrationDrift, step: str) -> None:
     first = measure(seed=1) if step == "local patients stored" else drift
     assert propose_step(drift, first) == step
+    assert step in STEPS  # the names that nearward adapt shows
 
 
 def test_a_large_cohort_does_not_make_a_small_shift_a_drift() -> None:
