@@ -95,7 +95,7 @@ def _gpu() -> dict[str, str]:
         advice = f"for a search on NVIDIA GPUs (Linux, CUDA 12): {_GPU_RECIPE}" if names else "none is needed: no GPU is here"
         return {"GPUs of torch": ", ".join(names) or "none", "FAISS": f"{build}; searches on the CPU", "GPU build of FAISS": advice}
     found = faiss.get_num_gpus()
-    where = f"{found} GPUs" if found else "the CPU: this GPU build finds no GPU (driver, CUDA_VISIBLE_DEVICES)"
+    where = f"{found} GPU{'s' * (found > 1)}" if found else "the CPU: this GPU build finds no GPU (driver, CUDA_VISIBLE_DEVICES)"
     return {
         "GPUs of torch": ", ".join(names) or "none",
         "FAISS": f"{build}; searches on {where}",
