@@ -55,7 +55,8 @@ def calibration_and_decisions(outcome: Floats, risks: dict[str, Floats]) -> None
         benefit = [((risk >= t) * (outcome - (1 - outcome) * t / (1 - t))).mean() for t in thresholds]
         right.plot(thresholds, benefit, color=_COLOURS[name], label=name)
     left.plot([1e-4, 1], [1e-4, 1], color="grey", linewidth=1)
-    left.set(xscale="log", yscale="log", xlim=(5e-4, 1), ylim=(5e-4, 1), xlabel="mean risk of a sixth of the patients", ylabel="observed share")
+    left.set(xscale="log", yscale="log", xlim=(5e-4, 1), ylim=(5e-4, 1))
+    left.set(xlabel="mean risk of a sixth of the patients", ylabel="observed share")
     everybody = [(outcome - (1 - outcome) * t / (1 - t)).mean() for t in thresholds]
     right.plot(thresholds, everybody, color="grey", linewidth=1, label="everybody")
     right.set(ylim=(-0.005, 1.1 * outcome.mean()), xlabel="threshold", ylabel="net benefit", title="decision curve")
