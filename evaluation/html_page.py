@@ -14,6 +14,7 @@ import io
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,8 @@ def inline_svg(figure: Figure, caption: str) -> Markup:
     from markupsafe import Markup
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "nearward", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "nearward", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts draw the texts, not matplotlib's
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=None, transparent=True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()

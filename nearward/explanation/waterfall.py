@@ -60,7 +60,7 @@ def waterfall(explanation: pl.DataFrame, columns: int = 10) -> Figure:
         axes.barh(i, change, left=start[i], height=0.62, color=colour)
         axes.plot([end[i] - 2 * error, end[i] + 2 * error], [i, i], color=INK, linewidth=1)
         axes.plot([end[i], end[i]], [i + 0.31, i + 0.69], color=GREY, linewidth=0.8)
-        at = max(end[i] + 2 * error, start[i]) if change >= 0 else max(start[i], end[i] + 2 * error)
+        at = max(start[i], end[i] + 2 * error)
         axes.annotate(f"{change:+.2f}".replace("-", "−"), (at, i), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK)
     axes.plot([end[-1]], [bars.height], "D", color=INK, markersize=6)
     axes.annotate(f"{expit(end[-1]):.1%}", (end[-1], bars.height), (7, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK)

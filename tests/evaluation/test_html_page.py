@@ -133,6 +133,11 @@ def test_texts_of_a_figure_stay_texts() -> None:
     assert "<metadata" not in svg
 
 
+def test_a_name_that_the_font_lacks_stays_text_without_a_warning(recwarn) -> None:
+    assert "乳酸" in component("figure", drawing("乳酸"), "caption")
+    assert not recwarn.list
+
+
 def test_cells() -> None:
     frame = pl.DataFrame({"text": ["=1+1", "@x", "-3.5", "+a", None], "number": [0.5, -0.0004, -0.0, 1234.0, None]})
     cells = re.findall(r"<td[^>]*><span[^>]*>(.*?)</span></td>", table(frame))

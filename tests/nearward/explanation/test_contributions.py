@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.explanation.contributions import BASE_RATE
+from nearward.explanation.contributions import BASE_RATE, explain_rows
 from nearward.tabular.errors import InputError
 
 
@@ -55,3 +55,19 @@ def test_against_the_cohort_a_strong_effect_has_its_sign(fitted, clinic) -> None
 def test_refusals(fitted, clinic, options, message) -> None:
     with pytest.raises(InputError, match=message):
         fitted.explain(clinic[0][:1], **options)
+
+
+def test_several_classes_have_an_explanation_each() -> None:
+    stored = pl.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "value": [1.0, 1.0, 1.0, 2.0]})
+    table = explain_rows(
+        lambda rows: rows.to_numpy() @ np.array([[1.0, -2.0], [0.0, 1.0]]), np.array([0.5, 0.2]), lambda _: None, stored, np.arange(4),
+        stored[3:], pl.Series("value", ["v1"]), reference="cohort", permutations=8, seed=0,
+    )  # fmt: skip
+    assert table.columns == ["row_id", "class", "column", "value", "contribution", "se"]  # an id column of the same name gives way
+    assert table["class"].to_list() == [0] * 4 + [1] * 4
+    assert table.group_by("class", maintain_order=True).agg(pl.col("contribution").sum())["contribution"].to_list() == pytest.approx(
+        [3, -4]
+    )
+    first = dict(table.filter(pl.col("class") == 0).select("column", "contribution").iter_rows())
+    assert first["a"] == pytest.approx(1.5)  # the donors are one of each, since they are drawn systematically
+    assert first["value"] == 0
