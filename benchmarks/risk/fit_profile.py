@@ -26,6 +26,7 @@ from nearward.datasets import Cohort, read_cohort
 from nearward.tabular.operating_system import peak_memory
 
 _CASES = {"400 x 8": "brfss2015_diabetes", "10,000 x 30": "diabetes130", "4,000 x 375": "icu2012"}
+_FIRST = "schema, checks, closed-form base learners"
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,7 +83,7 @@ def fit(
         }  # fmt: skip
         if given := [name for name, value in of_tables.items() if value]:
             raise InputError(f"{', '.join(given)} are for tables: with --labels the outcome is boolean_value, the group subject_id")
-        _fit_events(cohort, labels, read_columns(columns), out, prevalence, backbone, seed, json)
+        _fit_events(cohort, labels, read_columns(columns), out, prevalence, backbone, effort, seed, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
@@ -115,8 +115,8 @@ def fit(
     folds = find_effort(effort).folds or RiskClassifier().folds
     with show_progress("fit", 7 + folds) as progress:
         in_context_model = None if backbone == "none" else backbone
-        options = {"positive": event, "schema": roles, "backbone": in_context_model, "prevalence": prevalence, "effort": effort}
-        model = RiskClassifier(random_state=seed, verbose=progress, **options)
+        options: dict[str, Any] = {"backbone": in_context_model, "prevalence": prevalence, "effort": effort}
+        model = RiskClassifier(random_state=seed, positive=event, schema=roles, verbose=progress, **options)
         model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
@@ -140,6 +140,7 @@ def _fit_events(
     out: Path,
     prevalence: float | None,
     backbone: str,
+    effort: str,
     seed: int,
     json: Path | None,
 ) -> None:
@@ -147,13 +148,15 @@ def _fit_events(
     from nearward.event_model.event_risk import EventRisk
     from nearward.event_model.sources import KIND
     from nearward.risk_model.classifier import RiskClassifier
+    from nearward.risk_model.effort import find_effort
     from nearward.tabular.events.features import EventFeatures
     from nearward.tabular.persistence.artifact import check_folder
 
     check_folder(out, KIND)
-    with show_progress("fit", 6 + RiskClassifier().folds) as progress:
-        in_context_model = None if backbone == "none" else backbone
-        classifier = RiskClassifier(random_state=seed, backbone=in_context_model, prevalence=prevalence, verbose=progress)
+    folds = find_effort(effort).folds or RiskClassifier().folds
+    with show_progress("fit", 7 + folds) as progress:
+        options: dict[str, Any] = {"backbone": None if backbone == "none" else backbone, "prevalence": prevalence, "effort": effort}
+        classifier = RiskClassifier(random_state=seed, verbose=progress, **options)
         model = EventRisk(EventFeatures(seed=seed), classifier, columns=columns).fit(source, labels)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold

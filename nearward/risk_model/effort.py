@@ -52,7 +52,7 @@ def find_effort(effort: Any) -> Effort:
 
 def expected_seconds(rows: int, columns: int, effort: str, cpus: int) -> float:
     """Return how long a fit will take on quiet CPUs, within a factor of about two; see docs/benchmarks/speed.md for what was measured."""
-    processor_seconds = 1.0 + rows * (4e-3 + 2e-5 * columns)
+    processor_seconds = 2.0 + rows * (4e-3 + 2e-5 * columns)
     return _RELATIVE_TIME[effort] * processor_seconds / min(cpus, _MOST_CPUS)
 
 
