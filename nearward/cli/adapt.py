@@ -44,10 +44,9 @@ def adapt(
     from nearward.tabular.persistence.artifact import check_folder
 
     check_folder(out)
-    classifier, frame = _read(model, local, outcome, group)
-    patients = frame.get_column(group) if group else None
+    classifier, *patients = _read(model, local, outcome, group)
     with show_progress("adapt", len(STEPS) - 2) as progress:
-        here = classifier.adapt(frame.drop(outcome), frame.get_column(outcome), patients, columns=_pairs(rename), progress=progress)
+        here = classifier.adapt(*patients, columns=_pairs(rename), progress=progress)
     _save(here, out)
     if report is not None:
         here.adaptation_.to_html(report)
@@ -67,8 +66,8 @@ def extend(model: ModelFolder, new: TableFile, outcome: Outcome, out: FolderOut,
     from nearward.tabular.persistence.artifact import check_folder
 
     check_folder(out)
-    classifier, frame = _read(model, new, outcome, group)
-    extension = classifier.extend(frame.drop(outcome), frame.get_column(outcome), frame.get_column(group) if group else None)
+    classifier, *patients = _read(model, new, outcome, group)
+    extension = classifier.extend(*patients)
     _save(classifier, out)
     say(str(extension))
     write_json({"extension": extension}, json)
@@ -126,7 +125,8 @@ def _save(classifier: RiskClassifier, out: Path) -> None:
     say(f"model in {out}{': it contains patient records' if classifier.fitted_.records.width else ''}")
 
 
-def _read(model: Path, table: Path, outcome: str, group: str | None) -> tuple[RiskClassifier, pl.DataFrame]:
+def _read(model: Path, table: Path, outcome: str, group: str | None) -> tuple[RiskClassifier, pl.DataFrame, pl.Series, pl.Series | None]:
+    """Return a model, and a table's columns, outcome and patients."""
     from nearward.loading import load_classifier
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.errors import require_columns
@@ -134,7 +134,9 @@ def _read(model: Path, table: Path, outcome: str, group: str | None) -> tuple[Ri
     classifier = load_classifier(model)
     frame = read_table(table, classifier.schema_)
     require_columns([outcome, group], frame.columns)
-    return classifier, frame
+    known = set(classifier.schema_names)
+    columns = frame.drop(outcome, *([group] if group and group not in known else []))
+    return classifier, columns, frame.get_column(outcome), frame.get_column(group) if group else None
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:
