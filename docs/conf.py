@@ -26,7 +26,7 @@ html_title = f"nearward {release}"
 html_copy_source = False
 html_show_sourcelink = False
 myst_heading_anchors = 4
-suppress_warnings = ["config.cache", "misc.highlighting_failure"]
+suppress_warnings = ["config.cache", "ref.python"]  # ref.python: two classes have a summary_
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -93,6 +93,12 @@ def setup(app: Any) -> None:
     (DOCS / "changelog.markdown").write_text(re.sub(LINK, r"\1", changelog), encoding="utf-8")
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _rest)
+    app.connect("autodoc-skip-member", _skip)
+
+
+def _skip(_app: Any, _what: str, name: str, _object: Any, skip: bool, _options: Any) -> bool:
+    """Leave out the methods that scikit-learn's metadata routing adds to every estimator."""
+    return skip or re.fullmatch(r"set_\w+_request", name) is not None
 
 
 def _rest(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
