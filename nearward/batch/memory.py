@@ -20,6 +20,7 @@ _COORDINATOR = 120e6  # bytes of the main process, which never loads a model
 _LIBRARIES = 420e6  # bytes of a worker before it loads a model
 _MODEL = 6.0  # times the model's size on disk: arrays, rebuilt trees and index, tokens of the stored rows
 _BATCH = 250e6  # bytes that scoring one batch of rows takes temporarily
+_EVENTS = 800e6  # bytes of a block of four million events while it becomes features
 _VALUE = 60.0  # bytes for each value of a shard: as read, as checked, as encoded
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -61,7 +62,9 @@ def read_size(text: str) -> float:
     return float(match[1]) * _UNITS[match[2].lower()]
 
 
-def plan_resources(model: str | Path, columns: int, workers: int | None, limit: float | None, shard_rows: int | None = None) -> Resources:
+def plan_resources(
+    model: str | Path, columns: int, workers: int | None, limit: float | None, shard_rows: int | None = None, *, events: bool = False
+) -> Resources:
     """Choose the number of workers and the rows of a shard so that the job stays within its memory limit.
 
     Parameters
@@ -74,6 +77,8 @@ def plan_resources(model: str | Path, columns: int, workers: int | None, limit: 
         Of all processes together; none by default.
     shard_rows : int, optional
         Requested by the user, or fixed by the job that is resumed.
+    events : bool
+        Whether features are made of events.
 
     Raises
     ------
@@ -85,7 +90,9 @@ def plan_resources(model: str | Path, columns: int, workers: int | None, limit: 
     if shard_rows is not None and shard_rows < 1:
         raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
     requested = workers or cpu_count()
-    worker_size = _LIBRARIES + _BATCH + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
+    worker_size = (
+        _LIBRARIES + _BATCH + events * _EVENTS + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
+    )
     row_size = _VALUE * max(columns, 1)
     fewest_rows = shard_rows or _FEWEST_ROWS
     processes = requested

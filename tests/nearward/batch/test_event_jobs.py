@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from nearward.batch.job import plan
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.scoring import LoadedModel, score_shard
@@ -129,6 +131,13 @@ def test_events_that_change_are_refused_or_fail_their_shard(ward_model, loaded, 
     damaged = begin(place, folder, "new")
     with pytest.raises(InputError, match="cut off or damaged"):
         score_shard(damaged, damaged.shards()[0], loaded)
+
+
+def test_the_memory_of_events_is_planned(ward_model, place) -> None:
+    job = ScoringJob(ward_model[3], (place / "events",), place / "out", labels=place / "tonight.parquet", workers=1)
+    options, _ = read_options(job)
+    without = plan(job, dataclasses.replace(options, events=()))
+    assert plan(job, options).memory == without.memory + 800e6
 
 
 def test_a_model_of_events_needs_labels(ward_model, place) -> None:
