@@ -176,8 +176,9 @@ def similar(
         results = _show_risk(loaded.model_, loaded.transform_counted(table, queries)[1], row)
         patients = loaded.similar(table, queries, k=k).drop("subject_id", "prediction_time")
         show(patients.drop("timeline"), "its similar patients with the largest weights")
-        title = "what happened to them, in hours (h) or days (d) before (−) and after (+) their moment of prediction"
-        show(patients.select("rank", "patient", "outcome", "timeline"), title)
+        if loaded.timelines_ is not None:
+            title = "what happened to them, in hours (h) or days (d) before (−) and after (+) their moment of prediction"
+            show(patients.select("rank", "patient", "outcome", "timeline"), title)
     else:
         if labels is not None:
             raise InputError(f"{model} holds a model of tables: --labels goes with a model of events")

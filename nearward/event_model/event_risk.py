@@ -6,7 +6,7 @@ Shapes: n training labels, q labels to score.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.adaptation.stored_patients import ID
+from nearward.adaptation.summary import Removal
 from nearward.event_model.sources import KIND
-from nearward.event_model.timelines import check_timelines, choose_timelines, code_weights, format_timelines
+from nearward.event_model.timelines import check_timelines, choose_timelines, code_weights, format_timelines, of_stored
 from nearward.risk_model import persistence
 from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
@@ -55,7 +57,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
     counts_ : dict
         Labels and events of the training data, and those that were left out, by reason.
     timelines_ : pl.DataFrame or None
-        ``subject_id``, ``hours`` and ``event`` of each stored label, see ``nearward.event_model.timelines``.
+        ``(id)``, ``subject_id``, ``hours`` and ``event`` of each stored label, see ``nearward.event_model.timelines``.
 
     Examples
     --------
@@ -145,7 +147,8 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             gate: dict[str, float] = dict(model.gate().iter_rows())
             vocabulary = features.vocabulary_
             weights = code_weights(vocabulary.columns, gate)
-            self.timelines_ = choose_timelines(source, known, vocabulary.columns, weights, vocabulary.n_subjects)
+            chosen = choose_timelines(source, known, vocabulary.columns, weights, vocabulary.n_subjects)
+            self.timelines_ = chosen.insert_column(0, model.fitted_.records.get_column(ID))
         return self
 
     def transform_counted(self, events: Source, labels: Labels) -> tuple[pl.DataFrame, pl.DataFrame, EventCounts]:
@@ -195,27 +198,44 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         """
         known, rows, _ = self.transform_counted(events, labels)
         table = self.model_.similar(rows, k=k)
-        stored = table.get_column("patient").cast(pl.Int64).to_list()
-        timeline: list[str] | list[None] = [None] * table.height
-        patient = table.get_column("patient")
+        timeline: list[str | None] = [None] * table.height
         if self.timelines_ is not None:
-            timeline = format_timelines(self.timelines_, stored)
-            patient = self.timelines_.get_column(SUBJECT)[stored].alias("patient")
-        table = table.with_columns(patient, pl.Series("timeline", timeline, dtype=pl.String))
+            stored = table.select(pl.col("patient").alias(ID)).join(self.timelines_, on=ID, how="left", maintain_order="left")
+            timeline = format_timelines(stored)
+            table = table.with_columns(stored.get_column(SUBJECT).alias("patient"))
+        table = table.with_columns(pl.Series("timeline", timeline, dtype=pl.String))
         return self._with_keys(known, table.rename({table.columns[0]: "(query)"}))
 
-    def save(self, folder: str | Path) -> None:
-        """Write features, risk model and timelines into one folder. It contains patient records, and is readable by its owner only."""
+    def forget(self, ids: Sequence[Any]) -> Removal:
+        """Remove subjects: as ``RiskClassifier.forget``, and their timelines."""
+        check_is_fitted(self, "model_")
+        removal = self.model_.forget(ids)
+        if self.timelines_ is not None:
+            self.timelines_ = of_stored(self.timelines_, self.model_.fitted_.records)
+        return removal
+
+    def save(self, folder: str | Path, *, records: bool = True) -> None:
+        """Write features, risk model and timelines into one folder, readable by its owner only.
+
+        Parameters
+        ----------
+        folder : path
+        records : bool
+            Whether the stored patients' records and timelines are saved, see ``RiskClassifier.save``.
+        """
         check_is_fitted(self, "model_")
         tensors: Arrays = {}
-        about = persistence.to_json(self.model_.get_params(deep=False), self.model_.fitted_, tensors)
+        fitted = self.model_.fitted_ if records else persistence.withhold_records(self.model_.fitted_)
+        about = persistence.to_json(self.model_.get_params(deep=False), fitted, tensors)
         own = {
             "kind": KIND,
             "features": self.features_.to_json(tensors),
             "counts": self.counts_,
             "source_columns": None if self.columns is None else dict(self.columns),
         }
-        write_model(folder, {**about, **own}, tensors, self.model_.fitted_.records, self.timelines_)
+        has_timelines = self.timelines_ is not None and fitted.records.width > 0
+        timelines = of_stored(self.timelines_, fitted.records) if has_timelines else None
+        write_model(folder, {**about, **own}, tensors, fitted.records, timelines)
 
     @classmethod
     def load(cls, folder: str | Path, backbone: Backbone | None = None) -> Self:
@@ -235,7 +255,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             classifier = RiskClassifier(**parameters)
             classifier.fitted_ = fitted
             if timelines is not None:
-                check_timelines(timelines, records.height)
+                check_timelines(timelines, records)
             model = cls(features, classifier, columns=about["source_columns"], timelines=timelines is not None)
             model.features_, model.model_, model.counts_, model.timelines_ = features, classifier, dict(about["counts"]), timelines
         return model

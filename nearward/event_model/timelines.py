@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from nearward.adaptation.stored_patients import ID
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.code_columns import CodeColumns
 from nearward.tabular.events.label_table import PREDICTION_TIME
@@ -72,24 +73,31 @@ def choose_timelines(
     return timelines.select(SUBJECT, *lists)
 
 
-def check_timelines(timelines: pl.DataFrame, n_rows: int) -> None:
-    """Raise ``ArtifactError`` where loaded timelines are not those of ``n_rows`` stored labels."""
-    lists = {HOURS: pl.List(pl.Float64), EVENT: pl.List(pl.String)}
-    fits = timelines.columns == [SUBJECT, *lists] and all(timelines.schema[name] == dtype for name, dtype in lists.items())
-    if not fits or timelines.height != n_rows:
-        raise ArtifactError(f"the timelines do not belong to the {n_rows} stored patients: restore the model from a copy, or fit it again")
+def check_timelines(timelines: pl.DataFrame, records: pl.DataFrame) -> None:
+    """Raise ``ArtifactError`` where loaded timelines are not those of stored rows."""
+    dtypes = {ID: pl.String, HOURS: pl.List(pl.Float64), EVENT: pl.List(pl.String)}
+    fits = timelines.columns == [ID, SUBJECT, HOURS, EVENT] and all(timelines.schema[name] == dtype for name, dtype in dtypes.items())
+    if not fits or not timelines.get_column(ID).is_unique().all() or of_stored(timelines, records).height < timelines.height:
+        raise ArtifactError("the timelines do not belong to the stored patients: restore the model from a copy, or fit it again")
 
 
-def format_timelines(timelines: pl.DataFrame, rows: Sequence[int]) -> list[str]:
-    """Return the timelines of some stored labels as text.
+def of_stored(timelines: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
+    """Return the timelines of the rows that are stored: patients may have been removed."""
+    return timelines.join(records.select(ID), on=ID, how="semi", maintain_order="left")
+
+
+def format_timelines(timelines: pl.DataFrame) -> list[str | None]:
+    """Return timelines as text, None where there is none.
 
     Examples
     --------
-    >>> format_timelines(pl.DataFrame({"hours": [[-60.0, -1.5, 3.0]], "event": [["Lactate 8.2", "Urine 5 mL", "MEDS_DEATH"]]}), [0])
+    >>> format_timelines(pl.DataFrame({"hours": [[-60.0, -1.5, 3.0]], "event": [["Lactate 8.2", "Urine 5 mL", "MEDS_DEATH"]]}))
     ['−2.5 d Lactate 8.2; −1.5 h Urine 5 mL; +3 h MEDS_DEATH']
     """
-    selected = timelines.select(HOURS, EVENT)[list(rows)]
-    return ["; ".join(f"{_format_hours(time)} {event}" for time, event in zip(*row, strict=True)) for row in selected.iter_rows()]
+    return [
+        None if hours is None else "; ".join(f"{_format_hours(time)} {event}" for time, event in zip(hours, events, strict=True))
+        for hours, events in timelines.select(HOURS, EVENT).iter_rows()
+    ]
 
 
 def _format_hours(hours: float) -> str:

@@ -69,9 +69,13 @@ class FittedState:
 def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path, records: bool = True) -> None:
     """Write a classifier's parameters and fitted state into a folder, with or without the stored patients' records."""
     tensors: Arrays = {}
-    if not records and fitted.records.width > 0:
-        fitted = without_records(dataclasses.replace(fitted, bins=_count_by_bin(fitted)))
+    fitted = fitted if records else withhold_records(fitted)
     write_model(folder, to_json(parameters, fitted, tensors), tensors, fitted.records)
+
+
+def withhold_records(fitted: FittedState) -> FittedState:
+    """Return a fitted state without the stored patients' records, its counts by bin kept."""
+    return fitted if fitted.records.width == 0 else without_records(dataclasses.replace(fitted, bins=_count_by_bin(fitted)))
 
 
 def to_json(parameters: dict[str, Any], fitted: FittedState, tensors: Arrays) -> dict[str, Any]:

@@ -114,3 +114,20 @@ def test_without_timelines_nothing_of_them_is_kept(ward_model, tmp_path) -> None
     loaded = nw.load(tmp_path / "m")
     assert not loaded.timelines
     assert loaded.similar(events, labels[120:121], k=2)["timeline"].to_list() == [None, None]
+
+
+def test_forgotten_subjects_and_withheld_records_leave_no_timeline(ward_model, tmp_path) -> None:
+    events, labels, _, folder = ward_model
+    model = nw.load(folder)
+    forgotten = labels["subject_id"][:3].to_list()
+    model.forget(forgotten)
+    model.save(tmp_path / "m")
+    timelines = pl.read_parquet(next((tmp_path / "m").glob("timelines-*")))
+    assert timelines.height == 117
+    assert not set(forgotten) & set(timelines["subject_id"])
+    similar = nw.load(tmp_path / "m").similar(events, labels[120:122], k=None)
+    assert set(similar["patient"]) <= set(labels["subject_id"][3:120])
+    model.save(tmp_path / "withheld", records=False)
+    assert not list((tmp_path / "withheld").glob("timelines-*"))
+    withheld = nw.load(tmp_path / "withheld").similar(events, labels[120:121], k=2)
+    assert withheld["timeline"].to_list() == [None, None]

@@ -43,7 +43,7 @@ def test_the_most_unusual_event_of_each_code_before_and_after() -> None:
     chosen = timelines(rows, {"L": 0.5, "S": 0.5})
     assert chosen["subject_id"].to_list() == [2, 1]
     assert chosen["hours"].to_list() == [[], [-3.0, 2.0, 5.0]]  # within a week, of codes with columns, at a time
-    assert format_timelines(chosen, [1, 0]) == ["−3 h Lactate 6.5 mmol/L; +2 h Lactate 2.5 mmol/L; +5 h Sepsis", ""]
+    assert format_timelines(chosen) == ["", "−3 h Lactate 6.5 mmol/L; +2 h Lactate 2.5 mmol/L; +5 h Sepsis"]
 
 
 def test_a_death_comes_first_and_a_code_without_weight_never() -> None:
@@ -73,8 +73,11 @@ def test_a_timeline_has_ten_events_at_most() -> None:
 
 
 def test_timelines_of_other_patients_are_refused() -> None:
-    chosen = timelines([(-1.0, "L", 6.0)], {"L": 1.0})
-    check_timelines(chosen, 2)
-    for wrong, n_rows in ((chosen, 3), (chosen.drop("hours"), 2), (chosen.with_columns(hours=pl.lit(["soon"])), 2)):
-        with pytest.raises(ArtifactError, match=f"do not belong to the {n_rows} stored patients"):
-            check_timelines(wrong, n_rows)
+    chosen = timelines([(-1.0, "L", 6.0)], {"L": 1.0}).insert_column(0, pl.Series("(id)", ["0", "1"]))
+    records = pl.DataFrame({"(id)": ["0", "1", "2"]})
+    check_timelines(chosen, records)
+    for wrong in (chosen.drop("hours"), chosen.with_columns(hours=pl.lit(["soon"])), chosen.with_columns(pl.lit("1").alias("(id)"))):
+        with pytest.raises(ArtifactError, match="do not belong to the stored patients"):
+            check_timelines(wrong, records)
+    with pytest.raises(ArtifactError, match="do not belong to the stored patients"):
+        check_timelines(chosen, records[1:])
