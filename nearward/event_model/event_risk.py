@@ -233,8 +233,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             "counts": self.counts_,
             "source_columns": None if self.columns is None else dict(self.columns),
         }
-        has_timelines = self.timelines_ is not None and fitted.records.width > 0
-        timelines = of_stored(self.timelines_, fitted.records) if has_timelines else None
+        timelines = None if self.timelines_ is None or fitted.records.width == 0 else of_stored(self.timelines_, fitted.records)
         write_model(folder, {**about, **own}, tensors, fitted.records, timelines)
 
     @classmethod
