@@ -66,6 +66,7 @@ class ModelFacts:
     learners : tuple of str, what the stack weighs, the largest weight first
     retrieval, in_context : str
     prevalence : float or None, where the model is used, if it differs
+    contains_records : bool, whether readable rows of the stored patients are in the folder
     """
 
     version: str
@@ -83,6 +84,7 @@ class ModelFacts:
     retrieval: str
     in_context: str
     prevalence: float | None
+    contains_records: bool
 
     @property
     def outcome(self) -> str | None:
@@ -141,6 +143,7 @@ def _facts(manifest: Mapping[str, Any], sha256: str) -> ModelFacts:
         retrieval=summary["retrieval"]["embedding"],
         in_context=f"{backbone['name'] or 'none'}: {'in use' if backbone['in_use'] else 'not in use'} ({backbone['why']})",
         prevalence=manifest["config"]["prevalence"],
+        contains_records=bool(manifest["contains_records"]),
     )
 
 

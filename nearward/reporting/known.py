@@ -16,6 +16,7 @@ _LIMITS = (
     "No prospective validation unless stated here. A risk is an estimate for patients like those in the training data; it is no cause and "
     "no recommendation. The band says how well the risk is known at that score, not what will happen, and is approximate."
 )
+_RECORDS = {True: "the training patients' rows", False: "embeddings and outcomes of the training patients, but no readable rows"}
 _MISSING = "Missing numbers are encoded with a flag, missing categories as a category; no row was dropped for them."
 
 
@@ -31,8 +32,8 @@ def known_chai(facts: ModelFacts, report: ReportFacts | None) -> dict[str, str]:
         "Foundation models": f"In-context model {facts.in_context}.",
         "Types of input and output data": f"A table: {_kinds(facts)}. Output: a table.",
         "Development data": f"{_training(facts)}.",
-        "Security and compliance": "The model folder contains the training patients' rows; it executes nothing, and every file is hashed. "
-        "Scoring opens no connection.",
+        "Security and compliance": f"The model folder contains {_RECORDS[facts.contains_records]}: guard it as the cohort. It executes "
+        "nothing, and every file is hashed. Scoring opens no connection.",
         "Transparency, intelligibility and accountability": "Each risk is explained by the similar patients that it rests on (nearward "
         "similar) and by the columns that raised or lowered it (nearward explain, nearward sheet).",
     }

@@ -259,11 +259,11 @@ class RiskPredictor(AdaptableRisk):
 
     def _base_rates(self) -> Floats:
         """Return the share of the event, or of each class, where the model is used: (1,) or (c,)."""
-        outcome = self.fitted_.records.get_column(OUTCOME).to_numpy()
         if len(self.classes_) > 2:
-            return np.asarray(np.bincount(outcome.astype(int), minlength=len(self.classes_)) / len(outcome))
-        prevalence = self.get_params(deep=False)["prevalence"]
-        return np.array([outcome.mean() if prevalence is None else prevalence])
+            outcome = self.fitted_.records.get_column(OUTCOME).to_numpy().astype(int)
+            return np.asarray(np.bincount(outcome, minlength=len(self.classes_)) / len(outcome))
+        model: Any = self.fitted_.model
+        return np.array([model.trained_prevalence if model.prevalence is None else model.prevalence])
 
     def _require_event(self) -> None:
         check_is_fitted(self, "fitted_")

@@ -35,6 +35,7 @@ def test_without_a_report_the_model_is_known_and_its_performance_elsewhere_is_no
     assert card.chai["Overview"]["Regulatory approval"] is None
     assert list(card.tripod) == list(ITEMS)
     assert card.tripod["17"] is card.tripod["23a"] is None
+    assert "the training patients' rows" in card.chai["Trust ingredients"]["Security and compliance"]
     assert card.validation is None
     assert card.development is not None
     assert card.development.rows == fitted.summary_.rows
