@@ -189,7 +189,7 @@ def test_trees_are_fitted_on_cross_fit_transform(cohort: Cohort, monkeypatch: py
         rates_of_folds.append(rates(*arguments))  # type: ignore[arg-type]
         return rates_of_folds[-1]
 
-    def recorded_trees(x: np.ndarray, *arguments: object) -> object:
+    def recorded_trees(x: np.ndarray, *arguments: object, sample_weight: None) -> object:
         tables.append(x)
         return grow(x, *arguments)  # type: ignore[arg-type]
 
@@ -204,7 +204,7 @@ def test_trees_are_fitted_on_cross_fit_transform(cohort: Cohort, monkeypatch: py
 def test_trees_of_a_wide_table_draw_some_of_its_columns(columns: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[object] = []
 
-    def recorded(x: np.ndarray, outcome: np.ndarray, seed: int, *settings: dict[str, object]) -> tuple[()]:
+    def recorded(x: np.ndarray, outcome: np.ndarray, seed: int, *settings: dict[str, object], sample_weight: None) -> tuple[()]:
         shares.extend(setting["feature_fraction"] for setting in settings)
         return ()
 
@@ -213,7 +213,7 @@ def test_trees_of_a_wide_table_draw_some_of_its_columns(columns: int, share: flo
     schema = Schema.infer(frame)
     encoder = TableEncoder.fit(schema, frame)
     rows = EncodedRows(encoder.transform(frame), encoder.encode(frame), np.zeros((60, 0)))
-    module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm")
+    module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm", None)
     assert shares == [share] * len(BOOSTING)
 
 
