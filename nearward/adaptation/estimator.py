@@ -103,6 +103,7 @@ class AdaptableRisk:
         DataWarning
             Blocks and columns that the site lacks; some rows are identical to training rows.
         """
+        self._require_event()
         if len(self.fitted_.classes) > 2:
             raise InputError(f"adapt is for an outcome with two values, got {len(self.fitted_.classes)} classes")
         renamed = dict(columns or {})
