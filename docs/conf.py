@@ -17,7 +17,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 project, author, release = "nearward", "The nearward developers", nearward.__version__
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build", "examples", "auto_examples/*.ipynb", "auto_examples/*.py", "*.py"]
+exclude_patterns = ["_build", "**sg_execution_times.rst", "examples", "auto_examples/*.ipynb", "auto_examples/*.py", "*.py"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".markdown": "markdown"}
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
