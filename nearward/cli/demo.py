@@ -37,8 +37,8 @@ from nearward.tabular.typing import Floats, Ints
 _STAYS = 10_000  # of the ward: half to learn from, half to judge on
 _MALIGNANT_SHARE = 0.2
 _RESAMPLES = 300
-_MOST_SYNTHESIZED = 4000  # rows that the synthesizer is trained on
-_MOST_HELD_OUT = 5000  # rows that its table is audited on
+_MOST_SYNTHESIZED = 5000  # rows that the synthesizer is trained on
+_MOST_HELD_OUT = 5001  # rows that its table is audited on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
