@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.events.icu [--models LightGBM CatBoost RiskClassifier …] [--table hand] [--repeats 1]
 
 ``EventFeatures`` with default settings are fitted within each fold; ``--table hand`` is the table made by hand beside them. Out-of-fold
-risks are written to out/events. −1 means unknown in these data and is left out. Intervals resample stays.
+risks are written to out/. −1 means unknown in these data and is left out. Intervals resample stays.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> None:
             for name in args.models:
                 risks[name][repeat, test] = predict(name, fitted, outcome[train], new)
     print(f"{fitted.width} columns; {np.mean(seconds):.1f} s a fold for the features")
+    OUT.mkdir(exist_ok=True)
     for name, risk in risks.items():
         np.save(OUT / f"events-{args.table}-{name}.npy", risk)
         print(f"{name:20s} " + "  ".join(measure(outcome, risk)), flush=True)
