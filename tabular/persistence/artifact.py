@@ -32,7 +32,7 @@ from nearward.tabular.parallel import require_own_process
 from nearward.tabular.persistence.memory_limit import check_memory, read_records
 from nearward.tabular.typing import Arrays
 
-FORMAT = 2
+FORMAT = 3
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _MAX_MANIFEST = 256 * 2**20  # bytes
