@@ -180,6 +180,7 @@ def fit_retriever(
     inputs = EncoderInputs.of(x)
     linear = best_setting(index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed), inputs, data), data, settings)
     if len(inputs) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
+        progress("no encoders: too few rows or events")
         progress("choice of context")
         return linear.retriever, linear.context, linear.head, linear.trials
     encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)

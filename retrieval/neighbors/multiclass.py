@@ -112,6 +112,7 @@ def fit_class_retriever(
     linear = _best_setting(index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data), data)
     vote_log_loss = {"linear metric": float(linear.loss.mean())}
     if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
+        progress("no encoders: too few rows or events")
         progress("choice of context")
         return linear.retriever, linear.votes, linear.head, vote_log_loss
     encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)

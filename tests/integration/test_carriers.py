@@ -89,7 +89,8 @@ def test_frames_of_other_libraries_give_the_same(place: Path, coded: Any, carry:
 
 
 def test_similar_patients_of_a_csv_are_those_of_parquet(nearward: Any, place: Path) -> None:
-    outputs = {nearward("similar", "model", name, "--row", 3, cwd=place).stdout for name in ("new.parquet", "new.csv")}
+    row = pl.read_parquet(place / "new.parquet")["id"][3]
+    outputs = {nearward("similar", "model", name, "--row", row, cwd=place).stdout for name in ("new.parquet", "new.csv")}
     assert len(outputs) == 1
 
 

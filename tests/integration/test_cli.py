@@ -18,6 +18,7 @@ import pytest
 
 import nearward as nw
 from nearward.cli.terminal.console import as_value
+from nearward.tabular.persistence.artifact import FORMAT
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def place(nearward, clinic, tmp_path_factory):
     assert "250 rows" in done.stdout
     assert "contains patient records" in done.stdout
     steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [step["done"] for step in steps] == list(range(1, 11))
+    assert [step["done"] for step in steps] == list(range(1, 13))
     return folder
 
 
@@ -105,7 +106,7 @@ def test_inspect_describes_other_artifacts(nearward, tmp_path):
     nw.ThresholdController(0.05).save(tmp_path / "controller")
     output = nearward("inspect", "controller", cwd=tmp_path).stdout.splitlines()
     assert output[0] == "contains patient records: no"
-    assert "a ThresholdController, format 2" in output
+    assert f"a ThresholdController, format {FORMAT}" in output
 
 
 def test_schema_is_written_edited_and_used(nearward, place):

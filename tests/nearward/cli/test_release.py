@@ -23,6 +23,7 @@ def nearward(monkeypatch, ward):
     model = SimpleNamespace(audit_rows=rows, rules=Rules(), seed=0, outcome="died", positive=1, groups=None)
     model.sample = lambda n, where=None, seed=None: rows.train[:n]
     monkeypatch.setattr("nearward.synth.synthesizer.Synthesizer.load", lambda folder: model)
+    monkeypatch.setattr("nearward.tabular.persistence.artifact.model_hash", lambda folder: "0" * 64)
 
     def call(*words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["nearward", *map(str, words)])
