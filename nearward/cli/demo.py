@@ -119,7 +119,7 @@ def _fit(cohort: Cohort, train: Ints, test: Ints, seed: int) -> tuple[RiskClassi
     outcome = cohort.outcome[train]
     say(f"{len(train)} training rows ({outcome.sum()} events), {len(test)} test rows ({cohort.outcome[test].sum()} events)")
     groups = None if cohort.groups is None else cohort.groups[train]
-    with show_progress("fit", 11) as progress:
+    with show_progress("fit", 12) as progress:
         model = RiskClassifier(random_state=seed, verbose=progress).fit(cohort.features[train], outcome, groups=groups)
     scores = model.predict_frame(cohort.features[test])
     return model, scores, {"nearward": scores.get_column("risk").to_numpy(), **_usual_risks(cohort.features, train, test, outcome)}

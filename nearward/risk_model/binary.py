@@ -270,10 +270,8 @@ def fit_risk(
     )
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
-    retriever, context, head, trials = fit_retriever(
-        inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled
-    )
-    columns = stack_columns(base_scores, context.vote, head, retriever.has_head)
+    retriever, vote, head, trials = fit_retriever(inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled)
+    columns = stack_columns(base_scores, vote, head, retriever.has_head)
     fit = StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
     backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was asked for")
     if config.backbone is not None:

@@ -136,10 +136,10 @@ class SettingTrial:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A retriever with the setting whose vote of the stored rows ranks best: their contexts, heads (n,), and every setting's trial."""
+    """A retriever with the setting whose vote of the stored rows (n,) ranks best; their heads (n,), and every setting's trial."""
 
     retriever: Retriever
-    context: Context
+    vote: Floats
     head: Floats
     trials: list[SettingTrial]
 
@@ -153,7 +153,7 @@ def fit_retriever(
     settings: tuple[RetrievalSetting, ...] = SETTINGS,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
-) -> tuple[Retriever, Context, Floats, list[SettingTrial]]:
+) -> tuple[Retriever, Floats, Floats, list[SettingTrial]]:
     """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
 
     Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
@@ -172,7 +172,7 @@ def fit_retriever(
     Returns
     -------
     retriever : Retriever
-    context : Context of the n stored rows, each in its own shard without its own patient
+    vote : (n,), of each stored row's similar patients in its own shard, without its own patient
     head : (n,), log-odds of the encoder that has not seen the row; 0 where none was trained
     trials : of every setting
     """
@@ -182,15 +182,15 @@ def fit_retriever(
     if len(inputs) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
         progress("no encoders: too few rows or events")
         progress("choice of context")
-        return linear.retriever, linear.context, linear.head, linear.trials
+        return linear.retriever, linear.vote, linear.head, linear.trials
     encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
     progress("AWARE encoders")
     deep = best_setting(index_shards(encoders, inputs, data), data, settings)
     progress("choice of context")
     trials = [*linear.trials, *deep.trials]
-    if ranks_clearly_better(deep.context.vote, linear.context.vote, data, seed):
-        return deep.retriever, deep.context, deep.head, trials
-    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.context, deep.head, trials
+    if ranks_clearly_better(deep.vote, linear.vote, data, seed):
+        return deep.retriever, deep.vote, deep.head, trials
+    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.vote, deep.head, trials
 
 
 def best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...] = SETTINGS) -> Candidate:
@@ -202,20 +202,20 @@ def best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[Retri
     ]
     order = row_order(fitted.shards)
     trials: list[SettingTrial] = []
-    best: list[Context] = []
+    votes: list[Floats] = []
+    radii: list[Floats] = []
     for setting in settings:
-        contexts = [
+        contexts = (  # one at a time: a shard's contexts are the largest arrays of a fit
             _weighted(near, shard, outcome, setting, n_shards, encoder.temperature, data.patient_ids)
             for near, shard, encoder in zip(neighbours, fitted.shards, fitted.encoders, strict=True)
-        ]
-        vote = np.concatenate([context.vote for context in contexts])[order]
-        auprc = float(average_precision_score(data.outcome, vote))
-        if not trials or auprc > max(trial.vote_auprc for trial in trials):
-            best = contexts
-        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
-    chosen = max(trials, key=lambda trial: trial.vote_auprc).setting
-    retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, chosen, neighbour_radius(best, chosen))
-    return Candidate(retriever, _in_row_order(best, order), np.concatenate(fitted.logits)[order], trials)
+        )
+        vote, radius = zip(*((context.vote, neighbour_radius(context, setting, n_shards)) for context in contexts), strict=True)
+        votes.append(np.concatenate(vote)[order])
+        radii.append(np.array(radius))
+        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, float(average_precision_score(data.outcome, votes[-1]))))
+    best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
+    retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, settings[best], radii[best])
+    return Candidate(retriever, votes[best], np.concatenate(fitted.logits)[order], trials)
 
 
 def _weighted(

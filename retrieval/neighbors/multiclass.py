@@ -157,7 +157,8 @@ def _best_setting(fitted: FittedShards, data: TrainingData) -> _Candidate:
         votes = np.concatenate([class_votes(context, classes) for context in contexts])[order]
         loss = vote_loss(votes, data.outcome)
         if best is None or loss.mean() < best.loss.mean():
-            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, outcome, setting, neighbour_radius(contexts, setting))
+            radius = np.array([neighbour_radius(context, setting, len(contexts)) for context in contexts])
+            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, outcome, setting, radius)
             best = _Candidate(retriever, votes, head, loss)
     assert best is not None
     return best

@@ -195,11 +195,11 @@ def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: Train
     return FittedShards(tuple(encoders), shards, embeddings, logits)
 
 
-def neighbour_radius(contexts: list[Context], setting: RetrievalSetting) -> Floats:
-    """Return each shard's radius (s,) from the contexts of its own rows: the 90 % quantile of their furthest neighbour's sq_distance."""
-    last = rows_per_shard(setting.neighbours, len(contexts)) - 1
-    furthest = [context.sq_distance[np.isfinite(context.sq_distance[:, last]), last] for context in contexts]
-    return np.array([np.quantile(distances, _RADIUS_QUANTILE) if len(distances) else 0.0 for distances in furthest])
+def neighbour_radius(context: Context, setting: RetrievalSetting, shards: int) -> float:
+    """Return a shard's radius from the context of its own rows: the 90 % quantile of their furthest neighbour's sq_distance."""
+    furthest = context.sq_distance[:, rows_per_shard(setting.neighbours, shards) - 1]
+    present = furthest[np.isfinite(furthest)]
+    return float(np.quantile(present, _RADIUS_QUANTILE)) if len(present) else 0.0
 
 
 def row_order(shards: tuple[Shard, ...]) -> Ints:

@@ -20,7 +20,8 @@ from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors import binary as module
 from nearward.retrieval.neighbors.binary import SETTINGS, Context, RetrievalSetting, Retriever, fit_retriever
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.voting import Neighbours, compute_weights
+from nearward.retrieval.neighbors.sharded_retriever import row_order
+from nearward.retrieval.neighbors.voting import Neighbours, compute_weights, join_contexts
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import NearwardError
@@ -45,7 +46,14 @@ class Cohort:
         return TrainingData(self.outcome, self.group, self.fold)
 
     def fit(self, settings: tuple[RetrievalSetting, ...] = SETTINGS, config: EncoderConfig = CONFIG) -> Fitted:
-        return fit_retriever(self.x, self.data, config, 0, lambda _: None, settings)
+        retriever, vote, head, trials = fit_retriever(self.x, self.data, config, 0, lambda _: None, settings)
+        parts = [
+            retriever._shard_contexts(f, embed(encoder, self.x[shard.rows])[0], (retriever.setting,), len(retriever.shards), self.group)[0]
+            for f, (encoder, shard) in enumerate(zip(retriever.encoders, retriever.shards, strict=True))
+        ]
+        context = join_contexts(parts, 0, parts[0].shard).take(row_order(retriever.shards))
+        np.testing.assert_allclose(vote, context.vote, atol=1e-12)
+        return retriever, context, head, trials
 
 
 @pytest.fixture(scope="module")
@@ -474,13 +482,13 @@ def test_equals_vote_their_share_of_events_under_every_rule_and_on_both_sides(fl
     x = np.ones((1000, 3))
     for rule in (RetrievalSetting(60, floor, 1.0), RetrievalSetting(125, floor, 1.0), RetrievalSetting(250, floor, 1.0)):
         settings = (rule, RetrievalSetting(250, floor, 4.0))  # a wider rule is searched as well
-        retriever, out_of_fold, _, _ = fit_retriever(x, data, EncoderConfig(steps=5), 0, lambda _: None, settings)
+        retriever, vote, _, _ = fit_retriever(x, data, EncoderConfig(steps=5), 0, lambda _: None, settings)
         retriever = dataclasses.replace(retriever, setting=rule)
         votes = retriever.context(x[:1])[0].vote
         assert votes[0] == pytest.approx(np.mean([outcome[fold == f].mean() for f in range(5)]), abs=1e-12)
     for f in range(5):
         others = (outcome[fold == f].sum() - outcome[fold == f]) / 199
-        np.testing.assert_allclose(out_of_fold.vote[fold == f], others, atol=1e-12)
+        np.testing.assert_allclose(vote[fold == f], others, atol=1e-12)
 
 
 def test_a_floored_event_never_outweighs_an_informative_neighbourhood() -> None:
