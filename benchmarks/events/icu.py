@@ -1,9 +1,10 @@
 """ICU stays of PhysioNet's challenge of 2012, from events to a risk: five folds by subject.
 
-    .venv/bin/python -m benchmarks.events.icu [--models LightGBM CatBoost RiskClassifier …] [--table hand] [--repeats 1]
+    .venv/bin/python -m benchmarks.events.icu [--models LightGBM CatBoost RiskClassifier] [--table hand] [--repeats 1]
 
 ``EventFeatures`` with default settings are fitted within each fold; ``--table hand`` is the table made by hand beside them. Out-of-fold
-risks are written to out/. −1 means unknown in these data and is left out. Intervals resample stays.
+risks are written to out/, and the last model is compared with the others, paired. −1 means unknown in these data and is left out.
+Intervals resample stays.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def main() -> None:
     for name, risk in risks.items():
         np.save(OUT / f"events-{args.table}-{name}.npy", risk)
         print(f"{name:20s} " + "  ".join(measure(outcome, risk)), flush=True)
+        if name != args.models[-1]:
+            print(f"{args.models[-1]} less {name}: " + "  ".join(measure(outcome, risks[args.models[-1]], risk)), flush=True)
 
 
 def predict(name: str, train: pl.DataFrame, outcome: Ints, test: pl.DataFrame) -> Any:
@@ -77,15 +80,21 @@ def predict(name: str, train: pl.DataFrame, outcome: Ints, test: pl.DataFrame) -
     return baselines()[name](train, outcome, test)
 
 
-def measure(outcome: Ints, risks: Floats) -> list[str]:
-    """Return AUPRC, AUROC and min(sensitivity, PPV), the mean over repeats with its 95 % interval."""
+def measure(outcome: Ints, risks: Floats, less: Floats | None = None) -> list[str]:
+    """Return AUPRC, AUROC and min(sensitivity, PPV), the mean over repeats with its 95 % interval; or the paired differences."""
     rng = np.random.default_rng(0)
     metrics = {"AUPRC": average_precision_score, "AUROC": roc_auc_score, "min(Se, PPV)": min_sensitivity_ppv}
     resamples = [rng.integers(0, len(outcome), len(outcome)) for _ in range(_RESAMPLES)]
     texts = []
+
+    def mean(metric: Any, rows: Ints | slice) -> float:
+        values = [metric(outcome[rows], risk[rows]) for risk in risks]
+        others = [0.0] if less is None else [metric(outcome[rows], risk[rows]) for risk in less]
+        return float(np.mean(values) - np.mean(others))
+
     for name, metric in metrics.items():
-        value = np.mean([metric(outcome, risk) for risk in risks])
-        low, high = np.quantile([np.mean([metric(outcome[rows], risk[rows]) for risk in risks]) for rows in resamples], [0.025, 0.975])
+        value = mean(metric, slice(None))
+        low, high = np.quantile([mean(metric, rows) for rows in resamples], [0.025, 0.975])
         texts.append(f"{name} {value:.3f} ({low:.3f} to {high:.3f})")
     return texts
 
