@@ -1,9 +1,11 @@
-# docker build -t nearward . && docker run --rm -v "$PWD/nearward-demo:/work/nearward-demo" nearward
+# docker build -t nearward . && docker run --rm -v "$PWD/nearward-demo:/home/nearward/nearward-demo" nearward
+# A small image: --build-arg PIP_EXTRA_INDEX_URL=… with PyTorch's index of CPU wheels.
 FROM python:3.12-slim
 RUN apt-get update && apt-get install --no-install-recommends --yes libgomp1 && rm -rf /var/lib/apt/lists/*
+ARG PIP_EXTRA_INDEX_URL
 COPY . /src
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu /src && rm -rf /src
-RUN useradd --create-home nearward && mkdir /work && chown nearward /work
+RUN pip install --no-cache-dir /src && rm -rf /src
+RUN useradd --create-home nearward
 USER nearward
-WORKDIR /work
+WORKDIR /home/nearward
 CMD ["nearward", "demo"]
