@@ -12,13 +12,12 @@ from typing import Any
 import polars as pl
 
 from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME, read_labels
-from nearward.tabular.events.reading import CODE, SUBJECT, TIME, UNIT, VALUE, Events, read_events
+from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TIME, UNIT, VALUE, Events, read_events
 from nearward.tabular.events.units import check_units
 from nearward.tabular.events.windowed_events import AGE, ROW, earlier_events
 
 MIN_SUBJECTS = 10
 _SAMPLE = 1000  # subjects in which gaps are measured, and the range of numbers
-_BIRTH = "MEDS_BIRTH"
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_PERIODS = 60
 
@@ -71,7 +70,7 @@ def describe_events(
         Events or labels that cannot be used.
     """
     source = read_events(events)
-    alive = pl.col(TIME).filter(pl.col(CODE).ne_missing(_BIRTH))
+    alive = pl.col(TIME).filter(pl.col(CODE).ne_missing(BIRTH))
     subjects = _collect(source.frame.group_by(SUBJECT).agg(pl.len().alias("events"), (alive.max() - alive.min()).alias("span")))
     drawn = subjects.get_column(SUBJECT).sort().sample(min(_SAMPLE, subjects.height), seed=0)
     sample = source.of_subjects(drawn)

@@ -27,6 +27,7 @@ from nearward.evaluation.risk.inputs import MIN_COUNT
 from nearward.evaluation.risk.report import evaluate_risk
 from nearward.release.export import describe, export_table, sample_and_audit
 from nearward.risk_model.classifier import RiskClassifier
+from nearward.risk_model.effort import count_steps
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -119,7 +120,7 @@ def _fit(cohort: Cohort, train: Ints, test: Ints, seed: int) -> tuple[RiskClassi
     outcome = cohort.outcome[train]
     say(f"{len(train)} training rows ({outcome.sum()} events), {len(test)} test rows ({cohort.outcome[test].sum()} events)")
     groups = None if cohort.groups is None else cohort.groups[train]
-    with show_progress("fit", 12) as progress:
+    with show_progress("fit", count_steps("default", RiskClassifier().folds)) as progress:
         model = RiskClassifier(random_state=seed, verbose=progress).fit(cohort.features[train], outcome, groups=groups)
     scores = model.predict_frame(cohort.features[test])
     return model, scores, {"nearward": scores.get_column("risk").to_numpy(), **_usual_risks(cohort.features, train, test, outcome)}

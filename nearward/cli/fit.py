@@ -91,7 +91,7 @@ def fit(
         raise InputError("--columns names columns of events: it needs --labels")
     from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
-    from nearward.risk_model.effort import find_effort
+    from nearward.risk_model.effort import count_steps
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
     from nearward.tabular.data.validation import describe_event
@@ -112,8 +112,7 @@ def fit(
     roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
     show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
     event = as_event(positive, frame.get_column(outcome))
-    folds = find_effort(effort).folds or RiskClassifier().folds
-    with show_progress("fit", 7 + folds) as progress:
+    with show_progress("fit", count_steps(effort, RiskClassifier().folds)) as progress:
         in_context_model = None if backbone == "none" else backbone
         options: dict[str, Any] = {"backbone": in_context_model, "prevalence": prevalence, "effort": effort}
         model = RiskClassifier(random_state=seed, positive=event, schema=roles, verbose=progress, **options)
@@ -148,13 +147,12 @@ def _fit_events(
     from nearward.event_model.event_risk import EventRisk
     from nearward.event_model.sources import KIND
     from nearward.risk_model.classifier import RiskClassifier
-    from nearward.risk_model.effort import find_effort
+    from nearward.risk_model.effort import count_steps
     from nearward.tabular.events.features import EventFeatures
     from nearward.tabular.persistence.artifact import check_folder
 
     check_folder(out, KIND)
-    folds = find_effort(effort).folds or RiskClassifier().folds
-    with show_progress("fit", 7 + folds) as progress:
+    with show_progress("fit", count_steps(effort, RiskClassifier().folds)) as progress:
         options: dict[str, Any] = {"backbone": None if backbone == "none" else backbone, "prevalence": prevalence, "effort": effort}
         classifier = RiskClassifier(random_state=seed, verbose=progress, **options)
         model = EventRisk(EventFeatures(seed=seed), classifier, columns=columns).fit(source, labels)

@@ -19,12 +19,11 @@ from nearward.adaptation.stored_patients import ID
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.code_columns import CodeColumns
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import CODE, SUBJECT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.reading import CODE, DEATH, SUBJECT, TIME, UNIT, VALUE, Events
 
 HOURS, EVENT = "hours", "event"
 MOST = 10  # events of a timeline
 WINDOW = 168.0  # hours before and after the moment
-DEATH = "MEDS_DEATH"
 _MOST_UNUSUAL = 10.0  # interquartile ranges; further, a number is likelier to be a slip
 _HOURS_AS_DAYS = 48.0
 _ROW = "(row)"

@@ -60,3 +60,9 @@ def spell_seconds(seconds: float) -> str:
     """Return a rough duration as text: "about 20 s", "about 3 min"."""
     number, unit = (seconds, "s") if seconds < 95 else (seconds / 60, "min")
     return f"about {float(f'{max(number, 1):.1g}'):g} {unit}"
+
+
+def count_steps(effort: Any, folds: int) -> int:
+    """Return how many steps of a fit are reported, where an in-context model is tried and no fold draw is repeated."""
+    # beside the folds: expected time, closed-form learners, encoders, choice of context, in-context model, stack, calibration
+    return min(folds, find_effort(effort).folds or folds) + 7
