@@ -17,9 +17,11 @@ from nearward.cli.terminal.console import (
     Outcome,
     Positive,
     Report,
+    Resamples,
     SchemaFile,
     Seed,
     TableFile,
+    Threshold,
     as_event,
     columns_option,
     read_schema,
@@ -76,9 +78,7 @@ def risk(
     json: Json = None,
     scored_by: ScoredBy = None,
     alert_rate: Annotated[float, typer.Option(help="Share of rows that can be alerted.")] = 0.05,
-    threshold: Annotated[
-        float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
-    ] = None,
+    threshold: Threshold = None,
     thresholds: Annotated[
         list[float] | None,
         typer.Option(help="Threshold to tabulate sensitivity, specificity, PPV, NPV, … at; can be repeated.", show_default=False),
@@ -93,7 +93,7 @@ def risk(
     ] = None,
     schema: SchemaFile = None,
     missing: Missing = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
+    resamples: Resamples = 1000,
     seed: Seed = 0,
 ) -> None:
     """Evaluate predicted risks on a test set, or compare several.

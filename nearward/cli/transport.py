@@ -17,9 +17,11 @@ from nearward.cli.terminal.console import (
     Missing,
     Outcome,
     Report,
+    Resamples,
     SchemaFile,
     Seed,
     TableFile,
+    Threshold,
     as_event,
     read_schema,
     split_names,
@@ -62,12 +64,10 @@ def transport(
         Path | None,
         typer.Option(help="Table to write: the rows with their risks, for evaluate risk.", show_default=False, metavar="FILE"),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
-    ] = None,
+    threshold: Threshold = None,
     schema: SchemaFile = None,
     missing: Missing = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")] = 1000,
+    resamples: Resamples = 1000,
     seed: Seed = 0,
 ) -> None:
     """Judge a model at sites that it was not fitted on.

@@ -136,6 +136,10 @@ MedsLabels = Annotated[
         metavar="PATH",
     ),
 ]
+Threshold = Annotated[
+    float | None, typer.Option(help="Decision threshold: the risk from which on a patient is treated.", show_default="the event rate")
+]
+Resamples = Annotated[int, typer.Option(help="Bootstrap resamples of patients for each confidence interval.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no progress and no text; warnings and errors still go to standard error.")
