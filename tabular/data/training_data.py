@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.typing import Bools, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,23 @@ class TrainingData:
     outcome : (n,), 0 or 1; or class indices from 0
     patient_ids : (n,), patient numbers from 0
     fold : (n,), cross-fitting folds from 0; a patient's rows are all in one
+    weight : (n,), > 0, optional
+        The sampling weight: how many rows of the whole table a row stands for. None: 1 each.
 
     Examples
     --------
     >>> data = TrainingData(np.array([0, 1, 0]), np.array([0, 1, 1]), np.array([0, 1, 1]))
     >>> [(f, data.take(train).outcome.tolist()) for f, train in data.splits()]
     [(0, [1, 0]), (1, [0])]
+    >>> sample = replace(data, weight=np.array([2.0, 1.0, 2.0]))  # a row of the first and the third stands for two
+    >>> sample.n_rows, sample.prevalence
+    (5.0, 0.2)
     """
 
     outcome: Ints
     patient_ids: Ints
     fold: Ints
+    weight: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -49,6 +55,21 @@ class TrainingData:
         """Number of patients."""
         return int(self.patient_ids.max()) + 1
 
+    @property
+    def row_weight(self) -> Floats:
+        """Sampling weights (n,), ones where there are none."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
+    def n_rows(self) -> float:
+        """Number of rows of the whole table for which these stand."""
+        return float(self.row_weight.sum())
+
+    @property
+    def prevalence(self) -> float:
+        """Prevalence of the outcome in the whole table."""
+        return float(np.average(self.outcome, weights=self.weight))
+
     def train_rows(self, fold: int) -> Bools:
         """Return the mask (n,) of the rows outside a fold."""
         return np.asarray(self.fold != fold)
@@ -59,7 +80,8 @@ class TrainingData:
 
     def take(self, rows: NDArray[Any]) -> TrainingData:
         """Return some of the rows; patients and folds keep their numbers."""
-        return TrainingData(self.outcome[rows], self.patient_ids[rows], self.fold[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return TrainingData(self.outcome[rows], self.patient_ids[rows], self.fold[rows], weight)
 
     def one_vs_rest(self, class_index: int) -> TrainingData:
         """Return the same rows with outcome 1 where it is this class, else 0."""
