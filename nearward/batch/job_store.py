@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
-from nearward.batch.sharding import Shard, Source, fingerprint, is_scores, read_header, split_into_shards
+from nearward.batch.sharding import Shard, Source, is_scores, split_into_shards
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
 from nearward.tabular.data.limited_reading import TooLarge, read_at_most
+from nearward.tabular.data.parquet_files import fingerprint, read_header
 from nearward.tabular.errors import ArtifactError, FolderTakenOver, InputError, require_columns
 
 FORMAT = 2

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nearward.batch.meds import PREDICTION_TIME, SUBJECT
 from nearward.batch.records import JobOptions
-from nearward.batch.sharding import Source, find_tables, fingerprint, is_utf8, printable, read_header
+from nearward.batch.sharding import Source, find_tables
 from nearward.event_model.sources import KIND, event_folders
+from nearward.tabular.data.parquet_files import fingerprint, is_utf8, printable, read_header
 from nearward.tabular.errors import InputError
 from nearward.tabular.persistence.artifact import loading, model_hash, read_manifest, read_schema
 

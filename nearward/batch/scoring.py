@@ -16,9 +16,10 @@ import polars as pl
 from nearward.batch.job_store import JobStore
 from nearward.batch.meds import LABEL, PREDICTION_TIME, SUBJECT, features_as_of, key_columns, predictions
 from nearward.batch.records import JobOptions, ShardCounts, TableRecord
-from nearward.batch.sharding import Shard, read_header, read_shard, unchanged
+from nearward.batch.sharding import Shard, read_shard
 from nearward.event_model.code_drift import counts_as_json
 from nearward.event_model.sources import read_sources
+from nearward.tabular.data.parquet_files import read_header, unchanged
 from nearward.tabular.errors import ArtifactError, InputError
 
 NOVEL = 0.99  # novelty above which a row counts as outside the training population

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ import polars as pl
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.conversion import as_text
 from nearward.tabular.data.other_frames import from_other_frame, plain_values
+from nearward.tabular.data.parquet_files import ParquetFile, common_dtypes, find_parquet_files
 from nearward.tabular.data.text_values import read_missing
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import require_own_process
@@ -31,7 +31,6 @@ _WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
 _READ = (".parquet", ".csv", ".csv.gz", ".arrow", ".feather", ".ipc")
 _HOSPITAL = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".sav", ".zsav", ".por", ".dta", ".sas7bdat", ".xpt")  # by the extra [files]
 _ADDRESS = r"([a-z][a-z0-9+.-]+):/+(.+)"  # s3://bucket/key, also as pathlib writes it: s3:/bucket/key
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def read_table(path: str | Path, schema: Schema | None = None, missing: str | Sequence[str] = ()) -> pl.DataFrame:
@@ -69,10 +68,8 @@ def read_table(path: str | Path, schema: Schema | None = None, missing: str | Se
             if suffix != ".parquet":
                 raise InputError(f"{path}: only Parquet files are read from an address")
             frame = pl.scan_parquet(f"{address[1]}://{'/' * (address[1] == 'file')}{address[2]}", glob=False).collect()
-        elif path.is_dir():
-            frame = _read_folder(path)
-        elif "*" in str(path) and suffix == ".parquet" and not path.exists():
-            frame = _concat(path, [_read_parquet(file) for file in _matches(path)])
+        elif path.is_dir() or ("*" in str(path) and suffix == ".parquet" and not path.exists()):
+            frame = _read_files(path)
         else:
             frame = _read_file(path, schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -268,43 +265,27 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
 
-def _read_folder(folder: Path) -> pl.DataFrame:
-    """Read the Parquet files in a folder; folders named ``column=value`` are hive partitions."""
+def _read_files(source: Path) -> pl.DataFrame:
+    """Read the Parquet files of a folder or a pattern below one another, with the columns of hive partitions."""
+    files = find_parquet_files(source)
+    frames = []
+    for file in files:
+        texts = (pl.lit(value, dtype=pl.String).alias(name) for name, value in file.partitions)
+        frames.append((str(file.path), _read_parquet(file.path).with_columns(texts)))
+    try:
+        dtypes = common_dtypes([(name, frame.schema) for name, frame in frames])
+        frame = pl.concat([frame.select(list(dtypes)) for _, frame in frames], how="vertical_relaxed")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    return with_partition_dtypes(frame, files)
+
+
+def with_partition_dtypes(frame: pl.DataFrame, files: Sequence[ParquetFile]) -> pl.DataFrame:
+    """Return a frame with its columns of hive partitions as the numbers or dates that their texts are."""
     from nearward.tabular.data.csv_reader import read_texts
 
-    files = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
-    files = [path for path in files if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)]
-    if not files:
-        raise InputError(f"{folder} is a folder without Parquet files: no such file")
-    frames = []
-    for path in files:
-        parts = [part.partition("=") for part in path.relative_to(folder).parts[:-1]]
-        partitions = {name: None if value == _NO_VALUE else unquote(value) for name, sign, value in parts if sign}
-        frame = _read_parquet(path)
-        frames.append(frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in partitions.items()))
-    frame = _concat(folder, frames)
-    names = {part.partition("=")[0] for path in files for part in path.relative_to(folder).parts[:-1] if "=" in part}
+    names = {name for file in files for name, _ in file.partitions}
     return frame.with_columns(read_texts(frame.get_column(name)) for name in frame.columns if name in names)
-
-
-def _matches(pattern: Path) -> list[Path]:
-    """Return the files of a pattern with ``*``, in order; other characters stand for themselves."""
-    first = next(i for i, part in enumerate(pattern.parts) if "*" in part)
-    literal = "/".join(part.replace("[", "[[]").replace("?", "[?]") for part in pattern.parts[first:])
-    files = sorted(path for path in Path(*pattern.parts[:first]).glob(literal) if path.is_file())
-    if not files:
-        raise InputError(f"{pattern}: no such file, and no file of this pattern")
-    return files
-
-
-def _concat(path: Path, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    columns = frames[0].columns
-    if any(set(frame.columns) != set(columns) for frame in frames):
-        raise InputError(f"{path}: its files have different columns")
-    try:
-        return pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: its files have different dtypes for a column") from error
 
 
 def durations_in_days(frame: pl.DataFrame) -> pl.DataFrame:
