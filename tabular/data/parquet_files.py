@@ -110,13 +110,20 @@ def _common_dtype(column: str, dtypes: list[tuple[str, pl.DataType]]) -> pl.Data
     for name, dtype in dtypes[1:]:
         if dtype == common:
             continue
+        empty = [pl.DataFrame(schema={column: one}) for one in (common, dtype)]
         try:
-            empty = [pl.DataFrame(schema={column: one}) for one in (common, dtype)]
-            common = pl.concat(empty, how="vertical_relaxed").schema[column]
-        except pl.exceptions.PolarsError as error:
-            dtypes_here = f"{dtype_name(dtype)} in {name} and {dtype_name(common)} in {first}"
-            raise InputError(f"column {column!r} has dtype {dtypes_here}: give it one dtype in all files") from error
+            combined = pl.concat(empty, how="vertical_relaxed").schema[column]
+        except pl.exceptions.PolarsError:
+            combined = None
+        if combined is None or (_is_text(combined) and not all(_is_text(one) or one == pl.Null for one in (common, dtype))):
+            described = f"{dtype_name(dtype)} in {name} and {dtype_name(common)} in {first}"
+            raise InputError(f"column {column!r} has dtype {described}: give it one dtype in all files")
+        common = combined
     return common
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def _spell(names: Sequence[str]) -> str:
