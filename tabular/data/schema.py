@@ -40,7 +40,7 @@ from nearward.tabular.statistics import patient_range
 Role = Literal["feature", "expert", "id", "group", "outcome", "time", "site", "protected", "ignore"]
 Kind = Literal["number", "category", "list"]
 
-_MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
+MAX_CATEGORIES = 200  # categories are listed in the schema up to this many
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Schema:
                 columns.append(Column(series.name, role="time", kind="category"))
             elif isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
                 values = series.cast(pl.String).drop_nulls().unique().sort()
-                columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= _MAX_CATEGORIES else None))
+                columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= MAX_CATEGORIES else None))
             elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
                 columns.append(Column(series.name))
             elif is_code_list(series.dtype):
@@ -334,7 +334,7 @@ def _infer_category(series: pl.Series) -> Column:
             stacklevel=5,
         )
         return Column(name, role="ignore", kind="category")
-    listed = tuple(categories.sort().to_list()) if len(categories) <= _MAX_CATEGORIES else None
+    listed = tuple(categories.sort().to_list()) if len(categories) <= MAX_CATEGORIES else None
     return Column(name, kind="category", categories=listed)
 
 

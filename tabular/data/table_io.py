@@ -74,7 +74,7 @@ def read_table(path: str | Path, schema: Schema | None = None, missing: str | Se
             frame = _read_file(path, schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path} cannot be read as {suffix or 'a folder of Parquet files'}: {type(error).__name__}") from error
-    _refuse_pattern_names(frame.columns)
+    refuse_pattern_names(frame.columns)
     frame = frame if schema is None else _as_declared(frame, schema)
     return read_missing(frame, missing)
 
@@ -138,7 +138,7 @@ def to_frame(X: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """
     require_own_process()
     frame = _to_frame(X, names)
-    _refuse_pattern_names(frame.columns)
+    refuse_pattern_names(frame.columns)
     return frame
 
 
@@ -233,7 +233,7 @@ def _as_declared(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     return frame.with_columns(converted)
 
 
-def _refuse_pattern_names(names: Sequence[str]) -> None:
+def refuse_pattern_names(names: Sequence[str]) -> None:
     """Refuse names that Polars' expressions read as several columns, or as none."""
     patterns = [name for name in names if name == "*" or (name.startswith("^") and name.endswith("$"))]
     if patterns:

@@ -1,0 +1,1 @@
+"""Fits of archives that memory does not hold: plan, memory, work folder, resume."""

@@ -1,0 +1,1 @@
+"""Tables of more rows than memory holds: archives of Parquet files, read in blocks."""
