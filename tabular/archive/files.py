@@ -227,11 +227,11 @@ def _open(found: list[ParquetFile], name: str) -> Archive:
         files.append(ArchiveFile(file.path, rows, first, state, inside, texts))
         schemas.append((shown, pl.Schema({**dtypes, **texts.schema})))
         first += rows
-    dtypes = common_dtypes(schemas)
-    refuse_pattern_names(list(dtypes))
+    combined = common_dtypes(schemas)
+    refuse_pattern_names(list(combined))
     if first == 0:
         raise InputError(f"{name} has 0 rows; at least 1 is required")
-    columns = [column for column in dtypes if column in files[0].partitions.columns]
+    columns = [column for column in combined if column in files[0].partitions.columns]
     typed = with_partition_dtypes(pl.concat([file.partitions.select(columns) for file in files]), found)
     files = [replace(file, partitions=typed.slice(i, 1)) for i, file in enumerate(files)]
-    return Archive(name, tuple(files), {**dtypes, **typed.schema})
+    return Archive(name, tuple(files), {**combined, **typed.schema})
