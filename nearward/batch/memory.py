@@ -100,8 +100,8 @@ def plan_resources(
         processes = min(requested, int((limit - _COORDINATOR) // (worker_size + row_size * fewest_rows)))
         if processes < 1:
             raise InputError(
-                f"--max-memory {_format_size(limit)} is too little: one worker with this model needs about "
-                f"{_format_size(_COORDINATOR + worker_size + row_size * fewest_rows)}"
+                f"--max-memory {format_size(limit)} is too little: one worker with this model needs about "
+                f"{format_size(_COORDINATOR + worker_size + row_size * fewest_rows)}"
             )
     rows = shard_rows or SHARD_ROWS
     if limit is not None and shard_rows is None:
@@ -111,5 +111,6 @@ def plan_resources(
     return Resources(processes, requested // processes, rows, _COORDINATOR + processes * (worker_size + row_size * rows))
 
 
-def _format_size(size: float) -> str:
+def format_size(size: float) -> str:
+    """Return a number of bytes as text: "1.5GB", "750MB"."""
     return f"{size / 1e9:.1f}GB" if size >= 1e9 else f"{size / 1e6:.0f}MB"

@@ -22,7 +22,7 @@ from nearward.tabular.data.schema import MAX_CATEGORIES, Column, Schema
 from nearward.tabular.data.text_values import without_marks
 from nearward.tabular.errors import InputError
 from nearward.tabular.statistics import EXTREME
-from nearward.tabular.typing import Floats, Ints, Progress
+from nearward.tabular.typing import Bools, Floats, Ints, Progress
 
 SAMPLE_ROWS = 50_000
 _RANGES = 4  # of rows of each file
@@ -53,7 +53,7 @@ def sample_rows(archive: Archive, rows: int, columns: Sequence[str] | None = Non
 def infer_schema(
     archive: Archive, patient_ids: Ints, ignore: Sequence[str] = (), category: Sequence[str] = (), missing: str | Sequence[str] = ()
 ) -> Schema:
-    """Infer kinds and roles from a sample of the rows; ``with_all_rows`` completes the result.
+    """Infer kinds and roles from a sample of the rows; ``read_through`` completes the result.
 
     Parameters
     ----------
@@ -153,37 +153,46 @@ class _ColumnFacts:
         return dataclasses.replace(self.column, categories=listed)
 
 
-def with_all_rows(
-    schema: Schema, archive: Archive, patient_ids: Ints, block_rows: int, progress: Progress, *, inferred: bool = True
-) -> Schema:
-    """Check that all rows conform to a schema, and complete an inferred one: levels and ranges of all rows.
+def read_through(
+    archive: Archive, schema: Schema, patient_ids: Ints, taught: Bools, block_rows: int, progress: Progress, *, inferred: bool = True
+) -> tuple[Schema, pl.DataFrame]:
+    """Read all rows once: check that they conform to a schema, complete an inferred one by them, and collect the rows that teach.
 
     Parameters
     ----------
-    schema : Schema
     archive : Archive
+    schema : Schema
     patient_ids : (n,)
+    taught : (n,), the rows to collect
     block_rows : int
     progress : called with a message after each file
     inferred : bool
-        Whether the schema's levels and ranges are those of a sample; a schema that a person has edited stays.
+        Whether the schema's levels and ranges are those of a sample, and give way to those of all rows; a schema that a person has edited
+        stays as it is.
+
+    Returns
+    -------
+    schema : Schema
+    frame : pl.DataFrame, the collected rows as they are in the archive, without columns that the schema ignores
 
     Raises
     ------
     InputError
         A file with values that its column cannot have; the message names the file.
     """
-    used = [column for column in schema.columns if column.role in ("feature", "expert")]
-    open_levels = Schema(tuple(dataclasses.replace(c, categories=None) if inferred and c.kind == "category" else c for c in used))
-    facts = [_ColumnFacts(c, set(), Extremes(), Extremes()) for c in used if c.kind != "list"] if inferred else []
-    for block, frame in archive.read_blocks(block_rows, [column.name for column in used]):
+    features = [column for column in schema.columns if column.role in ("feature", "expert")]
+    open_levels = Schema(tuple(dataclasses.replace(c, categories=None) if inferred and c.kind == "category" else c for c in features))
+    facts = [_ColumnFacts(c, set(), Extremes(), Extremes()) for c in features if c.kind != "list"] if inferred else []
+    used, collected = [column.name for column in schema.columns if column.role != "ignore"], []
+    for block, frame in archive.read_blocks(block_rows, used):
         rows = conform_block(open_levels, archive, block.file, frame)
         for fact in facts:
             fact.add(frame.get_column(fact.column.name), rows.get_column(fact.column.name), patient_ids[block.span])
+        collected.append(frame.filter(pl.Series(taught[block.span])))
         if block.first + block.rows == archive.files[block.file].first + archive.files[block.file].rows:
             progress(f"read {block.file + 1} of {len(archive.files)} files")
     completed = {fact.column.name: fact.completed() for fact in facts}
-    return Schema(tuple(completed.get(column.name, column) for column in schema.columns))
+    return Schema(tuple(completed.get(column.name, column) for column in schema.columns)), pl.concat(collected)
 
 
 def conform_block(schema: Schema, archive: Archive, file: int, frame: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 
 from nearward.tabular.archive import inference
 from nearward.tabular.archive.files import open_archive
-from nearward.tabular.archive.inference import infer_schema, sample_rows, with_all_rows
+from nearward.tabular.archive.inference import infer_schema, read_through, sample_rows
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import InputError
 
@@ -50,7 +50,12 @@ def test_levels_and_ranges_are_those_of_all_rows(table: pl.DataFrame, folder: Pa
     sampled = infer_schema(archive, patients)
     expected = Schema.infer(table, groups=pl.Series(patients))
     assert sampled["age"] != expected["age"]
-    assert with_all_rows(sampled, archive, patients, 64, silent) == expected
+    taught = np.arange(400) % 7 == 0
+    completed, rows = read_through(archive, sampled, patients, taught, 64, silent)
+    assert completed == expected
+    assert rows.equals(table.select(rows.columns).filter(pl.Series(taught)))
+    edited = Schema(tuple(c for c in sampled.columns if c.name == "age"))
+    assert read_through(archive, edited, patients, taught, 64, silent, inferred=False)[0] == edited
 
 
 def test_a_sample_is_spread_over_all_files(folder: Path, table: pl.DataFrame) -> None:
@@ -66,4 +71,4 @@ def test_a_value_that_a_column_cannot_have_is_found_in_the_last_file(table: pl.D
     schema = infer_schema(archive, patients)
     table[300:].with_columns(lactate=pl.lit(float("inf"))).write_parquet(folder / "2.parquet")
     with pytest.raises(InputError, match=r"2\.parquet: column 'lactate' holds \d+ infinite"):
-        with_all_rows(schema, open_archive(folder), patients, 64, silent)
+        read_through(open_archive(folder), schema, patients, patients < 0, 64, silent)

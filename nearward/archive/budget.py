@@ -1,0 +1,103 @@
+"""What a fit of an archive will take: memory, time and disk, before it begins, and the size of the blocks that its memory limit allows.
+
+The constants were measured (docs/benchmarks/large-archives.md). Memory is that of the process without pages of mapped files, which the
+system gives back where they are needed elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nearward.batch.memory import format_size
+from nearward.risk_model.effort import expected_seconds, spell_seconds
+from nearward.tabular.errors import InputError
+
+_LIBRARIES = 450e6  # bytes of the process before a row is read
+_TAUGHT_VALUE = 700.0  # bytes for each value of a row that teaches: encoded rows, kernels, contexts of the choice of a setting
+_ROW = 150.0  # bytes for each row of the archive: outcome, patient, fold, shard
+_BLOCK_VALUE = 110.0  # bytes for each value of a block: as read, as conformed, as encoded, as embedded
+_MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
+_READ_SECONDS = 6e-7  # for each value of the archive: read and checked once, read and encoded once more
+_EMBED_SECONDS = 4e-5  # for each row: embedded by one encoder
+_WIDTH = 48  # of an embedding
+_RECORD_VALUE, _RECORD = 8.0, 60.0  # bytes on disk for each value, and each row, of the stored records
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a fit of an archive is expected to take.
+
+    Parameters
+    ----------
+    rows, taught, columns : int
+    block_rows : int
+        Rows that are read and embedded at a time.
+    memory : float, bytes
+    disk : float, bytes, of the model; the work folder needs as much again
+    seconds : float
+    """
+
+    rows: int
+    taught: int
+    columns: int
+    block_rows: int
+    memory: float
+    disk: float
+    seconds: float
+
+    def spelled(self) -> str:
+        """Return the budget as text."""
+        return (
+            f"{spell_seconds(self.seconds)}, {format_size(self.memory)} of memory, {format_size(self.disk)} on disk and as much again in "
+            "the work folder"
+        )
+
+
+def plan_budget(rows: int, most_taught: int, columns: int, effort: str, cpus: int, limit: float | None) -> Budget:
+    """Return what a fit is expected to take, with the greatest blocks that the limit allows.
+
+    Parameters
+    ----------
+    rows : int, of the archive
+    most_taught : int, rows that a fit learns from at most
+    columns : int, features
+    effort : str, of the fit
+    cpus : int
+    limit : float, optional, bytes
+
+    Raises
+    ------
+    InputError
+        The limit cannot be met; the message says what is needed.
+
+    Examples
+    --------
+    >>> plan_budget(10_000_000, 100_000, 30, "default", 2, 8e9).block_rows
+    65536
+    >>> plan_budget(10_000_000, 100_000, 30, "default", 2, 1e9)
+    Traceback (most recent call last):
+    nearward.tabular.errors.InputError: max_memory=1.0GB is too little: this fit needs about ...GB (...)
+    """
+    taught = min(rows, most_taught)
+    learning, tables = _TAUGHT_VALUE * taught * max(columns, 1), _ROW * rows
+    fixed, row_size = _LIBRARIES + learning + tables, _BLOCK_VALUE * max(columns, 1)
+    block_rows = _MOST_BLOCK_ROWS
+    if limit is not None:
+        while block_rows > _FEWEST_BLOCK_ROWS and fixed + row_size * block_rows > limit:
+            block_rows //= 2
+    memory = fixed + row_size * block_rows
+    if limit is not None and memory > limit:
+        parts = f"{format_size(_LIBRARIES)} for the program, {format_size(learning)} to learn from {taught} rows of {columns} columns"
+        raise InputError(
+            f"max_memory={format_size(limit)} is too little: this fit needs about {format_size(memory)} ({parts}, {format_size(tables)} "
+            f"for numbers of {rows} rows, {format_size(row_size * block_rows)} for a block)"
+        )
+    return Budget(
+        rows=rows,
+        taught=taught,
+        columns=columns,
+        block_rows=block_rows,
+        memory=memory,
+        disk=rows * (4 * _WIDTH + 24 + _RECORD + _RECORD_VALUE * columns),
+        seconds=expected_seconds(taught, columns, effort, cpus) + rows * (_READ_SECONDS * columns + _EMBED_SECONDS / min(cpus, 2)),
+    )

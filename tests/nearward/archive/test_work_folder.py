@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearward.archive.work_folder import WorkFolder
+from nearward.tabular.errors import InputError
+
+
+@dataclass(frozen=True)
+class Learned:
+    weights: np.ndarray
+    names: tuple[str, ...]
+
+
+def learn() -> Learned:
+    return Learned(np.arange(3) / 7, ("a", "b"))
+
+
+def never() -> Learned:
+    raise AssertionError("computed again")
+
+
+def test_a_finished_part_is_read_not_computed_again(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "model") as work:
+        assert not work.begin({"files": "x"})
+        first = work.remembered("learned", (Learned,), learn)
+    with WorkFolder(tmp_path / "model") as work:
+        assert work.begin({"files": "x"})
+        again = work.remembered("learned", (Learned,), never)
+    assert (again.weights == first.weights).all()
+    assert again.names == first.names == ("a", "b")
+    assert (again.weights == learn().weights).all()
+
+
+def test_another_plan_begins_anew(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "model") as work:
+        work.begin({"files": "x"})
+        work.remembered("learned", (Learned,), learn)
+        assert work.has_other_plan
+        assert not work.begin({"files": "y"})
+        assert work.part("learned") is None
+
+
+def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "model") as work:
+        work.begin({})
+        work.remembered("learned", (Learned,), learn)
+        path = work.part("learned")
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        assert (work.remembered("learned", (Learned,), learn).weights == learn().weights).all()
+
+
+def test_a_part_that_does_not_fit_the_disk_does_not_exist(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with WorkFolder(tmp_path / "model") as work:
+        with pytest.raises(OSError, match="No space"):
+            work.save_part("block-0", ".arrow", full)
+        assert work.part("block-0") is None
+        work.save_part("block-0", ".arrow", lambda path: path.write_bytes(b"whole"))
+        assert work.part("block-0").read_bytes() == b"whole"
+
+
+def test_a_folder_of_another_kind_and_a_running_fit_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model.partial"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        WorkFolder(tmp_path / "model")
+    (folder / "thesis.txt").unlink()
+    owner = folder / "process.json"
+    owner.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid()}))
+    with pytest.raises(InputError, match=f"another fit writes into .*process {os.getppid()}"):
+        WorkFolder(tmp_path / "model")
+    owner.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))  # it was killed
+    with WorkFolder(tmp_path / "model") as work:
+        work.remove()
+    assert not folder.exists()
