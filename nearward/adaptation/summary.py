@@ -79,7 +79,7 @@ class Removal:
     removed_from : tuple of str
         Parts of the model from which rows were removed.
     still_fitted : tuple of str
-        Parts that were fitted on the patients among others, and are unchanged. Empty after a refit.
+        Parts that were fitted on the patients among others, and are unchanged. After a refit of a table's model empty.
     check : CalibrationCheck or None
         Of the rows that remain; None with more than two classes, after an adaptation, and after a refit.
     """
@@ -94,9 +94,9 @@ class Removal:
     still_fitted: tuple[str, ...]
     check: CalibrationCheck | None
 
-    def refitted(self) -> Removal:
-        """Return the removal after a refit: nothing that was fitted on the patients stands."""
-        return replace(self, still_fitted=(), check=None)
+    def refitted(self, still_fitted: tuple[str, ...] = ()) -> Removal:
+        """Return the removal after a refit, with the parts that were fitted on the patients and stand all the same."""
+        return replace(self, still_fitted=still_fitted, check=None)
 
     def __str__(self) -> str:
         lines = [f"{self.patients} patients removed ({self.rows} rows, {self.events} events); {self.stored} rows remain"]
@@ -104,7 +104,7 @@ class Removal:
             lines.append(f"{self.not_stored} ids are of no stored patient")
         lines.append(f"removed from: {', '.join(self.removed_from)}")
         if self.still_fitted:
-            lines.append(f"fitted on them among others, and unchanged without a refit: {', '.join(self.still_fitted)}")
+            lines.append(f"fitted on them among others, and unchanged: {', '.join(self.still_fitted)}")
         else:
             lines.append("every part was fitted again without them")
         if self.check is not None:

@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.terminal.console import FolderOut, Group, Json, ModelFolder, Outcome, Report, TableFile
+from nearward.cli.terminal.console import (
+    EventColumns,
+    FolderOut,
+    Group,
+    Json,
+    MedsLabels,
+    ModelFolder,
+    Outcome,
+    Report,
+    TableFile,
+    read_columns,
+)
 from nearward.cli.terminal.output import say, show, write_json
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from nearward.adaptation.summary import Adaptation
+    from nearward.event_model.event_risk import EventRisk
     from nearward.risk_model.classifier import RiskClassifier
 
 
 def adapt(
     model: ModelFolder,
     local: TableFile,
-    outcome: Outcome,
     out: FolderOut,
+    outcome: Outcome = "",
     group: Group = None,
+    labels: MedsLabels = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(help="THEIRS=OURS: what the site calls a column of the model; may be repeated.", show_default=False, metavar="PAIR"),
+        typer.Option(
+            help="THEIRS=OURS: what the site calls a column of the model, or a code of events; may be repeated.",
+            show_default=False,
+            metavar="PAIR",
+        ),
     ] = None,
+    columns: EventColumns = None,
     report: Report = None,
     json: Json = None,
 ) -> None:
     """Bring a model up to date with a site's own patients.
 
-    Level, slope, similar patients, stack weights, base learners: each step is used only where it clearly helps at the site.
+    Level, slope, similar patients, stack weights, base learners: each step is used only where it clearly helps at the site. Of a model of
+    events, the local table is the site's events, and --labels its moments with their outcomes.
 
     \b
     Examples:
       nearward adapt model/ local.parquet --outcome died --out model-here/
       nearward adapt model/ local.parquet --outcome died --rename creat=creatinine --out model-here/ --report here.html
+      nearward adapt model/ events/ --labels local.parquet --out model-here/
     """
     from nearward.adaptation.ladder import STEPS
     from nearward.cli.terminal.progress import show_progress
-    from nearward.tabular.persistence.artifact import check_folder
+    from nearward.tabular.errors import InputError
 
-    check_folder(out)
-    classifier, *patients = _read(model, local, outcome, group)
+    _check_out(model, out)
+    loaded, patients = _read(model, local, outcome, group, labels)
+    if columns and labels is None:
+        raise InputError("--columns names columns of events: it needs --labels")
+    pairs = _pairs(rename)
+    names: dict[str, Any] = {"columns": pairs} if labels is None else {"codes": pairs, "columns": read_columns(columns)}
     with show_progress("adapt", len(STEPS) - 2) as progress:
-        here = classifier.adapt(*patients, columns=_pairs(rename), progress=progress)
+        here = loaded.adapt(*patients, **names, progress=progress)
     _save(here, out)
     if report is not None:
         here.adaptation_.to_html(report)
@@ -54,21 +76,29 @@ def adapt(
     write_json({"adaptation": here.adaptation_}, json)
 
 
-def extend(model: ModelFolder, new: TableFile, outcome: Outcome, out: FolderOut, group: Group = None, json: Json = None) -> None:
+def extend(
+    model: ModelFolder,
+    new: TableFile,
+    out: FolderOut,
+    outcome: Outcome = "",
+    group: Group = None,
+    labels: MedsLabels = None,
+    json: Json = None,
+) -> None:
     """Store more patients in a model, without training.
 
-    They are found as similar patients from now on; risks of the base learners stay.
+    They are found as similar patients from now on; risks of the base learners stay. Of a model of events, the table is their events, and
+    --labels their moments with the outcomes.
 
     \b
     Examples:
       nearward extend model/ new-patients.parquet --outcome died --out model/
+      nearward extend model/ events/ --labels last-month.parquet --out model/
     """
-    from nearward.tabular.persistence.artifact import check_folder
-
-    check_folder(out)
-    classifier, *patients = _read(model, new, outcome, group)
-    extension = classifier.extend(*patients)
-    _save(classifier, out)
+    _check_out(model, out)
+    loaded, patients = _read(model, new, outcome, group, labels)
+    extension = loaded.extend(*patients)
+    _save(loaded, out)
     say(str(extension))
     write_json({"extension": extension}, json)
 
@@ -89,19 +119,20 @@ def forget(
       nearward forget model/ --ids withdrawn.txt --out model/
       nearward forget model/ --ids withdrawn.txt --refit --out model/
     """
-    from nearward.loading import load_classifier
+    from nearward.event_model.event_risk import EventRisk
+    from nearward.event_model.stored_subjects import FEATURES
+    from nearward.loading import load
     from nearward.tabular.errors import InputError
-    from nearward.tabular.persistence.artifact import check_folder
 
-    check_folder(out)
+    _check_out(model, out)
     wanted = [line.strip() for line in ids.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not wanted:
         raise InputError(f"{ids} holds no ids: one a line is needed")
-    classifier = load_classifier(model)
-    removal = classifier.forget(wanted)
+    loaded = load(model)
+    removal = loaded.forget(wanted)
     if refit:
-        classifier, removal = classifier.refit(), removal.refitted()
-    _save(classifier, out)
+        loaded, removal = loaded.refit(), removal.refitted((FEATURES,) if isinstance(loaded, EventRisk) else ())
+    _save(loaded, out)
     say(str(removal))
     write_json({"removal": removal}, json)
 
@@ -119,24 +150,40 @@ def show_adaptation(adaptation: Adaptation) -> None:
     )
 
 
-def _save(classifier: RiskClassifier, out: Path) -> None:
+def _check_out(model: Path, out: Path) -> None:
+    """Check, before anything is computed, that a model of this kind may be written."""
+    from nearward.tabular.persistence.artifact import check_folder, read_manifest
+
+    check_folder(out, read_manifest(model).get("kind"))
+
+
+def _save(model: RiskClassifier | EventRisk, out: Path) -> None:
     """Save a model as it was loaded: with its records, or without."""
-    classifier.save(out)
-    say(f"model in {out}{': it contains patient records' if classifier.fitted_.records.width else ''}")
+    from nearward.event_model.event_risk import EventRisk
+
+    model.save(out)
+    fitted = model.model_.fitted_ if isinstance(model, EventRisk) else model.fitted_
+    say(f"model in {out}{': it contains patient records' if fitted.records.width else ''}")
 
 
-def _read(model: Path, table: Path, outcome: str, group: str | None) -> tuple[RiskClassifier, pl.DataFrame, pl.Series, pl.Series | None]:
-    """Return a model, and a table's columns, outcome and patients."""
-    from nearward.loading import load_classifier
+def _read(model: Path, table: Path, outcome: str, group: str | None, labels: Path | None) -> tuple[Any, tuple[Any, ...]]:
+    """Return a model, and patients with outcomes as its methods read them: columns, outcome and patients; or events and labels."""
+    from nearward.cli.terminal.queries import load_for
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.errors import require_columns
+    from nearward.tabular.errors import InputError, require_columns
 
-    classifier = load_classifier(model)
-    frame = read_table(table, classifier.schema_)
+    loaded = load_for(model, labels)
+    if labels is not None:
+        if outcome or group:
+            raise InputError("--outcome and --group are for tables: with --labels the outcome is boolean_value, the group subject_id")
+        return loaded, (table, labels)
+    if not outcome:
+        raise InputError("--outcome must name the outcome's column of the table")
+    frame = read_table(table, loaded.schema_)
     require_columns([outcome, group], frame.columns)
-    known = set(classifier.schema_names)
+    known = {column.name for column in loaded.schema_.columns}
     columns = frame.drop(outcome, *([group] if group and group not in known else []))
-    return classifier, columns, frame.get_column(outcome), frame.get_column(group) if group else None
+    return loaded, (columns, frame.get_column(outcome), frame.get_column(group) if group else None)
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.terminal.console import Json, MedsLabels, ModelFolder, Row, Seed, TableFile, find_row
+from nearward.cli.terminal.console import Json, MedsLabels, ModelFolder, Row, Seed, TableFile
 from nearward.cli.terminal.output import say, show, write_json, write_rows
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def explain(
     picture: Annotated[
         Path | None, typer.Option(help="Waterfall of the row: .svg, .png or .pdf. Needs --row.", show_default=False, metavar="FILE")
     ] = None,
+    labels: MedsLabels = None,
     json: Json = None,
     reference: Reference = ReferencePatients.SIMILAR,
     permutations: Permutations = 64,
@@ -56,39 +57,38 @@ def explain(
     """Show which columns raised or lowered a risk.
 
     In log-odds, by Shapley values with their Monte Carlo standard errors. The contributions of a row, its base rate included, sum to the
-    log-odds of its risk.
+    log-odds of its risk. Of a model of events, --row is a row of --labels.
 
     \b
     Examples:
       nearward explain model/ new.parquet --row 17 --picture why.svg
       nearward explain model/ new.parquet --out explained.parquet
+      nearward explain model/ events/ --labels tonight.parquet --row 3
     """
     from nearward.cli.terminal.progress import show_progress
-    from nearward.loading import load_classifier
-    from nearward.tabular.data.table_io import read_table
+    from nearward.cli.terminal.queries import read_queries
     from nearward.tabular.errors import InputError
 
     if row is None and (out is None or picture is not None):
         raise InputError("without --row all rows are explained into the table --out; --picture is of one row")
     if picture is not None and picture.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise InputError(f"--picture must end in .svg, .png or .pdf, got {picture.name!r}")
-    classifier = load_classifier(model)
-    if picture is not None and len(classifier.classes_) > 2:
+    queries = read_queries(model, table, labels, row)
+    if picture is not None and len(queries.model.classes_) > 2:
         raise InputError("--picture is for two classes; nearward.waterfall draws one class of a table with several")
-    frame = read_table(table, classifier.schema_)
+    rows = queries.rows.height
+    options: dict[str, Any] = {"reference": reference.value, "permutations": permutations, "seed": seed}
+    with show_progress("explain", rows) as progress:
+        explanation = queries.model.explain(*queries.data, **options, progress=lambda rows: progress(done=rows))
     if row is not None:
-        number = find_row(row, frame, classifier.schema_.named("id"))
-        frame = frame[number : number + 1]
-    with show_progress("explain", frame.height) as progress:
-        explanation = classifier.explain(
-            frame, reference.value, permutations=permutations, seed=seed, progress=lambda rows: progress(done=rows)
+        show(
+            explanation.drop(explanation.columns[: queries.key_columns]).head(2 + _COLUMNS_SHOWN),
+            "contributions to the log-odds of the risk",
         )
-    if row is not None:
-        show(explanation.drop(explanation.columns[0]).head(2 + _COLUMNS_SHOWN), "contributions to the log-odds of the risk")
     write_json({"explanation": explanation}, json)
     if out is not None:
         write_rows(explanation, out)
-        say(f"{frame.height} rows explained into {out}: it contains patients' values")
+        say(f"{rows} rows explained into {out}: it contains patients' values")
     if picture is not None:
         _draw(explanation, picture)
         say(f"waterfall in {picture}: it contains a patient's values")
@@ -107,37 +107,36 @@ def sheet(
     table: TableFile,
     out: Annotated[Path, typer.Option(help="HTML page to write.", show_default=False, metavar="FILE")],
     row: Row = "0",
+    labels: MedsLabels = None,
     reference: Reference = ReferencePatients.SIMILAR,
     permutations: Permutations = 64,
     seed: Seed = 0,
 ) -> None:
     """Write one patient's page.
 
-    Risk and band, why this risk, similar patients, and what the page does not say; one sheet of paper where it is printed.
+    Risk and band, why this risk, similar patients, and what the page does not say; one sheet of paper where it is printed. Of a model of
+    events, --row is a row of --labels.
 
     \b
     Examples:
       nearward sheet model/ new.parquet --row P0042 --out sheet.html
+      nearward sheet model/ events/ --labels tonight.parquet --row 3 --out sheet.html
     """
+    from nearward.cli.terminal.queries import read_queries
     from nearward.evaluation.provenance import Provenance
     from nearward.explanation.sheet import patient_sheet
-    from nearward.loading import load_classifier
-    from nearward.tabular.data.table_io import read_table
     from nearward.tabular.persistence.artifact import model_hash
 
-    classifier = load_classifier(model)
-    frame = read_table(table, classifier.schema_)
-    id_columns = classifier.schema_.named("id")
-    number = find_row(row, frame, id_columns)
+    queries = read_queries(model, table, labels, row)
     patient_sheet(
-        classifier,
-        frame[number : number + 1],
+        queries.classifier,
+        queries.features(),
         out,
         reference=reference.value,
         permutations=permutations,
         seed=seed,
-        label=None if id_columns else f"row {number}",
-        provenance=Provenance.now(table, model_hash(model)),
+        label=queries.label,
+        provenance=Provenance.now([table] if labels is None else [labels], model_hash(model)),
     )
     say(f"sheet in {out}: it contains patients' values; guard it as you guard the cohort")
 
@@ -161,34 +160,20 @@ def similar(
       nearward similar model/ new.parquet --row P0042 --json -
       nearward similar model/ events/ --labels tonight.parquet --row 3
     """
-    from nearward.event_model.event_risk import EventRisk
-    from nearward.loading import load
-    from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.errors import InputError
+    from nearward.cli.terminal.queries import read_queries
 
-    loaded = load(model)
-    if isinstance(loaded, EventRisk):
-        if labels is None:
-            raise InputError(f"{model} holds a model of events: --labels must name the subjects and moments of prediction")
-        frame = read_table(labels)
-        number = find_row(row, frame, ())
-        queries = frame[number : number + 1]
-        results = _show_risk(loaded.model_, loaded.transform_counted(table, queries)[1], row)
-        patients = loaded.similar(table, queries, k=k).drop("subject_id", "prediction_time")
-        show(patients.drop("timeline"), "its similar patients with the largest weights")
-        if loaded.timelines_ is not None:
+    queries = read_queries(model, table, labels, row)
+    results = _show_risk(queries.classifier, queries.features(), row)
+    patients = queries.model.similar(*queries.data, k=k)
+    patients = patients.drop(patients.columns[: queries.key_columns])
+    title = "its similar patients with the largest weights"
+    if "timeline" not in patients.columns:
+        show(patients, title)
+    else:
+        show(patients.drop("timeline"), title)
+        if patients.get_column("timeline").is_not_null().any():
             title = "what happened to them, in hours (h) or days (d) before (−) and after (+) their moment of prediction"
             show(patients.select("rank", "patient", "outcome", "timeline"), title)
-    else:
-        if labels is not None:
-            raise InputError(f"{model} holds a model of tables: --labels goes with a model of events")
-        frame = read_table(table, loaded.schema_)
-        number = find_row(row, frame, loaded.schema_.named("id"))
-        query = frame[number : number + 1]
-        results = _show_risk(loaded, query, row)
-        patients = loaded.similar(query, k=k)
-        patients = patients.drop(patients.columns[0])
-        show(patients, "its similar patients with the largest weights")
     write_json({**results, "similar": patients}, json)
 
 

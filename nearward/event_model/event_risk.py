@@ -6,7 +6,7 @@ Shapes: n training labels, q labels to score.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.adaptation.stored_patients import ID
-from nearward.adaptation.summary import Removal
-from nearward.event_model.sources import KIND
-from nearward.event_model.timelines import check_timelines, choose_timelines, code_weights, format_timelines, of_stored
+from nearward.adaptation.stored_patients import ID, PATIENT
+from nearward.event_model.sources import KIND, rename_codes
+from nearward.event_model.stored_subjects import AdaptableEventRisk
+from nearward.event_model.timelines import check_timelines, format_timelines, of_stored
+from nearward.explanation.contributions import PERMUTATIONS, Reference
 from nearward.risk_model import persistence
 from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
@@ -35,7 +36,7 @@ from nearward.tabular.persistence.artifact import loading, read_model, write_mod
 from nearward.tabular.typing import Arrays, Floats
 
 
-class EventRisk(BaseEstimator):  # type: ignore[misc]
+class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of an outcome at moments of prediction, from the events before them.
 
     Parameters
@@ -47,6 +48,8 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
     columns : mapping, optional
         Names of the source's columns, where they are not those of MEDS: ``{"subject_id": "stay", "numeric_value": "value"}``; the same in
         ``fit`` and everywhere after it.
+    codes : mapping, optional
+        Codes that the source names otherwise: its name -> the one that is used here, in ``fit`` and everywhere after it.
     timelines : bool
         Whether to keep, of each stored patient, the ten most telling events around the moment of prediction, for ``similar``.
 
@@ -89,11 +92,13 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         model: RiskClassifier | None = None,
         *,
         columns: Mapping[str, str] | None = None,
+        codes: Mapping[str, str] | None = None,
         timelines: bool = True,
     ) -> None:
         self.features = features
         self.model = model
         self.columns = columns
+        self.codes = codes
         self.timelines = timelines
 
     @property
@@ -128,14 +133,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         TooFewEvents
             Fewer than 10 labels with the outcome.
         """
-        source, known = self._read(events, labels)
-        if LABEL not in known.columns:
-            raise InputError(f"labels need the outcome in a column {LABEL!r} to fit a model, got columns={known.columns}")
-        censored = known.get_column(LABEL).null_count()
-        if censored:
-            message = f"{censored} of {known.height} labels have no outcome (null: censored) and are left out"
-            warnings.warn(message, DataWarning, stacklevel=2)
-        known = known.drop_nulls(LABEL)
+        source, known = self._read_with_outcome(events, labels)
         features: EventFeatures = clone(self.features or EventFeatures())
         rows, counts = features.fit(source, known).transform_counted(source, known)
         model: RiskClassifier = clone(self.model or RiskClassifier())
@@ -144,10 +142,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         model.fit(rows, known.get_column(LABEL), groups=known.get_column(SUBJECT))
         self.features_, self.model_, self.counts_, self.timelines_ = features, model, counts.summary(), None
         if self.timelines:
-            gate: dict[str, float] = dict(model.gate().iter_rows())
-            vocabulary = features.vocabulary_
-            weights = code_weights(vocabulary.columns, gate)
-            chosen = choose_timelines(source, known, vocabulary.columns, weights, vocabulary.n_subjects)
+            chosen = self._choose_timelines(source, known)
             self.timelines_ = chosen.insert_column(0, model.fitted_.records.get_column(ID))
         return self
 
@@ -193,26 +188,49 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
         -------
         pl.DataFrame
             The label's ``subject_id`` and ``prediction_time``, and the columns of ``RiskClassifier.similar``; ``patient`` is the similar
-            patient's ``subject_id``. ``timeline`` has that patient's most telling events, their times relative to the moment of
-            prediction; null where the model keeps no timelines. It holds records of patients.
+            patient's ``subject_id`` (``local 17`` where ``adapt`` met an id that two sites use). ``timeline`` has that patient's most
+            telling events, their times relative to the moment of prediction; null where the model keeps no timelines. It holds records
+            of patients.
         """
         known, rows, _ = self.transform_counted(events, labels)
         table = self.model_.similar(rows, k=k)
         timeline: list[str | None] = [None] * table.height
-        if self.timelines_ is not None:
-            stored = table.select(pl.col("patient").alias(ID)).join(self.timelines_, on=ID, how="left", maintain_order="left")
-            timeline = format_timelines(stored)
-            table = table.with_columns(stored.get_column(SUBJECT).alias("patient"))
+        records = self.model_.fitted_.records
+        if records.width:
+            stored = table.select(pl.col("patient").alias(ID)).join(records.select(ID, PATIENT), on=ID, how="left", maintain_order="left")
+            table = table.with_columns(_as_subjects(stored.get_column(PATIENT), known.schema[SUBJECT]).alias("patient"))
+            if self.timelines_ is not None:
+                timeline = format_timelines(stored.join(self.timelines_, on=ID, how="left", maintain_order="left"))
         table = table.with_columns(pl.Series("timeline", timeline, dtype=pl.String))
         return self._with_keys(known, table.rename({table.columns[0]: "(query)"}))
 
-    def forget(self, ids: Sequence[Any]) -> Removal:
-        """Remove subjects: as ``RiskClassifier.forget``, and their timelines."""
-        check_is_fitted(self, "model_")
-        removal = self.model_.forget(ids)
-        if self.timelines_ is not None:
-            self.timelines_ = of_stored(self.timelines_, self.model_.fitted_.records)
-        return removal
+    def explain(
+        self,
+        events: Source,
+        labels: Labels,
+        reference: Reference = "similar",
+        *,
+        permutations: int = PERMUTATIONS,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> pl.DataFrame:
+        """Return the features that raised or lowered each label's risk, in log-odds.
+
+        Parameters
+        ----------
+        events : path, frame or Events
+        labels : path or frame of q rows
+        reference, permutations, seed, progress
+            See ``RiskClassifier.explain``.
+
+        Returns
+        -------
+        pl.DataFrame
+            The label's ``subject_id`` and ``prediction_time``, and the columns of ``RiskClassifier.explain``.
+        """
+        known, rows, _ = self.transform_counted(events, labels)
+        table = self.model_.explain(rows, reference, permutations=permutations, seed=seed, progress=progress)
+        return self._with_keys(known, table.rename({table.columns[0]: "(query)"}))
 
     def save(self, folder: str | Path, *, records: bool = True) -> None:
         """Write features, risk model and timelines into one folder, readable by its owner only.
@@ -232,6 +250,7 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             "features": self.features_.to_json(tensors),
             "counts": self.counts_,
             "source_columns": None if self.columns is None else dict(self.columns),
+            "source_codes": None if self.codes is None else dict(self.codes),
         }
         timelines = None if self.timelines_ is None or fitted.records.width == 0 else of_stored(self.timelines_, fitted.records)
         write_model(folder, {**about, **own}, tensors, fitted.records, timelines)
@@ -255,19 +274,37 @@ class EventRisk(BaseEstimator):  # type: ignore[misc]
             classifier.fitted_ = fitted
             if timelines is not None:
                 check_timelines(timelines, records)
-            model = cls(features, classifier, columns=about["source_columns"], timelines=timelines is not None)
+            names = {"columns": about["source_columns"], "codes": about["source_codes"]}
+            model = cls(features, classifier, **names, timelines=timelines is not None)
             model.features_, model.model_, model.counts_, model.timelines_ = features, classifier, dict(about["counts"]), timelines
         return model
 
     def _read(self, events: Source, labels: Labels) -> tuple[Events, pl.DataFrame]:
         """Read events and labels; the labels' subjects may be named as in the events, or as in MEDS."""
-        source = read_events(events, self.columns)
+        source = rename_codes(read_events(events, self.columns), self.codes or {})
         frame = labels.collect() if isinstance(labels, pl.LazyFrame) else labels if isinstance(labels, pl.DataFrame) else read_table(labels)
         theirs = (self.columns or {}).get(SUBJECT, SUBJECT)
         return source, read_labels(frame, source, {SUBJECT: theirs} if theirs in frame.columns else None)
+
+    def _read_with_outcome(self, events: Source, labels: Labels) -> tuple[Events, pl.DataFrame]:
+        """Read events, and the labels whose outcome is known."""
+        source, known = self._read(events, labels)
+        if LABEL not in known.columns:
+            raise InputError(f"labels need the outcome in a column {LABEL!r}, got columns={known.columns}")
+        censored = known.get_column(LABEL).null_count()
+        if censored:
+            message = f"{censored} of {known.height} labels have no outcome (null: censored) and are left out"
+            warnings.warn(message, DataWarning, stacklevel=3)
+        return source, known.drop_nulls(LABEL)
 
     @staticmethod
     def _with_keys(known: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
         """Replace the position of each row's label, ``(query)``, by the label's subject and time."""
         rows = known.select(SUBJECT, PREDICTION_TIME)[table.get_column("(query)").to_numpy().astype(np.int64)]
         return pl.concat([rows, table.drop("(query)", "row", strict=False)], how="horizontal")
+
+
+def _as_subjects(patients: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Return stored subjects in the dtype that they have in the events; as text where another site's are among them."""
+    subjects = patients.cast(dtype, strict=False)
+    return patients if subjects.null_count() else subjects

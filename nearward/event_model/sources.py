@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from nearward.tabular.errors import InputError
-from nearward.tabular.events.reading import Events, read_events
+from nearward.tabular.events.reading import CODE, Events, read_events
 
 KIND = "EventRisk"  # of the manifest of a model of events
 
@@ -41,3 +41,19 @@ def read_sources(paths: Sequence[str | Path], columns: Mapping[str, str] | None)
     codes = pl.concat([one.codes for one in every]).unique("code", keep="first", maintain_order=True)
     parts, names = (tuple(item for one in every for item in getattr(one, field)) for field in ("parts", "names"))
     return dataclasses.replace(first, parts=parts, codes=codes, names=names)
+
+
+def rename_codes(events: Events, codes: Mapping[str, str]) -> Events:
+    """Return events whose codes have other names.
+
+    Parameters
+    ----------
+    events : Events
+    codes : mapping
+        The source's name of a code -> the one that is used here.
+    """
+    if not codes:
+        return events
+    parts = tuple(part.with_columns(pl.col(CODE).replace(dict(codes))) for part in events.parts)
+    metadata = events.codes.with_columns(pl.col(CODE).replace(dict(codes))).unique(CODE, keep="first", maintain_order=True)
+    return dataclasses.replace(events, parts=parts, codes=metadata)

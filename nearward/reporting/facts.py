@@ -15,8 +15,10 @@ from nearward.evaluation.stats.sample_size import (
     log_odds_moments,
     validation_sample_size,
 )
+from nearward.event_model.sources import KIND
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError
+from nearward.tabular.events.label_table import LABEL
 from nearward.tabular.persistence.artifact import model_hash, read_manifest, read_schema
 
 _SMALL_C = 0.51  # a model that does not rank needs infinitely many rows
@@ -67,6 +69,7 @@ class ModelFacts:
     retrieval, in_context : str
     prevalence : float or None, where the model is used, if it differs
     contains_records : bool, whether readable rows of the stored patients are in the folder
+    reads_events : bool, whether the columns are features of time-stamped events
     """
 
     version: str
@@ -85,10 +88,13 @@ class ModelFacts:
     in_context: str
     prevalence: float | None
     contains_records: bool
+    reads_events: bool
 
     @property
     def outcome(self) -> str | None:
         """Name of the outcome's column, where the schema has one."""
+        if self.reads_events:
+            return LABEL
         names = self.schema.named("outcome")
         return names[0] if names else None
 
@@ -118,7 +124,7 @@ def read_facts(folder: str | Path) -> ModelFacts:
         As ``read_manifest``; or another kind of model.
     """
     manifest = read_manifest(folder)
-    if "kind" in manifest:
+    if manifest.get("kind", KIND) != KIND:
         raise ArtifactError(f"{folder} is not a risk model but a {manifest['kind']}: cards are of risk models")
     try:
         return _facts(manifest, model_hash(folder))
@@ -144,6 +150,7 @@ def _facts(manifest: Mapping[str, Any], sha256: str) -> ModelFacts:
         in_context=f"{backbone['name'] or 'none'}: {'in use' if backbone['in_use'] else 'not in use'} ({backbone['why']})",
         prevalence=manifest["config"]["prevalence"],
         contains_records=bool(manifest["contains_records"]),
+        reads_events=manifest.get("kind") == KIND,
     )
 
 

@@ -25,12 +25,12 @@ def known_chai(facts: ModelFacts, report: ReportFacts | None) -> dict[str, str]:
     known = {
         "Version": f"sha256 {facts.sha256}; nearward {facts.version}",
         "Summary": f"Estimates {_outcome(facts)} from {len(facts.schema.features)} columns; fitted on {_training(facts)}.",
-        "How to use it": "nearward score, or nearward.load(folder).predict_frame(table).",
+        "How to use it": f"nearward score, or nearward.load(folder).predict_frame({'events, labels' if facts.reads_events else 'table'}).",
         "Known risks and limitations": f"{_LIMITS} Rows with novelty above 0.99 lie outside the training population.",
         "Outcome and output": f"{_outcome(facts)}: a probability with a band, the number of similar patients, novelty.{_prevalence(facts)}",
         "Type of model": f"{_METHOD} Similar patients by {facts.retrieval}. In-context model {facts.in_context}.",
         "Foundation models": f"In-context model {facts.in_context}.",
-        "Types of input and output data": f"A table: {_kinds(facts)}. Output: a table.",
+        "Types of input and output data": f"{_input(facts)}: {_kinds(facts)}. Output: a table.",
         "Development data": f"{_training(facts)}.",
         "Security and compliance": f"The model folder contains {_RECORDS[facts.contains_records]}: guard it as the cohort. It executes "
         "nothing, and every file is hashed. Scoring opens no connection.",
@@ -125,6 +125,10 @@ def _training(facts: ModelFacts) -> str:
 
 def _prevalence(facts: ModelFacts) -> str:
     return "" if facts.prevalence is None else f" Corrected for a prevalence of {facts.prevalence:g}."
+
+
+def _input(facts: ModelFacts) -> str:
+    return "Time-stamped events (MEDS) before each moment of prediction, as features" if facts.reads_events else "A table"
 
 
 def _kinds(facts: ModelFacts) -> str:

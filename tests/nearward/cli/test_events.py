@@ -59,6 +59,46 @@ def test_inspect_counts_the_kept_events_as_patient_records(ward_model) -> None:
     assert content["fit"]["rows"] == 120
 
 
+def test_subjects_are_stored_removed_and_adapted_to(ward_model, place) -> None:
+    model, events, labels, out = ward_model[3], place / "events.parquet", place / "labels.parquet", place / "more"
+    assert "40 rows of 40 patients added" in call("extend", model, events, "--labels", labels, "--out", out)
+    ids = ward_model[1]["subject_id"][[0, 130]].to_list()
+    (place / "ids.txt").write_text("\n".join(map(str, ids)))
+    plain = call("forget", out, "--ids", place / "ids.txt", "--out", out, "--json", place / "f.json")
+    assert "2 patients removed" in plain
+    assert "codes of the features" in plain
+    assert json.loads((place / "f.json").read_text())["removal"]["stored"] == 158
+    described = call("inspect", out)
+    assert "2 patients; encoders" in described.replace("\n", " ").replace("  ", " ")
+    renamed = ("--labels", place / "stays.parquet", "--columns", RENAMED, "--out", place / "here", "--json", place / "a.json")
+    stays = ward_model[1][120:].rename({"subject_id": "stay"})
+    stays.write_parquet(place / "stays.parquet")
+    call("adapt", model, place / "renamed.parquet", *renamed, "--report", place / "a.html")
+    assert json.loads((place / "a.json").read_text())["adaptation"]["rows"] == 40
+    assert "adapted: 40 local rows" in call("inspect", place / "here")
+    with pytest.raises(InputError, match="holds a model of events: --labels must name"):
+        call("extend", model, events, "--outcome", "died", "--out", out)
+    with pytest.raises(InputError, match="--outcome and --group are for tables"):
+        call("extend", model, events, "--labels", labels, "--outcome", "died", "--out", out)
+
+
+def test_a_label_is_explained_and_has_a_sheet_and_the_model_a_card(ward_model, place) -> None:
+    words = (ward_model[3], place / "events.parquet", "--labels", place / "labels.parquet", "--row", 3, "--permutations", 4)
+    plain = call("explain", *words, "--picture", place / "why.svg", "--out", place / "e.csv")
+    assert "contributions to the log-odds" in plain
+    assert (place / "e.csv").read_text().startswith("subject_id,prediction_time,column,value,contribution,se")
+    call("sheet", *words, "--out", place / "sheet.html")
+    page = (place / "sheet.html").read_text()
+    assert "row 3" in page
+    assert "Similar patients" in page
+    call("card", ward_model[3], "--out", place / "card")
+    card = (place / "card" / "card.md").read_text()
+    assert "Time-stamped events (MEDS)" in card
+    assert "the risk that “boolean\\_value” is True" in card
+    with pytest.raises(InputError, match="holds a model of events"):
+        call("sheet", *words[:2], "--out", place / "sheet.html")
+
+
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:
     with pytest.raises(InputError, match="--outcome, --group are for tables"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--outcome", "x", "--group", "y", "--out", place / "m")
