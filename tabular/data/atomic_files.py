@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder")
-    with _temporary_file(path) as temporary:
+    with temporary_file(path) as temporary:
         yield temporary
         flush_file(temporary)
         replace_file(temporary, path)
@@ -57,7 +57,7 @@ def write_atomic(path: Path, content: bytes, check: Callable[[], None] | None = 
     OSError
         The disk is full, a quota is reached, or the folder is not writable; nothing has changed then.
     """
-    with _temporary_file(path) as temporary:
+    with temporary_file(path) as temporary:
         temporary.write_bytes(content)
         flush_file(temporary)
         if check is not None:
@@ -68,7 +68,7 @@ def write_atomic(path: Path, content: bytes, check: Callable[[], None] | None = 
 
 def create_atomic(path: Path, content: bytes) -> bool:
     """Write ``content`` to ``path`` unless the file exists; return whether it was created. Of concurrent callers exactly one succeeds."""
-    with _temporary_file(path) as temporary:
+    with temporary_file(path) as temporary:
         temporary.write_bytes(content)
         flush_file(temporary)
         created = create_from(temporary, path)
@@ -88,7 +88,7 @@ def remove_abandoned(folder: Path) -> int:
 
 
 @contextmanager
-def _temporary_file(path: Path) -> Iterator[Path]:
+def temporary_file(path: Path) -> Iterator[Path]:
     """Yield an empty private file beside ``path``, removed at the end if it is still there."""
     temporary = path.parent / f".{path.name[:_NAME_LENGTH]}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.part"
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -1,8 +1,8 @@
 """A model on disk: a folder of hashed files under one manifest, without pickle; loading executes nothing.
 
-``manifest.json`` names every other file with its size and sha256 and has a digest of itself, so that any changed byte is detected before
-a tensor is used. Data files have their content's hash in their name, and the manifest is replaced last, in one rename: a save that fails
-leaves the previous model intact.
+``manifest.json`` names every other file with its size and the sha256 of its blocks and has a digest of itself, so that any changed byte is
+detected before a tensor is used. Data files have their content's hash in their name, and the manifest is replaced last, in one rename: a
+save that fails leaves the previous model intact. Large arrays are files of their own (``mapped_arrays.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,22 +22,24 @@ import polars as pl
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from nearward.tabular.data.atomic_files import replacing
+from nearward.tabular.data.atomic_files import remove_abandoned, replacing
 from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import ArtifactError, InputError, NearwardError, RuleError
 from nearward.tabular.operating_system import flush_folder
 from nearward.tabular.parallel import require_own_process
-from nearward.tabular.persistence.memory_limit import check_memory, read_records
+from nearward.tabular.persistence import hashed_files
+from nearward.tabular.persistence.hashed_files import DataFiles, check_entries, is_data_file, open_checked, read_checked
+from nearward.tabular.persistence.mapped_arrays import map_large, write_large
+from nearward.tabular.persistence.memory_limit import read_records
 from nearward.tabular.typing import Arrays
 
-FORMAT = 3
+FORMAT = 4
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _MAX_MANIFEST = 256 * 2**20  # bytes
 _PYTHON_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _DAMAGE = (*_PYTHON_ERRORS, SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # what a damaged file may raise
-_DATA_FILE = re.compile(r"(tensors|records|timelines)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
 class StoredModel(NamedTuple):
@@ -85,31 +86,28 @@ def write_model(
     folder = Path(folder)
     check_folder(folder, about.get("kind"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
-    contents = {"tensors.safetensors": safetensors.numpy.save(contiguous), "records.parquet": _to_parquet(records)}
-    if timelines is not None:
-        contents["timelines.parquet"] = _to_parquet(timelines)
-    files = {}
-    for base, content in contents.items():
-        digest = hashlib.sha256(content).hexdigest()
-        name = base.replace(".", f"-{digest[:16]}.", 1)
-        files[name] = {"sha256": digest, "size": len(content)}
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(content)
-    body = {"nearward_model": FORMAT, "contains_records": True, **about, "files": files}
-    with replacing(folder / MANIFEST) as temporary:
-        temporary.write_bytes(_serialize(body))
+    remove_abandoned(folder)
+    files = DataFiles(folder)
+    try:
+        small, large = write_large(tensors, files)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(small.items())}
+        files.write("tensors.safetensors", lambda path: safetensors.numpy.save_file(contiguous, path))
+        files.write("records.parquet", lambda path: _write_parquet(records, path))
+        if timelines is not None:
+            files.write("timelines.parquet", lambda path: _write_parquet(timelines, path))
+        body = {"nearward_model": FORMAT, "contains_records": True, **about, "arrays": large, "files": files.entries}
+        with replacing(folder / MANIFEST) as temporary:
+            temporary.write_bytes(_serialize(body))
+    except BaseException:
+        files.discard()
+        raise
     flush_folder(folder)
-    for stale in folder.iterdir():
-        if _DATA_FILE.fullmatch(stale.name) and stale.name not in files:
-            stale.unlink()
+    files.remove_stale()
     _log.info("model written to %s: %d stored rows", folder, records.height)
 
 
-def _to_parquet(frame: pl.DataFrame) -> bytes:
-    content = io.BytesIO()
-    frame.write_parquet(content, compression="zstd", statistics=False)
-    return content.getvalue()
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    frame.write_parquet(path, compression="zstd", statistics=False)
 
 
 def check_folder(folder: Path, kind: str | None = None) -> None:
@@ -136,7 +134,7 @@ def _existing_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         body = json.loads(read_at_most(folder / MANIFEST, _MAX_MANIFEST))
     except (OSError, ValueError, RecursionError):
-        return {} if any(_DATA_FILE.fullmatch(path.name) for path in folder.iterdir()) else None
+        return {} if any(is_data_file(path.name) for path in folder.iterdir()) else None
     return body if isinstance(body, dict) and "nearward_model" in body else None
 
 
@@ -173,24 +171,12 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is corrupt or was edited: restore the model from a copy, or fit it again")
     if version != FORMAT:
         raise ArtifactError(f"{folder} was saved by an earlier nearward (format {version}, this one reads {FORMAT}): fit and save it again")
-    _check_files(path, body.get("files"))
+    check_entries(path, body.get("files"))
     return body
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _check_files(path: Path, files: Any) -> None:
-    if not isinstance(files, dict):
-        raise ArtifactError(f"{path} names no files: restore the model from a copy, or fit it again")
-    unknown = [name for name in files if not _DATA_FILE.fullmatch(name)]
-    if unknown:
-        raise ArtifactError(f"{path} names {len(unknown)} files that are not a model's, or outside its folder")
-    for name, expected in files.items():
-        fields = expected if isinstance(expected, dict) else {}
-        if not isinstance(fields.get("sha256"), str) or type(fields.get("size")) is not int or fields["size"] < 0:
-            raise ArtifactError(f"{path} has no hash or size of {name}: restore the model from a copy, or fit it again")
 
 
 def model_hash(folder: str | Path) -> str:
@@ -217,15 +203,21 @@ def read_model(folder: str | Path) -> StoredModel:
     body = read_manifest(folder)
     tensors: Arrays | None = None
     frames: dict[str, pl.DataFrame] = {}
-    for name, expected in body["files"].items():
-        content = _read_checked(folder / name, expected)
-        with loading(folder):
-            if name.endswith(".safetensors"):
-                tensors = safetensors.numpy.load(content)  # checks that shapes and dtypes match the number of bytes
-            else:
-                frames[name.partition("-")[0]] = read_records(folder / name, content)
+    for name, entry in body["files"].items():
+        kind, path = name.partition("-")[0], folder / name
+        if kind in ("records", "timelines") and entry["size"] > hashed_files.LARGE:
+            with open_checked(path, entry), loading(folder):
+                frames[kind] = read_records(path, path)
+        elif kind != "array":
+            content = read_checked(path, entry)
+            with loading(folder):
+                if kind == "tensors":
+                    tensors = safetensors.numpy.load(content)  # checks that shapes and dtypes match the number of bytes
+                else:
+                    frames[kind] = read_records(path, io.BytesIO(content))
     if tensors is None or "records" not in frames:
         raise ArtifactError(f"{folder}: the manifest names no tensors or no records")
+    tensors.update(map_large(folder, body.get("arrays"), body["files"]))
     _log.info("model read from %s: %d stored rows", folder, frames["records"].height)
     return StoredModel(body, tensors, frames["records"], frames.get("timelines"))
 
@@ -268,16 +260,6 @@ def _read_at_most(path: Path, size: int) -> bytes:
         return read_at_most(path, size)
     except TooLarge as error:
         raise ArtifactError(f"{path} is corrupt (larger than {size} bytes): restore the model from a copy, or fit it again") from error
-
-
-def _read_checked(path: Path, expected: Mapping[str, Any]) -> bytes:
-    if path.is_symlink() or not path.is_file():
-        raise ArtifactError(f"{path}: missing, or not a plain file")
-    check_memory(path, expected["size"])
-    content = _read_at_most(path, expected["size"])
-    if len(content) != expected["size"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        raise ArtifactError(f"{path} is corrupt (its sha256 differs): restore the model from a copy, or fit it again")
-    return content
 
 
 def _serialize(body: Mapping[str, Any]) -> bytes:

@@ -11,12 +11,13 @@ from nearward.tabular.errors import ArtifactError
 from nearward.tabular.operating_system import machine_memory
 
 
-def read_records(path: Path, content: bytes) -> pl.DataFrame:
+def read_records(path: Path, source: Path | io.BytesIO) -> pl.DataFrame:
     """Read the stored patients; a table that would expand beyond this machine's memory is refused first.
 
+    ``source`` is the file ``path`` itself, or its content.
     Texts are measured column by column, in pieces: a page that is small on disk can hold gigabytes of one repeated letter.
     """
-    scan = pl.scan_parquet(io.BytesIO(content))
+    scan = pl.scan_parquet(source)
     schema = scan.collect_schema()
     if any(dtype.is_nested() and not _is_flat_list(dtype) for dtype in schema.values()):
         raise ArtifactError(f"{path} holds structs or nested lists: restore the model from a copy, or fit it again")
@@ -26,7 +27,7 @@ def read_records(path: Path, content: bytes) -> pl.DataFrame:
         for length in _lengths(pl.col(name), dtype):
             size += int(scan.select(length.cast(pl.Int64).sum()).collect(engine="streaming").item())
             check_memory(path, size)
-    return pl.read_parquet(io.BytesIO(content))
+    return pl.read_parquet(source)
 
 
 def _is_flat_list(dtype: pl.DataType) -> bool:

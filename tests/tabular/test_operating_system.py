@@ -138,7 +138,7 @@ def test_a_file_that_another_program_holds_open_is_retried_on_windows(tmp_path, 
 def test_where_processes_are_not_known_only_old_temporary_files_are_removed(tmp_path) -> None:
     from nearward.tabular.data import atomic_files
 
-    with atomic_files._temporary_file(tmp_path / "x") as ours:
+    with atomic_files.temporary_file(tmp_path / "x") as ours:
         abandoned = ours.with_name(ours.name.replace(str(os.getpid()), "99999999"))
         abandoned.write_bytes(b"")
         assert operating_system.is_running(os.getpid()) is None

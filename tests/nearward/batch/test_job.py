@@ -538,7 +538,7 @@ def test_a_manifest_with_paths_outside_the_model_is_refused(model, place) -> Non
     (place / "secret.parquet").write_bytes(b"secret")
     manifest = json.loads((hostile / "manifest.json").read_text())
     del manifest["sha256"]
-    manifest["files"]["../secret.parquet"] = {"sha256": hashlib.sha256(b"secret").hexdigest(), "size": 6}
+    manifest["files"]["../secret.parquet"] = {"sha256": [hashlib.sha256(b"secret").hexdigest()], "size": 6}
     from nearward.tabular.persistence.artifact import _serialize
 
     (hostile / "manifest.json").write_bytes(_serialize(manifest))

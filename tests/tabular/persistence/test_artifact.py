@@ -177,7 +177,7 @@ def replace_file(model, which, content):
     stem, _, suffix = old.partition(".")
     name = f"{stem.split('-')[0]}-{digest[:16]}.{suffix}"
     (model / name).write_bytes(content)
-    rewrite(model, files={**{key: value for key, value in files.items() if key != old}, name: {"sha256": digest, "size": len(content)}})
+    rewrite(model, files={**{key: value for key, value in files.items() if key != old}, name: {"sha256": [digest], "size": len(content)}})
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_another_format_is_named(model, form, message):
 @pytest.mark.parametrize("name", ["../secret.parquet", "/etc/passwd", "records-0123456789abcdef.parquet/../x", "model.pkl"])
 def test_a_path_that_leaves_the_folder_is_refused(model, name):
     body = json.loads((model / MANIFEST).read_text())
-    body["files"][name] = {"sha256": "0" * 64, "size": 1}
+    body["files"][name] = {"sha256": ["0" * 64], "size": 1}
     (model / MANIFEST).write_bytes(artifact._serialize({k: v for k, v in body.items() if k != "sha256"}))
     with pytest.raises(ArtifactError, match="outside its folder"):
         read_model(model)
