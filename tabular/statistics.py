@@ -1,4 +1,5 @@
-"""Statistics that several packages share: Wilson's interval, DeLong's placement values of an AUROC, average precision of many weightings.
+"""Statistics that several packages share: Wilson's interval, an AUROC's placement values, average precision of many weightings,
+and the mean, deviation and quantiles of a sample whose rows stand for several rows each.
 
 References
 ----------
@@ -95,6 +96,35 @@ def weighted_average_precision(outcome: Ints, score: Floats) -> Callable[[Floats
         return float((np.diff(hits, prepend=0.0) * precision).sum() / hits[-1])
 
     return auprc
+
+
+def row_weights(n: int, weight: Floats | None) -> Floats:
+    """Return weights (n,), ones where there are none."""
+    return np.ones(n) if weight is None else weight
+
+
+def mean_and_deviation(values: Floats, weight: Floats | None = None) -> tuple[float, float]:
+    """Return mean and standard deviation of values (n,), each counted ``weight`` (n,) times."""
+    mean = float(np.average(values, weights=weight))
+    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
+
+
+def weighted_quantile(values: Floats, shares: Any, weight: Floats | None = None) -> Floats:
+    """Return quantiles of values (n,) of which each stands for ``weight`` (n,) equal ones, as ``numpy.quantile`` does without weights.
+
+    Examples
+    --------
+    >>> weighted_quantile(np.array([1.0, 5.0]), [0.5, 0.8], np.array([2.0, 1.0])).round(3).tolist()  # of 1, 1, 5
+    [1.0, 3.4]
+    """
+    if weight is None:
+        return np.asarray(np.quantile(values, shares))
+    order = np.argsort(values, kind="stable")
+    rows_up_to = np.cumsum(weight[order])
+    position = np.asarray(shares) * max(rows_up_to[-1] - 1, 0.0)
+    whole = np.floor(position)
+    lower, upper = (values[order[np.searchsorted(rows_up_to, at, side="right").clip(0, len(order) - 1)]] for at in (whole, whole + 1))
+    return np.asarray(lower + (position - whole) * (upper - lower))
 
 
 def sum_by_patient(values: Floats, patient_ids: Ints | None) -> Floats:

@@ -240,10 +240,10 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) 
         state.records.get_column(OUTCOME).to_numpy().astype(np.int64),
         np.unique(state.patient_ids, return_inverse=True)[1],
         state.model.retriever.fold,
+        np.append(np.ones(stored), np.full(local.rows.height, weight)),
     )
     frame = state.records.select(local.rows.columns)
-    weights = np.append(np.ones(stored), np.full(local.rows.height, weight))
-    model, distances = state.model.refitted(frame, data, weights, seed, lambda words: None)
+    model, distances = state.model.refitted(frame, data, seed, lambda words: None)
     raw = model.out_of_fold[stored:]
     candidate = ladder.recalibrated(
         _Version(replace(state, model=model), version.columns, raw, raw), "none" if version.kind == "none" else "intercept"

@@ -166,15 +166,13 @@ class FittedRisk(FittedModel):
             outcome_model = replace(outcome_model, band=VennAbersBand.fit(model.out_of_fold, outcome))
         return replace(model, base_learners=base_learners, outcome_model=outcome_model)
 
-    def refitted(self, frame: pl.DataFrame, data: TrainingData, weight: Floats, seed: int, progress: Progress) -> tuple[FittedRisk, Floats]:
+    def refitted(self, frame: pl.DataFrame, data: TrainingData, seed: int, progress: Progress) -> tuple[FittedRisk, Floats]:
         """Return the model with base learners, stack and calibration fitted again on its stored rows, and their distances (n,).
 
-        Encoders and shards stay. Arguments as ``fit_base_learners``: the conformed stored rows, weighted by (n,), in the shards' folds.
+        Encoders and shards stay. Arguments as ``fit_base_learners``: the conformed stored rows, weighted, in the shards' folds.
         """
         rows, learners = self.encode(frame), self.base_learners
-        fitted, scores, distance = fit_base_learners(
-            rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees, sample_weight=weight
-        )
+        fitted, scores, distance = fit_base_learners(rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees)
         inputs = encoder_inputs(self.table_encoder, rows)
         vote, head = self.retriever.out_of_fold(inputs, data.patient_ids)
         columns, backbone = stack_columns(scores, vote, head, self.retriever.has_head), self.backbone
@@ -183,9 +181,9 @@ class FittedRisk(FittedModel):
             columns = np.column_stack([columns, logit(risk)])
         stack, out_of_fold, _ = fit_stack(columns, data)
         model = replace(
-            self, base_learners=fitted, backbone=backbone, out_of_fold=out_of_fold, novelty=DistanceQuantiles.fit(distance),
-            outcome_model=OutcomeModel.fit(stack, out_of_fold, data.outcome), prevalence=None,
-            trained_prevalence=float(data.outcome.mean()),
+            self, base_learners=fitted, backbone=backbone, out_of_fold=out_of_fold,
+            novelty=DistanceQuantiles.fit(distance, weight=data.weight), outcome_model=OutcomeModel.fit(stack, out_of_fold, data),
+            prevalence=None, trained_prevalence=data.prevalence,
         )  # fmt: skip
         return model, distance
 
@@ -261,7 +259,7 @@ def fit_risk(
     summary : FitSummary
     """
     data = TrainingData(outcome, patient_ids, split_patients(outcome, patient_ids, config.folds, config.seed))
-    table_encoder = TableEncoder.fit(schema, frame)
+    table_encoder = TableEncoder.fit(schema, frame, data.weight)
     user_estimators, estimator_scores = cross_fit(config.user_estimators, schema, frame, data, progress)
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
@@ -283,12 +281,12 @@ def fit_risk(
     model = FittedRisk(
         table_encoder=table_encoder,
         retriever=retriever,
-        novelty=DistanceQuantiles.fit(distance),
+        novelty=DistanceQuantiles.fit(distance, weight=data.weight),
         base_learners=base_learners,
         backbone=backbone,
-        outcome_model=OutcomeModel.fit(fit.stack, fit.out_of_fold, outcome),
+        outcome_model=OutcomeModel.fit(fit.stack, fit.out_of_fold, data),
         out_of_fold=fit.out_of_fold,
-        trained_prevalence=float(outcome.mean()),
+        trained_prevalence=data.prevalence,
         prevalence=config.prevalence,
         user_estimators=user_estimators,
     )
@@ -320,8 +318,10 @@ def _add_backbone(fit: StackFit, risk: Floats, data: TrainingData, summary: Back
     columns = np.column_stack([fit.columns, logit(risk)])
     # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
     wider = StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
-    without, together = (float(average_precision_score(data.outcome, stack.out_of_fold)) for stack in (fit, wider))
-    auprc = float(average_precision_score(data.outcome, risk))
+    without, together = (
+        float(average_precision_score(data.outcome, stack.out_of_fold, sample_weight=data.weight)) for stack in (fit, wider)
+    )
+    auprc = float(average_precision_score(data.outcome, risk, sample_weight=data.weight))
     in_use = ranks_clearly_better(wider.out_of_fold, fit.out_of_fold, data, seed)
     why = "out of fold the stack ranks clearly better with it" if in_use else "out of fold the stack does not rank clearly better with it"
     summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)

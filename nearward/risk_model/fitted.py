@@ -35,7 +35,7 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
-from nearward.tabular.typing import Arrays, Floats, Ints
+from nearward.tabular.typing import Arrays, Floats
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
 
@@ -74,9 +74,9 @@ def stack_column_names(base_learners: BaseLearners, has_head: bool) -> list[str]
     return [*base_learners.names, "AWARE vote", *(["AWARE head"] if has_head else [])]
 
 
-def base_learner_figures(names: list[str], scores: Floats, stack: Stack, outcome: Ints) -> dict[str, BaseLearnerFigures]:
+def base_learner_figures(names: list[str], scores: Floats, stack: Stack, data: TrainingData) -> dict[str, BaseLearnerFigures]:
     """Return the out-of-fold AUPRC and the weight of each of the stack's columns (n, m), by name."""
-    auprc = [float(average_precision_score(outcome, column)) for column in scores.T]
+    auprc = [float(average_precision_score(data.outcome, column, sample_weight=data.weight)) for column in scores.T]
     return {name: BaseLearnerFigures(*figures) for name, *figures in zip(names, auprc, stack.weight.tolist(), strict=True)}
 
 
@@ -89,9 +89,10 @@ class OutcomeModel:
     band: VennAbersBand
 
     @classmethod
-    def fit(cls, stack: Stack, out_of_fold: Floats, outcome: Ints) -> OutcomeModel:
+    def fit(cls, stack: Stack, out_of_fold: Floats, data: TrainingData) -> OutcomeModel:
         """Calibrate a stack on its out-of-fold log-odds (n,)."""
-        return cls(stack, Calibrator.fit(out_of_fold, outcome), VennAbersBand.fit(out_of_fold, outcome))
+        calibrator = Calibrator.fit(out_of_fold, data.outcome, weight=data.weight)
+        return cls(stack, calibrator, VennAbersBand.fit(out_of_fold, data.outcome, data.weight))
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,9 @@ def summarise(data: TrainingData, retriever: Retriever, trials: list[SettingTria
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
         backbone=backbone,
         out_of_fold=OutOfFoldSummary(
-            auprc=float(average_precision_score(data.outcome, fit.out_of_fold)),
-            auroc=float(roc_auc_score(data.outcome, fit.out_of_fold)),
-            base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data.outcome),
+            auprc=float(average_precision_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
+            auroc=float(roc_auc_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
+            base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data),
         ),
         stack_shrinkage=fit.shrinkage,
     )

@@ -289,7 +289,7 @@ def _try_adapter(
 
     nets = list(parallel_map(fit_without, range(2)))
     adapted = _out_of_fold_risk([nets[f % 2] for f in range(len(batches))], batches, data.fold)
-    without, with_adapter = (float(average_precision_score(data.outcome, r)) for r in (risk, adapted))
+    without, with_adapter = (float(average_precision_score(data.outcome, r, sample_weight=data.weight)) for r in (risk, adapted))
     if with_adapter <= without:
         return net, risk, AdapterSummary(False, "out of fold it does not rank better", without, with_adapter)
     (adapted_net,) = parallel_map(lambda _: fit_adapter(net, first_view, outcomes, seed), range(1))

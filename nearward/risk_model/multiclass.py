@@ -182,7 +182,7 @@ def fit_classes(
     """
     _check_options(config)
     data = TrainingData(class_index, patient_ids, split_classes(class_index, patient_ids, config.folds, config.seed))
-    table_encoder = TableEncoder.fit(schema, frame)
+    table_encoder = TableEncoder.fit(schema, frame, data.weight)
     rows = encode_rows(table_encoder, frame, schema.experts)
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     retriever, votes, head, vote_log_loss = fit_class_retriever(
@@ -193,11 +193,11 @@ def fit_classes(
         fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config))
         progress(f"class {j + 1} of {classes}")
     log_odds = np.column_stack([fit.log_odds for fit in fits])
-    scaling = VectorScaling.fit(log_odds, class_index)
+    scaling = VectorScaling.fit(log_odds, class_index, data.weight)
     model = FittedClasses(
         table_encoder=table_encoder,
         retriever=retriever,
-        novelty=DistanceQuantiles.fit(fits[0].distance),
+        novelty=DistanceQuantiles.fit(fits[0].distance, weight=data.weight),
         base_learners=tuple(fit.base_learners for fit in fits),
         outcome_models=tuple(fit.outcome_model for fit in fits),
         scaling=scaling,
@@ -234,8 +234,8 @@ def _fit_class(
     )
     columns = _class_stack_columns(base_scores, votes, head, class_index, has_head)
     stack, out_of_fold, _ = fit_stack(columns, one)
-    model = OutcomeModel.fit(stack, out_of_fold, one.outcome)
-    figures = base_learner_figures(stack_column_names(base_learners, has_head), columns, stack, one.outcome)
+    model = OutcomeModel.fit(stack, out_of_fold, one)
+    figures = base_learner_figures(stack_column_names(base_learners, has_head), columns, stack, one)
     return _ClassFit(base_learners, model, distance, model.calibrator.log_odds(out_of_fold), figures)
 
 
@@ -269,7 +269,7 @@ def _summarise(
     classes = []
     for j, rows in enumerate(size.tolist()):
         outcome = data.outcome == j
-        ranking = (float(metric(outcome, proba[:, j])) for metric in (average_precision_score, roc_auc_score))
+        ranking = (float(metric(outcome, proba[:, j], sample_weight=data.weight)) for metric in (average_precision_score, roc_auc_score))
         classes.append(ClassFigures(rows, *ranking))
     own_class = proba[np.arange(len(data)), data.outcome]
     return FitSummary(
@@ -286,7 +286,7 @@ def _summarise(
                 name: BaseLearnerFigures(*(float(np.mean([getattr(one[name], key) for one in figures])) for key in ("auprc", "weight")))
                 for name in figures[0]
             },
-            log_loss=float(-np.log(np.maximum(own_class, 1e-300)).mean()),
+            log_loss=float(np.average(-np.log(np.maximum(own_class, 1e-300)), weights=data.weight)),
             classes=tuple(classes),
         ),
     )

@@ -212,7 +212,8 @@ def best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[Retri
         vote, radius = zip(*((context.vote, neighbour_radius(context, setting, n_shards)) for context in contexts), strict=True)
         votes.append(np.concatenate(vote)[order])
         radii.append(np.array(radius))
-        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, float(average_precision_score(data.outcome, votes[-1]))))
+        auprc = float(average_precision_score(data.outcome, votes[-1], sample_weight=data.weight))
+        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
     best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
     retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, settings[best], radii[best])
     return Candidate(retriever, votes[best], np.concatenate(fitted.logits)[order], trials)
@@ -238,10 +239,9 @@ def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed:
     rng = np.random.default_rng(seed)
     auprc, other_auprc = (weighted_average_precision(data.outcome, one) for one in (score, other))
     # exponential weights (the Bayesian bootstrap): no resample loses all events
-    weights = (rng.exponential(size=data.n_patients)[data.patient_ids] for _ in range(_RESAMPLES))
+    weights = (data.row_weight * rng.exponential(size=data.n_patients)[data.patient_ids] for _ in range(_RESAMPLES))
     gains = [auprc(weight) - other_auprc(weight) for weight in weights]
-    equal = np.ones(len(data))
-    return auprc(equal) - other_auprc(equal) > float(np.std(gains))
+    return auprc(data.row_weight) - other_auprc(data.row_weight) > float(np.std(gains))
 
 
 def _in_row_order(parts: list[Context], order: Ints) -> Context:

@@ -110,7 +110,7 @@ def fit_class_retriever(
 
     inputs = EncoderInputs.of(x)
     linear = _best_setting(index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data), data)
-    vote_log_loss = {"linear metric": float(linear.loss.mean())}
+    vote_log_loss = {"linear metric": _mean_loss(linear.loss, data)}
     if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("no encoders: too few rows or events")
         progress("choice of context")
@@ -119,8 +119,8 @@ def fit_class_retriever(
     progress("AWARE encoders")
     deep = _best_setting(index_shards(encoders, inputs, data), data)
     progress("choice of context")
-    vote_log_loss["AWARE encoders"] = float(deep.loss.mean())
-    gain = np.bincount(data.patient_ids, weights=linear.loss - deep.loss)  # by patient
+    vote_log_loss["AWARE encoders"] = _mean_loss(deep.loss, data)
+    gain = np.bincount(data.patient_ids, weights=data.row_weight * (linear.loss - deep.loss))  # by patient
     if gain.sum() > gain.std() * len(gain) ** 0.5:
         return deep.retriever, deep.votes, deep.head, vote_log_loss
     return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.votes, deep.head, vote_log_loss
@@ -155,8 +155,8 @@ def _best_setting(fitted: FittedShards, data: TrainingData) -> _Candidate:
             for shard, embedding, encoder in zip(fitted.shards, fitted.embeddings, fitted.encoders, strict=True)
         ]
         votes = np.concatenate([class_votes(context, classes) for context in contexts])[order]
-        loss = vote_loss(votes, data.outcome)
-        if best is None or loss.mean() < best.loss.mean():
+        loss = vote_loss(votes, data)
+        if best is None or _mean_loss(loss, data) < _mean_loss(best.loss, data):
             radius = np.array([neighbour_radius(context, setting, len(contexts)) for context in contexts])
             retriever = ClassRetriever(fitted.encoders, (), fitted.shards, outcome, setting, radius)
             best = _Candidate(retriever, votes, head, loss)
@@ -164,10 +164,15 @@ def _best_setting(fitted: FittedShards, data: TrainingData) -> _Candidate:
     return best
 
 
-def vote_loss(votes: Floats, class_index: Ints) -> Floats:
+def _mean_loss(loss: Floats, data: TrainingData) -> float:
+    return float(np.average(loss, weights=data.weight))
+
+
+def vote_loss(votes: Floats, data: TrainingData) -> Floats:
     """Return -log of each row's vote (n, c) for its own class, mixed with 2 % of the class's frequency: (n,)."""
-    frequency = np.bincount(class_index, minlength=votes.shape[1]) / len(class_index)
-    vote = votes[np.arange(len(class_index)), class_index]
+    class_index = data.outcome
+    frequency = np.bincount(class_index, weights=data.row_weight, minlength=votes.shape[1]) / data.n_rows
+    vote = votes[np.arange(len(data)), class_index]
     return np.asarray(-np.log((1 - _PRIOR_SHARE) * vote + _PRIOR_SHARE * frequency[class_index]))
 
 

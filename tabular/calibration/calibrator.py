@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 
 from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.errors import InputError
+from nearward.tabular.statistics import mean_and_deviation, row_weights
 from nearward.tabular.typing import Floats, Ints
 
 _HUGE = 1e150  # squares of numbers up to here are still numbers
@@ -45,27 +46,37 @@ class Calibrator:
     shift: float
 
     @classmethod
-    def fit(cls, score: Floats, outcome: Ints, slopes: int = 2) -> Calibrator:
-        """Fit by penalised maximum likelihood; ``slopes`` is 1 (sigmoid) or 2 (beta), and 0 where the score is constant."""
-        score = score.clip(-_HUGE, _HUGE)
-        centre, scale = float(score.mean()), float(score.std())
-        events = float(outcome.sum())
-        target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (len(outcome) - events + 2))  # Platt's: slopes stay finite
-        prevalence = float(target.mean())
+    def fit(cls, score: Floats, outcome: Ints, slopes: int = 2, weight: Floats | None = None) -> Calibrator:
+        """Fit by penalised maximum likelihood.
+
+        Parameters
+        ----------
+        score : (n,)
+        outcome : (n,), 0 or 1
+        slopes : int
+            1 (sigmoid) or 2 (beta); 0 are fitted where the score is constant.
+        weight : (n,), optional
+            Sampling weights.
+        """
+        score, rows = score.clip(-_HUGE, _HUGE), row_weights(len(score), weight)
+        centre, scale = mean_and_deviation(score, weight)
+        n, events = float(rows.sum()), float(rows @ outcome)
+        target = np.where(outcome == 1, (events + 1) / (events + 2), 1 / (n - events + 2))  # Platt's: slopes stay finite
+        prevalence = float(np.average(target, weights=weight))
         if scale <= 1e-9 * float(np.abs(score).max()):  # constant up to rounding: the calibrated log-odds are those of the prevalence
             return cls(centre, max(1.0, abs(centre)), 0.0, 0.0, float(np.log(prevalence / (1 - prevalence))))
         up, down = _tails((score - centre) / scale)
-        shrinkage = 1.0 / len(outcome)  # towards equal slopes, as strong as one row
+        shrinkage = 1.0 / n  # towards equal slopes, as strong as one row
 
         def objective(free: Floats) -> tuple[float, Floats]:
             rise, fall, shift = free[0], free[slopes - 1], free[-1]
             z = rise * up - fall * down + shift
-            error = (expit(z) - target) / len(outcome)
+            error = rows * (expit(z) - target) / n
             grad = np.zeros(len(free))
             grad[0] += error @ up + 2 * shrinkage * (rise - fall)
             grad[slopes - 1] += -error @ down - 2 * shrinkage * (rise - fall)
             grad[-1] = error.sum()
-            return log_loss(z, target) + shrinkage * (rise - fall) ** 2, grad
+            return log_loss(z, target, weight) + shrinkage * (rise - fall) ** 2, grad
 
         start = np.append(np.ones(slopes), np.log(prevalence / (1 - prevalence)))
         bounds = [(0.0, None)] * slopes + [(None, None)]

@@ -21,6 +21,6 @@ def expit(log_odds: ArrayLike) -> Floats:
     return np.asarray(special.expit(np.asarray(log_odds, dtype=np.float64)))
 
 
-def log_loss(log_odds: Floats, outcome: NDArray[Any]) -> float:
-    """Return the mean negative log-likelihood of outcomes, or of probabilities of them, in nats."""
-    return float(np.mean(np.logaddexp(0, log_odds) - outcome * log_odds))
+def log_loss(log_odds: Floats, outcome: NDArray[Any], weight: Floats | None = None) -> float:
+    """Return the mean negative log-likelihood of outcomes, or of probabilities of them, in nats; rows count ``weight`` times."""
+    return float(np.average(np.logaddexp(0, log_odds) - outcome * log_odds, weights=weight))

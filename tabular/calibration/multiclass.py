@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from nearward.tabular.statistics import row_weights
 from nearward.tabular.typing import Floats, Ints
 
 _SHRINKAGE = 10.0  # rows' worth of squared distance of a slope from 1, which is plain division
@@ -43,19 +44,21 @@ class VectorScaling:
     shift: Floats
 
     @classmethod
-    def fit(cls, log_odds: Floats, class_index: Ints) -> VectorScaling:
-        """Fit by penalised maximum likelihood on out-of-fold log-odds (n, c) and class indices (n,)."""
-        n, c = log_odds.shape
+    def fit(cls, log_odds: Floats, class_index: Ints, weight: Floats | None = None) -> VectorScaling:
+        """Fit by penalised maximum likelihood on out-of-fold log-odds (n, c), class indices (n,) and, optionally, sampling weights (n,)."""
+        c, index = log_odds.shape[1], np.arange(len(log_odds))
+        rows = row_weights(len(log_odds), weight)
+        n = float(rows.sum())
         log_risk, one_hot = _log_risk(log_odds), np.eye(c)[class_index]  # (n, c)
 
         def objective(free: Floats) -> tuple[float, Floats]:
             slope, shift = free[:c], free[c:]
             proba = softmax(log_risk * slope + shift, axis=1)
-            error = (proba - one_hot) / n
+            error = rows[:, None] * (proba - one_hot) / n
             deviation = slope - 1
             penalty = _SHRINKAGE / n * (deviation @ deviation + 1e-3 * shift @ shift)  # shifts are unique up to a constant: this fixes it
             penalty_gradient = _SHRINKAGE / n * np.append(2 * deviation, 2e-3 * shift)
-            loss = -np.log(np.maximum(proba[np.arange(n), class_index], 1e-300)).mean() + penalty
+            loss = np.average(-np.log(np.maximum(proba[index, class_index], 1e-300)), weights=weight) + penalty
             return float(loss), np.append((error * log_risk).sum(axis=0), error.sum(axis=0)) + penalty_gradient
 
         start, bounds = np.append(np.ones(c), np.zeros(c)), [(0.0, None)] * c + [(None, None)] * c

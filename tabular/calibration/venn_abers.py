@@ -3,6 +3,7 @@
 References
 ----------
 Vovk, Petej: Venn-Abers predictors (2014).
+Tibshirani, Barber, Candès, Ramdas: Conformal prediction under covariate shift (2019), for weights.
 
 Shapes: n calibration rows, q query rows.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nearward.tabular.statistics import row_weights, weighted_quantile
 from nearward.tabular.typing import Floats, Ints
 
 _BINS = 400  # of the band's step functions
@@ -40,19 +42,30 @@ class VennAbersBand:
     high: Floats
 
     @classmethod
-    def fit(cls, score: Floats, outcome: Ints) -> VennAbersBand:
-        """Fit on out-of-fold scores (n,), cut into at most 400 bins of equal size, the upper tail finer."""
-        n = len(score)
+    def fit(cls, score: Floats, outcome: Ints, weight: Floats | None = None) -> VennAbersBand:
+        """Fit on out-of-fold scores, cut into at most 400 bins of equal size, the upper tail finer.
+
+        Parameters
+        ----------
+        score : (n,)
+        outcome : (n,), 0 or 1
+        weight : (n,), optional
+            Sampling weights. The patient of the score then counts as much as a calibration patient of the same outcome: where few rows
+            stand for many, the band is as wide as these few make it (conformal prediction under sampling, Tibshirani et al. 2019).
+        """
+        row_weight = row_weights(len(score), weight)
+        n = float(row_weight.sum())
         upper_tail = 1 - np.geomspace(1, 1 / n, _BINS // 2)
-        edge = np.unique(np.quantile(score, np.concatenate([np.linspace(0, 1, _BINS // 2, endpoint=False), upper_tail])))[1:]
+        shares = np.concatenate([np.linspace(0, 1, _BINS // 2, endpoint=False), upper_tail])
+        edge = np.unique(weighted_quantile(score, shares, weight))[1:]
         bin_of_row = np.searchsorted(edge, score, side="right")
-        rows = np.bincount(bin_of_row, minlength=len(edge) + 1).astype(float)
-        events = np.bincount(bin_of_row, weights=outcome, minlength=len(edge) + 1)
+        rows = np.bincount(bin_of_row, weights=row_weight, minlength=len(edge) + 1)
+        events = np.bincount(bin_of_row, weights=row_weight * outcome, minlength=len(edge) + 1)
         bins = list(zip(events.tolist(), rows.tolist(), strict=True))
         below, above = _pools_before(bins, 1), _pools_before(bins[::-1], -1)[::-1]
         low, high = (
-            [_isotonic_rate((e + added, r + 1), pools[0], pools[1]) for (e, r), *pools in zip(bins, below, above, strict=True)]
-            for added in (0, 1)
+            [_isotonic_rate((e + value * own, r + own), pools[0], pools[1]) for (e, r), *pools in zip(bins, below, above, strict=True)]
+            for value, own in enumerate(float(row_weight[outcome == value].mean()) if (outcome == value).any() else 1.0 for value in (0, 1))
         )
         return cls(edge, np.maximum.accumulate(low), np.maximum.accumulate(high))
 

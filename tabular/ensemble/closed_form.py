@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nearward.tabular.statistics import row_weights
 from nearward.tabular.typing import Floats, Ints
 
 STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
@@ -36,7 +37,9 @@ class RidgeDiscriminant:
         return np.asarray(x @ self.weight[1:] + self.weight[0])
 
 
-def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: float) -> tuple[RidgeDiscriminant, Floats]:
+def ridge_discriminant(
+    x: Floats, outcome: Ints, patient_ids: Ints, strength: float, row_weight: Floats | None = None
+) -> tuple[RidgeDiscriminant, Floats]:
     """Fit a ridge discriminant, and score each stored row by the fit without its patient.
 
     Parameters
@@ -44,7 +47,9 @@ def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: fl
     x : (n, p)
     outcome : (n,), 0 or 1
     patient_ids : (n,), patient numbers from 0
-    strength : float, penalty per stored row
+    strength : float, penalty per row
+    row_weight : (n,), optional
+        Sampling weights.
 
     Returns
     -------
@@ -57,20 +62,21 @@ def ridge_discriminant(x: Floats, outcome: Ints, patient_ids: Ints, strength: fl
     """
     n, p = x.shape
     design = np.column_stack([np.ones(n), x])  # (n, p + 1)
-    penalty = strength * n * np.append(1e-9, np.ones(p))
-    gram, moment = design.T @ design + np.diag(penalty), design.T @ outcome
+    weighted = design if row_weight is None else design * row_weight[:, None]
+    penalty = strength * float(row_weights(n, row_weight).sum()) * np.append(1e-9, np.ones(p))
+    gram, moment = design.T @ weighted + np.diag(penalty), weighted.T @ outcome
     inverse = np.linalg.inv(gram)
     weight = inverse @ moment
     leverage = design @ inverse  # (n, p + 1)
     residual = outcome - design @ weight
-    own_leverage = np.einsum("np,np->n", leverage, design)
+    own_leverage = np.einsum("np,np->n", leverage, weighted)
     out_of_fold = outcome - residual / np.maximum(1 - own_leverage, 1e-9)
     for rows in _repeated(patient_ids):
         if len(rows) > p:  # the downdated normal equations are the smaller system
-            patient, patient_outcome = design[rows], outcome[rows]
-            out_of_fold[rows] = patient @ np.linalg.solve(gram - patient.T @ patient, moment - patient.T @ patient_outcome)
+            others, others_moment = gram - design[rows].T @ weighted[rows], moment - weighted[rows].T @ outcome[rows]
+            out_of_fold[rows] = design[rows] @ np.linalg.solve(others, others_moment)
             continue
-        block = np.eye(len(rows)) - leverage[rows] @ design[rows].T
+        block = np.eye(len(rows)) - leverage[rows] @ weighted[rows].T
         out_of_fold[rows] = outcome[rows] - np.linalg.solve(block, residual[rows])
     return RidgeDiscriminant(np.asarray(weight, dtype=np.float64)), out_of_fold
 
@@ -144,12 +150,13 @@ class KernelRegression:
         Parameters
         ----------
         removed : patient numbers
-        rows : stored rows that remain without and with the event; the references represent them
+        rows : rows that remain without and with the event; the references represent them
         """
         remaining = ~np.isin(self.patient_ids, removed)
         outcome, weight = self.outcome[remaining], self.weight[remaining]
         for value, count in enumerate(rows):
-            weight[outcome == value] = count / max(int((outcome == value).sum()), 1)
+            of_class = weight[outcome == value]
+            weight[outcome == value] = count / len(of_class) * (of_class / of_class.mean()) if len(of_class) else of_class
         return replace(self, reference=self.reference[remaining], outcome=outcome, weight=weight, patient_ids=self.patient_ids[remaining])
 
     def aggregated(self, size: int) -> KernelRegression:
@@ -175,29 +182,40 @@ def _near_groups(x: Floats, rows: Ints, size: int) -> list[Ints]:
     return _near_groups(x, order[:half], size) + _near_groups(x, order[half:], size)
 
 
-def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
-    """Kernel regression by Euclidean distance in the encoded columns; from 3,000 stored rows up, on a sample of both classes."""
-    return _kernel(None, x, outcome, patient_ids, seed)
+def plain_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None = None) -> KernelRegression:
+    """Kernel regression by Euclidean distance in the encoded columns; from 3,000 stored rows up, on a sample of both classes.
+
+    ``row_weight`` (n,) are sampling weights: a reference represents as many rows. The bandwidth counts references.
+    """
+    return _kernel(None, x, outcome, patient_ids, seed, row_weight)
 
 
-def whitened_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
-    """Kernel regression by a shrunk Mahalanobis distance: correlated columns count once."""
-    covariance = np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
+def whitened_kernel(x: Floats, outcome: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None = None) -> KernelRegression:
+    """Kernel regression by a shrunk Mahalanobis distance: correlated columns count once; otherwise as ``plain_kernel``."""
+    covariance = np.atleast_2d(np.cov(x, rowvar=False) if row_weight is None else np.cov(x, rowvar=False, aweights=row_weight, ddof=0))
+    if row_weight is not None:
+        covariance = covariance * (row_weight.sum() / (row_weight.sum() - 1))
     shrunk = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 0.05 * np.eye(x.shape[1])
     values, vectors = np.linalg.eigh(shrunk)
-    return _kernel(vectors / np.sqrt(values), x, outcome, patient_ids, seed)
+    return _kernel(vectors / np.sqrt(values), x, outcome, patient_ids, seed, row_weight)
 
 
-def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> KernelRegression:
+def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None) -> KernelRegression:
     rng = np.random.default_rng(seed)
     events, others = (np.flatnonzero(outcome == value) for value in (1, 0))
     event_sample = _sample(events, _REFERENCES // 2, rng)  # at most half the references are events
     other_sample = _sample(others, _REFERENCES - len(event_sample), rng)
     chosen = np.concatenate([event_sample, other_sample])
+    represented = row_weights(len(x), row_weight)
     samples = ((events, event_sample), (others, other_sample))
-    weight = np.concatenate([np.full(len(sample), len(rows) / max(len(sample), 1)) for rows, sample in samples])
+    weight = np.concatenate([_share_out(represented[rows].sum(), represented[sample]) for rows, sample in samples])
     reference = x[chosen] if metric is None else x[chosen] @ metric
     return KernelRegression(metric, reference, outcome[chosen].astype(float), weight, patient_ids[chosen])
+
+
+def _share_out(total: float, weight: Floats) -> Floats:
+    """Scale weights (r,) so that their sum is ``total``."""
+    return weight * (total / weight.sum()) if len(weight) else weight
 
 
 def _sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:

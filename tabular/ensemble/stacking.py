@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Floats
 
 SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalties on the distance to the plain mean, in rows' worth of log-loss
 _TWO_SLOPES_FROM = 200  # events from which calibrators have a slope for each tail
@@ -61,21 +61,21 @@ def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] =
     out_of_fold : (n,), log-odds
     shrinkage : float, the chosen penalty
     """
-    outcome, folds = data.outcome, []
+    folds = []
     for f in np.unique(data.fold):
         train = data.train_rows(f)
-        calibrators = _fit_calibrators(scores[train], outcome[train])
+        calibrators = _fit_calibrators(scores[train], data.take(train))
         folds.append((train, _calibrate(calibrators, scores[train]), _calibrate(calibrators, scores[~train])))
     candidates = []
     for penalty in penalties:
-        out_of_fold = np.empty(len(outcome))
+        out_of_fold = np.empty(len(data))
         for train, train_log_odds, query_log_odds in folds:
-            weight, shift = _fit_weights(train_log_odds, outcome[train], penalty)
+            weight, shift = _fit_weights(train_log_odds, data.take(train), penalty)
             out_of_fold[~train] = query_log_odds @ weight + shift
         candidates.append(out_of_fold)
     chosen = _strongest_not_clearly_worse(candidates, data)
-    calibrators = _fit_calibrators(scores, outcome)
-    weight, shift = _fit_weights(_calibrate(calibrators, scores), outcome, penalties[chosen])
+    calibrators = _fit_calibrators(scores, data)
+    weight, shift = _fit_weights(_calibrate(calibrators, scores), data, penalties[chosen])
     return Stack(calibrators, weight, shift), candidates[chosen], penalties[chosen]
 
 
@@ -89,48 +89,49 @@ def adapt_stack(stack: Stack, scores: Floats, data: TrainingData, penalties: tup
     for penalty in penalties:
         out_of_fold = np.empty(len(data))
         for _, train in data.splits():
-            weight, shift = _fit_weights(log_odds[train], data.outcome[train], penalty, stack.weight)
+            weight, shift = _fit_weights(log_odds[train], data.take(train), penalty, stack.weight)
             out_of_fold[~train] = log_odds[~train] @ weight + shift
         candidates.append(out_of_fold)
     chosen = _strongest_not_clearly_worse(candidates, data)
-    weight, shift = _fit_weights(log_odds, data.outcome, penalties[chosen], stack.weight)
+    weight, shift = _fit_weights(log_odds, data, penalties[chosen], stack.weight)
     return Stack(stack.calibrators, weight, shift), candidates[chosen], penalties[chosen]
 
 
 def _strongest_not_clearly_worse(candidates: list[Floats], data: TrainingData) -> int:
     """Return the last of some log-odds (n,) whose loss is not above the least by more than its standard error over patients."""
     loss = np.array([np.logaddexp(0, z) - data.outcome * z for z in candidates])  # (penalties, n)
-    excess = loss - loss[loss.mean(axis=1).argmin()]
+    excess = data.row_weight * (loss - loss[np.average(loss, axis=1, weights=data.weight).argmin()])
     by_patient = np.stack([np.bincount(data.patient_ids, weights=row) for row in excess])  # (penalties, patients)
     not_clearly_worse = by_patient.sum(axis=1) <= by_patient.std(axis=1) * by_patient.shape[1] ** 0.5
     return int(np.flatnonzero(not_clearly_worse)[-1])
 
 
-def _fit_calibrators(scores: Floats, outcome: Ints) -> tuple[Calibrator, ...]:
-    slopes = 2 if outcome.sum() >= _TWO_SLOPES_FROM else 1
-    return tuple(Calibrator.fit(column, outcome, slopes) for column in scores.T)
+def _fit_calibrators(scores: Floats, data: TrainingData) -> tuple[Calibrator, ...]:
+    slopes = 2 if data.outcome.sum() >= _TWO_SLOPES_FROM else 1
+    return tuple(Calibrator.fit(column, data.outcome, slopes, data.weight) for column in scores.T)
 
 
 def _calibrate(calibrators: tuple[Calibrator, ...], scores: Floats) -> Floats:
     return np.column_stack([calibrator.log_odds(column) for calibrator, column in zip(calibrators, scores.T, strict=True)])
 
 
-def _fit_weights(log_odds: Floats, outcome: Ints, shrinkage: float, towards: Floats | None = None) -> tuple[Floats, float]:
+def _fit_weights(log_odds: Floats, data: TrainingData, shrinkage: float, towards: Floats | None = None) -> tuple[Floats, float]:
     """Minimise log-loss + shrinkage / n * variance * |weight - towards|² over weight >= 0, for calibrated log-odds (n, m).
 
     The weights are shrunk towards the plain mean by default.
     """
-    n, m = log_odds.shape
+    outcome, rows, n, m = data.outcome, data.row_weight, data.n_rows, log_odds.shape[1]
     centre = np.full(m, 1 / m) if towards is None else towards
-    strength = shrinkage * float(np.mean(log_odds.var(axis=0))) / n
+    variance = np.average((log_odds - np.average(log_odds, axis=0, weights=data.weight)) ** 2, axis=0, weights=data.weight)
+    strength = shrinkage * float(np.mean(variance)) / n
 
     def objective(free: Floats) -> tuple[float, Floats]:
         weight, shift = free[:-1], free[-1]
         z = log_odds @ weight + shift
-        error = (expit(z) - outcome) / n
+        error = rows * (expit(z) - outcome) / n
         deviation = weight - centre
         gradient = np.append(error @ log_odds + 2 * strength * deviation, error.sum())
-        return log_loss(z, outcome) + strength * float(deviation @ deviation), gradient
+        return log_loss(z, outcome, data.weight) + strength * float(deviation @ deviation), gradient
 
     bounds = [(0.0, None)] * m + [(None, None)]
     best = minimize(objective, np.append(centre, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearward.tabular.statistics import weighted_quantile
 from nearward.tabular.typing import Floats
 
 
@@ -24,9 +25,9 @@ class DistanceQuantiles:
     quantiles: Floats
 
     @classmethod
-    def fit(cls, distance: Floats, count: int = 1001) -> DistanceQuantiles:
-        """Fit on leave-one-out distances (n,)."""
-        return cls(np.quantile(distance, np.linspace(0, 1, count)))
+    def fit(cls, distance: Floats, count: int = 1001, weight: Floats | None = None) -> DistanceQuantiles:
+        """Fit on leave-one-out distances (n,) of rows that stand for ``weight`` (n,) rows each."""
+        return cls(weighted_quantile(distance, np.linspace(0, 1, count), weight))
 
     def score(self, distance: Floats) -> Floats:
         """Return the share of stored rows with a smaller distance (q,)."""

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.preprocessing.level_indices import CodeBags
-from nearward.tabular.typing import Floats32, Ints
+from nearward.tabular.typing import Floats, Floats32, Ints
 
 MAX_OWN = 256  # codes with a feature of their own
 _BUCKETS = 32  # features that the other codes share
@@ -50,9 +50,11 @@ class CodeListColumn:
     has_missing: bool
 
     @classmethod
-    def fit(cls, lists: pl.Series) -> CodeListColumn:
-        """Fit on a List(String) column with nulls, codes different within a row."""
-        count = _explode(lists)[0].alias("code").value_counts(name="rows").filter(pl.col("rows") >= _MIN_ROWS)
+    def fit(cls, lists: pl.Series, weight: Floats | None = None) -> CodeListColumn:
+        """Fit on a List(String) column with nulls, codes different within a row, of rows with sampling weights (n,)."""
+        codes_of_rows, offsets = _explode(lists)
+        of_codes = None if weight is None else np.repeat(weight, np.diff(offsets))
+        count = count_rows(codes_of_rows.alias("code"), of_codes).filter(pl.col("rows") >= _MIN_ROWS)
         codes = count.sort(["rows", "code"], descending=[True, False]).get_column("code").head(_MAX_CODES)
         return cls(lists.name, tuple(codes.to_list()), has_missing=lists.null_count() > 0)
 
@@ -96,6 +98,13 @@ class CodeListColumn:
         """The feature of each code of the vocabulary."""
         shared = [self.n_own + zlib.crc32(code.encode()) % _BUCKETS for code in self.codes[MAX_OWN:]]
         return np.array([*range(self.n_own), *shared], dtype=np.int64)
+
+
+def count_rows(values: pl.Series, weight: Floats | None) -> pl.DataFrame:
+    """Return the different values and, as ``rows``, how many rows have each, every row counted ``weight`` (n,) times."""
+    if weight is None:
+        return values.value_counts(name="rows")
+    return pl.DataFrame({values.name: values, "rows": weight}).group_by(values.name).agg(pl.col("rows").sum())
 
 
 def _explode(lists: pl.Series) -> tuple[pl.Series, Ints]:

@@ -19,8 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.preprocessing.code_encoding import CodeListColumn
+from nearward.tabular.preprocessing.code_encoding import CodeListColumn, count_rows
 from nearward.tabular.preprocessing.level_indices import CodeBags, LevelIndices
+from nearward.tabular.statistics import row_weights
 from nearward.tabular.typing import Bools, Floats, Floats32, Indices, Ints
 
 MAX_ONE_HOT = 16  # categories; columns with more are frequency encoded
@@ -69,14 +70,14 @@ class NumberColumn:
     has_missing: bool
 
     @classmethod
-    def fit(cls, values: pl.Series) -> NumberColumn:
-        """Fit on a Float64 column with nulls."""
-        unique, count = np.unique(values.drop_nulls().to_numpy().clip(-_HUGE, _HUGE), return_counts=True)
+    def fit(cls, values: pl.Series, weight: Floats | None = None) -> NumberColumn:
+        """Fit on a Float64 column with nulls, of rows with sampling weights (n,)."""
+        unique, count = _count(values.drop_nulls().to_numpy().clip(-_HUGE, _HUGE), _of_present(values, weight))
         if len(unique) == 0:
             return cls(values.name, 0.0, 1.0, np.zeros(1), np.full(1, 0.5), has_missing=True)
         rank = (np.cumsum(count) - count / 2) / count.sum()  # mid-rank of each different value
         low, centre, high = np.interp([0.25, 0.5, 0.75], rank, unique)
-        scale = (high - low) / 1.349  # the normal's inter-quartile range is 1.349 sd
+        scale = float(high - low) / 1.349  # the normal's inter-quartile range is 1.349 sd
         if not scale > 1e-9 * abs(centre):  # nearly every value is the same one
             scale = float(np.sqrt(np.average((unique - np.average(unique, weights=count)) ** 2, weights=count)))
         knot = np.unique(np.linspace(0, len(unique) - 1, _KNOTS).round().astype(int)) if len(unique) <= _KNOTS else _even_in_rank(rank)
@@ -101,14 +102,15 @@ class CategoryColumn:
     has_missing: bool
 
     @classmethod
-    def fit(cls, values: pl.Series) -> CategoryColumn:
-        """Fit on a String column with nulls."""
-        table = values.drop_nulls().alias("category").value_counts(name="rows").sort(["rows", "category"], descending=[True, False])
+    def fit(cls, values: pl.Series, weight: Floats | None = None) -> CategoryColumn:
+        """Fit on a String column with nulls, of rows with sampling weights (n,)."""
+        counts = count_rows(values.drop_nulls().alias("category"), _of_present(values, weight))
+        table = counts.sort("rows", "category", descending=[True, False])
         categories, count = tuple(table.get_column("category").to_list()), table.get_column("rows").to_numpy()
         return cls(
             values.name,
             categories,
-            count / max(len(values), 1),
+            count / max(float(row_weights(len(values), weight).sum()), 1.0),
             n_frequent=int((count >= _MIN_ROWS).sum()),
             has_missing=values.null_count() > 0,
         )
@@ -149,13 +151,13 @@ class TableEncoder:
     lists: tuple[CodeListColumn, ...] = ()
 
     @classmethod
-    def fit(cls, schema: Schema, frame: pl.DataFrame) -> TableEncoder:
-        """Fit on the stored rows: ``frame`` as ``schema.conform`` gives it."""
+    def fit(cls, schema: Schema, frame: pl.DataFrame, weight: Floats | None = None) -> TableEncoder:
+        """Fit on the stored rows: ``frame`` as ``schema.conform`` gives it, with sampling weights (n,)."""
         features = [schema[name] for name in schema.named("feature", "expert")]
         return cls(
-            tuple(NumberColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "number"),
-            tuple(CategoryColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "category"),
-            tuple(CodeListColumn.fit(frame.get_column(c.name)) for c in features if c.kind == "list"),
+            tuple(NumberColumn.fit(frame.get_column(c.name), weight) for c in features if c.kind == "number"),
+            tuple(CategoryColumn.fit(frame.get_column(c.name), weight) for c in features if c.kind == "category"),
+            tuple(CodeListColumn.fit(frame.get_column(c.name), weight) for c in features if c.kind == "list"),
         )
 
     @property
@@ -260,6 +262,19 @@ class TableEncoder:
             names += [f"{category.name}: missing"] if category.has_missing else []
             features += [(name, category.name) for name in names]
         return features + [(name, column.name) for column in self.lists for name in column.feature_names]
+
+
+def _of_present(values: pl.Series, weight: Floats | None) -> Floats | None:
+    """Return the weights of the rows that are not null."""
+    return None if weight is None else weight[values.is_not_null().to_numpy()]
+
+
+def _count(values: Floats, weight: Floats | None) -> tuple[Floats, Any]:
+    """Return the different values, rising, and how many rows have each."""
+    if weight is None:
+        return np.unique(values, return_counts=True)
+    unique, number = np.unique(values, return_inverse=True)
+    return unique, np.bincount(number, weights=weight, minlength=len(unique))
 
 
 def _even_in_rank(rank: Floats) -> Indices:

@@ -70,8 +70,10 @@ def test_log_shares_by_hand() -> None:
 
 
 def test_the_votes_loss_by_hand() -> None:
-    votes, code = np.array([[1.0, 0.0], [0.25, 0.75]]), np.array([1, 1])
-    np.testing.assert_allclose(vote_loss(votes, code), -np.log([0.02, 0.98 * 0.75 + 0.02]))
+    votes, pair = np.array([[1.0, 0.0], [0.25, 0.75]]), np.array([1, 1])
+    np.testing.assert_allclose(vote_loss(votes, TrainingData(pair, pair, pair)), -np.log([0.02, 0.98 * 0.75 + 0.02]))
+    sample = TrainingData(np.array([0, 1]), np.arange(2), np.arange(2), np.array([1.0, 3.0]))  # frequencies .25 and .75
+    np.testing.assert_allclose(vote_loss(votes, sample), -np.log([0.98 + 0.02 * 0.25, 0.98 * 0.75 + 0.02 * 0.75]))
 
 
 def test_the_metric_is_the_mean_of_the_classes_own() -> None:

@@ -213,7 +213,7 @@ def test_trees_of_a_wide_table_draw_some_of_its_columns(columns: int, share: flo
     schema = Schema.infer(frame)
     encoder = TableEncoder.fit(schema, frame)
     rows = EncodedRows(encoder.transform(frame), encoder.encode(frame), np.zeros((60, 0)))
-    module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm", None)
+    module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm")
     assert shares == [share] * len(BOOSTING)
 
 
