@@ -43,6 +43,7 @@ _MODULE_OF = {
     "compare_risks": "nearward.evaluation.risk.comparison",
     "correct_prior": "nearward.tabular.calibration.calibrator",
     "development_sample_size": "nearward.evaluation.stats.sample_size",
+    "engine": "nearward.tabular.parallel",
     "evaluate_risk": "nearward.evaluation.risk.report",
     "export_synthetic": "nearward.release.export",
     "export_table": "nearward.release.export",

@@ -17,6 +17,7 @@ WINDOWS = os.name == "nt"
 _NO_SUCH_OPERATION = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _RETRY, _PATIENCE = 0.02, 5.0  # seconds between attempts at a file that another program holds open, and altogether
 _STALE_LOCK = 60.0  # seconds; a lock is held for two operations on a folder
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
 
 def flush_file(path: Path) -> None:
@@ -95,6 +96,11 @@ def peak_memory() -> float:
         return float("nan")
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(used if sys.platform == "darwin" else used * 1024)
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Return the environment variables that give each library so many threads and the process one malloc arena."""
+    return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}
 
 
 def machine_memory() -> float:

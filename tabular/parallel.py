@@ -1,4 +1,4 @@
-"""Independent tasks in parallel threads, each limited to one thread of the numerical libraries.
+"""Independent tasks in parallel threads, or on a Ray cluster, each limited to one thread of the numerical libraries.
 
 One thread a task is faster than many threads on one task: the tasks are small, and on a busy machine threads wait long for each other.
 It also makes sums, and so results, the same on every number of cores.
@@ -14,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nearward.tabular.errors import ForkedProcess, InputError
+from nearward.tabular.ray_tasks import RayCluster, RayTasks, Shared
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _requested: ContextVar[int | None] = ContextVar("n_jobs", default=None)
+_ray: ContextVar[RayTasks | None] = ContextVar("ray", default=None)
 _process: list[int] = []  # the process that used this package first
 
 
@@ -60,11 +62,78 @@ def limit_jobs(n_jobs: int | None) -> Iterator[None]:
         _requested.reset(token)
 
 
-def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *libraries: str) -> Iterator[Result]:
+@contextmanager
+def engine(name: Literal["local", "ray"], *, address: str | None = None, workers: int | None = None) -> Iterator[None]:
+    """Choose where the long tasks of a fit run inside the block: base learners by fold, metrics, encoders, in-context predictions.
+
+    Results are the same under both engines. The data are read, the stack is fitted and the model is saved by this process.
+
+    Parameters
+    ----------
+    name : "local" or "ray"
+        In threads of this process, as without an engine; or as tasks on a Ray cluster (``pip install 'nearward[distributed]'``).
+    address : str, optional
+        Of a cluster: ``host:port``, or ``auto`` for the one that this machine belongs to. By default Ray starts one on this machine, which
+        ends with the block.
+    workers : int, optional
+        Tasks of Ray at a time, each with one CPU: as many as there are CPUs by default.
+
+    Raises
+    ------
+    InputError
+        Ray is not installed, no cluster answers, or a node has other versions of Python or of a package.
+
+    Examples
+    --------
+    >>> with engine("local"):
+    ...     list(parallel_map(abs, [-1, -2], remote=True))
+    [1, 2]
+    """
+    if name not in ("local", "ray"):
+        raise InputError(f"engine must be local or ray, got {name!r}")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"workers must be a whole number of at least 1, got workers={workers!r}")
+    if name == "local" and (address is not None or workers is not None):
+        raise InputError("address and workers are for the engine 'ray'; n_jobs limits the tasks of this process")
+    cluster = RayCluster(address, workers or cpu_count()) if name == "ray" else None
+    token = _ray.set(None if cluster is None else RayTasks(cluster, workers))
+    try:
+        yield
+    finally:
+        _ray.reset(token)
+        if cluster is not None:
+            cluster.close()
+
+
+def share(value: Item) -> Shared[Item]:
+    """Return a value for many tasks to read: under the engine ``ray`` it is put into Ray's object store, once."""
+    tasks = _ray.get()
+    return Shared(value, None if tasks is None else tasks.put(value))
+
+
+def parallel_map(task: Callable[[Item], Result], items: Sequence[Item], *libraries: str, remote: bool = False) -> Iterator[Result]:
     """Yield ``task(item)`` for each item in order, several running at a time, each in one thread.
 
-    ``libraries`` are modules to import first, as in ``single_threaded``.
+    Parameters
+    ----------
+    task : callable
+        What it reads from outside is put into Ray's object store once a call, where the tasks are remote; such arrays are read-only.
+    items : sequence
+    libraries : names of modules
+        Imported first, as in ``single_threaded``.
+    remote : bool
+        Whether the tasks may run on the workers of an ``engine``: they take long, and items and results are small beside that. Inside a
+        task, and in threads, all further tasks are local.
     """
+    tasks = _ray.get()
+    if remote and tasks is not None and len(items) > 1:
+
+        def run_alone(item: Item) -> Result:
+            with limit_jobs(1), single_threaded(*libraries):
+                return task(item)
+
+        yield from tasks.map(run_alone, items)
+        return
     requested = _requested.get()
 
     def run(item: Item) -> Result:

@@ -10,8 +10,6 @@ from nearward.batch.sharding import Shard
 # rows; the worker's start; the model's folder; writing the output; another job has the folder
 ErrorKind = Literal["input", "setup", "model", "disk", "taken over"]
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
-
 
 @dataclass(frozen=True)
 class WorkerReply:
@@ -63,8 +61,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop the workers."""
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables that give each library so many threads and the process one malloc arena."""
-    return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}

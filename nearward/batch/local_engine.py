@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nearward.batch.engine import ShardOutcome, WorkerReply, worker_environment
+from nearward.batch.engine import ShardOutcome, WorkerReply
 from nearward.batch.job_store import JobStore
 from nearward.batch.sharding import Shard
+from nearward.tabular.operating_system import thread_environment
 
 _POLL = 1.0  # seconds between two looks at workers that do not answer
 _MOST_STOPPED = 30  # looks in a row at which a worker is stopped (SIGSTOP) before it is killed
@@ -48,7 +49,7 @@ class LocalEngine:
     def __init__(self, model: Path, store: JobStore, workers: int, threads: int = 1, shard_seconds: float | None = None) -> None:
         arguments = [str(model.resolve()), str(store.out.resolve()), store.job_id]
         self._command = [sys.executable, "-P", "-m", "nearward.batch.worker", *arguments]
-        self._workers, self._environment = workers, {**os.environ, **worker_environment(threads)}
+        self._workers, self._environment = workers, {**os.environ, **thread_environment(threads)}
         self._busy: dict[int, tuple[Process, Shard]] = {}  # by process id
         self._idle: list[Process] = []
         self._stopped: Counter[int] = Counter()  # looks in a row at which a worker was stopped, by process id

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nearward.batch.engine import ShardOutcome, worker_environment
+from nearward.batch.engine import ShardOutcome
 from nearward.batch.job_store import JobStore
 from nearward.batch.sharding import Shard
 from nearward.batch.worker import ShardWorker
-from nearward.tabular.errors import InputError
+from nearward.tabular.operating_system import thread_environment
+from nearward.tabular.ray_tasks import RayCluster
 
 _POLL = 1.0  # seconds between two looks at actors that do not answer
 
@@ -47,19 +48,10 @@ class RayEngine:
         threads: int = 1,
         shard_seconds: float | None = None,
     ) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise InputError("--engine ray needs Ray: pip install 'nearward[distributed]'") from error
-        self._ray, self._paths, self._workers = ray, (str(model.resolve()), str(store.out.resolve()), store.job_id), workers
-        self._owns_cluster = not ray.is_initialized()
-        if self._owns_cluster:
-            size: dict[str, Any] = {} if address else {"num_cpus": workers * threads, "include_dashboard": False}
-            try:
-                ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
-            except (ConnectionError, ValueError) as error:
-                raise InputError(f"no Ray cluster at --address {address}: start one with ray start --head") from error
-        self._actor: Any = ray.remote(ShardWorker).options(num_cpus=threads, runtime_env={"env_vars": worker_environment(threads)})
+        self._paths, self._workers = (str(model.resolve()), str(store.out.resolve()), store.job_id), workers
+        self._cluster = RayCluster(address, workers * threads)
+        self._ray = ray = self._cluster.ray
+        self._actor: Any = ray.remote(ShardWorker).options(num_cpus=threads, runtime_env={"env_vars": thread_environment(threads)})
         self._limit = shard_seconds
         self._since: dict[Any, float] = {}  # when each busy actor's shard was submitted
         self._idle: list[Any] = []
@@ -103,5 +95,4 @@ class RayEngine:
         for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
             self._ray.kill(actor)
         self._idle, self._busy = [], {}
-        if self._owns_cluster:
-            self._ray.shutdown()
+        self._cluster.close()

@@ -12,6 +12,7 @@ Shapes: n rows, u unlabelled rows, p encoded columns, b batch, m members, c clas
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,10 @@ from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map
+from nearward.tabular.parallel import parallel_map, share
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.level_indices import LevelIndices
+from nearward.tabular.ray_tasks import Shared
 from nearward.tabular.typing import Bools, Floats, Ints
 
 _TEMPERATURE_RATE = 20.0  # learning rate of the temperature, in units of the weights'; at 1 it hardly moves from its start
@@ -103,28 +105,33 @@ def _train_together(
 ) -> list[AwareEncoder]:
     """Train one encoder a part, on the rows where the part is True; a single encoder is stopped by its own rows left out."""
     inputs = EncoderInputs.of(rows)
+    labels = torch.as_tensor(outcome, dtype=torch.float32)
     shared = _Rows(
         features=torch.as_tensor(inputs.dense, dtype=torch.float32),
         levels=inputs.levels,
-        labels=torch.as_tensor(outcome, dtype=torch.float32),
+        labels=labels,
         patients=torch.as_tensor(patient_ids),
         unlabelled=None if unlabelled is None else torch.as_tensor(unlabelled, dtype=torch.float32),
         layout=layout,
         config=config,
     )
-    trainings = list(parallel_map(lambda f: _Training(shared, np.flatnonzero(parts[f]), seed + f), range(len(parts)), "torch"))
+    seeds = range(seed, seed + len(parts))
+    started = zip(itertools.repeat(share(shared)), map(np.flatnonzero, parts), seeds, strict=False)
+    trainings = list(parallel_map(lambda arguments: _Training(*arguments), list(started), "torch", remote=True))
+    validation_labels = [labels[training.validation.copy()] for training in trainings]
+    weights: list[dict[str, Tensor]] = [{} for _ in trainings]
     lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
     while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
-        predictions = list(parallel_map(_Training.run_round, trainings))
+        trainings, predictions = map(list, zip(*parallel_map(_Training.run_round, trainings, "torch", remote=True), strict=True))
         rounds_waited += 1
         for f, training in enumerate(trainings):
             deciding = [g for g in range(len(trainings)) if g != f] or [f]
             logit = torch.cat([predictions[g] for g in deciding], dim=1)
-            loss = training.head_loss_of(logit, torch.cat([trainings[g].validation_labels for g in deciding]))
+            loss = training.head_loss_of(logit, torch.cat([validation_labels[g] for g in deciding]))
             if loss < lowest[f]:
                 lowest[f], rounds_waited[f] = loss, 0
-                training.keep_weights()
-    return list(parallel_map(_Training.finish, trainings))
+                weights[f] = training.copy_weights()
+    return list(parallel_map(lambda best: best[0].finish(best[1]), list(zip(trainings, weights, strict=True)), "torch", remote=True))
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,10 @@ class _Rows:
 class _Training:
     """The training of one encoder on some of the rows; the others, or a sample of them, are predicted after each round."""
 
-    def __init__(self, rows: _Rows, train: Ints, seed: int) -> None:
-        self.rows, self.train, self.steps = rows, train, 0
+    def __init__(self, shared: Shared[_Rows], train: Ints, seed: int) -> None:
+        self.shared, self.train, self.steps = shared, train, 0
         self.rng, self.torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        rows = shared.value
         config, layout = rows.config, rows.layout
         classes = max(2, int(rows.labels.max()) + 1)
         with seeded_init(seed):
@@ -167,35 +175,33 @@ class _Training:
             pretrain(self.encoder, everything, layout, seed, steps)
         self.encoder.set_prevalence(rows.labels[torch.as_tensor(train)])
         self.optimiser = _optimiser(self.encoder, config)
-        self.weights: dict[str, Tensor] = {}
 
-    @property
-    def validation_labels(self) -> Tensor:
-        """Labels of the rows that are predicted after each round."""
-        return self.rows.labels[torch.as_tensor(self.validation)]
+    def run_round(self) -> tuple[_Training, Tensor]:
+        """Take the steps of a round; returns the training and the members' log-odds of the validation rows: (m, rows) or (m, rows, c).
 
-    def run_round(self) -> Tensor:
-        """Take the steps of a round, and return the members' log-odds of the validation rows: (m, rows) or (m, rows, c)."""
+        Where rounds are tasks on a cluster, the training is a copy: what it knows travels with it.
+        """
+        rows = self.shared.value
         for _ in range(self.round_steps):
             self._step(self._next_batch())
         with torch.inference_mode():
             parts = [self.validation[i : i + _CHUNK] for i in range(0, len(self.validation), _CHUNK)]
-            return torch.cat([self.encoder(self.rows.features[part], levels=self.rows.levels.take(part))[1] for part in parts], dim=1)
+            return self, torch.cat([self.encoder(rows.features[part], levels=rows.levels.take(part))[1] for part in parts], dim=1)
 
     def head_loss_of(self, logit: Tensor, label: Tensor) -> float:
         """Return the head's loss of the members' mean prediction."""
         mean = logit.mean(dim=0) if isinstance(self.encoder.head, SimplexHead) else mean_log_odds(logit)
         return float(self.head_loss(mean, label))
 
-    def keep_weights(self) -> None:
-        """Remember the weights as they are now."""
-        self.weights = copy.deepcopy(self.encoder.state_dict())
+    def copy_weights(self) -> dict[str, Tensor]:
+        """Return the weights as they are now."""
+        return copy.deepcopy(self.encoder.state_dict())
 
-    def finish(self) -> AwareEncoder:
-        """Return the encoder with the weights that were remembered, and axes computed from its training rows."""
-        self.encoder.load_state_dict(self.weights)
-        sample = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS])
-        self.encoder.fit_axes(self.rows.features[sample], self.rows.levels.take(sample))
+    def finish(self, weights: dict[str, Tensor]) -> AwareEncoder:
+        """Return the encoder with the weights of its best round, and axes computed from its training rows."""
+        self.encoder.load_state_dict(weights)
+        sample, rows = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]), self.shared.value
+        self.encoder.fit_axes(rows.features[sample], rows.levels.take(sample))
         return self.encoder.double().eval()
 
     def _next_batch(self) -> Ints:
@@ -205,7 +211,8 @@ class _Training:
         return self._batches.pop()
 
     def _step(self, index: Ints) -> None:
-        rows, config = self.rows, self.rows.config
+        rows = self.shared.value
+        config = rows.config
         features, label, patient = rows.features[index], rows.labels[index], rows.patients[index]
         if self.block_dropout is not None:
             features = self.block_dropout(features, self.torch_rng)

@@ -183,7 +183,7 @@ def fit_linear_metrics(
         train = data.train_rows(f)
         return fit(x[train], data.outcome[train], data.patient_ids[train], seed + f)
 
-    return list(parallel_map(fit_fold, range(data.n_folds), "torch"))
+    return list(parallel_map(fit_fold, range(data.n_folds), "torch", remote=True))
 
 
 def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: TrainingData) -> FittedShards:

@@ -196,7 +196,7 @@ def fit_base_learners(
             return learners, learners.log_odds(rows.take(~train))
 
         scores_of_draw = np.empty((len(data), 1 + len(TREES[trees])))
-        for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(drawn.n_folds))):
+        for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(drawn.n_folds), remote=True)):
             folds.append(learners)
             scores_of_draw[drawn.fold == f] = scores
             if repeat == 0:

@@ -81,5 +81,5 @@ def predict_risk(net: InContextNet, queries: QueryBatch) -> tuple[Floats, Floats
             risk, weight = vote.log_odds[:, 0].double().sigmoid().numpy(), vote.weight[:, 0].double().numpy()
         return risk, weight / weight.sum(axis=1, keepdims=True)
 
-    parts = list(parallel_map(predict_part, range(-(-len(queries.row) // _BATCH))))
+    parts = list(parallel_map(predict_part, range(-(-len(queries.row) // _BATCH)), remote=True))
     return np.concatenate([risk for risk, _ in parts]), np.concatenate([weight for _, weight in parts])

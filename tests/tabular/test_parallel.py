@@ -16,8 +16,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nearward.tabular.errors import InputError
-from nearward.tabular.parallel import cpu_count, limit_jobs, parallel_map, single_threaded
+from nearward.tabular.errors import InputError, MissingPackage
+from nearward.tabular.parallel import cpu_count, engine, limit_jobs, parallel_map, share, single_threaded
 
 
 @pytest.fixture
@@ -109,6 +109,20 @@ def test_jobs_are_limited_inside_the_block_and_in_its_tasks() -> None:
     for wrong in (0, 1.5, True):
         with pytest.raises(InputError, match="n_jobs must be a whole number other than 0"), limit_jobs(wrong):  # type: ignore[arg-type]
             pass
+
+
+def test_engines_that_cannot_be_used_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine("local"):
+        shared = share([1, 2])
+        assert list(parallel_map(lambda i: shared.value[i], range(2), remote=True)) == [1, 2]
+    wrong = {"engine must be local or ray": {"name": "spark"}, "workers must be a whole number": {"name": "ray", "workers": 0}}
+    wrong["for the engine 'ray'"] = {"name": "local", "workers": 2}
+    for message, arguments in wrong.items():
+        with pytest.raises(InputError, match=message), engine(**arguments):
+            pass
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'nearward\[distributed\]'"), engine("ray"):
+        pass
 
 
 _FORK = """

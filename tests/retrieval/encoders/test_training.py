@@ -58,9 +58,9 @@ def test_training_stops_where_the_others_rows_are_predicted_worse(monkeypatch: p
     kept: list[int] = []
     losses = iter([loss for loss in (3.0, 2.0, 1.0, *[4.0] * 20) for _ in range(3)])
     monkeypatch.setattr(_Training, "head_loss_of", lambda *_: next(losses))
-    run, keep = _Training.run_round, _Training.keep_weights
+    run, keep = _Training.run_round, _Training.copy_weights
     monkeypatch.setattr(_Training, "run_round", lambda self: rounds.append(self.steps) or run(self))
-    monkeypatch.setattr(_Training, "keep_weights", lambda self: kept.append(self.steps) or keep(self))
+    monkeypatch.setattr(_Training, "copy_weights", lambda self: kept.append(self.steps) or keep(self))
     train_encoders(x, data, EncoderConfig(batch=64, axes=7, hidden=16, patience=4), 0)
     steps = kept[0]
     assert kept == [steps] * 3 + [2 * steps] * 3 + [3 * steps] * 3
