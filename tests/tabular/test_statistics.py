@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nearward.tabular.statistics import placement_values, sum_by_patient, weighted_average_precision, wilson_interval
+from nearward.tabular.statistics import (
+    mean_and_deviation,
+    placement_values,
+    sum_by_patient,
+    weighted_average_precision,
+    weighted_quantile,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.9, 0.95, 0.99]))
@@ -44,3 +51,13 @@ def test_sums_by_patient() -> None:
     values = np.array([1.0, 2.0, 4.0])
     assert sum_by_patient(values, np.array([7, 3, 7])).tolist() == [2.0, 5.0]
     assert sum_by_patient(values, None) is values
+
+
+def test_weighted_figures_are_those_of_repeated_values() -> None:
+    rng = np.random.default_rng(0)
+    values, times = rng.normal(size=80).round(1), rng.integers(1, 6, 80)
+    repeated, shares = np.repeat(values, times), np.linspace(0, 1, 101)
+    assert weighted_quantile(values, shares, times.astype(float)) == pytest.approx(np.quantile(repeated, shares), abs=1e-12)
+    assert weighted_quantile(values, shares).tolist() == np.quantile(values, shares).tolist()
+    assert mean_and_deviation(values, times.astype(float)) == pytest.approx((repeated.mean(), repeated.std()))
+    assert mean_and_deviation(values) == (values.mean(), values.std())

@@ -373,6 +373,16 @@ def test_better_by_more_than_a_standard_error() -> None:
     assert not module.ranks_clearly_better(better, worse, data, 0)  # a gain that resampling does not bear out
 
 
+def test_rows_that_stand_for_many_decide_which_ranks_better() -> None:
+    rng = np.random.default_rng(1)
+    outcome, noise = (rng.random(2000) < 0.1).astype(np.int64), rng.normal(size=(2, 2000))
+    first = np.arange(2000) < 1400
+    on_first, on_last = (outcome * 3 * half + one for half, one in zip((first, ~first), noise, strict=True))
+    data = TrainingData(outcome, np.arange(2000), np.arange(2000) % 2)
+    assert module.ranks_clearly_better(on_first, on_last, data, 0)
+    assert module.ranks_clearly_better(on_last, on_first, replace(data, weight=np.where(first, 1.0, 20.0)), 0)
+
+
 def test_a_fold_that_is_one_patient_gives_finite_votes_or_our_error() -> None:
     cohort = Cohort(n=90)
     cohort.group = np.arange(90) % 3

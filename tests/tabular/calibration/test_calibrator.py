@@ -173,6 +173,17 @@ def test_a_prevalence_that_is_none_is_refused(prevalence: float) -> None:
         correct_prior([0.5], trained=prevalence, deployed=0.5)
 
 
+@pytest.mark.parametrize("slopes", [1, 2])
+def test_a_calibrator_of_weighted_rows_is_that_of_repeated_rows(slopes: int) -> None:
+    score, outcome = sample(14, 300)
+    times = np.random.default_rng(0).integers(1, 5, 300)
+    weighted = Calibrator.fit(score, outcome, slopes, times.astype(float)).log_odds(score)
+    assert weighted == pytest.approx(Calibrator.fit(np.repeat(score, times), np.repeat(outcome, times), slopes).log_odds(score), abs=1e-6)
+    assert np.abs(weighted - Calibrator.fit(score, outcome, slopes).log_odds(score)).max() > 1e-3
+    constant = Calibrator.fit(np.ones(300), outcome, slopes, times.astype(float))
+    assert expit(constant.log_odds(np.ones(1)))[0] == pytest.approx(np.average(outcome, weights=times), abs=5e-3)
+
+
 # ---- band ----------------------------------------------------------------------------------------
 
 
@@ -194,6 +205,25 @@ def test_band_is_the_isotonic_regression_with_one_row_more(rows: list[tuple[int,
     band = VennAbersBand.fit(score, outcome)
     for imagined, end in ((0, band.low), (1, band.high)):
         fits = [IsotonicRegression().fit(np.append(score, s), np.append(outcome, imagined)).predict([s])[0] for s in seen]
+        assert end[np.searchsorted(band.edge, seen, side="right")] == pytest.approx(fits)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=20),
+    times=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_a_band_of_weighted_rows_has_one_patient_more_who_counts_as_much(rows: list[tuple[int, bool]], times: tuple[int, int]) -> None:
+    """Rows of either outcome stand for as many as ``times`` says, and so does the patient of the score."""
+    score, outcome = np.array([float(s) for s, _ in rows]), np.array([int(y) for _, y in rows])
+    count = np.array(times)[outcome]
+    seen = np.unique(score)
+    band = VennAbersBand.fit(score, outcome, count.astype(float))
+    repeated = np.repeat(score, count), np.repeat(outcome, count)
+    for imagined, end in ((0, band.low), (1, band.high)):
+        own = times[imagined] if (outcome == imagined).any() else 1
+        with_own = [tuple(np.append(part, [one] * own) for part, one in zip(repeated, (s, imagined), strict=True)) for s in seen]
+        fits = [IsotonicRegression().fit(*more).predict([s])[0] for more, s in zip(with_own, seen, strict=True)]
         assert end[np.searchsorted(band.edge, seen, side="right")] == pytest.approx(fits)
 
 
@@ -295,3 +325,10 @@ def test_novelty_of_stored_distances_is_even() -> None:
     distance = np.random.default_rng(0).exponential(size=4000)
     out = DistanceQuantiles.fit(distance).score(distance)
     assert np.quantile(out, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.01)
+
+
+def test_novelty_of_weighted_rows_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(1)
+    distance, times = rng.exponential(size=200), rng.integers(1, 6, 200)
+    weighted = DistanceQuantiles.fit(distance, weight=times.astype(float)).quantiles
+    assert weighted == pytest.approx(DistanceQuantiles.fit(np.repeat(distance, times)).quantiles, abs=1e-12)

@@ -49,3 +49,12 @@ def test_bold_and_timid_risks_are_mended(bend: float) -> None:
 def test_certain_risks_stay_finite() -> None:
     scaling = VectorScaling.fit(np.array([[40.0, -40.0]] * 20 + [[-40.0, 40.0]] * 20), np.repeat([0, 1], 20))
     assert np.isfinite(scaling.probabilities(np.array([[800.0, -800.0], [-800.0, -800.0]]))).all()
+
+
+def test_weighted_rows_scale_like_repeated_rows() -> None:
+    share, code = drawn(400, 3)
+    times = np.random.default_rng(0).integers(1, 5, 400)
+    weighted = VectorScaling.fit(odds(share), code, times.astype(float))
+    repeated = VectorScaling.fit(odds(np.repeat(share, times, axis=0)), np.repeat(code, times))
+    np.testing.assert_allclose(weighted.probabilities(odds(share)), repeated.probabilities(odds(share)), atol=1e-6)
+    assert np.abs(weighted.slope - VectorScaling.fit(odds(share), code).slope).max() > 1e-3

@@ -262,3 +262,38 @@ def test_rows_are_taken_in_the_order_of_the_indices(cohort: Cohort) -> None:
     for part in ("values", "ranks", "codes"):
         assert np.array_equal(getattr(some.numbers, part), getattr(cohort.rows.numbers, part)[[5, 2]], equal_nan=part != "codes")
     assert np.array_equal(some.user_scores, cohort.rows.user_scores[[5, 2]], equal_nan=True)
+
+
+def test_trees_see_the_sample_and_are_shifted_to_the_whole_table(cohort: Cohort) -> None:
+    """Where weights depend on the outcome alone; the other learners use them as they are."""
+    weight = np.where(cohort.outcome == 1, 1.0, 9.0)
+    plain, before, _ = cohort.fit()
+    sampled, after, _ = fit_base_learners(
+        cohort.rows, cohort.encoding, replace(cohort.data, weight=weight), ("sofa", "saps"), 0, lambda _: None
+    )
+    for one, other in zip(plain.folds, sampled.folds, strict=True):
+        rates = [fold.target_encoder.transform(cohort.rows.numbers.codes) for fold in (one, other)]
+        assert (rates[1] < rates[0] - 1).all()  # of the whole table, with nine times as many rows without the event
+        for forest, shifted in zip(one.forests, other.forests, strict=True):
+            assert shifted.base == pytest.approx(forest.base - np.log(9))
+    assert (after[:, :USER_SCORES].mean(axis=0) < before[:, :USER_SCORES].mean(axis=0)).all()
+
+
+def test_within_an_outcome_trees_weigh_rows() -> None:
+    outcome, weight = np.array([1, 0, 0, 0]), np.array([2.0, 1.0, 1.0, 4.0])
+    within, shift = module._weights_of_trees(outcome, weight)
+    assert within is not None
+    assert within.tolist() == [1.0, 0.5, 0.5, 2.0]
+    assert shift == pytest.approx(0.0)
+    assert module._weights_of_trees(outcome, None) == (None, 0.0)
+
+
+def test_weighted_rows_are_repeated_rows_of_the_same_patients(cohort: Cohort) -> None:
+    """Ridge and logistic regression; kernels count references, and trees rows. Three times as many of each: the folds are the same."""
+    row = np.repeat(np.arange(150), 3)
+    _, weighted, _ = fit_base_learners(
+        cohort.rows, cohort.encoding, replace(cohort.data, weight=np.full(150, 3.0)), ("sofa", "saps"), 0, lambda _: None
+    )
+    _, repeated, _ = fit_base_learners(cohort.rows.take(row), cohort.encoding, cohort.data.take(row), ("sofa", "saps"), 0, lambda _: None)
+    exact = [0, 1, 2, 5, USER_SCORES, USER_SCORES + 1]
+    assert weighted[row][:, exact] == pytest.approx(repeated[:, exact], abs=1e-6)

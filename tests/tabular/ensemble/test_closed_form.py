@@ -54,6 +54,18 @@ def test_ridge_with_more_columns_than_rows_still_leaves_out_exactly() -> None:
         assert out_of_fold[i] == pytest.approx(weight[0] + x[i] @ weight[1:], abs=1e-6)
 
 
+@pytest.mark.parametrize("patients", [3, 40, 10_000])  # 3: the smaller system is that of the columns
+def test_ridge_of_weighted_rows_is_that_of_repeated_rows_of_the_same_patients(patients: int) -> None:
+    x, outcome, group = cohort(12, patients=patients)
+    times = np.random.default_rng(0).integers(1, 5, len(x))
+    row = np.repeat(np.arange(len(x)), times)
+    weighted, out_of_fold = ridge_discriminant(x, outcome, group, 3e-2, times.astype(float))
+    repeated, of_repeated = ridge_discriminant(x[row], outcome[row], group[row], 3e-2)
+    assert weighted.weight == pytest.approx(repeated.weight, abs=1e-8)
+    assert out_of_fold[row] == pytest.approx(of_repeated, abs=1e-8)
+    assert np.abs(out_of_fold - ridge_discriminant(x, outcome, group, 3e-2)[1]).max() > 1e-3
+
+
 def test_a_stronger_ridge_draws_the_slopes_to_nothing_and_the_intercept_to_the_prevalence() -> None:
     x, outcome, group = cohort(2)
     weight = ridge_discriminant(x, outcome, group, 1e5)[0].weight
@@ -198,6 +210,35 @@ def test_whitening_is_the_inverse_root_of_the_shrunk_covariance() -> None:
     shrunk = 0.7 * covariance + 0.3 * np.diag(np.diag(covariance)) + 0.05 * np.eye(4)
     metric = whitened_kernel(x, outcome, group, 0).metric
     assert metric @ metric.T == pytest.approx(np.linalg.inv(shrunk), abs=1e-9)
+
+
+@pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])
+def test_references_of_weighted_rows_stand_for_as_many(make: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, outcome, group = cohort(4)
+    times = np.where(outcome == 1, 1, np.random.default_rng(0).integers(2, 9, len(x)))
+    kernel = make(x, outcome, group, 0, times.astype(float))  # type: ignore[operator]
+    share, _ = kernel.predict(x[:5])
+    assert share == pytest.approx([slow_kernel(kernel, query, 30)[0] for query in x[:5]], rel=1e-9)
+    assert sorted(kernel.weight) == sorted(times)
+    remaining = kernel.without(group[:10], (500, 20))
+    rest = np.isin(kernel.patient_ids, group[:10], invert=True)
+    for value, count in enumerate((500, 20)):
+        new, old = remaining.weight[remaining.outcome == value], kernel.weight[rest & (kernel.outcome == value)]
+        assert new == pytest.approx(old * count / old.sum())
+    monkeypatch.setattr(experts, "_REFERENCES", 20)
+    thinned = make(x, outcome, group, 0, times.astype(float))  # type: ignore[operator]
+    assert [thinned.weight[thinned.outcome == value].sum() for value in (0, 1)] == pytest.approx(
+        [times[outcome == v].sum() for v in (0, 1)]
+    )
+
+
+def test_whitening_of_weighted_rows_is_that_of_repeated_rows() -> None:
+    x, outcome, group = cohort(9)
+    times = np.random.default_rng(0).integers(1, 5, len(x))
+    row = np.repeat(np.arange(len(x)), times)
+    metrics = whitened_kernel(x, outcome, group, 0, times.astype(float)).metric, whitened_kernel(x[row], outcome[row], group[row], 0).metric
+    weighted, repeated = (metric @ metric.T for metric in metrics)
+    assert weighted == pytest.approx(repeated, abs=1e-8)
 
 
 @pytest.mark.parametrize("make", [plain_kernel, whitened_kernel])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from nearward.tabular.calibration.log_odds import expit, log_loss, logit
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.ensemble.stacking import SHRINKAGES, fit_stack
+from nearward.tabular.ensemble.stacking import SHRINKAGES, adapt_stack, fit_stack
 
 
 def cohort(seed: int, n: int, noise: tuple[float, ...] = (0.3, 3.0, 3.0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -130,3 +132,21 @@ def test_stacked_risks_are_calibrated() -> None:
     for part in np.array_split(np.argsort(risk), 8):
         error = 3 * (risk[part].mean() * (1 - risk[part].mean()) / len(part)) ** 0.5
         assert risk[part].mean() == pytest.approx(outcome[part].mean(), abs=error + 0.01)
+
+
+def test_a_stack_of_weighted_rows_is_that_of_repeated_rows_of_the_same_patients() -> None:
+    scores, outcome, fold = cohort(8, 250)
+    times = np.random.default_rng(0).integers(1, 4, 250)
+    data, row = labels(outcome, fold), np.repeat(np.arange(250), times)
+    sample, repeated = replace(data, weight=times.astype(float)), data.take(row)
+    penalties = (1.0, 100.0)
+    stack, out_of_fold, shrinkage = fit_stack(scores, sample, penalties)
+    twin, of_repeated, same = fit_stack(scores[row], repeated, penalties)
+    assert shrinkage == same
+    assert stack.weight == pytest.approx(twin.weight, abs=1e-5)
+    assert out_of_fold[row] == pytest.approx(of_repeated, abs=1e-5)
+    assert np.abs(out_of_fold - fit_stack(scores, data, penalties)[1]).max() > 0.01
+    adapted, of_others, _ = adapt_stack(stack, scores, sample, penalties)
+    again, of_repeated, _ = adapt_stack(stack, scores[row], repeated, penalties)
+    assert adapted.weight == pytest.approx(again.weight, abs=1e-5)
+    assert of_others[row] == pytest.approx(of_repeated, abs=1e-5)

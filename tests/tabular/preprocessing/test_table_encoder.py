@@ -278,3 +278,25 @@ def test_rank_columns_have_unit_variance_where_values_are_spread_evenly() -> Non
 def test_a_column_is_fitted_alone() -> None:
     assert NumberColumn.fit(pl.Series("x", [1.0, None])).has_missing
     assert not NumberColumn.fit(pl.Series("x", [1.0])).has_missing
+
+
+def test_an_encoder_of_weighted_rows_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "x": pl.Series(rng.normal(size=900).round(2)).set(pl.Series(rng.random(900) < 0.1), None),
+            "mostly": np.where(rng.random(900) < 0.1, 3.0, 0.0),
+            "few": rng.choice(["a", "b", "c", None], 900, p=[0.7, 0.28, 0.01, 0.01]).tolist(),
+            "many": [f"v{i}" for i in rng.zipf(1.5, 900).clip(1, 40)],
+            "dx": [[f"c{i}" for i in range(rng.integers(0, 6))] for _ in range(900)],
+        }
+    )
+    kinds = {"x": "number", "mostly": "number", "few": "category", "many": "category", "dx": "list"}
+    schema = Schema(tuple(Column(name, kind=kind) for name, kind in kinds.items()))  # type: ignore[arg-type]
+    times = rng.integers(1, 6, 900)
+    weighted = TableEncoder.fit(schema, frame, times.astype(float))
+    repeated = TableEncoder.fit(schema, frame[np.repeat(np.arange(900), times)])
+    assert weighted.feature_names == repeated.feature_names
+    assert [column.categories for column in weighted.categorical] == [column.categories for column in repeated.categorical]
+    assert weighted.transform(frame) == pytest.approx(repeated.transform(frame), abs=1e-9)
+    assert np.abs(weighted.transform(frame)[:, 0] - TableEncoder.fit(schema, frame).transform(frame)[:, 0]).max() > 1e-3

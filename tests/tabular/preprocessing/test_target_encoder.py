@@ -108,3 +108,15 @@ def test_nor_with_real_folds_where_the_patient_still_has_an_event() -> None:
         after = cross_fit_transform(codes, [4, 4], flipped, patient_ids, seed=3)
         assert np.array_equal(before[patient_ids == patient_ids[i]], after[patient_ids == patient_ids[i]])
         assert not np.array_equal(before, after)
+
+
+def test_weighted_rows_are_repeated_rows() -> None:
+    rng = np.random.default_rng(5)
+    codes, outcome, times = rng.integers(-2, 4, size=(80, 2)), rng.integers(0, 2, size=80), rng.integers(1, 6, 80)
+    weighted = TargetEncoder.fit(codes, [4, 4], outcome, weight=times.astype(float))
+    repeated = TargetEncoder.fit(np.repeat(codes, times, axis=0), [4, 4], np.repeat(outcome, times))
+    assert weighted.transform(codes) == pytest.approx(repeated.transform(codes), abs=1e-12)
+    row, patient_ids = np.repeat(np.arange(80), 3), np.arange(80) // 2  # the same folds: all patients have three times as many rows
+    cross_fitted = cross_fit_transform(codes, [4, 4], outcome, patient_ids, 0, np.full(80, 3.0))
+    assert cross_fitted[row] == pytest.approx(cross_fit_transform(codes[row], [4, 4], outcome[row], patient_ids[row], 0), abs=1e-12)
+    assert np.abs(cross_fitted - cross_fit_transform(codes, [4, 4], outcome, patient_ids, 0)).max() > 0.01
