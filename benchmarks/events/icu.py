@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.events.icu [--models LightGBM CatBoost RiskClassifier] [--table hand] [--repeats 1]
 
 ``EventFeatures`` with default settings are fitted within each fold; ``--table hand`` is the table made by hand beside them. Out-of-fold
-risks are written to out/, and the last model is compared with the others, paired. −1 means unknown in these data and is left out.
+risks are written to out/, and the last model is compared with the others, paired. −1 means unknown in these data.
 Intervals resample stays.
 """
 
@@ -30,9 +30,8 @@ _RESAMPLES = 500
 
 
 def icu_events() -> tuple[Events, pl.DataFrame]:
-    """Return the events without unknown values, and the labels by subject."""
-    events = pl.scan_parquet(EVENTS / "data" / "*.parquet", glob=True).filter(pl.col("numeric_value") != -1)
-    return nw.read_events(events), pl.read_parquet(EVENTS / "labels" / "in_hospital_death.parquet").sort("subject_id")
+    """Return the events, and the labels by subject."""
+    return nw.read_events(EVENTS), pl.read_parquet(EVENTS / "labels" / "in_hospital_death.parquet").sort("subject_id")
 
 
 def min_sensitivity_ppv(outcome: Ints, risk: Floats) -> float:
@@ -59,7 +58,7 @@ def main() -> None:
                 table = icu_cohort().features
                 fitted, new = table[train.tolist()], table[test.tolist()]
             else:
-                features = nw.EventFeatures().fit(events, labels[train.tolist()])
+                features = nw.EventFeatures(missing=[-1]).fit(events, labels[train.tolist()])
                 fitted, new = (features.transform(events, labels[rows.tolist()]) for rows in (train, test))
             seconds.append(time.perf_counter() - begin)
             for name in args.models:

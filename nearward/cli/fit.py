@@ -27,6 +27,7 @@ from nearward.cli.terminal.console import (
     as_categories,
     as_event,
     read_columns,
+    read_missing_numbers,
     read_schema,
     split_names,
 )
@@ -73,17 +74,18 @@ def fit(
       nearward fit cohort.csv --outcome readmitted --positive '<30' \\
         --category admission_type_id --missing usual --out model/
       nearward fit events/ --labels labels.parquet --out model/
+      nearward fit events/ --labels labels.parquet --missing Height=-1 --out model/
     """
     from nearward.tabular.errors import InputError
 
     if labels is not None:
         of_tables = {
             "--outcome": outcome, "--positive": positive, "--id": id, "--group": group, "--site": site, "--drop": drop,
-            "--category": category, "--expert": expert, "--schema": schema, "--missing": missing,
+            "--category": category, "--expert": expert, "--schema": schema,
         }  # fmt: skip
         if given := [name for name, value in of_tables.items() if value]:
             raise InputError(f"{', '.join(given)} are for tables: with --labels the outcome is boolean_value, the group subject_id")
-        _fit_events(cohort, labels, read_columns(columns), out, prevalence, backbone, effort, seed, json)
+        _fit_events(cohort, labels, read_columns(columns), read_missing_numbers(missing), out, prevalence, backbone, effort, seed, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
@@ -136,6 +138,7 @@ def _fit_events(
     source: Path,
     labels: Path,
     columns: dict[str, str] | None,
+    missing: dict[str, list[float]] | None,
     out: Path,
     prevalence: float | None,
     backbone: str,
@@ -155,7 +158,7 @@ def _fit_events(
     with show_progress("fit", count_steps(effort, RiskClassifier().folds)) as progress:
         options: dict[str, Any] = {"backbone": None if backbone == "none" else backbone, "prevalence": prevalence, "effort": effort}
         classifier = RiskClassifier(random_state=seed, verbose=progress, **options)
-        model = EventRisk(EventFeatures(seed=seed), classifier, columns=columns).fit(source, labels)
+        model = EventRisk(EventFeatures(missing=missing, seed=seed), classifier, columns=columns).fit(source, labels)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)

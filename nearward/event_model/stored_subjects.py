@@ -21,6 +21,7 @@ from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.events.event_counts import EventCounts
 from nearward.tabular.events.features import EventFeatures, Labels, Source
 from nearward.tabular.events.label_table import LABEL
+from nearward.tabular.events.missing_values import without_missing
 from nearward.tabular.events.reading import SUBJECT, Events
 from nearward.tabular.typing import Progress
 
@@ -157,7 +158,8 @@ class AdaptableEventRisk:
     def _choose_timelines(self, events: Events, labels: pl.DataFrame) -> pl.DataFrame:
         vocabulary = self.features_.vocabulary_
         weights = code_weights(vocabulary.columns, dict(self.model_.gate().iter_rows()))
-        return choose_timelines(events, labels, vocabulary.columns, weights, vocabulary.n_subjects)
+        known = without_missing(events, self.features_.missing)
+        return choose_timelines(known, labels, vocabulary.columns, weights, vocabulary.n_subjects)
 
     def _refuse_stored(self, rows: pl.DataFrame, labels: pl.DataFrame) -> None:
         """Refuse labels whose subject and features are those of a stored one."""

@@ -12,6 +12,7 @@ from nearward.tabular.events.aggregates import STATISTICS
 
 _BLOCKS = {"number": "measurements", "fact": "facts", "code": "occurrences", "flag": "facts"}  # of codes without a prefix
 
+OTHER = "other"  # the category of all texts that are none of a code's own
 CodeKind = Literal["number", "fact", "code", "flag"]
 
 
@@ -42,6 +43,8 @@ class CodeColumns:
         Median and interquartile range of the numbers.
     log10 : float or None
         Mean of log10 of the absolute numbers, without zeros.
+    texts : tuple of str
+        The texts of an occurrence that are categories of a column; none where it has no such column.
     """
 
     code: str
@@ -55,6 +58,15 @@ class CodeColumns:
     centre: float = 0.0
     spread: float = 1.0
     log10: float | None = None
+    texts: tuple[str, ...] = ()
+
+    @property
+    def text_column(self) -> Column | None:
+        """The column of the last text."""
+        if not self.texts:
+            return None
+        name = self.name if self.kind == "flag" else f"{self.name}: last text"
+        return Column(name, kind="category", categories=tuple(sorted({*self.texts, OTHER})), block=self.block)
 
     @property
     def block(self) -> str:
@@ -97,7 +109,7 @@ def targets(codes: Sequence[CodeColumns], spans: Sequence[str | None]) -> list[T
 
 def n_columns(code: CodeColumns) -> int:
     """Return the number of columns of a code."""
-    return len(_summaries(code))
+    return len(_summaries(code)) + bool(code.texts)
 
 
 def _summaries(code: CodeColumns) -> list[tuple[str, int | None]]:

@@ -17,7 +17,9 @@ import polars as pl
 from nearward.tabular.errors import InputError
 from nearward.tabular.events.code_columns import CodeColumns, CodeKind, n_columns
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.missing_values import UNKNOWN, warn_of_missing
+from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TEXT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.text_results import choose_texts, tally_texts
 from nearward.tabular.events.units import YEAR, warn_of_slips
 from nearward.tabular.events.windowed_events import AGE, ROW, earlier_events, finite_values
 
@@ -67,6 +69,8 @@ class _Tallies:
     sample: list[pl.DataFrame] = field(default_factory=list)
     owners: list[pl.DataFrame] = field(default_factory=list)
     ages: list[pl.DataFrame] = field(default_factory=list)
+    texts: list[pl.DataFrame] = field(default_factory=list)
+    unknown: int = 0  # numbers that mean unknown
 
 
 def learn_codes(
@@ -94,7 +98,10 @@ def learn_codes(
     time_columns = _time_columns(labels, pl.concat(tallies.ages))
     children = pl.concat(tallies.owners)
     warn_of_slips(sample)
-    return _choose(codes, children, events.codes, hours, min_subjects, max_columns, time_columns, latest.height)
+    if not tallies.unknown:
+        warn_of_missing(sample)
+    texts = choose_texts(tallies.texts, min_subjects)
+    return _choose(codes, texts, children, events.codes, hours, min_subjects, max_columns, time_columns, latest.height)
 
 
 def _time_columns(labels: pl.DataFrame, ages: pl.DataFrame) -> tuple[str, ...]:
@@ -114,7 +121,7 @@ def _tally(
     tallies: _Tallies, latest: pl.DataFrame, block: pl.DataFrame, hours: Sequence[float], include: bool, drawn: pl.Series, kin: pl.Series
 ) -> None:
     """Add a block of subjects."""
-    pairs = earlier_events(latest, block, include=include)
+    pairs = earlier_events(latest, block, include=include, more=(UNIT, UNKNOWN, TEXT))
     birth = pl.col(CODE).eq_missing(BIRTH)
     timed = pairs.filter(pl.col(AGE).is_finite())
     tallies.ages.append(timed.group_by(ROW, birth.alias(_BIRTHS)).agg(pl.col(AGE).max()).select(_BIRTHS, AGE))
@@ -154,6 +161,10 @@ def _tally(
             *[(pl.col(f"events_{i}") > 0).sum().alias(f"occurrences_{i}") for i in range(len(hours))],
         )
     )
+    if UNKNOWN in pairs.columns:
+        tallies.unknown += int(pairs.get_column(UNKNOWN).sum())
+    if TEXT in pairs.columns:
+        tallies.texts.append(tally_texts(pairs))
     if UNIT in pairs.columns:
         tallies.units.append(pairs.filter(pl.col(VALUE).is_not_null()).group_by(CODE, UNIT).len())
     drawn_pairs = pairs.filter(pl.col(ROW).is_in(drawn.implode()), pl.col(VALUE).is_not_null())
@@ -189,6 +200,7 @@ def _usual_values(codes: pl.DataFrame, sample: pl.DataFrame, events: Events) -> 
 
 def _choose(
     codes: pl.DataFrame,
+    texts: dict[str, tuple[str, ...]],
     owners: pl.DataFrame,
     metadata: pl.DataFrame,
     hours: Sequence[float],
@@ -198,7 +210,8 @@ def _choose(
     n_subjects: int,
 ) -> Vocabulary:
     """Choose the codes with columns of their own, roll rare ones up to their parents, and list the others."""
-    own = [_columns_of(row, hours, min_subjects) for row in codes.filter(pl.col("subjects") >= min_subjects).iter_rows(named=True)]
+    frequent = codes.filter(pl.col("subjects") >= min_subjects)
+    own = [_columns_of(row, hours, min_subjects, texts.get(row[CODE], ())) for row in frequent.iter_rows(named=True)]
     rare = codes.filter(pl.col("subjects") < min_subjects).get_column(CODE)
     children = _roll_up(rare, owners, metadata, own, min_subjects)
     sizes = children.group_by("parent").agg(pl.col("subjects").first()).rows()
@@ -222,7 +235,7 @@ def _choose(
     return Vocabulary(tuple(columns), codes_of, parents_of, tuple(listed), time_columns, n_subjects)
 
 
-def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int) -> CodeColumns:
+def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int, texts: tuple[str, ...]) -> CodeColumns:
     """Decide what becomes of one frequent code."""
     numbers = row["number_subjects"] >= min_subjects and row["low"] < row["high"]
     repeated = row["repeated"] >= _REPEATED * row["number_subjects"]
@@ -236,7 +249,7 @@ def _columns_of(row: dict[str, Any], hours: Sequence[float], min_subjects: int) 
     common = {"code": row[CODE], "name": row["description"] or row[CODE], "kind": kind, "n_subjects": row["subjects"]}
     if not numbers:
         once = row["events"] == row["subjects"]  # counts say nothing beyond whether, and how long ago
-        return CodeColumns(**{**common, "kind": kind if row["timed_subjects"] else "flag"}, spans=() if once else tuple(spans))
+        return CodeColumns(**{**common, "kind": kind if row["timed_subjects"] else "flag"}, spans=() if once else tuple(spans), texts=texts)
     a_subject = {i: row[f"values_{i}"] / row[f"numbers_{i}"] for i in spans}
     spans = [i for i in spans if a_subject[i] >= _FOR_SPAN or i == spans[-1]]  # of a single value last and hours since tell all
     slopes = tuple(i for i in spans if a_subject[i] >= _FOR_SLOPE)

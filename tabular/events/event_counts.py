@@ -29,9 +29,10 @@ class EventCounts:
         Their features are those of no events.
     events : int
         Events that are known at a prediction time, once for each label.
-    null_codes, invalid_values, other_units, unknown_codes : int
-        Among them: without a code (left out); with a number that is NaN or infinite (the number is left out); with a number in another
-        unit than in training (left out); with a code that training did not have (left out).
+    null_codes, invalid_values, missing_values, other_units, unknown_codes, unknown_texts : int
+        Among them: without a code (left out); with a number that is NaN or infinite, or one that means unknown (the number is left out);
+        with a number in another unit than in training (left out); with a code that training did not have (left out); with a text that is
+        none of its column's categories.
     codes : pl.DataFrame
         For each code of training: ``code``, ``labels`` (with it), ``events``, ``values`` (numbers other than 0), ``log10`` (their sum).
     """
@@ -42,8 +43,10 @@ class EventCounts:
     events: int
     null_codes: int
     invalid_values: int
+    missing_values: int
     other_units: int
     unknown_codes: int
+    unknown_texts: int
     codes: pl.DataFrame
 
     def summary(self) -> dict[str, int]:

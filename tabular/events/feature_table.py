@@ -14,11 +14,13 @@ import polars as pl
 from nearward.tabular.data.code_lists import CODE_LIST
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.events.aggregates import SortedValues
-from nearward.tabular.events.code_columns import Target, kind_of_code, targets
+from nearward.tabular.events.code_columns import CodeColumns, Target, kind_of_code, targets
 from nearward.tabular.events.code_vocabulary import HOUR, SINCE_FIRST, TIME_COLUMNS, WEEKDAY, YEARS, Vocabulary
 from nearward.tabular.events.event_counts import CODE_COUNTS, EventCounts
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, UNIT, VALUE
+from nearward.tabular.events.missing_values import UNKNOWN
+from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TEXT, UNIT, VALUE
+from nearward.tabular.events.text_results import last_texts
 from nearward.tabular.events.windowed_events import AGE, ROW, check_spans, earlier_events, same_unit
 from nearward.tabular.typing import Floats
 
@@ -49,11 +51,17 @@ class FeatureTable:
         time = [Column(name, unit=TIME_COLUMNS[name], block="time") for name in self.vocabulary.time_columns]
         codes = [target.column for target in self._targets]
         lists = [Column(name, kind="list", block=kind or "occurrences") for kind, name in self._lists.items()]
-        return Schema((*time, *codes, *lists))
+        texts = [one.text_column for one in self._texts.values() if one.text_column is not None]
+        return Schema((*time, *codes, *texts, *lists))
 
     @cached_property
     def _targets(self) -> list[Target]:
         return targets(self.vocabulary.columns, self.spans)
+
+    @cached_property
+    def _texts(self) -> dict[str, CodeColumns]:
+        """Codes with a column of texts, by its name."""
+        return {one.text_column.name: one for one in self.vocabulary.columns if one.text_column is not None}
 
     @cached_property
     def _lists(self) -> dict[str | None, str]:
@@ -91,12 +99,16 @@ class FeatureTable:
             All events of these subjects.
         """
         labels = labels.select(SUBJECT, PREDICTION_TIME).with_row_index(ROW)
-        pairs = earlier_events(labels, events, include=self.include).join(self._sources, on=CODE, how="left")
+        more = (UNIT, UNKNOWN, TEXT) if self._texts else (UNIT, UNKNOWN)
+        pairs = earlier_events(labels, events, include=self.include, more=more).join(self._sources, on=CODE, how="left")
         numeric, finite = pl.col(_NUMBER).is_not_null() & pl.col(VALUE).is_not_null(), pl.col(VALUE).is_finite()
         unit_fits = same_unit(pl.col(UNIT), pl.col(_EXPECTED)) if UNIT in pairs.columns else pl.lit(True)
         numbers = pairs.filter(numeric & finite & unit_fits).select(ROW, pl.col(_NUMBER).alias(_POSITION), AGE, VALUE)
         occurrences = pairs.join(self._occurrences, on=CODE).select(ROW, _POSITION, AGE, pl.lit(0.0).alias(VALUE))
         values = _sort(pl.concat([numbers, occurrences]))
+        if TEXT not in pairs.columns:
+            pairs = pairs.with_columns(pl.lit(None, dtype=pl.String).alias(TEXT))
+        texts, unknown_texts = last_texts(labels, pairs, self._texts)
         counts = EventCounts(
             labels=labels.height,
             duplicate_labels=labels.height - labels.select(SUBJECT, PREDICTION_TIME).n_unique(),
@@ -104,13 +116,15 @@ class FeatureTable:
             events=pairs.height,
             null_codes=pairs.get_column(CODE).null_count(),
             invalid_values=_count(pairs, ~finite),
+            missing_values=int(pairs.get_column(UNKNOWN).sum()) if UNKNOWN in pairs.columns else 0,
             other_units=_count(pairs, numeric & finite & ~unit_fits),
             unknown_codes=_count(pairs, pl.col(_KNOWN).is_null() & (pl.col(CODE) != BIRTH)),
+            unknown_texts=unknown_texts,
             codes=self._count_codes(values),
         )
         matrix = self._fill(values, labels.height)
         columns = [pl.Series(target.column.name, row, nan_to_null=True) for target, row in zip(self._targets, matrix, strict=True)]
-        return pl.DataFrame([*self._time(labels, pairs), *columns, *self._list(labels, pairs)]), counts
+        return pl.DataFrame([*self._time(labels, pairs), *columns, *texts, *self._list(labels, pairs)]), counts
 
     def _fill(self, values: SortedValues, n_labels: int) -> Floats:
         """Return all columns of codes (d, b), NaN where there is no value, counts 0."""

@@ -25,6 +25,7 @@ from nearward.tabular.events.code_vocabulary import Vocabulary, learn_codes
 from nearward.tabular.events.event_counts import EventCounts, total_counts
 from nearward.tabular.events.feature_table import FeatureTable
 from nearward.tabular.events.label_table import PREDICTION_TIME, read_labels
+from nearward.tabular.events.missing_values import Missing, without_missing
 from nearward.tabular.events.reading import SUBJECT, Events, read_events
 from nearward.tabular.events.windowed_events import check_spans
 from nearward.tabular.persistence.estimators import SavableEstimator
@@ -68,6 +69,9 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
         At most so many columns of codes; the most frequent codes come first.
     include_prediction_time : bool
         Whether events at the very prediction time are known.
+    missing : sequence of float, or mapping of codes to one or several, optional
+        Numbers that mean unknown, of all codes or by code: ``[-1]``, ``{"Height": -1, "LAB//*": -99}``. Codes are named exactly, by what
+        stands before ``//``, or with ``*`` for any text.
     seed : int
         Draws the subjects whose numbers give the usual values, where there are more than 10,000.
 
@@ -84,8 +88,8 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
     data, in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count`` and ``slope`` (least squares,
     per hour; in spans in which subjects usually have three numbers or more), and for the longest span ``first``. A span in which subjects
     usually have a single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as the
-    height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span. A label without earlier events has
-    counts of 0, empty lists, and null elsewhere.
+    height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span; and ``last text``, a category, where it
+    has few different texts. A label without earlier events has counts of 0, empty lists, and null elsewhere.
 
     Examples
     --------
@@ -111,12 +115,14 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
         min_subjects: int = 50,
         max_columns: int = 1000,
         include_prediction_time: bool = False,
+        missing: Missing | None = None,
         seed: int = 0,
     ) -> None:
         self.spans = spans
         self.min_subjects = min_subjects
         self.max_columns = max_columns
         self.include_prediction_time = include_prediction_time
+        self.missing = missing
         self.seed = seed
 
     def fit(self, events: Source, labels: Labels) -> EventFeatures:
@@ -138,7 +144,7 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a whole number from 1, got {name}={value!r}")
-        events = read_events(events)
+        events = without_missing(read_events(events), self.missing)
         labels = read_labels(labels, events)
         if labels.height == 0:
             raise InputError("the labels have 0 rows; at least 1 is required")
@@ -196,7 +202,7 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "vocabulary_")
         table = self._table
-        events = read_events(events)
+        events = without_missing(read_events(events), self.missing)
         queries = read_labels(labels, events).select(SUBJECT, PREDICTION_TIME).with_row_index(_ROW)
         remaining = queries
         for block in events.blocks(queries.get_column(SUBJECT)):

@@ -11,7 +11,7 @@ import polars as pl
 
 from nearward.tabular.errors import InputError, did_you_mean
 from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME
-from nearward.tabular.events.reading import BIRTH, CODE, DEATH, SUBJECT, TIME, Events, read_events
+from nearward.tabular.events.reading import BIRTH, CODE, DEATH, SUBJECT, TIME, Events, code_matches, read_events
 from nearward.tabular.events.windowed_events import span_hours
 
 FIRST_EVENT = "first event"
@@ -151,9 +151,7 @@ def _times(timed: pl.LazyFrame, codes: Sequence[str], name: str) -> pl.DataFrame
     InputError
         There is none.
     """
-    patterns = [re.escape(code).replace(r"\*", ".*") for code in codes]
-    matches = pl.any_horizontal(pl.col(CODE).str.contains(f"^(?s:{pattern})(//.*)?$") for pattern in patterns)
-    found = timed.filter(matches).select(SUBJECT, TIME).collect(engine="streaming")
+    found = timed.filter(code_matches(codes)).select(SUBJECT, TIME).collect(engine="streaming")
     if found.height == 0:
         known = timed.select(pl.col(CODE).unique()).collect(engine="streaming").get_column(CODE).drop_nulls().to_list()
         raise InputError(f"{name}: no event has a code {' or '.join(map(repr, codes))}. {did_you_mean(codes, known)}".strip())

@@ -10,7 +10,8 @@ MEDS 0.4, data schema and code metadata (Medical-Event-Data-Standard/meds).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +168,12 @@ def read_events(source: Source | Events, columns: Mapping[str, str] | None = Non
     root = folder if data != folder else folder.parent if folder.name == "data" else folder
     parts = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
     return _from_parts(parts, [str(path) for path in files], columns, _read_codes(root), _read_splits(root))
+
+
+def code_matches(codes: Sequence[str]) -> pl.Expr:
+    """Return whether an event has one of some codes: exactly, or by what stands before ``//``; ``*`` stands for any text."""
+    patterns = [re.escape(code).replace(r"\*", ".*") for code in codes]
+    return pl.any_horizontal(pl.col(CODE).str.contains(f"^(?s:{pattern})(//.*)?$") for pattern in patterns)
 
 
 def _is_hidden(path: Path) -> bool:

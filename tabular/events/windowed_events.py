@@ -11,6 +11,7 @@ import polars as pl
 
 from nearward.tabular.errors import InputError
 from nearward.tabular.events.label_table import PREDICTION_TIME
+from nearward.tabular.events.missing_values import UNKNOWN
 from nearward.tabular.events.reading import CODE, SUBJECT, TIME, UNIT, VALUE
 
 ROW, AGE = "(row)", "(age)"
@@ -50,7 +51,7 @@ def check_spans(spans: Sequence[str | None]) -> dict[str | None, float]:
     return dict(sorted(hours.items(), key=lambda item: item[1]))
 
 
-def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool) -> pl.DataFrame:
+def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool, more: Sequence[str] = (UNIT, UNKNOWN)) -> pl.DataFrame:
     """Pair each label with the events of its subject that are known at its prediction time.
 
     Parameters
@@ -59,10 +60,12 @@ def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool)
     events : pl.DataFrame
     include : bool
         Whether events at the very prediction time are known.
+    more : sequence of str
+        Further columns of the events that are wanted.
 
     Returns
     -------
-    pl.DataFrame : ``(row)``, time, code, value, unit where there is one, and ``(age)`` in hours, infinite for static facts
+    pl.DataFrame : ``(row)``, time, code, ``(age)`` in hours, infinite for static facts, value, and the columns of ``more`` that there are
     """
     pairs = labels.select(ROW, SUBJECT, PREDICTION_TIME).join(events, on=SUBJECT)
     pairs = pairs.with_columns((pl.col(PREDICTION_TIME) - pl.col(TIME)).dt.total_microseconds().alias(AGE))
@@ -70,7 +73,7 @@ def earlier_events(labels: pl.DataFrame, events: pl.DataFrame, *, include: bool)
     pairs = pairs.filter(known.fill_null(value=True))
     microseconds = pairs.get_column(AGE).cast(pl.Float64).to_numpy()  # divided by NumPy: Polars rounds a single row otherwise
     hours = np.where(np.isnan(microseconds), np.inf, microseconds / _MICROSECONDS)
-    return pairs.select(ROW, TIME, CODE, pl.Series(AGE, hours), VALUE, *([UNIT] if UNIT in events.columns else []))
+    return pairs.select(ROW, TIME, CODE, pl.Series(AGE, hours), VALUE, *(name for name in more if name in events.columns))
 
 
 def finite_values() -> pl.Expr:

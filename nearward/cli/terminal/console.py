@@ -112,7 +112,8 @@ Missing = Annotated[
     list[str] | None,
     typer.Option(
         "--missing",
-        help="Text that means missing; may be repeated. usual: the usual marks (?, N/A, …) in columns of numbers or dates.",
+        help="Text that means missing; may be repeated. usual: the usual marks (?, N/A, …) in columns of numbers or dates. Of events: a "
+        "number that means unknown, or CODE=NUMBER.",
         show_default=False,
         metavar="TEXT",
     ),
@@ -279,6 +280,31 @@ def read_columns(values: list[str] | None) -> dict[str, str] | None:
     if wrong := [name for name, _, theirs in pairs if not (name and theirs)]:
         raise InputError(f"--columns must be NAME=THEIRS, got {', '.join(wrong)}")
     return {name: theirs for name, _, theirs in pairs} or None
+
+
+def read_missing_numbers(values: list[str] | None) -> dict[str, list[float]] | None:
+    """Read the numbers of ``--missing`` for events: by code, or of all codes (``*``).
+
+    Raises
+    ------
+    InputError
+        Not a number.
+
+    Examples
+    --------
+    >>> read_missing_numbers(["-1", "Height=-9", "Height=0"])
+    {'*': [-1.0], 'Height': [-9.0, 0.0]}
+    """
+    from nearward.tabular.errors import InputError
+
+    numbers: dict[str, list[float]] = {}
+    for entry in values or []:
+        code, _, number = entry.rpartition("=")
+        try:
+            numbers.setdefault(code.strip() or "*", []).append(float(number))
+        except ValueError as error:
+            raise InputError(f"--missing of events must be a number, or CODE=NUMBER, got {entry}") from error
+    return numbers or None
 
 
 def read_schema(path: Path | None, missing: list[str] | None = None) -> Schema | None:

@@ -102,6 +102,8 @@ def test_a_label_is_explained_and_has_a_sheet_and_the_model_a_card(ward_model, p
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:
     with pytest.raises(InputError, match="--outcome, --group are for tables"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--outcome", "x", "--group", "y", "--out", place / "m")
+    with pytest.raises(InputError, match="--missing of events must be a number, or CODE=NUMBER, got unknown"):
+        call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--missing", "unknown", "--out", place / "m")
     with pytest.raises(InputError, match="--outcome must name"):
         call("fit", place / "events.parquet", "--out", place / "m")
     with pytest.raises(InputError, match="--columns names columns of events"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,21 +22,25 @@ from nearward.tabular.errors import InputError, MissingColumns
 from nearward.tabular.events.reading import Events
 
 MOMENT = datetime(2020, 1, 10)
-SCHEMA = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float64}
+SCHEMA = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float64, "text_value": pl.String}
+TEXTS = ("negative", " positive", "no result", "")
 LIST = pl.List(pl.String)
 Row = tuple[int, float | None, str | None, float | None]
 
 rows = st.tuples(
     st.integers(1, 4),
     st.one_of(st.none(), st.sampled_from([0.0, 1.0, 5.9, 6.0, 6.1, 24.0, 30.0]), st.floats(0.01, 300)),  # hours before the moment
-    st.sampled_from([None, "A", "B", "C", "SEX//F", "D//1", "D//2", "MEDS_BIRTH", "never seen"]),
+    st.sampled_from([None, "A", "B", "C", "SEX//F", "D//1", "D//2", "MEDS_BIRTH", "never seen", "T"]),
     st.one_of(st.none(), st.sampled_from([0.0, float("nan"), float("inf")]), st.floats(-1e6, 1e6)),
 )
 
 
 def table(found: list[Row]) -> pl.DataFrame:
-    """Events of subjects some hours before the moment; a null time is a static fact."""
-    data = [(who, None if age is None else MOMENT - timedelta(hours=age), code, value) for who, age, code, value in found]
+    """Events of subjects some hours before the moment; a null time is a static fact, and the code T has texts in place of numbers."""
+    data = []
+    for who, age, code, value in found:
+        text = TEXTS[int(value) % len(TEXTS)] if code == "T" and value is not None and math.isfinite(value) else None
+        data.append((who, None if age is None else MOMENT - timedelta(hours=age), code, None if code == "T" else value, text))
     return pl.DataFrame(data, SCHEMA, orient="row")
 
 
@@ -48,6 +53,7 @@ TRAINING = table(
         *((who, 1000.0 * who, "MEDS_BIRTH", None) for who in (1, 2, 3)),
         *((who, 5.0, code, None) for who in (1, 2) for code in ("D//1", "D//2")),
         *((who, 5.0, "E", float(who)) for who in (1, 2, 3)),
+        *((who, age, "T", value) for who in (1, 2, 3) for age, value in ((7.0, 0.0), (30.0, 1.0))),
     ]
 )
 
@@ -66,6 +72,7 @@ def test_columns_have_names_that_are_read(features: nw.EventFeatures) -> None:
     assert blocks["A: last"] == ("measurements", "number")
     assert blocks["D: rare codes"] == ("D", "list")
     assert blocks["E"] == ("facts", "number")
+    assert blocks["T: last text"] == ("occurrences", "category")
     assert blocks["Age"] == ("time", "number")
 
 
@@ -75,6 +82,7 @@ def test_worked_by_hand(features: nw.EventFeatures) -> None:
     expected |= {"A: slope, 24h": -5 / 14, "A: from usual": 0.5, "C: seen": 1.0, "C: count, 24h": 2.0, "E": 2.0, "Age": 2000 / 24 / 365.25}
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert row["D: rare codes"] == ["D//1", "D//2"]
+    assert row["T: last text"] == "negative"
 
 
 @settings(max_examples=12, deadline=None)
@@ -205,7 +213,7 @@ def test_invalid_numbers_and_null_codes_are_counted(features: nw.EventFeatures) 
     assert made["A: last"].to_list() == [5.0, 5.0]
     assert made["A: count"].to_list() == [1.0, 1.0]
     expected = {"labels": 2, "duplicate_labels": 1, "labels_without_events": 0, "events": 10, "null_codes": 2, "invalid_values": 4}
-    assert counts.summary() == {**expected, "other_units": 0, "unknown_codes": 2}
+    assert counts.summary() == {**expected, "missing_values": 0, "other_units": 0, "unknown_codes": 2, "unknown_texts": 0}
 
 
 def test_numbers_in_another_unit_are_left_out_and_counted() -> None:
@@ -236,6 +244,9 @@ def test_saved_and_loaded(features: nw.EventFeatures, tmp_path: Path) -> None:
         ({"spans": "6h"}, LABELS, "spans must be a sequence"),
         ({"spans": ("6h", "360m")}, LABELS, "spans must differ"),
         ({"spans": ("six",)}, LABELS, "spans are text such as"),
+        ({"missing": "-1"}, LABELS, "missing must be numbers, or a mapping of codes to numbers, got missing='-1'"),
+        ({"missing": {"A": ()}}, LABELS, "missing must be numbers"),
+        ({"missing": [None]}, LABELS, "missing must be numbers"),
         ({"min_subjects": 0}, LABELS, "min_subjects must be a whole number from 1"),
         ({"min_subjects": 40}, LABELS[:1], "no code occurs before the prediction time in min_subjects=40 of 1 subjects"),
         ({}, LABELS[:0], "the labels have 0 rows"),
