@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nearward.tabular.statistics import row_weights
 from nearward.tabular.typing import Floats, Ints
 
 STRENGTHS = (1e-3, 3e-2, 1.0)  # ridge penalties, in units of the number of stored rows
@@ -63,7 +62,8 @@ def ridge_discriminant(
     n, p = x.shape
     design = np.column_stack([np.ones(n), x])  # (n, p + 1)
     weighted = design if row_weight is None else design * row_weight[:, None]
-    penalty = strength * float(row_weights(n, row_weight).sum()) * np.append(1e-9, np.ones(p))
+    rows_in_table = n if row_weight is None else float(row_weight.sum())
+    penalty = strength * rows_in_table * np.append(1e-9, np.ones(p))
     gram, moment = design.T @ weighted + np.diag(penalty), weighted.T @ outcome
     inverse = np.linalg.inv(gram)
     weight = inverse @ moment
@@ -206,7 +206,7 @@ def _kernel(metric: Floats | None, x: Floats, outcome: Ints, patient_ids: Ints, 
     event_sample = _sample(events, _REFERENCES // 2, rng)  # at most half the references are events
     other_sample = _sample(others, _REFERENCES - len(event_sample), rng)
     chosen = np.concatenate([event_sample, other_sample])
-    represented = row_weights(len(x), row_weight)
+    represented = np.ones(len(x)) if row_weight is None else row_weight
     samples = ((events, event_sample), (others, other_sample))
     weight = np.concatenate([_share_out(represented[rows].sum(), represented[sample]) for rows, sample in samples])
     reference = x[chosen] if metric is None else x[chosen] @ metric
