@@ -211,16 +211,19 @@ def _thousands(count: int) -> str:
 
 
 def _digits(value: float) -> int:
-    """Return the decimals of a number: three, or as many as give it two significant digits, at most six."""
+    """Return the decimals of a number: three, as many as give it two significant digits, at most six; of four digits where it is large."""
     if not math.isfinite(value):
         raise ValueError("a number in a table is not finite: give None instead, and explain it in the caption or a notice")
-    return 3 if abs(value) >= 0.0095 or abs(value) < 1e-7 else min(6, 1 - math.floor(math.log10(abs(value))))
+    if abs(value) < 1e-7:
+        return 3
+    magnitude = math.floor(math.log10(abs(value)))
+    return max(3 - max(magnitude, 0), 0) if abs(value) >= 0.0095 else min(6, 1 - magnitude)
 
 
 def _number(value: float, digits: int | None = None) -> str:
     """Return a number with a true minus sign and no negative zero."""
     digits = _digits(value) if digits is None else digits
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−").replace(",", "\u202f")
 
 
 def _percent(share: float) -> str:

@@ -24,7 +24,7 @@ _MOST_PERIODS = 60
 
 @dataclass(frozen=True)
 class EventsDescription:
-    """A description of events; every frame is small.
+    """A description of events; every frame is small. Births count in ``facts`` and ``codes`` alone.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def describe_events(
             pl.col(TIME).null_count().alias("static facts (without a time)"),
             pl.col(CODE).null_count().alias("events without a code"),
             (~finite).sum().alias("numbers that are NaN or infinite"),
-            pl.col(TIME).min().alias("first time"),
-            pl.col(TIME).max().alias("last time"),
+            alive.min().alias("first time, but for births"),
+            alive.max().alias("last time"),
         )
     ).row(0, named=True)
     facts = {"files": len(source.parts), "subjects": subjects.height, "codes": codes.get_column(CODE).n_unique(), **facts}
-    times = sample.select(SUBJECT, TIME).drop_nulls().unique().sort(SUBJECT, TIME)
+    times = sample.filter(pl.col(CODE).ne_missing(BIRTH)).select(SUBJECT, TIME).drop_nulls().unique().sort(SUBJECT, TIME)
     gaps = times.select(pl.col(TIME).diff().over(SUBJECT)).drop_nulls()
     rows = {
         "events of a subject": subjects.get_column("events"),
@@ -131,7 +131,8 @@ def _codes(source: Events, sample: pl.DataFrame) -> pl.DataFrame:
     for more in (described, numbers, _units(source), gaps):
         joined = joined.join(more, on=CODE, how="left")
     in_code = pl.col(CODE).str.split("//").list.get(2, null_on_oob=True)  # LAB//50813//mmol/L
-    joined = joined.with_columns(pl.coalesce("units", pl.when(~in_code.is_in(["", "UNK"])).then(in_code)))
+    unit = pl.when(~in_code.is_in(["", "UNK"]), pl.col("numbers") > 0).then(in_code)
+    joined = joined.with_columns(pl.coalesce("units", unit))
     order = [CODE, "description", "subjects", "events", "numbers", "5 %", "50 %", "95 %", "units", "hours between"]
     return joined.select(order).sort(["subjects", "events", CODE], descending=[True, True, False])
 
@@ -146,8 +147,8 @@ def _units(source: Events) -> pl.DataFrame:
 
 
 def _over_time(source: Events) -> pl.DataFrame:
-    """Count events by the shortest of day, month, quarter and year that gives at most 60 periods; by decade beyond."""
-    days = _count(source, pl.col(TIME).dt.date().alias("period"))
+    """Count events other than births by the shortest of day, month, quarter and year that gives at most 60 periods; by decade beyond."""
+    days = _count(source, pl.col(TIME).filter(pl.col(CODE).ne_missing(BIRTH)).dt.date().alias("period"))
     counts = days
     for duration in ("1d", "1mo", "1q", "1y", "10y"):
         counts = days.group_by(pl.col("period").dt.truncate(duration)).agg(pl.col("events").sum()).sort("period")
@@ -166,7 +167,7 @@ def _labels(labels: pl.DataFrame, source: Events) -> tuple[dict[str, Any], dict[
     keys = labels.select(SUBJECT, PREDICTION_TIME).with_row_index(ROW)
     parts = []
     for block in source.blocks(labels.get_column(SUBJECT)):
-        pairs = earlier_events(keys, block, include=False).filter(pl.col(AGE).is_finite())
+        pairs = earlier_events(keys, block, include=False).filter(pl.col(AGE).is_finite(), pl.col(CODE).ne_missing(BIRTH))
         parts.append(pairs.group_by(ROW).agg(pl.col(AGE).min().alias("latest"), pl.col(AGE).max().alias("first"), pl.len().alias("events")))
     seen = pl.concat(parts) if parts else pl.DataFrame(schema={"latest": pl.Float64, "first": pl.Float64, "events": pl.UInt32})
     facts: dict[str, Any] = {

@@ -12,7 +12,7 @@ from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescripti
 from nearward.evaluation.html_page import render
 from nearward.evaluation.provenance import Provenance
 
-_MOST_CODES = 200  # in the table
+_MOST_CODES = 100  # in the table
 
 
 def events_page(description: EventsDescription, name: str, provenance: Provenance | None = None) -> str:
@@ -24,7 +24,7 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
         name=name,
         facts=facts,
         counted=facts_table(facts),
-        codes=description.codes.head(_MOST_CODES),
+        codes=_codes_table(description.codes.head(_MOST_CODES)),
         n_codes=description.codes.height,
         rare_codes=description.rare_codes,
         min_subjects=MIN_SUBJECTS,
@@ -40,5 +40,12 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
 
 def facts_table(facts: Mapping[str, Any]) -> pl.DataFrame:
     """Return facts as a table."""
-    rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
+    rows = [(name, f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)) for name, value in facts.items()]
     return pl.DataFrame(rows, {"what": pl.String, "found": pl.String}, orient="row")
+
+
+def _codes_table(codes: pl.DataFrame) -> pl.DataFrame:
+    """Return codes as they are shown: shares in percent, and no column without any value."""
+    percent = (100 * pl.col("numbers")).round().cast(pl.Int64)
+    shown = codes.with_columns(percent.alias("numbers")).rename({"numbers": "numbers, %"})
+    return shown.drop(name for name in shown.columns if shown.height and shown.get_column(name).null_count() == shown.height)

@@ -217,7 +217,7 @@ def _select(schema: pl.Schema, renamed: Mapping[str, str], source: str) -> list[
     missing += [theirs for theirs in renamed.values() if theirs not in schema and theirs not in missing]
     if missing:
         absent = MissingColumns(missing, list(schema))
-        example = "columns={'numeric_value': 'value'} names a column of another name"
+        example = "columns={'numeric_value': 'value'} (--columns numeric_value=value) names a column of another name"
         raise InputError(f"{source}: {absent} The columns are {list(schema)}; {example}") from absent
     expressions = [_subject(schema[name_of[SUBJECT]], name_of[SUBJECT]), as_time(schema[name_of[TIME]], name_of[TIME], end_of_day=True)]
     for name, dtype in ((CODE, pl.String), (VALUE, pl.Float64), (TEXT, pl.String), (UNIT, pl.String)):

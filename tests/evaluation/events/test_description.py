@@ -18,6 +18,8 @@ def description() -> EventsDescription:
     rows = []
     for subject in range(12):
         rows.append((subject, None, "SEX//F", None, None))
+        rows.append((subject, START - timedelta(days=365 * (40 + subject)), "MEDS_BIRTH", None, None))
+        rows.append((subject, START, "ADMISSION//EW//EMERGENCY ROOM", None, None))
         rows += [(subject, START + timedelta(hours=6 * i), "Lactate", 1.0 + i, "mmol/L" if i else "mg/dL") for i in range(3)]
         rows.append((subject, START + timedelta(hours=1), "Note", float("inf"), None))
     rows.append((3, START, "Rare disease", None, None))
@@ -34,12 +36,17 @@ def description() -> EventsDescription:
 
 def test_counts(description: EventsDescription) -> None:
     facts = description.facts
-    assert (facts["subjects"], facts["events"], facts["codes"]) == (12, 61, 4)
+    assert (facts["subjects"], facts["events"], facts["codes"]) == (12, 85, 6)
     assert facts["static facts (without a time)"] == 12
     assert facts["numbers that are NaN or infinite"] == 12
-    assert (facts["first time"], facts["last time"]) == (START, START + timedelta(hours=12))
+    assert (facts["first time, but for births"], facts["last time"]) == (START, START + timedelta(hours=12))
     spans = dict(zip(description.quantiles["what"], description.quantiles["50 %"], strict=True))
-    assert spans == {"events of a subject": 5, "hours from first to last event": 12, "hours between a subject's successive times": 5.0}
+    assert spans == {"events of a subject": 7, "hours from first to last event": 12, "hours between a subject's successive times": 5.0}
+
+
+def test_births_do_not_stretch_the_times(description: EventsDescription) -> None:
+    assert description.over_time["period"].min() == START.date()
+    assert description.over_time["events"].sum() == 12 * 5 + 1
 
 
 def test_codes_have_units_ranges_and_gaps(description: EventsDescription) -> None:
@@ -50,6 +57,7 @@ def test_codes_have_units_ranges_and_gaps(description: EventsDescription) -> Non
     assert lactate["units"] == "mmol/L (24), mg/dL (12)"
     assert codes["Note"]["numbers"] == 0
     assert codes["SEX//F"]["hours between"] is None
+    assert codes["ADMISSION//EW//EMERGENCY ROOM"]["units"] is None  # no numbers, no unit
 
 
 def test_a_code_of_a_few_subjects_is_not_named(description: EventsDescription) -> None:
@@ -67,4 +75,4 @@ def test_labels(description: EventsDescription) -> None:
     assert description.labels["labels without an answer (null: censored)"] == 1
     before = dict(zip(description.before_labels["what"], description.before_labels["50 %"], strict=True))
     assert before["hours from the latest event to the label"] == (3 + 12) / 2
-    assert before["events before a label"] == (2 + 5) / 2
+    assert before["events before a label"] == (3 + 6) / 2

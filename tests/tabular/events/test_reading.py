@@ -107,7 +107,11 @@ def test_a_shard_that_is_cut_off_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "columns", "message"),
     [
-        (events(1).rename({"numeric_value": "value"}), None, r"columns missing.*'numeric_value'.*columns=\{'numeric_value': 'value'\}"),
+        (
+            events(1).rename({"numeric_value": "value"}),
+            None,
+            r"columns missing.*'numeric_value'.*columns=\{'numeric_value': 'value'\} \(--columns numeric_value=value\)",
+        ),
         (events(1), {"numeric_value": "valeu"}, "'valeu'"),
         (events(1), {"patient": "subject_id"}, r"columns may name .* got \['patient'\]"),
         (events(1).with_columns(pl.col("subject_id").cast(pl.Float64)), None, "'subject_id' must be whole numbers or text, got Float64"),
