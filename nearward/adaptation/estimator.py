@@ -134,8 +134,10 @@ class AdaptableRisk:
         features = Schema(tuple(column for column in self.fitted_.schema.columns if column.role in ("feature", "expert")))
         fitter = clone(self).set_params(schema=features, positive=1 if binary else None)
         fitter.fit(records.drop(ID, OUTCOME, PATIENT), records.get_column(OUTCOME), groups=records.get_column(PATIENT))
-        names = {"schema": old.schema, "columns": old.columns, "feature_names": old.feature_names, "records": records}
+        names = {"schema": old.schema, "columns": old.columns, "feature_names": old.feature_names}
         target = {"classes": old.classes, "event_index": old.event_index, "event": old.event}
         model: Self = clone(self)
+        order = fitter.fitted_.records.get_column(ID).cast(pl.Int64)  # the rows that teach come first
+        names["records"] = records[order]
         model.fitted_ = dataclasses.replace(fitter.fitted_, **names, **target)
         return model

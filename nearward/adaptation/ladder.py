@@ -234,22 +234,24 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) 
     state = version.state
     if not any(step.used and step.name == "local patients stored" for step in ladder.steps):
         state = extend(state, local.rows, ladder.data.outcome, local.ids, local.patients)[0]
-    stored = state.records.height - local.rows.height
+    stored, taught = state.records.height - local.rows.height, state.model.taught  # all local rows are among those that teach
     weight = min(max((stored / local.rows.height) ** 0.5, 1.0), _MOST_SITE_WEIGHT)
+    weights = np.ones(stored + local.rows.height) if state.model.sampling_weight is None else state.model.sampling_weight.copy()
+    weights[stored:] *= weight
     data = TrainingData(
-        state.records.get_column(OUTCOME).to_numpy().astype(np.int64),
-        np.unique(state.patient_ids, return_inverse=True)[1],
-        state.model.retriever.fold,
-        np.append(np.ones(stored), np.full(local.rows.height, weight)),
+        state.records.get_column(OUTCOME).to_numpy().astype(np.int64)[taught],
+        np.unique(state.patient_ids[taught], return_inverse=True)[1],
+        state.model.retriever.fold[taught],
+        weights[taught],
     )
-    frame = state.records.select(local.rows.columns)
-    model, distances = state.model.refitted(frame, data, seed, lambda words: None)
+    frame = state.records.select(local.rows.columns).filter(pl.Series(taught))
+    model, distances = state.model.refitted(frame, data, state.patient_ids, seed, lambda words: None)
     raw = model.out_of_fold[stored:]
     candidate = ladder.recalibrated(
         _Version(replace(state, model=model), version.columns, raw, raw), "none" if version.kind == "none" else "intercept"
     )
     used = ladder.judge(name, candidate, f"a local row weighs {weight:.1f}")
-    return np.asarray(distances[stored:]) if used else distance
+    return np.asarray(distances[-local.rows.height :]) if used else distance
 
 
 def _why_no_refit(state: Any, events: int) -> str | None:

@@ -215,15 +215,27 @@ def _require_enough(outcome: Floats, classes: int) -> None:
 
 
 def _check(state: Any, rows: Ints | Bools) -> CalibrationCheck | None:
-    """Check the calibration of some stored rows by their out-of-fold risks; None with more than two classes."""
-    log_odds = state.model.out_of_fold_log_odds(rows)
-    return None if log_odds is None else check_calibration(log_odds, state.model.retriever.outcome[rows])
+    """Check the calibration of some stored rows by their out-of-fold risks; None with more than two classes.
+
+    Rows that taught nothing have none; the others count as many rows as they stand for.
+    """
+    model = state.model
+    rows = np.arange(len(model.retriever.outcome))[rows]
+    rows = rows[model.taught[rows]]
+    log_odds = model.out_of_fold_log_odds(rows)
+    if log_odds is None:
+        return None
+    return check_calibration(
+        log_odds, model.retriever.outcome[rows], None if model.sampling_weight is None else model.sampling_weight[rows]
+    )
 
 
-def check_calibration(log_odds: Floats, outcome: Floats) -> CalibrationCheck:
-    """Return expected and observed events, calibration in the large and slope of log-odds (n,)."""
-    recalibration, weight = LogisticRecalibration(log_odds, outcome), np.ones((1, len(outcome)))
-    both = 0 < outcome.sum() < len(outcome)
-    values = [float(recalibration.in_the_large(weight)[0]), float(recalibration.intercept_and_slope(weight)[0, 1])] if both else []
+def check_calibration(log_odds: Floats, outcome: Floats, weight: Floats | None = None) -> CalibrationCheck:
+    """Return expected and observed events, calibration in the large and slope of log-odds (n,), each row counting (n,) rows."""
+    weight = np.ones(len(outcome)) if weight is None else weight
+    recalibration, rows, events = LogisticRecalibration(log_odds, outcome), float(weight.sum()), float(weight @ outcome)
+    values = []
+    if 0 < outcome.sum() < len(outcome):
+        values = [float(recalibration.in_the_large(weight[None])[0]), float(recalibration.intercept_and_slope(weight[None])[0, 1])]
     intercept, slope = (value if np.isfinite(value) else None for value in values or [np.nan, np.nan])
-    return CalibrationCheck(len(outcome), int(outcome.sum()), float(expit(log_odds).sum()), intercept, slope)
+    return CalibrationCheck(round(rows), round(events), float(weight @ expit(log_odds)), intercept, slope)

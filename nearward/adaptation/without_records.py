@@ -45,7 +45,8 @@ def without_records(state: Any) -> Any:
     backbone = model.backbone if binary else None
     if backbone is not None and not hasattr(backbone, "without_rows"):
         raise InputError("records=False is not possible: the external backbone in use reads the stored rows. Fit with another backbone")
-    rows = model.encode(records.select(name for name in state.schema.named("feature", "expert") if name in records.columns))
+    features = [name for name in state.schema.named("feature", "expert") if name in records.columns]
+    rows = model.encode(records.select(features).filter(pl.Series(model.taught)))
     if binary:
         learners, stacks, distance = _aggregate(model.base_learners, [model.outcome_model.stack], rows)
         outcome_model = replace(model.outcome_model, stack=stacks[0])

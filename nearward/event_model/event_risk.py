@@ -24,6 +24,7 @@ from nearward.explanation.contributions import PERMUTATIONS, Reference
 from nearward.risk_model import persistence
 from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
+from nearward.risk_model.validation import stored_ids
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import read_table
@@ -143,7 +144,7 @@ class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
         self.features_, self.model_, self.counts_, self.timelines_ = features, model, counts.summary(), None
         if self.timelines:
             chosen = self._choose_timelines(source, known)
-            self.timelines_ = chosen.insert_column(0, model.fitted_.records.get_column(ID))
+            self.timelines_ = chosen.insert_column(0, stored_ids(model.schema_, rows).alias(ID))
         return self
 
     def transform_counted(self, events: Source, labels: Labels) -> tuple[pl.DataFrame, pl.DataFrame, EventCounts]:

@@ -8,11 +8,11 @@ Shapes: n stored rows, q query rows, m columns of the stack.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever, ranks_clearly_better
@@ -22,16 +22,22 @@ from nearward.risk_model.external_backbone import ExternalBackboneModel, categor
 from nearward.risk_model.fitted import (
     PERSISTED_TYPES,
     FittedModel,
+    OtherBlocks,
     OutcomeModel,
+    Scores,
     StackFit,
+    StackInputs,
+    count_rows,
     encode_rows,
     encoder_inputs,
     stack_column_names,
     stack_columns,
     summarise,
+    weight_of_stored,
 )
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
 from nearward.risk_model.summary import BackboneSummary, FitSummary
+from nearward.risk_model.teaching_sample import OtherRows
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
 from nearward.tabular.calibration.calibrator import correct_prior
@@ -46,48 +52,6 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of q rows.
-
-    Parameters
-    ----------
-    risk, low, high : (q,), probability
-    vote : (q,), share of the similar patients' weight that had the outcome
-    n_similar : (q,), context patients within the usual distance
-    novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
-    """
-
-    risk: Floats
-    low: Floats
-    high: Floats
-    vote: Floats
-    n_similar: Ints
-    novelty: Floats
-
-    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
-        """Return the columns of ``predict_frame`` for two classes."""
-        return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
-
-
-@dataclass(frozen=True)
-class StackInputs:
-    """Intermediate results of q rows.
-
-    Parameters
-    ----------
-    columns : (q, m), what the stack weighs
-    neighbours : Context, weighted by distance
-    context : Context, of the vote that explains: weighted by the in-context model where it is in use
-    distance : (q,), to the neighbourhood
-    """
-
-    columns: Floats
-    neighbours: Context
-    context: Context
-    distance: Floats
 
 
 @dataclass(frozen=True)
@@ -107,7 +71,8 @@ class FittedRisk(FittedModel):
     prevalence : float or None
         Where the model is used, if it differs from where it was trained.
     out_of_fold : (n,)
-        The stack's log-odds of the stored rows, before calibration, by models that had not seen the row's patient.
+        The stack's log-odds of the stored rows, before calibration, by models that had not seen the row's patient; NaN where a row taught
+        nothing (``sampling_weight`` 0).
     user_estimators : tuple of CrossFittedEstimator
         The user's own estimators among the base learners.
     """
@@ -136,6 +101,11 @@ class FittedRisk(FittedModel):
         """Return the similar patients of a conformed frame's rows, with the weights of the vote."""
         return self.stack_inputs(frame).context
 
+    @cached_property
+    def teachers(self) -> Retriever:
+        """The retriever of the stored rows that taught alone, numbered among these: what the backbone's contexts come from."""
+        return self.retriever if self.taught.all() else self.retriever.without(~self.taught)
+
     def extended(self, frame: pl.DataFrame, outcome: Ints, fold: Ints, weight: float | None = None) -> FittedRisk:
         """Return the model with more stored rows, as it scores them now; arguments as ``ShardedRetriever.extended``."""
         rows, inputs = self.encode(frame), self.stack_inputs(frame)
@@ -145,13 +115,20 @@ class FittedRisk(FittedModel):
         elif backbone is not None:
             backbone = backbone.extended(raw_rows(self.table_encoder, rows.numbers), outcome)
         retriever = self.retriever.extended(encoder_inputs(self.table_encoder, rows), outcome, fold, weight)
-        log_odds = self.outcome_model.stack.log_odds(inputs.columns)
-        return replace(self, retriever=retriever, backbone=backbone, out_of_fold=np.concatenate([self.out_of_fold, log_odds]))
+        log_odds = np.concatenate([self.out_of_fold, self.outcome_model.stack.log_odds(inputs.columns)])
+        return replace(
+            self, retriever=retriever, backbone=backbone, out_of_fold=log_odds, sampling_weight=self.weight_of_more(len(outcome))
+        )
 
     def without_stored(self, removed: Bools) -> FittedRisk:
         """Return the model without some stored rows (mask, (n,)) among the similar patients; the base learners stay."""
-        backbone = None if self.backbone is None else self.backbone.without(removed)
-        return replace(self, retriever=self.retriever.without(removed), backbone=backbone, out_of_fold=self.out_of_fold[~removed])
+        return replace(
+            self,
+            retriever=self.retriever.without(removed),
+            backbone=None if self.backbone is None else self.backbone.without(removed[self.taught]),
+            out_of_fold=self.out_of_fold[~removed],
+            sampling_weight=self.weight_without(removed),
+        )
 
     def without(self, removed: Bools, patient_ids: Ints, *, refit_band: bool) -> FittedRisk:
         """Return the model without some stored rows (mask, (n,)), those of the patients with these numbers.
@@ -159,33 +136,49 @@ class FittedRisk(FittedModel):
         The band's bins begin at patients' scores: it is fitted again on those that remain, unless it rests on other patients.
         """
         model = self.without_stored(removed)
-        outcome = model.retriever.outcome.astype(np.int64)
-        base_learners = self.base_learners.without(patient_ids, (int((outcome == 0).sum()), int(outcome.sum())))
+        without, with_event = self.class_rows(removed, 2).tolist()
+        base_learners = self.base_learners.without(patient_ids, (without, with_event))
         outcome_model = self.outcome_model
         if refit_band:
-            outcome_model = replace(outcome_model, band=VennAbersBand.fit(model.out_of_fold, outcome))
+            taught = model.taught
+            outcome = model.retriever.outcome[taught].astype(np.int64)
+            outcome_model = replace(outcome_model, band=VennAbersBand.fit(model.out_of_fold[taught], outcome, model.teaching_weight))
         return replace(model, base_learners=base_learners, outcome_model=outcome_model)
 
-    def refitted(self, frame: pl.DataFrame, data: TrainingData, seed: int, progress: Progress) -> tuple[FittedRisk, Floats]:
-        """Return the model with base learners, stack and calibration fitted again on its stored rows, and their distances (n,).
+    def refitted(
+        self, frame: pl.DataFrame, data: TrainingData, patient_ids: Ints, seed: int, progress: Progress
+    ) -> tuple[FittedRisk, Floats]:
+        """Return the model with base learners, stack and calibration fitted again, and the distances (t,) of the rows that teach.
 
-        Encoders and shards stay. Arguments as ``fit_base_learners``: the conformed stored rows, weighted, in the shards' folds.
+        Encoders and shards stay.
+
+        Parameters
+        ----------
+        frame : the conformed stored rows that teach, t rows
+        data : TrainingData, t rows, in the shards' folds, weighted
+        patient_ids : (n,), of all stored rows
+        seed, progress : as ``fit_base_learners``
         """
         rows, learners = self.encode(frame), self.base_learners
         fitted, scores, distance = fit_base_learners(rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees)
         inputs = encoder_inputs(self.table_encoder, rows)
-        vote, head = self.retriever.out_of_fold(inputs, data.patient_ids)
+        vote, head = self.retriever.out_of_fold(inputs, patient_ids, np.flatnonzero(self.taught))
         columns, backbone = stack_columns(scores, vote, head, self.retriever.has_head), self.backbone
         if isinstance(backbone, InContextModel):
-            backbone, risk = backbone.refitted(StoredRows(fitted.features(rows, data.fold), columns, inputs, data), self.retriever)
+            backbone, risk = backbone.refitted(StoredRows(fitted.features(rows, data.fold), columns, inputs, data), self.teachers)
             columns = np.column_stack([columns, logit(risk)])
         stack, out_of_fold, _ = fit_stack(columns, data)
         model = replace(
-            self, base_learners=fitted, backbone=backbone, out_of_fold=out_of_fold,
-            novelty=DistanceQuantiles.fit(distance, weight=data.weight), outcome_model=OutcomeModel.fit(stack, out_of_fold, data),
-            prevalence=None, trained_prevalence=data.prevalence,
+            self, base_learners=fitted, backbone=backbone, out_of_fold=self.spread(out_of_fold), novelty=DistanceQuantiles.fit(distance, weight=data.weight),
+            outcome_model=OutcomeModel.fit(stack, out_of_fold, data), prevalence=None, trained_prevalence=data.prevalence,
         )  # fmt: skip
         return model, distance
+
+    def spread(self, values: Floats) -> Floats:
+        """Return values of the rows that taught for all stored rows: NaN elsewhere."""
+        spread = np.full(len(self.retriever.outcome), np.nan)
+        spread[self.taught] = values
+        return spread
 
     @property
     def prior_shift(self) -> float:
@@ -210,10 +203,14 @@ class FittedRisk(FittedModel):
         """Return what the stack weighs, and the contexts, of a conformed frame of q rows."""
         rows = self.encode(frame)
         base_scores, distance = self.base_learners.scores(rows)
+        embedded = self.retriever.embed_in_all(encoder_inputs(self.table_encoder, rows))
+        head = np.mean([logits for _, logits in embedded], axis=0)
         settings = () if self.backbone is None else self.backbone.settings
-        (neighbours, *contexts), head = self.retriever.contexts(
-            encoder_inputs(self.table_encoder, rows), (self.retriever.setting, *settings)
-        )
+        if self.teachers is self.retriever:
+            neighbours, *contexts = self.retriever.search(embedded, (self.retriever.setting, *settings))
+        else:
+            (neighbours,) = self.retriever.search(embedded, (self.retriever.setting,))
+            contexts = self.teachers.search(embedded, settings) if settings else []
         columns = stack_columns(base_scores, neighbours.vote, head, self.retriever.has_head)
         if self.backbone is None:
             return StackInputs(columns, neighbours, neighbours, distance)
@@ -221,6 +218,8 @@ class FittedRisk(FittedModel):
             risk, context = self.backbone.predict(self.base_learners.features(rows), columns, contexts)
         else:
             risk, context = self.backbone.predict(raw_rows(self.table_encoder, rows.numbers), contexts[0]), neighbours
+        if self.teachers is not self.retriever:  # the sample's mixture of outcomes: its vote is not the table's
+            context = neighbours
         return StackInputs(np.column_stack([columns, logit(risk)]), neighbours, context, distance)
 
     def encode(self, frame: pl.DataFrame) -> EncodedRows:
@@ -240,7 +239,14 @@ class FittedRisk(FittedModel):
 
 
 def fit_risk(
-    schema: Schema, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
+    schema: Schema,
+    frame: pl.DataFrame,
+    outcome: Ints,
+    patient_ids: Ints,
+    config: FitConfig,
+    progress: Progress,
+    weight: Floats | None = None,
+    others: OtherRows | None = None,
 ) -> tuple[FittedRisk, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 
@@ -252,13 +258,18 @@ def fit_risk(
     patient_ids : (n,), patient numbers from 0
     config : FitConfig
     progress : called with a message after each piece of work
+    weight : (n,), > 0, optional
+        How many rows of the table each row stands for.
+    others : OtherRows, optional
+        Further rows of the table, which are stored after these n and teach nothing: similar patients are found among all rows, so that
+        their votes need no weights.
 
     Returns
     -------
     model : FittedRisk
     summary : FitSummary
     """
-    data = TrainingData(outcome, patient_ids, split_patients(outcome, patient_ids, config.folds, config.seed))
+    data = TrainingData(outcome, patient_ids, split_patients(outcome, patient_ids, config.folds, config.seed), weight)
     table_encoder = TableEncoder.fit(schema, frame, data.weight)
     user_estimators, estimator_scores = cross_fit(config.user_estimators, schema, frame, data, progress)
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
@@ -268,13 +279,18 @@ def fit_risk(
     )
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
-    retriever, vote, head, trials = fit_retriever(inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled)
+    blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
+    retriever, vote, head, trials = fit_retriever(
+        inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled, others=blocks
+    )
+    sampling_weight = weight_of_stored(data, len(retriever.outcome))
     columns = stack_columns(base_scores, vote, head, retriever.has_head)
     fit = StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
     backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was asked for")
     if config.backbone is not None:
+        teachers = retriever if blocks is None or sampling_weight is None else retriever.without(sampling_weight == 0)
         stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)
-        candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, retriever, progress)
+        candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, teachers, progress)
         fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary, config.seed)
         backbone = candidate if backbone_summary.in_use else None
     progress("stack")
@@ -285,13 +301,15 @@ def fit_risk(
         base_learners=base_learners,
         backbone=backbone,
         outcome_model=OutcomeModel.fit(fit.stack, fit.out_of_fold, data),
-        out_of_fold=fit.out_of_fold,
+        out_of_fold=np.append(fit.out_of_fold, np.full(len(retriever.outcome) - len(data), np.nan)),
         trained_prevalence=data.prevalence,
         prevalence=config.prevalence,
         user_estimators=user_estimators,
+        sampling_weight=sampling_weight,
     )
     progress("calibration")
-    return model, summarise(data, retriever, trials, fit, backbone_summary)
+    counts = count_rows(data, retriever.outcome, data.n_patients + (0 if blocks is None else blocks.patients))
+    return model, summarise(data, counts, retriever, trials, fit, backbone_summary)
 
 
 def _fit_backbone(

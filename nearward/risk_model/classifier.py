@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -18,6 +19,7 @@ from nearward.risk_model.effort import expected_seconds, find_effort, spell_seco
 from nearward.risk_model.multiclass import fit_classes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.predictor import RiskPredictor
+from nearward.risk_model.teaching_sample import FrameRows, choose_teaching_sample, number_patients
 from nearward.risk_model.user_experts import split_experts
 from nearward.risk_model.validation import (
     MOST_CLASSES,
@@ -29,6 +31,7 @@ from nearward.risk_model.validation import (
     patient_labels,
     resolve_encoder_options,
     resolve_schema,
+    site_numbers,
     stored_ids,
 )
 from nearward.tabular.backbones.pretrained import Backbone
@@ -193,13 +196,22 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
         config = FitConfig(folds, encoder, *backbone, prevalence, seed, unlabelled_rows, user_estimators, self.trees, effort.repeats)
         progress = logged(self.verbose, __name__)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
-        with limit_jobs(self.n_jobs):
-            seconds = expected_seconds(rows.height, rows.width, self.effort, cpu_count())
-            progress(f"expected: {spell_seconds(seconds)} on {cpu_count()} CPU{'s' * (cpu_count() > 1)}")
-            model, summary = fit_model(schema, rows, outcome, patient_ids, config, progress)
         ids = stored_ids(schema, frame)
         patients = patient_labels(self.schema, frame, groups, ids)
         records = rows.with_columns(ids.alias(ID), pl.Series(OUTCOME, outcome), patients.alias(PATIENT))
+        teaching, sample = {}, choose_teaching_sample(outcome, patient_ids, effort.teaching_rows, seed, site_numbers(schema, frame))
+        taught = rows.height if sample is None else len(sample.rows)
+        if sample is not None:  # the rows that teach come first, then all others
+            order = np.append(sample.rows, sample.others(rows.height))
+            records, outcome, patient_ids = records[order], outcome[order], number_patients(patient_ids[order])
+            rows = records.select(rows.columns)
+            others = FrameRows.of(rows[taught:], outcome[taught:], patient_ids[taught:], folds, seed)
+            teaching = {"weight": sample.weight, "others": others}
+        with limit_jobs(self.n_jobs):
+            seconds = expected_seconds(rows.height, rows.width, self.effort, cpu_count())
+            sampled = "" if sample is None else f"; {taught} of {rows.height} rows teach, all are indexed"
+            progress(f"expected: {spell_seconds(seconds)} on {cpu_count()} CPU{'s' * (cpu_count() > 1)}{sampled}")
+            model, summary = fit_model(schema, rows[:taught], outcome[:taught], patient_ids[:taught], config, progress, **teaching)
         self.fitted_ = FittedState(
             model, classes, target.event_index, target.event, schema, summary, records, frame.columns, names_in(X), patient_ids
         )

@@ -20,19 +20,23 @@ class Effort:
         Training steps of an encoder at most.
     repeats : int
         Fold draws of the base learners at most; ``fit_base_learners`` stops earlier where the draw hardly matters.
+    teaching_rows : int
+        About as many rows teach at most; all rows are indexed (``teaching_sample.py``).
     """
 
     folds: int | None = None
     steps: int | None = None
     repeats: int = 1
+    teaching_rows: int = 100_000
 
 
 EFFORTS = {
-    "fast": Effort(folds=3, steps=300),
+    "fast": Effort(folds=3, steps=300, teaching_rows=50_000),
     "default": Effort(),
-    "thorough": Effort(repeats=10),
+    "thorough": Effort(repeats=10, teaching_rows=200_000),
 }
 _RELATIVE_TIME = {"fast": 0.5, "default": 1.0, "thorough": 2.0}
+_INDEXING = 2e-4  # processor seconds to embed and index a row that teaches nothing
 _MOST_CPUS = 5  # as many as there are folds
 
 
@@ -52,7 +56,8 @@ def find_effort(effort: Any) -> Effort:
 
 def expected_seconds(rows: int, columns: int, effort: str, cpus: int) -> float:
     """Return how long a fit will take on quiet CPUs, within a factor of about two; see docs/benchmarks/speed.md for what was measured."""
-    processor_seconds = 2.0 + rows * (4e-3 + 2e-5 * columns)
+    taught = min(rows, EFFORTS[effort].teaching_rows)
+    processor_seconds = 2.0 + taught * (4e-3 + 2e-5 * columns) + (rows - taught) * _INDEXING
     return _RELATIVE_TIME[effort] * processor_seconds / min(cpus, _MOST_CPUS)
 
 

@@ -5,22 +5,24 @@ Shapes: n stored rows, q query rows, m columns of the stack, p encoded columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.binary import Retriever, SettingTrial
-from nearward.retrieval.neighbors.sharded_retriever import ShardedRetriever
-from nearward.retrieval.neighbors.voting import RetrievalSetting
+from nearward.retrieval.neighbors.sharded_retriever import RowBlock, ShardedRetriever
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
 from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
+from nearward.risk_model.teaching_sample import OtherRows, rescaled
 from nearward.risk_model.user_experts import PERSISTED_TYPES as USER_EXPERT_TYPES
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import logit
@@ -35,7 +37,7 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
-from nearward.tabular.typing import Arrays, Floats
+from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
 
@@ -61,6 +63,33 @@ def encode_rows(
 def encoder_inputs(table_encoder: TableEncoder, rows: EncodedRows) -> EncoderInputs:
     """Return encoded rows as the retriever's encoders read them."""
     return EncoderInputs(rows.dense, table_encoder.levels_to_embed(rows.numbers))
+
+
+class OtherBlocks:
+    """Rows that are indexed only as the retriever's encoders read them, dealt to that many folds; their patients are counted."""
+
+    def __init__(self, table_encoder: TableEncoder, others: OtherRows, folds: int) -> None:
+        self._table_encoder, self._others, self._folds = table_encoder, others, folds
+        self._patients: list[Ints] = []
+
+    @property
+    def patients(self) -> int:
+        """Number of patients in the blocks so far."""
+        return len(np.unique(np.concatenate(self._patients))) if self._patients else 0
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        self._patients = []
+        for frame, outcome, patient_ids, fold in self._others.blocks():
+            self._patients.append(np.unique(patient_ids))
+            table = self._table_encoder.encode(frame)
+            inputs = EncoderInputs(self._table_encoder.to_matrix(table), self._table_encoder.levels_to_embed(table))
+            yield RowBlock(inputs, outcome, patient_ids, fold % self._folds)
+
+
+def weight_of_stored(data: TrainingData, n: int) -> Floats | None:
+    """Return the sampling weights of n stored rows, the first of which taught; None where all of them did and count alike."""
+    others = n - len(data)
+    return np.append(data.row_weight, np.zeros(others)) if others else data.weight
 
 
 def stack_columns(base_scores: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:
@@ -103,11 +132,45 @@ class FittedModel:
     ----------
     table_encoder : TableEncoder
     novelty : DistanceQuantiles
+    sampling_weight : (n,), optional
+        How many rows of the whole table each stored row stands for: 0 where it is stored only, and taught nothing. None: 1 each.
     """
 
     table_encoder: TableEncoder
     retriever: ShardedRetriever
     novelty: DistanceQuantiles
+    sampling_weight: Floats | None = field(default=None, kw_only=True)
+
+    @property
+    def taught(self) -> Bools:
+        """The stored rows that the model learned from, or that were added with scores of their own (n,)."""
+        n = len(self.retriever.outcome)
+        return np.ones(n, dtype=bool) if self.sampling_weight is None else np.asarray(self.sampling_weight > 0)
+
+    @property
+    def teaching_weight(self) -> Floats | None:
+        """The sampling weights of the rows that taught; None where all stored rows did and count alike."""
+        return None if self.sampling_weight is None else self.sampling_weight[self.taught]
+
+    def weight_of_more(self, m: int) -> Floats | None:
+        """Return the sampling weights with m more stored rows, each of which stands for itself."""
+        return None if self.sampling_weight is None else np.concatenate([self.sampling_weight, np.ones(m)])
+
+    def weight_without(self, removed: Bools) -> Floats | None:
+        """Return the sampling weights without some stored rows (mask, (n,)).
+
+        Where rows are stored that taught nothing, the weights of the others sum to the stored rows of each class again.
+        """
+        if self.sampling_weight is None:
+            return None
+        weight, outcome = self.sampling_weight[~removed], self.retriever.outcome[~removed].astype(np.int64)
+        return weight if self.taught.all() else rescaled(weight, outcome)
+
+    def class_rows(self, removed: Bools, classes: int) -> Ints | Floats:
+        """Return how many rows of the table each class has without some stored rows (mask, (n,)): (classes,)."""
+        outcome = self.retriever.outcome[~removed].astype(np.int64)
+        weight = None if self.sampling_weight is None or not self.taught.all() else self.sampling_weight[~removed]
+        return np.bincount(outcome, weights=weight, minlength=classes)
 
     @property
     def row_storage(self) -> tuple[str, ...]:
@@ -139,8 +202,50 @@ class FittedModel:
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
         return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts.items()}, tensors)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of q rows.
+
+    Parameters
+    ----------
+    risk, low, high : (q,), probability
+    vote : (q,), share of the similar patients' weight that had the outcome
+    n_similar : (q,), context patients within the usual distance
+    novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
+    """
+
+    risk: Floats
+    low: Floats
+    high: Floats
+    vote: Floats
+    n_similar: Ints
+    novelty: Floats
+
+    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
+        """Return the columns of ``predict_frame`` for two classes."""
+        return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
+
+
+@dataclass(frozen=True)
+class StackInputs:
+    """Intermediate results of q rows.
+
+    Parameters
+    ----------
+    columns : (q, m), what the stack weighs
+    neighbours : Context, weighted by distance
+    context : Context, of the vote that explains: weighted by the in-context model where it is in use
+    distance : (q,), to the neighbourhood
+    """
+
+    columns: Floats
+    neighbours: Context
+    context: Context
+    distance: Floats
 
 
 @dataclass(frozen=True)
@@ -154,16 +259,23 @@ class StackFit:
     shrinkage: float
 
 
-def summarise(data: TrainingData, retriever: Retriever, trials: list[SettingTrial], fit: StackFit, backbone: BackboneSummary) -> FitSummary:
-    """Return the summary of a fit of a binary outcome."""
+def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dict[str, int | None]:
+    """Return a summary's counts: rows and events of all stored rows (n,), patients, folds, and rows that taught where these are fewer."""
+    size = np.bincount(stored_outcome.astype(np.int64))
+    n = len(stored_outcome)
+    events = int(size[1] if len(size) == 2 else n - size.max())
+    return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
+
+
+def summarise(
+    data: TrainingData, counts: dict[str, Any], retriever: Retriever, trials: list[SettingTrial], fit: StackFit, backbone: BackboneSummary
+) -> FitSummary:
+    """Return the summary of a fit of a binary outcome; its figures are those of the whole table."""
     why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
     if retriever.heads:
         why = "out of fold the encoders' vote does not rank clearly better"
     return FitSummary(
-        rows=len(data),
-        events=int(data.outcome.sum()),
-        patients=data.n_patients,
-        folds=data.n_folds,
+        **counts,
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
         backbone=backbone,
         out_of_fold=OutOfFoldSummary(

@@ -25,12 +25,15 @@ from nearward.risk_model.config import FitConfig
 from nearward.risk_model.fitted import (
     PERSISTED_TYPES,
     FittedModel,
+    OtherBlocks,
     OutcomeModel,
     base_learner_figures,
+    count_rows,
     encode_rows,
     encoder_inputs,
     stack_column_names,
     stack_columns,
+    weight_of_stored,
 )
 from nearward.risk_model.summary import (
     BackboneSummary,
@@ -40,6 +43,7 @@ from nearward.risk_model.summary import (
     OutOfFoldSummary,
     RetrievalSummary,
 )
+from nearward.risk_model.teaching_sample import OtherRows
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.calibration.multiclass import VectorScaling
 from nearward.tabular.data.schema import Schema
@@ -126,16 +130,19 @@ class FittedClasses(FittedModel):
 
     def extended(self, frame: pl.DataFrame, outcome: Ints, fold: Ints, weight: float | None = None) -> FittedClasses:
         """Return the model with more stored rows; arguments as ``ShardedRetriever.extended``."""
-        return replace(
-            self, retriever=self.retriever.extended(encoder_inputs(self.table_encoder, self.encode(frame)), outcome, fold, weight)
-        )
+        retriever = self.retriever.extended(encoder_inputs(self.table_encoder, self.encode(frame)), outcome, fold, weight)
+        return replace(self, retriever=retriever, sampling_weight=self.weight_of_more(len(outcome)))
 
     def without(self, removed: Bools, patient_ids: Ints, *, refit_band: bool) -> FittedClasses:
         """Return the model without some stored rows (mask, (n,)), those of the patients with these numbers; its bands stay."""
-        retriever = self.retriever.without(removed)
-        rows = np.bincount(retriever.outcome.astype(np.int64), minlength=len(self.base_learners)).tolist()
+        rows = self.class_rows(removed, len(self.base_learners)).tolist()
         learners = [one.without(patient_ids, (sum(rows) - rows[j], rows[j])) for j, one in enumerate(self.base_learners)]
-        return replace(self, retriever=retriever, base_learners=tuple(learners))
+        return replace(
+            self,
+            retriever=self.retriever.without(removed),
+            base_learners=tuple(learners),
+            sampling_weight=self.weight_without(removed),
+        )
 
     @property
     def fitted_parts(self) -> tuple[str, ...]:
@@ -157,7 +164,14 @@ class FittedClasses(FittedModel):
 
 
 def fit_classes(
-    schema: Schema, frame: pl.DataFrame, class_index: Ints, patient_ids: Ints, config: FitConfig, progress: Progress
+    schema: Schema,
+    frame: pl.DataFrame,
+    class_index: Ints,
+    patient_ids: Ints,
+    config: FitConfig,
+    progress: Progress,
+    weight: Floats | None = None,
+    others: OtherRows | None = None,
 ) -> tuple[FittedClasses, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 
@@ -169,6 +183,7 @@ def fit_classes(
     patient_ids : (n,), patient numbers from 0
     config : FitConfig
     progress : called with a message after each piece of work
+    weight, others : as ``fit_risk``
 
     Returns
     -------
@@ -181,12 +196,13 @@ def fit_classes(
         Options for a binary outcome: another backbone, an adapter, a prevalence, experts that are estimators.
     """
     _check_options(config)
-    data = TrainingData(class_index, patient_ids, split_classes(class_index, patient_ids, config.folds, config.seed))
+    data = TrainingData(class_index, patient_ids, split_classes(class_index, patient_ids, config.folds, config.seed), weight)
     table_encoder = TableEncoder.fit(schema, frame, data.weight)
     rows = encode_rows(table_encoder, frame, schema.experts)
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
+    blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
     retriever, votes, head, vote_log_loss = fit_class_retriever(
-        encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled
+        encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled, blocks
     )
     classes, fits = int(class_index.max()) + 1, []
     for j in range(classes):
@@ -201,9 +217,11 @@ def fit_classes(
         base_learners=tuple(fit.base_learners for fit in fits),
         outcome_models=tuple(fit.outcome_model for fit in fits),
         scaling=scaling,
+        sampling_weight=weight_of_stored(data, len(retriever.outcome)),
     )
     progress("calibration")
-    return model, _summarise(data, retriever, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
+    counts = count_rows(data, retriever.outcome, data.n_patients + (0 if blocks is None else blocks.patients))
+    return model, _summarise(data, counts, retriever, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
 
 
 @dataclass(frozen=True)
@@ -260,23 +278,20 @@ def _check_options(config: FitConfig) -> None:
 
 def _summarise(
     data: TrainingData,
+    counts: dict[str, Any],
     retriever: ClassRetriever,
     vote_log_loss: dict[str, float],
     proba: Floats,
     figures: list[dict[str, BaseLearnerFigures]],
 ) -> FitSummary:
-    size = np.bincount(data.outcome)
     classes = []
-    for j, rows in enumerate(size.tolist()):
+    for j, rows in enumerate(np.bincount(retriever.outcome.astype(np.int64)).tolist()):
         outcome = data.outcome == j
         ranking = (float(metric(outcome, proba[:, j], sample_weight=data.weight)) for metric in (average_precision_score, roc_auc_score))
         classes.append(ClassFigures(rows, *ranking))
     own_class = proba[np.arange(len(data)), data.outcome]
     return FitSummary(
-        rows=len(data),
-        events=int(len(data) - size.max()),
-        patients=data.n_patients,
-        folds=data.n_folds,
+        **counts,
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, vote_log_loss=vote_log_loss),
         backbone=BackboneSummary(in_use=False, why="the in-context model is for binary outcomes"),
         out_of_fold=OutOfFoldSummary(

@@ -40,6 +40,7 @@ from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Floats, Ints
 
 _BATCH = 1024  # rows scored at a time by one thread
+_GATE_ROWS = 20_000  # stored rows over which the gate is averaged
 _EXTERNAL_BATCH = 8192  # rows scored at a time with an external backbone, which shares contexts among them and has its own threads
 
 
@@ -204,14 +205,18 @@ class RiskPredictor(AdaptableRisk):
 
         Parameters
         ----------
-        X : frame of q rows, optional; the stored patients by default
+        X : frame of q rows, optional; the stored patients by default, of many a random sample
 
         Returns
         -------
         pl.DataFrame : ``column`` and ``share``, the largest first; shares sum to 1
         """
         check_is_fitted(self, "fitted_")
-        rows = require_records(self.fitted_, "gate").drop(ID, OUTCOME, PATIENT) if X is None else self._conform(self._frame(X))
+        if X is None:
+            stored = require_records(self.fitted_, "gate").drop(ID, OUTCOME, PATIENT)
+            rows = stored if stored.height <= _GATE_ROWS else stored.sample(_GATE_ROWS, seed=0)
+        else:
+            rows = self._conform(self._frame(X))
         share = self.fitted_.model.gate(rows)
         return pl.DataFrame({"column": list(share), "share": list(share.values())}, schema={"column": pl.String, "share": pl.Float64})
 

@@ -114,12 +114,15 @@ class FitSummary:
     Parameters
     ----------
     rows, events, patients, folds : int
-        ``events`` counts the rows outside the commonest class where there are more than two.
+        Of all rows of the table, which are all indexed; ``events`` counts the rows outside the commonest class where there are more
+        than two.
     retrieval : RetrievalSummary
     backbone : BackboneSummary
     out_of_fold : OutOfFoldSummary
     stack_shrinkage : float, optional
         Penalty that draws the stack's weights to their mean.
+    taught : int, optional
+        Rows that everything was learned from, a weighted sample of the table; None where all rows taught.
     """
 
     rows: int
@@ -130,6 +133,7 @@ class FitSummary:
     backbone: BackboneSummary
     out_of_fold: OutOfFoldSummary
     stack_shrinkage: float | None = None
+    taught: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries; fields without a value are left out."""

@@ -224,6 +224,14 @@ def patient_labels(schema: Schema | None, frame: pl.DataFrame, groups: Any, ids:
     return to_series("groups", frame.get_column(columns[0]) if columns else groups).cast(pl.String)
 
 
+def site_numbers(schema: Schema, frame: pl.DataFrame) -> Ints | None:
+    """Return the number of each row's site (n,), a missing one a site of its own; None where the schema has no site column."""
+    columns = [name for name in schema.named("site") if name in frame.columns]
+    if not columns:
+        return None
+    return frame.get_column(columns[0]).rank("dense").fill_null(0).to_numpy().astype(np.int64)
+
+
 def outcome_codes(y: Any, n_rows: int, classes: Any, event: Any) -> Ints:
     """Return the outcomes of new rows as a fitted model's codes (n,): 1 for the event, else 0; or class indices.
 

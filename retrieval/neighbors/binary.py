@@ -9,13 +9,14 @@ c context rows, ``s * (k + l)``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.encoders.aware import EncoderConfig, embed
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.encoders.training import train_encoders
@@ -23,13 +24,14 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
     FEWEST_ROWS,
     FittedShards,
+    RowBlock,
     ShardedRetriever,
+    StoredLabels,
     embedding_name,
     fit_linear_metrics,
     index_shards,
     neighbour_radius,
-    row_order,
-    trained,
+    store_others,
 )
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
@@ -44,6 +46,7 @@ from nearward.retrieval.neighbors.voting import (
     truncate,
 )
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.parallel import parallel_map
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.statistics import weighted_average_precision
 from nearward.tabular.typing import Floats, Ints, Progress
@@ -78,43 +81,67 @@ class Retriever(ShardedRetriever):
 
     def contexts(self, x: Floats | EncoderInputs, settings: tuple[RetrievalSetting, ...]) -> tuple[list[Context], Floats]:
         """Return a context for each setting from one search, and the encoders' mean log-odds (q,)."""
-        by_shard, logits = [], []
-        for f in range(len(self.shards)):
-            embedding, logit = self.embed(f, x)
-            by_shard.append(self._shard_contexts(f, embedding, settings, len(self.shards)))
-            logits.append(logit)
-        return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)], np.mean(logits, axis=0)
+        embedded = self.embed_in_all(x)
+        return self.search(embedded, settings), np.mean([logit for _, logit in embedded], axis=0)
 
-    def out_of_fold_contexts(self, x: Floats | EncoderInputs, patient_ids: Ints, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
-        """Return a context for each setting of every stored row, all of it from the row's own shard, without the row's own patient.
+    def search(self, embedded: list[tuple[Floats, Floats]], settings: tuple[RetrievalSetting, ...]) -> list[Context]:
+        """Return a context for each setting of rows as ``embed_in_all`` returns them, from one search."""
+        by_shard = [self._shard_contexts(f, embedding, settings, len(self.shards)) for f, (embedding, _) in enumerate(embedded)]
+        return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)]
+
+    def out_of_fold_contexts(
+        self, x: Floats | EncoderInputs, patient_ids: Ints, settings: tuple[RetrievalSetting, ...], rows: Ints | None = None
+    ) -> list[Context]:
+        """Return a context for each setting of stored rows, all of it from the row's own shard, without the row's own patient.
 
         Parameters
         ----------
-        x : (n, p), the dense encoding of the stored rows, or EncoderInputs of n rows
-        patient_ids : (n,), patient numbers from 0
+        x : (q, p), the dense encoding of the queried rows, or EncoderInputs of q rows
+        patient_ids : (n,), patient numbers from 0, of all stored rows
         settings : tuple of RetrievalSetting
+        rows : (q,), numbers of the stored rows that are queried; by default all
         """
-        by_shard, inputs = [], EncoderInputs.of(x)
-        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
-            by_shard.append(self._shard_contexts(f, embed(encoder, inputs.take(shard.rows))[0], settings, 1, patient_ids))
-        order = row_order(self.shards)
+        inputs, by_shard, places = EncoderInputs.of(x), [], []
+        for f, (place, queries) in enumerate(self._queries_by_shard(rows)):
+            embedding = embed(self.encoders[f], inputs.take(place))[0]
+            by_shard.append(self._shard_contexts(f, embedding, settings, 1, patient_ids, queries))
+            places.append(place)
+        order = np.argsort(np.concatenate(places))
         return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
 
-    def out_of_fold(self, x: Floats | EncoderInputs, patient_ids: Ints) -> tuple[Floats, Floats]:
-        """Return the vote and the head's log-odds (n,), (n,) of the stored rows by encoders and patients that are not their own."""
-        inputs, head = EncoderInputs.of(x), np.empty(len(self.outcome))
-        for f, shard in enumerate(self.shards):
-            head[shard.rows] = self.embed(f, inputs.take(shard.rows))[1]
-        return self.out_of_fold_contexts(inputs, patient_ids, (self.setting,))[0].vote, head
+    def out_of_fold(self, x: Floats | EncoderInputs, patient_ids: Ints, rows: Ints | None = None) -> tuple[Floats, Floats]:
+        """Return the vote and the head's log-odds (q,), (q,) of stored rows by encoders and patients that are not their own.
+
+        Arguments as ``out_of_fold_contexts``.
+        """
+        inputs = EncoderInputs.of(x)
+        head = np.empty(len(inputs))
+        for f, (place, _) in enumerate(self._queries_by_shard(rows)):
+            head[place] = self.embed(f, inputs.take(place))[1]
+        return self.out_of_fold_contexts(inputs, patient_ids, (self.setting,), rows)[0].vote, head
+
+    def _queries_by_shard(self, rows: Ints | None) -> list[tuple[Ints, Ints]]:
+        """Return for each shard which of some stored rows (q,) are in it: their places among these, and their numbers."""
+        rows = np.arange(len(self.outcome)) if rows is None else rows
+        fold = self.fold[rows]
+        places = [np.flatnonzero(fold == f) for f in range(len(self.shards))]
+        return [(place, rows[place]) for place in places]
 
     def _shard_contexts(
-        self, f: int, embedding: Floats, settings: tuple[RetrievalSetting, ...], shards: int, patient_ids: Ints | None = None
+        self,
+        f: int,
+        embedding: Floats,
+        settings: tuple[RetrievalSetting, ...],
+        shards: int,
+        patient_ids: Ints | None = None,
+        queries: Ints | None = None,
     ) -> list[Context]:
         """Search one shard once, and weight the neighbours by each setting."""
         shard, temperature = self.shards[f], self.encoders[f].temperature
-        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids)
+        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids, queries)
         return [
-            _weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids, self.row_weight) for setting in settings
+            _weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids, self.row_weight, queries)
+            for setting in settings
         ]
 
 
@@ -153,11 +180,15 @@ def fit_retriever(
     settings: tuple[RetrievalSetting, ...] = SETTINGS,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
+    others: Iterable[RowBlock] | None = None,
 ) -> tuple[Retriever, Floats, Floats, list[SettingTrial]]:
     """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
 
     Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
     the comparison is mostly noise, and overfitted encoders are the larger risk.
+
+    With ``others`` all of this is done on the training rows, a sample of the table, each counting as many rows as it stands for. Then the
+    other rows are stored beside them, and the setting is chosen again by the training rows' votes among all.
 
     Parameters
     ----------
@@ -168,6 +199,7 @@ def fit_retriever(
     progress : called with a message after each piece of work
     settings : candidates
     layout, unlabelled : optional, as ``train_encoders``
+    others : blocks of further rows of the table, optional
 
     Returns
     -------
@@ -178,44 +210,66 @@ def fit_retriever(
     """
 
     inputs = EncoderInputs.of(x)
-    linear = best_setting(index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed), inputs, data), data, settings)
+    indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed), inputs, data)
+    best = best_setting(indexed, data, settings)
+    heads: tuple[AwareEncoder, ...] = ()
+    trials, head = best.trials, best.head
     if len(inputs) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
         progress("no encoders: too few rows or events")
-        progress("choice of context")
-        return linear.retriever, linear.vote, linear.head, linear.trials
-    encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
-    progress("AWARE encoders")
-    deep = best_setting(index_shards(encoders, inputs, data), data, settings)
+    else:
+        linear = best
+        encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
+        progress("AWARE encoders")
+        indexed_deep = index_shards(encoders, inputs, data)
+        deep = best_setting(indexed_deep, data, settings)
+        trials, head = [*linear.trials, *deep.trials], deep.head
+        if ranks_clearly_better(deep.vote, linear.vote, data, seed):
+            best, indexed = deep, indexed_deep
+        else:
+            heads = tuple(encoders)
+    if others is not None:
+        stored, labels = store_others(indexed, best.retriever, data, others)
+        best = best_setting(stored, data, settings, labels)
+        trials = best.trials
     progress("choice of context")
-    trials = [*linear.trials, *deep.trials]
-    if ranks_clearly_better(deep.vote, linear.vote, data, seed):
-        return deep.retriever, deep.vote, deep.head, trials
-    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.vote, deep.head, trials
+    return replace(best.retriever, heads=heads), best.vote, head, trials
 
 
-def best_setting(fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...] = SETTINGS) -> Candidate:
-    """Choose the setting by the out-of-fold AUPRC of the vote."""
-    outcome, n_shards = data.outcome.astype(float), len(fitted.shards)
-    neighbours = [
-        search_shard(shard, events, embedding, _largest(settings), n_shards, data.patient_ids)
-        for shard, events, embedding in zip(fitted.shards, _events(fitted.shards, outcome), fitted.embeddings, strict=True)
+def best_setting(
+    fitted: FittedShards, data: TrainingData, settings: tuple[RetrievalSetting, ...] = SETTINGS, labels: StoredLabels | None = None
+) -> Candidate:
+    """Choose the setting by the out-of-fold AUPRC of the vote that the training rows get, each without its own patient.
+
+    Parameters
+    ----------
+    fitted : FittedShards
+    data : TrainingData, the rows that vote is compared on
+    settings : candidates
+    labels : StoredLabels, of all rows in the shards; by default the training rows are all of them
+    """
+    labels = labels or StoredLabels.of(data)
+    n_shards, events = len(fitted.shards), _events(fitted.shards, labels.outcome)
+
+    def try_shard(f: int) -> list[tuple[Floats, float]]:
+        """Return the vote and the radius of a shard's training rows under each setting: one search, then one context at a time."""
+        shard, queries, temperature = fitted.shards[f], fitted.queries[f], fitted.encoders[f].temperature
+        near = search_shard(shard, events[f], fitted.embeddings[f], _largest(settings), n_shards, labels.patient_ids, queries)
+        weight, tried = None if data.weight is None else data.weight[queries], []
+        for setting in settings:
+            context = _weighted(near, shard, labels.outcome, setting, n_shards, temperature, labels.patient_ids, labels.row_weight, queries)
+            tried.append((context.vote, neighbour_radius(context, setting, n_shards, weight)))
+        return tried
+
+    by_shard, order = list(parallel_map(try_shard, range(n_shards), "torch", "faiss")), fitted.query_order
+    votes = [np.concatenate([tried[i][0] for tried in by_shard])[order] for i in range(len(settings))]
+    name = embedding_name(fitted.encoders)
+    trials = [
+        SettingTrial(name, setting, float(average_precision_score(data.outcome, vote, sample_weight=data.weight)))
+        for setting, vote in zip(settings, votes, strict=True)
     ]
-    order = row_order(fitted.shards)
-    trials: list[SettingTrial] = []
-    votes: list[Floats] = []
-    radii: list[Floats] = []
-    for setting in settings:
-        contexts = (  # one at a time: a shard's contexts are the largest arrays of a fit
-            _weighted(near, shard, outcome, setting, n_shards, encoder.temperature, data.patient_ids)
-            for near, shard, encoder in zip(neighbours, fitted.shards, fitted.encoders, strict=True)
-        )
-        vote, radius = zip(*((context.vote, neighbour_radius(context, setting, n_shards)) for context in contexts), strict=True)
-        votes.append(np.concatenate(vote)[order])
-        radii.append(np.array(radius))
-        auprc = float(average_precision_score(data.outcome, votes[-1], sample_weight=data.weight))
-        trials.append(SettingTrial(embedding_name(fitted.encoders), setting, auprc))
     best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
-    retriever = Retriever(fitted.encoders, (), fitted.shards, outcome, settings[best], radii[best])
+    radius = np.array([tried[best][1] for tried in by_shard])
+    retriever = Retriever(fitted.encoders, (), fitted.shards, labels.outcome, settings[best], radius, labels.row_weight)
     return Candidate(retriever, votes[best], np.concatenate(fitted.logits)[order], trials)
 
 
@@ -228,9 +282,10 @@ def _weighted(
     temperature: float,
     patient_ids: Ints | None,
     row_weight: Floats | None = None,
+    queries: Ints | None = None,
 ) -> Context:
     """Cut neighbours to a setting and weight them."""
-    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids, row_weight)
+    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids, row_weight, queries)
     return compute_weights(resolved, outcome, setting, temperature, row_weight)
 
 

@@ -9,12 +9,13 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_softmax
 
-from nearward.retrieval.encoders.aware import EncoderConfig
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.encoders.training import train_encoders
@@ -22,11 +23,13 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
     FEWEST_ROWS,
     FittedShards,
+    RowBlock,
     ShardedRetriever,
+    StoredLabels,
     fit_linear_metrics,
     index_shards,
     neighbour_radius,
-    row_order,
+    store_others,
     trained,
 )
 from nearward.retrieval.neighbors.voting import (
@@ -36,6 +39,7 @@ from nearward.retrieval.neighbors.voting import (
     RetrievalSetting,
     compute_weights,
     concatenate_contexts,
+    query_patients,
     search_shard,
     tied_rows,
     truncate,
@@ -63,7 +67,8 @@ class ClassRetriever(ShardedRetriever):
         parts, heads = [], []
         for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
             embedding, logit = self.embed(f, x)
-            parts.append(shard_context(shard, embedding, self.outcome, self.setting, len(self.shards), encoder.temperature))
+            labels = StoredLabels(self.outcome, row_weight=self.row_weight)
+            parts.append(shard_context(shard, embedding, labels, self.setting, len(self.shards), encoder.temperature))
             heads.append(class_log_probabilities(logit, self.classes))
         return concatenate_contexts(parts), np.mean(heads, axis=0)
 
@@ -86,6 +91,7 @@ def fit_class_retriever(
     progress: Progress,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
+    others: Iterable[RowBlock] | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
     """Fit linear metrics, train encoders where rows suffice, and select the encoders where their vote is clearly better.
 
@@ -99,6 +105,7 @@ def fit_class_retriever(
     seed : int
     progress : called with a message after each piece of work
     layout, unlabelled : optional, as ``train_encoders``
+    others : blocks of further rows of the table, optional; as ``binary.fit_retriever``
 
     Returns
     -------
@@ -109,21 +116,30 @@ def fit_class_retriever(
     """
 
     inputs = EncoderInputs.of(x)
-    linear = _best_setting(index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data), data)
-    vote_log_loss = {"linear metric": _mean_loss(linear.loss, data)}
+    indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data)
+    best = linear = _best_setting(indexed, data)
+    vote_log_loss = {"linear metric": linear.mean}
+    heads: tuple[AwareEncoder, ...] = ()
+    head = best.head
     if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("no encoders: too few rows or events")
-        progress("choice of context")
-        return linear.retriever, linear.votes, linear.head, vote_log_loss
-    encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
-    progress("AWARE encoders")
-    deep = _best_setting(index_shards(encoders, inputs, data), data)
+    else:
+        encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
+        progress("AWARE encoders")
+        indexed_deep = index_shards(encoders, inputs, data)
+        deep = _best_setting(indexed_deep, data)
+        vote_log_loss["AWARE encoders"], head = deep.mean, deep.head
+        gain = np.bincount(data.patient_ids, weights=(linear.loss - deep.loss) * data.row_weight)  # by patient
+        if gain.sum() > gain.std() * len(gain) ** 0.5:
+            best, indexed = deep, indexed_deep
+        else:
+            heads = trained(deep.retriever.encoders)
+    if others is not None:
+        stored, labels = store_others(indexed, best.retriever, data, others)
+        best = _best_setting(stored, data, labels)
+        vote_log_loss[best.retriever.embedding] = best.mean
     progress("choice of context")
-    vote_log_loss["AWARE encoders"] = _mean_loss(deep.loss, data)
-    gain = np.bincount(data.patient_ids, weights=data.row_weight * (linear.loss - deep.loss))  # by patient
-    if gain.sum() > gain.std() * len(gain) ** 0.5:
-        return deep.retriever, deep.votes, deep.head, vote_log_loss
-    return replace(linear.retriever, heads=trained(deep.retriever.encoders)), linear.votes, deep.head, vote_log_loss
+    return replace(best.retriever, heads=heads), best.votes, head, vote_log_loss
 
 
 def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int) -> LinearMetric:
@@ -136,77 +152,83 @@ def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int) -> 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A retriever with the setting whose vote has the least log-loss; votes and heads (n, c) and log-losses (n,), out of fold."""
+    """A retriever with the setting whose vote has the least log-loss; votes and heads (n, c), log-losses (n,) and their mean."""
 
     retriever: ClassRetriever
     votes: Floats
     head: Floats
     loss: Floats
+    mean: float
 
 
-def _best_setting(fitted: FittedShards, data: TrainingData) -> _Candidate:
-    """Choose the setting by the out-of-fold log-loss of the vote."""
-    outcome, classes, order = data.outcome.astype(float), int(data.outcome.max()) + 1, row_order(fitted.shards)
+def _best_setting(fitted: FittedShards, data: TrainingData, labels: StoredLabels | None = None) -> _Candidate:
+    """Choose the setting by the out-of-fold log-loss of the training rows' votes; ``labels`` of all stored rows, by default of these."""
+    labels = labels or StoredLabels.of(data)
+    classes, order = int(data.outcome.max()) + 1, fitted.query_order
     head = np.concatenate([class_log_probabilities(logit, classes) for logit in fitted.logits])[order]
     best: _Candidate | None = None
     for setting in CLASS_SETTINGS:
-        contexts = [
-            shard_context(shard, embedding, outcome, setting, len(fitted.shards), encoder.temperature, data.patient_ids)
-            for shard, embedding, encoder in zip(fitted.shards, fitted.embeddings, fitted.encoders, strict=True)
-        ]
-        votes = np.concatenate([class_votes(context, classes) for context in contexts])[order]
-        loss = vote_loss(votes, data)
-        if best is None or _mean_loss(loss, data) < _mean_loss(best.loss, data):
-            radius = np.array([neighbour_radius(context, setting, len(contexts)) for context in contexts])
-            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, outcome, setting, radius)
-            best = _Candidate(retriever, votes, head, loss)
+        votes_by_shard, radius = [], []
+        for f, (shard, queries, encoder) in enumerate(zip(fitted.shards, fitted.queries, fitted.encoders, strict=True)):
+            context = shard_context(shard, fitted.embeddings[f], labels, setting, len(fitted.shards), encoder.temperature, queries)
+            votes_by_shard.append(class_votes(context, classes))
+            weight = None if data.weight is None else data.weight[queries]
+            radius.append(neighbour_radius(context, setting, len(fitted.shards), weight))
+        votes = np.concatenate(votes_by_shard)[order]
+        loss = vote_loss(votes, data.outcome, data.weight)
+        mean = float(np.average(loss, weights=data.weight))
+        if best is None or mean < best.mean:
+            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, labels.outcome, setting, np.array(radius), labels.row_weight)
+            best = _Candidate(retriever, votes, head, loss, mean)
     assert best is not None
     return best
 
 
-def _mean_loss(loss: Floats, data: TrainingData) -> float:
-    return float(np.average(loss, weights=data.weight))
-
-
-def vote_loss(votes: Floats, data: TrainingData) -> Floats:
-    """Return -log of each row's vote (n, c) for its own class, mixed with 2 % of the class's frequency: (n,)."""
-    class_index = data.outcome
-    frequency = np.bincount(class_index, weights=data.row_weight, minlength=votes.shape[1]) / data.n_rows
-    vote = votes[np.arange(len(data)), class_index]
-    return np.asarray(-np.log((1 - _PRIOR_SHARE) * vote + _PRIOR_SHARE * frequency[class_index]))
+def vote_loss(votes: Floats, class_index: Ints, weight: Floats | None = None) -> Floats:
+    """Return -log of each row's vote (n, c) for its own class, mixed with 2 % of the class's weighted frequency: (n,)."""
+    rows = np.bincount(class_index, weights=weight, minlength=votes.shape[1])
+    vote = votes[np.arange(len(class_index)), class_index]
+    return np.asarray(-np.log((1 - _PRIOR_SHARE) * vote + _PRIOR_SHARE * (rows / rows.sum())[class_index]))
 
 
 def shard_context(
     shard: Shard,
     embedding: Floats,
-    outcome: Floats,
+    labels: StoredLabels,
     setting: RetrievalSetting,
     shards: int,
     temperature: float,
-    patient_ids: Ints | None = None,
+    queries: Ints | None = None,
 ) -> Context:
-    """Search one shard and weight the neighbours; with ``patient_ids`` (n,) the queries are its own rows, each without its own patient."""
-    neighbours = truncate(search_shard(shard, shard, embedding, setting, shards, patient_ids), setting, shards)
-    return _resolve_ties(compute_weights(neighbours, outcome, setting, temperature), neighbours, shard, outcome, patient_ids)
+    """Search one shard and weight the neighbours.
+
+    With the patients of ``labels`` the queries are stored rows of the shard, and each leaves its own patient out: all of them, or those
+    whose numbers (q,) are given.
+    """
+    neighbours = truncate(search_shard(shard, shard, embedding, setting, shards, labels.patient_ids, queries), setting, shards)
+    context = compute_weights(neighbours, labels.outcome, setting, temperature, labels.row_weight)
+    return _resolve_ties(context, neighbours, shard, labels, query_patients(shard, labels.patient_ids, queries))
 
 
-def _resolve_ties(context: Context, neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None) -> Context:
+def _resolve_ties(context: Context, neighbours: Neighbours, shard: Shard, labels: StoredLabels, patients: Ints | None) -> Context:
     """Where more than k stored rows are equally near, let the context vote as all of them would.
 
     Rows of each class among them are shown, of the commonest first where there are more classes than neighbours. A class weighs its share.
     """
-    k = neighbours.row.shape[1]
+    k, outcome = neighbours.row.shape[1], labels.outcome
     row, weight, context_outcome = context.row.copy(), context.weight.copy(), context.outcome.copy()
     for q in neighbours.tied_queries:
-        tied = tied_rows(shard, neighbours.row[q, 0], q, patient_ids)
+        tied = tied_rows(shard, neighbours.row[q, 0], None if patients is None else int(patients[q]), labels.patient_ids)
         if len(tied) <= k:
             continue
-        classes, count = np.unique(outcome[tied], return_counts=True)
-        classes, count = classes[np.argsort(-count, kind="stable")][:k], np.sort(count)[::-1][:k]
+        classes, member, rows = np.unique(outcome[tied], return_inverse=True, return_counts=True)
+        count = rows if labels.row_weight is None else np.bincount(member, weights=labels.row_weight[tied])
+        order = np.argsort(-count, kind="stable")[:k]
+        classes, count, rows = classes[order], count[order], rows[order]
         shown = 1 + np.floor((k - len(classes)) * count / count.sum()).astype(int)
         shown[0] += k - shown.sum()
-        shown = np.minimum(shown, count)
-        chosen = np.concatenate([tied[outcome[tied] == one][:rows] for one, rows in zip(classes, shown, strict=True)])
+        shown = np.minimum(shown, rows)
+        chosen = np.concatenate([tied[outcome[tied] == one][:most] for one, most in zip(classes, shown, strict=True)])
         row[q, :k], weight[q, :k], context_outcome[q, :k] = -1, 0.0, 0.0
         row[q, : len(chosen)], context_outcome[q, : len(chosen)] = chosen, outcome[chosen]
         weight[q, : len(chosen)] = np.repeat(count / count.sum() / shown, shown)

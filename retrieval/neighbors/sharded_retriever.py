@@ -10,7 +10,7 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -23,12 +23,29 @@ from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 _RADIUS_QUANTILE = 0.9
 
 Encoder = AwareEncoder | LinearMetric
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Rows that are stored and searched, from which no encoder learned.
+
+    Parameters
+    ----------
+    inputs : EncoderInputs, b rows
+    outcome, patient_ids : (b,)
+    fold : (b,), the shard that stores each row; its encoder must not have learned from the row's patient
+    """
+
+    inputs: EncoderInputs
+    outcome: Ints
+    patient_ids: Ints
+    fold: Ints
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,11 @@ class ShardedRetriever:
         embedding, logit = embed(self.encoders[shard], x)
         return embedding, embed(self.heads[shard], x)[1] if self.heads else logit
 
+    def embed_in_all(self, x: Floats | EncoderInputs) -> list[tuple[Floats, Floats]]:
+        """Return what ``embed`` returns for each shard."""
+        inputs = EncoderInputs.of(x)
+        return [self.embed(f, inputs) for f in range(len(self.shards))]
+
     def similar_count(self, context: Context) -> Ints:
         """Count the context rows within the shards' radius (q,); 0 for a patient unlike any stored."""
         near = (context.sq_distance <= self.radius[context.shard]) & ~context.floored
@@ -100,16 +122,32 @@ class ShardedRetriever:
         weight : float, optional
             What a new row counts in a vote, a stored one counting as before.
         """
-        inputs, n, shards = EncoderInputs.of(x), len(self.outcome), []
-        for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
-            new = np.flatnonzero(fold == f)
-            vectors = embed(encoder, inputs.take(new))[0].astype(np.float32)
-            shards.append(Shard(np.concatenate([shard.vectors, vectors]), np.concatenate([shard.rows, n + new])))
-        row_weight = self.row_weight
+        n, row_weight = len(self.outcome), self.row_weight
+        extended = self.extended_by([RowBlock(EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
         if row_weight is not None or weight is not None:
             row_weight = np.concatenate([np.ones(n) if row_weight is None else row_weight, np.full(len(outcome), weight or 1.0)])
-        joined = np.concatenate([self.outcome, outcome.astype(self.outcome.dtype)])
-        return replace(self, shards=tuple(shards), outcome=joined, row_weight=row_weight)
+        return replace(extended, row_weight=row_weight)
+
+    def extended_by(self, blocks: Iterable[RowBlock]) -> Self:
+        """Return a retriever with the rows of all blocks; each row is embedded by its own shard's encoder alone, once."""
+        n, outcomes = len(self.outcome), [self.outcome]
+        vectors: list[list[Floats32]] = [[] for _ in self.shards]
+        rows: list[list[Ints]] = [[] for _ in self.shards]
+        for block in blocks:
+
+            def embed_new(f: int, block: RowBlock = block) -> Floats32:
+                return embed(self.encoders[f], block.inputs.take(np.flatnonzero(block.fold == f)))[0].astype(np.float32)
+
+            for f, new in enumerate(parallel_map(embed_new, range(len(self.shards)), "torch")):
+                vectors[f].append(new)
+                rows[f].append(n + np.flatnonzero(block.fold == f))
+            outcomes.append(block.outcome.astype(self.outcome.dtype))
+            n += len(block.outcome)
+        shards = (
+            Shard(np.concatenate([shard.vectors, *vectors[f]]), np.concatenate([shard.rows, *rows[f]]))
+            for f, shard in enumerate(self.shards)
+        )
+        return replace(self, shards=tuple(shards), outcome=np.concatenate(outcomes))
 
     def without(self, removed: Bools) -> Self:
         """Return a retriever without some of its stored rows (mask, (n,)); the others are numbered anew, in their order."""
@@ -150,19 +188,48 @@ class ShardedRetriever:
 
 @dataclass(frozen=True)
 class FittedShards:
-    """Cross-fitted encoders with their shards, and the shards' own rows as they embed them.
+    """Cross-fitted encoders with their shards, and the rows that the encoders were fitted with as they embed them.
 
     Parameters
     ----------
     encoders, shards : one a fold
+    queries : numbers of a fold's embedded rows, (rows,) each: all of its shard, or those that taught
     embeddings : a fold's rows (rows, e) each
     logits : the heads' log-odds of a fold's rows, (rows,) or (rows, classes) each; 0 from a linear metric
     """
 
     encoders: tuple[Encoder, ...]
     shards: tuple[Shard, ...]
+    queries: tuple[Ints, ...]
     embeddings: tuple[Floats, ...]
     logits: tuple[Floats, ...]
+
+    @property
+    def query_order(self) -> Ints:
+        """Indices that put what is concatenated over the folds into the order of the rows."""
+        return np.argsort(np.concatenate(self.queries))
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """What a vote of stored rows needs to know of them.
+
+    Parameters
+    ----------
+    outcome : (n,), 0 or 1; or class indices
+    patient_ids : (n,), where the queries are stored rows themselves
+    row_weight : (n,), optional
+        What each row counts in a vote; 1 each by default.
+    """
+
+    outcome: Floats
+    patient_ids: Ints | None = None
+    row_weight: Floats | None = None
+
+    @classmethod
+    def of(cls, data: TrainingData) -> StoredLabels:
+        """Return the labels where the training rows are all rows that are stored: each counts as many rows as it stands for."""
+        return cls(data.outcome.astype(float), data.patient_ids, data.weight)
 
 
 def fit_linear_metrics(
@@ -192,19 +259,39 @@ def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: Train
     embedded = [embed(encoder, inputs.take(r)) for encoder, r in zip(encoders, rows, strict=True)]
     shards = tuple(Shard(embedding.astype(np.float32), r) for (embedding, _), r in zip(embedded, rows, strict=True))
     embeddings, logits = zip(*embedded, strict=True)
-    return FittedShards(tuple(encoders), shards, embeddings, logits)
+    return FittedShards(tuple(encoders), shards, tuple(rows), embeddings, logits)
 
 
-def neighbour_radius(context: Context, setting: RetrievalSetting, shards: int) -> float:
-    """Return a shard's radius from the context of its own rows: the 90 % quantile of their furthest neighbour's sq_distance."""
+def store_others(
+    fitted: FittedShards, retriever: ShardedRetriever, data: TrainingData, blocks: Iterable[RowBlock]
+) -> tuple[FittedShards, StoredLabels]:
+    """Store further rows in the shards of a retriever, and return the shards with all rows, and the labels of these.
+
+    Their vote needs no weights, for all rows of the table are stored.
+    """
+    patients = [data.patient_ids]
+
+    def noted() -> Iterable[RowBlock]:
+        for block in blocks:
+            patients.append(block.patient_ids)
+            yield block
+
+    extended = retriever.extended_by(noted())
+    return replace(fitted, shards=extended.shards), StoredLabels(extended.outcome, np.concatenate(patients))
+
+
+def neighbour_radius(context: Context, setting: RetrievalSetting, shards: int, weight: Floats | None = None) -> float:
+    """Return a shard's radius from the context of its own rows: the 90 % quantile of their furthest neighbour's sq_distance.
+
+    ``weight`` (q,) is how many rows each of them stands for.
+    """
     furthest = context.sq_distance[:, rows_per_shard(setting.neighbours, shards) - 1]
-    present = furthest[np.isfinite(furthest)]
-    return float(np.quantile(present, _RADIUS_QUANTILE)) if len(present) else 0.0
-
-
-def row_order(shards: tuple[Shard, ...]) -> Ints:
-    """Return the indices (n,) that put what is concatenated over the shards' own rows into the order of the stored rows."""
-    return np.argsort(np.concatenate([shard.rows for shard in shards]))
+    present = np.isfinite(furthest)
+    if not present.any():
+        return 0.0
+    if weight is None:
+        return float(np.quantile(furthest[present], _RADIUS_QUANTILE))
+    return float(np.quantile(furthest[present], _RADIUS_QUANTILE, weights=weight[present], method="inverted_cdf"))
 
 
 def embedding_name(encoders: tuple[Encoder, ...]) -> str:

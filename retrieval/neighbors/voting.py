@@ -108,16 +108,25 @@ def _floor_size(setting: RetrievalSetting) -> float:
 
 
 def search_shard(
-    shard: Shard, events: Shard, embedding: Floats, setting: RetrievalSetting, shards: int, patient_ids: Ints | None = None
+    shard: Shard,
+    events: Shard,
+    embedding: Floats,
+    setting: RetrievalSetting,
+    shards: int,
+    patient_ids: Ints | None = None,
+    queries: Ints | None = None,
 ) -> Neighbours:
     """Search one shard for the neighbours of embedded queries (q, e).
 
-    With ``patient_ids`` (n,) the queries are the shard's own rows, and each leaves its own patient out.
+    With ``patient_ids`` (n,) the queries are stored rows of the shard, and each leaves its own patient out: all of them, or those whose
+    numbers (q,) are given.
     """
     k = rows_per_shard(setting.neighbours, shards)
     floor = rows_per_shard(_floor_size(setting), shards) if setting.floor else 0
-    query_patient = None if patient_ids is None else patient_ids[shard.rows]
-    most_rows_of_a_patient = 0 if query_patient is None else int(np.bincount(query_patient).max())
+    query_patient = query_patients(shard, patient_ids, queries)
+    most_rows_of_a_patient = 0
+    if patient_ids is not None and query_patient is not None and len(query_patient):
+        most_rows_of_a_patient = int(np.bincount(patient_ids[shard.rows])[query_patient].max())
 
     def nearest(index: Shard, count: int) -> tuple[Ints, Floats]:
         sq_distance, row = index.search(embedding, count + most_rows_of_a_patient)
@@ -143,24 +152,36 @@ def truncate(neighbours: Neighbours, setting: RetrievalSetting, shards: int) -> 
     )
 
 
-def tied_rows(shard: Shard, row: int, query: int, patient_ids: Ints | None) -> Ints:
+def query_patients(shard: Shard, patient_ids: Ints | None, queries: Ints | None) -> Ints | None:
+    """Return the patients of queries that are stored rows: numbered (q,), or all of the shard; None for new rows."""
+    if patient_ids is None:
+        return None
+    return patient_ids[shard.rows if queries is None else queries]
+
+
+def tied_rows(shard: Shard, row: int, patient: int | None, patient_ids: Ints | None) -> Ints:
     """Return the rows with the same embedding as ``row``; with ``patient_ids`` (n,) without those of the query's own patient."""
     tied = shard.duplicates(row)
-    return tied if patient_ids is None else tied[patient_ids[tied] != patient_ids[shard.rows[query]]]
+    return tied if patient_ids is None else tied[patient_ids[tied] != patient]
 
 
 def resolve_ties(
-    neighbours: Neighbours, shard: Shard, outcome: Floats, patient_ids: Ints | None = None, row_weight: Floats | None = None
+    neighbours: Neighbours,
+    shard: Shard,
+    outcome: Floats,
+    patient_ids: Ints | None = None,
+    row_weight: Floats | None = None,
+    queries: Ints | None = None,
 ) -> Neighbours:
     """Where more than k stored rows are equally near, show rows of both outcomes and note the share of events among all of them.
 
-    The vote must not depend on which of them the search returned. With ``patient_ids`` (n,) the queries are the shard's own rows.
+    The vote must not depend on which of them the search returned. ``patient_ids`` (n,) and ``queries`` (q,) as ``search_shard``.
     ``row_weight`` (n,) is what a stored row counts.
     """
     row, event_rate = neighbours.row.copy(), neighbours.tied_event_rate.copy()
-    k = row.shape[1]
+    k, own = row.shape[1], query_patients(shard, patient_ids, queries)
     for q in neighbours.tied_queries:
-        tied = tied_rows(shard, row[q, 0], q, patient_ids)
+        tied = tied_rows(shard, row[q, 0], None if own is None else int(own[q]), patient_ids)
         if len(tied) > k:
             events, others = tied[outcome[tied] == 1], tied[outcome[tied] == 0]
             event_rate[q] = float(np.average(outcome[tied], weights=None if row_weight is None else row_weight[tied]))

@@ -20,7 +20,6 @@ from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors import binary as module
 from nearward.retrieval.neighbors.binary import SETTINGS, Context, RetrievalSetting, Retriever, fit_retriever
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import row_order
 from nearward.retrieval.neighbors.voting import Neighbours, compute_weights, join_contexts
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
@@ -51,7 +50,7 @@ class Cohort:
             retriever._shard_contexts(f, embed(encoder, self.x[shard.rows])[0], (retriever.setting,), len(retriever.shards), self.group)[0]
             for f, (encoder, shard) in enumerate(zip(retriever.encoders, retriever.shards, strict=True))
         ]
-        context = join_contexts(parts, 0, parts[0].shard).take(row_order(retriever.shards))
+        context = join_contexts(parts, 0, parts[0].shard).take(np.argsort(np.concatenate([shard.rows for shard in retriever.shards])))
         np.testing.assert_allclose(vote, context.vote, atol=1e-12)
         return retriever, context, head, trials
 

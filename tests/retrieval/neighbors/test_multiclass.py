@@ -15,6 +15,7 @@ import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.neighbors.multiclass import class_log_probabilities, class_metric, class_votes, fit_class_retriever, vote_loss
+from nearward.retrieval.neighbors.sharded_retriever import StoredLabels
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import InputError, TooFewEvents
@@ -117,8 +118,8 @@ def vote_of_first_fold(x: np.ndarray, code: np.ndarray, group: np.ndarray, fold:
 
     seen, inside = fold != fold[0], np.flatnonzero(fold == fold[0])
     metric = class_metric(x[seen], code[seen], group[seen], 0)
-    place = metric.transform(x[inside])
-    context = shard_context(Shard(place.astype(np.float32), inside), place, code, CLASS_SETTINGS[0], 5, metric.temperature, group)
+    place, labels = metric.transform(x[inside]), StoredLabels(code.astype(float), group)
+    context = shard_context(Shard(place.astype(np.float32), inside), place, labels, CLASS_SETTINGS[0], 5, metric.temperature)
     return class_votes(context, 4)[np.isin(inside, [0, 1])]
 
 
@@ -133,12 +134,12 @@ def test_twins_vote_as_all_of_them_would() -> None:
     from nearward.retrieval.neighbors.multiclass import CLASS_SETTINGS, shard_context
 
     shard = Shard(x.astype(np.float32), np.arange(160))
-    context = shard_context(shard, np.zeros((1, 3)), code, CLASS_SETTINGS[0], 5, 1.0)
+    context = shard_context(shard, np.zeros((1, 3)), StoredLabels(code.astype(float)), CLASS_SETTINGS[0], 5, 1.0)
     np.testing.assert_allclose(class_votes(context, 3)[0], [0.6, 0.3, 0.1])
     present = context.row[0] >= 0
     assert len(set(context.row[0][present])) == present.sum()
     np.testing.assert_array_equal(context.outcome[0][present], code[context.row[0][present]])
-    own = shard_context(shard, x, code, CLASS_SETTINGS[0], 5, 1.0, np.arange(160))
+    own = shard_context(shard, x, StoredLabels(code.astype(float), np.arange(160)), CLASS_SETTINGS[0], 5, 1.0)
     lone = np.flatnonzero((x == 0).all(axis=1) & (code == 2))[0]
     np.testing.assert_allclose(class_votes(own, 3)[lone], [60 / 99, 30 / 99, 9 / 99])
 
