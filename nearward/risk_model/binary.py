@@ -169,8 +169,9 @@ class FittedRisk(FittedModel):
             columns = np.column_stack([columns, logit(risk)])
         stack, out_of_fold, _ = fit_stack(columns, data)
         model = replace(
-            self, base_learners=fitted, backbone=backbone, out_of_fold=self.spread(out_of_fold), novelty=DistanceQuantiles.fit(distance, weight=data.weight),
-            outcome_model=OutcomeModel.fit(stack, out_of_fold, data), prevalence=None, trained_prevalence=data.prevalence,
+            self, base_learners=fitted, backbone=backbone, out_of_fold=self.spread(out_of_fold),
+            novelty=DistanceQuantiles.fit(distance, weight=data.weight), outcome_model=OutcomeModel.fit(stack, out_of_fold, data),
+            prevalence=None, trained_prevalence=data.prevalence,
         )  # fmt: skip
         return model, distance
 
