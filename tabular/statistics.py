@@ -98,6 +98,28 @@ def weighted_average_precision(outcome: Ints, score: Floats) -> Callable[[Floats
     return auprc
 
 
+def weighted_auroc(outcome: Ints, score: Floats) -> Callable[[Floats], float]:
+    """Return the AUROC of a score as a function of the weights of its rows (n,); arguments as ``weighted_average_precision``.
+
+    Examples
+    --------
+    >>> auroc = weighted_auroc(np.array([1, 0, 0]), np.array([2.0, 2.0, 1.0]))
+    >>> auroc(np.ones(3)), auroc(np.array([1.0, 3.0, 1.0]))
+    (0.75, 0.625)
+    """
+    order = np.argsort(score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # of each run of tied scores
+    is_event = outcome[order] == 1
+
+    def auroc(weight: Floats) -> float:
+        ranked = weight[order]
+        events, others = (np.diff(np.cumsum(np.where(part, ranked, 0.0))[ends], prepend=0.0) for part in (is_event, ~is_event))
+        below = np.cumsum(others) - others / 2
+        return float(events @ below / (events.sum() * others.sum()))
+
+    return auroc
+
+
 def row_weights(n: int, weight: Floats | None) -> Floats:
     """Return weights (n,), ones where there are none."""
     return np.ones(n) if weight is None else weight

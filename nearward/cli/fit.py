@@ -128,8 +128,7 @@ def fit(
         return
     say(
         f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
-        f"out of fold: AUPRC {out_of_fold.auprc:.3f} "
-        f"(prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
+        f"out of fold: {out_of_fold.describe('auprc')}, {out_of_fold.describe('auroc')}, prevalence {summary.events / summary.rows:.3f}. "
         f"Model in {out}: it contains patient records."
     )
 
@@ -165,6 +164,6 @@ def _fit_events(
     say(
         f"{summary.rows} labels of {summary.patients} subjects, {summary.events} with the outcome; {model.counts_['events']} events before "
         f"them, {len(model.schema_.columns)} features of {len(model.features_.vocabulary_.columns)} codes; out of fold: "
-        f"AUPRC {out_of_fold.auprc:.3f} (prevalence {summary.events / summary.rows:.3f}), AUROC {out_of_fold.auroc:.3f}. "
+        f"{out_of_fold.describe('auprc')}, {out_of_fold.describe('auroc')}, prevalence {summary.events / summary.rows:.3f}. "
         f"Model in {out}: it contains patient records."
     )

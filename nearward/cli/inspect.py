@@ -122,7 +122,7 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
         "outcome": f"{len(out_of_fold.classes)} classes"
         if out_of_fold.classes
         else f"{summary.events} events (outcome {describe_event(manifest['event'])})",
-        "out of fold": f"AUPRC {out_of_fold.auprc:.3f}, AUROC {out_of_fold.auroc:.3f}",
+        "out of fold": f"{out_of_fold.describe('auprc')}, {out_of_fold.describe('auroc')}",
         "retrieval": str(summary.retrieval),
         "neighbours": f"{setting.neighbours}, class floor {'on' if setting.floor else 'off'}, kernel width {setting.width:g}",
         "in-context model": _describe_backbone(summary.backbone),

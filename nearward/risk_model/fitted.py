@@ -14,6 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from nearward.evaluation.stats.cluster_bootstrap import Scale, bootstrap_interval, cluster_bootstrap
+from nearward.evaluation.stats.confidence import defined
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
@@ -37,8 +39,10 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
+from nearward.tabular.statistics import weighted_auroc, weighted_average_precision
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
+_RESAMPLES = 200  # of patients, for the intervals of a sample's figures
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
 
 
@@ -274,6 +278,7 @@ def summarise(
     why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
     if retriever.heads:
         why = "out of fold the encoders' vote does not rank clearly better"
+    auprc_interval, auroc_interval = (None, None) if data.weight is None else _intervals(data, fit.out_of_fold)
     return FitSummary(
         **counts,
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
@@ -282,9 +287,30 @@ def summarise(
             auprc=float(average_precision_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
             auroc=float(roc_auc_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
             base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data),
+            auprc_interval=auprc_interval,
+            auroc_interval=auroc_interval,
         ),
         stack_shrinkage=fit.shrinkage,
     )
+
+
+def _intervals(data: TrainingData, out_of_fold: Floats) -> list[tuple[float, float] | None]:
+    """Return 95 % intervals of AUPRC and AUROC of weighted rows, patients resampled."""
+    ranking = [weighted_average_precision(data.outcome, out_of_fold), weighted_auroc(data.outcome, out_of_fold)]
+    patient_ids = np.unique(data.patient_ids, return_inverse=True)[1]
+
+    def figures(times: NDArray[np.uint16]) -> Floats:
+        with np.errstate(invalid="ignore"):  # a resample without events has no value
+            return np.array([[figure(data.row_weight * row) for figure in ranking] for row in times])
+
+    resampled = cluster_bootstrap(patient_ids, figures, _RESAMPLES, seed=0)  # (resamples, 2)
+    affected = len(np.unique(patient_ids[data.outcome == 1]))
+    scales: tuple[Scale, Scale] = ("skewed", "odds")
+    results = [
+        defined(bootstrap_interval(figure(data.row_weight), values, scale, affected, len(data)))
+        for figure, values, scale in zip(ranking, resampled.T, scales, strict=True)
+    ]
+    return [None if result is None else (result.low, result.high) for result in results]
 
 
 PERSISTED_TYPES: tuple[type, ...] = (

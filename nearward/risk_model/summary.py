@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nearward.retrieval.neighbors.binary import SettingTrial
 from nearward.retrieval.neighbors.voting import RetrievalSetting
@@ -98,6 +98,8 @@ class OutOfFoldSummary:
     base_learners : dict by name, of everything that the stack weighs
     log_loss : float, optional
     classes : tuple of ClassFigures, where there are more than two
+    auprc_interval, auroc_interval : (low, high), optional
+        95 %, patients resampled; where the rows are a sample of the table, for two classes.
     """
 
     auprc: float
@@ -105,6 +107,14 @@ class OutOfFoldSummary:
     base_learners: dict[str, BaseLearnerFigures]
     log_loss: float | None = None
     classes: tuple[ClassFigures, ...] = ()
+    auprc_interval: tuple[float, float] | None = None
+    auroc_interval: tuple[float, float] | None = None
+
+    def describe(self, name: Literal["auprc", "auroc"]) -> str:
+        """Return a figure as text, with its interval if there is one: "AUPRC 0.183 (0.175 to 0.191)"."""
+        interval = getattr(self, f"{name}_interval")
+        spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        return f"{name.upper()} {getattr(self, name):.3f}{spread}"
 
 
 @dataclass(frozen=True)

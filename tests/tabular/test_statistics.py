@@ -11,6 +11,7 @@ from nearward.tabular.statistics import (
     mean_and_deviation,
     placement_values,
     sum_by_patient,
+    weighted_auroc,
     weighted_average_precision,
     weighted_quantile,
     wilson_interval,
@@ -61,3 +62,12 @@ def test_weighted_figures_are_those_of_repeated_values() -> None:
     assert weighted_quantile(values, shares).tolist() == np.quantile(values, shares).tolist()
     assert mean_and_deviation(values, times.astype(float)) == pytest.approx((repeated.mean(), repeated.std()))
     assert mean_and_deviation(values) == (values.mean(), values.std())
+
+
+@pytest.mark.parametrize("values", [2, 7, 10_000])
+def test_auroc_of_weighted_rows_is_scikit_learns(values: int) -> None:
+    rng = np.random.default_rng(values)
+    outcome, score = rng.integers(0, 2, 200), rng.integers(0, values, 200).astype(float)
+    auroc = weighted_auroc(outcome, score)
+    for weight in (np.ones(200), rng.exponential(size=200), rng.integers(0, 2, 200).astype(float)):
+        assert auroc(weight) == pytest.approx(roc_auc_score(outcome, score, sample_weight=weight), abs=1e-12)
