@@ -1,27 +1,37 @@
-"""Nearest-neighbour search over one encoder's embeddings: exact up to 200,000 rows (``exact_search.py``), IVF-SQ8 by FAISS above.
+"""Nearest-neighbour search over one encoder's embeddings: exact up to 200,000 rows (``exact_search.py``), inverted lists above.
 
 The distances of the rows that a search returns are computed again, each on its own, so that a query gets the same numbers alone and in
-a batch. They are in single precision, as the vectors are. The index is a function of the vectors: it is rebuilt on loading, never read
-from disk.
+a batch. They are in single precision, as the vectors are. An index is a function of the vectors, and of the plain arrays of
+``inverted_lists.py``: it is built at the first search, never read from disk.
 
 Shapes: m rows of a shard, e embedding width, q query rows, k neighbours.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from nearward.retrieval.neighbors.exact_search import ExactIndex
-from nearward.tabular.typing import Floats, Floats32, Ints
+from nearward.retrieval.neighbors.inverted_lists import InvertedLists
+from nearward.retrieval.neighbors.recall import furthest_distance, share_within
+from nearward.retrieval.neighbors.vector_store import concatenate, row_blocks, select
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 EXACT_UP_TO = 200_000
-_PROBES = 48
+LEAST_RECALL = 0.95  # of the 200 nearest, by inverted lists
+_RECALL_NEIGHBOURS, _RECALL_QUERIES = 200, 300
+_PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _CHUNK = 1 << 19  # products at a time: they fit in a cache
 _FEWEST_QUERIES = 16  # of a chunk
+_LISTS_QUERIES = 1024  # of a chunk that inverted lists search
 _INDEX_BITS = 2**32 - 1
+_log = logging.getLogger(__name__)
 
 
 class Shard:
@@ -29,31 +39,112 @@ class Shard:
 
     Parameters
     ----------
-    vectors : (m, e)
+    vectors : (m, e), in memory or mapped
     rows : (m,), their indices among all stored rows
     exact_up_to : int
-        Above this many rows the index is IVF-SQ8 (recall about .99), below it is exact.
+        Above this many rows the search is by inverted lists, whose recall is measured; below it is exact.
+    lists : InvertedLists, optional
+        Those of the rows; fitted at the first search if there are none.
     """
 
-    def __init__(self, vectors: Floats32, rows: Ints, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(self, vectors: Floats32, rows: Ints, exact_up_to: int = EXACT_UP_TO, lists: InvertedLists | None = None) -> None:
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.rows = np.asarray(rows, dtype=np.int64)
-        self.index = _build(self.vectors, exact_up_to)
+        self.exact_up_to = exact_up_to
+        self._lists = lists if len(self.rows) > exact_up_to else None
+        self._index: Any = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_state(cls, vectors: Floats32, rows: Ints, lists: dict[str, Any] | None) -> Shard:
+        """Return a saved shard; without lists its search was exact, and stays so.
+
+        Raises
+        ------
+        ValueError
+            The arrays do not fit each other.
+        """
+        if len(vectors) != len(rows):
+            raise ValueError("a shard's vectors and rows differ in number")
+        if lists is None:
+            return cls(vectors, rows, max(EXACT_UP_TO, len(rows)))
+        return cls(vectors, rows, min(EXACT_UP_TO, len(rows) - 1), InvertedLists.from_state(lists, *vectors.shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the index out of a copy: it is built again."""
+        return {"vectors": self.vectors, "rows": self.rows, "exact_up_to": self.exact_up_to, "lists": self._lists}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def lists(self) -> InvertedLists | None:
+        """The inverted lists, fitted if need be; None where the search is exact."""
+        with self._lock:
+            if len(self.rows) > self.exact_up_to and self._lists is None:
+                self._fit_lists()
+            return self._lists
+
+    @property
+    def index(self) -> Any:
+        """What finds the candidates of a search, built if need be."""
+        with self._lock:
+            if self._index is None:
+                lists = self.lists
+                if self._index is None:  # fitting lists builds it
+                    self._index = _exact_index(self.vectors) if lists is None else _on_gpus(lists.build(self.vectors))
+            return self._index
+
+    @property
+    def kind(self) -> str:
+        """How the shard is searched, for people: "exact", or the lists with their probes and recall."""
+        lists = self.lists
+        if lists is None:
+            return "exact"
+        return f"IVF-{lists.code}, {lists.probes} of {len(lists.centroids)} lists probed, recall {lists.recall:.3f}"
+
+    def extended(self, vectors: Floats32, rows: Ints) -> Shard:
+        """Return a shard with more rows: vectors (new rows, e) and their indices. Centroids, and the lists of the present rows, stay."""
+        return self.extended_to(concatenate(self.vectors, vectors), np.concatenate([self.rows, rows]))
+
+    def extended_to(self, vectors: Floats32, rows: Ints) -> Shard:
+        """Return the ``extended`` shard of all vectors and indices, the present rows first."""
+        lists = None if self._lists is None else self._lists.extended(vectors[len(self.rows) :])
+        return Shard(vectors, rows, self.exact_up_to, lists)
+
+    def without(self, removed: Bools) -> Shard:
+        """Return a shard without some of its rows (mask, (m,)). Centroids, and the lists of the others, stay."""
+        return self._select(~removed)
 
     def subset(self, rows: Ints) -> Shard:
         """Return a shard of some of these rows (all of them must be in this one)."""
-        selected = np.isin(self.rows, rows)
-        return Shard(self.vectors[selected], self.rows[selected])
+        return self._select(np.isin(self.rows, rows))
+
+    def renumbered(self, rows: Ints) -> Shard:
+        """Return a shard of the same vectors under other indices (m,)."""
+        return Shard(self.vectors, rows, self.exact_up_to, self._lists)
+
+    def _select(self, chosen: Bools) -> Shard:
+        lists = self._lists.select(chosen) if self._lists is not None and chosen.sum() > self.exact_up_to else None
+        return Shard(select(self.vectors, chosen), self.rows[chosen], self.exact_up_to, lists)
 
     def duplicates(self, row: int) -> Ints:
         """Return the indices of the rows with the same vector as ``row``, itself among them."""
-        vector_id, position = self._vector_ids
-        return np.asarray(self.rows[vector_id == vector_id[position[row]]])
+        hashes, order = self._hashes
+        position = order[np.searchsorted(self.rows, row, sorter=order)]
+        alike = np.flatnonzero(hashes == hashes[position])
+        equal = (self.vectors[alike] == self.vectors[position]).all(axis=1)
+        return np.asarray(self.rows[alike[equal]])
 
     @cached_property
-    def _vector_ids(self) -> tuple[Ints, dict[int, int]]:
-        vector_id = np.unique(self.vectors, axis=0, return_inverse=True)[1].reshape(-1)
-        return vector_id, {int(row): j for j, row in enumerate(self.rows)}
+    def _hashes(self) -> tuple[Ints, Ints]:
+        """A hash of each vector (m,), and the order of the rows by their index (m,)."""
+        factors = np.random.default_rng(0).integers(2**63, dtype=np.uint64, size=self.vectors.shape[1]) | np.uint64(1)
+        hashes = [
+            ((block + np.float32(0)).view(np.uint32).astype(np.uint64) * factors).sum(axis=1)  # + 0: -0.0 equals 0.0
+            for block in row_blocks(self.vectors)
+        ]
+        return np.concatenate([np.zeros(0, np.uint64), *hashes]).view(np.int64), np.argsort(self.rows, kind="stable")
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         """Return the k nearest rows, nearest first.
@@ -72,14 +163,16 @@ class Shard:
         available = min(k, len(self.rows))
         if available <= 0:
             return sq_distance, row
-        step = max(_FEWEST_QUERIES, _CHUNK // len(self.rows))
-        buffer = np.empty((min(step, len(queries)), len(self.rows)), dtype=np.float32)
+        index, lists = self.index, self._lists
+        step = _LISTS_QUERIES if lists else max(_FEWEST_QUERIES, _CHUNK // len(self.rows))
+        width = 0 if lists else len(self.rows)
+        buffer = np.empty((min(step, len(queries)), width), dtype=np.float32)
         for begin in range(0, len(queries), step):
             query = np.ascontiguousarray(queries[begin : begin + step], dtype=np.float32)
-            if isinstance(self.index, ExactIndex):
-                candidates = self.index.candidates(query, available, buffer)
+            if isinstance(index, ExactIndex):
+                candidates = index.candidates(query, available, buffer)
             else:
-                candidates = self.index.search(query, available)[1]  # -1 where inverted lists ran out
+                candidates = index.search(query, lists.candidates(available) if lists else available)[1]  # -1 where lists ran out
             part = slice(begin, begin + step)
             sq_distance[part, :available], row[part, :available] = self._nearest(query, candidates, available)
         return sq_distance, row
@@ -97,24 +190,51 @@ class Shard:
         nearest = (key >> 32).astype(np.int32).view(np.float32).astype(np.float64)
         return nearest, np.where(np.isinf(nearest), -1, self.rows[(key & _INDEX_BITS) % len(self.rows)])
 
+    def _fit_lists(self) -> None:
+        """Fit inverted lists, and probe as many as the recall needs; where half of them do not suffice, the search is exact."""
+        m = len(self.rows)
+        k, lists = min(_RECALL_NEIGHBOURS, m), InvertedLists.fit(self.vectors)
+        trial = Shard(self.vectors, self.rows, self.exact_up_to, lists)
+        queries = np.ascontiguousarray(self.vectors[:: max(1, m // _RECALL_QUERIES)])
+        furthest = furthest_distance(self.vectors, queries, k)
+        for probes in _PROBES:
+            if probes > len(lists.centroids) / 2:
+                break
+            _set_probes(trial.index, probes)
+            share = share_within(trial.search(queries, k)[0], furthest)
+            recall = float(share.mean())
+            _log.info("%d rows: recall %.3f by %d of %d lists", m, recall, probes, len(lists.centroids))
+            if recall - 2 * float(share.std()) / len(share) ** 0.5 >= LEAST_RECALL:
+                self._lists, self._index = replace(lists, probes=probes, recall=recall), trial.index
+                return
+        _log.info("%d rows are searched exactly: recall stays below %g", m, LEAST_RECALL)
+        self.exact_up_to = m
 
-def _build(vectors: Floats32, exact_up_to: int) -> Any:
+
+def _exact_index(vectors: Floats32) -> Any:
     import faiss
 
-    m, e = vectors.shape
-    on_gpus = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0  # a faiss built for GPUs was put in place of faiss-cpu
-    if 0 < m <= exact_up_to and not on_gpus:
+    if len(vectors) and not _has_gpus():
         return ExactIndex(vectors)
-    if m <= exact_up_to:
-        index: Any = faiss.IndexFlatL2(e)
-    else:
-        lists = int(4 * m**0.5)
-        coarse: Any = faiss.IndexFlatL2(e)
-        index = faiss.IndexIVFScalarQuantizer(coarse, e, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2)
-        index.own_fields = True
-        coarse.this.disown()
-        index.cp.seed = 0
-        index.train(vectors[:: max(1, m // (40 * lists))])
-        index.nprobe = _PROBES
+    index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors)
-    return faiss.index_cpu_to_all_gpus(index) if on_gpus else index
+    return _on_gpus(index)
+
+
+def _has_gpus() -> bool:
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0  # a faiss built for GPUs was put in place of faiss-cpu
+
+
+def _on_gpus(index: Any) -> Any:
+    import faiss
+
+    return faiss.index_cpu_to_all_gpus(index) if _has_gpus() else index
+
+
+def _set_probes(index: Any, probes: int) -> None:
+    import faiss
+
+    space = faiss.GpuParameterSpace() if _has_gpus() else faiss.ParameterSpace()
+    space.set_index_parameter(index, "nprobe", probes)

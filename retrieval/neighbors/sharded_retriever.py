@@ -20,6 +20,7 @@ from nearward.retrieval.encoders.aware import AwareEncoder, embed, network_from_
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.vector_store import VectorWriter
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
@@ -131,41 +132,42 @@ class ShardedRetriever:
     def extended_by(self, blocks: Iterable[RowBlock]) -> Self:
         """Return a retriever with the rows of all blocks; each row is embedded by its own shard's encoder alone, once."""
         n, outcomes = len(self.outcome), [self.outcome]
-        vectors: list[list[Floats32]] = [[] for _ in self.shards]
-        rows: list[list[Ints]] = [[] for _ in self.shards]
+        writers = [VectorWriter(None, shard.vectors.shape[1]) for shard in self.shards]
+        for writer, shard in zip(writers, self.shards, strict=True):
+            writer.append(shard.vectors)
+        rows: list[list[Ints]] = [[shard.rows] for shard in self.shards]
         for block in blocks:
 
             def embed_new(f: int, block: RowBlock = block) -> Floats32:
                 return embed(self.encoders[f], block.inputs.take(np.flatnonzero(block.fold == f)))[0].astype(np.float32)
 
             for f, new in enumerate(parallel_map(embed_new, range(len(self.shards)), "torch")):
-                vectors[f].append(new)
+                writers[f].append(new)
                 rows[f].append(n + np.flatnonzero(block.fold == f))
             outcomes.append(block.outcome.astype(self.outcome.dtype))
             n += len(block.outcome)
-        shards = (
-            Shard(np.concatenate([shard.vectors, *vectors[f]]), np.concatenate([shard.rows, *rows[f]]))
-            for f, shard in enumerate(self.shards)
-        )
-        return replace(self, shards=tuple(shards), outcome=np.concatenate(outcomes))
+        parts = zip(self.shards, writers, rows, strict=True)
+        shards = tuple(shard.extended_to(writer.finish(), np.concatenate(numbers)) for shard, writer, numbers in parts)
+        return replace(self, shards=shards, outcome=np.concatenate(outcomes))
 
     def without(self, removed: Bools) -> Self:
         """Return a retriever without some of its stored rows (mask, (n,)); the others are numbered anew, in their order."""
         number = np.cumsum(~removed) - 1
         shards = []
         for shard in self.shards:
-            remaining = ~removed[shard.rows]
-            shards.append(Shard(shard.vectors[remaining], number[shard.rows[remaining]]))
+            remaining = shard.without(removed[shard.rows])
+            shards.append(remaining.renumbered(number[remaining.rows]))
         row_weight = None if self.row_weight is None else self.row_weight[~removed]
         return replace(self, shards=tuple(shards), outcome=self.outcome[~removed], row_weight=row_weight)
 
     def state(self) -> dict[str, Any]:
-        """Return the retriever as networks' arrays, shards' vectors and numbers."""
+        """Return the retriever as networks' arrays, shards' vectors, lists and numbers."""
         return {
             "networks": [network_state(encoder) for encoder in self.encoders],
             "heads": [network_state(encoder) for encoder in self.heads],
             "vectors": [shard.vectors for shard in self.shards],
             "rows": [shard.rows for shard in self.shards],
+            "lists": [None if shard.lists is None else shard.lists.state() for shard in self.shards],
             "outcome": self.outcome,
             "setting": self.setting,
             "radius": self.radius,
@@ -174,11 +176,14 @@ class ShardedRetriever:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild a retriever; the FAISS indexes are built again from the vectors."""
+        """Rebuild a retriever; the indexes are built again from the vectors, at the first search."""
         return cls(
             encoders=tuple(network_from_state(network) for network in state["networks"]),
             heads=trained(tuple(network_from_state(network) for network in state["heads"])),
-            shards=tuple(Shard(vectors, rows) for vectors, rows in zip(state["vectors"], state["rows"], strict=True)),
+            shards=tuple(
+                Shard.from_state(vectors, rows, lists)
+                for vectors, rows, lists in zip(state["vectors"], state["rows"], state["lists"], strict=True)
+            ),
             outcome=state["outcome"],
             setting=state["setting"],
             radius=state["radius"],

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.retrieval.neighbors.index import EXACT_UP_TO, Shard
+from nearward.retrieval.neighbors import vector_store
+from nearward.retrieval.neighbors.exact_search import ExactIndex
+from nearward.retrieval.neighbors.index import EXACT_UP_TO, LEAST_RECALL, Shard
+from nearward.retrieval.neighbors.inverted_lists import InvertedLists
 
 
 def unit(seed: int, m: int, e: int = 8) -> np.ndarray:
@@ -101,37 +109,50 @@ def test_distances_are_nearest_first_and_a_stored_row_is_at_no_distance_from_its
     assert (row[:, 0] == np.arange(200)).all()
 
 
-def test_small_shards_are_exact_by_default_and_large_ones_are_lists() -> None:
+def test_small_shards_are_exact_by_default_and_large_ones_are_lists(lists: Shard) -> None:
     assert EXACT_UP_TO == 200_000
-    assert type(Shard(unit(0, 100), np.arange(100)).index).__name__ == "ExactIndex"
-    assert "IVFScalarQuantizer" in type(Shard(unit(0, 900), np.arange(900), exact_up_to=800).index).__name__
+    small = Shard(unit(0, 100), np.arange(100))
+    assert small.kind == "exact"
+    assert type(small.index).__name__ == "ExactIndex"
+    assert re.fullmatch(r"IVF-SQ8, \d+ of 109 lists probed, recall [01]\.\d{3}", lists.kind)
+    assert "IVFScalarQuantizer" in type(lists.index).__name__
 
 
-def test_inverted_lists_find_nine_in_ten_with_exact_distances() -> None:
-    vectors, queries = unit(0, 3000, 16), unit(1, 100, 16)
-    exact, lists = Shard(vectors, np.arange(3000) * 2), Shard(vectors, np.arange(3000) * 2, exact_up_to=1000)
+def clustered(seed: int, m: int, e: int = 16) -> np.ndarray:
+    """Points about forty centres, in three dimensions of e."""
+    rng, plane = np.random.default_rng(seed), np.random.default_rng(99)
+    centres, directions = plane.normal(size=(40, e)), plane.normal(size=(3, e))
+    return (centres[rng.integers(0, 40, m)] + 0.5 * rng.normal(size=(m, 3)) @ directions).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lists() -> Shard:
+    return Shard(clustered(0, 3000), np.arange(3000) * 2, exact_up_to=1000)
+
+
+def test_inverted_lists_find_the_nearest_with_exact_distances(lists: Shard) -> None:
+    queries = clustered(1, 100).astype(float)
     sq_distance, row = lists.search(queries, 20)
-    wanted = exact.search(queries, 20)[1]
+    wanted = Shard(lists.vectors, lists.rows).search(queries, 20)[1]
     recall = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(row, wanted, strict=True)])
-    assert recall >= 0.9
+    assert recall >= LEAST_RECALL
     assert (np.diff(sq_distance, axis=1) >= 0).all()
-    query = queries.astype(np.float32).astype(np.float64)
-    true = ((query[:, None, :] - vectors.astype(np.float32).astype(np.float64)[row // 2]) ** 2).sum(axis=2)
+    true = ((queries.astype(np.float32).astype(float)[:, None, :] - lists.vectors.astype(float)[row // 2]) ** 2).sum(axis=2)
     assert sq_distance == pytest.approx(true, rel=1e-6)  # not the bytes' rounding
 
 
-def test_inverted_lists_are_the_same_every_time_and_alone_as_in_a_batch() -> None:
-    vectors, queries = unit(0, 2000, 16), unit(1, 40, 16)
-    one, other = (Shard(vectors, np.arange(2000), exact_up_to=10) for _ in range(2))
-    sq_distance, row = one.search(queries, 15)
-    assert np.array_equal(other.search(queries, 15)[1], row)
-    alone = [one.search(queries[i : i + 1], 15) for i in range(40)]
+def test_inverted_lists_are_the_same_every_time_and_alone_as_in_a_batch(lists: Shard) -> None:
+    queries = clustered(2, 40).astype(float)
+    sq_distance, row = lists.search(queries, 15)
+    again = Shard(lists.vectors, lists.rows, exact_up_to=1000)
+    assert np.array_equal(again.search(queries, 15)[1], row)
+    assert again.kind == lists.kind
+    alone = [lists.search(queries[i : i + 1], 15) for i in range(40)]
     assert np.array_equal(np.concatenate([s for s, _ in alone]), sq_distance)
 
 
-def test_inverted_lists_that_run_out_are_padded() -> None:
-    vectors = unit(0, 1500, 16)
-    sq_distance, row = Shard(vectors, np.arange(1500), exact_up_to=10).search(vectors[:5], 1500)
+def test_inverted_lists_that_run_out_are_padded(lists: Shard) -> None:
+    sq_distance, row = lists.search(clustered(3, 5).astype(float), 3000)
     missing = row < 0
     assert missing.any()
     assert np.isinf(sq_distance[missing]).all()
@@ -139,3 +160,88 @@ def test_inverted_lists_that_run_out_are_padded() -> None:
     for rows in row:
         present = rows[rows >= 0]
         assert len(set(present)) == len(present)
+
+
+def test_where_lists_do_not_reach_the_recall_the_search_is_exact() -> None:
+    vectors = unit(0, 900, 16)  # in all directions: half of the lists do not suffice
+    shard = Shard(vectors, np.arange(900), exact_up_to=800)
+    assert shard.kind == "exact"
+    for one, other in zip(shard.search(unit(1, 9, 16), 30), Shard(vectors, np.arange(900)).search(unit(1, 9, 16), 30), strict=True):
+        assert np.array_equal(one, other)
+    saved = Shard.from_state(shard.vectors, shard.rows, None)
+    assert saved.kind == "exact"
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_exact_shard_with_more_and_fewer_rows_is_that_of_a_new_one(mapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mapped:
+        monkeypatch.setattr(vector_store, "MAPPED_ABOVE", 0)
+    vectors, queries, rows = clustered(0, 500), clustered(1, 30).astype(float), np.random.default_rng(0).permutation(900)[:500]
+    removed = np.random.default_rng(1).random(500) < 0.3
+    changed = Shard(vectors[:300], rows[:300]).extended(vectors[300:], rows[300:]).without(removed)
+    new = Shard(vectors[~removed], rows[~removed])
+    assert np.array_equal(changed.vectors, new.vectors)
+    assert isinstance(changed.vectors.base, np.memmap) == mapped
+    for one, other in zip(changed.search(queries, 20), new.search(queries, 20), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_lists_with_more_and_fewer_rows_are_those_of_all_rows_about_the_same_centroids(
+    lists: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, queries = clustered(4, 700), clustered(5, 30).astype(float)
+    fitted = lists.lists
+    monkeypatch.setattr(InvertedLists, "fit", None)  # nothing is clustered again
+    removed = np.random.default_rng(1).random(3700) < 0.3
+    changed = lists.extended(more, np.arange(9000, 9700)).without(removed)
+    vectors, rows = np.concatenate([lists.vectors, more])[~removed], np.concatenate([lists.rows, np.arange(9000, 9700)])[~removed]
+    none = dataclasses.replace(fitted, list_number=np.zeros(0, dtype=np.int32))
+    new = Shard(vectors, rows, 1000, none.extended(vectors))
+    assert np.array_equal(changed.lists.list_number, new.lists.list_number)
+    for one, other in zip(changed.search(queries, 20), new.search(queries, 20), strict=True):
+        assert np.array_equal(one, other)
+    exact = Shard(vectors, rows).search(queries, 20)[1]
+    assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(changed.search(queries, 20)[1], exact, strict=True)]) >= LEAST_RECALL
+
+
+def test_lists_that_lose_most_rows_become_exact_and_a_small_part_is_exact(lists: Shard) -> None:
+    few = lists.without(np.arange(3000) >= 400)
+    assert few.kind == lists.subset(lists.rows[::10]).kind == "exact"
+    assert lists.subset(lists.rows[:2000]).kind == lists.kind
+
+
+def test_saved_and_copied_lists_find_the_same(lists: Shard) -> None:
+    queries = clustered(6, 30).astype(float)
+    expected = lists.search(queries, 20)
+    loaded = Shard.from_state(lists.vectors, lists.rows, lists.lists.state())
+    for shard in (loaded, pickle.loads(pickle.dumps(lists))):
+        assert shard.kind == lists.kind
+        for one, other in zip(shard.search(queries, 20), expected, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_threads_build_an_index_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nearward.retrieval.neighbors import index
+
+    built = []
+    monkeypatch.setattr(index, "ExactIndex", lambda vectors: built.append(len(vectors)) or ExactIndex(vectors))
+    shard = Shard(unit(0, 500), np.arange(500))
+    with ThreadPoolExecutor(4) as pool:
+        indexes = list(pool.map(lambda _: shard.index, range(8)))
+    assert built == [500]
+    assert len({id(one) for one in indexes}) == 1
+
+
+def test_duplicates_are_the_rows_of_an_equal_vector_whatever_the_sign_of_zero() -> None:
+    vectors = np.random.default_rng(0).integers(-1, 2, size=(200, 3)).astype(np.float32)
+    vectors[::2] *= np.float32(-1)  # among them -0.0
+    rows = np.random.default_rng(1).permutation(1000)[:200]
+    shard = Shard(vectors, rows)
+    for i in range(0, 200, 7):
+        assert shard.duplicates(int(rows[i])).tolist() == rows[(vectors == vectors[i]).all(axis=1)].tolist()
+
+
+def test_vectors_of_one_hash_are_duplicates_only_where_they_are_equal() -> None:
+    shard = Shard(unit(0, 5), np.arange(5))
+    shard.__dict__["_hashes"] = (np.zeros(5, dtype=np.int64), np.arange(5))
+    assert shard.duplicates(3).tolist() == [3]
