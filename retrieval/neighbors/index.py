@@ -146,7 +146,7 @@ class Shard:
         ]
         return np.concatenate([np.zeros(0, np.uint64), *hashes]).view(np.int64), np.argsort(self.rows, kind="stable")
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
+    def search(self, queries: Floats | Floats32, k: int) -> tuple[Floats, Ints]:
         """Return the k nearest rows, nearest first.
 
         Parameters

@@ -93,7 +93,7 @@ class InvertedLists:
             index.precompute_table()
         for block in row_blocks(vectors):
             number = self.list_number[begin : begin + len(block)].astype(np.int64)
-            add_preassigned(index, np.ascontiguousarray(block), number)
+            add_preassigned(index, np.ascontiguousarray(block), number)  # type: ignore[no-untyped-call]
             begin += len(block)
         return index
 

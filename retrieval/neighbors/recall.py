@@ -31,7 +31,7 @@ def measure_recall(shard: Shard, queries: Floats32, k: int) -> Floats:
     queries : (q, e), at least one
     k : int, from 1 to the shard's rows
     """
-    return share_within(shard.search(queries.astype(np.float64), k)[0], furthest_distance(shard.vectors, queries, k))
+    return share_within(shard.search(queries, k)[0], furthest_distance(shard.vectors, queries, k))
 
 
 def share_within(sq_distance: Floats, furthest: Floats) -> Floats:
