@@ -21,6 +21,7 @@ from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows
 from nearward.tabular.ensemble.stacking import Stack
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.statistics import mean_and_deviation
 from nearward.tabular.typing import Floats
 
 FEWEST_PATIENTS = 5  # of a mean
@@ -46,23 +47,26 @@ def without_records(state: Any) -> Any:
     if backbone is not None and not hasattr(backbone, "without_rows"):
         raise InputError("records=False is not possible: the external backbone in use reads the stored rows. Fit with another backbone")
     features = [name for name in state.schema.named("feature", "expert") if name in records.columns]
-    rows = model.encode(records.select(features).filter(pl.Series(model.taught)))
+    rows, weight = model.encode(records.select(features).filter(pl.Series(model.taught))), model.teaching_weight
     if binary:
-        learners, stacks, distance = _aggregate(model.base_learners, [model.outcome_model.stack], rows)
+        learners, stacks, distance = _aggregate(model.base_learners, [model.outcome_model.stack], rows, weight)
         outcome_model = replace(model.outcome_model, stack=stacks[0])
         parts: dict[str, Any] = {"base_learners": learners, "outcome_model": outcome_model, "out_of_fold": np.empty(0)}
         parts["backbone"] = None if backbone is None else backbone.without_rows()
     else:
-        pairs = [_aggregate(learners, [one.stack], rows) for learners, one in zip(model.base_learners, model.outcome_models, strict=True)]
+        fits = zip(model.base_learners, model.outcome_models, strict=True)
+        pairs = [_aggregate(learners, [one.stack], rows, weight) for learners, one in fits]
         distance = pairs[0][2]
         models = tuple(replace(one, stack=pair[1][0]) for one, pair in zip(model.outcome_models, pairs, strict=True))
         parts = {"base_learners": tuple(pair[0] for pair in pairs), "outcome_models": models}
-    novelty = model.novelty if state.adaptation is not None else DistanceQuantiles.fit(distance)
+    novelty = model.novelty if state.adaptation is not None else DistanceQuantiles.fit(distance, weight=weight)
     return replace(state, model=replace(model, novelty=novelty, **parts), records=pl.DataFrame(), patient_ids=np.empty(0, dtype=np.int64))
 
 
-def _aggregate(learners: BaseLearners, stacks: list[Stack], rows: EncodedRows) -> tuple[BaseLearners, list[Stack], Floats]:
-    """Return base learners whose kernel regressions know means of patients, their stacks, and the rows' distances (n,)."""
+def _aggregate(
+    learners: BaseLearners, stacks: list[Stack], rows: EncodedRows, weight: Floats | None
+) -> tuple[BaseLearners, list[Stack], Floats]:
+    """Return base learners whose kernel regressions know means of patients, their stacks, and the distances (n,) of weighted rows."""
     kernel = tuple(one.aggregated(FEWEST_PATIENTS) for one in learners.kernel)
     aggregated = replace(learners, kernel=kernel)
     old, new = learners.scores(rows)[0], aggregated.scores(rows)
@@ -71,12 +75,13 @@ def _aggregate(learners: BaseLearners, stacks: list[Stack], rows: EncodedRows) -
     for stack in stacks:
         calibrators = list(stack.calibrators)
         for j in columns:
-            calibrators[j] = _rescaled(calibrators[j], old[:, j], new[0][:, j])
+            calibrators[j] = _rescaled(calibrators[j], old[:, j], new[0][:, j], weight)
         rescaled.append(replace(stack, calibrators=tuple(calibrators)))
     return aggregated, rescaled, new[1]
 
 
-def _rescaled(calibrator: Calibrator, old: Floats, new: Floats) -> Calibrator:
+def _rescaled(calibrator: Calibrator, old: Floats, new: Floats, weight: Floats | None) -> Calibrator:
     """Return a calibrator of the new scores (n,) that gives their mean and spread what those of the old ones had."""
-    ratio = float(new.std() / max(old.std(), 1e-12)) or 1.0
-    return replace(calibrator, centre=float(new.mean()) + (calibrator.centre - float(old.mean())) * ratio, scale=calibrator.scale * ratio)
+    (mean, deviation), (new_mean, new_deviation) = mean_and_deviation(old, weight), mean_and_deviation(new, weight)
+    ratio = new_deviation / max(deviation, 1e-12) or 1.0
+    return replace(calibrator, centre=new_mean + (calibrator.centre - mean) * ratio, scale=calibrator.scale * ratio)

@@ -124,10 +124,10 @@ def fit(
     write_json({"fit": summary, "event": model.event_, "columns": roles.review()}, json)
     if len(model.classes_) > 2:
         show_classes(model.classes_, out_of_fold.classes, "out of fold, each class against the rest")
-        say(f"{summary.rows} rows, {len(model.classes_)} classes. Model in {out}: it contains patient records.")
+        say(f"{summary.describe_rows()}; {len(model.classes_)} classes. Model in {out}: it contains patient records.")
         return
     say(
-        f"{summary.rows} rows, {summary.events} events ({outcome} is {describe_event(model.event_)}); "
+        f"{summary.describe_rows()}; {summary.events} events ({outcome} is {describe_event(model.event_)}); "
         f"out of fold: {out_of_fold.describe('auprc')}, {out_of_fold.describe('auroc')}, prevalence {summary.events / summary.rows:.3f}. "
         f"Model in {out}: it contains patient records."
     )

@@ -118,7 +118,7 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
     out_of_fold, setting = summary.out_of_fold, summary.retrieval.setting
     facts = {
         "nearward": f"{manifest['package_version']}, format {about['format']}, {about['megabytes']:.1f} MB",
-        "training data": f"{summary.rows} rows of {summary.patients} patients",
+        "training data": summary.describe_rows(),
         "outcome": f"{len(out_of_fold.classes)} classes"
         if out_of_fold.classes
         else f"{summary.events} events (outcome {describe_event(manifest['event'])})",

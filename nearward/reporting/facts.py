@@ -64,6 +64,7 @@ class ModelFacts:
     schema : Schema
     classes, event : the outcome's values, and that of the event
     rows, patients, events, folds : int
+    taught : int or None, rows that the model learned from, a weighted sample; None where all rows taught
     auprc, auroc : float, out of fold
     learners : tuple of str, what the stack weighs, the largest weight first
     retrieval, in_context : str
@@ -81,6 +82,7 @@ class ModelFacts:
     patients: int
     events: int
     folds: int
+    taught: int | None
     auprc: float
     auroc: float
     learners: tuple[str, ...]
@@ -142,7 +144,7 @@ def _facts(manifest: Mapping[str, Any], sha256: str) -> ModelFacts:
         schema=read_schema(manifest),
         classes=tuple(manifest["classes"]),
         event=manifest["event"],
-        **{name: summary[name] for name in ("rows", "patients", "events", "folds")},
+        **{name: summary[name] for name in ("rows", "patients", "events", "folds", "taught")},
         auprc=out_of_fold["auprc"],
         auroc=out_of_fold["auroc"],
         learners=tuple(name for name, figures in learners if figures["weight"] > 0),

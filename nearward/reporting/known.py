@@ -120,7 +120,8 @@ def _training(facts: ModelFacts) -> str:
     share = f"{100 * facts.events / facts.rows:.1f} %"
     what = "events" if len(facts.classes) == 2 else "outside the commonest class"
     figures = f"out of fold AUPRC {facts.auprc:.3f}, AUROC {facts.auroc:.3f}"
-    return f"{facts.rows} rows of {facts.patients} patients, {facts.events} {what} ({share}); {figures}"
+    taught = "" if facts.taught is None else f"; learned from a weighted sample of {facts.taught} rows, all are indexed"
+    return f"{facts.rows} rows of {facts.patients} patients, {facts.events} {what} ({share}){taught}; {figures}"
 
 
 def _prevalence(facts: ModelFacts) -> str:

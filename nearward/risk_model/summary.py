@@ -145,6 +145,11 @@ class FitSummary:
     stack_shrinkage: float | None = None
     taught: int | None = None
 
+    def describe_rows(self) -> str:
+        """Return the table's size as text, and how many of its rows taught where not all did."""
+        rows = f"{self.rows} rows of {self.patients} patients"
+        return rows if self.taught is None else f"{rows}, all indexed; learned from a weighted sample of {self.taught} rows"
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries; fields without a value are left out."""
         values: dict[str, Any] = _without_empty(asdict(self))

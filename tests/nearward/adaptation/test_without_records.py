@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import nearward as nw
+from nearward.adaptation.without_records import _rescaled
+from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.ensemble.closed_form import KernelRegression
 from nearward.tabular.errors import InputError
 
@@ -81,3 +83,14 @@ def test_tokens_alone_predict_the_same() -> None:
     query = rng.normal(size=(5, 4)), rng.normal(size=(5, 3))
     np.testing.assert_allclose(light.predict(*query, [context])[0], model.predict(*query, [context])[0], rtol=1e-5)
     assert light.features.size == light.scores.size == 0
+
+
+def test_scores_of_a_sample_are_rescaled_to_the_whole_table() -> None:
+    rng = np.random.default_rng(1)
+    old, times = rng.normal(size=60), rng.integers(1, 6, 60)
+    new = 2 * old + rng.normal(size=60)
+    calibrator = Calibrator(0.1, 1.2, 0.9, 0.8, -2.0)
+    weighted = _rescaled(calibrator, old, new, times.astype(float))
+    repeated = _rescaled(calibrator, np.repeat(old, times), np.repeat(new, times), None)
+    assert weighted.log_odds(new) == pytest.approx(repeated.log_odds(new))
+    assert weighted.centre != pytest.approx(_rescaled(calibrator, old, new, None).centre, abs=1e-3)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.risk_model import fitted
-from nearward.risk_model.summary import BaseLearnerFigures, OutOfFoldSummary
+from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.stacking import fit_stack
 
@@ -49,3 +50,11 @@ def test_stack_and_calibration_are_those_of_the_whole_table() -> None:
 def test_figures_as_text() -> None:
     summary = OutOfFoldSummary(0.1834, 0.8, {"one": BaseLearnerFigures(0.1, 1.0)}, auprc_interval=(0.175, 0.1911))
     assert [summary.describe("auprc"), summary.describe("auroc")] == ["AUPRC 0.183 (0.175 to 0.191)", "AUROC 0.800"]
+
+
+@pytest.mark.parametrize(("taught", "more"), [(None, ""), (100, ", all indexed; learned from a weighted sample of 100 rows")])
+def test_rows_as_text(taught: int | None, more: str) -> None:
+    out_of_fold = OutOfFoldSummary(0.1, 0.8, {})
+    retrieval, backbone = RetrievalSummary("linear metric", RetrievalSetting(64, True, 1.0)), BackboneSummary(False, "none was asked for")
+    summary = FitSummary(900, 30, 800, 5, retrieval, backbone, out_of_fold, taught=taught)
+    assert summary.describe_rows() == f"900 rows of 800 patients{more}"
