@@ -211,6 +211,21 @@ class Shard:
         self.exact_up_to = m
 
 
+def measure_recall(shard: Shard, queries: Floats32, k: int) -> Floats:
+    """Return for each query the share of its k nearest rows that the shard's search returns (q,).
+
+    Rows as near as the k-th count too: it does not matter which of several equally near rows came. The exact search reads the vectors
+    block by block.
+
+    Parameters
+    ----------
+    shard : Shard
+    queries : (q, e), at least one
+    k : int, from 1 to the shard's rows
+    """
+    return share_within(shard.search(queries, k)[0], furthest_distance(shard.vectors, queries, k))
+
+
 def _exact_index(vectors: Floats32) -> Any:
     import faiss
 

@@ -1,11 +1,11 @@
 """Recall of an approximate search: the share of the exact nearest rows among those that it returns.
 
+Rows as near as the k-th count too: it does not matter which of several equally near rows came.
+
 Shapes: m rows, e width, q query rows, k neighbours.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,25 +13,7 @@ import torch
 from nearward.retrieval.neighbors.vector_store import row_blocks
 from nearward.tabular.typing import Floats, Floats32
 
-if TYPE_CHECKING:
-    from nearward.retrieval.neighbors.index import Shard
-
 _ROUNDING = 1e-6  # error of a product, in units of the squared lengths
-
-
-def measure_recall(shard: Shard, queries: Floats32, k: int) -> Floats:
-    """Return for each query the share of its k nearest rows that the shard's search returns (q,).
-
-    Rows as near as the k-th count too: it does not matter which of several equally near rows came. The exact search reads the vectors
-    block by block.
-
-    Parameters
-    ----------
-    shard : Shard
-    queries : (q, e), at least one
-    k : int, from 1 to the shard's rows
-    """
-    return share_within(shard.search(queries, k)[0], furthest_distance(shard.vectors, queries, k))
 
 
 def share_within(sq_distance: Floats, furthest: Floats) -> Floats:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nearward.retrieval.neighbors import vector_store
-from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.index import Shard, measure_recall
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
-from nearward.retrieval.neighbors.recall import furthest_distance, measure_recall
+from nearward.retrieval.neighbors.recall import furthest_distance
 
 RNG = np.random.default_rng(0)
 VECTORS, QUERIES = (RNG.normal(size=(n, 5)).astype(np.float32) + 20 for n in (1000, 40))
