@@ -75,6 +75,11 @@ class RayCluster:
         """CPUs of all nodes together."""
         return max(int(self.ray.cluster_resources().get("CPU", 1)), 1)
 
+    @property
+    def node_memory(self) -> float:
+        """Memory of the smallest node, in bytes, as far as Ray gives it to tasks."""
+        return min((node["Resources"].get("memory", float("inf")) for node in self.ray.nodes() if node["Alive"]), default=float("inf"))
+
     def close(self) -> None:
         """End the connection, and the cluster where this connection started it."""
         if self._connected:

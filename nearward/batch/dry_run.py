@@ -13,7 +13,7 @@ from nearward.batch.job import plan
 from nearward.batch.job_store import JobStore, has_job, open_job_store
 from nearward.batch.local_engine import LocalEngine
 from nearward.batch.options import ScoringJob, read_options
-from nearward.batch.sharding import Shard, split_into_shards
+from nearward.batch.sharding import Shard
 from nearward.tabular.errors import ArtifactError, InputError
 
 _WARM_UP, _TIMED = 64, 2_048  # rows: the first load the model and the libraries
@@ -49,7 +49,8 @@ def dry_run(job: ScoringJob) -> DryRun:
         store.add_tables(sources)
         tables, shards = store.tables(), store.shards()
         unreadable = [(table.name, table.error) for table in tables if table.error is not None]
-        rate, worker_memory = _measure(job, store, shards[0].file, tables[shards[0].file].rows, resources.threads) if shards else (0.0, 0.0)
+        timed = min(_TIMED, tables[shards[0].file].rows) if shards else 0
+        rate, worker_memory = _measure(job, store, shards[0].file, timed, resources.threads) if shards else (0.0, 0.0)
     done = 0 if existing is None else sum(shard.rows for shard in existing.shards() if existing.is_done(shard))
     rows = sum(shard.rows for shard in shards)
     expected = [
@@ -59,7 +60,7 @@ def dry_run(job: ScoringJob) -> DryRun:
         ("workers", f"{resources.workers} of {resources.threads} threads" if resources.threads > 1 else str(resources.workers)),
         (
             "memory",
-            f"planned for at most {resources.memory / 1e9:.1f} GB; a worker used {_format_memory(worker_memory)} to score {_TIMED} rows",
+            f"planned for at most {resources.memory / 1e9:.1f} GB; a worker used {_format_memory(worker_memory)} to score {timed} rows",
         ),
     ]
     if rate:
@@ -70,7 +71,7 @@ def dry_run(job: ScoringJob) -> DryRun:
 
 def _measure(job: ScoringJob, store: JobStore, file: int, rows: int, threads: int) -> tuple[float, float]:
     """Return one worker's rows/s and its peak memory in bytes."""
-    warm_up, timed = Shard(file, 0, 0, min(_WARM_UP, rows)), split_into_shards(file, min(_TIMED, rows), _TIMED)[0]
+    warm_up, timed = Shard(file, 0, 0, min(_WARM_UP, rows)), Shard(file, 0, 0, rows)
     engine = LocalEngine(job.model, store, 1, threads)
     try:
         _score(engine, warm_up)

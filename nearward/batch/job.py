@@ -211,7 +211,7 @@ def _run_shards(job: ScoringJob, store: JobStore, pending: Sequence[Shard], reso
     if job.engine == "ray":
         from nearward.batch.ray_engine import RayEngine
 
-        engine = RayEngine(job.model, store, resources.workers, job.address, resources.threads, job.shard_seconds)
+        engine = RayEngine(job.model, store, resources.workers, job.address, resources.threads, job.shard_seconds, job.index_actors)
     else:
         engine = LocalEngine(job.model, store, resources.workers, resources.threads, job.shard_seconds)
     try:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import cpu_count
+from nearward.tabular.persistence.artifact import loading, read_manifest
 
 SHARD_ROWS = 16_384
 _FEWEST_ROWS = 1_024
 _COORDINATOR = 120e6  # bytes of the main process, which never loads a model
 _LIBRARIES = 420e6  # bytes of a worker before it loads a model
 _MODEL = 6.0  # times the model's size on disk: arrays, rebuilt trees and index, tokens of the stored rows
+_MAPPED = 2.0  # times the size of its mapped arrays: their pages, and the index built of them
 _BATCH = 250e6  # bytes that scoring one batch of rows takes temporarily
 _EVENTS = 800e6  # bytes of a block of four million events while it becomes features
 _VALUE = 60.0  # bytes for each value of a shard: as read, as checked, as encoded
@@ -90,9 +92,7 @@ def plan_resources(
     if shard_rows is not None and shard_rows < 1:
         raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
     requested = workers or cpu_count()
-    worker_size = (
-        _LIBRARIES + _BATCH + events * _EVENTS + _MODEL * sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file())
-    )
+    worker_size = model_memory(model) + _BATCH + events * _EVENTS
     row_size = _VALUE * max(columns, 1)
     fewest_rows = shard_rows or _FEWEST_ROWS
     processes = requested
@@ -109,6 +109,24 @@ def plan_resources(
         while rows > most_rows and rows > _FEWEST_ROWS:
             rows //= 2
     return Resources(processes, requested // processes, rows, _COORDINATOR + processes * (worker_size + row_size * rows))
+
+
+def count_shards(model: str | Path) -> int:
+    """Return how many shards the index of a saved model has."""
+    with loading(model):
+        return int(read_manifest(model)["summary"]["fields"]["folds"])
+
+
+def mapped_size(model: str | Path) -> int:
+    """Return the bytes of a saved model's mapped arrays, most of which are the vectors of its index."""
+    return sum(path.stat().st_size for path in Path(model).glob("array-*"))
+
+
+def model_memory(model: str | Path, shards: int = 1) -> float:
+    """Return the bytes of a process with a saved model, or with all of it but the index and one of the index's shards."""
+    mapped = mapped_size(model)
+    others = sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file()) - mapped
+    return _LIBRARIES + _MODEL * others + _MAPPED * mapped / shards
 
 
 def format_size(size: float) -> str:

@@ -42,6 +42,8 @@ class ScoringJob:
         Discard the scores in ``out`` and start again.
     shard_seconds : float, optional
         Limit for one shard: a worker that takes longer is killed, and the shard tried once more. None: workers are waited for.
+    index_actors : bool, optional
+        With Ray: whether the model's index is divided over actors; by default where it exceeds the memory of a cluster's smallest node.
     """
 
     model: Path
@@ -57,6 +59,7 @@ class ScoringJob:
     address: str | None = None
     restart: bool = False
     shard_seconds: float | None = None
+    index_actors: bool | None = None
 
 
 def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
@@ -73,6 +76,8 @@ def read_options(job: ScoringJob) -> tuple[JobOptions, list[Source]]:
         raise InputError(f"--format must be plain or meds, got {job.schema}")
     if job.engine not in ("local", "ray"):
         raise InputError(f"--engine must be local or ray, got {job.engine}")
+    if job.engine == "local" and (job.address is not None or job.index_actors is not None):
+        raise InputError("--address and --index-actors are for --engine ray")
     if job.shard_seconds is not None and not 0 < job.shard_seconds < float("inf"):
         raise InputError(f"--shard-minutes must be positive, got {job.shard_seconds / 60:g}")
     if job.threshold is not None and not 0 <= job.threshold <= 1:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.engine import ShardOutcome
+from nearward.batch.index_actors import start_index_actors
 from nearward.batch.job_store import JobStore
+from nearward.batch.memory import count_shards, mapped_size, model_memory
 from nearward.batch.sharding import Shard
 from nearward.batch.worker import ShardWorker
+from nearward.tabular.errors import InputError
 from nearward.tabular.operating_system import thread_environment
 from nearward.tabular.ray_tasks import RayCluster
 
@@ -32,11 +35,13 @@ class RayEngine:
     threads : int, of each actor
     shard_seconds : float, optional
         Limit for one shard, see ``ScoringJob``.
+    index_actors : bool, optional
+        Whether the model's index is divided over actors; by default where it exceeds the memory of a cluster's smallest node.
 
     Raises
     ------
     InputError
-        Ray is not installed, or the cluster does not answer.
+        Ray is not installed, the cluster does not answer, or it has too few CPUs.
     """
 
     def __init__(
@@ -47,10 +52,25 @@ class RayEngine:
         address: str | None = None,
         threads: int = 1,
         shard_seconds: float | None = None,
+        index_actors: bool | None = None,
     ) -> None:
-        self._paths, self._workers = (str(model.resolve()), str(store.out.resolve()), store.job_id), workers
-        self._cluster = RayCluster(address, workers * threads)
+        shards = count_shards(model)
+        self._cluster = RayCluster(address, (workers + (shards if index_actors else 0)) * threads)
         self._ray = ray = self._cluster.ray
+        try:
+            if index_actors is None:
+                index_actors = mapped_size(model) > self._cluster.node_memory
+            self._workers = min(workers, self._cluster.cpus // threads - (shards if index_actors else 0))
+            if self._workers < 1:
+                needs = f"a worker of {threads} CPUs" + (f" and {shards} actors of the index" if index_actors else "")
+                raise InputError(f"the Ray cluster has {self._cluster.cpus} CPUs, too few for {needs} of {threads} CPUs each")
+            self._index = (
+                start_index_actors(model, store.options.model, shards, model_memory(model, shards), threads) if index_actors else []
+            )
+        except BaseException:
+            self._cluster.close()
+            raise
+        self._arguments = (str(model.resolve()), str(store.out.resolve()), store.job_id, self._index)
         self._actor: Any = ray.remote(ShardWorker).options(num_cpus=threads, runtime_env={"env_vars": thread_environment(threads)})
         self._limit = shard_seconds
         self._since: dict[Any, float] = {}  # when each busy actor's shard was submitted
@@ -63,7 +83,7 @@ class RayEngine:
 
     def submit(self, shard: Shard) -> None:
         """Send a shard to an idle actor, started if necessary."""
-        actor: Any = self._idle.pop() if self._idle else self._actor.remote(*self._paths)
+        actor: Any = self._idle.pop() if self._idle else self._actor.remote(*self._arguments)
         reply = actor.score.remote(shard)
         self._busy[reply], self._since[reply] = (actor, shard), time.monotonic()
 
@@ -92,7 +112,7 @@ class RayEngine:
 
     def close(self) -> None:
         """Stop the actors, and the cluster where this engine started it."""
-        for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
+        for actor in [*self._idle, *(actor for actor, _ in self._busy.values()), *self._index]:
             self._ray.kill(actor)
         self._idle, self._busy = [], {}
         self._cluster.close()

@@ -6,9 +6,11 @@ Shapes: q rows of the shard.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,6 +49,7 @@ class LoadedModel:
     Parameters
     ----------
     folder : path
+    index : actors that hold the shards of the model's index, optional
 
     Attributes
     ----------
@@ -62,7 +65,7 @@ class LoadedModel:
         The model has more than two classes.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, index: Sequence[Any] = ()) -> None:
         from nearward.evaluation.drift import bins_from_json
         from nearward.event_model.event_risk import EventRisk
         from nearward.loading import load
@@ -83,6 +86,10 @@ class LoadedModel:
             )
         if model_hash(folder) != self.digest:
             raise ArtifactError(f"{folder} was replaced while it was being read: run again")
+        if index:
+            from nearward.batch.index_actors import divide_index
+
+            self._classifier.fitted_ = divide_index(self._classifier.fitted_, index)
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score q rows of raw columns."""

@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nearward.batch.engine import ErrorKind, WorkerReply
 from nearward.batch.job_store import JobStore
@@ -46,10 +48,12 @@ class ShardWorker:
     model, out : path
     job_id : str
         The job in ``out``: where another one has taken the folder over, nothing is scored.
+    index : actors that hold the shards of the model's index, optional
+        See ``index_actors``.
     """
 
-    def __init__(self, model: str | Path, out: str | Path, job_id: str) -> None:
-        self._model, self._out, self._job_id = model, Path(out), job_id
+    def __init__(self, model: str | Path, out: str | Path, job_id: str, index: Sequence[Any] = ()) -> None:
+        self._model, self._out, self._job_id, self._index = model, Path(out), job_id, index
         self._loaded: tuple[LoadedModel, JobStore] | None = None
 
     def score(self, shard: Shard) -> WorkerReply:
@@ -61,7 +65,7 @@ class ShardWorker:
         loading = self._loaded is None
         try:
             if self._loaded is None:
-                self._loaded = LoadedModel(self._model), JobStore(self._out, self._job_id)
+                self._loaded = LoadedModel(self._model, self._index), JobStore(self._out, self._job_id)
             loading = False
             model, store = self._loaded
             score_shard(store, shard, model)

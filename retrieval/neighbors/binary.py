@@ -86,8 +86,12 @@ class Retriever(ShardedRetriever):
 
     def search(self, embedded: list[tuple[Floats, Floats]], settings: tuple[RetrievalSetting, ...]) -> list[Context]:
         """Return a context for each setting of rows as ``embed_in_all`` returns them, from one search."""
-        by_shard = [self._shard_contexts(f, embedding, settings, len(self.shards)) for f, (embedding, _) in enumerate(embedded)]
+        by_shard = [self.shard_contexts(f, embedding, settings) for f, (embedding, _) in enumerate(embedded)]
         return [concatenate_contexts(list(parts)) for parts in zip(*by_shard, strict=True)]
+
+    def shard_contexts(self, f: int, embedding: Floats, settings: tuple[RetrievalSetting, ...]) -> list[Context]:
+        """Return what one shard contributes to the contexts of new rows with these embeddings (q, e), for each setting."""
+        return self._shard_contexts(f, embedding, settings, len(self.shards))
 
     def out_of_fold_contexts(
         self, x: Floats | EncoderInputs, patient_ids: Ints, settings: tuple[RetrievalSetting, ...], rows: Ints | None = None

@@ -48,6 +48,13 @@ def score(
     address: Annotated[
         str | None, typer.Option(help="Address of the Ray cluster; auto for this machine's.", show_default="a new cluster")
     ] = None,
+    index_actors: Annotated[
+        bool | None,
+        typer.Option(
+            help="With Ray: divide the index over actors, one a shard, in place of a copy with every worker.",
+            show_default="where it exceeds the memory of the cluster's smallest node",
+        ),
+    ] = None,
     format: Annotated[
         str, typer.Option(help="Columns to write: plain; or meds, the five columns of the MEDS evaluation schema.", metavar="NAME")
     ] = "plain",
@@ -85,7 +92,8 @@ def score(
     from nearward.tabular.errors import InputError
 
     if out == STANDARD or (out.suffix.lower() in _FILES and not out.is_dir()):
-        job_options = any(option is not None for option in (workers, max_memory, address, labels, threshold, shard_rows, shard_minutes))
+        of_jobs = (workers, max_memory, address, index_actors, labels, threshold, shard_rows, shard_minutes)
+        job_options = any(option is not None for option in of_jobs)
         if len(tables) > 1 or tables[0].is_dir() or dry_run or restart or (engine, format) != ("local", "plain") or job_options:
             raise InputError(f"--out {out} is one file, for one table and without options. Name a folder for a job over many tables")
         _score_table(model, spool(tables[0]), out, json)
@@ -94,7 +102,8 @@ def score(
         raise InputError("- (standard input) is scored into one file: name a file, or -, as --out")
     limit = None if max_memory is None else read_size(max_memory)
     seconds = None if shard_minutes is None else 60 * shard_minutes
-    job = ScoringJob(model, tuple(tables), out, format, labels, threshold, workers, limit, shard_rows, engine, address, restart, seconds)
+    plan = (format, labels, threshold, workers, limit, shard_rows)
+    job = ScoringJob(model, tuple(tables), out, *plan, engine, address, restart, seconds, index_actors)
     if dry_run:
         _show_dry_run(job, json)
     else:

@@ -212,30 +212,3 @@ def test_arguments_that_do_not_go_together_are_refused(nearward, place) -> None:
         assert "is one file" in nearward("score", "model", "archive/0.parquet", "--out", "x.csv", option, 0, cwd=place, code=2).stderr
     nearward("score", "archive", "archive", "--out", "x", cwd=place, code=3)
     assert not (place / "x").exists()
-
-
-@pytest.mark.slow
-def test_ray_gives_the_same_scores_and_replaces_a_dead_actor(nearward, place, monkeypatch) -> None:
-    ray = pytest.importorskip("ray", reason="needs the extra 'distributed'")
-    from nearward.batch import ray_engine
-    from nearward.batch.job import run_job
-    from nearward.batch.options import ScoringJob
-
-    nearward("score", "model", "archive", "--out", "local", "--workers", 1, "--shard-rows", 40, cwd=place)
-    killed: list[object] = []
-    plain = ray_engine.RayEngine.submit
-
-    def submit(self: ray_engine.RayEngine, shard: object) -> None:
-        plain(self, shard)
-        if shard.name == "part-00001-000001" and not killed:  # type: ignore[attr-defined]
-            actor, _ = list(self._busy.values())[-1]
-            killed.append(actor)
-            ray.kill(actor)
-
-    monkeypatch.setattr(ray_engine.RayEngine, "submit", submit)
-    report = run_job(ScoringJob(place / "model", (place / "archive",), place / "ray", workers=2, shard_rows=40, engine="ray"))
-    assert killed
-    assert report.complete
-    one, other = ({path.name: path.read_bytes() for path in (place / folder).glob("part-*.parquet")} for folder in ("local", "ray"))
-    assert one.keys() == other.keys()
-    np.testing.assert_allclose(scores(place / "local")["risk"], scores(place / "ray")["risk"], atol=1e-6)
