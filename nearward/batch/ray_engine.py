@@ -54,19 +54,17 @@ class RayEngine:
         shard_seconds: float | None = None,
         index_actors: bool | None = None,
     ) -> None:
-        shards = count_shards(model)
-        self._cluster = RayCluster(address, (workers + (shards if index_actors else 0)) * threads)
+        shards = count_shards(model) if index_actors else 0
+        self._cluster = RayCluster(address, (workers + shards) * threads)
         self._ray = ray = self._cluster.ray
         try:
-            if index_actors is None:
-                index_actors = mapped_size(model) > self._cluster.node_memory
-            self._workers = min(workers, self._cluster.cpus // threads - (shards if index_actors else 0))
+            if address and index_actors is None and mapped_size(model) > self._cluster.node_memory:
+                shards = count_shards(model)
+            self._workers = min(workers, self._cluster.cpus // threads - shards)
             if self._workers < 1:
-                needs = f"a worker of {threads} CPUs" + (f" and {shards} actors of the index" if index_actors else "")
-                raise InputError(f"the Ray cluster has {self._cluster.cpus} CPUs, too few for {needs} of {threads} CPUs each")
-            self._index = (
-                start_index_actors(model, store.options.model, shards, model_memory(model, shards), threads) if index_actors else []
-            )
+                needs = f"a worker of {threads} CPUs" + (f" and {shards} actors of the index, as many each" if shards else "")
+                raise InputError(f"the Ray cluster has {self._cluster.cpus} CPUs, too few for {needs}")
+            self._index = start_index_actors(model, store.options.model, shards, model_memory(model, shards), threads) if shards else []
         except BaseException:
             self._cluster.close()
             raise

@@ -123,7 +123,7 @@ def test_a_job_on_ray_gives_the_same_scores_and_replaces_dead_actors(clinic, loc
     local.save(tmp_path / "model")
     clinic[0].write_parquet(tmp_path / "new.parquet")
     job = ScoringJob(tmp_path / "model", (tmp_path / "new.parquet",), tmp_path / "out", workers=1, shard_rows=300, engine="ray")
-    with pytest.raises(InputError, match="the Ray cluster has 4 CPUs, too few for a worker of 2 CPUs and 2 actors"):
+    with pytest.raises(InputError, match="the Ray cluster has 4 CPUs, too few for a worker of 2 CPUs and 2 actors of the index"):
         run_job(replace(job, workers=2, max_memory=1.2e9, index_actors=True))
     report = run_job(replace(job, index_actors=True))
     assert len(killed) == 2

@@ -11,11 +11,15 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from nearward.batch.job import plan
+from nearward.batch.dry_run import dry_run
+from nearward.batch.engine import ShardOutcome
+from nearward.batch.job import plan, run_job
 from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.scoring import LoadedModel, score_shard
+from nearward.batch.sharding import Shard
 from nearward.batch.summary import JobSummary, summarize, summary_table, write_summary
+from nearward.batch.worker import ShardWorker
 from nearward.cli.main import app
 from nearward.event_model.code_drift import code_drift_table, event_rows
 from nearward.event_model.sources import event_folders, read_sources
@@ -138,6 +142,37 @@ def test_the_memory_of_events_is_planned(ward_model, place) -> None:
     options, _ = read_options(job)
     without = plan(job, dataclasses.replace(options, events=()))
     assert plan(job, options).memory == without.memory + 800e6
+
+
+def test_a_job_and_its_dry_run_score_events(ward_model, place, monkeypatch) -> None:
+    """The whole way with a worker in this process: the job's tables are labels, not events."""
+
+    class InProcessEngine:
+        def __init__(self, model: Path, store: JobStore, *_: object) -> None:
+            self.worker, self.submitted = ShardWorker(model, store.out, store.job_id), []
+
+        def free_workers(self) -> int:
+            return 1 - len(self.submitted)
+
+        def submit(self, shard: Shard) -> None:
+            self.submitted.append(shard)
+
+        def wait(self) -> list[ShardOutcome]:
+            return [ShardOutcome(self.submitted.pop(), self.worker.score(shard)) for shard in [*self.submitted]]
+
+        def close(self) -> None:
+            pass
+
+    for module in ("job", "dry_run"):
+        monkeypatch.setattr(f"nearward.batch.{module}.LocalEngine", InProcessEngine)
+    job = ScoringJob(ward_model[3], (place / "events",), place / "out", labels=place / "tonight.parquet", workers=1, shard_rows=30)
+    expected = dict(dry_run(job).rows)
+    assert (expected["rows"], expected["shards"]) == ("40, 0 of them scored already", "2 of up to 30 rows")
+    assert expected["memory"].endswith("to score 40 rows")
+    assert not job.out.exists()
+    report = run_job(job)
+    assert (report.complete, report.scored, report.summary.events["labels"]) == (True, 40, 40)
+    assert dict(dry_run(job).rows)["rows"] == "40, 40 of them scored already"
 
 
 def test_a_model_of_events_needs_labels(ward_model, place) -> None:

@@ -79,7 +79,7 @@ def place(model, clinic, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(InProcessEngine, "fault", staticmethod(lambda shard: None))
     monkeypatch.setattr(
         "nearward.batch.worker.LoadedModel",
-        lambda folder: ByAge(read_options(ScoringJob(model, (tmp_path / "in",), tmp_path / "o"))[0].model),
+        lambda folder, index: ByAge(read_options(ScoringJob(model, (tmp_path / "in",), tmp_path / "o"))[0].model),
     )
     (tmp_path / "in").mkdir()
     rows = clinic[0][: TABLES * ROWS].with_row_index("visit")
@@ -506,6 +506,11 @@ def test_a_changed_table_is_refused_once_scored(model, place) -> None:
     pl.read_parquet(place / "in" / "t0.parquet")[:10].write_parquet(place / "in" / "t0.parquet")
     with pytest.raises(InputError, match="has changed since it was scored"):
         run_job(scoring_job(model, place))
+
+
+def test_actors_of_an_index_are_for_ray(model, place) -> None:
+    with pytest.raises(InputError, match="--address and --index-actors are for --engine ray"):
+        run_job(scoring_job(model, place, index_actors=True))
 
 
 def test_unsafe_folders_and_file_names(model, place) -> None:

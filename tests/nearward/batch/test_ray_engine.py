@@ -35,6 +35,7 @@ def killed(monkeypatch) -> list[Any]:
     remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: Actor()))
     ray = SimpleNamespace(
         is_initialized=lambda: True,
+        cluster_resources=lambda: {"CPU": 2.0},
         remote=lambda _: remote,
         wait=wait,
         get=lambda reply: WorkerReply(reply[0], 1.0),
