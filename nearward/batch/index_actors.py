@@ -17,7 +17,7 @@ from nearward.risk_model.persistence import FittedState
 from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.operating_system import thread_environment
 from nearward.tabular.persistence.artifact import model_hash
-from nearward.tabular.typing import Floats
+from nearward.tabular.typing import Bools, Floats
 
 _RESTARTS = 3  # of an actor, and of one search
 _START = 600.0  # seconds in which all actors must have loaded the model
@@ -58,6 +58,10 @@ class DividedRetriever(Retriever):
     """
 
     actors: tuple[Any, ...] = ()
+
+    def without(self, removed: Bools) -> Retriever:  # type: ignore[override]
+        """Return a retriever without some of its stored rows (mask, (n,)), searched here: the actors have all of them."""
+        return Retriever(**{field.name: getattr(self, field.name) for field in fields(Retriever)}).without(removed)
 
     def search(self, embedded: list[tuple[Floats, Floats]], settings: tuple[RetrievalSetting, ...]) -> list[Context]:
         """Search all shards at once, and merge what they contribute."""

@@ -131,7 +131,7 @@ class ShardedRetriever:
 
     def extended_by(self, blocks: Iterable[RowBlock]) -> Self:
         """Return a retriever with the rows of all blocks; each row is embedded by its own shard's encoder alone, once."""
-        n, outcomes = len(self.outcome), [self.outcome]
+        n, outcomes, encoders = len(self.outcome), [self.outcome], self.encoders
         writers = [VectorWriter(None, shard.vectors.shape[1]) for shard in self.shards]
         for writer, shard in zip(writers, self.shards, strict=True):
             writer.append(shard.vectors)
@@ -139,9 +139,9 @@ class ShardedRetriever:
         for block in blocks:
 
             def embed_new(f: int, block: RowBlock = block) -> Floats32:
-                return embed(self.encoders[f], block.inputs.take(np.flatnonzero(block.fold == f)))[0].astype(np.float32)
+                return embed(encoders[f], block.inputs.take(np.flatnonzero(block.fold == f)))[0].astype(np.float32)
 
-            for f, new in enumerate(parallel_map(embed_new, range(len(self.shards)), "torch")):
+            for f, new in enumerate(parallel_map(embed_new, range(len(encoders)), "torch", remote=True)):
                 writers[f].append(new)
                 rows[f].append(n + np.flatnonzero(block.fold == f))
             outcomes.append(block.outcome.astype(self.outcome.dtype))

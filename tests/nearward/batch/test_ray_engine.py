@@ -18,7 +18,7 @@ from nearward.batch.sharding import Shard
 
 
 class Actor:
-    """Answers at once, except for shards of nine rows."""
+    """Answers at once, except for shards of nine rows; dies of one with seven."""
 
     def __init__(self) -> None:
         self.score = SimpleNamespace(remote=lambda shard: (id(self), shard))
@@ -32,13 +32,18 @@ def killed(monkeypatch) -> list[Any]:
         done = [reply for reply in replies if reply[1].rows != 9]
         return done, [reply for reply in replies if reply not in done]
 
+    def get(reply: tuple[int, Shard]) -> WorkerReply:
+        if reply[1].rows == 7:
+            raise RuntimeError("an actor's death")
+        return WorkerReply(reply[0], 1.0)
+
     remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: Actor()))
     ray = SimpleNamespace(
         is_initialized=lambda: True,
         cluster_resources=lambda: {"CPU": 2.0},
         remote=lambda _: remote,
         wait=wait,
-        get=lambda reply: WorkerReply(reply[0], 1.0),
+        get=get,
         kill=killed.append,
         exceptions=SimpleNamespace(RayActorError=RuntimeError),
     )
@@ -74,3 +79,13 @@ def test_replies_of_others_are_returned_meanwhile(tmp_path, killed) -> None:
     assert not killed
     actors.close()
     assert len(killed) == 2
+
+
+def test_an_actor_that_dies_is_reported_and_replaced(tmp_path, killed) -> None:
+    actors = engine(tmp_path, None)
+    actors.submit(Shard(0, 1, 0, 7))
+    (outcome,) = actors.wait()
+    assert (outcome.reply, outcome.cause) == (None, "its actor died (RuntimeError)")
+    actors.submit(Shard(0, 1, 0, 3))
+    assert actors.wait()[0].reply is not None
+    assert actors.free_workers() == 2
