@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nearward.batch.engine import ShardOutcome
-from nearward.batch.index_actors import start_index_actors
 from nearward.batch.job_store import JobStore
 from nearward.batch.memory import count_shards, mapped_size, model_memory
 from nearward.batch.sharding import Shard
 from nearward.batch.worker import ShardWorker
+from nearward.index_actors import start_index_actors
 from nearward.tabular.errors import InputError
 from nearward.tabular.operating_system import thread_environment
 from nearward.tabular.ray_tasks import RayCluster

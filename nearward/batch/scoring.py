@@ -87,7 +87,7 @@ class LoadedModel:
         if model_hash(folder) != self.digest:
             raise ArtifactError(f"{folder} was replaced while it was being read: run again")
         if index:
-            from nearward.batch.index_actors import divide_index
+            from nearward.index_actors import divide_index
 
             self._classifier.fitted_ = divide_index(self._classifier.fitted_, index)
 

@@ -15,10 +15,10 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.batch.index_actors import divide_index
 from nearward.batch.job import run_job
 from nearward.batch.options import ScoringJob
 from nearward.batch.ray_engine import RayEngine
+from nearward.index_actors import divide_index
 from nearward.retrieval.encoders.training import _Training
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.tabular.errors import InputError

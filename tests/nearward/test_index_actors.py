@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nearward.batch.index_actors import start_index_actors
+from nearward.index_actors import start_index_actors
 from nearward.tabular.errors import ArtifactError, InputError
 
 
