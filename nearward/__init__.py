@@ -48,6 +48,7 @@ _MODULE_OF = {
     "export_synthetic": "nearward.release.export",
     "export_table": "nearward.release.export",
     "faith_card": "nearward.evaluation.synthetic.card",
+    "fit_archive": "nearward.archive.fit",
     "labels": "nearward.tabular.events.labels",
     "load": "nearward.loading",
     "model_card": "nearward.reporting.card",

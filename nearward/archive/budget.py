@@ -16,7 +16,7 @@ _LIBRARIES = 450e6  # bytes of the process before a row is read
 _TAUGHT_VALUE = 700.0  # bytes for each value of a row that teaches: encoded rows, kernels, contexts of the choice of a setting
 _ROW = 150.0  # bytes for each row of the archive: outcome, patient, fold, shard
 _BLOCK_VALUE = 110.0  # bytes for each value of a block: as read, as conformed, as encoded, as embedded
-_MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
+MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
 _READ_SECONDS = 6e-7  # for each value of the archive: read and checked once, read and encoded once more
 _EMBED_SECONDS = 4e-5  # for each row: embedded by one encoder
 _WIDTH = 48  # of an embedding
@@ -81,7 +81,7 @@ def plan_budget(rows: int, most_taught: int, columns: int, effort: str, cpus: in
     taught = min(rows, most_taught)
     learning, tables = _TAUGHT_VALUE * taught * max(columns, 1), _ROW * rows
     fixed, row_size = _LIBRARIES + learning + tables, _BLOCK_VALUE * max(columns, 1)
-    block_rows = _MOST_BLOCK_ROWS
+    block_rows = MOST_BLOCK_ROWS
     if limit is not None:
         while block_rows > _FEWEST_BLOCK_ROWS and fixed + row_size * block_rows > limit:
             block_rows //= 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,19 +24,31 @@ from nearward.cli.terminal.console import (
     SchemaFile,
     Seed,
     Site,
-    TableFile,
     as_categories,
     as_event,
     read_columns,
     read_missing_numbers,
     read_schema,
     split_names,
+    spool,
 )
-from nearward.cli.terminal.output import say, show, show_classes, write_json
+from nearward.cli.terminal.output import STANDARD, say, show, show_classes, write_json
+from nearward.cli.terminal.resources import Address, Engine, MaxMemory, Workers
+
+if TYPE_CHECKING:
+    from nearward.risk_model.classifier import RiskClassifier
 
 
 def fit(
-    cohort: TableFile,
+    tables: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Parquet, CSV, Arrow, Excel, SPSS, Stata or SAS file; several Parquet files, or folders or patterns of them; - reads "
+            "standard input.",
+            show_default=False,
+            metavar="TABLE...",
+        ),
+    ],
     out: FolderOut,
     outcome: Outcome = "",
     labels: MedsLabels = None,
@@ -61,6 +74,10 @@ def fit(
     effort: Annotated[
         str, typer.Option(help="Time to spend: fast (half of it), default, or thorough (repeats where rows are few).", metavar="NAME")
     ] = "default",
+    max_memory: MaxMemory = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -68,60 +85,146 @@ def fit(
 
     On a table with an --outcome; or on time-stamped events (a MEDS folder or a file of events) with the moments of prediction in --labels.
 
+    Of several Parquet files, of many rows, or with --max-memory, no more than a block of rows is in memory at a time. Beyond about 100,000
+    rows the model learns from the events and a weighted sample of the others, and indexes all. The same command goes on after a kill.
+
     \b
     Examples:
       nearward fit cohort.parquet --outcome died --group patient --out model/
       nearward fit cohort.csv --outcome readmitted --positive '<30' \\
         --category admission_type_id --missing usual --out model/
+      nearward fit archive/*.parquet --outcome died --group patient \\
+        --max-memory 6GB --out model/
       nearward fit events/ --labels labels.parquet --out model/
       nearward fit events/ --labels labels.parquet --missing Height=-1 --out model/
     """
     from nearward.tabular.errors import InputError
+    from nearward.tabular.parallel import engine as parallel_engine
 
+    options: dict[str, Any] = {"random_state": seed, "prevalence": prevalence, "effort": effort}
+    options["backbone"] = None if backbone == "none" else backbone
+    cluster: dict[str, Any] = {"name": engine, "address": address, "workers": workers}
     if labels is not None:
         of_tables = {
             "--outcome": outcome, "--positive": positive, "--id": id, "--group": group, "--site": site, "--drop": drop,
-            "--category": category, "--expert": expert, "--schema": schema,
+            "--category": category, "--expert": expert, "--schema": schema, "--max-memory": max_memory,
         }  # fmt: skip
         if given := [name for name, value in of_tables.items() if value]:
             raise InputError(f"{', '.join(given)} are for tables: with --labels the outcome is boolean_value, the group subject_id")
-        _fit_events(cohort, labels, read_columns(columns), read_missing_numbers(missing), out, prevalence, backbone, effort, seed, json)
+        if len(tables) > 1:
+            raise InputError(f"events are one MEDS folder or one file, got {len(tables)}")
+        with parallel_engine(**cluster):
+            _fit_events(spool(tables[0]), labels, read_columns(columns), read_missing_numbers(missing), out, options, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
     if columns:
         raise InputError("--columns names columns of events: it needs --labels")
+    roles = _Roles(outcome, positive, id, group, site, drop, category, expert, schema, missing or [])
+    if STANDARD in tables and (len(tables) > 1 or max_memory):
+        raise InputError("- (standard input) is one table, and is read at once: give Parquet files")
+    if max_memory or len(tables) > 1 or _has_many_rows(tables[0], effort):
+        model = _fit_archive(
+            tables, out, roles, options, {"max_memory": max_memory, "engine": engine, "address": address, "workers": workers}
+        )
+    else:
+        with parallel_engine(**cluster):
+            model = _fit_table(spool(tables[0]), out, roles, options)
+    _report(model, outcome, out, json)
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """The options that say what the columns are, as they were given."""
+
+    outcome: str
+    positive: list[str] | None
+    id: str | None
+    group: str | None
+    site: str | None
+    drop: list[str] | None
+    category: list[str] | None
+    expert: list[str] | None
+    schema: Path | None
+    missing: list[str]
+
+
+def _has_many_rows(table: Path, effort: str) -> bool:
+    """Whether a path stands for Parquet files with more rows than teach, by their footers."""
+    from nearward.risk_model.effort import find_effort
+    from nearward.tabular.archive.files import open_archive
+
+    is_parquet = table.is_dir() or (table.suffix.lower() == ".parquet" and (table.is_file() or "*" in table.name))
+    return is_parquet and open_archive(table).rows > find_effort(effort).teaching_rows
+
+
+def _fit_table(table: Path, out: Path, roles: _Roles, options: dict[str, Any]) -> RiskClassifier:
+    """Fit on a table in memory."""
     from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.risk_model.effort import count_steps
     from nearward.tabular.data.schema import Column, Schema
     from nearward.tabular.data.table_io import read_table
-    from nearward.tabular.data.validation import describe_event
     from nearward.tabular.errors import require_columns
     from nearward.tabular.persistence.artifact import check_folder
 
-    declared = read_schema(schema, missing)
-    frame, declared = as_categories(read_table(cohort, declared, missing or ()), declared, category)
-    dropped, experts = split_names(drop, frame.columns), split_names(expert, frame.columns)
-    require_columns([outcome, id, group, site, *dropped, *experts], frame.columns)
+    declared, outcome = read_schema(roles.schema, roles.missing), roles.outcome
+    frame, declared = as_categories(read_table(table, declared, roles.missing), declared, roles.category)
+    dropped, experts = split_names(roles.drop, frame.columns), split_names(roles.expert, frame.columns)
+    require_columns([outcome, roles.id, roles.group, roles.site, *dropped, *experts], frame.columns)
     check_folder(out)
-    patients = frame.get_column(group) if group else None
+    patients = frame.get_column(roles.group) if roles.group else None
     if declared:
-        roles = declared.with_roles(ignore=dropped)
+        schema = declared.with_roles(ignore=dropped)
     else:
-        inferred = Schema.infer(frame.drop(dropped), missing or (), patients)
-        roles = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
-    roles = roles.with_roles(outcome=outcome, id=id, group=group, site=site, expert=experts)
-    show(roles.review(), f"{cohort.name}: {frame.height} rows; check the roles and kinds below")
-    event = as_event(positive, frame.get_column(outcome))
-    with show_progress("fit", count_steps(effort, RiskClassifier().folds)) as progress:
-        in_context_model = None if backbone == "none" else backbone
-        options: dict[str, Any] = {"backbone": in_context_model, "prevalence": prevalence, "effort": effort}
-        model = RiskClassifier(random_state=seed, positive=event, schema=roles, verbose=progress, **options)
+        inferred = Schema.infer(frame.drop(dropped), roles.missing, patients)
+        schema = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
+    schema = schema.with_roles(outcome=outcome, id=roles.id, group=roles.group, site=roles.site, expert=experts)
+    show(schema.review(), f"{table.name}: {frame.height} rows; check the roles and kinds below")
+    event = as_event(roles.positive, frame.get_column(outcome))
+    with show_progress("fit", count_steps(options["effort"], RiskClassifier().folds)) as progress:
+        model = RiskClassifier(positive=event, schema=schema, verbose=progress, **options)
         model.fit(frame, frame.get_column(outcome), groups=patients)
     model.save(out)
+    return model
+
+
+def _fit_archive(tables: list[Path], out: Path, roles: _Roles, options: dict[str, Any], resources: dict[str, Any]) -> RiskClassifier:
+    """Fit on Parquet files, block by block."""
+    from nearward.archive.fit import count_archive_steps, fit_archive
+    from nearward.cli.terminal.progress import show_progress
+    from nearward.risk_model.classifier import RiskClassifier
+    from nearward.tabular.archive.files import open_archive
+    from nearward.tabular.archive.inference import sample_rows
+    from nearward.tabular.archive.row_keys import distinct_values
+    from nearward.tabular.errors import require_columns
+
+    archive = open_archive(tables)
+    names = {name: split_names(getattr(roles, name), archive.columns) for name in ("drop", "category", "expert")}
+    require_columns(
+        [roles.outcome, roles.id, roles.group, roles.site, *(name for some in names.values() for name in some)], archive.columns
+    )
+    schema = as_categories(sample_rows(archive, 1000)[0], read_schema(roles.schema, roles.missing), names["category"])[1]
+    event = as_event(roles.positive, distinct_values(archive, roles.outcome)) if roles.positive else None
+    with show_progress("fit", count_archive_steps(archive, options["effort"], resources["max_memory"])) as progress:
+        settings = RiskClassifier(positive=event, schema=schema, experts=names["expert"], verbose=progress, **options)
+        columns: dict[str, Any] = {
+            "outcome": roles.outcome,
+            "group": roles.group,
+            "id": roles.id,
+            "site": roles.site,
+            "missing": roles.missing,
+        }
+        model = fit_archive(tables, out, **columns, drop=names["drop"], category=names["category"], model=settings, **resources)
+    show(model.schema_.review(), f"{archive.name}: {archive.rows} rows; check the roles and kinds below")
+    return model
+
+
+def _report(model: RiskClassifier, outcome: str, out: Path, json: Path | None) -> None:
+    from nearward.tabular.data.validation import describe_event
+
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
-    write_json({"fit": summary, "event": model.event_, "columns": roles.review()}, json)
+    write_json({"fit": summary, "event": model.event_, "columns": model.schema_.review()}, json)
     if len(model.classes_) > 2:
         show_classes(model.classes_, out_of_fold.classes, "out of fold, each class against the rest")
         say(f"{summary.describe_rows()}; {len(model.classes_)} classes. Model in {out}: it contains patient records.")
@@ -139,10 +242,7 @@ def _fit_events(
     columns: dict[str, str] | None,
     missing: dict[str, list[float]] | None,
     out: Path,
-    prevalence: float | None,
-    backbone: str,
-    effort: str,
-    seed: int,
+    options: dict[str, Any],
     json: Path | None,
 ) -> None:
     from nearward.cli.terminal.progress import show_progress
@@ -154,10 +254,9 @@ def _fit_events(
     from nearward.tabular.persistence.artifact import check_folder
 
     check_folder(out, KIND)
-    with show_progress("fit", count_steps(effort, RiskClassifier().folds)) as progress:
-        options: dict[str, Any] = {"backbone": None if backbone == "none" else backbone, "prevalence": prevalence, "effort": effort}
-        classifier = RiskClassifier(random_state=seed, verbose=progress, **options)
-        model = EventRisk(EventFeatures(missing=missing, seed=seed), classifier, columns=columns).fit(source, labels)
+    with show_progress("fit", count_steps(options["effort"], RiskClassifier().folds)) as progress:
+        classifier, features = RiskClassifier(verbose=progress, **options), EventFeatures(missing=missing, seed=options["random_state"])
+        model = EventRisk(features, classifier, columns=columns).fit(source, labels)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)

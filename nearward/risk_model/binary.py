@@ -50,6 +50,7 @@ from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, f
 from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import unpack
+from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
@@ -248,6 +249,7 @@ def fit_risk(
     progress: Progress,
     weight: Floats | None = None,
     others: OtherRows | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[FittedRisk, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 
@@ -264,6 +266,8 @@ def fit_risk(
     others : OtherRows, optional
         Further rows of the table, which are stored after these n and teach nothing: similar patients are found among all rows, so that
         their votes need no weights.
+    checkpoints : Checkpoints, optional
+        For base learners, metrics and encoders, which a fit that goes on does not fit again.
 
     Returns
     -------
@@ -275,14 +279,13 @@ def fit_risk(
     user_estimators, estimator_scores = cross_fit(config.user_estimators, schema, frame, data, progress)
     rows = encode_rows(table_encoder, frame, schema.experts, list(estimator_scores.T))
     user_scores = (*schema.experts, *(estimator.name for estimator in user_estimators))
-    base_learners, base_scores, distance = fit_base_learners(
-        rows, table_encoder, data, user_scores, config.seed, progress, config.trees, config.repeats
-    )
+    learning = (rows, table_encoder, data, user_scores, config.seed, progress, config.trees, config.repeats)
+    base_learners, base_scores, distance = remembered(checkpoints, "learners", PERSISTED_TYPES, lambda: fit_base_learners(*learning))
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
     blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
     retriever, vote, head, trials = fit_retriever(
-        inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled, others=blocks
+        inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled, others=blocks, checkpoints=checkpoints
     )
     sampling_weight = weight_of_stored(data, len(retriever.outcome))
     columns = stack_columns(base_scores, vote, head, retriever.has_head)

@@ -15,7 +15,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.data_warnings import warn_of_leakage
-from nearward.risk_model.effort import expected_seconds, find_effort, spell_seconds
+from nearward.risk_model.effort import Effort, expected_seconds, find_effort, spell_seconds
 from nearward.risk_model.multiclass import fit_classes
 from nearward.risk_model.persistence import FittedState
 from nearward.risk_model.predictor import RiskPredictor
@@ -170,30 +170,20 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
             Fewer than 10 events, or than 5 rows of one of several classes.
         """
         refuse_sample_weight(self, fit_params)
-        check_parameters(self.folds, self.prevalence, self.experts)
-        check_backbone(self.backbone, self.members, self.adapter)
-        check_trees(self.trees)
-        effort = find_effort(self.effort)
+        effort = check_settings(self)
         frame = to_frame(X)
         if frame.height < 2:
             raise InputError(f"X has {frame.height} rows (n_samples = {frame.height}); at least 2 are required")
         target = validate_target(y, frame.height, self.positive, max_classes=MOST_CLASSES, allow_encoded=True)
         check_class_sizes(target)
         classes, outcome = target.classes, target.outcome
-        expert_columns, user_estimators = split_experts(self.experts)
-        schema, patient_ids = resolve_schema(self.schema, frame, expert_columns, groups)
+        schema, patient_ids = resolve_schema(self.schema, frame, split_experts(self.experts)[0], groups)
         rows = schema.conform(frame)
         if rows.width == 0:
             raise InputError("no feature columns: 0 feature(s) (shape=(n, 0)) while a minimum of 1 is required.")
         seed = seed_of(self.random_state) or self.seed or 0
         warn_of_leakage(frame, rows, schema, outcome, patient_ids, seed)
-        encoder = self.encoder or EncoderConfig()
-        encoder = replace(encoder, steps=min(encoder.steps, effort.steps or encoder.steps))
-        schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, len(classes), unlabelled)
-        backbone = (self.backbone, self.members, self.adapter)
-        prevalence = None if self.prevalence is None else float(self.prevalence)
-        folds = min(self.folds, effort.folds or self.folds)
-        config = FitConfig(folds, encoder, *backbone, prevalence, seed, unlabelled_rows, user_estimators, self.trees, effort.repeats)
+        schema, config = make_config(self, schema, rows, len(classes), seed, unlabelled)
         progress = logged(self.verbose, __name__)
         fit_model: Any = fit_risk if len(classes) == 2 else fit_classes
         ids = stored_ids(schema, frame)
@@ -205,7 +195,7 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
             order = np.append(sample.rows, sample.others(rows.height))
             records, outcome, patient_ids = records[order], outcome[order], number_patients(patient_ids[order])
             rows = records.select(rows.columns)
-            others = FrameRows.of(rows[taught:], outcome[taught:], patient_ids[taught:], folds, seed)
+            others = FrameRows.of(rows[taught:], outcome[taught:], patient_ids[taught:], config.folds, seed)
             teaching = {"weight": sample.weight, "others": others}
         with limit_jobs(self.n_jobs):
             seconds = expected_seconds(rows.height, rows.width, self.effort, cpu_count())
@@ -221,3 +211,25 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def check_settings(settings: RiskClassifier) -> Effort:
+    """Check the parameters of a classifier before anything is read; returns its effort's limits."""
+    check_parameters(settings.folds, settings.prevalence, settings.experts)
+    check_backbone(settings.backbone, settings.members, settings.adapter)
+    check_trees(settings.trees)
+    return find_effort(settings.effort)
+
+
+def make_config(
+    settings: RiskClassifier, schema: Schema, rows: pl.DataFrame, classes: int, seed: int, unlabelled: Any = None
+) -> tuple[Schema, FitConfig]:
+    """Return the configuration of a fit by a classifier's parameters, and the schema with feature blocks where they are needed."""
+    effort = find_effort(settings.effort)
+    encoder = settings.encoder or EncoderConfig()
+    encoder = replace(encoder, steps=min(encoder.steps, effort.steps or encoder.steps))
+    schema, unlabelled_rows = resolve_encoder_options(encoder, schema, rows, classes, unlabelled)
+    backbone = (settings.backbone, settings.members, settings.adapter)
+    prevalence = None if settings.prevalence is None else float(settings.prevalence)
+    folds, estimators = min(settings.folds, effort.folds or settings.folds), split_experts(settings.experts)[1]
+    return schema, FitConfig(folds, encoder, *backbone, prevalence, seed, unlabelled_rows, estimators, settings.trees, effort.repeats)

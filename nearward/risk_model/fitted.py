@@ -24,7 +24,7 @@ from nearward.retrieval.neighbors.sharded_retriever import RowBlock, ShardedRetr
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
 from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
-from nearward.risk_model.teaching_sample import OtherRows, rescaled
+from nearward.risk_model.teaching_sample import Block, OtherRows, rescaled
 from nearward.risk_model.user_experts import PERSISTED_TYPES as USER_EXPERT_TYPES
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import logit
@@ -83,11 +83,14 @@ class OtherBlocks:
 
     def __iter__(self) -> Iterator[RowBlock]:
         self._patients = []
-        for frame, outcome, patient_ids, fold in self._others.blocks():
-            self._patients.append(np.unique(patient_ids))
-            table = self._table_encoder.encode(frame)
-            inputs = EncoderInputs(self._table_encoder.to_matrix(table), self._table_encoder.levels_to_embed(table))
-            yield RowBlock(inputs, outcome, patient_ids, fold % self._folds)
+        for block in self._others.blocks():
+            self._patients.append(np.unique(block.patient_ids))
+
+            def inputs(block: Block = block) -> EncoderInputs:
+                table = self._table_encoder.encode(block.read())
+                return EncoderInputs(self._table_encoder.to_matrix(table), self._table_encoder.levels_to_embed(table))
+
+            yield RowBlock(inputs, block.outcome, block.patient_ids, block.fold % self._folds, block.remember)
 
 
 def weight_of_stored(data: TrainingData, n: int) -> Floats | None:

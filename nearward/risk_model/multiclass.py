@@ -54,6 +54,7 @@ from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import unpack
+from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
@@ -172,6 +173,7 @@ def fit_classes(
     progress: Progress,
     weight: Floats | None = None,
     others: OtherRows | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[FittedClasses, FitSummary]:
     """Fit on conformed rows; every stage is fitted on scores from models that have not seen the row's patient.
 
@@ -183,7 +185,7 @@ def fit_classes(
     patient_ids : (n,), patient numbers from 0
     config : FitConfig
     progress : called with a message after each piece of work
-    weight, others : as ``fit_risk``
+    weight, others, checkpoints : as ``fit_risk``
 
     Returns
     -------
@@ -202,7 +204,7 @@ def fit_classes(
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
     retriever, votes, head, vote_log_loss = fit_class_retriever(
-        encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled, blocks
+        encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled, blocks, checkpoints
     )
     classes, fits = int(class_index.max()) + 1, []
     for j in range(classes):

@@ -73,6 +73,15 @@ def save(parameters: dict[str, Any], fitted: FittedState, folder: str | Path, re
     write_model(folder, to_json(parameters, fitted, tensors), tensors, fitted.records)
 
 
+def save_records(parameters: dict[str, Any], fitted: FittedState, folder: str | Path, records: pl.LazyFrame) -> None:
+    """Write a classifier as ``save`` does, with records that lie in files; ``fitted`` has some of them."""
+    tensors: Arrays = {}
+    features = fitted.schema.named("feature", "expert")
+    bins = [one for name in features for one in fit_bins(records.select(name).collect(engine="streaming"))]  # a column at a time
+    about = to_json(parameters, dataclasses.replace(fitted, bins=bins_as_json(bins)), tensors)
+    write_model(folder, about, tensors, records)
+
+
 def withhold_records(fitted: FittedState) -> FittedState:
     """Return a fitted state without the stored patients' records, its counts by bin kept."""
     return fitted if fitted.records.width == 0 else without_records(dataclasses.replace(fitted, bins=_count_by_bin(fitted)))

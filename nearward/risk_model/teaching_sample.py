@@ -13,27 +13,50 @@ Horvitz, Thompson: A generalization of sampling without replacement from a finit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.typing import Bools, Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 BLOCK_ROWS = 65_536
 _FEWEST_IN_STRATUM = 200  # rows; smaller strata are one
 
-Block: TypeAlias = tuple[pl.DataFrame, Ints, Ints, Ints]
+Vectors: TypeAlias = list[Floats32]
+
+
+def _compute(vectors: Callable[[], Vectors]) -> Vectors:
+    return vectors()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows that are indexed and teach nothing.
+
+    Parameters
+    ----------
+    read : callable that returns the conformed rows, b of them
+    outcome, patient_ids, fold : (b,)
+    remember : callable, as in ``RowBlock``
+    """
+
+    read: Callable[[], pl.DataFrame]
+    outcome: Ints
+    patient_ids: Ints
+    fold: Ints
+    remember: Callable[[Callable[[], Vectors]], Vectors] = _compute
 
 
 class OtherRows(Protocol):
     """Rows that are indexed and teach nothing, in blocks: a frame in memory, or files."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield conformed rows (b), their outcomes, patient numbers and folds, (b,) each; at each call the same.
+        """Yield the blocks; at each call the same.
 
         No patient has a row in the teaching sample; the numbers follow on those of its patients.
         """
@@ -76,15 +99,20 @@ class FrameRows:
 
     @classmethod
     def of(cls, frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, folds: int, seed: int) -> FrameRows:
-        """Deal the patients of m rows to folds, events evenly."""
-        dense = np.unique(patient_ids, return_inverse=True)[1]
-        return cls(frame, outcome, patient_ids, assign_folds((outcome > 0).astype(np.int64), dense, folds, seed))
+        """Deal the patients of m rows to folds."""
+        return cls(frame, outcome, patient_ids, deal_patients(outcome, patient_ids, folds, seed))
 
     def blocks(self) -> Iterator[Block]:
         """Yield the rows in blocks."""
         for begin in range(0, len(self.outcome), BLOCK_ROWS):
             part = slice(begin, begin + BLOCK_ROWS)
-            yield self.frame[part], self.outcome[part], self.patient_ids[part], self.fold[part]
+            yield Block(partial(self.frame.__getitem__, part), self.outcome[part], self.patient_ids[part], self.fold[part])
+
+
+def deal_patients(outcome: Ints, patient_ids: Ints, folds: int, seed: int) -> Ints:
+    """Deal the patients of m rows to folds, events evenly; returns the fold of each row (m,)."""
+    dense = np.unique(patient_ids, return_inverse=True)[1]
+    return assign_folds((outcome > 0).astype(np.int64), dense, folds, seed)
 
 
 def choose_teaching_sample(

@@ -31,6 +31,7 @@ from nearward.retrieval.neighbors.sharded_retriever import (
     fit_linear_metrics,
     index_shards,
     neighbour_radius,
+    remembered_encoders,
     store_others,
 )
 from nearward.retrieval.neighbors.voting import (
@@ -47,6 +48,7 @@ from nearward.retrieval.neighbors.voting import (
 )
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
+from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.statistics import weighted_average_precision
 from nearward.tabular.typing import Floats, Ints, Progress
@@ -185,6 +187,7 @@ def fit_retriever(
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
     others: Iterable[RowBlock] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Retriever, Floats, Floats, list[SettingTrial]]:
     """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
 
@@ -204,6 +207,7 @@ def fit_retriever(
     settings : candidates
     layout, unlabelled : optional, as ``train_encoders``
     others : blocks of further rows of the table, optional
+    checkpoints : for metrics and encoders, optional
 
     Returns
     -------
@@ -214,7 +218,7 @@ def fit_retriever(
     """
 
     inputs = EncoderInputs.of(x)
-    indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed), inputs, data)
+    indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed, checkpoints), inputs, data)
     best = best_setting(indexed, data, settings)
     heads: tuple[AwareEncoder, ...] = ()
     trials, head = best.trials, best.head
@@ -222,7 +226,7 @@ def fit_retriever(
         progress("no encoders: too few rows or events")
     else:
         linear = best
-        encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
+        encoders = remembered_encoders(checkpoints, lambda: train_encoders(inputs, data, config, seed, layout, unlabelled))
         progress("AWARE encoders")
         indexed_deep = index_shards(encoders, inputs, data)
         deep = best_setting(indexed_deep, data, settings)

@@ -29,6 +29,7 @@ from nearward.retrieval.neighbors.sharded_retriever import (
     fit_linear_metrics,
     index_shards,
     neighbour_radius,
+    remembered_encoders,
     store_others,
     trained,
 )
@@ -45,6 +46,7 @@ from nearward.retrieval.neighbors.voting import (
     truncate,
 )
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.typing import Floats, Ints, Progress
 
@@ -92,6 +94,7 @@ def fit_class_retriever(
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
     others: Iterable[RowBlock] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
     """Fit linear metrics, train encoders where rows suffice, and select the encoders where their vote is clearly better.
 
@@ -105,7 +108,7 @@ def fit_class_retriever(
     seed : int
     progress : called with a message after each piece of work
     layout, unlabelled : optional, as ``train_encoders``
-    others : blocks of further rows of the table, optional; as ``binary.fit_retriever``
+    others, checkpoints : optional, as ``binary.fit_retriever``
 
     Returns
     -------
@@ -116,7 +119,7 @@ def fit_class_retriever(
     """
 
     inputs = EncoderInputs.of(x)
-    indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed), inputs, data)
+    indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed, checkpoints), inputs, data)
     best = linear = _best_setting(indexed, data)
     vote_log_loss = {"linear metric": linear.mean}
     heads: tuple[AwareEncoder, ...] = ()
@@ -124,7 +127,7 @@ def fit_class_retriever(
     if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("no encoders: too few rows or events")
     else:
-        encoders = train_encoders(inputs, data, config, seed, layout, unlabelled)
+        encoders = remembered_encoders(checkpoints, lambda: train_encoders(inputs, data, config, seed, layout, unlabelled))
         progress("AWARE encoders")
         indexed_deep = index_shards(encoders, inputs, data)
         deep = _best_setting(indexed_deep, data)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
-from nearward.retrieval.encoders.aware import AwareEncoder, embed, network_from_state, network_state
+from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, network_from_state, network_state
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
@@ -24,6 +25,7 @@ from nearward.retrieval.neighbors.vector_store import VectorWriter
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
+from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
@@ -32,21 +34,32 @@ _RADIUS_QUANTILE = 0.9
 Encoder = AwareEncoder | LinearMetric
 
 
+Vectors = list[Floats32]  # of a block's rows by shard, (rows, e) each
+
+
+def _compute(vectors: Callable[[], Vectors]) -> Vectors:
+    return vectors()
+
+
 @dataclass(frozen=True)
 class RowBlock:
     """Rows that are stored and searched, from which no encoder learned.
 
     Parameters
     ----------
-    inputs : EncoderInputs, b rows
+    inputs : callable that returns EncoderInputs of b rows
+        Called where their vectors are computed.
     outcome, patient_ids : (b,)
     fold : (b,), the shard that stores each row; its encoder must not have learned from the row's patient
+    remember : callable
+        Returns the block's vectors: those that an earlier run has saved, or what the argument computes.
     """
 
-    inputs: EncoderInputs
+    inputs: Callable[[], EncoderInputs]
     outcome: Ints
     patient_ids: Ints
     fold: Ints
+    remember: Callable[[Callable[[], Vectors]], Vectors] = _compute
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ class ShardedRetriever:
             What a new row counts in a vote, a stored one counting as before.
         """
         n, row_weight = len(self.outcome), self.row_weight
-        extended = self.extended_by([RowBlock(EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
+        extended = self.extended_by([RowBlock(lambda: EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
         if row_weight is not None or weight is not None:
             row_weight = np.concatenate([np.ones(n) if row_weight is None else row_weight, np.full(len(outcome), weight or 1.0)])
         return replace(extended, row_weight=row_weight)
@@ -137,11 +150,7 @@ class ShardedRetriever:
             writer.append(shard.vectors)
         rows: list[list[Ints]] = [[shard.rows] for shard in self.shards]
         for block in blocks:
-
-            def embed_new(f: int, block: RowBlock = block) -> Floats32:
-                return embed(encoders[f], block.inputs.take(np.flatnonzero(block.fold == f)))[0].astype(np.float32)
-
-            for f, new in enumerate(parallel_map(embed_new, range(len(encoders)), "torch", remote=True)):
+            for f, new in enumerate(block.remember(partial(_embed_block, encoders, block))):
                 writers[f].append(new)
                 rows[f].append(n + np.flatnonzero(block.fold == f))
             outcomes.append(block.outcome.astype(self.outcome.dtype))
@@ -191,6 +200,16 @@ class ShardedRetriever:
         )
 
 
+def _embed_block(encoders: Sequence[Encoder], block: RowBlock) -> Vectors:
+    """Return the vectors of a block's rows, each by its own shard's encoder alone."""
+    inputs, fold = block.inputs(), block.fold  # not the block itself: a worker gets what the task refers to
+
+    def embed_new(f: int) -> Floats32:
+        return embed(encoders[f], inputs.take(np.flatnonzero(fold == f)))[0].astype(np.float32)
+
+    return list(parallel_map(embed_new, range(len(encoders)), "torch", remote=True))
+
+
 @dataclass(frozen=True)
 class FittedShards:
     """Cross-fitted encoders with their shards, and the rows that the encoders were fitted with as they embed them.
@@ -238,7 +257,11 @@ class StoredLabels:
 
 
 def fit_linear_metrics(
-    fit: Callable[[Floats, Ints, Ints, int], LinearMetric], x: Floats, data: TrainingData, seed: int
+    fit: Callable[[Floats, Ints, Ints, int], LinearMetric],
+    x: Floats,
+    data: TrainingData,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> list[LinearMetric]:
     """Fit one linear metric a fold on the other folds' rows.
 
@@ -249,13 +272,25 @@ def fit_linear_metrics(
     x : (n, p), the dense encoding of the stored rows
     data : TrainingData, n rows
     seed : int
+    checkpoints : Checkpoints, optional
     """
 
     def fit_fold(f: int) -> LinearMetric:
         train = data.train_rows(f)
         return fit(x[train], data.outcome[train], data.patient_ids[train], seed + f)
 
-    return list(parallel_map(fit_fold, range(data.n_folds), "torch", remote=True))
+    def fit_all() -> list[LinearMetric]:
+        return list(parallel_map(fit_fold, range(data.n_folds), "torch", remote=True))
+
+    return list(remembered(checkpoints, "metrics", (LinearMetric,), fit_all))
+
+
+def remembered_encoders(checkpoints: Checkpoints | None, train: Callable[[], list[AwareEncoder]]) -> list[AwareEncoder]:
+    """Return trained encoders from checkpoints, where there are any, or train them."""
+    if checkpoints is None:
+        return train()
+    states = checkpoints.remembered("encoders", (EncoderConfig,), lambda: [network_state(encoder) for encoder in train()])
+    return list(trained(tuple(network_from_state(state) for state in states)))
 
 
 def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: TrainingData) -> FittedShards:

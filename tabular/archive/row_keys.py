@@ -35,7 +35,7 @@ class RowKeys:
     ----------
     target : Target, of n rows
     patient_ids : (n,), patient numbers from 0
-    site : (n,) or None, site numbers from 0
+    site : (n,) or None, site numbers from 1; 0 where it is missing
     files_with_events : int
     """
 
@@ -72,7 +72,13 @@ class _Codes:
 
 
 def read_row_keys(
-    archive: Archive, outcome: str, positive: Any = None, group: str | None = None, id: str | None = None, site: str | None = None
+    archive: Archive,
+    outcome: str,
+    positive: Any = None,
+    group: str | None = None,
+    id: str | None = None,
+    site: str | None = None,
+    max_classes: int = 2,
 ) -> RowKeys:
     """Read outcomes, patients and sites of all rows.
 
@@ -88,11 +94,12 @@ def read_row_keys(
         Column of row ids, which must differ.
     site : str, optional
         Column of sites; a missing value is a site of its own.
+    max_classes : int, as in ``validate_target``
 
     Raises
     ------
     InputError
-        Missing outcomes or patients, ids that repeat, an outcome that is no two classes; with counts, and files of missing values.
+        Missing outcomes or patients, ids that repeat, an outcome with too many values; with counts, and files of missing values.
 
     Warns
     -----
@@ -116,7 +123,7 @@ def read_row_keys(
         if site:
             sites.add(frame.get_column(site).cast(pl.String))
     _refuse_missing(archive, missing[outcome], f"the outcome {outcome!r}", "drop these rows, or find out what happened")
-    target = _target(outcomes, archive.dtypes[outcome], positive)
+    target = _target(outcomes, archive.dtypes[outcome], positive, max_classes)
     if group:
         _refuse_missing(archive, missing[group], f"the group column {group!r}", "give each such row an id of its own")
     if id:
@@ -124,7 +131,7 @@ def read_row_keys(
     return RowKeys(
         target=target,
         patient_ids=_dense(patients) if group else np.arange(archive.rows),
-        site=np.unique(sites.codes(), return_inverse=True)[1].astype(np.int64) if site else None,
+        site=sites.codes() + 1 if site else None,
         files_with_events=_files_with_events(archive, target.outcome),
     )
 
@@ -157,7 +164,7 @@ def _dense(keys: list[np.ndarray[Any, Any]]) -> Ints:
     return pl.Series(np.concatenate(keys)).rank("dense").to_numpy().astype(np.int64) - 1
 
 
-def _target(outcomes: _Codes, dtype: pl.DataType, positive: Any) -> Target:
+def _target(outcomes: _Codes, dtype: pl.DataType, positive: Any, max_classes: int) -> Target:
     """Return the target of all rows, by a short column that has each value as often as the archive."""
     codes = outcomes.codes()
     if not outcomes.place:
@@ -166,7 +173,7 @@ def _target(outcomes: _Codes, dtype: pl.DataType, positive: Any) -> Target:
     repeats = np.maximum((_TYPICAL_ROWS * count / len(codes)).round().astype(int), 1)
     values = _plain(pl.Series(outcomes.name, list(outcomes.place), dtype=dtype))
     typical = values.gather(np.repeat(np.arange(len(values)), repeats))
-    target = validate_target(typical, positive=positive, name=f"the outcome {outcomes.name!r}")
+    target = validate_target(typical, positive=positive, max_classes=max_classes, name=f"the outcome {outcomes.name!r}")
     code = target.outcome[np.cumsum(repeats) - 1]  # of each value
     return Target(target.classes, code[codes], target.event_index, target.event)
 
@@ -181,7 +188,8 @@ def _refuse_missing(archive: Archive, missing: Ints, name: str, remedy: str) -> 
 
 
 def _refuse_repeats(keys: np.ndarray[Any, Any], name: str) -> None:
-    repeats = len(keys) - len(np.unique(keys))
+    ordered = np.sort(keys)  # several times as fast as np.unique
+    repeats = int((ordered[1:] == ordered[:-1]).sum())
     if repeats:
         raise InputError(f"the id column {name!r} repeats {repeats} times in {len(keys)} rows; name patients with several rows in groups")
 

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from nearward.tabular.data.atomic_files import remove_abandoned, replacing
 from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.data.schema import Schema
+from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.errors import ArtifactError, InputError, NearwardError, RuleError
 from nearward.tabular.operating_system import flush_folder
 from nearward.tabular.parallel import require_own_process
@@ -37,6 +38,7 @@ from nearward.tabular.typing import Arrays
 FORMAT = 4
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_ROW_GROUP = 1 << 17  # rows of records that are written from files
 _MAX_MANIFEST = 256 * 2**20  # bytes
 _PYTHON_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _DAMAGE = (*_PYTHON_ERRORS, SafetensorError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # what a damaged file may raise
@@ -61,7 +63,11 @@ class StoredModel(NamedTuple):
 
 
 def write_model(
-    folder: str | Path, about: Mapping[str, Any], tensors: Arrays, records: pl.DataFrame, timelines: pl.DataFrame | None = None
+    folder: str | Path,
+    about: Mapping[str, Any],
+    tensors: Arrays,
+    records: pl.DataFrame | pl.LazyFrame,
+    timelines: pl.DataFrame | None = None,
 ) -> None:
     """Write a model into a folder, created if needed; the previous model there stays until the new one is complete.
 
@@ -71,8 +77,8 @@ def write_model(
     about : JSON-able mapping
         Everything that is neither a tensor nor a record: schema, configuration, training summary; ``kind``, except of a risk model.
     tensors : arrays by name
-    records : pl.DataFrame
-        The stored patients.
+    records : pl.DataFrame or pl.LazyFrame
+        The stored patients; of a lazy frame no more than some rows are in memory at a time.
     timelines : pl.DataFrame, optional
         Events of the stored patients.
 
@@ -103,10 +109,14 @@ def write_model(
         raise
     flush_folder(folder)
     files.remove_stale()
-    _log.info("model written to %s: %d stored rows", folder, records.height)
+    _log.info("model written to %s", folder)
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
+    if isinstance(frame, pl.LazyFrame):
+        with write_errors(path):
+            frame.sink_parquet(path, compression="zstd", statistics=False, row_group_size=_ROW_GROUP)
+        return
     frame.write_parquet(path, compression="zstd", statistics=False)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from nearward.cli.terminal.console import Json, MedsLabels, ModelFolder, spool
 from nearward.cli.terminal.output import STANDARD, say, show, write_json, write_rows
+from nearward.cli.terminal.resources import Address, Engine, MaxMemory, Workers
 
 if TYPE_CHECKING:
     from nearward.batch.job import JobReport
@@ -39,15 +40,10 @@ def score(
             metavar="PATH",
         ),
     ],
-    workers: Annotated[int | None, typer.Option(help="Number of worker processes or Ray actors.", show_default="one per core")] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(help="Memory limit for all processes together: 2GB, 750MB. Reduces the number of workers and the shard size."),
-    ] = None,
-    engine: Annotated[str, typer.Option(help="local, or ray (pip install 'nearward[distributed]').")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Address of the Ray cluster; auto for this machine's.", show_default="a new cluster")
-    ] = None,
+    workers: Workers = None,
+    max_memory: MaxMemory = None,
+    engine: Engine = "local",
+    address: Address = None,
     index_actors: Annotated[
         bool | None,
         typer.Option(

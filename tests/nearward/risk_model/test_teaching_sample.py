@@ -89,10 +89,10 @@ def test_other_rows_come_once_in_blocks_and_a_patient_has_one_fold(monkeypatch) 
     rows = sample.others(1000)
     others = FrameRows.of(pl.DataFrame({"x": rows}), outcome[rows], patient_ids[rows], 5, 0)
     blocks = list(others.blocks())
-    assert max(block[0].height for block in blocks) == 128
-    assert np.concatenate([block[0]["x"].to_numpy() for block in blocks]).tolist() == rows.tolist()
-    assert np.concatenate([block[1] for block in blocks]).tolist() == outcome[rows].tolist()
-    patients, fold = (np.concatenate([block[j] for block in blocks]) for j in (2, 3))
+    assert max(block.read().height for block in blocks) == 128
+    assert np.concatenate([block.read()["x"].to_numpy() for block in blocks]).tolist() == rows.tolist()
+    assert np.concatenate([block.outcome for block in blocks]).tolist() == outcome[rows].tolist()
+    patients, fold = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("patient_ids", "fold"))
     assert len(set(zip(patients.tolist(), fold.tolist(), strict=True))) == len(set(patients.tolist()))
     assert np.ptp(np.bincount(fold)) < 15
 

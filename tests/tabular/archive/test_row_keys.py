@@ -39,8 +39,8 @@ def test_keys_are_those_of_the_table_in_memory(tmp_path: Path, table: pl.DataFra
     assert (keys.target.classes == target.classes).all()
     assert keys.target.event == target.event == 1
     assert (keys.patient_ids == validate_groups(table["patient"], 60)).all()  # patients across files are one
-    assert (keys.site == (table["site"] == table["site"][0]).to_numpy()).all() or (keys.site != keys.site[0]).sum() > 0
-    assert len(np.unique(keys.site)) == 2
+    assert ((keys.site == keys.site[0]) == (table["site"] == table["site"][0]).to_numpy()).all()
+    assert set(keys.site.tolist()) == {1, 2}
 
 
 def test_text_of_patients_and_outcomes(tmp_path: Path, table: pl.DataFrame) -> None:
