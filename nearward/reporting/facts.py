@@ -114,7 +114,7 @@ class ModelFacts:
         assumed = (
             f"{self.parameters()} predictor parameters; Cox-Snell R² {r2:.3f}, from the out-of-fold AUROC {self.auroc:.3f}; shrinkage 0.9"
         )
-        return SampleSizeCheck(development_sample_size(self.parameters(), prevalence, r2), self.rows, self.events, assumed)
+        return SampleSizeCheck(development_sample_size(self.parameters(), prevalence, r2), self.taught or self.rows, self.events, assumed)
 
 
 def read_facts(folder: str | Path) -> ModelFacts:

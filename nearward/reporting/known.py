@@ -61,7 +61,7 @@ def known_tripod(facts: ModelFacts, report: ReportFacts | None, development: Sam
         "12b": "Numbers are standardised for linear models and ranked for trees; categories are encoded by event rates, cross-fitted.",
         "12c": f"{_METHOD} In use, by weight: {', '.join(facts.learners)}.",
         "12g": "By the saved model, whose identity is its sha256.",
-        "13": "No resampling of classes; risks are calibrated on scores out of fold.",
+        "13": f"{_resampling(facts).capitalize()}; risks are calibrated on scores out of fold.",
         "15": f"A probability with its band.{_prevalence(facts)} Threshold: to be added.",
         "20a": f"Development: {_training(facts)}.",
         "21": f"Development: {_training(facts)}.",
@@ -100,7 +100,7 @@ def known_probast(facts: ModelFacts, report: ReportFacts | None, development: Sa
         "4.3": "All splits are by patient."
         if facts.schema.named("group") or facts.patients < facts.rows
         else "Every row counted as a patient of its own: right only if no patient has several rows.",
-        "4.4": "Stacking and calibration rest on scores out of fold; no resampling of classes.",
+        "4.4": f"Stacking and calibration rest on scores out of fold; {_resampling(facts)}.",
     }
     if report is not None:
         known["4.5"] = _metrics(report, "auroc", "calibration_slope", "net_benefit")
@@ -122,6 +122,12 @@ def _training(facts: ModelFacts) -> str:
     figures = f"out of fold AUPRC {facts.auprc:.3f}, AUROC {facts.auroc:.3f}"
     taught = "" if facts.taught is None else f"; learned from a weighted sample of {facts.taught} rows, all are indexed"
     return f"{facts.rows} rows of {facts.patients} patients, {facts.events} {what} ({share}){taught}; {figures}"
+
+
+def _resampling(facts: ModelFacts) -> str:
+    if facts.taught is None:
+        return "no resampling of classes"
+    return f"a sample of {facts.taught} of {facts.rows} rows, rare classes first, each weighted by the rows that it stands for"
 
 
 def _prevalence(facts: ModelFacts) -> str:

@@ -196,17 +196,36 @@ class AwareEncoder(nn.Module):
             with torch.no_grad():
                 self.head.bias.copy_(torch.logit(share[1]) if self.classes == 2 else share.log())
 
-    def fit_axes(self, x: Tensor, levels: LevelIndices | None = None) -> None:
-        """Set the axes of the embedding from rows (b, p): principal axes of the hidden units, and risk with as much variance as these."""
+    def shift_prevalence(self, class_weight: Tensor) -> None:
+        """Move the members' log-odds to a table in which each class (c,) is as many times as common as among the training rows."""
+        if isinstance(self.head, MemberHead):
+            shift = class_weight.log()
+            with torch.no_grad():
+                self.head.bias.add_(shift[1] - shift[0] if self.classes == 2 else shift)
+
+    def fit_axes(self, x: Tensor, levels: LevelIndices | None = None, weight: Tensor | None = None) -> None:
+        """Set the axes of the embedding from rows (b, p): principal axes of the hidden units, and risk with as much variance as these.
+
+        ``weight`` (b,) is how many rows each of them stands for.
+        """
         with torch.no_grad():
             hidden, member_logits = self(x, levels=levels)
-            self.centre.copy_(hidden.mean(dim=0))
-            covariance = (hidden - self.centre).T @ (hidden - self.centre) / len(x)
-            self.axes.copy_(torch.linalg.eigh(covariance.double())[1].flip(1)[:, : self.axes.shape[1]].to(hidden.dtype))
-            spread = ((hidden - self.centre) @ self.axes).var(dim=0, correction=0).sum()
             risk = _risk(mean_log_odds(member_logits))
-            self.risk_centre.copy_(risk.mean(dim=0))
-            risk_variance = risk.var(dim=0, correction=0).sum()
+            if weight is None:
+                self.centre.copy_(hidden.mean(dim=0))
+                covariance = (hidden - self.centre).T @ (hidden - self.centre) / len(x)
+            else:
+                share = (weight / weight.sum())[:, None]
+                self.centre.copy_((share * hidden).sum(dim=0))
+                covariance = (hidden - self.centre).T @ (share * (hidden - self.centre))
+            self.axes.copy_(torch.linalg.eigh(covariance.double())[1].flip(1)[:, : self.axes.shape[1]].to(hidden.dtype))
+            along = (hidden - self.centre) @ self.axes
+            if weight is None:
+                spread, risk_variance = along.var(dim=0, correction=0).sum(), risk.var(dim=0, correction=0).sum()
+                self.risk_centre.copy_(risk.mean(dim=0))
+            else:
+                self.risk_centre.copy_((share * risk).sum(dim=0))
+                spread, risk_variance = (share * along**2).sum(), (share * (risk - self.risk_centre) ** 2).sum()
             self.risk_scale.copy_((spread / risk_variance).sqrt() if risk_variance > _NO_VARIANCE else torch.zeros(()))
 
     def mean_gate(self, x: Floats) -> Floats:

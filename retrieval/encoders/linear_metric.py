@@ -14,8 +14,10 @@ Hastie, Tibshirani: Discriminant adaptive nearest neighbor classification (1996)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from nearward.tabular.ensemble.closed_form import STRENGTHS, ridge_discriminant
@@ -50,42 +52,54 @@ class LinearMetric:
         return out
 
 
-def fit_linear_metric(x: Floats, outcome: Ints, patient_ids: Ints, seed: int) -> LinearMetric:
-    """Fit the metric on dense rows (n, p) with both outcomes (n,) and the patients' numbers (n,)."""
-    weight = _column_weights(x, outcome)
-    direction = _discriminant(x, outcome, np.unique(patient_ids, return_inverse=True)[1])
-    total, along = float((x * weight).var(axis=0).sum()), float((x @ direction).var())
+def fit_linear_metric(x: Floats, outcome: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None = None) -> LinearMetric:
+    """Fit the metric on dense rows (n, p) with both outcomes (n,), the patients' numbers (n,) and sampling weights (n,)."""
+    weight = _column_weights(x, outcome, row_weight)
+    direction = _discriminant(x, outcome, np.unique(patient_ids, return_inverse=True)[1], row_weight)
+    total, along = float(_variance(x * weight, row_weight).sum()), float(_variance(x @ direction, row_weight))
     direction = direction * np.sqrt(_RISK_SHARE * total / along) if along > 0 else direction
-    matrix = principal(np.column_stack([np.diag(weight), direction]), x)
-    sample = np.random.default_rng(seed).permutation(len(x))[:_SAMPLE]
+    matrix = principal(np.column_stack([np.diag(weight), direction]), x, row_weight)
+    rng = np.random.default_rng(seed)
+    if row_weight is None:
+        sample = rng.permutation(len(x))[:_SAMPLE]
+    else:
+        sample = rng.choice(len(x), min(_SAMPLE, len(x)), replace=False, p=row_weight / row_weight.sum())
     embedding = x[sample] @ matrix
     sq_distance = ((embedding[:, None, :] - embedding[None, :, :]) ** 2).sum(axis=2)
     nearest = np.sort(sq_distance, axis=1)[:, : max(2, len(sample) // 5)]
     return LinearMetric(matrix, float(nearest.mean()) / 4 or 1.0)
 
 
-def _column_weights(x: Floats, outcome: Ints) -> Floats:
+def _column_weights(x: Floats, outcome: Ints, row_weight: Floats | None) -> Floats:
     """Weight each column by the root of its correlation with the outcome, shrunk towards equal weights; 0 where it is constant."""
-    deviation = x.std(axis=0)
+    deviation, prevalence = np.sqrt(_variance(x, row_weight)), np.average(outcome, weights=row_weight)
     scale = np.where(deviation > 0, deviation, 1)
-    correlation = np.abs(((x - x.mean(axis=0)) / scale * (outcome - outcome.mean())[:, None]).mean(axis=0)) / max(outcome.std(), 1e-9)
+    product = (x - np.average(x, axis=0, weights=row_weight)) / scale * (outcome - prevalence)[:, None]
+    correlation = np.abs(np.average(product, axis=0, weights=row_weight)) / max(float(np.sqrt(_variance(outcome, row_weight))), 1e-9)
     weight = np.where(deviation > 0, np.sqrt(correlation + len(x) ** -0.5), 0)
     out: Floats = weight / weight.mean() if weight.any() else np.ones(x.shape[1])
     return out
 
 
-def _discriminant(x: Floats, outcome: Ints, patient_ids: Ints) -> Floats:
+def _variance(x: NDArray[Any], row_weight: Floats | None) -> Floats:
+    """Return the variance of columns (n, p) -> (p,), or of numbers (n,)."""
+    if row_weight is None:
+        return np.asarray(x.var(axis=0))
+    return np.asarray(np.average((x - np.average(x, axis=0, weights=row_weight)) ** 2, axis=0, weights=row_weight))
+
+
+def _discriminant(x: Floats, outcome: Ints, patient_ids: Ints, row_weight: Floats | None) -> Floats:
     """Return the ridge discriminant (p,) whose penalty ranks best, by leave-one-patient-out scores."""
-    fits = [ridge_discriminant(x, outcome, patient_ids, strength) for strength in STRENGTHS]
-    best = max(fits, key=lambda fit: average_precision_score(outcome, fit[1]))
+    fits = [ridge_discriminant(x, outcome, patient_ids, strength, row_weight) for strength in STRENGTHS]
+    best = max(fits, key=lambda fit: average_precision_score(outcome, fit[1], sample_weight=row_weight))
     return best[0].weight[1:]
 
 
-def principal(matrix: Floats, x: Floats) -> Floats:
+def principal(matrix: Floats, x: Floats, row_weight: Floats | None = None) -> Floats:
     """Rotate the embeddings to their principal axes on these rows, and truncate to the first ``_WIDTH``."""
     if matrix.shape[1] <= _WIDTH:
         return matrix
-    covariance = np.cov(x @ matrix, rowvar=False)
+    covariance = np.cov(x @ matrix, rowvar=False, aweights=row_weight)
     axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :_WIDTH]
     out: Floats = matrix @ axes
     return out

@@ -41,9 +41,9 @@ class SimplexHead(nn.Module):
         return _LOGIT_SCALE * F.normalize(self.proj(hidden), dim=-1) @ self.frame.T.to(hidden.dtype)
 
     @staticmethod
-    def loss(logit: Tensor, outcome: Tensor) -> Tensor:
+    def loss(logit: Tensor, outcome: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the dot-regression loss of the log-odds of ``forward``."""
-        return dot_regression(logit / _LOGIT_SCALE, outcome)
+        return dot_regression(logit / _LOGIT_SCALE, outcome, weight)
 
 
 def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
@@ -68,7 +68,10 @@ def simplex_frame(classes: int, width: int, rng: torch.Generator) -> Tensor:
     return frame.float()
 
 
-def dot_regression(cosine: Tensor, outcome: Tensor) -> Tensor:
-    """Return the mean of ``(cosine to the vertex of the row's own class - 1)² / 2``, from cosines (b, c) and class numbers (b,)."""
-    own = cosine.gather(1, outcome.long()[:, None]).squeeze(1)
-    return ((own - 1) ** 2).mean() / 2
+def dot_regression(cosine: Tensor, outcome: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the mean of ``(cosine to the vertex of the row's own class - 1)² / 2``, from cosines (b, c) and class numbers (b,).
+
+    ``weight`` (b,) multiplies each row's part of the mean.
+    """
+    sq_error = (cosine.gather(1, outcome.long()[:, None]).squeeze(1) - 1) ** 2
+    return (sq_error if weight is None else sq_error * weight).mean() / 2

@@ -43,6 +43,7 @@ _VALIDATION_ROWS = 4096  # most rows that an encoder predicts after a round
 _AXES_ROWS = 8192  # most rows from which the axes of the embedding are computed
 _CHUNK = 2048  # rows predicted at a time
 _PRETEXT_PASSES = 30  # most passes of a pretext through its rows
+_ALIKE = 0.01  # weights of one class that differ by no more are taken for equal
 _STOPPING_PARTS = 7  # one in seven patients is left out of a single encoder's training
 
 
@@ -68,7 +69,7 @@ def train_encoders(
         More rows for the pretraining.
     """
     parts = [data.train_rows(f) for f in range(data.n_folds)]
-    return _train_together(rows, data.outcome, data.patient_ids, parts, config, seed, layout, unlabelled)
+    return _train_together(rows, data, parts, config, seed, layout, unlabelled)
 
 
 def train_encoder(
@@ -89,14 +90,13 @@ def train_encoder(
     patient_ids : (n,), patient numbers
     config, seed, layout, unlabelled : as ``train_encoders``
     """
-    fold = assign_folds(outcome, patient_ids, _STOPPING_PARTS, seed)
-    return _train_together(rows, outcome, patient_ids, [fold != 0], config, seed, layout, unlabelled)[0]
+    data = TrainingData(outcome, patient_ids, assign_folds(outcome, patient_ids, _STOPPING_PARTS, seed))
+    return _train_together(rows, data, [data.train_rows(0)], config, seed, layout, unlabelled)[0]
 
 
 def _train_together(
     rows: Floats | EncoderInputs,
-    outcome: Ints,
-    patient_ids: Ints,
+    data: TrainingData,
     parts: Sequence[Bools],
     config: EncoderConfig,
     seed: int,
@@ -105,12 +105,14 @@ def _train_together(
 ) -> list[AwareEncoder]:
     """Train one encoder a part, on the rows where the part is True; a single encoder is stopped by its own rows left out."""
     inputs = EncoderInputs.of(rows)
-    labels = torch.as_tensor(outcome, dtype=torch.float32)
+    labels, (weight, class_weight) = torch.as_tensor(data.outcome, dtype=torch.float32), _loss_weights(data)
     shared = _Rows(
         features=torch.as_tensor(inputs.dense, dtype=torch.float32),
         levels=inputs.levels,
         labels=labels,
-        patients=torch.as_tensor(patient_ids),
+        patients=torch.as_tensor(data.patient_ids),
+        weight=weight,
+        class_weight=class_weight,
         unlabelled=None if unlabelled is None else torch.as_tensor(unlabelled, dtype=torch.float32),
         layout=layout,
         config=config,
@@ -118,7 +120,7 @@ def _train_together(
     seeds = range(seed, seed + len(parts))
     started = zip(itertools.repeat(share(shared)), map(np.flatnonzero, parts), seeds, strict=False)
     trainings = list(parallel_map(lambda arguments: _Training(*arguments), list(started), "torch", remote=True))
-    validation_labels = [labels[training.validation.copy()] for training in trainings]
+    validation = [training.validation.copy() for training in trainings]
     weights: list[dict[str, Tensor]] = [{} for _ in trainings]
     lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
     while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
@@ -127,7 +129,8 @@ def _train_together(
         for f, training in enumerate(trainings):
             deciding = [g for g in range(len(trainings)) if g != f] or [f]
             logit = torch.cat([predictions[g] for g in deciding], dim=1)
-            loss = training.head_loss_of(logit, torch.cat([validation_labels[g] for g in deciding]))
+            predicted = np.concatenate([validation[g] for g in deciding])
+            loss = training.head_loss_of(logit, labels[predicted], None if weight is None else weight[predicted])
             if loss < lowest[f]:
                 lowest[f], rounds_waited[f] = loss, 0
                 weights[f] = training.copy_weights()
@@ -136,12 +139,17 @@ def _train_together(
 
 @dataclass(frozen=True)
 class _Rows:
-    """What all trainings share: rows (n, p) and their levels, labels and patients (n,), unlabelled rows (u, p), layout, configuration."""
+    """What all trainings share: rows (n, p) and their levels, labels and patients (n,), unlabelled rows (u, p), layout, configuration.
+
+    Weights of the rows (n,) and of the classes (c,) as ``_loss_weights``.
+    """
 
     features: Tensor
     levels: LevelIndices
     labels: Tensor
     patients: Tensor
+    weight: Tensor | None
+    class_weight: Tensor | None
     unlabelled: Tensor | None
     layout: FeatureLayout | None
     config: EncoderConfig
@@ -188,10 +196,10 @@ class _Training:
             parts = [self.validation[i : i + _CHUNK] for i in range(0, len(self.validation), _CHUNK)]
             return self, torch.cat([self.encoder(rows.features[part], levels=rows.levels.take(part))[1] for part in parts], dim=1)
 
-    def head_loss_of(self, logit: Tensor, label: Tensor) -> float:
+    def head_loss_of(self, logit: Tensor, label: Tensor, weight: Tensor | None) -> float:
         """Return the head's loss of the members' mean prediction."""
         mean = logit.mean(dim=0) if isinstance(self.encoder.head, SimplexHead) else mean_log_odds(logit)
-        return float(self.head_loss(mean, label))
+        return float(self.head_loss(mean, label, weight))
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return the weights as they are now."""
@@ -201,7 +209,9 @@ class _Training:
         """Return the encoder with the weights of its best round, and axes computed from its training rows."""
         self.encoder.load_state_dict(weights)
         sample, rows = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]), self.shared.value
-        self.encoder.fit_axes(rows.features[sample], rows.levels.take(sample))
+        if rows.class_weight is not None:
+            self.encoder.shift_prevalence(rows.class_weight)
+        self.encoder.fit_axes(rows.features[sample], rows.levels.take(sample), None if rows.weight is None else rows.weight[sample])
         return self.encoder.double().eval()
 
     def _next_batch(self) -> Ints:
@@ -217,14 +227,29 @@ class _Training:
         if self.block_dropout is not None:
             features = self.block_dropout(features, self.torch_rng)
         hidden, logit = self.encoder(features, self.torch_rng, rows.levels.take(index))
-        loss = self.head_loss(logit.flatten(0, 1), label.repeat(len(logit)))
+        weight = None if rows.weight is None else rows.weight[index]
+        loss = self.head_loss(logit.flatten(0, 1), label.repeat(len(logit)), None if weight is None else weight.repeat(len(logit)))
         temperature, other_patients = self.encoder.log_temperature.exp(), patient[:, None] != patient[None, :]
-        loss = loss + config.neighbour_weight * soft_nearest_neighbour_loss(hidden, label, temperature, other_patients)
+        loss = loss + config.neighbour_weight * soft_nearest_neighbour_loss(hidden, label, temperature, other_patients, weight)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
         self.optimiser.step()
         self.steps += 1
+
+
+def _loss_weights(data: TrainingData) -> tuple[Tensor | None, Tensor | None]:
+    """Return the weight of each row in a loss (n,), with mean 1 in every class, and the mean weight of each class (c,).
+
+    A sample that is richer in events than the table teaches more than one with the table's mixture: encoders are trained on it as it is,
+    and the head's log-odds are moved to the table's prevalence afterwards. Weights that differ within a class weigh in the losses.
+    """
+    if data.weight is None:
+        return None, None
+    class_weight = np.bincount(data.outcome, weights=data.weight) / np.maximum(np.bincount(data.outcome), 1)
+    weight = data.weight / class_weight[data.outcome]
+    alike = np.allclose(weight, 1, atol=_ALIKE)
+    return None if alike else torch.as_tensor(weight, dtype=torch.float32), torch.as_tensor(class_weight, dtype=torch.float32)
 
 
 def _half_balanced(class_index: Ints) -> Floats:

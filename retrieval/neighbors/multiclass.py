@@ -145,12 +145,12 @@ def fit_class_retriever(
     return replace(best.retriever, heads=heads), best.votes, head, vote_log_loss
 
 
-def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int) -> LinearMetric:
+def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None = None) -> LinearMetric:
     """Fit each class's own metric against the rest, and return the one whose squared distances are their mean."""
     classes = range(int(class_index.max()) + 1)
-    metrics = [fit_linear_metric(x, (class_index == j).astype(np.int64), patient_ids, seed) for j in classes]
+    metrics = [fit_linear_metric(x, (class_index == j).astype(np.int64), patient_ids, seed, row_weight) for j in classes]
     matrix = np.column_stack([metric.matrix for metric in metrics]) / len(metrics) ** 0.5
-    return LinearMetric(principal(matrix, x), float(np.mean([metric.temperature for metric in metrics])))
+    return LinearMetric(principal(matrix, x, row_weight), float(np.mean([metric.temperature for metric in metrics])))
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class StoredLabels:
 
 
 def fit_linear_metrics(
-    fit: Callable[[Floats, Ints, Ints, int], LinearMetric],
+    fit: Callable[[Floats, Ints, Ints, int, Floats | None], LinearMetric],
     x: Floats,
     data: TrainingData,
     seed: int,
@@ -268,7 +268,7 @@ def fit_linear_metrics(
     Parameters
     ----------
     fit : callable
-        Fits a metric on rows, outcome, patient_ids and a seed.
+        Fits a metric on rows, outcome, patient_ids, a seed and sampling weights.
     x : (n, p), the dense encoding of the stored rows
     data : TrainingData, n rows
     seed : int
@@ -277,7 +277,8 @@ def fit_linear_metrics(
 
     def fit_fold(f: int) -> LinearMetric:
         train = data.train_rows(f)
-        return fit(x[train], data.outcome[train], data.patient_ids[train], seed + f)
+        part = data.take(train)
+        return fit(x[train], part.outcome, part.patient_ids, seed + f, part.weight)
 
     def fit_all() -> list[LinearMetric]:
         return list(parallel_map(fit_fold, range(data.n_folds), "torch", remote=True))
