@@ -47,6 +47,18 @@ def test_embeddings_have_the_axes_of_the_hidden_units_and_an_axis_of_risk(traine
     assert (np.diff(variance[:-1]) < 1e-3).all()  # principal axes, the largest first
 
 
+def test_axes_of_weighted_rows_are_those_of_repeated_rows() -> None:
+    x, count = torch.tensor(cohort(2, 60)[0]), torch.arange(60) % 3 + 1
+    encoders = [AwareEncoder(5, CONFIG).double() for _ in range(2)]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    encoders[0].fit_axes(x, weight=count)
+    encoders[1].fit_axes(x.repeat_interleave(count, dim=0))
+    for name in ("centre", "risk_centre", "risk_scale"):
+        torch.testing.assert_close(getattr(encoders[0], name), getattr(encoders[1], name))
+    embedding, repeated = (encoder.embed(x)[0].detach() for encoder in encoders)
+    torch.testing.assert_close(embedding.abs(), repeated.abs(), atol=1e-6, rtol=1e-6)
+
+
 def test_the_members_differ_and_the_head_is_their_mean_probability(trained: AwareEncoder) -> None:
     x = torch.tensor(cohort(1)[0])
     with torch.inference_mode():

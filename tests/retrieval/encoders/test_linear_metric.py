@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -84,12 +86,29 @@ def test_the_penalty_is_chosen_by_leave_one_patient_out_scores(monkeypatch: pyte
     passed: list[np.ndarray] = []
     plain = module.ridge_discriminant
 
-    def watched(x: np.ndarray, outcome: np.ndarray, patient_ids: np.ndarray, strength: float) -> object:
+    def watched(x: np.ndarray, outcome: np.ndarray, patient_ids: np.ndarray, *rest: Any) -> object:
         passed.append(patient_ids)
-        return plain(x, outcome, patient_ids, strength)
+        return plain(x, outcome, patient_ids, *rest)
 
     monkeypatch.setattr(module, "ridge_discriminant", watched)
     fit_linear_metric(x, outcome, patient_ids, 0)
     assert len(passed) == len(module.STRENGTHS)
     for ids in passed:
         assert ((ids[:, None] == ids[None]) == (patient_ids[:, None] == patient_ids[None])).all()
+
+
+def test_integer_weights_are_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shrinkage and temperature aside, which rest on the rows that were seen."""
+    x, outcome, patient_ids = cohort(4)
+    count = np.random.default_rng(0).integers(1, 4, len(x))
+    weighted = module._column_weights(x, outcome, count.astype(float))
+    repeated = module._column_weights(np.repeat(x, count, axis=0), np.repeat(outcome, count), None)
+    np.testing.assert_allclose(weighted, repeated, rtol=0.15)  # the shrinkage differs alone
+    direction = module._discriminant(x, outcome, np.unique(patient_ids, return_inverse=True)[1], count.astype(float))
+    copies = np.repeat(np.unique(patient_ids, return_inverse=True)[1], count)
+    of_copies = module._discriminant(np.repeat(x, count, axis=0), np.repeat(outcome, count), copies, None)
+    np.testing.assert_allclose(direction, of_copies, rtol=1e-6, atol=1e-9)
+    monkeypatch.setattr(module, "_WIDTH", 4)
+    matrix = np.eye(x.shape[1])
+    axes, axes_of_copies = module.principal(matrix, x, count.astype(float)), module.principal(matrix, np.repeat(x, count, axis=0))
+    np.testing.assert_allclose(np.abs(axes), np.abs(axes_of_copies), atol=1e-6)

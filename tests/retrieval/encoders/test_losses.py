@@ -140,3 +140,24 @@ def test_invalid_losses_are_rejected() -> None:
         EncoderConfig(loss="focal", head="simplex")
     with pytest.raises(InputError, match="two values"):
         HeadLoss("focal", classes=4)
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "focal", "tversky"])
+def test_integer_weights_are_repeated_rows_for_the_head(kind: str) -> None:
+    count = torch.tensor([1, 3, 2, 4])
+    weight = count / count.sum() * len(count) if kind != "tversky" else count.float()  # means, and sums
+    repeated = HeadLoss(kind)(LOGIT.repeat_interleave(count), LABEL.repeat_interleave(count))
+    assert float(HeadLoss(kind)(LOGIT, LABEL, weight)) == pytest.approx(float(repeated), rel=1e-6)
+
+
+def test_integer_weights_are_repeated_rows_for_the_neighbours() -> None:
+    """Copies of a row are no neighbours of it, as rows of one patient are not."""
+    rng = np.random.default_rng(0)
+    embedding = F.normalize(torch.tensor(rng.normal(size=(7, 3))), dim=1)
+    outcome, count, ids = torch.tensor([0, 1, 0, 1, 1, 0, 2]), torch.tensor([1, 2, 3, 1, 4, 2, 1]), torch.arange(7)
+    temperature = torch.tensor(0.4, dtype=torch.float64)
+    comparable = ids[:, None] != ids[None, :]
+    copies = ids.repeat_interleave(count)
+    repeated = soft_nearest_neighbour_loss(embedding[copies], outcome[copies], temperature, copies[:, None] != copies[None, :])
+    weighted = soft_nearest_neighbour_loss(embedding, outcome, temperature, comparable, count.double())
+    assert float(weighted) == pytest.approx(float(repeated), rel=1e-9)

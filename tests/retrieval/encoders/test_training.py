@@ -44,7 +44,7 @@ def test_an_encoder_does_not_learn_from_its_own_fold() -> None:
 def test_an_encoder_is_stopped_by_the_other_folds_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     x, data = folds(0)
     deciding: list[np.ndarray] = []
-    monkeypatch.setattr(_Training, "head_loss_of", lambda self, logit, label: deciding.append(label.numpy()) or 0.0)
+    monkeypatch.setattr(_Training, "head_loss_of", lambda self, logit, label, weight: deciding.append(label.numpy()) or 0.0)
     train_encoders(x, data, EncoderConfig(steps=2, batch=64, axes=7, hidden=16), 0)
     for f, label in enumerate(deciding):
         others = [data.outcome[data.fold == g] for g in range(3) if g != f]
@@ -121,3 +121,30 @@ def test_a_class_of_one_patient_is_missing_from_a_fold_and_training_goes_on() ->
         assert logit.shape == (300, 3)
         assert np.isfinite(embedding).all()
         assert np.isfinite(logit).all()
+
+
+def test_a_sample_rich_in_events_gives_the_tables_log_odds() -> None:
+    """A table, and all its events with one in eight of its other rows: heads of nearly the same mean risk, that of the table."""
+    x, outcome, _ = cohort(3, 4000)
+    rng = np.random.default_rng(0)
+    rows = np.flatnonzero((outcome == 1) | (rng.random(len(outcome)) < 1 / 8))
+    weight = np.where(outcome == 1, 1.0, (outcome == 0).sum() / (outcome[rows] == 0).sum())[rows]
+    data = TrainingData(outcome[rows], np.arange(len(rows)), np.arange(len(rows)) % 2, weight)
+    config = EncoderConfig(steps=100, batch=64, axes=7, hidden=16)
+    encoders = train_encoders(x[rows], data, config, 0)
+    risk = np.mean([1 / (1 + np.exp(-embed(encoder, x)[1])) for encoder in encoders], axis=0)
+    assert risk.mean() == pytest.approx(outcome.mean(), rel=0.2)
+    assert outcome[rows].mean() > 3 * outcome.mean()
+    assert roc_auc_score(outcome, risk) > 0.95
+
+
+def test_weights_of_one_are_no_weights_and_unequal_ones_of_a_class_matter() -> None:
+    x, data = folds(1)
+    plain, ones, doubled, unequal = (
+        embed(train_encoders(x, replace(data, weight=weight), CONFIG, 0)[0], x)
+        for weight in (None, np.ones(len(data)), np.full(len(data), 2.0), 1.0 + (x[:, 2] > 0))
+    )
+    for other in (ones, doubled):
+        np.testing.assert_allclose(other[0], plain[0], atol=1e-12)
+        np.testing.assert_allclose(other[1], plain[1], atol=1e-12)
+    assert np.abs(unequal[1] - plain[1]).max() > 1e-3
