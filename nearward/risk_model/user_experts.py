@@ -76,6 +76,8 @@ def cross_fit(
 ) -> tuple[tuple[CrossFittedEstimator, ...], Floats]:
     """Fit each estimator once a fold, on the rows of the other folds.
 
+    Of a sample they see the rows without their weights: the stack brings their scores to the whole table's mixture of outcomes.
+
     Parameters
     ----------
     estimators : s of them, unfitted; they are cloned

@@ -246,7 +246,7 @@ def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData
 
 
 def _weights_of_trees(outcome: Ints, weight: Floats | None) -> tuple[Floats | None, float]:
-    """Return weights (n,) of mean 1 within each outcome, and the shift of the log-odds that makes up for it.
+    """Return weights (n,) of mean 1 within each outcome, None where all are 1; and the shift of the log-odds that makes up for it.
 
     Grown on few rows that stand for many, trees would fit a handful of them in each leaf as if they were hundreds: with rows without the
     event that stand for 13, AUPRC was .172 instead of .179 and the calibration slope .86 instead of .98 (docs/log/2026-11.md). So the
@@ -256,7 +256,8 @@ def _weights_of_trees(outcome: Ints, weight: Floats | None) -> tuple[Floats | No
     if weight is None:
         return None, 0.0
     mean = np.array([weight[outcome == value].mean() for value in (0, 1)])
-    return weight / mean[outcome], float(np.log(mean[1] / mean[0]))
+    within = weight / mean[outcome]
+    return None if np.allclose(within, 1) else within, float(np.log(mean[1] / mean[0]))
 
 
 def tree_columns(numbers: EncodedTable, rates: Floats) -> NDArray[np.float32]:

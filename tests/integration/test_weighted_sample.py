@@ -1,4 +1,4 @@
-"""A model of a weighted sample agrees with that of the whole table, over ten tables: calibration and ranking."""
+"""A model of a weighted sample agrees with that of the whole table, over ten tables; and it lives as any other."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
+import nearward as nw
 from nearward.evaluation.stats.logistic_recalibration import LogisticRecalibration
-from nearward.risk_model import fitted
+from nearward.risk_model import effort, fitted
 from nearward.risk_model.fitted import OutcomeModel
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
@@ -80,3 +81,61 @@ def figures(outcome: np.ndarray, log_odds: np.ndarray) -> tuple[float, float, fl
     recalibration, one = LogisticRecalibration(log_odds, outcome), np.ones((1, len(outcome)))
     slope = recalibration.intercept_and_slope(one)[0, 1]
     return float(recalibration.in_the_large(one)[0]), float(slope), float(average_precision_score(outcome, log_odds))
+
+
+def stays(rows: int, seed: int, prefix: str) -> tuple[pl.DataFrame, np.ndarray, list[str]]:
+    """Rows of patients with one or two each; one in five has the outcome."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=rows)
+    patients = [f"{prefix}{i // 2 if i % 3 else i + 10_000}" for i in range(rows)]
+    frame = pl.DataFrame(
+        {"id": [f"{prefix}-{i}" for i in range(rows)], "a": a, "b": rng.normal(size=rows), "c": rng.choice(["x", "y"], rows)}
+    )
+    return frame, (a + 0.7 * rng.normal(size=rows) > 1).astype(int), patients
+
+
+def rows_by_class(model: nw.RiskClassifier) -> tuple[list[float], list[int]]:
+    """Sums of the sampling weights, and stored rows, by class."""
+    inner = model.fitted_.model
+    outcome = inner.retriever.outcome.astype(int)
+    return np.bincount(outcome, weights=inner.sampling_weight).tolist(), np.bincount(outcome).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:column 'id'")
+def test_a_model_of_a_sample_is_saved_extended_adapted_and_forgets(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setitem(effort.EFFORTS, "fast", effort.Effort(folds=2, steps=20, teaching_rows=200))
+    (frame, died, patients), (new, truth, groups) = stays(700, 0, "a"), stays(300, 1, "b")
+    model = nw.RiskClassifier(random_state=0, effort="fast", backbone=None, schema=nw.Schema.infer(frame).with_roles(id="id"))
+    model.fit(frame, died, groups=patients)
+    summary, scores = model.summary_, model.predict_frame(new)
+    assert (summary.rows, summary.events) == (700, died.sum())
+    assert summary.taught is not None
+    assert summary.taught < 250
+    assert summary.out_of_fold.auprc_interval is not None
+    assert scores["risk"].mean() == pytest.approx(truth.mean(), abs=0.05)
+    sums, stored = rows_by_class(model)
+    assert sums == pytest.approx(stored)
+    model.save(tmp_path / "m")
+    model.save(tmp_path / "light", records=False)
+    loaded = nw.load(tmp_path / "m")
+    assert loaded.predict_frame(new).equals(scores)
+    light = nw.load(tmp_path / "light").predict_frame(new)
+    assert light["risk"].to_numpy() == pytest.approx(scores["risk"].to_numpy(), abs=0.1)
+
+    removal = loaded.forget(patients[:90])  # some of them taught
+    assert removal.rows >= 90
+    sums, stored = rows_by_class(loaded)
+    assert sums == pytest.approx(stored)
+    assert sum(stored) == 700 - removal.rows
+    assert removal.check is not None
+    assert removal.check.expected == pytest.approx(removal.check.events, rel=0.2)
+    extension = loaded.extend(new, truth, groups=groups)
+    assert extension.check is not None
+    assert extension.check.events == truth.sum()
+    assert np.isfinite(loaded.predict_frame(frame)["risk"].to_numpy()).all()
+    assert loaded.refit().summary_.taught is not None
+
+    here = model.adapt(*stays(300, 2, "c"))
+    steps = {step.name: step for step in here.adaptation_.steps}
+    assert steps["base learners on both"].gain is not None  # it was tried, on the rows that taught and the local ones
+    assert here.predict_frame(new)["risk"].mean() == pytest.approx(truth.mean(), abs=0.06)

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.adaptation.stored_patients import ID, PATIENT, deal
+from nearward.adaptation.stored_patients import ID, PATIENT, check_calibration, deal
 from nearward.retrieval.neighbors.index import Shard
 from nearward.risk_model.fitted import encoder_inputs
 from nearward.tabular.errors import InputError, TooFewEvents
@@ -147,3 +147,12 @@ def test_patients_are_dealt_evenly() -> None:
     shard = deal(np.full(6, -1), events, np.ones(6, dtype=int), np.array([4, 0, 0]), np.array([2, 0, 0]))
     assert np.bincount(shard[events == 1], minlength=3).tolist() in ([0, 2, 1], [0, 1, 2])
     assert sorted(np.bincount(shard, minlength=3).tolist()) == [0, 3, 3]  # the first shard had four already
+
+
+def test_calibration_of_weighted_rows_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    log_odds, times = rng.normal(-1, 1, 150), rng.integers(1, 6, 150)
+    outcome = (rng.random(150) < 1 / (1 + np.exp(-log_odds))).astype(float)
+    weighted = check_calibration(log_odds, outcome, times.astype(float))
+    repeated = check_calibration(np.repeat(log_odds, times), np.repeat(outcome, times))
+    assert dataclasses.astuple(weighted) == pytest.approx(dataclasses.astuple(repeated))

@@ -286,6 +286,7 @@ def test_within_an_outcome_trees_weigh_rows() -> None:
     assert within.tolist() == [1.0, 0.5, 0.5, 2.0]
     assert shift == pytest.approx(0.0)
     assert module._weights_of_trees(outcome, None) == (None, 0.0)
+    assert module._weights_of_trees(outcome, np.array([1.0, 9.0, 9.0, 9.0])) == (None, pytest.approx(-np.log(9)))
 
 
 def test_weighted_rows_are_repeated_rows_of_the_same_patients(cohort: Cohort) -> None:
