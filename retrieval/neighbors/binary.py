@@ -66,6 +66,11 @@ class Retriever(ShardedRetriever):
         """The events of each shard, for the class floor."""
         return _events(self.shards, self.outcome)
 
+    @cached_property
+    def prevalence(self) -> float:
+        """Share of events among the stored rows, by what they count."""
+        return float(np.average(self.outcome, weights=self.row_weight))
+
     def context(self, x: Floats | EncoderInputs) -> tuple[Context, Floats]:
         """Return the context of new rows under the retriever's own setting.
 
@@ -145,10 +150,8 @@ class Retriever(ShardedRetriever):
         """Search one shard once, and weight the neighbours by each setting."""
         shard, temperature = self.shards[f], self.encoders[f].temperature
         neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids, queries)
-        return [
-            _weighted(neighbours, shard, self.outcome, setting, shards, temperature, patient_ids, self.row_weight, queries)
-            for setting in settings
-        ]
+        parts, labels = (shards, temperature, patient_ids, self.row_weight, queries, self.prevalence), self.outcome
+        return [_weighted(neighbours, shard, labels, setting, *parts) for setting in settings]
 
 
 @dataclass(frozen=True)
@@ -291,10 +294,11 @@ def _weighted(
     patient_ids: Ints | None,
     row_weight: Floats | None = None,
     queries: Ints | None = None,
+    prevalence: float | None = None,
 ) -> Context:
     """Cut neighbours to a setting and weight them."""
     resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids, row_weight, queries)
-    return compute_weights(resolved, outcome, setting, temperature, row_weight)
+    return compute_weights(resolved, outcome, setting, temperature, row_weight, prevalence)
 
 
 def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed: int) -> bool:

@@ -21,11 +21,12 @@ from nearward.retrieval.neighbors.exact_search import ExactIndex
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
 from nearward.retrieval.neighbors.recall import furthest_distance, share_within
 from nearward.retrieval.neighbors.vector_store import concatenate, row_blocks, select
-from nearward.tabular.typing import Bools, Floats, Floats32, Ints
+from nearward.tabular.typing import Bools, Floats, Floats32, Indices, Ints
 
 EXACT_UP_TO = 200_000
 LEAST_RECALL = 0.95  # of the 200 nearest, by inverted lists
-_RECALL_NEIGHBOURS, _RECALL_QUERIES = 200, 300
+_PART_EXACT_UP_TO = 20_000  # rows of one class: few of them are searched for, and a product with all would take as long as the rest
+_RECALL_NEIGHBOURS, _PART_NEIGHBOURS, _RECALL_QUERIES = 200, 10, 300
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _CHUNK = 1 << 19  # products at a time: they fit in a cache
 _FEWEST_QUERIES = 16  # of a chunk
@@ -82,7 +83,7 @@ class Shard:
         """The inverted lists, fitted if need be; None where the search is exact."""
         with self._lock:
             if len(self.rows) > self.exact_up_to and self._lists is None:
-                self._fit_lists()
+                self._choose_probes(InvertedLists.fit(self.vectors), _RECALL_NEIGHBOURS)
             return self._lists
 
     @property
@@ -117,34 +118,41 @@ class Shard:
         return self._select(~removed)
 
     def subset(self, rows: Ints) -> Shard:
-        """Return a shard of some of these rows (all of them must be in this one)."""
-        return self._select(np.isin(self.rows, rows))
+        """Return a shard of some of these rows (all of them must be in this one), of which a query wants about ten.
+
+        Where this one has inverted lists and the part is large, it keeps them, and probes as many as ten neighbours need.
+        """
+        chosen, lists = np.isin(self.rows, rows), self.lists
+        if lists is None:
+            return self._select(chosen)
+        part = self._select(chosen, min(self.exact_up_to, _PART_EXACT_UP_TO))
+        if part._lists is not None:
+            part._choose_probes(part._lists, _PART_NEIGHBOURS)
+        return part
 
     def renumbered(self, rows: Ints) -> Shard:
         """Return a shard of the same vectors under other indices (m,)."""
         return Shard(self.vectors, rows, self.exact_up_to, self._lists)
 
-    def _select(self, chosen: Bools) -> Shard:
-        lists = self._lists.select(chosen) if self._lists is not None and chosen.sum() > self.exact_up_to else None
-        return Shard(select(self.vectors, chosen), self.rows[chosen], self.exact_up_to, lists)
+    def _select(self, chosen: Bools, exact_up_to: int | None = None) -> Shard:
+        limit = self.exact_up_to if exact_up_to is None else exact_up_to
+        lists = self._lists.select(chosen) if self._lists is not None and chosen.sum() > limit else None
+        return Shard(select(self.vectors, chosen), self.rows[chosen], limit, lists)
 
     def duplicates(self, row: int) -> Ints:
         """Return the indices of the rows with the same vector as ``row``, itself among them."""
-        hashes, order = self._hashes
-        position = order[np.searchsorted(self.rows, row, sorter=order)]
-        alike = np.flatnonzero(hashes == hashes[position])
-        equal = (self.vectors[alike] == self.vectors[position]).all(axis=1)
-        return np.asarray(self.rows[alike[equal]])
+        by_row, hashes, by_hash = self._hashes
+        position = by_row[np.searchsorted(self.rows, row, sorter=by_row)]
+        wanted = _hash(self.vectors[position : position + 1])[0]
+        alike = by_hash[np.searchsorted(hashes, wanted) : np.searchsorted(hashes, wanted, side="right")]
+        return np.asarray(self.rows[alike[(self.vectors[alike] == self.vectors[position]).all(axis=1)]])
 
     @cached_property
-    def _hashes(self) -> tuple[Ints, Ints]:
-        """A hash of each vector (m,), and the order of the rows by their index (m,)."""
-        factors = np.random.default_rng(0).integers(2**63, dtype=np.uint64, size=self.vectors.shape[1]) | np.uint64(1)
-        hashes = [
-            ((block + np.float32(0)).view(np.uint32).astype(np.uint64) * factors).sum(axis=1)  # + 0: -0.0 equals 0.0
-            for block in row_blocks(self.vectors)
-        ]
-        return np.concatenate([np.zeros(0, np.uint64), *hashes]).view(np.int64), np.argsort(self.rows, kind="stable")
+    def _hashes(self) -> tuple[Indices, Ints, Indices]:
+        """The order of the rows by their index, the vectors' hashes in order, and the rows in the order of their hashes: (m,) each."""
+        hashes = np.concatenate([np.zeros(0, dtype=np.int64), *map(_hash, row_blocks(self.vectors))])
+        by_hash = np.argsort(hashes, kind="stable")
+        return np.argsort(self.rows, kind="stable"), hashes[by_hash], by_hash
 
     def search(self, queries: Floats | Floats32, k: int) -> tuple[Floats, Ints]:
         """Return the k nearest rows, nearest first.
@@ -190,25 +198,30 @@ class Shard:
         nearest = (key >> 32).astype(np.int32).view(np.float32).astype(np.float64)
         return nearest, np.where(np.isinf(nearest), -1, self.rows[(key & _INDEX_BITS) % len(self.rows)])
 
-    def _fit_lists(self) -> None:
-        """Fit inverted lists, and probe as many as the recall needs; where half of them do not suffice, the search is exact."""
+    def _choose_probes(self, lists: InvertedLists, neighbours: int) -> None:
+        """Search by these lists, and probe as many as the recall needs; where half of them do not suffice, the search is exact."""
         m = len(self.rows)
-        k, lists = min(_RECALL_NEIGHBOURS, m), InvertedLists.fit(self.vectors)
-        trial = Shard(self.vectors, self.rows, self.exact_up_to, lists)
+        trial, k = Shard(self.vectors, self.rows, self.exact_up_to, lists), min(neighbours, m - 1)
         queries = np.ascontiguousarray(self.vectors[:: max(1, m // _RECALL_QUERIES)])
-        furthest = furthest_distance(self.vectors, queries, k)
+        furthest = furthest_distance(self.vectors, queries, k + 1)
         for probes in _PROBES:
             if probes > len(lists.centroids) / 2:
                 break
             _set_probes(trial.index, probes)
-            share = share_within(trial.search(queries, k)[0], furthest)
+            share = ((k + 1) * share_within(trial.search(queries, k + 1)[0], furthest) - 1) / k  # a query finds itself: it does not count
             recall = float(share.mean())
-            _log.info("%d rows: recall %.3f by %d of %d lists", m, recall, probes, len(lists.centroids))
+            _log.info("%d rows: recall %.3f of the %d nearest by %d of %d lists", m, recall, k, probes, len(lists.centroids))
             if recall - 2 * float(share.std()) / len(share) ** 0.5 >= LEAST_RECALL:
                 self._lists, self._index = replace(lists, probes=probes, recall=recall), trial.index
                 return
         _log.info("%d rows are searched exactly: recall stays below %g", m, LEAST_RECALL)
-        self.exact_up_to = m
+        self._lists, self.exact_up_to = None, m
+
+
+def _hash(vectors: Floats32) -> Ints:
+    """Return a hash of each vector (m, e); -0.0 counts as 0.0."""
+    factors = np.random.default_rng(0).integers(2**63, dtype=np.uint64, size=vectors.shape[1]) | np.uint64(1)
+    return np.asarray(((vectors + np.float32(0)).view(np.uint32).astype(np.uint64) * factors).sum(axis=1).view(np.int64))
 
 
 def measure_recall(shard: Shard, queries: Floats32, k: int) -> Floats:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import log_softmax
@@ -59,7 +60,7 @@ _PRIOR_SHARE = 0.02  # of a vote are the classes' frequencies: sixty patients wh
 class ClassRetriever(ShardedRetriever):
     """Similar patients of a row, for an outcome of class indices."""
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Number of classes, c."""
         return int(self.outcome.max()) + 1

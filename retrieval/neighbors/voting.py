@@ -192,7 +192,12 @@ def resolve_ties(
 
 
 def compute_weights(
-    neighbours: Neighbours, outcome: Floats, setting: RetrievalSetting, temperature: float, row_weight: Floats | None = None
+    neighbours: Neighbours,
+    outcome: Floats,
+    setting: RetrievalSetting,
+    temperature: float,
+    row_weight: Floats | None = None,
+    prevalence: float | None = None,
 ) -> Context:
     """Turn neighbours into a context with kernel weights.
 
@@ -201,12 +206,13 @@ def compute_weights(
     adds as much weight to the event-free neighbours as keeps the stored rows' prevalence. The two together weigh no more than an average
     neighbour. The floor therefore shrinks a vote slightly towards the prevalence, the more the nearer the events.
     ``row_weight`` (n,) multiplies the weights of the stored rows, a site's own against those of others for instance.
+    ``prevalence`` is the stored rows'; it is computed from ``outcome`` (n,) where it is not given.
     """
     bandwidth = 2 * setting.width * temperature
     weight, neighbour_outcome = _neighbour_weights(neighbours, outcome, bandwidth, row_weight)
     row, sq_distance, floored = neighbours.row, neighbours.sq_distance, np.zeros(neighbours.row.shape, dtype=bool)
     if setting.floor:
-        prevalence = float(np.average(outcome, weights=row_weight))
+        prevalence = float(np.average(outcome, weights=row_weight)) if prevalence is None else prevalence
         event_weight, added, extra = _floor_weights(neighbours, weight, neighbour_outcome, prevalence, bandwidth)
         weight = np.concatenate([weight + added, event_weight], axis=1)
         row = np.concatenate([row, np.where(extra, neighbours.event_row, -1)], axis=1)

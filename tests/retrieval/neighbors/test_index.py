@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearward.retrieval.neighbors import vector_store
+from nearward.retrieval.neighbors import index, vector_store
 from nearward.retrieval.neighbors.exact_search import ExactIndex
 from nearward.retrieval.neighbors.index import EXACT_UP_TO, LEAST_RECALL, Shard
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
@@ -84,8 +84,6 @@ def test_queries_find_alone_what_they_find_in_a_batch_and_shuffled() -> None:
 
 
 def test_large_batches_are_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nearward.retrieval.neighbors import index
-
     shard, queries = Shard(unit(0, 50), np.arange(50)), unit(1, 33)
     whole = shard.search(queries, 5)
     monkeypatch.setattr(index, "_CHUNK", 50 * 4)
@@ -205,9 +203,8 @@ def test_lists_with_more_and_fewer_rows_are_those_of_all_rows_about_the_same_cen
 
 
 def test_lists_that_lose_most_rows_become_exact_and_a_small_part_is_exact(lists: Shard) -> None:
-    few = lists.without(np.arange(3000) >= 400)
-    assert few.kind == lists.subset(lists.rows[::10]).kind == "exact"
-    assert lists.subset(lists.rows[:2000]).kind == lists.kind
+    assert lists.without(np.arange(3000) >= 400).kind == lists.subset(lists.rows[::10]).kind == "exact"
+    assert lists.without(np.arange(3000) >= 2000).kind == lists.kind
 
 
 def test_saved_and_copied_lists_find_the_same(lists: Shard) -> None:
@@ -221,8 +218,6 @@ def test_saved_and_copied_lists_find_the_same(lists: Shard) -> None:
 
 
 def test_threads_build_an_index_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nearward.retrieval.neighbors import index
-
     built = []
     monkeypatch.setattr(index, "ExactIndex", lambda vectors: built.append(len(vectors)) or ExactIndex(vectors))
     shard = Shard(unit(0, 500), np.arange(500))
@@ -241,7 +236,19 @@ def test_duplicates_are_the_rows_of_an_equal_vector_whatever_the_sign_of_zero() 
         assert shard.duplicates(int(rows[i])).tolist() == rows[(vectors == vectors[i]).all(axis=1)].tolist()
 
 
-def test_vectors_of_one_hash_are_duplicates_only_where_they_are_equal() -> None:
-    shard = Shard(unit(0, 5), np.arange(5))
-    shard.__dict__["_hashes"] = (np.zeros(5, dtype=np.int64), np.arange(5))
-    assert shard.duplicates(3).tolist() == [3]
+def test_vectors_of_one_hash_are_duplicates_only_where_they_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_hash", lambda vectors: np.zeros(len(vectors), dtype=np.int64))
+    assert Shard(unit(0, 5), np.arange(5)).duplicates(3).tolist() == [3]
+
+
+def test_a_large_part_of_inverted_lists_keeps_them_and_has_probes_of_its_own(lists: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_PART_EXACT_UP_TO", 500)
+    rows, queries = lists.rows[::4], clustered(7, 300).astype(float)
+    part = lists.subset(rows)
+    assert part.kind.startswith("IVF-SQ8")
+    assert part.rows.tolist() == rows.tolist()
+    assert np.array_equal(part.lists.centroids, lists.lists.centroids)
+    wanted = Shard(lists.vectors[::4], rows).search(queries, 10)[1]
+    found = part.search(queries, 10)[1]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)]) >= LEAST_RECALL
+    assert lists.subset(rows[:500]).kind == "exact"
