@@ -1,6 +1,10 @@
-"""Leave one site out: results by site and over sites, of one cohort (table and sidecar) whose sites are a column.
+"""Leave one site out: results by site and over sites, of one cohort whose sites are a column.
 
-.venv/bin/python -m benchmarks.risk.transport sites/gusto.parquet --site REGL --model logistic
+    .venv/bin/python -m benchmarks.risk.transport sites/gusto.parquet --site REGL --model logistic
+    .venv/bin/python -m benchmarks.risk.transport brfss2015 --rows 6000
+
+A cohort is a table with its sidecar, or one of three tasks: brfss2015 by income of the respondents, diabetes130 by admission source,
+icu2012 by kind of intensive care unit.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 import nearward as nw
+from benchmarks.common.icu import icu_cohort
 from benchmarks.common.markdown import markdown_rows
-from nearward.datasets import read_cohort
+from benchmarks.common.paths import DATA
+from nearward.datasets import Cohort, read_cohort
 from nearward.evaluation.risk.html_report import pooled_summary, subgroup_summary
 from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 
@@ -27,19 +33,21 @@ _MODELS = {
     "gbdt": lambda: EncodedClassifier(HistGradientBoostingClassifier(random_state=0)),
     "nearward": lambda: nw.RiskClassifier(random_state=0),
 }
+_TASKS = {"brfss2015": ("brfss2015_diabetes", "Income"), "diabetes130": ("diabetes130", "admission_source_id")}
+_ICU = ("icu2012", "ICUType: first")
 _METRICS = ("prevalence", "auprc", "auroc", "calibration_in_the_large", "calibration_slope", "usefulness")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--site", required=True)
+    parser.add_argument("cohort", help=f"table, or one of {[*_TASKS, _ICU[0]]}")
+    parser.add_argument("--site", help="column of the sites of a table")
     parser.add_argument("--model", choices=_MODELS, default="logistic")
     parser.add_argument("--rows", type=int, help="use this many rows, drawn at random")
     parser.add_argument("--page", type=Path, help="HTML page to write")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    cohort = read_cohort(args.table)
+    cohort, site = find_cohort(args.cohort, args.site)
     rows = np.random.default_rng(0).permutation(len(cohort.outcome))[: args.rows]
     groups = None if cohort.groups is None else np.asarray(cohort.groups)[rows]
     began = time.monotonic()
@@ -48,7 +56,7 @@ def main() -> None:
         _MODELS[args.model](),
         cohort.features[rows],
         outcome,
-        site=args.site,
+        site=site,
         groups=groups,
         verbose=lambda text: print(text, file=sys.stderr),
     )
@@ -60,6 +68,18 @@ def main() -> None:
     print(f"worth using at {results.threshold:.3f}: {results.useful}; at a next site: {results.next_useful}")
     if args.page:
         report.to_html(args.page)
+
+
+def find_cohort(name: str, site: str | None) -> tuple[Cohort, str]:
+    """Return a cohort and the column of its sites."""
+    if name == _ICU[0]:
+        return icu_cohort(), _ICU[1]
+    if name in _TASKS:
+        table, column = _TASKS[name]
+        return read_cohort(DATA / f"{table}.parquet"), column
+    if site is None:
+        raise SystemExit("--site must name the column of the sites")
+    return read_cohort(Path(name)), site
 
 
 if __name__ == "__main__":

@@ -177,8 +177,9 @@ def _fit_table(table: Path, out: Path, roles: _Roles, options: dict[str, Any]) -
     if declared:
         schema = declared.with_roles(ignore=dropped)
     else:
-        inferred = Schema.infer(frame.drop(dropped), roles.missing, patients)
-        schema = Schema((*inferred.columns, *(Column(name, role="ignore") for name in dropped)))
+        declared_names = [name for name in dict.fromkeys([*dropped, roles.id]) if name]
+        inferred = Schema.infer(frame.drop(declared_names), roles.missing, patients)
+        schema = Schema((*inferred.columns, *(Column(name, role="ignore") for name in declared_names)))
     schema = schema.with_roles(outcome=outcome, id=roles.id, group=roles.group, site=roles.site, expert=experts)
     show(schema.review(), f"{table.name}: {frame.height} rows; check the roles and kinds below")
     event = as_event(roles.positive, frame.get_column(outcome))

@@ -37,6 +37,7 @@ def place(nearward, clinic, tmp_path_factory):
     )  # fmt: skip
     assert "250 rows" in done.stdout
     assert "contains patient records" in done.stdout
+    assert "declare it as the id" not in done.stderr  # it is declared
     steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert [step["done"] for step in steps] == list(range(1, 13))
     return folder

@@ -55,8 +55,13 @@ def assert_same_contexts(model: Any, setting: Any) -> None:
     queries, _, _ = patients(40, 9, 5000)
     risk = model.fitted_.model
     inputs = encoder_inputs(risk.table_encoder, risk.encode(model.schema_.conform(queries)))
-    ours = risk.retriever.contexts(inputs, (setting,))[0][0]
-    anew = built_anew(model).contexts(inputs, (setting,))[0][0]
+    contexts = [
+        dataclasses.replace(retriever, setting=setting).context(inputs)[0]
+        if len(model.classes_) > 2
+        else retriever.contexts(inputs, (setting,))[0][0]
+        for retriever in (risk.retriever, built_anew(model))
+    ]
+    ours, anew = contexts
     for name in ("row", "weight", "outcome", "sq_distance", "floored"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(anew, name))
 
@@ -80,6 +85,58 @@ def test_extended_and_forgotten_are_as_an_index_built_anew(model: Any) -> None:
     scores = changed.predict_frame(patients(40, 9, 5000)[0])
     assert (scores["vote"] != before["vote"]).any()
     assert model.predict_frame(patients(40, 9, 5000)[0]).equals(before)  # the original is as it was
+
+
+@pytest.fixture(scope="module")
+def classes_model() -> Any:
+    frame, ward, groups = wards(200, 0)
+    schema = nw.Schema.infer(frame).with_roles(id="id")
+    return nw.RiskClassifier(random_state=0, folds=2, encoder=nw.EncoderConfig(steps=30), schema=schema).fit(frame, ward, groups=groups)
+
+
+def wards(n: int, seed: int, first: int = 0) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """The rows of ``patients`` with three classes."""
+    frame, died, groups = patients(n, seed, first)
+    ward = np.where(died == 1, "ICU", np.where(frame["b"] > 0.3, "surgical", "medical"))
+    return frame, ward.tolist(), groups
+
+
+def test_several_classes_are_extended_and_forgotten_alike(classes_model: Any, tmp_path) -> None:
+    changed = copy_of(classes_model)
+    queries = wards(20, 9, 5000)[0]
+    before = changed.predict_proba(queries)
+    frame, ward, groups = wards(40, 1, 1000)
+    extension = changed.extend(frame, ward, groups)
+    assert (extension.rows, extension.stored, extension.check) == (40, 240, None)
+    assert extension.events == 40 - ward.count("medical")  # outside the commonest class
+    assert_same_contexts(changed, dataclasses.replace(changed.fitted_.model.retriever.setting, neighbours=30))
+    removed = changed.fitted_.records[PATIENT].unique(maintain_order=True)[50:70].to_list()
+    removal = changed.forget(removed)
+    assert (removal.patients, removal.stored) == (20, 240 - removal.rows)
+    assert_same_contexts(changed, dataclasses.replace(changed.fitted_.model.retriever.setting, neighbours=30))
+    changed.save(tmp_path / "m")
+    loaded = nw.load(tmp_path / "m")
+    after = loaded.predict_proba(queries)
+    np.testing.assert_array_equal(after, changed.predict_proba(queries))
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    assert (after != before).any()
+    assert not loaded.fitted_.records[PATIENT].is_in(removed).any()
+    similar = loaded.similar(queries[:2], k=5)
+    assert set(similar["outcome"]) <= {"ICU", "medical", "surgical"}
+
+
+def test_what_is_refused_with_several_classes(classes_model: Any) -> None:
+    changed = copy_of(classes_model)
+    frame, ward, groups = wards(10, 4, 7000)
+    with pytest.raises(InputError, match="1 of 10 rows have an outcome that the model was not fitted on"):
+        changed.extend(frame, [*ward[1:], "morgue"], groups)
+    with pytest.raises(InputError, match="adapt is for an outcome with two values, got 3 classes"):
+        changed.adapt(frame, ward, groups)
+    code = int(np.flatnonzero(changed.classes_ == "ICU")[0])
+    icu = changed.fitted_.records.filter(pl.col("(outcome)") == code)[PATIENT].unique(maintain_order=True).to_list()
+    with pytest.raises(TooFewEvents, match="remain stored"):
+        changed.forget(icu[:-2])
+    assert changed.fitted_ is classes_model.fitted_
 
 
 def test_no_patient_is_indexed_by_an_encoder_that_learned_from_him(model: Any) -> None:
