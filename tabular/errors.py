@@ -9,6 +9,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
+_MOST_NAMES = 8  # of columns in a message: a wide table has thousands
+
+
 class NearwardError(Exception):
     """Base class of all errors that nearward raises on purpose."""
 
@@ -21,7 +24,8 @@ class MissingColumns(InputError):
     """Raised where a frame lacks columns that a model, schema or evaluation needs."""
 
     def __init__(self, missing: Sequence[str], columns: Sequence[str]) -> None:
-        super().__init__(f"columns missing from the frame: {list(missing)}. {did_you_mean(missing, columns)}".strip())
+        hint = did_you_mean(missing[:_MOST_NAMES], columns)
+        super().__init__(f"columns missing from the frame: {list_names(missing)}. {hint}".strip())
 
 
 def require_columns(names: Iterable[str | None], columns: Sequence[str]) -> None:
@@ -149,3 +153,22 @@ def did_you_mean(unknown: Iterable[str], known: Sequence[str]) -> str:
     """Return ``'ag': did you mean 'age'?`` for each unknown name with a close match, else an empty text."""
     near = {name: difflib.get_close_matches(name, known, 1) for name in unknown}
     return "; ".join(f"{name!r}: did you mean {match[0]!r}?" for name, match in near.items() if match)
+
+
+def list_first(texts: Sequence[str]) -> str:
+    """Return texts with commas between them, of many only the first and how many more there are.
+
+    Examples
+    --------
+    >>> list_first(["'age'", "'sex'"])
+    "'age', 'sex'"
+    >>> list_first([f"x{i}" for i in range(400)])
+    'x0, x1, x2, x3, x4, x5, x6, x7 and 392 more'
+    """
+    rest = len(texts) - _MOST_NAMES
+    return ", ".join(texts[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return the names of columns as a list, see ``list_first``."""
+    return f"[{list_first([repr(name) for name in names])}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from nearward.evaluation.html_page import COLOURS, GREY, GRID, INK
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY, USEFULNESS
 from nearward.evaluation.risk.results import Curves, SiteResults, Subgroup
-from nearward.evaluation.stats.confidence import Estimate, defined
+from nearward.evaluation.stats.confidence import Estimate, Result, defined
 from nearward.evaluation.stats.random_effects import PooledEstimate
+from nearward.tabular.typing import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,9 @@ _LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
 _FOREST_ROW_HEIGHT = 0.3  # inches
 _PERIODS_NAMED = 12  # on the axis of time
 _FOREST_WIDTH = 9.2
+_NARROW = 2.5  # highest over lowest value of a logarithmic axis
 # metric of a panel -> the value that means no miscalibration, or no benefit
+SUBGROUP_PANELS = {"auroc": None, "observed_expected": 1.0, "calibration_slope": 1.0}
 _SITE_PANELS = {"auroc": None, "observed_expected": 1.0, "calibration_slope": 1.0, USEFULNESS.key: 0.0}
 
 
@@ -77,20 +80,25 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     return _with_legend(figure, axes)
 
 
-def forest(subgroups: Sequence[Subgroup], key: str, title: str, overall: Estimate | None) -> Figure:
-    """Forest plot of one metric: every subgroup that is not suppressed, and all rows as a dashed line."""
-    estimates = [(subgroup.label, estimate) for subgroup in subgroups if (estimate := defined(subgroup.results.get(key))) is not None]
-    figure = Figure(figsize=(_SIZE[0], 1.0 + _FOREST_ROW_HEIGHT * max(len(estimates), 1)), layout="constrained")
-    axes = figure.subplots()
-    style_axes(axes, title, "")
-    if overall is not None:
-        axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.15, linewidth=0)
-        axes.axvline(overall.value, color=GREY, linewidth=1, linestyle="--")
-    for row, (_, estimate) in enumerate(estimates):
-        _plot_estimate(axes, row, estimate, COLOURS[0], "s")
-    axes.set_yticks(range(len(estimates)), [_shorten(label) for label, _ in estimates])
-    axes.set_ylim(len(estimates) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
+def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> Figure:
+    """Forest plots side by side: each subgroup that is not suppressed with its interval, and all rows as a grey line and band.
+
+    Parameters
+    ----------
+    subgroups : sequence of Subgroup, at least one with results
+    overall : metrics of all rows
+    """
+    shown = [subgroup for subgroup in subgroups if subgroup.results]
+    figure, panels = _forest_panels(SUBGROUP_PANELS, [subgroup.label for subgroup in shown])
+    for axes, (key, ideal) in zip(panels, SUBGROUP_PANELS.items(), strict=True):
+        if ideal is not None:
+            axes.axvline(ideal, color=INK, linewidth=1, linestyle=":")
+        if (whole := defined(overall.get(key))) is not None:
+            axes.axvspan(whole.low, whole.high, color=GREY, alpha=0.15, linewidth=0)
+            axes.axvline(whole.value, color=GREY, linewidth=1, linestyle="--")
+        for row, subgroup in enumerate(shown):
+            if (estimate := defined(subgroup.results.get(key))) is not None:
+                _plot_estimate(axes, row, estimate, COLOURS[0], "s")
     return figure
 
 
@@ -118,31 +126,46 @@ def forest_of_sites(results: SiteResults) -> Figure:
         Sites without results have no row.
     """
     sites = results.estimable
-    rows = len(sites) + (2 if results.pooled else 0)
-    figure = Figure(figsize=(_FOREST_WIDTH, 1.2 + _FOREST_ROW_HEIGHT * max(rows, 1)), layout="constrained")
-    panels = figure.subplots(1, len(_SITE_PANELS), sharey=True)
+    labels = [*(site.level for site in sites), *(("mean over sites", "next site") if results.pooled else ())]
+    figure, panels = _forest_panels(_SITE_PANELS, labels)
     for axes, (key, no_effect) in zip(panels, _SITE_PANELS.items(), strict=True):
-        style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
         if no_effect is not None:
             axes.axvline(no_effect, color=GREY, linewidth=1, linestyle="--")
-        if METRIC_BY_KEY[key].scale == "positive":
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
         for row, site in enumerate(sites):
             if (estimate := defined(site.results[key])) is not None:
                 _plot_estimate(axes, row, estimate, COLOURS[0], "s")
         if isinstance(pooled := results.pooled.get(key), PooledEstimate):
             _plot_estimate(axes, len(sites), pooled.mean, INK, "D")
             axes.plot([pooled.next_site.low, pooled.next_site.high], [len(sites) + 1] * 2, color=COLOURS[1], linewidth=4)
-        axes.grid(visible=False, axis="y")
-    labels = [*(_shorten(site.level) for site in sites), *(("mean over sites", "next site") if results.pooled else ())]
-    panels[0].set_yticks(range(rows), labels)
-    panels[0].set_ylim(rows - 0.5, -0.5)
     return figure
+
+
+def _forest_panels(keys: Iterable[str], labels: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with a panel for each metric, side by side, and a row for each label; positive metrics have a logarithmic axis."""
+    keys, rows = list(keys), len(labels)
+    figure = Figure(figsize=(_FOREST_WIDTH, 1.2 + _FOREST_ROW_HEIGHT * max(rows, 1)), layout="constrained")
+    panels: Sequence[Axes] = figure.subplots(1, len(keys), sharey=True)
+    for axes, key in zip(panels, keys, strict=True):
+        style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
+        if METRIC_BY_KEY[key].scale == "positive":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(_RatioLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(visible=False, axis="y")
+    panels[0].set_yticks(range(rows), [_shorten(label) for label in labels])
+    panels[0].set_ylim(max(rows, 1) - 0.5, -0.5)
+    return figure, panels
+
+
+class _RatioLocator(LogLocator):
+    """Ticks of a logarithmic axis: tenths and the like where it spans so little that it would have one tick."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Floats:
+        ticks: Floats = MaxNLocator(4).tick_values(vmin, vmax) if vmax < _NARROW * vmin else super().tick_values(vmin, vmax)
+        return ticks
 
 
 def _plot_estimate(axes: Axes, row: int, estimate: Estimate, colour: str, marker: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,8 @@ _SITE_METRICS = (
     "calibration_slope",
     USEFULNESS.key,
 )
-_FOREST_METRICS = ("auroc", "auprc", "observed_expected")
+_PERIODS = "Periods"
+_METRICS_OVER_TIME = ("auroc", "auprc", "observed_expected")
 
 
 def risk_report_page(
@@ -66,9 +67,9 @@ def risk_report_page(
         no_calibration=_no_calibration({report.risk: report.curves}),
         thresholds=threshold_summary(report.thresholds),
         undefined_at_thresholds=_undefined_lines(*(one.results for one in report.thresholds)),
-        subgroups=_subgroup_section(report.subgroups, report.metrics),
-        strata=_subgroup_section(report.strata, report.metrics),
-        periods=_subgroup_section(report.periods, report.metrics, figures.over_time),
+        subgroups=_subgroup_section(report.subgroups, report.metrics, "Subgroups"),
+        strata=_subgroup_section(report.strata, report.metrics, "Event-count strata"),
+        periods=_subgroup_section(report.periods, report.metrics, _PERIODS),
         sites=None if report.sites is None else site_section(report.sites),
         suppression_note=SUPPRESSION_NOTE,
         similar=similar,
@@ -130,29 +131,25 @@ class _SubgroupSection:
 
     Parameters
     ----------
+    name : str
     summary : frame, see ``subgroup_summary``
-    forests : metric's title -> forest plot, or plot over time
+    figures : caption -> forest plots, or plots over time
     undefined : lines on metrics without a value or an interval in a subgroup that is shown
     suppressed : bool
         Whether a count is suppressed.
     """
 
+    name: str
     summary: pl.DataFrame
-    forests: dict[str, Figure]
+    figures: dict[str, Figure]
     undefined: list[str]
     suppressed: bool
 
 
-def _subgroup_section(
-    subgroups: Sequence[Subgroup], overall: Results, draw: Callable[..., Figure] = figures.forest
-) -> _SubgroupSection | None:
+def _subgroup_section(subgroups: Sequence[Subgroup], overall: Results, name: str) -> _SubgroupSection | None:
     if not subgroups:
         return None
-    forests = {
-        METRIC_BY_KEY[key].title: draw(subgroups, key, METRIC_BY_KEY[key].title, defined(overall[key]))
-        for key in _FOREST_METRICS
-        if any(isinstance(subgroup.results.get(key), Estimate) for subgroup in subgroups)
-    }
+    drawn = _forest(subgroups, overall, name) if name != _PERIODS else _over_time(subgroups, overall)
     undefined = {
         f"{subgroup.label}, {_reason(key, result)}"
         for subgroup in subgroups
@@ -160,7 +157,28 @@ def _subgroup_section(
         if not isinstance(result, Estimate) and key in _SUBGROUP_METRICS
     }
     suppressed = any(subgroup.events is None for subgroup in subgroups)
-    return _SubgroupSection(subgroup_summary(subgroups), forests, sorted(undefined), suppressed)
+    return _SubgroupSection(name, subgroup_summary(subgroups), drawn, sorted(undefined), suppressed)
+
+
+def _forest(subgroups: Sequence[Subgroup], overall: Results, name: str) -> dict[str, Figure]:
+    """Return caption -> forest plots, empty where nothing can be drawn."""
+    if not any(isinstance(one.results.get(key), Estimate) for one in subgroups for key in figures.SUBGROUP_PANELS):
+        return {}
+    caption = f"{name}, with 95 % intervals. Grey and dashed: all rows with their interval. Dotted: perfectly calibrated risks."
+    return {caption: figures.forest(subgroups, overall)}
+
+
+def _over_time(periods: Sequence[Subgroup], overall: Results) -> dict[str, Figure]:
+    """Return caption -> plot of a metric over time."""
+    titles = {
+        key: METRIC_BY_KEY[key].title for key in _METRICS_OVER_TIME if any(isinstance(one.results.get(key), Estimate) for one in periods)
+    }
+    return {
+        f"{_PERIODS}: {title} with its 95 % interval; dashed and grey, all rows with theirs.": figures.over_time(
+            periods, key, title, defined(overall[key])
+        )
+        for key, title in titles.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from nearward.evaluation.privacy_attacks.residual_risk import attack_table
 from nearward.evaluation.stats.confidence import rows_to_dicts
 from nearward.evaluation.synthetic.results import CardResults
-from nearward.evaluation.synthetic.small_counts import suppress_small_counts
+from nearward.evaluation.synthetic.small_counts import suppress_json_counts
 
 DISCLAIMER = (
     "FAITH-style (our definition). Distances are measured, attacks are tried; neither is a proof of anonymity, and no figure here bounds "
@@ -47,5 +47,5 @@ def public_card_json(card: CardResults) -> dict[str, Any]:
     of rows are suppressed (``small_counts.py``); the five scores, which are no counts, stay.
     """
     body = card_json(card) | {"adherence": card.adherence.to_dict(with_rules=False)}
-    shown: dict[str, Any] = suppress_small_counts(body)
+    shown: dict[str, Any] = suppress_json_counts(body)
     return shown | {"components": body["components"]}

@@ -17,21 +17,21 @@ _DERIVED = ("risk", "ratio", "shift")  # keys of figures that are computed from 
 _ESTIMATE = {"value", "low", "high", "n"}
 
 
-def suppress_small_counts(body: Any) -> Any:
+def suppress_json_counts(body: Any) -> Any:
     """Return a card's dictionaries, lists, texts and numbers with small counts suppressed.
 
     Examples
     --------
-    >>> suppress_small_counts({"holdout": {"value": 0.003, "low": 0.001, "high": 0.009, "n": 1000}})
+    >>> suppress_json_counts({"holdout": {"value": 0.003, "low": 0.001, "high": 0.009, "n": 1000}})
     {'holdout': {'value': None, 'low': 0.0, 'high': 0.017, 'n': 1000, 'suppressed': 'fewer than 10 rows'}}
     """
     if isinstance(body, list):
-        return [suppress_small_counts(item) for item in body]
+        return [suppress_json_counts(item) for item in body]
     if not isinstance(body, dict):
         return body
     if _is_estimate(body):
         return suppress_share(body)
-    shown = {key: _suppress_rows(value) if key.endswith(_COUNTS) else suppress_small_counts(value) for key, value in body.items()}
+    shown = {key: _suppress_rows(value) if key.endswith(_COUNTS) else suppress_json_counts(value) for key, value in body.items()}
     if any(_is_suppressed(value) for value in shown.values()):
         shown = {key: _coarse(value) if key in _DERIVED and _is_estimate(value) else value for key, value in shown.items()}
     return shown
@@ -68,7 +68,7 @@ def _is_suppressed(body: Any) -> bool:
 
 
 def _suppress_rows(value: Any) -> Any:
-    return None if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MIN_COUNT else suppress_small_counts(value)
+    return None if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MIN_COUNT else suppress_json_counts(value)
 
 
 def _coarse(estimate: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from nearward.evaluation.tables.neighbors import TableEmbedding
 from nearward.tabular.data.conversion import as_number, as_text
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import named_values, validate_groups, validate_target
-from nearward.tabular.errors import DataWarning, DifferentTables, InputError, SharedPatients, TooFewEvents, require_columns
+from nearward.tabular.errors import DataWarning, DifferentTables, InputError, SharedPatients, TooFewEvents, list_names, require_columns
 from nearward.tabular.typing import Ints
 
 Frame = pl.DataFrame | pl.LazyFrame
@@ -155,8 +155,8 @@ def _check_same_columns(frames: dict[str, pl.DataFrame]) -> None:
     for name in NAMES[1:]:
         columns = frames[name].columns
         missing, extra = [c for c in expected if c not in columns], [c for c in columns if c not in expected]
-        faults += [f"{name} lacks {missing}, which train has"] if missing else []
-        faults += [f"{name} has {extra}, which train lacks"] if extra else []
+        faults += [f"{name} lacks {list_names(missing)}, which train has"] if missing else []
+        faults += [f"{name} has {list_names(extra)}, which train lacks"] if extra else []
     if faults:
         raise DifferentTables(faults)
 

@@ -15,7 +15,7 @@ import polars as pl
 from nearward.adaptation.stored_patients import OUTCOME
 from nearward.tabular.data.feature_blocks import columns_by_block
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import DataWarning, InputError, require_columns
+from nearward.tabular.errors import DataWarning, InputError, list_names, require_columns
 from nearward.tabular.typing import Ints
 
 NOT_HERE = "not measured at this site"
@@ -57,10 +57,10 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
     blocks = {block: names for block, names in columns_by_block(schema).items() if set(names) <= set(lacking)}
     in_blocks = {name for names in blocks.values() for name in names}
     for block, names in blocks.items():
-        warnings.warn(f"the site lacks the block {block!r}: {list(names)}. Risks rest on the other columns", DataWarning, stacklevel=4)
+        warnings.warn(f"the site lacks the block {block!r}: {list_names(names)}. Risks rest on the other columns", DataWarning, stacklevel=4)
     if single := [name for name in lacking if name not in in_blocks]:
         warnings.warn(
-            f"the site lacks the columns {single}: risks rest on the others. If it names them otherwise, say so (columns=)",
+            f"the site lacks the columns {list_names(single)}: risks rest on the others. If it names them otherwise, say so (columns=)",
             DataWarning,
             stacklevel=4,
         )

@@ -11,7 +11,7 @@ from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.data.feature_blocks import missing_blocks
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.errors import DataWarning, InputError, list_first
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
 
@@ -90,7 +90,7 @@ def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder
     """Warn of the anomalies that ``count_anomalies`` counts, one warning for each kind."""
     for kind, counts in count_anomalies(rows, schema, encoding).items():
         if counts:
-            columns = ", ".join(f"{name!r} in {count} rows" for name, count in counts.items())
+            columns = list_first([f"{name!r} in {count} rows" for name, count in counts.items()])
             warnings.warn(f"{_ANOMALIES[kind]} {columns}", DataWarning, stacklevel=4)
 
 

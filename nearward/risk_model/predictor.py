@@ -34,7 +34,7 @@ from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
-from nearward.tabular.errors import ArtifactError, DataWarning, InputError
+from nearward.tabular.errors import ArtifactError, DataWarning, InputError, list_names
 from nearward.tabular.parallel import limit_jobs, parallel_map
 from nearward.tabular.persistence.artifact import loading
 from nearward.tabular.typing import Floats, Ints
@@ -292,7 +292,7 @@ class RiskPredictor(AdaptableRisk):
         rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
         known = set(self.schema_names)  # a set: there may be thousands
         if extra := [name for name in frame.columns if name not in known]:
-            warnings.warn(f"columns that the model was not fitted on are ignored: {extra}", DataWarning, stacklevel=3)
+            warnings.warn(f"columns that the model was not fitted on are ignored: {list_names(extra)}", DataWarning, stacklevel=3)
         warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
         return rows
 

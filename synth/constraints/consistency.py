@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from nearward.tabular.errors import RuleError, did_you_mean
+from nearward.tabular.errors import RuleError, did_you_mean, list_names
 from nearward.tabular.rules.kinds import Depends, Domain, Implies, Linear, MissingWhere, Order, Range, RangeWhere
 from nearward.tabular.rules.rule import Rule
 from nearward.tabular.rules.rules import Rules
@@ -18,7 +18,7 @@ _NO_HIGH: _Bound = (float("inf"), ())
 def check_known_columns(rules: Rules, columns: Sequence[str]) -> None:
     """Raise ``RuleError`` where rules name other columns than these."""
     if unknown := sorted({name for rule in rules for name in rule.columns} - set(columns)):
-        raise RuleError(f"rules name columns that the table does not have: {unknown}. {did_you_mean(unknown, columns)}")
+        raise RuleError(f"rules name columns that the table does not have: {list_names(unknown)}. {did_you_mean(unknown, columns)}")
 
 
 def check_consistent(rules: Rules) -> None:

@@ -33,7 +33,7 @@ ParallelMap = Callable[..., Iterator[Any]]
 _WARMUP = 50  # steps
 _PARTS = 4  # of a large batch
 _LARGE_BATCH = 2**19  # rows × columns × width of the network
-_TIMED_STEPS = 5  # by which the time of the training is predicted
+_TIMED_STEPS = 5  # by whose median the time of the training is predicted: the first is slow, and so are some on a busy machine
 _MIN_STEPS = 20  # between two drops of the learning rate: epochs of a small table are short
 
 
@@ -130,6 +130,7 @@ def train(
     x, x_held_out = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
     best, best_epoch, best_weights = np.inf, 0, _weights(network)
     epoch, step, drops, last_gain, late = 0, 0, 0, 0, False
+    ends = [started]  # of the timed steps
     is_large = device.type == "cpu" and batch_size * d * network.norm_in.normalized_shape[0] >= _LARGE_BATCH
     generators = [torch.Generator().manual_seed(seed + i) for i in range(_PARTS)] if is_large else None
     with torch.random.fork_rng(), _parallel(_PARTS if is_large else 1) as parallel:
@@ -147,8 +148,10 @@ def train(
                 optimizer.step()
                 average.update_parameters(network)
                 elapsed = time.monotonic() - started
-                if progress is not None and step == _TIMED_STEPS:
-                    progress(_predict_time(elapsed / step * batches * epochs / 60, epochs, config.time_limit))
+                if progress is not None and step <= _TIMED_STEPS:
+                    ends.append(time.monotonic())
+                    if step == _TIMED_STEPS:
+                        progress(_predict_time(float(np.median(np.diff(ends))) * batches * epochs / 60, epochs, config.time_limit))
                 if late := config.time_limit is not None and elapsed > 60 * config.time_limit:
                     break
             nats = _nats(average.module, x_held_out, parallel)
@@ -214,10 +217,10 @@ def _predict_time(minutes: float, epochs: int, limit: float | None) -> str:
     Examples
     --------
     >>> _predict_time(14.2, 12, 10)
-    'training: at most 12 epochs, about 14 minutes, ended after 10 (time limit)'
+    'training: at most 12 epochs or about 14 minutes; early stopping often ends it sooner; the time limit is 10'
     """
-    text = f"training: at most {epochs} epochs, about {max(round(minutes), 1)} minutes"
-    return text if limit is None or limit > minutes else f"{text}, ended after {limit:g} (time limit)"
+    text = f"training: at most {epochs} epochs or about {max(round(minutes), 1)} minutes; early stopping often ends it sooner"
+    return text if limit is None or limit > minutes else f"{text}; the time limit is {limit:g}"
 
 
 def sample_condition_mask(n: int, d: int, share: float, rng: np.random.Generator) -> Bools:

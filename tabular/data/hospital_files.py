@@ -94,6 +94,8 @@ def _read_statistical(path: Path) -> pl.DataFrame:
         frame, about = read(str(path), **options)
     except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {type(error).__name__}") from error
+    texts = pl.col(pl.String)
+    frame = frame.with_columns(pl.when(texts != "").then(texts).name.keep())  # these formats have no other missing text
     return _with_labels(frame, about.variable_value_labels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 PICTURES = Path(__file__).parents[1] / "golden" / "pages"
 WIDTHS = [390, 800, 1300]
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"  # npm install --no-save axe-core
 THUMBNAIL = 60  # pixels wide
 TOLERANCE = 12  # of 255: fonts differ between machines
 
@@ -53,10 +55,13 @@ def pages(fitted, clinic, tmp_path_factory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(folder / "report.html")
+        other = frame.with_columns(other=pl.Series(rng.permutation(risk)))
+        nw.compare_risks(other, "died", ["risk", "other"], resamples=100).to_html(folder / "comparison.html")
         nw.patient_sheet(fitted, clinic[0][500:501], folder / "sheet.html", permutations=4)
         fitted.save(folder / "model")
         nw.model_card(folder / "model").write(folder / "card")
-    return {"report": folder / "report.html", "sheet": folder / "sheet.html", "card": folder / "card" / "card.html"}
+    names = {"report": "report.html", "comparison": "comparison.html", "sheet": "sheet.html", "card": "card/card.html"}
+    return {name: folder / path for name, path in names.items()}
 
 
 # The page, untouched, in a frame as wide as the screen asked for (no window is narrower than 500), and a script that measures.
@@ -93,7 +98,7 @@ def picture(browser: Callable[..., str], page: Path, folder: Path, width: int, h
 @pytest.mark.parametrize("width", WIDTHS)
 def test_figures_are_drawn_and_the_report_looks_as_it_did(browser, pages, tmp_path: Path, width: int) -> None:
     measured = layout(browser, pages["report"], tmp_path, width)
-    assert len(measured["boxes"]) == 4 + 3
+    assert len(measured["boxes"]) == 4 + 1  # curves, and one forest plot of all panels
     shown = picture(browser, pages["report"], tmp_path, width, measured["high"])
     pixels = np.asarray(shown).astype(int)
     blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
@@ -130,3 +135,41 @@ def test_it_prints_on_few_sheets(browser, pages, tmp_path: Path, name: str, most
     printed = (tmp_path / "page.pdf").read_bytes()
     assert printed.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= most
+
+
+# Pages with axe-core at their end, each in a frame of its own width; what every page violates becomes the title of the page around them.
+AUDITED = """<!DOCTYPE html><title></title><body><script>
+const pages = %s, axe = %s, found = {}, names = Object.keys(pages);
+window.addEventListener('message', event => {
+  found[event.data.name] = event.data.violations;
+  if (Object.keys(found).length == names.length) document.title = JSON.stringify(found);
+});
+for (const name of names) {
+  const frame = document.createElement('iframe');
+  frame.width = name.split(' ')[1];
+  frame.height = 900;
+  document.body.append(frame);
+  const run = `axe.run({iframes: false}).then(r => parent.postMessage({name: "${name}", violations: r.violations.map(
+    v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 150) + ' ' + n.failureSummary)])}, '*'))`;
+  frame.srcdoc = pages[name] + '<script>' + axe + '<' + '/script><script>' + run + '<' + '/script>';
+}
+</script></body>"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_hinders_a_reader(browser, pages, tmp_path: Path, scheme: str) -> None:
+    """What a screen reader needs and contrasts as they are drawn, on a desk and on a phone."""
+    axe = Path(os.environ.get("NEARWARD_AXE", AXE))
+    if not axe.is_file():
+        pytest.skip(f"no axe-core in {axe}: npm install --no-save axe-core, or NEARWARD_AXE=…/axe.min.js")
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')  # which forbids every script
+    frames = {f"{name} {width}": policy.sub("", page.read_text()) for name, page in pages.items() for width in (390, 1300)}
+    frames["faulty 390"] = "<p>No language, and a picture without a name <img src='data:,'></p>"
+    words = [json.dumps(text).replace("</", "<\\/") for text in (frames, axe.read_text())]
+    path = tmp_path / "audited.html"
+    path.write_text(AUDITED % tuple(words))
+    dark = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    dom = browser(path, dark, "--window-size=1400,1000", "--virtual-time-budget=60000", "--dump-dom")
+    found = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+    assert {"html-has-lang", "image-alt"} <= {rule for rule, _ in found.pop("faulty 390")}
+    assert {name: violations for name, violations in found.items() if violations} == {}

@@ -8,7 +8,7 @@ import pytest
 
 from nearward.evaluation.privacy_attacks.residual_risk import residual_risk
 from nearward.evaluation.stats.confidence import wilson
-from nearward.evaluation.synthetic.small_counts import describe_count, suppress_share, suppress_small_counts
+from nearward.evaluation.synthetic.small_counts import describe_count, suppress_share, suppress_json_counts
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9])
@@ -30,7 +30,7 @@ def test_other_shares_stay(rows: int) -> None:
 
 def test_what_is_computed_from_a_suppressed_share_is_rounded() -> None:
     attack, control = wilson(12, 500), wilson(3, 500)
-    shown = suppress_small_counts({"attack": asdict(attack), "control": asdict(control), "risk": asdict(residual_risk(attack, control))})
+    shown = suppress_json_counts({"attack": asdict(attack), "control": asdict(control), "risk": asdict(residual_risk(attack, control))})
     assert shown["control"]["value"] is None
     assert shown["attack"] == asdict(attack)
     risk = shown["risk"]["value"]
@@ -42,9 +42,9 @@ def test_what_is_computed_from_a_suppressed_share_is_rounded() -> None:
 def test_a_difference_to_a_suppressed_share_in_a_table_beside_it_is_rounded() -> None:
     shares = [{"table": "train", "share": asdict(wilson(4, 900))}]
     body = {"shift": {"value": 0.01234, "low": 0.0, "high": 0.0321, "n": 900}, "shares": shares}
-    assert suppress_small_counts(body)["shift"]["value"] == 0.01
+    assert suppress_json_counts(body)["shift"]["value"] == 0.01
 
 
 def test_counts_of_rows_and_events_under_ten_are_left_out() -> None:
-    assert suppress_small_counts({"train rows": 7, "events": 12, "seed": 3}) == {"train rows": None, "events": 12, "seed": 3}
+    assert suppress_json_counts({"train rows": 7, "events": 12, "seed": 3}) == {"train rows": None, "events": 12, "seed": 3}
     assert [describe_count(count) for count in (0, 1, 9, 10)] == ["0", "fewer than 10", "fewer than 10", "10"]

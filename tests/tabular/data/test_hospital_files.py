@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,24 @@ def test_value_labels(tmp_path: Path, suffix: str) -> None:
     assert table["sex"].to_list() == ["m", "f", "f"]
     assert table["pain"].to_list() == [0, 3, 9]
     assert table["died"].sum() == 1
+
+
+@pytest.mark.parametrize("version", [5, 8])
+def test_a_transport_file_of_sas_keeps_dates_times_and_gaps(tmp_path: Path, version: int) -> None:
+    pyreadstat = pytest.importorskip("pyreadstat", reason="needs the extra [files]")
+    frame = pl.DataFrame(
+        {
+            "AGE": [61, None, 70],
+            "WARD": ["ICU", "", "medical ward"],  # SAS has no other missing text
+            "ADMITTED": [date(2024, 1, 1), None, date(2024, 2, 3)],
+            "SEEN": [datetime(2024, 1, 1, 10, 30), None, datetime(2024, 2, 3, 4, 5)],
+            "DIED": [0, 1, 0],
+        }
+    )
+    pyreadstat.write_xport(frame, str(tmp_path / "cohort.xpt"), file_format_version=version)
+    table = read_table(tmp_path / "cohort.xpt")
+    expected = frame.with_columns(pl.col("AGE", "DIED").cast(pl.Float64), WARD=pl.Series(["ICU", None, "medical ward"]))
+    assert table.equals(expected)
 
 
 def test_a_missing_reader_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
