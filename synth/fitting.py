@@ -69,7 +69,7 @@ def fit_generator(
     token_counts = [np.bincount(tokens[:, j], minlength=size) for j, size in enumerate(tokenizer.sizes)]
     information = mutual_information(tokens, tokenizer.sizes)
     order = sums_after_terms(generation_order(information, outcome), enforced, index)
-    policy = Policy(tokenizer.sizes, tokenizer.ordinal, order, token_counts, NetworkConfig.for_rows(len(tokens)))
+    policy = Policy(tokenizer.sizes, tokenizer.ordinal, order, token_counts, NetworkConfig.for_table(*tokens.shape))
     discriminator_rows, confirmation_rows = (tokenizer.encode(splits.rows(role)) for role in ("discriminator", "rules"))
     stopping_rows = discriminator_rows if len(discriminator_rows) else confirmation_rows
     result = policy.fit(tokens, stopping_rows, seed, training, progress)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-
 _MOST_NAMES = 8  # of columns in a message: a wide table has thousands
 
 

@@ -57,7 +57,9 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
     blocks = {block: names for block, names in columns_by_block(schema).items() if set(names) <= set(lacking)}
     in_blocks = {name for names in blocks.values() for name in names}
     for block, names in blocks.items():
-        warnings.warn(f"the site lacks the block {block!r}: {list_names(names)}. Risks rest on the other columns", DataWarning, stacklevel=4)
+        warnings.warn(
+            f"the site lacks the block {block!r}: {list_names(names)}. Risks rest on the other columns", DataWarning, stacklevel=4
+        )
     if single := [name for name in lacking if name not in in_blocks]:
         warnings.warn(
             f"the site lacks the columns {list_names(single)}: risks rest on the others. If it names them otherwise, say so (columns=)",

@@ -43,10 +43,8 @@ _MOST_HELD_OUT = 5001  # rows that its table is audited on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
-_SYNTHETIC = (  # columns of the synthetic ward
-    *("age", "sex", "unit", "systolic", "diastolic", "lactate", "temperature"),
-    *("creatinine", "urea", "haemoglobin", "haematocrit"),
-)
+# Columns of the synthetic ward: most that deaths depend on, and two that follow from others.
+_SYNTHETIC = frozenset("age sex unit systolic diastolic respiratory_rate temperature lactate creatinine urea albumin".split())
 _METRICS = ("auprc", "auroc", "scaled_brier")
 
 
@@ -62,20 +60,22 @@ def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, ou
     train, test = _split(cohort, seed, 2 if data is None else 5)
     say(f"1. A risk. {cohort.title}; the event: {cohort.event}")
     model, scores, risks = _fit(cohort, train, test, seed)
-    pages = []
+    pages: list[Path] = []
     if truth is not None:
         risks["the risk that drew it"] = truth[test]
     evaluated = _evaluated(cohort, test, risks)
     patients = None if cohort.groups is None else "patient"
-    similar, caption = _similar(cohort, test, model, scores)
-    if min(cohort.outcome[test].sum(), len(test) - cohort.outcome[test].sum()) >= MIN_COUNT:
+    is_evaluable = min(cohort.outcome[test].sum(), len(test) - cohort.outcome[test].sum()) >= MIN_COUNT
+    origin = Provenance.now(() if data is None else data)
+    if is_evaluable:
         pages += [out / "risk.html", out / "comparison.html"]
-        report = evaluate_risk(evaluated, "event", "nearward", patients, resamples=_RESAMPLES, seed=seed)
-        origin = Provenance.now(() if data is None else data)
-        report.to_html(pages[0], similar.drop(similar.columns[0]), caption, origin)
         _compare(evaluated, [*risks], patients, seed).to_html(pages[1], origin)
     else:
         say(f"too few test rows to evaluate the models: {MIN_COUNT} with the event and {MIN_COUNT} without are required")
+    similar, caption = _similar(cohort, test, model, scores)
+    if is_evaluable:
+        report = evaluate_risk(evaluated, "event", "nearward", patients, resamples=_RESAMPLES, seed=seed)
+        report.to_html(pages[0], similar.drop(similar.columns[0]), caption, origin)
     if data is None:
         _biopsies(seed)
     _score_in_two_runs(cohort.features[test], model, scores, out)
@@ -159,7 +159,7 @@ def _similar(cohort: Cohort, test: Ints, model: RiskClassifier, scores: pl.DataF
     similar = model.similar(cohort.features[test[highest : highest + 1]], k=5)
     event = "had the event" if cohort.outcome[test][highest] else "did not have the event"
     title = (
-        f"2. Why: the test patient with the highest risk, {patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}), {event}. "
+        f"\n2. Why: the test patient with the highest risk, {patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}), {event}. "
         "The similar patients with the largest weights, and the columns in which they differ most:"
     )
     show(similar.select("patient", "weight", "outcome", "differs"), title)

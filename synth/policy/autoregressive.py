@@ -70,7 +70,7 @@ class Policy:
     config: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        basis = _smoothing_bases(self.sizes, self.ordinal, self.order, self.token_counts)
+        basis = _smoothing_bases(self.sizes, self.ordinal, self.order, self.token_counts, self.config.bumps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = Network([self.sizes[j] for j in self.order], basis, self.config)
@@ -169,17 +169,17 @@ class Policy:
         config = NetworkConfig(**state["config"])
         weights = {name.removeprefix("policy."): torch.as_tensor(value) for name, value in tensors.items() if name.startswith("policy.")}
         sizes, order = state["sizes"], state["order"]
-        basis = _smoothing_bases(sizes, state["ordered"], order, token_counts)
+        basis = _smoothing_bases(sizes, state["ordered"], order, token_counts, config.bumps)
         check_weights(lambda: Network([sizes[j] for j in order], basis, config), weights)
         policy = cls(sizes, state["ordered"], order, token_counts, config)
         policy.network.load_state_dict(weights)
         return policy
 
 
-def _smoothing_bases(sizes: list[int], ordinal: list[bool], order: list[int], token_counts: list[Ints]) -> list[Tensor]:
+def _smoothing_bases(sizes: list[int], ordinal: list[bool], order: list[int], token_counts: list[Ints], bumps: int) -> list[Tensor]:
     """Return the basis of each column in the order of generation, of width 0 where tokens are not smoothed."""
     is_smoothed = [ordered and size >= _MIN_SMOOTHED for ordered, size in zip(ordinal, sizes, strict=True)]
-    return [smoothing_basis(torch.as_tensor(token_counts[j])) if is_smoothed[j] else torch.zeros(sizes[j], 0) for j in order]
+    return [smoothing_basis(torch.as_tensor(token_counts[j]), bumps) if is_smoothed[j] else torch.zeros(sizes[j], 0) for j in order]
 
 
 def sample_tokens(logits: Tensor, uniform: Tensor) -> Ints:

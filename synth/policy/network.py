@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_MANY_ROWS = 10_000  # from which on no token dropout is needed
+_MANY_ROWS = 10_000  # from which on no token dropout is needed, and bins need less smoothing
+_MANY_COLUMNS = 24  # among which attackers find members less easily
+_WIDTH_PER_COLUMN = 3  # of a row's context: a dozen columns depend on each other in few ways
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class NetworkConfig:
         Of a block's hidden units: rows are thousands, not millions.
     token_dropout : float
         Share of the tokens left out of the context in training: a combination of many tokens identifies a row.
+    bumps : int
+        Functions that smooth a number's bins, see ``smoothing_basis``.
     """
 
     width: int = 128
@@ -46,18 +50,26 @@ class NetworkConfig:
     blocks: int = 2
     dropout: float = 0.2
     token_dropout: float = 0.1
+    bumps: int = 12
 
     @classmethod
-    def for_rows(cls, rows: int) -> NetworkConfig:
-        """Choose the size by the number of training rows: a network too wide for them memorises them.
+    def for_table(cls, rows: int, columns: int) -> NetworkConfig:
+        """Choose the size by the number of training rows and columns: a network too large for them memorises rows.
+
+        Few columns of few rows get half as many bumps: in a dozen dimensions attacks find members by what narrow ones learn, at .52 AUC
+        and more (docs/log, 2026-11-30).
 
         Examples
         --------
-        >>> [NetworkConfig.for_rows(rows).width for rows in (200, 5_500, 14_000, 100_000)]
+        >>> [NetworkConfig.for_table(rows, 45).width for rows in (200, 5_500, 14_000, 100_000)]
         [32, 64, 128, 128]
+        >>> [NetworkConfig.for_table(5_500, columns).width for columns in (6, 12, 16, 45)]
+        [32, 32, 48, 64]
         """
-        width = int(np.clip(8 * round(0.0125 * rows**0.75), 32, 128))
-        return cls(width=width, hidden=2 * width, token_dropout=0.1 if rows < _MANY_ROWS else 0.0)
+        by_rows, by_columns = 8 * round(0.0125 * rows**0.75), 8 * round(_WIDTH_PER_COLUMN * columns / 8)
+        width = int(np.clip(min(by_rows, by_columns), 32, 128))
+        is_small = rows < _MANY_ROWS and columns < _MANY_COLUMNS
+        return cls(width=width, hidden=2 * width, token_dropout=0.1 if rows < _MANY_ROWS else 0.0, bumps=6 if is_small else 12)
 
 
 class Network(nn.Module):

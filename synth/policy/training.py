@@ -119,7 +119,7 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
-    started = time.monotonic()
+    ends = [time.monotonic()]  # of each step
     rng = np.random.default_rng(seed)
     n, d = tokens.shape
     epochs = int(np.clip(config.token_budget // max(n * d, 1), config.min_epochs, config.max_epochs))
@@ -130,7 +130,6 @@ def train(
     x, x_held_out = torch.as_tensor(tokens, device=device), torch.as_tensor(held_out, device=device)
     best, best_epoch, best_weights = np.inf, 0, _weights(network)
     epoch, step, drops, last_gain, late = 0, 0, 0, 0, False
-    ends = [started]  # of the timed steps
     is_large = device.type == "cpu" and batch_size * d * network.norm_in.normalized_shape[0] >= _LARGE_BATCH
     generators = [torch.Generator().manual_seed(seed + i) for i in range(_PARTS)] if is_large else None
     with torch.random.fork_rng(), _parallel(_PARTS if is_large else 1) as parallel:
@@ -147,12 +146,10 @@ def train(
                     group["lr"] = config.learning_rate * min(1.0, step / _WARMUP) / 3**drops
                 optimizer.step()
                 average.update_parameters(network)
-                elapsed = time.monotonic() - started
-                if progress is not None and step <= _TIMED_STEPS:
-                    ends.append(time.monotonic())
-                    if step == _TIMED_STEPS:
-                        progress(_predict_time(float(np.median(np.diff(ends))) * batches * epochs / 60, epochs, config.time_limit))
-                if late := config.time_limit is not None and elapsed > 60 * config.time_limit:
+                ends.append(time.monotonic())
+                if progress is not None and step == _TIMED_STEPS:
+                    progress(_predict_time(float(np.median(np.diff(ends))) * batches * epochs / 60, epochs, config.time_limit))
+                if late := config.time_limit is not None and ends[-1] - ends[0] > 60 * config.time_limit:
                     break
             nats = _nats(average.module, x_held_out, parallel)
             if nats < best - 1e-4:

@@ -8,7 +8,7 @@ import pytest
 
 from nearward.evaluation.privacy_attacks.residual_risk import residual_risk
 from nearward.evaluation.stats.confidence import wilson
-from nearward.evaluation.synthetic.small_counts import describe_count, suppress_share, suppress_json_counts
+from nearward.evaluation.synthetic.small_counts import describe_count, suppress_json_counts, suppress_share
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9])
