@@ -1,4 +1,5 @@
-# docker build -t nearward . && docker run --rm -v "$PWD/nearward-demo:/home/nearward/nearward-demo" nearward
+# docker build -t nearward . && mkdir -p nearward-demo
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/nearward-demo:/home/nearward/nearward-demo" nearward
 # A small image: --build-arg PIP_EXTRA_INDEX_URL=… with PyTorch's index of CPU wheels.
 FROM python:3.12-slim
 RUN apt-get update && apt-get install --no-install-recommends --yes libgomp1 && rm -rf /var/lib/apt/lists/*
@@ -7,5 +8,6 @@ COPY . /src
 RUN pip install --no-cache-dir /src && rm -rf /src
 RUN useradd --create-home nearward
 USER nearward
+ENV MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /home/nearward
 CMD ["nearward", "demo"]

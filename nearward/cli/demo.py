@@ -43,8 +43,10 @@ _MOST_HELD_OUT = 5001  # rows that its table is audited on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
-# Columns of the synthetic ward: most that deaths depend on, and two that follow from others.
-_SYNTHETIC = frozenset("age sex unit systolic diastolic respiratory_rate temperature lactate creatinine urea albumin".split())
+_SYNTHETIC = (  # columns of the synthetic ward: most that deaths depend on, and three that follow from others
+    *("age", "sex", "unit", "systolic", "diastolic", "respiratory_rate", "temperature", "lactate"),
+    *("creatinine", "urea", "albumin", "haemoglobin", "haematocrit"),
+)
 _METRICS = ("auprc", "auroc", "scaled_brier")
 
 
@@ -159,7 +161,8 @@ def _similar(cohort: Cohort, test: Ints, model: RiskClassifier, scores: pl.DataF
     similar = model.similar(cohort.features[test[highest : highest + 1]], k=5)
     event = "had the event" if cohort.outcome[test][highest] else "did not have the event"
     title = (
-        f"\n2. Why: the test patient with the highest risk, {patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}), {event}. "
+        f"\n2. Why: the test patient with the highest risk, "
+        f"{patient['risk']:.3f} ({patient['low']:.3f} to {patient['high']:.3f}), {event}. "
         "The similar patients with the largest weights, and the columns in which they differ most:"
     )
     show(similar.select("patient", "weight", "outcome", "differs"), title)

@@ -26,6 +26,7 @@ from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.validation import stored_ids
 from nearward.tabular.backbones.pretrained import Backbone
+from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import read_table
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
@@ -37,7 +38,7 @@ from nearward.tabular.persistence.artifact import loading, read_model, write_mod
 from nearward.tabular.typing import Arrays, Floats
 
 
-class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
+class EventRisk(FrameOutput, AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of an outcome at moments of prediction, from the events before them.
 
     Parameters
@@ -158,6 +159,7 @@ class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
         """Return the probability of no event and of the event (q, 2)."""
         return self.model_.predict_proba(self.transform_counted(events, labels)[1])
 
+    @frame_output
     def predict_frame(self, events: Source, labels: Labels) -> pl.DataFrame:
         """Return the risk of each label.
 
@@ -175,6 +177,7 @@ class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
         known, rows, _ = self.transform_counted(events, labels)
         return self._with_keys(known, self.model_.predict_frame(rows).with_row_index("(query)"))
 
+    @frame_output
     def similar(self, events: Source, labels: Labels, k: int | None = 10) -> pl.DataFrame:
         """Return the similar patients behind each label's vote, and what happened to them.
 
@@ -205,6 +208,7 @@ class EventRisk(AdaptableEventRisk, BaseEstimator):  # type: ignore[misc]
         table = table.with_columns(pl.Series("timeline", timeline, dtype=pl.String))
         return self._with_keys(known, table.rename({table.columns[0]: "(query)"}))
 
+    @frame_output
     def explain(
         self,
         events: Source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from nearward.evaluation.stats.confidence import Estimate, estimate_series
 from nearward.explanation.contributions import BASE_RATE, PERMUTATIONS, Reference
 from nearward.explanation.waterfall import waterfall
 from nearward.tabular.calibration.log_odds import expit
+from nearward.tabular.data.frame_output import FrameOutput
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import describe_event
@@ -85,6 +87,8 @@ def patient_sheet(
     InputError
         Not one row; and as ``RiskClassifier.predict_frame``.
     """
+    if isinstance(model, FrameOutput):
+        model = copy.copy(model).set_output(transform="polars")
     frame = to_frame(X, model.schema_.features)
     if frame.height != 1:
         raise InputError(f"X must be one row, got {frame.height} rows")

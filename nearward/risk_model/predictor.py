@@ -31,6 +31,7 @@ from nearward.risk_model.validation import outcome_codes, patient_labels, row_id
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.feature_blocks import add_missing_blocks
+from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
@@ -44,7 +45,7 @@ _GATE_ROWS = 20_000  # stored rows over which the gate is averaged
 _EXTERNAL_BATCH = 8192  # rows scored at a time with an external backbone, which shares contexts among them and has its own threads
 
 
-class RiskPredictor(AdaptableRisk):
+class RiskPredictor(FrameOutput, AdaptableRisk):
     """Mixin of ``RiskClassifier``: everything but its parameters and its fit."""
 
     fitted_: FittedState
@@ -98,6 +99,7 @@ class RiskPredictor(AdaptableRisk):
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
 
+    @frame_output
     def predict_frame(self, X: Any, progress: Callable[[int], None] | None = None) -> pl.DataFrame:
         """Return the risks with their intervals, the number of similar patients, and novelty.
 
@@ -121,6 +123,7 @@ class RiskPredictor(AdaptableRisk):
         scores = self._score(self._conform(frame), progress)
         return pl.DataFrame([row_ids(self.schema_, frame), *scores.columns(self.classes_)])
 
+    @frame_output
     def similar(self, X: Any, k: int | None = 10) -> pl.DataFrame:
         """Return the similar patients behind each row's vote, by descending weight.
 
@@ -147,6 +150,7 @@ class RiskPredictor(AdaptableRisk):
             table = similar_rows(self.fitted_.model, rows, row_ids(self.schema_, frame), self.fitted_.records, ID, k)
         return name_outcomes(table, self.classes_)
 
+    @frame_output
     def explain(
         self,
         X: Any,
@@ -200,6 +204,7 @@ class RiskPredictor(AdaptableRisk):
             return table.drop("class")
         return table.with_columns(pl.Series("class", self.classes_).gather(table["class"]))
 
+    @frame_output
     def gate(self, X: Any = None) -> pl.DataFrame:
         """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
 

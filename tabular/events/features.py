@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import seed_of
 from nearward.tabular.errors import InputError
@@ -53,7 +54,7 @@ class FeatureBlock:
     counts: EventCounts
 
 
-class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
+class EventFeatures(FrameOutput, SavableEstimator, BaseEstimator):  # type: ignore[misc]
     """Turn time-stamped events into one row of features for each label.
 
     Every feature rests on events before the prediction time alone. The time of an event should be the time at which it was known: for a
@@ -178,6 +179,7 @@ class EventFeatures(SavableEstimator, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "vocabulary_")
         return np.array([column.name for column in self.schema_.columns], dtype=object)
 
+    @frame_output
     def transform(self, events: Source, labels: Labels) -> pl.DataFrame:
         """Return q rows of d features, in the order of the labels.
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
@@ -37,7 +38,7 @@ _PENALTIES, _MIN_PENALTY = 40, 0.02  # steps of the path, and its end as a share
 _ITERATIONS = 40  # of the solver at each step, warm-started from the step before
 
 
-class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class StableColumns(FrameOutput, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
     """Select the columns that most half-samples select.
 
     Parameters
@@ -123,6 +124,7 @@ class StableColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.update(schema_=schema, most_=most, columns_=columns, table_=table)
         return self
 
+    @frame_output
     def transform(self, X: Any) -> pl.DataFrame:
         """Return the frame's selected columns."""
         check_is_fitted(self, "columns_")

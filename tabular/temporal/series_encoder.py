@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.conversion import dtype_name
+from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs, validate_integers
@@ -72,7 +73,7 @@ class FittedSeriesEncoder:
         return embed_series(from_state(self.weights, len(self.columns), self.width), x)
 
 
-class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type: ignore[misc]
+class SeriesEncoder(FrameOutput, TransformerMixin, SavableEstimator, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
     """Replace columns of series by a risk score and an embedding, which any model can read.
 
     Parameters
@@ -140,6 +141,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
         self._fit(X, y, groups, seed_of(self.random_state))
         return self
 
+    @frame_output
     def fit_transform(self, X: Any, y: Any, groups: Any = None) -> pl.DataFrame:
         """Train, and return the training rows with out-of-fold scores and embeddings; parameters as ``fit``."""
         from nearward.tabular.temporal.series_network import embed_series, train_network
@@ -156,6 +158,7 @@ class SeriesEncoder(TransformerMixin, SavableEstimator, BaseEstimator):  # type:
             embedding[test] = _procrustes(embedding[test], train_embedding, reference[train])
         return self._with_embedding(frame, embedding, score)
 
+    @frame_output
     def transform(self, X: Any) -> pl.DataFrame:
         """Return a frame of q rows with the series replaced by ``series: score`` (log-odds) and ``series: 1`` to ``series: e``."""
         check_is_fitted(self, "fitted_")
