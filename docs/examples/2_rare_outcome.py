@@ -18,7 +18,7 @@ model = nw.RiskClassifier(random_state=0, backbone=None).fit(past.select(feature
 print(model.summary_.retrieval)
 
 # %%
-# The band says how well the risk is known at that score: wide where few such scores were seen.
+# The band is wide where few such scores were seen; it is narrower than a confidence interval.
 scores = model.predict_frame(new.select(features)).sort("risk")
 figure, axes = plt.subplots(figsize=(6, 3.5))
 axes.fill_between(range(scores.height), scores["low"], scores["high"], alpha=0.3, label="band")

@@ -15,7 +15,6 @@ from nearward.evaluation.risk.metrics import METRIC_BY_KEY, USEFULNESS
 from nearward.evaluation.risk.results import Curves, SiteResults, Subgroup
 from nearward.evaluation.stats.confidence import Estimate, Result, defined
 from nearward.evaluation.stats.random_effects import PooledEstimate
-from nearward.tabular.typing import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,9 +162,8 @@ def _forest_panels(keys: Iterable[str], labels: Sequence[str]) -> tuple[Figure, 
 class _RatioLocator(LogLocator):
     """Ticks of a logarithmic axis: tenths and the like where it spans so little that it would have one tick."""
 
-    def tick_values(self, vmin: float, vmax: float) -> Floats:
-        ticks: Floats = MaxNLocator(4).tick_values(vmin, vmax) if vmax < _NARROW * vmin else super().tick_values(vmin, vmax)
-        return ticks
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        return list(MaxNLocator(4).tick_values(vmin, vmax) if vmax < _NARROW * vmin else super().tick_values(vmin, vmax))
 
 
 def _plot_estimate(axes: Axes, row: int, estimate: Estimate, colour: str, marker: str) -> None:

@@ -14,7 +14,7 @@ _METHOD = (
 )
 _LIMITS = (
     "No prospective validation unless stated here. A risk is an estimate for patients like those in the training data; it is no cause and "
-    "no recommendation. The band says how well the risk is known at that score, not what will happen, and is approximate."
+    "no recommendation. The band is narrower than a confidence interval of the risk, and does not say what will happen."
 )
 _RECORDS = {True: "the training patients' rows", False: "embeddings and outcomes of the training patients, but no readable rows"}
 _MISSING = "Missing numbers are encoded with a flag, missing categories as a category; no row was dropped for them."

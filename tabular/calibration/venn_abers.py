@@ -29,7 +29,8 @@ class VennAbersBand:
 
     The conformal method for probabilities: with scores of one fixed model and exchangeable patients, one of the two ends is perfectly
     calibrated. Fitted on cross-fitted scores it is approximate: new rows are scored by the mean of the folds' models. It is narrow where
-    many calibration patients had such a score and wide where few had. It says how well the *risk* is known, not what will happen.
+    many calibration patients had such a score and wide where few had. It is no confidence interval, but several times narrower: a
+    single patient hardly moves the rate of many, while their sampling error remains (docs/log, 2026-11-30).
 
     Parameters
     ----------

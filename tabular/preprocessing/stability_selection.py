@@ -38,7 +38,7 @@ _PENALTIES, _MIN_PENALTY = 40, 0.02  # steps of the path, and its end as a share
 _ITERATIONS = 40  # of the solver at each step, warm-started from the step before
 
 
-class StableColumns(FrameOutput, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
+class StableColumns(FrameOutput, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
     """Select the columns that most half-samples select.
 
     Parameters

@@ -73,7 +73,7 @@ class FittedSeriesEncoder:
         return embed_series(from_state(self.weights, len(self.columns), self.width), x)
 
 
-class SeriesEncoder(FrameOutput, TransformerMixin, SavableEstimator, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
+class SeriesEncoder(FrameOutput, TransformerMixin, SavableEstimator, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
     """Replace columns of series by a risk score and an embedding, which any model can read.
 
     Parameters
