@@ -26,7 +26,6 @@ from nearward.risk_model.classifier import RiskClassifier
 from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.validation import stored_ids
 from nearward.tabular.backbones.pretrained import Backbone
-from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import read_table
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError
@@ -34,6 +33,7 @@ from nearward.tabular.events.event_counts import EventCounts
 from nearward.tabular.events.features import EventFeatures, Labels, Source
 from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME, read_labels
 from nearward.tabular.events.reading import SUBJECT, Events, read_events
+from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.persistence.artifact import loading, read_model, write_model
 from nearward.tabular.typing import Arrays, Floats
 

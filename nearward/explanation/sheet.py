@@ -15,11 +15,11 @@ from nearward.evaluation.stats.confidence import Estimate, estimate_series
 from nearward.explanation.contributions import BASE_RATE, PERMUTATIONS, Reference
 from nearward.explanation.waterfall import waterfall
 from nearward.tabular.calibration.log_odds import expit
-from nearward.tabular.data.frame_output import FrameOutput
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import describe_event
 from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.frame_output import FrameOutput
 from nearward.tabular.typing import Values
 
 _PATIENTS = 5  # similar ones that are listed

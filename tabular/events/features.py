@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import seed_of
 from nearward.tabular.errors import InputError
@@ -29,6 +28,7 @@ from nearward.tabular.events.label_table import PREDICTION_TIME, read_labels
 from nearward.tabular.events.missing_values import Missing, without_missing
 from nearward.tabular.events.reading import SUBJECT, Events, read_events
 from nearward.tabular.events.windowed_events import check_spans
+from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.persistence.estimators import SavableEstimator
 
 Source = Events | pl.DataFrame | pl.LazyFrame | str | Path

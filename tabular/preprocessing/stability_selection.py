@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs
 from nearward.tabular.errors import InputError, TooFewEvents, require_columns
+from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Bools, Floats, Ints, RandomState
 

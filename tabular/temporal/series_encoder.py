@@ -24,11 +24,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nearward.tabular.data.conversion import dtype_name
-from nearward.tabular.data.frame_output import FrameOutput, frame_output
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import refuse_sample_weight, seed_of, validate_fit_inputs, validate_integers
 from nearward.tabular.errors import InputError, TooFewEvents, require_columns
+from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.persistence.estimators import SavableEstimator
 from nearward.tabular.typing import Floats, Ints, RandomState
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.data.frame_output import to_pandas
 from nearward.tabular.errors import InputError
+from nearward.tabular.frame_output import to_pandas
 
 pandas = pytest.importorskip("pandas")
 
