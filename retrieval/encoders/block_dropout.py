@@ -56,4 +56,4 @@ class BlockDropout:
         blocks = int(self.block.max()) + 1
         drop = torch.rand((len(x), blocks), generator=rng) < self.rate  # (b, k)
         drop = torch.cat([drop, torch.zeros((len(x), 1), dtype=torch.bool)], dim=1)  # block -1: none, never dropped
-        return torch.where(drop[:, self.block], self.absent, x)
+        return torch.where(drop[:, self.block].to(x.device), self.absent.to(x.device), x)

@@ -77,10 +77,11 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, levels: LevelIndices) -> Tensor:
         """Return the embeddings of b rows: (b, width)."""
-        codes = torch.as_tensor(levels.categories)
+        device = next(self.parameters()).device
+        codes = torch.as_tensor(levels.categories, device=device)
         parts = [table(codes[:, j]) for j, table in enumerate(self.categories)]
         parts += [
-            table(torch.as_tensor(bags.indices), torch.as_tensor(bags.offsets[:-1]))
+            table(torch.as_tensor(bags.indices, device=device), torch.as_tensor(bags.offsets[:-1], device=device))
             for table, bags in zip(self.lists, levels.lists, strict=True)
         ]
         return torch.cat(parts, dim=1)

@@ -58,7 +58,7 @@ def mean_log_odds(member_logits: Tensor) -> Tensor:
 
 def dropout(x: Tensor, rate: float, rng: torch.Generator | None) -> Tensor:
     """Drop units with probability ``rate``; none without a generator."""
-    return x if rng is None else x * dropout_mask(x.shape, rate, rng) / (1 - rate)
+    return x if rng is None else x * dropout_mask(x.shape, rate, rng).to(x.device) / (1 - rate)
 
 
 def dropout_mask(shape: torch.Size, rate: float, rng: torch.Generator) -> Tensor:

@@ -12,7 +12,6 @@ Shapes: n rows, u unlabelled rows, p encoded columns, b batch, m members, c clas
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nearward.retrieval.device import find_device, log_fallback
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
 from nearward.retrieval.encoders.inputs import EncoderInputs
@@ -105,11 +105,11 @@ def _train_together(
 ) -> list[AwareEncoder]:
     """Train one encoder a part, on the rows where the part is True; a single encoder is stopped by its own rows left out."""
     inputs = EncoderInputs.of(rows)
-    labels, (weight, class_weight) = torch.as_tensor(data.outcome, dtype=torch.float32), _loss_weights(data)
+    weight, class_weight = _loss_weights(data)
     shared = _Rows(
         features=torch.as_tensor(inputs.dense, dtype=torch.float32),
         levels=inputs.levels,
-        labels=labels,
+        labels=torch.as_tensor(data.outcome, dtype=torch.float32),
         patients=torch.as_tensor(data.patient_ids),
         weight=weight,
         class_weight=class_weight,
@@ -117,9 +117,22 @@ def _train_together(
         layout=layout,
         config=config,
     )
-    seeds = range(seed, seed + len(parts))
-    started = zip(itertools.repeat(share(shared)), map(np.flatnonzero, parts), seeds, strict=False)
-    trainings = list(parallel_map(lambda arguments: _Training(*arguments), list(started), "torch", remote=True))
+    train = [np.flatnonzero(part) for part in parts]
+    device = find_device()
+    try:
+        return _train_on(device, shared, train, seed)
+    except RuntimeError as error:
+        if device.type == "cpu":
+            raise
+        log_fallback("training of encoders", error)
+        return _train_on(torch.device("cpu"), shared, train, seed)
+
+
+def _train_on(device: torch.device, rows: _Rows, train: Sequence[Ints], seed: int) -> list[AwareEncoder]:
+    """Train an encoder on each of some selections of the rows, on one device; the encoders that are returned are on the CPU."""
+    shared, config = share(rows), rows.config
+    started = [(shared, part, seed + f, device) for f, part in enumerate(train)]
+    trainings = list(parallel_map(lambda arguments: _Training(*arguments), started, "torch", remote=True))
     validation = [training.validation.copy() for training in trainings]
     weights: list[dict[str, Tensor]] = [{} for _ in trainings]
     lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
@@ -130,7 +143,7 @@ def _train_together(
             deciding = [g for g in range(len(trainings)) if g != f] or [f]
             logit = torch.cat([predictions[g] for g in deciding], dim=1)
             predicted = np.concatenate([validation[g] for g in deciding])
-            loss = training.head_loss_of(logit, labels[predicted], None if weight is None else weight[predicted])
+            loss = training.head_loss_of(logit, rows.labels[predicted], None if rows.weight is None else rows.weight[predicted])
             if loss < lowest[f]:
                 lowest[f], rounds_waited[f] = loss, 0
                 weights[f] = training.copy_weights()
@@ -158,8 +171,8 @@ class _Rows:
 class _Training:
     """The training of one encoder on some of the rows; the others, or a sample of them, are predicted after each round."""
 
-    def __init__(self, shared: Shared[_Rows], train: Ints, seed: int) -> None:
-        self.shared, self.train, self.steps = shared, train, 0
+    def __init__(self, shared: Shared[_Rows], train: Ints, seed: int, device: torch.device) -> None:
+        self.shared, self.train, self.device, self.steps = shared, train, device, 0
         self.rng, self.torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         rows = shared.value
         config, layout = rows.config, rows.layout
@@ -182,6 +195,7 @@ class _Training:
             steps = min(STEPS, _PRETEXT_PASSES * len(everything) // self.batch + 1, config.steps)
             pretrain(self.encoder, everything, layout, seed, steps)
         self.encoder.set_prevalence(rows.labels[torch.as_tensor(train)])
+        self.encoder.to(device)
         self.optimiser = _optimiser(self.encoder, config)
 
     def run_round(self) -> tuple[_Training, Tensor]:
@@ -194,12 +208,13 @@ class _Training:
             self._step(self._next_batch())
         with torch.inference_mode():
             parts = [self.validation[i : i + _CHUNK] for i in range(0, len(self.validation), _CHUNK)]
-            return self, torch.cat([self.encoder(rows.features[part], levels=rows.levels.take(part))[1] for part in parts], dim=1)
+            logits = [self.encoder(rows.features[part].to(self.device), levels=rows.levels.take(part))[1] for part in parts]
+            return self, torch.cat(logits, dim=1).cpu()
 
     def head_loss_of(self, logit: Tensor, label: Tensor, weight: Tensor | None) -> float:
         """Return the head's loss of the members' mean prediction."""
         mean = logit.mean(dim=0) if isinstance(self.encoder.head, SimplexHead) else mean_log_odds(logit)
-        return float(self.head_loss(mean, label, weight))
+        return float(self.head_loss(*(None if value is None else value.to(self.device) for value in (mean, label, weight))))
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return the weights as they are now."""
@@ -208,6 +223,7 @@ class _Training:
     def finish(self, weights: dict[str, Tensor]) -> AwareEncoder:
         """Return the encoder with the weights of its best round, and axes computed from its training rows."""
         self.encoder.load_state_dict(weights)
+        self.encoder.cpu()
         sample, rows = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]), self.shared.value
         if rows.class_weight is not None:
             self.encoder.shift_prevalence(rows.class_weight)
@@ -223,11 +239,11 @@ class _Training:
     def _step(self, index: Ints) -> None:
         rows = self.shared.value
         config = rows.config
-        features, label, patient = rows.features[index], rows.labels[index], rows.patients[index]
+        features, label, patient = (values[index].to(self.device) for values in (rows.features, rows.labels, rows.patients))
         if self.block_dropout is not None:
             features = self.block_dropout(features, self.torch_rng)
         hidden, logit = self.encoder(features, self.torch_rng, rows.levels.take(index))
-        weight = None if rows.weight is None else rows.weight[index]
+        weight = None if rows.weight is None else rows.weight[index].to(self.device)
         loss = self.head_loss(logit.flatten(0, 1), label.repeat(len(logit)), None if weight is None else weight.repeat(len(logit)))
         temperature, other_patients = self.encoder.log_temperature.exp(), patient[:, None] != patient[None, :]
         loss = loss + config.neighbour_weight * soft_nearest_neighbour_loss(hidden, label, temperature, other_patients, weight)

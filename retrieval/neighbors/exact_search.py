@@ -16,7 +16,7 @@ import torch
 from nearward.tabular.typing import Floats32, Ints
 
 _SAMPLE = 512  # columns
-_ROUNDING = 1e-6  # error of a product, in units of the squared lengths
+ROUNDING = 1e-6  # error of a product, in units of the squared lengths
 
 
 class ExactIndex:
@@ -43,7 +43,7 @@ class ExactIndex:
         with torch.inference_mode():
             left = torch.from_numpy(np.column_stack([-2 * centred, np.ones(len(queries), dtype=np.float32)]))
             torch.mm(left, self._factors, out=torch.from_numpy(product))  # squared distance less the query's squared length
-        rounding = _ROUNDING * (np.einsum("qe,qe->q", centred, centred) + self._most)[:, None]
+        rounding = ROUNDING * (np.einsum("qe,qe->q", centred, centred) + self._most)[:, None]
         threshold = _thresholds(product, k) + rounding
         flat, count = _not_above(product, threshold)
         short = count < k

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from nearward.retrieval.device import find_device
 from nearward.retrieval.neighbors.exact_search import ExactIndex
+from nearward.retrieval.neighbors.gpu_search import GpuIndex
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
 from nearward.retrieval.neighbors.recall import furthest_distance, share_within
 from nearward.retrieval.neighbors.vector_store import concatenate, row_blocks, select
@@ -30,7 +32,7 @@ _RECALL_NEIGHBOURS, _PART_NEIGHBOURS, _RECALL_QUERIES = 200, 10, 300
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _CHUNK = 1 << 19  # products at a time: they fit in a cache
 _FEWEST_QUERIES = 16  # of a chunk
-_LISTS_QUERIES = 1024  # of a chunk that inverted lists search
+_LARGE_CHUNK = 1024  # queries that inverted lists or a GPU search at a time
 _INDEX_BITS = 2**32 - 1
 _log = logging.getLogger(__name__)
 
@@ -172,8 +174,9 @@ class Shard:
         if available <= 0:
             return sq_distance, row
         index, lists = self.index, self._lists
-        step = _LISTS_QUERIES if lists else max(_FEWEST_QUERIES, _CHUNK // len(self.rows))
-        width = 0 if lists else len(self.rows)
+        on_cpu = isinstance(index, ExactIndex)
+        step = max(_FEWEST_QUERIES, _CHUNK // len(self.rows)) if on_cpu else _LARGE_CHUNK
+        width = len(self.rows) if on_cpu else 0
         buffer = np.empty((min(step, len(queries)), width), dtype=np.float32)
         for begin in range(0, len(queries), step):
             query = np.ascontiguousarray(queries[begin : begin + step], dtype=np.float32)
@@ -243,7 +246,8 @@ def _exact_index(vectors: Floats32) -> Any:
     import faiss
 
     if len(vectors) and not _has_gpus():
-        return ExactIndex(vectors)
+        device = find_device()
+        return ExactIndex(vectors) if device.type == "cpu" else GpuIndex(vectors, device)
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors)
     return _on_gpus(index)

@@ -79,6 +79,14 @@ def test_the_same_seed_trains_the_same_network_whatever_was_drawn_before() -> No
     assert np.abs(mine[0] - other[0]).max() > 1e-3
 
 
+def test_where_training_fails_on_a_gpu_it_is_done_on_the_cpu_and_the_log_says_why(monkeypatch, caplog) -> None:
+    expected = embed(train_encoder(*cohort(0, n=60), CONFIG, 0), cohort(1)[0])
+    monkeypatch.setattr("nearward.retrieval.encoders.training.find_device", lambda: torch.device("meta"))  # holds no numbers
+    found = embed(train_encoder(*cohort(0, n=60), CONFIG, 0), cohort(1)[0])
+    assert np.array_equal(found[0], expected[0])
+    assert [message.split(": ")[0] for message in caplog.messages] == ["training of encoders failed on the GPU and is done on the CPU"]
+
+
 def test_training_leaves_the_users_random_numbers_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
