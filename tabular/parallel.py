@@ -94,7 +94,7 @@ def engine(name: Literal["local", "ray"], *, address: str | None = None, workers
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers must be a whole number of at least 1, got workers={workers!r}")
     if name == "local" and (address is not None or workers is not None):
-        raise InputError("address and workers are for the engine 'ray'; n_jobs limits the tasks of this process")
+        raise InputError("address and workers are for the engine 'ray'")
     cluster = RayCluster(address, workers or cpu_count()) if name == "ray" else None
     token = _ray.set(None if cluster is None else RayTasks(cluster, workers))
     try:

@@ -214,7 +214,8 @@ class _Training:
     def head_loss_of(self, logit: Tensor, label: Tensor, weight: Tensor | None) -> float:
         """Return the head's loss of the members' mean prediction."""
         mean = logit.mean(dim=0) if isinstance(self.encoder.head, SimplexHead) else mean_log_odds(logit)
-        return float(self.head_loss(*(None if value is None else value.to(self.device) for value in (mean, label, weight))))
+        of_rows = None if weight is None else weight.to(self.device)
+        return float(self.head_loss(mean.to(self.device), label.to(self.device), of_rows))
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return the weights as they are now."""
