@@ -122,11 +122,11 @@ def fit_archive(
     >>> import tempfile
     >>> from nearward.datasets import ward
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     ward(1000).table.drop("diagnoses").write_parquet(f"{folder}/stays.parquet")
+    ...     ward(400).table.drop("hospital").write_parquet(f"{folder}/stays.parquet")
     ...     quick = RiskClassifier(effort="fast", backbone=None)
     ...     fitted = fit_archive(f"{folder}/*.parquet", f"{folder}/model", outcome="died", group="patient", id="stay", model=quick)
     >>> fitted.summary_.rows
-    1000
+    400
     """
     from nearward.loading import load_classifier
 
@@ -157,7 +157,7 @@ def _fit(
     check_class_sizes(keys.target)
     sample = choose_teaching_sample(keys.target.outcome, keys.patient_ids, effort.teaching_rows, seed, keys.site)
     taught = np.ones(archive.rows, dtype=bool) if sample is None else _mask(sample.rows, archive.rows)
-    progress(_described(archive, keys, int(taught.sum()), budget, settings.effort))
+    progress(_described(archive, roles.outcome, keys, int(taught.sum()), budget, settings.effort))
     schema, frame = _read_sample(archive, roles, settings, keys, taught, budget, work, progress)
     return _fit_sample(archive, schema, frame, settings, keys, sample, taught, seed, budget, work, progress)
 
@@ -189,12 +189,12 @@ def _mask(rows: Ints, n: int) -> Bools:
     return mask
 
 
-def _described(archive: Archive, keys: RowKeys, taught: int, budget: Budget, effort: str) -> str:
+def _described(archive: Archive, outcome: str, keys: RowKeys, taught: int, budget: Budget, effort: str) -> str:
     files = f"{len(archive.files)} file{'s' * (len(archive.files) > 1)}"
     learns = "learns from all" if taught == archive.rows else f"learns from {taught}, indexes all"
     return (
         f"{archive.rows} rows in {files}, {keys.patients} patients, {keys.target.events} events "
-        f"({describe_event(keys.target.event)}); {learns}; expected: {budget.spelled()}, on {cpu_count()} CPUs"
+        f"({outcome} is {describe_event(keys.target.event)}); {learns}; expected: {budget.spelled()}, on {cpu_count()} CPUs"
     )
 
 
