@@ -165,7 +165,8 @@ def context(fitted: Fitted) -> Context:
 
 def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows]:
     """Return the in-context model of one view as a fit prepares it, and its out-of-fold risk of the stored rows (n,)."""
-    retriever = SimpleNamespace(out_of_fold_contexts=lambda *_: [_context(fitted.near_stored, fitted.rows.data.outcome)])
+    near = _context(fitted.near_stored, fitted.rows.data.outcome)
+    retriever = SimpleNamespace(out_of_fold_contexts=lambda inputs, patient_ids, settings, rows: [near.take(rows)])
     with patch("nearward.risk_model.in_context.load_net", lambda: net):
         embedded, risk, _ = fit_in_context_model(fitted.rows, retriever, 1, False, 0, lambda words: None)
     assert embedded.settings == (RULE,)

@@ -238,12 +238,15 @@ def fit_in_context_model(
 
 def _batches_by_fold(net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever) -> list[list[QueryBatch]]:
     """Return the stored rows as queries: a batch for each fold and view, with a featurizer that has not seen the fold."""
-    contexts = retriever.out_of_fold_contexts(rows.inputs, rows.data.patient_ids, tuple(view.setting for view in views))
+    settings, data = tuple(view.setting for view in views), rows.data
 
     def fold_batches(f: int) -> list[QueryBatch]:
-        return [_fold_batch(net, view, context, rows, rows.data.train_rows(f)) for view, context in zip(views, contexts, strict=True)]
+        """Return a fold's batches; contexts of one fold at a time, for they are large."""
+        queries = np.flatnonzero(data.fold == f)
+        contexts = retriever.out_of_fold_contexts(rows.inputs.take(queries), data.patient_ids, settings, queries)
+        return [_fold_batch(net, view, context, rows, queries) for view, context in zip(views, contexts, strict=True)]
 
-    return list(parallel_map(fold_batches, range(rows.data.n_folds)))
+    return list(parallel_map(fold_batches, range(data.n_folds), "torch", "faiss"))
 
 
 def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:
@@ -259,11 +262,11 @@ def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tupl
     return tuple(views)
 
 
-def _fold_batch(net: InContextNet, view: EnsembleView, context: Context, rows: StoredRows, train: Bools) -> QueryBatch:
-    """Return one fold's rows as queries, with a featurizer fitted on the rows ``train`` (n,); their contexts are within the fold."""
-    encoded = _EncodedView.fit(net, view, rows.features, rows.scores, rows.data.outcome, np.flatnonzero(train))
-    queries = np.flatnonzero(~train)
-    return encoded.query_batch(rows.features[queries], rows.scores[queries], context.take(queries))
+def _fold_batch(net: InContextNet, view: EnsembleView, context: Context, rows: StoredRows, queries: Ints) -> QueryBatch:
+    """Return one fold's rows (q,) with their contexts as queries, with a featurizer fitted on the other rows."""
+    train = np.setdiff1d(np.arange(len(rows.data)), queries)
+    encoded = _EncodedView.fit(net, view, rows.features, rows.scores, rows.data.outcome, train)
+    return encoded.query_batch(rows.features[queries], rows.scores[queries], context)
 
 
 def _out_of_fold_risk(nets: list[InContextNet], batches: list[list[QueryBatch]], fold: Ints) -> Floats:

@@ -114,9 +114,13 @@ class Retriever(ShardedRetriever):
         """
         inputs, by_shard, places = EncoderInputs.of(x), [], []
         for f, (place, queries) in enumerate(self._queries_by_shard(rows)):
+            if not len(place):
+                continue
             embedding = embed(self.encoders[f], inputs.take(place))[0]
             by_shard.append(self._shard_contexts(f, embedding, settings, 1, patient_ids, queries))
             places.append(place)
+        if len(places) == 1:
+            return by_shard[0]
         order = np.argsort(np.concatenate(places))
         return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
 
