@@ -52,11 +52,15 @@ def test_at_most_so_many_columns_and_the_others_stand_in_lists() -> None:
     assert features.transform(read, LABELS[:1])["DRUG: rare codes"].to_list() == [[f"DRUG//{i:02d}" for i in range(3, 8)]]
 
 
-def test_codes_of_many_kinds_stay_narrow() -> None:
-    read = events({f"C//{i}": range(i % 20, 20, 7) for i in range(20_000)})
-    features = nw.EventFeatures(min_subjects=3).fit(read, LABELS)
-    assert len(features.schema_.columns) <= 1001
-    assert features.transform(read, LABELS).height == 20
+def test_codes_of_a_hundred_thousand_kinds_stay_narrow() -> None:
+    kinds = pl.int_range(100_000, eager=True)
+    owners = pl.DataFrame({"kind": kinds, "subject_id": [[0, 1, 2]] * 1000 + [[3, 4]] * 99_000}).explode("subject_id")
+    frame = owners.select("subject_id", pl.lit(DAY).alias("time"), pl.format("C//{}", "kind").alias("code"), numeric_value=pl.lit(1.0))
+    features = nw.EventFeatures(min_subjects=3, max_columns=500).fit(frame, LABELS)
+    assert len(features.schema_.columns) == 501
+    made, counts = features.transform_counted(frame, LABELS[:4])
+    assert made["C: rare codes"].list.len().to_list() == [750, 750, 750, 99_000]  # each frequent code has two columns
+    assert (counts.unknown_codes, counts.labels_without_events) == (0, 0)
 
 
 @pytest.mark.parametrize(("values", "kind"), [({"X": 1.0}, "fact"), ({"X": 0.0}, "code"), (None, "code")])
