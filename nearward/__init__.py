@@ -37,7 +37,7 @@ _MODULE_OF = {
     "UnknownGate": "nearward.tabular.novelty.open_set",
     "WindowGate": "nearward.tabular.temporal.window_mixture",
     "audit": "nearward.release.audit",
-    "availability": "nearward.tabular.data.feature_blocks",
+    "availability": "nearward.tabular.preprocessing.feature_blocks",
     "check_units": "nearward.tabular.events.units",
     "column_costs": "nearward.evaluation.feature_costs",
     "compare_risks": "nearward.evaluation.risk.comparison",

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from nearward.adaptation.stored_patients import OUTCOME
-from nearward.tabular.data.feature_blocks import columns_by_block
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError, list_names, require_columns
+from nearward.tabular.preprocessing.feature_blocks import columns_by_block
 from nearward.tabular.typing import Ints
 
 NOT_HERE = "not measured at this site"

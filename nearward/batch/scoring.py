@@ -94,7 +94,7 @@ class LoadedModel:
     def score(self, frame: pl.DataFrame) -> Scores:
         """Score q rows of raw columns."""
         from nearward.risk_model.data_warnings import count_anomalies
-        from nearward.tabular.data.feature_blocks import add_missing_blocks
+        from nearward.tabular.preprocessing.feature_blocks import add_missing_blocks
 
         classifier = self._classifier
         rows = classifier.schema_.conform(add_missing_blocks(frame, classifier.schema_))

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from nearward.risk_model.validation import FEWEST_EVENTS
-from nearward.tabular.data.feature_blocks import missing_blocks
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError, list_first
+from nearward.tabular.preprocessing.feature_blocks import missing_blocks
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
 

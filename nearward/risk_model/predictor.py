@@ -30,7 +30,6 @@ from nearward.risk_model.summary import FitSummary
 from nearward.risk_model.validation import outcome_codes, patient_labels, row_ids, stored_ids
 from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.calibration.log_odds import logit
-from nearward.tabular.data.feature_blocks import add_missing_blocks
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
 from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
@@ -38,6 +37,7 @@ from nearward.tabular.errors import ArtifactError, DataWarning, InputError, list
 from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.parallel import limit_jobs, parallel_map
 from nearward.tabular.persistence.artifact import loading
+from nearward.tabular.preprocessing.feature_blocks import add_missing_blocks
 from nearward.tabular.typing import Floats, Ints
 
 _BATCH = 1024  # rows scored at a time by one thread

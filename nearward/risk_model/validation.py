@@ -11,7 +11,6 @@ import polars as pl
 
 from nearward.risk_model.user_experts import check_experts
 from nearward.tabular.backbones.pretrained import find_backbone
-from nearward.tabular.data.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.data.repeated_rows import warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame, to_series
@@ -19,6 +18,7 @@ from nearward.tabular.data.validation import Target, validate_column, validate_g
 from nearward.tabular.ensemble.base_learners import TREES
 from nearward.tabular.ensemble.boosting import require_package
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
+from nearward.tabular.preprocessing.feature_blocks import NO_BLOCKS, columns_by_block, with_blocks
 from nearward.tabular.typing import Ints
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nearward.tabular.data.feature_blocks import NO_BLOCKS
 from nearward.tabular.errors import InputError
+from nearward.tabular.preprocessing.feature_blocks import NO_BLOCKS
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 
 

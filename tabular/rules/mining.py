@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text
-from nearward.tabular.data.feature_blocks import group_by_first
+from nearward.tabular.preprocessing.feature_blocks import group_by_first
 from nearward.tabular.rules.conditional import mine_exactly_one, mine_missing_where, mine_ranges_where
 from nearward.tabular.rules.identities import mine_linear, mine_products
 from nearward.tabular.rules.kinds import Depends, Domain, Implies, MissingTogether, Order, Range

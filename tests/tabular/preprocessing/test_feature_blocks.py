@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.data.feature_blocks import add_missing_blocks, availability, columns_by_block, missing_blocks, with_blocks
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.errors import DataWarning, MissingColumns
+from nearward.tabular.preprocessing.feature_blocks import add_missing_blocks, availability, columns_by_block, missing_blocks, with_blocks
 
 
 @pytest.fixture
