@@ -13,6 +13,7 @@ import nearward as nw
 from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
 from nearward.risk_model import binary
 from nearward.risk_model.effort import EFFORTS, Effort, expected_seconds
+from nearward.risk_model.external_backbone import ExternalBackboneModel, raw_rows
 from nearward.risk_model.fitted import encoder_inputs
 
 ROWS, LIMIT = 1200, 240
@@ -99,6 +100,29 @@ def test_stored_rows_that_are_queried_get_what_they_get_among_all(model: Any) ->
     some = risk.retriever.out_of_fold(inputs.take(rows), model.fitted_.patient_ids, rows)
     np.testing.assert_array_equal(some[0], vote[rows])
     np.testing.assert_array_equal(some[1], head[rows])
+
+
+class Share:
+    """A backbone of the user's own: the share of events in the context."""
+
+    name = "share"
+
+    def risks(self, context: np.ndarray, outcome: np.ndarray, query: np.ndarray) -> np.ndarray:
+        return np.full(len(query), outcome.mean())
+
+
+def test_an_external_backbone_reads_the_rows_that_taught(model: Any) -> None:
+    risk, records = model.fitted_.model, model.fitted_.records
+    stored = risk.encode(records.select("a", "b", "c").filter(pl.Series(risk.taught)))
+    outcome = risk.teachers.outcome.astype(np.int64)
+    external = dataclasses.replace(risk, backbone=ExternalBackboneModel(Share(), raw_rows(risk.table_encoder, stored.numbers), outcome))
+    frame = model.schema_.conform(table(30, 8)[0])
+    inputs = external.stack_inputs(frame)
+    assert np.isfinite(inputs.columns).all()
+    np.testing.assert_array_equal(inputs.context.row, risk.context(frame).row)
+    fewer = external.without_stored(np.arange(ROWS) % 3 == 0)
+    assert len(fewer.backbone.stored) == fewer.taught.sum() < risk.taught.sum()
+    assert np.isfinite(fewer.stack_inputs(frame).columns).all()
 
 
 def test_saved_and_loaded_it_is_the_same(model: Any, tmp_path) -> None:
