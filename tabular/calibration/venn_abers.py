@@ -64,9 +64,10 @@ class VennAbersBand:
         events = np.bincount(bin_of_row, weights=row_weight * outcome, minlength=len(edge) + 1)
         bins = list(zip(events.tolist(), rows.tolist(), strict=True))
         below, above = _pools_before(bins, 1), _pools_before(bins[::-1], -1)[::-1]
+        own_weight = [float(row_weight[outcome == value].mean()) if (outcome == value).any() else 1.0 for value in (0, 1)]
         low, high = (
             [_isotonic_rate((e + value * own, r + own), pools[0], pools[1]) for (e, r), *pools in zip(bins, below, above, strict=True)]
-            for value, own in enumerate(float(row_weight[outcome == value].mean()) if (outcome == value).any() else 1.0 for value in (0, 1))
+            for value, own in enumerate(own_weight)
         )
         return cls(edge, np.maximum.accumulate(low), np.maximum.accumulate(high))
 

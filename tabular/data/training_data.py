@@ -25,7 +25,8 @@ class TrainingData:
     patient_ids : (n,), patient numbers from 0
     fold : (n,), cross-fitting folds from 0; a patient's rows are all in one
     weight : (n,), > 0, optional
-        The sampling weight: how many rows of the whole table a row stands for. None: 1 each.
+        The sampling weight: how many rows of the whole table a row stands for. None: 1 each. What is estimated of the table uses it;
+        limits that ask whether enough was seen, as the rows of a leaf, count the rows themselves.
 
     Examples
     --------
