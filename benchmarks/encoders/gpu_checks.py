@@ -2,8 +2,8 @@
 
     python -m benchmarks.encoders.gpu_checks [--device cuda] [--rows 10000 100000 200000]
 
-Needs torch and numpy; what needs faiss or nearward's other dependencies is left out where they are missing, and said so. Vectors: normal, 48
-wide. Ends with code 1 where the neighbours differ from the CPU's, or the encoders' ranking by more than it does between two seeds.
+Needs torch and numpy; what needs faiss or nearward's other dependencies is left out where they are missing, and said so. Vectors: normal,
+48 wide. Ends with code 1 where the neighbours differ from the CPU's, or the AUPRC of the encoders' heads by .02.
 """
 
 from __future__ import annotations

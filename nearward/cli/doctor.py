@@ -89,17 +89,20 @@ def _gpu() -> dict[str, str]:
     import faiss
     import torch
 
+    from nearward.retrieval.device import find_device
+
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    where = "the GPU" if find_device().type == "cuda" else "the CPU"
+    of_torch = {"GPUs of torch": ", ".join(names) or "none", "exact search, encoder training": f"on {where}"}
     build = f"{faiss.__version__}, {faiss.get_compile_options().strip().lower() or 'generic'}"
     if not hasattr(faiss, "StandardGpuResources"):
-        advice = f"for a search on NVIDIA GPUs (Linux, CUDA 12): {_GPU_RECIPE}" if names else "none is needed: no GPU is here"
-        return {"GPUs of torch": ", ".join(names) or "none", "FAISS": f"{build}; searches on the CPU", "GPU build of FAISS": advice}
+        advice = (
+            f"for shards above 200,000 rows on NVIDIA GPUs (Linux, CUDA 12): {_GPU_RECIPE}" if names else "none is needed: no GPU is here"
+        )
+        return {**of_torch, "FAISS": f"{build}; searches on the CPU", "GPU build of FAISS": advice}
     found = faiss.get_num_gpus()
     where = f"{found} GPU{'s' * (found > 1)}" if found else "the CPU: this GPU build finds no GPU (driver, CUDA_VISIBLE_DEVICES)"
-    return {
-        "GPUs of torch": ", ".join(names) or "none",
-        "FAISS": f"{build}; searches on {where}",
-    }
+    return {**of_torch, "FAISS": f"{build}; searches on {where}"}
 
 
 def _weights() -> dict[str, str]:

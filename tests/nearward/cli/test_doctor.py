@@ -32,6 +32,7 @@ def test_it_says_what_is_installed_and_names_no_folder() -> None:
     assert "of which nearward uses" in facts["machine"]["cores"]
     assert facts["packages"]["polars"][0].isdigit()
     assert "searches on" in facts["gpu"]["FAISS"]
+    assert facts["gpu"]["exact search, encoder training"].startswith("on the ")
     assert facts["weights"]["embedded"].startswith("shipped, ")
     assert facts["weights"]["TabPFN"] == "found: tabpfn.ckpt"
     assert facts["weights"]["TabICL"] == "package not installed"
