@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nearward.event_model.event_risk import EventRisk
+    from nearward.risk_model.classifier import RiskClassifier
     from nearward.risk_model.summary import BackboneSummary, FitSummary
 
 
@@ -99,6 +100,7 @@ def inspect(
     if gate is None:
         say(STILL_INFERRED)
     else:
+        results["search"] = _describe_search(classifier)
         show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
     if classifier.fitted_.adaptation is not None:
         show_adaptation(classifier.adaptation_)
@@ -136,6 +138,16 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
     learners = pl.DataFrame([{"base learner": name, **vars(figures)} for name, figures in out_of_fold.base_learners.items()])
     show(learners.sort("weight", descending=True), "base learners of the stack, out of fold")
     return summary
+
+
+def _describe_search(classifier: RiskClassifier) -> pl.DataFrame:
+    """Print how each shard's similar patients are searched, with the recall where that is not exact, and return it."""
+    import polars as pl
+
+    shards = classifier.fitted_.model.retriever.shards
+    search = pl.DataFrame([{"shard": f, "stored rows": len(shard.rows), "search": shard.kind} for f, shard in enumerate(shards)])
+    show(search, "search for similar patients")
+    return search
 
 
 def _describe_events(model: EventRisk) -> dict[str, Any]:

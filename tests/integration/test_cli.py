@@ -77,6 +77,8 @@ def test_results_are_printed_as_json(nearward, place):
     about = json.loads(nearward("inspect", "model", "--json", "-", cwd=place).stdout)
     assert about["contains_records"] is True
     assert about["fit"]["rows"] == 250
+    assert {shard["search"] for shard in about["search"]} == {"exact"}
+    assert sum(shard["stored rows"] for shard in about["search"]) == 250
     assert {column["column"] for column in about["schema"]} >= {"age", "sofa"}
     similar = json.loads(nearward("similar", "model", "new.parquet", "--row", "v503", "-k", 4, "--json", "-", cwd=place).stdout)
     assert len(similar["similar"]) == 4
