@@ -152,8 +152,10 @@ class AdaptableEventRisk:
         if self.timelines_ is None:
             return
         stored = self.model_.fitted_.records.get_column(ID)[-labels.height :]
-        chosen = self._choose_timelines(events, labels).insert_column(0, stored)
-        self.timelines_ = pl.concat([self.timelines_, chosen])
+        parts = [self.timelines_, self._choose_timelines(events, labels).insert_column(0, stored)]
+        if len({part.schema[SUBJECT] for part in parts}) > 1:  # a site's subjects are text where the model's are numbers
+            parts = [part.with_columns(pl.col(SUBJECT).cast(pl.String)) for part in parts]
+        self.timelines_ = pl.concat(parts)
 
     def _choose_timelines(self, events: Events, labels: pl.DataFrame) -> pl.DataFrame:
         vocabulary = self.features_.vocabulary_
@@ -181,12 +183,12 @@ class AdaptableEventRisk:
         present = drift.get_column("now") > 0
         if not present.any():
             raise InputError(f"the site has none of the model's {drift.height} codes before its labels: name them (codes={{theirs: ours}})")
-        if slips := drift.filter(pl.col("slip").fill_null(value=False)).get_column("name").to_list():
+        if slips := drift.filter(pl.col("slip").fill_null(value=False)).get_column("code").to_list():
             raise InputError(
                 f"numbers of {len(slips)} codes are 10, 100 or 1,000 times those of training, as in another unit: {slips}. Convert them, "
-                "or leave out these codes (risks then rest on the others)"
+                f"or leave out these codes (codes={{{slips[0]!r}: 'left out'}}): risks then rest on the others"
             )
-        lacking = drift.filter(~present).sort("training", descending=True).get_column("name").to_list()
+        lacking = drift.filter(~present).sort("training", descending=True).get_column("code").to_list()
         if lacking:
             named = ", ".join(lacking[:_MOST_NAMED]) + (", …" if len(lacking) > _MOST_NAMED else "")
             message = f"{len(lacking)} of the model's {drift.height} codes occur nowhere at the site: {named}"

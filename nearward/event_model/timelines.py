@@ -5,7 +5,8 @@ unusual as it lies far from the code's usual value, in interquartile ranges; an 
 subjects that have its code. A death always comes first. Of each code, the most telling event before the moment is shown, and the most
 telling one after it.
 
-Times are relative to the moment; nothing but names of codes, numbers and their times is kept, and no free text.
+Times are relative to the moment; nothing but names of codes, numbers, the texts that are categories of features, and their times is kept,
+and no free text.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from nearward.adaptation.stored_patients import ID
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.events.code_columns import CodeColumns
 from nearward.tabular.events.label_table import PREDICTION_TIME
-from nearward.tabular.events.reading import CODE, DEATH, SUBJECT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.reading import CODE, DEATH, SUBJECT, TEXT, TIME, UNIT, VALUE, Events
 
 HOURS, EVENT = "hours", "event"
 MOST = 10  # events of a timeline
 WINDOW = 168.0  # hours before and after the moment
 _MOST_UNUSUAL = 10.0  # interquartile ranges; further, a number is likelier to be a slip
 _HOURS_AS_DAYS = 48.0
-_ROW = "(row)"
+_ROW, _RESULT = "(row)", "(result)"
 
 
 def code_weights(codes: Sequence[CodeColumns], gate: Mapping[str, float]) -> dict[str, float]:
@@ -61,11 +62,11 @@ def choose_timelines(
     Returns
     -------
     pl.DataFrame, n rows in the order of the labels
-        ``subject_id``, ``hours`` (list: before the moment negative) and ``event`` (list: name, number and unit).
+        ``subject_id``, ``hours`` (list: before the moment negative) and ``event`` (list: name, number and unit, or text).
     """
     keys = labels.select(SUBJECT, PREDICTION_TIME).with_row_index(_ROW)
-    table = _code_table(codes, weights, n_subjects)
-    chosen = [_choose(keys, block, table) for block in events.blocks(labels.get_column(SUBJECT))]
+    table, results = _code_table(codes, weights, n_subjects), _results(codes)
+    chosen = [_choose(keys, block, table, results) for block in events.blocks(labels.get_column(SUBJECT))]
     empty = pl.DataFrame(schema={_ROW: pl.UInt32, HOURS: pl.List(pl.Float64), EVENT: pl.List(pl.String)})
     timelines = keys.join(pl.concat([empty, *chosen]), on=_ROW, how="left", maintain_order="left")
     lists = [pl.col(name).fill_null(pl.lit([], dtype=timelines.schema[name])) for name in (HOURS, EVENT)]
@@ -117,24 +118,31 @@ def _code_table(codes: Sequence[CodeColumns], weights: Mapping[str, float], n_su
     return pl.DataFrame(rows, {**schema, **dict.fromkeys(("weight", "surprise", "centre", "spread"), pl.Float64)}, orient="row")
 
 
-def _choose(keys: pl.DataFrame, block: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+def _results(codes: Sequence[CodeColumns]) -> pl.DataFrame:
+    """Return the texts that are shown: those that are categories of a code."""
+    rows = [(one.code, text, text) for one in codes for text in one.texts]
+    return pl.DataFrame(rows, {CODE: pl.String, TEXT: pl.String, _RESULT: pl.String}, orient="row")
+
+
+def _choose(keys: pl.DataFrame, block: pl.DataFrame, table: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
     """Choose the events of the labels in a block: ``(row)``, ``hours``, ``event``."""
     hours = (pl.col(TIME) - pl.col(PREDICTION_TIME)).dt.total_microseconds() / 3.6e9
     pairs = keys.join(block.drop_nulls(TIME), on=SUBJECT).with_columns(hours.alias(HOURS)).filter(pl.col(HOURS).abs() <= WINDOW)
-    pairs = pairs.join(table, on=CODE)
+    text = pl.col(TEXT).str.strip_chars() if TEXT in block.columns else pl.lit(None, dtype=pl.String).alias(TEXT)
+    pairs = pairs.join(table, on=CODE).with_columns(text).join(results, on=[CODE, TEXT], how="left")
     if UNIT in pairs.columns:
         pairs = pairs.filter(pl.col(UNIT).is_null() | pl.col("usual_unit").is_null() | (pl.col(UNIT) == pl.col("usual_unit")))
     distance = ((pl.col(VALUE) - pl.col("centre")) / pl.col("spread")).abs().clip(0, _MOST_UNUSUAL)
     unusual = pl.when(pl.col("occurrence")).then(pl.col("surprise")).when(pl.col(VALUE).is_finite()).then(distance)
     telling = pl.when(pl.col(CODE) == DEATH).then(math.inf).otherwise(pl.col("weight") * unusual)
-    order = [_ROW, "telling", pl.col(HOURS).abs(), CODE, VALUE]
+    order = [_ROW, "telling", pl.col(HOURS).abs(), CODE, VALUE, _RESULT]
     ranked = pairs.with_columns(telling.alias("telling"), (pl.col(HOURS) > 0).alias("after")).filter(pl.col("telling") > 0)
-    ranked = ranked.sort(order, descending=[False, True, False, False, False], nulls_last=True)
+    ranked = ranked.sort(order, descending=[False, True, *[False] * 4], nulls_last=True)
     ranked = ranked.unique([_ROW, CODE, "after"], keep="first", maintain_order=True).group_by(_ROW, maintain_order=True).head(MOST)
     number = pl.when(pl.col("occurrence").not_()).then(" " + pl.col(VALUE).round_sig_figs(4).map_elements(_format_number, pl.String))
     unit = pl.when(pl.col("occurrence").not_()).then(" " + pl.col("usual_unit"))
-    text = pl.col("name") + number.fill_null("") + unit.fill_null("")
-    return ranked.sort(_ROW, HOURS, "name").group_by(_ROW, maintain_order=True).agg(HOURS, text.alias(EVENT))
+    shown = pl.col("name") + number.fill_null("") + unit.fill_null("") + (" " + pl.col(_RESULT)).fill_null("")
+    return ranked.sort(_ROW, HOURS, "name").group_by(_ROW, maintain_order=True).agg(HOURS, shown.alias(EVENT))
 
 
 def _format_number(value: float) -> str:

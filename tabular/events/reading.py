@@ -266,7 +266,7 @@ def _is_text(dtype: pl.DataType) -> bool:
 
 def _belongs(subjects: pl.Series) -> pl.Expr:
     """Select subjects; the range lets Polars skip row groups of sorted files."""
-    return pl.col(SUBJECT).is_between(subjects.min(), subjects.max()) & pl.col(SUBJECT).is_in(subjects.implode())
+    return pl.col(SUBJECT).is_between(pl.lit(subjects.min()), pl.lit(subjects.max())) & pl.col(SUBJECT).is_in(subjects.implode())
 
 
 def _no_codes() -> pl.DataFrame:

@@ -100,7 +100,10 @@ def watch(
     for text in alarms.values():
         say(f"last run: {text}")
     if proposal:
-        say(f"proposed: nearward adapt with local patients whose outcome is known; the step {proposal!r} is the weakest that can mend this")
+        say(
+            f"proposed: nearward adapt MODEL TABLE --outcome {outcome} --out FOLDER, with patients whose outcome is known; its step "
+            f"{proposal!r} is the weakest that can mend this"
+        )
     elif alarms and outcomes is None:
         say("proposed: look at units and codes of what moved, and give --outcomes as soon as they are known: drift need not hurt the risks")
     outcome_figures = [None if one is None else one.to_dict() for one in calibration]

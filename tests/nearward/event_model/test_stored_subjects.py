@@ -130,10 +130,21 @@ def test_what_adapt_refuses_and_warns_of(ward_model: Any, model: Any) -> None:
         model.adapt(local.with_columns(pl.col("code") + "?"), labels[120:])
     with pytest.raises(InputError, match="one outcome only"):
         model.adapt(local, labels[120:].with_columns(boolean_value=pl.lit(value=False)))
+    with pytest.warns(DataWarning, match="1 of the model's .* codes occur nowhere at the site: Creatinine"):
+        without = model.adapt(slipped, labels[120:], codes={"Creatinine": "left out"})
+    assert without.transform_counted(slipped, labels[120:])[1]["Creatinine: count"].max() == 0
     few = labels[120:].filter(~pl.col("boolean_value") | (pl.col("boolean_value").cum_sum() <= 5))
     with pytest.warns(DataWarning, match="1 of the model's .* codes occur nowhere at the site: Creatinine. If it names them otherwise"):
         here = model.adapt(local.with_columns(pl.col("code").replace({"Creatinine": "KREA"})), few)
     assert here.timelines_ is model.timelines_  # nobody was stored
+
+
+def test_subjects_of_a_site_may_be_text(ward_model: Any, model: Any, tmp_path: Path) -> None:
+    events, labels, _, _ = ward_model
+    as_text = pl.format("P-{}", "subject_id").alias("subject_id")
+    model.extend(events.with_columns(as_text), labels[120:130].with_columns(as_text))
+    assert_in_step(model, tmp_path / "m")
+    assert nw.load(tmp_path / "m").similar(events, labels[130:132], k=None)["patient"].str.starts_with("P-").any()
 
 
 def test_a_model_without_records_is_not_extended(ward_model: Any, model: Any, tmp_path: Path) -> None:

@@ -55,6 +55,22 @@ def test_numbers_in_another_unit_are_left_out() -> None:
     assert timelines([(-1.0, "L", 6.0)], {"L": 1.0}, unit="mmol/L")["event"].to_list() == [[], ["Lactate 6 mmol/L"]]
 
 
+def test_a_text_is_shown_where_it_is_a_category_and_never_else() -> None:
+    culture = CodeColumns("C", "Culture", "code", (0,), 10, texts=("negative", "positive"))
+    events = pl.DataFrame(
+        {
+            "subject_id": [1, 1, 2],
+            "time": [NOON - timedelta(hours=2), NOON + timedelta(hours=1), NOON - timedelta(hours=2)],
+            "code": ["C"] * 3,
+            "numeric_value": pl.Series([None] * 3, dtype=pl.Float64),
+            "text_value": [" positive", "Mrs Brown asked for tea", None],
+        }
+    )
+    labels = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [NOON, NOON]})
+    chosen = choose_timelines(read_events(events), labels, [culture], {"C": 1.0}, 100)
+    assert chosen["event"].to_list() == [["Culture positive", "Culture"], ["Culture"]]
+
+
 def test_a_timeline_has_ten_events_at_most() -> None:
     codes = [CodeColumns(f"C{i:02d}", f"C{i:02d}", "number", (0,), 90, centre=0.0) for i in range(30)]
     events = pl.DataFrame(

@@ -146,6 +146,12 @@ def test_a_subject_alone_has_the_row_it_has_in_company(features: nw.EventFeature
         assert features.transform(alone, label).equals(together[position : position + 1])
 
 
+def test_subjects_that_are_text_have_the_same_rows(features: nw.EventFeatures) -> None:
+    name = pl.format("P-{}", "subject_id").alias("subject_id")
+    events, labels = TRAINING.with_columns(name), LABELS.with_columns(name)
+    assert clone(features).fit(events, labels).transform(events, labels).equals(features.transform(TRAINING, LABELS))
+
+
 def test_blocks_of_subjects_change_nothing(features: nw.EventFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = pl.concat([LABELS, LABELS.with_columns(pl.col("subject_id") + 10)])
     expected, counts = features.transform_counted(TRAINING, labels)
