@@ -41,7 +41,7 @@ from nearward.tabular.parallel import cpu_count, limit_jobs
 from nearward.tabular.parallel import engine as parallel_engine
 from nearward.tabular.persistence.artifact import check_folder
 from nearward.tabular.progress import logged
-from nearward.tabular.typing import Bools, Ints, Progress
+from nearward.tabular.typing import Bools, Progress
 
 
 @dataclass(frozen=True)
@@ -130,129 +130,148 @@ def fit_archive(
     """
     from nearward.loading import load_classifier
 
-    out, settings = Path(out), clone(RiskClassifier() if model is None else model)
     roles = Roles(outcome, group, id, site, tuple(drop), tuple(category), (missing,) if isinstance(missing, str) else tuple(missing))
-    limit = read_size(max_memory) if isinstance(max_memory, str) else max_memory
-    check_folder(out)
-    progress = logged(settings.verbose, __name__)
-    with parallel_engine(engine, address=address, workers=workers), limit_jobs(settings.n_jobs), WorkFolder(out) as work:
-        archive = open_archive(source, work.path)
-        state, records = _fit(archive, roles, settings, limit, work, progress)
-        save_records(settings.get_params(deep=False), state, out, records)
-        work.remove()
+    settings = RiskClassifier() if model is None else model
+    fit_into_folder(source, Path(out), roles, settings, max_memory, engine=engine, address=address, workers=workers)
     return load_classifier(out)
 
 
-def _fit(
-    archive: Archive, roles: Roles, settings: RiskClassifier, limit: float | None, work: WorkFolder, progress: Progress
-) -> tuple[FittedState, pl.LazyFrame]:
-    experts = split_experts(settings.experts)[0]
-    named = [roles.outcome, roles.group, roles.id, roles.site, *roles.drop, *roles.category, *experts]
-    require_columns(named, archive.columns)
-    effort = check_settings(settings)
-    columns = len(archive.columns) - len({roles.outcome, roles.group, roles.id, roles.site, *roles.drop} - {None})
-    budget = plan_budget(archive.rows, effort.teaching_rows, columns, settings.effort, cpu_count(), limit)
-    seed = _begin(archive, roles, settings, budget, work, progress)
-    keys = read_row_keys(archive, roles.outcome, settings.positive, roles.group, roles.id, roles.site, MOST_CLASSES)
-    check_class_sizes(keys.target)
-    sample = choose_teaching_sample(keys.target.outcome, keys.patient_ids, effort.teaching_rows, seed, keys.site)
-    taught = np.ones(archive.rows, dtype=bool) if sample is None else _mask(sample.rows, archive.rows)
-    progress(_described(archive, roles.outcome, keys, int(taught.sum()), budget, settings.effort))
-    schema, frame = _read_sample(archive, roles, settings, keys, taught, budget, work, progress)
-    return _fit_sample(archive, schema, frame, settings, keys, sample, taught, seed, budget, work, progress)
-
-
-def _begin(archive: Archive, roles: Roles, settings: RiskClassifier, budget: Budget, work: WorkFolder, progress: Progress) -> int:
-    """Say whether an unfinished fit goes on, and return the seed."""
-    parameters = settings.get_params()
-    ignored = dict.fromkeys(("verbose", "n_jobs", "schema"))
-    plan = {
-        "version": __version__,
-        "archive": archive.fingerprint(),
-        "roles": asdict(roles),
-        "schema": None if settings.schema is None else settings.schema.to_json(),
-        "parameters": {name: repr(value) for name, value in (parameters | ignored).items()},
-        "block_rows": budget.block_rows,
-    }
-    earlier = work.has_other_plan
-    if work.begin(plan):
-        progress(f"goes on with the unfinished fit in {work.path}")
-    elif earlier:
-        progress("the files or the options have changed since the unfinished fit: begins anew")
-    drawn = seed_of(settings.random_state) or settings.seed or 0
-    return int(work.remembered("seed", (), lambda: drawn))
-
-
-def _mask(rows: Ints, n: int) -> Bools:
-    mask = np.zeros(n, dtype=bool)
-    mask[rows] = True
-    return mask
-
-
-def _described(archive: Archive, outcome: str, keys: RowKeys, taught: int, budget: Budget, effort: str) -> str:
-    files = f"{len(archive.files)} file{'s' * (len(archive.files) > 1)}"
-    learns = "learns from all" if taught == archive.rows else f"learns from {taught}, indexes all"
-    return (
-        f"{archive.rows} rows in {files}, {keys.patients} patients, {keys.target.events} events "
-        f"({outcome} is {describe_event(keys.target.event)}); {learns}; expected: {budget.spelled()}, on {cpu_count()} CPUs"
-    )
-
-
-def _read_sample(
-    archive: Archive,
+def fit_into_folder(
+    source: Source,
+    out: Path,
     roles: Roles,
     settings: RiskClassifier,
-    keys: RowKeys,
-    taught: Bools,
-    budget: Budget,
-    work: WorkFolder,
-    progress: Progress,
-) -> tuple[Schema, pl.DataFrame]:
-    """Return the schema of all rows, and the rows that teach, as they are in the archive."""
-    read = work.part("schema"), work.part("sample")
-    if read[0] is not None and read[1] is not None:
-        return Schema.read(read[0]), pl.read_parquet(read[1])
-    schema = settings.schema or infer_schema(archive, keys.patient_ids, roles.drop, roles.category, roles.missing)
-    schema = schema.with_roles(ignore=[name for name in roles.drop if name in {column.name for column in schema.columns}])
-    schema = schema.with_roles(outcome=roles.outcome, id=roles.id, group=roles.group, site=roles.site)
-    schema = schema.with_roles(expert=split_experts(settings.experts)[0])
-    inferred = settings.schema is None
-    schema, frame = read_through(archive, schema, keys.patient_ids, taught, budget.block_rows, progress, inferred=inferred)
-    work.save_part("sample", ".parquet", frame.write_parquet)
-    work.save_part("schema", ".json", lambda path: path.write_text(schema.to_json(), encoding="utf-8"))
-    return schema, frame
+    max_memory: str | float | None = None,
+    *,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    workers: int | None = None,
+) -> FittedState:
+    """Fit and save a model as ``fit_archive`` does; returns its state with the records of the teaching sample alone."""
+    check_folder(out)
+    with parallel_engine(engine, address=address, workers=workers), limit_jobs(settings.n_jobs), WorkFolder(out) as work:
+        archive, settings = open_archive(source, work.path), clone(settings)
+        fit = _ArchiveFit(archive, roles, settings, _budget(archive, roles, settings, max_memory), work, logged(settings.verbose, __name__))
+        state, records = fit.run()
+        save_records(settings.get_params(deep=False), state, out, records)
+        work.remove()
+    return state
 
 
-def _fit_sample(
-    archive: Archive, schema: Schema, frame: pl.DataFrame, settings: RiskClassifier, keys: RowKeys, sample: TeachingSample | None,
-    taught: Bools, seed: int, budget: Budget, work: WorkFolder, progress: Progress,
-) -> tuple[FittedState, pl.LazyFrame]:  # fmt: skip
-    """Learn from the rows of the sample (t) and index the others; returns the fitted state, and the records of all rows."""
-    outcome, patient_ids, t = keys.target.outcome, keys.patient_ids, frame.height
-    if sample is not None:  # the rows that teach come first, then all others
-        patient_ids = number_patients(patient_ids[np.append(sample.rows, sample.others(archive.rows))])
-    groups = schema.named("group")[0] if schema.named("group") else None
-    schema, _ = resolve_schema(schema, frame, split_experts(settings.experts)[0], None if groups is None else frame.get_column(groups))
-    rows = schema.conform(frame)
-    warn_of_leakage(frame, rows, schema, outcome[taught], patient_ids[:t], seed)
-    schema, config = make_config(settings, schema, rows, len(keys.target.classes), seed)
-    teaching: dict[str, Any] = {"checkpoints": work}
-    others = None
-    if sample is not None:
-        fold = deal_patients(outcome[~taught], patient_ids[t:], config.folds, seed)
-        others = ArchiveRows(archive, schema, taught, outcome, patient_ids[t:], fold, budget.block_rows, work, progress)
-        teaching |= {"weight": sample.weight, "others": others}
-    fit_model: Any = fit_risk if len(keys.target.classes) == 2 else fit_classes
-    fitted, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, progress, **teaching)
-    records = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught))
-    target, columns = keys.target, archive.columns
-    state = FittedState(fitted, target.classes, target.event_index, target.event, schema, summary, records, columns, columns, patient_ids)
-    return state, records.lazy() if others is None else others.records(records)
+def count_archive_steps(archive: Archive, settings: RiskClassifier, max_memory: str | float | None = None) -> int:
+    """Return how many steps a fit reports, where nothing is finished; errors as ``plan_budget``."""
+    taught = find_effort(settings.effort).teaching_rows
+    blocks = archive.blocks(_budget(archive, Roles(""), settings, max_memory).block_rows)
+    return count_steps(settings.effort, settings.folds) + len(archive.files) + (archive.rows > taught) * len(blocks)
 
 
-def count_archive_steps(archive: Archive, effort: str, max_memory: str | float | None = None) -> int:
-    """Return how many steps ``fit_archive`` reports, where nothing is finished."""
+def _budget(archive: Archive, roles: Roles, settings: RiskClassifier, max_memory: str | float | None) -> Budget:
     limit = read_size(max_memory) if isinstance(max_memory, str) else max_memory
-    taught = find_effort(effort).teaching_rows
-    block_rows = plan_budget(archive.rows, taught, len(archive.columns), effort, cpu_count(), limit).block_rows
-    return count_steps(effort, RiskClassifier().folds) + len(archive.files) + (archive.rows > taught) * len(archive.blocks(block_rows))
+    columns = len({*archive.columns} - {roles.outcome, roles.group, roles.id, roles.site, *roles.drop})
+    return plan_budget(archive.rows, find_effort(settings.effort).teaching_rows, columns, settings.effort, cpu_count(), limit)
+
+
+@dataclass(frozen=True)
+class _ArchiveFit:
+    """One fit of an archive: what it reads, by which parameters, within which budget, and where its finished parts lie."""
+
+    archive: Archive
+    roles: Roles
+    settings: RiskClassifier
+    budget: Budget
+    work: WorkFolder
+    progress: Progress
+
+    def run(self) -> tuple[FittedState, pl.LazyFrame]:
+        """Return the fitted state, which has the records of the teaching sample, and the records of all rows."""
+        archive, roles, settings = self.archive, self.roles, self.settings
+        named = [roles.outcome, roles.group, roles.id, roles.site, *roles.drop, *roles.category, *self._experts]
+        require_columns(named, archive.columns)
+        limits, seed = check_settings(settings), self._begin()
+        keys = read_row_keys(archive, roles.outcome, settings.positive, roles.group, roles.id, roles.site, MOST_CLASSES)
+        check_class_sizes(keys.target)
+        sample = choose_teaching_sample(keys.target.outcome, keys.patient_ids, limits.teaching_rows, seed, keys.site)
+        taught = np.ones(archive.rows, dtype=bool)
+        if sample is not None:
+            taught[sample.others(archive.rows)] = False
+        self.progress(self._described(keys, int(taught.sum())))
+        schema, frame = self._read_sample(keys, taught)
+        return self._learn(schema, frame, keys, sample, taught, seed)
+
+    @property
+    def _experts(self) -> list[str]:
+        return split_experts(self.settings.experts)[0]
+
+    def _begin(self) -> int:
+        """Say whether an unfinished fit goes on, and return the seed."""
+        ignored = dict.fromkeys(("verbose", "n_jobs", "schema"))  # they do not change the model, or are compared as text
+        plan = {
+            "version": __version__,
+            "archive": self.archive.fingerprint(),
+            "roles": asdict(self.roles),
+            "schema": None if self.settings.schema is None else self.settings.schema.to_json(),
+            "parameters": {name: repr(value) for name, value in (self.settings.get_params() | ignored).items()},
+            "block_rows": self.budget.block_rows,
+        }
+        earlier = self.work.has_plan
+        if self.work.begin(plan):
+            self.progress(f"goes on with the unfinished fit in {self.work.path}")
+        elif earlier:
+            self.progress("the files or the options have changed since the unfinished fit: begins anew")
+        drawn = seed_of(self.settings.random_state) or self.settings.seed or 0
+        return int(self.work.remembered("seed", (), lambda: drawn))
+
+    def _described(self, keys: RowKeys, taught: int) -> str:
+        archive, target = self.archive, keys.target
+        files = f"{len(archive.files)} file{'s' * (len(archive.files) > 1)}"
+        events = f"{len(target.classes)} classes"
+        if len(target.classes) == 2:
+            events = f"{target.events} events ({self.roles.outcome} is {describe_event(target.event)})"
+        learns = "learns from all" if taught == archive.rows else f"learns from {taught}, indexes all"
+        return (
+            f"{archive.rows} rows in {files}, {keys.patients} patients, {events}; {learns}; expected: {self.budget.spelled()}, "
+            f"on {cpu_count()} CPU{'s' * (cpu_count() > 1)}"
+        )
+
+    def _read_sample(self, keys: RowKeys, taught: Bools) -> tuple[Schema, pl.DataFrame]:
+        """Return the schema of all rows, and the rows that teach, as they are in the archive."""
+        saved = self.work.part("schema"), self.work.part("sample")
+        if saved[0] is not None and saved[1] is not None:
+            return Schema.read(saved[0]), pl.read_parquet(saved[1])
+        roles, inferred = self.roles, self.settings.schema is None
+        schema = self.settings.schema or infer_schema(self.archive, keys.patient_ids, roles.drop, roles.category, roles.missing)
+        schema = schema.with_roles(ignore=[name for name in roles.drop if name in {column.name for column in schema.columns}])
+        schema = schema.with_roles(outcome=roles.outcome, id=roles.id, group=roles.group, site=roles.site, expert=self._experts)
+        block_rows = self.budget.block_rows
+        schema, frame = read_through(self.archive, schema, keys.patient_ids, taught, block_rows, self.progress, inferred=inferred)
+        self.work.save_part("sample", ".parquet", frame.write_parquet)
+        self.work.save_part("schema", ".json", lambda path: path.write_text(schema.to_json(), encoding="utf-8"))
+        return schema, frame
+
+    def _learn(
+        self, schema: Schema, frame: pl.DataFrame, keys: RowKeys, sample: TeachingSample | None, taught: Bools, seed: int
+    ) -> tuple[FittedState, pl.LazyFrame]:
+        """Learn from the rows of the sample (t), and index the others."""
+        archive, target = self.archive, keys.target
+        outcome, patient_ids, t = target.outcome, keys.patient_ids, frame.height
+        if sample is not None:  # the rows that teach come first, then all others
+            patient_ids = number_patients(patient_ids[np.append(sample.rows, sample.others(archive.rows))])
+        groups = schema.named("group")
+        schema, _ = resolve_schema(schema, frame, self._experts, frame.get_column(groups[0]) if groups else None)
+        rows = schema.conform(frame)
+        warn_of_leakage(frame, rows, schema, outcome[taught], patient_ids[:t], seed)
+        schema, config = make_config(self.settings, schema, rows, len(target.classes), seed)
+        teaching: dict[str, Any] = {"checkpoints": self.work}
+        others = None
+        if sample is not None:
+            fold = deal_patients(outcome[~taught], patient_ids[t:], config.folds, seed)
+            block_rows = self.budget.block_rows
+            others = ArchiveRows(archive, schema, taught, outcome, patient_ids[t:], fold, block_rows, self.work, self.progress)
+            teaching |= {"weight": sample.weight, "others": others}
+        fit_model: Any = fit_risk if len(target.classes) == 2 else fit_classes
+        model, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, self.progress, **teaching)
+        records, columns = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught)), archive.columns
+        state = FittedState(
+            model, target.classes, target.event_index, target.event, schema, summary, records, columns, columns, patient_ids
+        )
+        return state, records.lazy() if others is None else others.records(records)

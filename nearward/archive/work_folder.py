@@ -83,7 +83,7 @@ class WorkFolder:
         return same and any(self.path.glob("part-*"))
 
     @property
-    def has_other_plan(self) -> bool:
+    def has_plan(self) -> bool:
         """Whether the folder holds the plan of an earlier fit."""
         return (self.path / PLAN).is_file()
 

@@ -38,6 +38,8 @@ from nearward.cli.terminal.resources import Address, Engine, MaxMemory, Workers
 if TYPE_CHECKING:
     from nearward.risk_model.classifier import RiskClassifier
 
+_SAMPLED = 1_000  # rows of an archive in which numbers that look like codes are looked for
+
 
 def fit(
     tables: Annotated[
@@ -192,7 +194,7 @@ def _fit_table(table: Path, out: Path, roles: _Roles, options: dict[str, Any]) -
 
 def _fit_archive(tables: list[Path], out: Path, roles: _Roles, options: dict[str, Any], resources: dict[str, Any]) -> RiskClassifier:
     """Fit on Parquet files, block by block."""
-    from nearward.archive.fit import count_archive_steps, fit_archive
+    from nearward.archive.fit import Roles, count_archive_steps, fit_into_folder
     from nearward.cli.terminal.progress import show_progress
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.tabular.archive.files import open_archive
@@ -201,22 +203,14 @@ def _fit_archive(tables: list[Path], out: Path, roles: _Roles, options: dict[str
     from nearward.tabular.errors import require_columns
 
     archive = open_archive(tables)
-    names = {name: split_names(getattr(roles, name), archive.columns) for name in ("drop", "category", "expert")}
-    require_columns(
-        [roles.outcome, roles.id, roles.group, roles.site, *(name for some in names.values() for name in some)], archive.columns
-    )
-    schema = as_categories(sample_rows(archive, 1000)[0], read_schema(roles.schema, roles.missing), names["category"])[1]
+    drop, category, experts = (split_names(names, archive.columns) for names in (roles.drop, roles.category, roles.expert))
+    require_columns([roles.outcome, roles.id, roles.group, roles.site, *drop, *category, *experts], archive.columns)
+    schema = as_categories(sample_rows(archive, _SAMPLED)[0], read_schema(roles.schema, roles.missing), category)[1]
     event = as_event(roles.positive, distinct_values(archive, roles.outcome)) if roles.positive else None
-    with show_progress("fit", count_archive_steps(archive, options["effort"], resources["max_memory"])) as progress:
-        settings = RiskClassifier(positive=event, schema=schema, experts=names["expert"], verbose=progress, **options)
-        columns: dict[str, Any] = {
-            "outcome": roles.outcome,
-            "group": roles.group,
-            "id": roles.id,
-            "site": roles.site,
-            "missing": roles.missing,
-        }
-        model = fit_archive(tables, out, **columns, drop=names["drop"], category=names["category"], model=settings, **resources)
+    model = RiskClassifier(positive=event, schema=schema, experts=experts, **options)
+    columns = Roles(roles.outcome, roles.group, roles.id, roles.site, tuple(drop), tuple(category), tuple(roles.missing))
+    with show_progress("fit", count_archive_steps(archive, model, resources["max_memory"])) as progress:
+        model.fitted_ = fit_into_folder(tables, out, columns, model.set_params(verbose=progress), **resources)
     show(model.schema_.review(), f"{archive.name}: {archive.rows} rows; check the roles and kinds below")
     return model
 

@@ -43,7 +43,7 @@ def test_another_plan_begins_anew(tmp_path: Path) -> None:
     with WorkFolder(tmp_path / "model") as work:
         work.begin({"files": "x"})
         work.remembered("learned", (Learned,), learn)
-        assert work.has_other_plan
+        assert work.has_plan
         assert not work.begin({"files": "y"})
         assert work.part("learned") is None
 
