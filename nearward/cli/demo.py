@@ -36,15 +36,16 @@ from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
 _STAYS = 10_000  # of the ward: half to learn from, half to judge on
+_SYNTHESIZED_STAYS = 16_000  # likewise, of the synthetic table: of fewer, members are recognised in some tables
 _MALIGNANT_SHARE = 0.2
 _RESAMPLES = 300
-_MOST_SYNTHESIZED = 5000  # rows that the synthesizer is trained on
-_MOST_HELD_OUT = 5001  # rows that its table is audited on
+_MOST_SYNTHESIZED = 5000  # rows of a user's cohort that the synthesizer is trained on
+_MOST_HELD_OUT = 5000  # rows of it that the table is audited on
 _MOST_TRAINED = 20_000  # rows of a user's cohort that the demo trains on
 _SHARD_ROWS = 200
 _PATIENCE = 120.0  # seconds to wait for the first shards of the job that is then killed
 _SYNTHETIC = (  # columns of the synthetic ward: most that deaths depend on, and three that follow from others
-    *("age", "sex", "unit", "systolic", "diastolic", "respiratory_rate", "temperature", "lactate"),
+    *("age", "sex", "systolic", "diastolic", "respiratory_rate", "lactate"),
     *("creatinine", "urea", "albumin", "haemoglobin", "haematocrit"),
 )
 _METRICS = ("auprc", "auroc", "scaled_brier")
@@ -81,6 +82,11 @@ def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, ou
     if data is None:
         _biopsies(seed)
     _score_in_two_runs(cohort.features[test], model, scores, out)
+    if data is None:
+        cohort, _ = _ward(seed, _SYNTHESIZED_STAYS)
+        train, test = _split(cohort, seed, 2)
+    else:
+        train, test = train[:_MOST_SYNTHESIZED], test[:_MOST_HELD_OUT]
     pages.append(_synthesize(cohort, train, test, seed, out))
     say(f"\n{time.monotonic() - started:.0f} seconds in all. Open:")
     for page in pages:
@@ -98,9 +104,9 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): name another folder") from error
 
 
-def _ward(seed: int) -> tuple[Cohort, Floats]:
+def _ward(seed: int, stays: int = _STAYS) -> tuple[Cohort, Floats]:
     """Return the made-up ward, with its codes declared, and its true risks."""
-    simulated = ward(_STAYS, seed)
+    simulated = ward(stays, seed)
     table = simulated.table
     features = table.drop("stay", "patient", "hospital", "admitted", "died").with_columns(pl.col("admission_type_id").cast(pl.String))
     groups = table["patient"].rank("dense").cast(pl.Int64).to_numpy() - 1
@@ -221,7 +227,6 @@ def _synthesize(cohort: Cohort, train: Ints, test: Ints, seed: int, out: Path) -
     frame = cohort.features.select(columns).with_columns(pl.Series(outcome, cohort.outcome))
     if patients is not None:
         frame = frame.with_columns(pl.Series(patients, cohort.groups))
-    train, test = train[:_MOST_SYNTHESIZED], test[:_MOST_HELD_OUT]
     with show_progress("synthesize", 16) as progress:
         model = Synthesizer(seed=seed, progress=progress).fit(frame[train], outcome=outcome, groups=patients, holdout=frame[test])
         sample = sample_and_audit(model, len(train), seed=seed, progress=progress)
