@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 WINDOWS = os.name == "nt"
@@ -101,6 +102,14 @@ def peak_memory() -> float:
 def thread_environment(threads: int) -> dict[str, str]:
     """Return the environment variables that give each library so many threads and the process one malloc arena."""
     return {**dict.fromkeys(_THREADS, str(threads)), "MALLOC_ARENA_MAX": "1"}
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it (glibc): otherwise a long program grows by what lies between."""
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def machine_memory() -> float:

@@ -12,8 +12,8 @@ from nearward.batch.memory import format_size
 from nearward.risk_model.effort import expected_seconds, spell_seconds
 from nearward.tabular.errors import InputError
 
-_LIBRARIES = 450e6  # bytes of the process before a row is read
-_TAUGHT_VALUE = 700.0  # bytes for each value of a row that teaches: encoded rows, kernels, contexts of the choice of a setting
+_LIBRARIES = 600e6  # bytes of the process before a row is read
+_TAUGHT, _TAUGHT_VALUE = 12e3, 400.0  # bytes for each row that teaches (contexts), and for each of its values (encodings, learners)
 _ROW = 150.0  # bytes for each row of the archive: outcome, patient, fold, shard
 _BLOCK_VALUE = 110.0  # bytes for each value of a block: as read, as conformed, as encoded, as embedded
 MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
@@ -79,7 +79,7 @@ def plan_budget(rows: int, most_taught: int, columns: int, effort: str, cpus: in
     nearward.tabular.errors.InputError: max_memory=1.0GB is too little: this fit needs about ...GB (...)
     """
     taught = min(rows, most_taught)
-    learning, tables = _TAUGHT_VALUE * taught * max(columns, 1), _ROW * rows
+    learning, tables = (_TAUGHT + _TAUGHT_VALUE * max(columns, 1)) * taught, _ROW * rows
     fixed, row_size = _LIBRARIES + learning + tables, _BLOCK_VALUE * max(columns, 1)
     block_rows = MOST_BLOCK_ROWS
     if limit is not None:

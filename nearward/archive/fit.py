@@ -37,6 +37,7 @@ from nearward.tabular.archive.row_keys import RowKeys, read_row_keys
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import describe_event, seed_of
 from nearward.tabular.errors import require_columns
+from nearward.tabular.operating_system import release_memory
 from nearward.tabular.parallel import cpu_count, limit_jobs
 from nearward.tabular.parallel import engine as parallel_engine
 from nearward.tabular.persistence.artifact import check_folder
@@ -151,7 +152,7 @@ def fit_into_folder(
     check_folder(out)
     with parallel_engine(engine, address=address, workers=workers), limit_jobs(settings.n_jobs), WorkFolder(out) as work:
         archive, settings = open_archive(source, work.path), clone(settings)
-        fit = _ArchiveFit(archive, roles, settings, _budget(archive, roles, settings, max_memory), work, logged(settings.verbose, __name__))
+        fit = _ArchiveFit(archive, roles, settings, _budget(archive, roles, settings, max_memory), work, _progress(settings))
         state, records = fit.run()
         save_records(settings.get_params(deep=False), state, out, records)
         work.remove()
@@ -163,6 +164,17 @@ def count_archive_steps(archive: Archive, settings: RiskClassifier, max_memory: 
     taught = find_effort(settings.effort).teaching_rows
     blocks = archive.blocks(_budget(archive, Roles(""), settings, max_memory).block_rows)
     return count_steps(settings.effort, settings.folds) + len(archive.files) + (archive.rows > taught) * len(blocks)
+
+
+def _progress(settings: RiskClassifier) -> Progress:
+    """Return what is called after each step: it gives the step's memory back before the next one needs its own."""
+    told = logged(settings.verbose, __name__)
+
+    def progress(words: str) -> None:
+        release_memory()
+        told(words)
+
+    return progress
 
 
 def _budget(archive: Archive, roles: Roles, settings: RiskClassifier, max_memory: str | float | None) -> Budget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -174,3 +175,15 @@ def test_the_peak_of_a_small_program_is_not_that_of_its_large_parent() -> None:
     done = subprocess.run([sys.executable, "-c", _PRINT_PEAK], capture_output=True, text=True, check=True)
     assert len(large) == 600_000_000
     assert 10e6 < float(done.stdout) < 400e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and glibc alone keeps freed memory")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+    held = [b"x" * (60_000 + i % 7) for i in range(2_000)]  # too small for pages of their own
+    full = resident()
+    del held[:-1]  # the last one is above the others
+    operating_system.release_memory()
+    assert resident() < full - 60e6
