@@ -81,6 +81,22 @@ def saved(fitted, tmp_path_factory):
     return folder
 
 
+def test_a_model_of_mapped_arrays_predicts_shows_and_forgets_like_one_in_memory(fitted, saved, clinic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nearward.tabular.persistence.hashed_files.LARGE", 0)
+    fitted.save(tmp_path / "m")
+    assert len(list((tmp_path / "m").glob("array-*.bin"))) > 50
+    mapped, rows = nw.load(tmp_path / "m"), clinic[0][500:520]
+    np.testing.assert_array_equal(mapped.predict_proba(rows), fitted.predict_proba(rows))
+    assert mapped.similar(rows[:1], k=3).equals(fitted.similar(rows[:1], k=3))
+    patient = mapped.fitted_.records[0, "(patient)"]
+    mapped.forget([patient])
+    mapped.save(tmp_path / "m")  # over the files that it has mapped
+    monkeypatch.undo()
+    other = nw.load(saved)
+    other.forget([patient])
+    np.testing.assert_array_equal(nw.load(tmp_path / "m").predict_proba(rows), other.predict_proba(rows))
+
+
 @pytest.mark.parametrize("value", ["gone", None, "text", -7, 10**9, [], {}])
 def test_no_change_of_a_manifest_leads_to_anything_but_a_model_or_an_error_of_our_own(saved, tmp_path, value) -> None:
     """Each part of the manifest in turn is removed or replaced: loading succeeds or raises NearwardError, and allocates little."""
