@@ -8,6 +8,8 @@ Shapes: n rows of the archive, t rows that teach, m others.
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from nearward import __version__
 from nearward.archive.budget import Budget, plan_budget
 from nearward.archive.rows import ArchiveRows, stored_records
 from nearward.archive.work_folder import WorkFolder
-from nearward.batch.memory import read_size
+from nearward.batch.memory import format_size, read_size
 from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.classifier import RiskClassifier, check_settings, make_config
 from nearward.risk_model.data_warnings import warn_of_leakage
@@ -36,7 +38,7 @@ from nearward.tabular.archive.inference import infer_schema, read_through
 from nearward.tabular.archive.row_keys import RowKeys, read_row_keys
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import describe_event, seed_of
-from nearward.tabular.errors import require_columns
+from nearward.tabular.errors import DataWarning, require_columns
 from nearward.tabular.operating_system import release_memory
 from nearward.tabular.parallel import cpu_count, limit_jobs
 from nearward.tabular.parallel import engine as parallel_engine
@@ -207,6 +209,7 @@ class _ArchiveFit:
         if sample is not None:
             taught[sample.others(archive.rows)] = False
         self.progress(self._described(keys, int(taught.sum())))
+        self._warn_of_a_small_disk()
         schema, frame = self._read_sample(keys, taught)
         return self._learn(schema, frame, keys, sample, taught, seed)
 
@@ -244,6 +247,12 @@ class _ArchiveFit:
             f"{archive.rows} rows in {files}, {keys.patients} patients, {events}; {learns}; expected: {self.budget.spelled()}, "
             f"on {cpu_count()} CPU{'s' * (cpu_count() > 1)}"
         )
+
+    def _warn_of_a_small_disk(self) -> None:
+        free, needed = shutil.disk_usage(self.work.path).free, 2 * self.budget.disk
+        if free < needed:
+            message = f"{format_size(free)} are free on the disk of {self.work.path}, and the fit needs about {format_size(needed)}"
+            warnings.warn(message, DataWarning, stacklevel=4)
 
     def _read_sample(self, keys: RowKeys, taught: Bools) -> tuple[Schema, pl.DataFrame]:
         """Return the schema of all rows, and the rows that teach, as they are in the archive."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from nearward.archive import budget
 from nearward.archive import fit as fit_module
 from nearward.archive.work_folder import WorkFolder
 from nearward.risk_model import binary, effort
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 
 ROLES = {"outcome": "died", "group": "patient", "id": "visit"}
 BLOCK_ROWS = 64
@@ -161,7 +162,8 @@ def test_it_tells_beforehand_and_refuses_a_limit_that_it_cannot_meet(folder: Pat
         raise Killed
 
     monkeypatch.setattr(fit_module, "read_through", stop)
-    with pytest.raises(Killed):
+    monkeypatch.setattr(fit_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(Killed), pytest.warns(DataWarning, match="0MB are free on the disk"):
         nw.fit_archive(folder, tmp_path / "model", **ROLES, model=settings(verbose=words.append))
     assert any("700 rows in 3 files" in word and "indexes all" in word and "of memory" in word for word in words)
     with pytest.raises(InputError, match=r"max_memory=300MB is too little: this fit needs about \d"):
