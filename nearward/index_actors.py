@@ -109,7 +109,7 @@ def start_index_actors(folder: Path, digest: str, shards: int, memory: float, th
         needs = f"{shards} actors of {threads} CPUs and {memory / 1e9:.1f} GB each"
         raise InputError(f"the Ray cluster has no room for the index: it needs {needs}") from error
     except ray.exceptions.RayError as error:
-        raise ArtifactError(f"the model cannot be loaded by the Ray actors of its index: {error}") from error
+        raise ArtifactError(f"the model cannot be loaded by the Ray actors of its index: {str(error).splitlines()[-1]}") from error
     if set(hashes) != {digest}:
         raise ArtifactError(f"{folder}: a node of the Ray cluster reads another model under this path")
     return actors

@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,7 +128,8 @@ class RayTasks:
 
     def put(self, value: Any) -> Any:
         """Put a value into the object store, and return its reference."""
-        return self._ray.put(value)
+        with self._errors():
+            return self._ray.put(value)
 
     def map(self, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield ``task(item)`` for each item in order; a task whose worker dies is run again, by Ray.
@@ -135,7 +137,7 @@ class RayTasks:
         Raises
         ------
         InputError
-            Workers died again and again. Errors of a task are raised as they are.
+            Workers died again and again, or the object store is full. Errors of a task are raised as they are.
         """
         shared, waiting = Shared(task, self.put(task)), deque[Any]()
         running: list[Any] = []
@@ -155,13 +157,22 @@ class RayTasks:
 
     def _result(self, reference: Any) -> Any:
         try:
-            return self._ray.get(reference)
+            with self._errors():
+                return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise (error.cause or error) from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Say in words what went wrong in the cluster; errors of a task pass."""
+        try:
+            yield
+        except self._ray.exceptions.RayTaskError:
+            raise
         except self._ray.exceptions.RayError as error:
             raise InputError(
-                f"a task on the Ray cluster was lost, and so were its repetitions ({type(error).__name__}). Out of memory? "
-                "Fewer workers a node, or nodes with more memory"
+                f"the Ray cluster could not run a task, nor its repetitions ({type(error).__name__}). Out of memory or disk? Use fewer "
+                "workers a node, or nodes with more memory"
             ) from error
 
 

@@ -67,7 +67,7 @@ def test_results_come_in_order_and_shared_values_are_put_once(monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_that_is_killed_is_replaced_and_errors_are_those_of_the_task(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_errors_are_those_of_the_task(tmp_path: Path, monkeypatch) -> None:
     def dies_once(i: int) -> int:
         if i == 1 and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
@@ -77,9 +77,15 @@ def test_a_worker_that_is_killed_is_replaced_and_errors_are_those_of_the_task(tm
     def fails(i: int) -> int:
         raise InputError(f"row {i} cannot be used")
 
+    def full(_: Any) -> None:
+        raise ray.exceptions.ObjectStoreFullError
+
     with engine("ray", workers=1):
         assert list(parallel_map(dies_once, range(3), remote=True)) == [0, 1, 4]
         with pytest.raises(InputError, match=r"^row 0 cannot be used$"):
+            list(parallel_map(fails, range(2), remote=True))
+        monkeypatch.setattr(ray, "put", full)
+        with pytest.raises(InputError, match=r"could not run a task, nor its repetitions \(ObjectStoreFullError\). Out of memory"):
             list(parallel_map(fails, range(2), remote=True))
     assert (tmp_path / "died").exists()
 
