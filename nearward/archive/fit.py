@@ -96,7 +96,7 @@ def fit_archive(
     id, site : str, optional
         Columns of row ids, and of sites: strata of the sample.
     drop, category : sequences of str
-        Columns to leave out; columns of numbers that are codes.
+        Columns to leave out; columns of numbers that are codes, where ``model`` has no schema.
     missing : str or sequence of str
         Texts that are read as missing, as in ``Schema.infer``.
     model : RiskClassifier, optional

@@ -70,13 +70,14 @@ def infer_schema(
     """
     names = [name for name in archive.columns if name not in ignore]
     frame, rows = sample_rows(archive, SAMPLE_ROWS, names)
-    frame = frame.with_columns(as_text(frame.get_column(name), name) for name in category)
+    frame = frame.with_columns(as_text(frame.get_column(name), name) for name in category if name in names)
     absent = [name for name in names if frame.get_column(name).null_count() == frame.height] if frame.height < archive.rows else []
     patients = pl.Series(patient_ids[rows])
     schema = Schema.infer(frame.drop(absent), missing, patients) if len(absent) < len(names) else Schema(())
     found = {column.name: column for column in schema.columns}
     for name in absent:
         values, value_rows = _values_of(archive, name)
+        values = as_text(values, name) if name in category else values
         found[name] = Schema.infer(values.to_frame(), missing, pl.Series(patient_ids[value_rows])).columns[0]
     return Schema(tuple(found.get(name, Column(name, role="ignore")) for name in archive.columns))
 
