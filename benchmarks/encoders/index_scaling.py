@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -28,6 +29,7 @@ from nearward.retrieval.neighbors.vector_store import VectorWriter
 from nearward.tabular.operating_system import peak_memory
 from nearward.tabular.typing import Floats32
 
+Result = TypeVar("Result")
 _QUERIES, _CLUSTERS, _HIDDEN, _BLOCK, _EVENTS = 1_000, 40, 48, 100_000, 0.02
 _COLUMNS = ("rows", "search", "indexed, CPU s", "built on loading, CPU s", "rows/s, k=50", "rows/s, k=200", "rows/s, floor")
 
@@ -38,13 +40,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--latent", type=int, default=10, help="dimensions of the clusters")
     parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if "," not in args.rows:
+    if args.alone:
         pl.DataFrame([measure(int(args.rows), args.width, args.latent)]).write_ndjson(sys.stdout.buffer)
         return
     results = []
     for rows in args.rows.split(","):  # a process each: peaks of memory do not mix
-        options = ("--rows", rows, "--width", str(args.width), "--latent", str(args.latent))
+        options = ("--rows", rows, "--width", str(args.width), "--latent", str(args.latent), "--alone")
         done = subprocess.run([sys.executable, "-m", "benchmarks.encoders.index_scaling", *options], capture_output=True, check=True)
         results.append(pl.read_ndjson(done.stdout))
         print(results[-1].to_dicts()[0], flush=True)
