@@ -125,7 +125,8 @@ def run_job(job: ScoringJob, progress: Callable[[int], Any] | None = None) -> Jo
 def plan(job: ScoringJob, options: JobOptions, shard_rows: int | None = None) -> Resources:
     """Choose the number of workers and the rows of a shard; ``shard_rows`` is that of a job which is resumed."""
     rows = shard_rows or job.shard_rows
-    return plan_resources(job.model, len(options.reads), job.workers, job.max_memory, rows, events=bool(options.events))
+    of_job = {"events": bool(options.events), "divided": bool(job.index_actors)}
+    return plan_resources(job.model, len(options.reads), job.workers, job.max_memory, rows, **of_job)
 
 
 class ShardScheduler:

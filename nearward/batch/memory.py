@@ -7,6 +7,7 @@ a job reports its peak memory at the end.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,14 @@ def read_size(text: str) -> float:
 
 
 def plan_resources(
-    model: str | Path, columns: int, workers: int | None, limit: float | None, shard_rows: int | None = None, *, events: bool = False
+    model: str | Path,
+    columns: int,
+    workers: int | None,
+    limit: float | None,
+    shard_rows: int | None = None,
+    *,
+    events: bool = False,
+    divided: bool = False,
 ) -> Resources:
     """Choose the number of workers and the rows of a shard so that the job stays within its memory limit.
 
@@ -81,6 +89,8 @@ def plan_resources(
         Requested by the user, or fixed by the job that is resumed.
     events : bool
         Whether features are made of events.
+    divided : bool
+        Whether the index is with actors, which are not counted, and not with the workers.
 
     Raises
     ------
@@ -92,7 +102,7 @@ def plan_resources(
     if shard_rows is not None and shard_rows < 1:
         raise InputError(f"--shard-rows must be at least 1, got {shard_rows}")
     requested = workers or cpu_count()
-    worker_size = model_memory(model) + _BATCH + events * _EVENTS
+    worker_size = model_memory(model, math.inf if divided else 1) + _BATCH + events * _EVENTS
     row_size = _VALUE * max(columns, 1)
     fewest_rows = shard_rows or _FEWEST_ROWS
     processes = requested
@@ -122,7 +132,7 @@ def mapped_size(model: str | Path) -> int:
     return sum(path.stat().st_size for path in Path(model).glob("array-*"))
 
 
-def model_memory(model: str | Path, shards: int = 1) -> float:
+def model_memory(model: str | Path, shards: float = 1) -> float:
     """Return the bytes of a process with a saved model, or with all of it but the index and one of the index's shards."""
     mapped = mapped_size(model)
     others = sum(path.stat().st_size for path in Path(model).iterdir() if path.is_file()) - mapped

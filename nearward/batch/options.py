@@ -33,7 +33,7 @@ class ScoringJob:
     workers : int, optional
         One per core by default.
     max_memory : float, bytes, optional
-        Limit for all processes together.
+        Limit for all processes together; actors of an index are not counted.
     shard_rows : int, optional
     engine : "local" or "ray"
     address : str, optional

@@ -130,6 +130,16 @@ def test_sizes_are_read_and_memory_decides_workers_and_shards(model) -> None:
         plan_resources(model, 30, 2, 3e8)
 
 
+def test_mapped_arrays_take_their_pages_and_an_index_unless_actors_have_them(model, tmp_path) -> None:
+    large = shutil.copytree(model, tmp_path / "large")
+    (large / "array-0.bin").touch()
+    os.truncate(large / "array-0.bin", 10**9)
+    plain, copies = (plan_resources(folder, 30, 2, None).memory for folder in (model, large))
+    divided = plan_resources(large, 30, 2, None, divided=True).memory
+    assert copies - plain == pytest.approx(4e9)
+    assert divided == pytest.approx(plain)
+
+
 # ---- a job ------------------------------------------------------------------------------------------------------------------------
 
 
