@@ -99,7 +99,7 @@ def learn_codes(
     children = pl.concat(tallies.owners)
     warn_of_slips(sample)
     if not tallies.unknown:
-        warn_of_missing(sample)
+        warn_of_missing(sample, named=UNKNOWN in events.frame.collect_schema())
     texts = choose_texts(tallies.texts, min_subjects)
     return _choose(codes, texts, children, events.codes, hours, min_subjects, max_columns, time_columns, latest.height)
 

@@ -71,14 +71,18 @@ def without_missing(events: Events, missing: Missing | None) -> Events:
     return dataclasses.replace(events, parts=parts)
 
 
-def warn_of_missing(values: pl.DataFrame) -> None:
-    """Warn of codes with a number such as −1 or −99 again and again, whose other numbers are 0 or more.
+def warn_of_missing(values: pl.DataFrame, *, named: bool = False) -> None:
+    """Warn of codes with a number such as −1 or −99 again and again, whose other numbers are 0 or more; and of names without effect.
 
     Parameters
     ----------
     values : pl.DataFrame
-        ``code`` and ``numeric_value``.
+        ``code`` and ``numeric_value``, without those that mean unknown.
+    named : bool
+        Whether numbers that mean unknown were named, and none of the training events has one.
     """
+    if named:
+        warnings.warn("missing= names numbers that no training event has: check the codes and the numbers", DataWarning, stacklevel=4)
     value = pl.col(VALUE)
     usual, negative = value.filter(value.is_in(_USUAL)), value < 0
     codes = values.group_by(CODE).agg(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import nearward as nw
 from nearward.cli.main import app
 from nearward.tabular.errors import InputError
 
@@ -97,6 +98,16 @@ def test_a_label_is_explained_and_has_a_sheet_and_the_model_a_card(ward_model, p
     assert "the risk that “boolean\\_value” is True" in card
     with pytest.raises(InputError, match="holds a model of events"):
         call("sheet", *words[:2], "--out", place / "sheet.html")
+
+
+def test_unknown_numbers_reach_the_features(place, monkeypatch) -> None:
+    def fit(self: nw.EventRisk, events: Path, labels: Path) -> None:
+        raise InputError(f"missing={self.features.missing}, columns={self.columns}")
+
+    monkeypatch.setattr(nw.EventRisk, "fit", fit)
+    words = ("fit", place / "renamed.parquet", "--labels", place / "labels.parquet", "--columns", RENAMED, "--out", place / "m")
+    with pytest.raises(InputError, match=r"missing=\{'\*': \[-1.0\], 'Height': \[-9.0\]\}, columns=\{'subject_id': 'stay'"):
+        call(*words, "--missing", "-1", "--missing", "Height=-9")
 
 
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:

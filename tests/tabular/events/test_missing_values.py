@@ -52,6 +52,8 @@ def test_of_all_codes_and_by_what_stands_before_the_slashes(tmp_path) -> None:
 def test_a_mark_that_repeats_below_all_other_numbers_is_warned_of() -> None:
     with pytest.warns(DataWarning, match=r"of 1 codes are 0 or more but for one that repeats: 'Height' \(-1\). If it means unknown"):
         nw.EventFeatures(min_subjects=5).fit(heights(-1), LABELS)
+    with pytest.warns(DataWarning, match="missing= names numbers that no training event has"):
+        nw.EventFeatures(min_subjects=5, missing={"Heigth": -1}).fit(heights(None), LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         nw.EventFeatures(min_subjects=5).fit(heights(None), LABELS)
