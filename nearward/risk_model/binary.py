@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import average_precision_score
 
-from nearward.retrieval.neighbors.binary import Retriever, fit_retriever, ranks_clearly_better
+from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Context
 from nearward.risk_model.config import FitConfig
 from nearward.risk_model.external_backbone import ExternalBackboneModel, category_columns, fit_external_backbone, raw_rows
@@ -27,15 +26,17 @@ from nearward.risk_model.fitted import (
     Scores,
     StackFit,
     StackInputs,
+    add_backbone,
     count_rows,
     encode_rows,
     encoder_inputs,
+    ranks_better_with,
     stack_column_names,
     stack_columns,
     summarise,
     weight_of_stored,
 )
-from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model
+from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model, predict_fold
 from nearward.risk_model.summary import BackboneSummary, FitSummary
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
@@ -53,6 +54,9 @@ from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
+
+_TRIED_AT_ONCE = 30_000  # rows; of more the in-context model first predicts one fold
+NOT_WORTH_IT = "in one fold of the rows that taught, the stack does not rank better with it"
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,7 @@ class FittedRisk(FittedModel):
     def refitted(
         self, frame: pl.DataFrame, data: TrainingData, patient_ids: Ints, seed: int, progress: Progress
     ) -> tuple[FittedRisk, Floats]:
-        """Return the model with base learners, stack and calibration fitted again, and the distances (t,) of the rows that teach.
-
-        Encoders and shards stay.
+        """Return the model with all but encoders and shards fitted again, and the distances (t,) of the rows that teach.
 
         Parameters
         ----------
@@ -294,9 +296,13 @@ def fit_risk(
     if config.backbone is not None:
         teachers = retriever if blocks is None or sampling_weight is None else retriever.without(sampling_weight == 0)
         stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)
-        candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, teachers, progress)
-        fit, backbone_summary = _add_backbone(fit, risk, data, backbone_summary, config.seed)
-        backbone = candidate if backbone_summary.in_use else None
+        if _is_worth_all_rows(config, stored, teachers, fit):
+            candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, teachers, progress)
+            fit, backbone_summary = add_backbone(fit, risk, data, backbone_summary, config.seed)
+            backbone = candidate if backbone_summary.in_use else None
+        else:
+            progress("in-context model")
+            backbone_summary = BackboneSummary(in_use=False, why=NOT_WORTH_IT, name="embedded", members=config.members)
     progress("stack")
     model = FittedRisk(
         table_encoder=table_encoder,
@@ -335,16 +341,9 @@ def _fit_backbone(
     return external, risk, BackboneSummary(in_use=False, why="", name=backbone.name)
 
 
-def _add_backbone(fit: StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary, seed: int) -> tuple[StackFit, BackboneSummary]:
-    """Add the backbone's risks (n,) to the stack where the stack then ranks clearly better out of fold."""
-    columns = np.column_stack([fit.columns, logit(risk)])
-    # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
-    wider = StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
-    without, together = (
-        float(average_precision_score(data.outcome, stack.out_of_fold, sample_weight=data.weight)) for stack in (fit, wider)
-    )
-    auprc = float(average_precision_score(data.outcome, risk, sample_weight=data.weight))
-    in_use = ranks_clearly_better(wider.out_of_fold, fit.out_of_fold, data, seed)
-    why = "out of fold the stack ranks clearly better with it" if in_use else "out of fold the stack does not rank clearly better with it"
-    summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)
-    return wider if in_use else fit, summary
+def _is_worth_all_rows(config: FitConfig, rows: StoredRows, retriever: Retriever, fit: StackFit) -> bool:
+    """Return whether the embedded model, which reads many rows slowly, lets the stack rank better in the first fold of them."""
+    if config.backbone != "embedded" or config.adapter or len(rows.data) <= _TRIED_AT_ONCE:
+        return True
+    risk = predict_fold(rows, retriever, config.members, config.seed, 0)
+    return ranks_better_with(fit, risk, np.flatnonzero(rows.data.fold == 0), rows.data, config.seed)

@@ -6,7 +6,7 @@ Shapes: n stored rows, q query rows, m columns of the stack, p encoded columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nearward.evaluation.stats.confidence import defined
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
-from nearward.retrieval.neighbors.binary import Retriever, SettingTrial
+from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, ranks_clearly_better
 from nearward.retrieval.neighbors.sharded_retriever import RowBlock, ShardedRetriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
@@ -30,10 +30,11 @@ from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.calibration.multiclass import VectorScaling
 from nearward.tabular.calibration.venn_abers import VennAbersBand
+from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.base_learners import BaseLearners, EncodedRows, FoldLearners
 from nearward.tabular.ensemble.closed_form import KernelRegression, RidgeDiscriminant
-from nearward.tabular.ensemble.stacking import Stack
+from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
@@ -95,8 +96,7 @@ class OtherBlocks:
 
 def weight_of_stored(data: TrainingData, n: int) -> Floats | None:
     """Return the sampling weights of n stored rows, the first of which taught; None where all of them did and count alike."""
-    others = n - len(data)
-    return np.append(data.row_weight, np.zeros(others)) if others else data.weight
+    return np.append(data.row_weight, np.zeros(n - len(data))) if n > len(data) else data.weight
 
 
 def stack_columns(base_scores: Floats, vote: Floats, head: Floats, has_head: bool) -> Floats:
@@ -209,8 +209,8 @@ class FittedModel:
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self)}
-        return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts.items()}, tensors)
+        parts = [(one.name, getattr(self, one.name)) for one in fields(self)]
+        return pack({name: part.state() if hasattr(part, "state") else part for name, part in parts}, tensors)
 
 
 @dataclass(frozen=True)
@@ -264,6 +264,33 @@ class StackFit:
     stack: Stack
     out_of_fold: Floats
     shrinkage: float
+
+
+def add_backbone(fit: StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary, seed: int) -> tuple[StackFit, BackboneSummary]:
+    """Add the backbone's risks (n,) to the stack where the stack then ranks clearly better out of fold."""
+    columns = np.column_stack([fit.columns, logit(risk)])
+    # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
+    wider = StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
+    without, together = (
+        float(average_precision_score(data.outcome, stack.out_of_fold, sample_weight=data.weight)) for stack in (fit, wider)
+    )
+    auprc = float(average_precision_score(data.outcome, risk, sample_weight=data.weight))
+    in_use = ranks_clearly_better(wider.out_of_fold, fit.out_of_fold, data, seed)
+    why = "out of fold the stack ranks clearly better with it" if in_use else "out of fold the stack does not rank clearly better with it"
+    summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)
+    return wider if in_use else fit, summary
+
+
+def ranks_better_with(fit: StackFit, risk: Floats, rows: Ints, data: TrainingData, seed: int) -> bool:
+    """Return whether a stack of some rows (q,) ranks better out of fold with these risks (q,) among its columns."""
+    part = data.take(rows)
+    part = replace(part, fold=assign_folds(part.outcome, np.unique(part.patient_ids, return_inverse=True)[1], data.n_folds, seed))
+    columns = fit.columns[rows]
+    auprc = [
+        average_precision_score(part.outcome, fit_stack(x, part, (fit.shrinkage,))[1], sample_weight=part.weight)
+        for x in (columns, np.column_stack([columns, logit(risk)]))
+    ]
+    return bool(auprc[1] > auprc[0])
 
 
 def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dict[str, int | None]:

@@ -236,8 +236,17 @@ def fit_in_context_model(
     return InContextModel(net, views, rows.features, rows.scores, rows.data.outcome), risk, summary
 
 
-def _batches_by_fold(net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever) -> list[list[QueryBatch]]:
-    """Return the stored rows as queries: a batch for each fold and view, with a featurizer that has not seen the fold."""
+def predict_fold(rows: StoredRows, retriever: Retriever, members: int, seed: int, fold: int) -> Floats:
+    """Return the risk of one fold's rows (q,), as ``fit_in_context_model`` predicts them without an adapter."""
+    net, views = load_net(), _ensemble_views(members, rows.features.shape[1], rows.scores.shape[1], seed)
+    (batches,) = _batches_by_fold(net, views, rows, retriever, (fold,))
+    return np.asarray(np.mean([predict_risk(net, batch)[0] for batch in batches], axis=0))
+
+
+def _batches_by_fold(
+    net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever, folds: Sequence[int] | None = None
+) -> list[list[QueryBatch]]:
+    """Return the stored rows as queries: a batch for each fold (by default all) and view, its featurizer has not seen the fold."""
     settings, data = tuple(view.setting for view in views), rows.data
 
     def fold_batches(f: int) -> list[QueryBatch]:
@@ -246,7 +255,7 @@ def _batches_by_fold(net: InContextNet, views: tuple[EnsembleView, ...], rows: S
         contexts = retriever.out_of_fold_contexts(rows.inputs.take(queries), data.patient_ids, settings, queries)
         return [_fold_batch(net, view, context, rows, queries) for view, context in zip(views, contexts, strict=True)]
 
-    return list(parallel_map(fold_batches, range(data.n_folds), "torch", "faiss"))
+    return list(parallel_map(fold_batches, range(data.n_folds) if folds is None else folds, "torch", "faiss"))
 
 
 def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:

@@ -328,7 +328,7 @@ def test_any_object_judges_by_raw_rows(own: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_an_object_of_the_users_own_is_passed_again_at_loading(own: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     frame, outcome, _ = own
-    monkeypatch.setattr(fitted, "ranks_clearly_better", lambda *_: True)  # whatever is tried is kept
+    monkeypatch.setattr("nearward.risk_model.fitted.ranks_clearly_better", lambda *_: True)  # whatever is tried is kept
     model = nw.RiskClassifier(backbone=Linear(), encoder=FEW).fit(frame[:240], outcome[:240])
     assert model.summary_.backbone.in_use
     model.save(tmp_path / "model")

@@ -11,7 +11,7 @@ import pytest
 
 import nearward as nw
 from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
-from nearward.risk_model import binary
+from nearward.risk_model import binary, fitted
 from nearward.risk_model.effort import EFFORTS, Effort, expected_seconds
 from nearward.risk_model.external_backbone import ExternalBackboneModel, raw_rows
 from nearward.risk_model.fitted import encoder_inputs
@@ -41,7 +41,7 @@ def model(cohort) -> Any:
     frame, died, groups = cohort
     with pytest.MonkeyPatch.context() as patch:
         limited(patch)
-        patch.setattr(binary, "ranks_clearly_better", lambda *_: True)  # the in-context model is in use, so that its contexts are tested
+        patch.setattr(fitted, "ranks_clearly_better", lambda *_: True)  # the in-context model is in use, so that its contexts are tested
         return nw.RiskClassifier(folds=2).fit(frame, died, groups=groups)
 
 
@@ -199,6 +199,28 @@ def test_several_classes(monkeypatch) -> None:
     np.testing.assert_allclose(share, [(diagnosis == name).mean() for name in ("none", "rare", "some")], atol=0.03)
     model.forget(model.fitted_.records[PATIENT][:10].to_list())
     assert weighted_rows(model) == pytest.approx(np.bincount(model.fitted_.model.retriever.outcome.astype(int)).tolist())
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_of_many_rows_the_in_context_model_predicts_one_fold_first(better: bool, monkeypatch) -> None:
+    monkeypatch.setattr(binary, "_TRIED_AT_ONCE", 100)
+    asked: list[tuple[int, ...]] = []
+
+    def ranks_better(fit: Any, risk: np.ndarray, rows: np.ndarray, data: Any, seed: int) -> bool:
+        asked.append((len(risk), len(rows), int((data.fold == 0).sum())))
+        plain = fitted.ranks_better_with(fit, risk, rows, data, seed)
+        of_outcome = fitted.ranks_better_with(fit, 0.1 + 0.8 * data.outcome[rows], rows, data, seed)
+        assert of_outcome  # risks that are the outcome help
+        assert isinstance(plain, bool)
+        return better
+
+    monkeypatch.setattr(binary, "ranks_better_with", ranks_better)
+    frame, died, groups = table(240, 9)
+    backbone = nw.RiskClassifier(folds=2).fit(frame, died, groups=groups).summary_.backbone
+    assert len(asked) == 1
+    assert len(set(asked[0])) == 1
+    assert (backbone.auprc is not None) == better
+    assert better or (not backbone.in_use and "one fold" in backbone.why)
 
 
 def test_the_time_is_that_of_the_rows_that_teach() -> None:

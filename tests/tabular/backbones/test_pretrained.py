@@ -21,7 +21,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import nearward as nw
-from nearward.risk_model import binary as fitted
 from nearward.risk_model.external_backbone import backbone_from_json, backbone_to_json
 from nearward.tabular.backbones.context_batching import predict
 from nearward.tabular.backbones.pretrained import TabICLBackbone, TabPFNBackbone, find_backbone, trivial_risk
@@ -387,7 +386,7 @@ def test_a_risk_model_uses_it_and_loading_checks_its_weights(
     own = tmp_path / "own.ckpt"
     own.write_bytes(path.read_bytes())
     monkeypatch.setenv(VARIABLES[name], str(own))
-    monkeypatch.setattr(fitted, "ranks_clearly_better", lambda *_: True)  # whatever is tried is kept
+    monkeypatch.setattr("nearward.risk_model.fitted.ranks_clearly_better", lambda *_: True)  # whatever is tried is kept
     frame, outcome = cohort()
     model = nw.RiskClassifier(backbone=name, folds=2).fit(frame[:60], outcome[:60])
     assert (model.summary_.backbone.name, model.summary_.backbone.in_use) == (name, True)
