@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,6 +154,7 @@ def fit_into_folder(
     check_folder(out)
     with parallel_engine(engine, address=address, workers=workers), limit_jobs(settings.n_jobs), WorkFolder(out) as work:
         archive, settings = open_archive(source, work.path), clone(settings)
+        roles = _with_roles_of(settings.schema, roles)
         fit = _ArchiveFit(archive, roles, settings, _budget(archive, roles, settings, max_memory), work, _progress(settings))
         state, records = fit.run()
         save_records(settings.get_params(deep=False), state, out, records)
@@ -166,6 +167,12 @@ def count_archive_steps(archive: Archive, settings: RiskClassifier, max_memory: 
     taught = find_effort(settings.effort).teaching_rows
     blocks = archive.blocks(_budget(archive, Roles(""), settings, max_memory).block_rows)
     return count_steps(settings.effort, settings.folds) + len(archive.files) + (archive.rows > taught) * len(blocks)
+
+
+def _with_roles_of(schema: Schema | None, roles: Roles) -> Roles:
+    """Return roles with the columns of patients, row ids and sites that a schema declares, where they were not given."""
+    declared: dict[str, Any] = {} if schema is None else {role: next(iter(schema.named(role)), None) for role in ("group", "id", "site")}
+    return replace(roles, **{role: getattr(roles, role) or name for role, name in declared.items()})
 
 
 def _progress(settings: RiskClassifier) -> Progress:
@@ -277,8 +284,8 @@ class _ArchiveFit:
         outcome, patient_ids, t = target.outcome, keys.patient_ids, frame.height
         if sample is not None:  # the rows that teach come first, then all others
             patient_ids = number_patients(patient_ids[np.append(sample.rows, sample.others(archive.rows))])
-        groups = schema.named("group")
-        schema, _ = resolve_schema(schema, frame, self._experts, frame.get_column(groups[0]) if groups else None)
+        group = self.roles.group
+        schema, _ = resolve_schema(schema, frame, self._experts, frame.get_column(group) if group else None)
         rows = schema.conform(frame)
         warn_of_leakage(frame, rows, schema, outcome[taught], patient_ids[:t], seed)
         schema, config = make_config(self.settings, schema, rows, len(target.classes), seed)
@@ -287,11 +294,11 @@ class _ArchiveFit:
         if sample is not None:
             fold = deal_patients(outcome[~taught], patient_ids[t:], config.folds, seed)
             block_rows = self.budget.block_rows
-            others = ArchiveRows(archive, schema, taught, outcome, patient_ids[t:], fold, block_rows, self.work, self.progress)
+            others = ArchiveRows(archive, schema, group, taught, outcome, patient_ids[t:], fold, block_rows, self.work, self.progress)
             teaching |= {"weight": sample.weight, "others": others}
         fit_model: Any = fit_risk if len(target.classes) == 2 else fit_classes
         model, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, self.progress, **teaching)
-        records, columns = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught)), archive.columns
+        records, columns = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught), group), archive.columns
         state = FittedState(
             model, target.classes, target.event_index, target.event, schema, summary, records, columns, columns, patient_ids
         )

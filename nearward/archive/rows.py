@@ -26,7 +26,9 @@ from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.typing import Bools, Floats32, Ints, Progress
 
 
-def stored_records(schema: Schema, frame: pl.DataFrame, rows: pl.DataFrame, outcome: Ints, row_numbers: Ints) -> pl.DataFrame:
+def stored_records(
+    schema: Schema, frame: pl.DataFrame, rows: pl.DataFrame, outcome: Ints, row_numbers: Ints, group: str | None
+) -> pl.DataFrame:
     """Return the records of rows as a model stores them: features (``rows``, conformed), id, outcome and patient.
 
     Parameters
@@ -36,9 +38,12 @@ def stored_records(schema: Schema, frame: pl.DataFrame, rows: pl.DataFrame, outc
     rows : the same rows, conformed
     outcome : (b,), 0 or 1
     row_numbers : (b,), in the archive: the ids where there is no column of ids
+    group : str, optional
+        Column of the patients; by default every row is a patient of its own.
     """
     ids = stored_ids(schema, frame) if schema.named("id") else pl.Series(row_numbers).cast(pl.String)
-    return rows.with_columns(ids.alias(ID), pl.Series(OUTCOME, outcome), patient_labels(schema, frame, None, ids).alias(PATIENT))
+    patients = patient_labels(None, frame, None if group is None else frame.get_column(group), ids)
+    return rows.with_columns(ids.alias(ID), pl.Series(OUTCOME, outcome), patients.alias(PATIENT))
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class ArchiveRows:
     ----------
     archive : Archive
     schema : Schema
+    group : str, optional
+        Column of the patients.
     taught : (n,), the teaching sample
     outcome : (n,), 0 or 1
     patient_ids, fold : (m,), of the others in the order of the archive
@@ -59,6 +66,7 @@ class ArchiveRows:
 
     archive: Archive
     schema: Schema
+    group: str | None
     taught: Bools
     outcome: Ints
     patient_ids: Ints
@@ -93,7 +101,7 @@ class ArchiveRows:
         frame = self.archive.read(block, [column.name for column in self.schema.columns if column.role != "ignore"])
         rows = conform_block(self.schema, self.archive, block.file, frame)
         numbers = np.arange(block.first, block.first + block.rows)
-        records = stored_records(self.schema, frame, rows, self.outcome[block.span], numbers).filter(pl.Series(other))
+        records = stored_records(self.schema, frame, rows, self.outcome[block.span], numbers, self.group).filter(pl.Series(other))
 
         def write(path: Path) -> None:
             with write_errors(path):

@@ -173,10 +173,11 @@ def test_it_tells_beforehand_and_refuses_a_limit_that_it_cannot_meet(folder: Pat
 def test_below_the_limit_all_rows_teach(folder: Path, table: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(effort.EFFORTS, "fast", effort.Effort(folds=2, steps=15, teaching_rows=5000))
     source = pl.scan_parquet(folder / "*.parquet").filter(pl.col("ward") == "surgical").select(pl.exclude("sofa"))
-    model = nw.fit_archive(source, tmp_path / "model", outcome="died", group="patient", drop=["visit"], model=settings())
     frame = table.filter(pl.col("ward") == "surgical").drop("visit", "sofa")
-    expected = settings(schema=nw.Schema.infer(frame, groups=frame["patient"]).with_roles(outcome="died", group="patient"))
-    expected.fit(frame, frame["died"])
+    schema = nw.Schema.infer(frame, groups=frame["patient"]).with_roles(outcome="died", group="patient")
+    expected = settings(schema=schema).fit(frame, frame["died"])
+    model = nw.fit_archive(source, tmp_path / "model", outcome="died", drop=["visit"], model=settings(schema=schema))
+    assert model.summary_.patients == frame["patient"].n_unique()
     assert model.summary_ == expected.summary_
     assert model.predict_frame(frame[:20]).equals(expected.predict_frame(frame[:20]))
 
