@@ -20,7 +20,7 @@ MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
 _READ_SECONDS = 6e-7  # for each value of the archive: read and checked once, read and encoded once more
 _EMBED_SECONDS = 4e-5  # for each row: embedded by one encoder
 _WIDTH = 48  # of an embedding
-_RECORD_VALUE, _RECORD = 8.0, 60.0  # bytes on disk for each value, and each row, of the stored records
+_RECORD_VALUE, _RECORD = 2.0, 20.0  # bytes on disk for each value, and each row, of the stored records
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Budget:
     block_rows : int
         Rows that are read and embedded at a time.
     memory : float, bytes
-    disk : float, bytes, of the model; the work folder needs as much again
+    disk : float, bytes, of the model; the work folder and temporary files need about twice as much meanwhile
     seconds : float
     """
 
@@ -48,8 +48,8 @@ class Budget:
     def spelled(self) -> str:
         """Return the budget as text."""
         return (
-            f"{spell_seconds(self.seconds)}, {format_size(self.memory)} of memory, {format_size(self.disk)} on disk and as much again in "
-            "the work folder"
+            f"{spell_seconds(self.seconds)}, {format_size(self.memory)} of memory, {format_size(self.disk)} on disk and twice as much "
+            "meanwhile"
         )
 
 

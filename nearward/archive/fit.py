@@ -256,7 +256,7 @@ class _ArchiveFit:
         )
 
     def _warn_of_a_small_disk(self) -> None:
-        free, needed = shutil.disk_usage(self.work.path).free, 2 * self.budget.disk
+        free, needed = shutil.disk_usage(self.work.path).free, 3 * self.budget.disk
         if free < needed:
             message = f"{format_size(free)} are free on the disk of {self.work.path}, and the fit needs about {format_size(needed)}"
             warnings.warn(message, DataWarning, stacklevel=4)
