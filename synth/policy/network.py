@@ -65,10 +65,12 @@ class NetworkConfig:
         [32, 64, 128, 128]
         >>> [NetworkConfig.for_table(5_500, columns).width for columns in (6, 12, 16, 45)]
         [32, 32, 48, 64]
+        >>> NetworkConfig.for_table(100_000, 12)
+        NetworkConfig(width=128, hidden=256, blocks=2, dropout=0.2, token_dropout=0.0, bumps=12)
         """
-        by_rows, by_columns = 8 * round(0.0125 * rows**0.75), 8 * round(_WIDTH_PER_COLUMN * columns / 8)
-        width = int(np.clip(min(by_rows, by_columns), 32, 128))
         is_small = rows < _MANY_ROWS and columns < _MANY_COLUMNS
+        by_rows, by_columns = 8 * round(0.0125 * rows**0.75), 8 * round(_WIDTH_PER_COLUMN * columns / 8)
+        width = int(np.clip(min(by_rows, by_columns) if is_small else by_rows, 32, 128))
         return cls(width=width, hidden=2 * width, token_dropout=0.1 if rows < _MANY_ROWS else 0.0, bumps=6 if is_small else 12)
 
 
