@@ -96,7 +96,7 @@ def _gpu() -> dict[str, str]:
     of_torch = {"GPUs of torch": ", ".join(names) or "none", "exact search, encoder training": f"on {where}"}
     build = f"{faiss.__version__}, {faiss.get_compile_options().strip().lower() or 'generic'}"
     if not hasattr(faiss, "StandardGpuResources"):
-        advice = f"for more than 200,000 rows a shard (Linux, CUDA 12): {_GPU_RECIPE}" if names else "none is needed: no GPU is here"
+        advice = f"for more than 100,000 rows a shard (Linux, CUDA 12): {_GPU_RECIPE}" if names else "none is needed: no GPU is here"
         return {**of_torch, "FAISS": f"{build}; searches on the CPU", "GPU build of FAISS": advice}
     found = faiss.get_num_gpus()
     where = f"{found} GPU{'s' * (found > 1)}" if found else "the CPU: this GPU build finds no GPU (driver, CUDA_VISIBLE_DEVICES)"

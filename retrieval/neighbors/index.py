@@ -1,4 +1,4 @@
-"""Nearest-neighbour search over one encoder's embeddings: exact up to 200,000 rows (``exact_search.py``), inverted lists above.
+"""Nearest-neighbour search over one encoder's embeddings: exact up to 100,000 rows (``exact_search.py``), inverted lists above.
 
 The distances of the rows that a search returns are computed again, each on its own, so that a query gets the same numbers alone and in
 a batch. They are in single precision, as the vectors are. An index is a function of the vectors, and of the plain arrays of
@@ -25,7 +25,7 @@ from nearward.retrieval.neighbors.recall import furthest_distance, share_within
 from nearward.retrieval.neighbors.vector_store import concatenate, row_blocks, select
 from nearward.tabular.typing import Bools, Floats, Floats32, Indices, Ints
 
-EXACT_UP_TO = 200_000
+EXACT_UP_TO = 100_000
 LEAST_RECALL = 0.95  # of the 200 nearest, by inverted lists
 _PART_EXACT_UP_TO = 20_000  # rows of one class: few of them are searched for, and a product with all would take as long as the rest
 _RECALL_NEIGHBOURS, _PART_NEIGHBOURS, _RECALL_QUERIES = 200, 10, 300

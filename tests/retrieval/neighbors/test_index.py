@@ -108,7 +108,7 @@ def test_distances_are_nearest_first_and_a_stored_row_is_at_no_distance_from_its
 
 
 def test_small_shards_are_exact_by_default_and_large_ones_are_lists(lists: Shard) -> None:
-    assert EXACT_UP_TO == 200_000
+    assert EXACT_UP_TO == 100_000
     small = Shard(unit(0, 100), np.arange(100))
     assert small.kind == "exact"
     assert type(small.index).__name__ == "ExactIndex"
