@@ -52,9 +52,8 @@ def main() -> None:
         results.append(pl.read_ndjson(done.stdout))
         print(results[-1].to_dicts()[0], flush=True)
     if args.publish:
-        options = f"--rows {args.rows} --width {args.width} --latent {args.latent}"
-        command = f".venv/bin/python -m benchmarks.encoders.index_scaling {options} --publish"
-        replace_part("index scale", f"`{command}`\n\n{markdown(pl.concat(results), 3)}")
+        command = f".venv/bin/python -m benchmarks.encoders.index_scaling --rows {args.rows} --publish"
+        replace_part("index scale", f"```\n{command}\n```\n\n{args.width} numbers a row.\n\n{markdown(pl.concat(results), 3)}")
 
 
 def measure(rows: int, width: int, latent: int) -> dict[str, object]:

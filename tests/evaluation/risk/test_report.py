@@ -197,7 +197,7 @@ def test_a_value_without_an_interval_is_shown_with_the_reason(tmp_path) -> None:
     assert "no interval: no finite value in" in str(slope)
     report.to_html(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert f"{slope.value:.3f} <small>(no interval)</small>" in page
+    assert f"{slope.value:.2f} <small>(no interval)</small>" in page
     assert "Calibration slope: no interval, no finite value in" in page
     report.to_json(tmp_path / "report.json")
     metrics = json.loads((tmp_path / "report.json").read_text())["items"]["23a"]["content"]["metrics"]

@@ -72,9 +72,9 @@ def test_log_shares_by_hand() -> None:
 
 def test_the_votes_loss_by_hand() -> None:
     votes, pair = np.array([[1.0, 0.0], [0.25, 0.75]]), np.array([1, 1])
-    np.testing.assert_allclose(vote_loss(votes, TrainingData(pair, pair, pair)), -np.log([0.02, 0.98 * 0.75 + 0.02]))
-    sample = TrainingData(np.array([0, 1]), np.arange(2), np.arange(2), np.array([1.0, 3.0]))  # frequencies .25 and .75
-    np.testing.assert_allclose(vote_loss(votes, sample), -np.log([0.98 + 0.02 * 0.25, 0.98 * 0.75 + 0.02 * 0.75]))
+    np.testing.assert_allclose(vote_loss(votes, pair), -np.log([0.02, 0.98 * 0.75 + 0.02]))
+    weight = np.array([1.0, 3.0])  # frequencies .25 and .75
+    np.testing.assert_allclose(vote_loss(votes, np.array([0, 1]), weight), -np.log([0.98 + 0.02 * 0.25, 0.98 * 0.75 + 0.02 * 0.75]))
 
 
 def test_the_metric_is_the_mean_of_the_classes_own() -> None:
@@ -252,7 +252,7 @@ def test_the_command_line_from_fit_to_score(nearward, tmp_path) -> None:
         return str(done.stdout + done.stderr)
 
     scores = run_cli("fit", "cohort.parquet", "--outcome", "diagnosis", "--out", "model")
-    assert "300 rows, 4 classes" in scores
+    assert "300 rows of 300 patients; 4 classes" in scores
     assert all(name in scores for name in ("healthy", "hyper", "hypo", "mixed"))
     run_cli("score", "model", "new.parquet", "--out", "shares.parquet")
     assert "risk: mixed" in pl.read_parquet(tmp_path / "shares.parquet").columns
