@@ -55,7 +55,8 @@ def main() -> None:
 def compare(cohort: Cohort, seeds: int, share: float) -> dict[str, object]:
     """Return a task's mean figures both ways, and their differences with intervals."""
     figures = np.array([[judge(cohort, seed, share, sampled) for sampled in (False, True)] for seed in range(seeds)])  # (seeds, 2, metrics)
-    row: dict[str, object] = {"task": cohort.name, "rows": min(len(cohort.outcome), _MOST), "events": round(float(cohort.outcome.mean()) * min(len(cohort.outcome), _MOST))}
+    rows = min(len(cohort.outcome), _MOST)
+    row: dict[str, object] = {"task": cohort.name, "rows": rows, "events": round(rows * float(cohort.outcome.mean()))}
     for m, name in enumerate(_METRICS):
         everything, sample = figures[:, 0, m], figures[:, 1, m]
         half = stats.t.ppf(0.975, seeds - 1) * (sample - everything).std(ddof=1) / seeds**0.5
