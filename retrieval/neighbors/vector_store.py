@@ -14,7 +14,7 @@ import numpy as np
 
 from nearward.tabular.typing import Bools, Floats32
 
-MAPPED_ABOVE = 256 * 2**20  # bytes; smaller results stay in memory
+MAPPED_ABOVE = 64 * 2**20  # bytes; smaller results stay in memory
 _BLOCK = 1 << 16  # rows
 _FLOAT = np.dtype("<f4")
 
@@ -25,7 +25,7 @@ class VectorWriter:
     Parameters
     ----------
     path : Path or None
-        The file, replaced if it exists. None: they stay in memory up to 256 MiB; beyond that they are in a temporary file in the folder of
+        The file, replaced if it exists. None: they stay in memory up to 64 MiB; beyond that they are in a temporary file in the folder of
         ``TMPDIR``, gone with its last user.
     width : int, e
     """
@@ -61,6 +61,7 @@ class VectorWriter:
         if self._file is None or self._rows * self._width == 0:
             joined = np.concatenate([np.zeros((0, self._width), dtype=_FLOAT), *self._waiting], dtype=_FLOAT)
             joined.flags.writeable = False
+            self._waiting = []
             return joined
         with self._file as file:
             file.flush()
