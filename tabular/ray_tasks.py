@@ -90,23 +90,23 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         def versions(names: tuple[str, ...] = _SAME) -> dict[str, str]:  # a nested function travels by value: nearward may be missing there
-            found = {"Python": platform.python_version()}
+            installed = {"Python": platform.python_version()}
             for name in names:
                 try:
-                    found[name] = version(name)
+                    installed[name] = version(name)
                 except PackageNotFoundError:
-                    found[name] = "missing"
-            return found
+                    installed[name] = "missing"
+            return installed
 
         nodes = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         remote = self.ray.remote(versions)
         replies = [remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)) for n in nodes]
         try:
-            found = self.ray.get([reply.remote() for reply in replies], timeout=_WORKER_START)
+            of_nodes = self.ray.get([reply.remote() for reply in replies], timeout=_WORKER_START)
         except self.ray.exceptions.RayError as error:
             raise InputError(f"a node of the Ray cluster starts no worker within {_WORKER_START:.0f} s ({type(error).__name__})") from error
         here = versions()
-        for node, there in zip(nodes, found, strict=True):
+        for node, there in zip(nodes, of_nodes, strict=True):
             if others := ", ".join(f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]):
                 where = node["NodeManagerAddress"]
                 raise InputError(f"the Ray node {where} has {others}: install the same versions on every node")

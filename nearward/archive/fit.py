@@ -177,11 +177,11 @@ def _with_roles_of(schema: Schema | None, roles: Roles) -> Roles:
 
 def _progress(settings: RiskClassifier) -> Progress:
     """Return what is called after each step: it gives the step's memory back before the next one needs its own."""
-    told = logged(settings.verbose, __name__)
+    report = logged(settings.verbose, __name__)
 
     def progress(words: str) -> None:
         release_memory()
-        told(words)
+        report(words)
 
     return progress
 
@@ -283,7 +283,7 @@ class _ArchiveFit:
         archive, target = self.archive, keys.target
         outcome, patient_ids, t = target.outcome, keys.patient_ids, frame.height
         if sample is not None:  # the rows that teach come first, then all others
-            patient_ids = number_patients(patient_ids[np.append(sample.rows, sample.others(archive.rows))])
+            patient_ids = number_patients(patient_ids[sample.order(archive.rows)])
         group = self.roles.group
         schema, _ = resolve_schema(schema, frame, self._experts, frame.get_column(group) if group else None)
         rows = schema.conform(frame)

@@ -210,11 +210,11 @@ class FittedRisk(FittedModel):
         embedded = self.retriever.embed_in_all(encoder_inputs(self.table_encoder, rows))
         head = np.mean([logits for _, logits in embedded], axis=0)
         settings = () if self.backbone is None else self.backbone.settings
-        if self.teachers is self.retriever:
+        if self.backbone is None or self.teachers is self.retriever:
             neighbours, *contexts = self.retriever.search(embedded, (self.retriever.setting, *settings))
         else:
             (neighbours,) = self.retriever.search(embedded, (self.retriever.setting,))
-            contexts = self.teachers.search(embedded, settings) if settings else []
+            contexts = self.teachers.search(embedded, settings)
         columns = stack_columns(base_scores, neighbours.vote, head, self.retriever.has_head)
         if self.backbone is None:
             return StackInputs(columns, neighbours, neighbours, distance)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -192,7 +191,7 @@ class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ig
         teaching, sample = {}, choose_teaching_sample(outcome, patient_ids, effort.teaching_rows, seed, site_numbers(schema, frame))
         taught = rows.height if sample is None else len(sample.rows)
         if sample is not None:  # the rows that teach come first, then all others
-            order = np.append(sample.rows, sample.others(rows.height))
+            order = sample.order(rows.height)
             records, outcome, patient_ids = records[order], outcome[order], number_patients(patient_ids[order])
             rows = records.select(rows.columns)
             others = FrameRows.of(rows[taught:], outcome[taught:], patient_ids[taught:], config.folds, seed)

@@ -81,6 +81,10 @@ class TeachingSample:
         other[self.rows] = False
         return np.flatnonzero(other)
 
+    def order(self, n: int) -> Ints:
+        """Return the row numbers of a table of n in the order in which they are stored: those that teach, then the others."""
+        return np.append(self.rows, self.others(n))
+
 
 @dataclass(frozen=True)
 class FrameRows:

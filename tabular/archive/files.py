@@ -189,8 +189,8 @@ def open_archive(source: Source, work: Path | None = None) -> Archive:
     paths = [Path(one) for one in ([source] if isinstance(source, str | Path) else source)]
     if not paths:
         raise InputError("source names no file")
-    found = {file.path.resolve(): file for path in paths for file in _find(path)}
-    files = sorted(found.values(), key=lambda file: file.path)
+    by_path = {file.path.resolve(): file for path in paths for file in _find(path)}
+    files = sorted(by_path.values(), key=lambda file: file.path)
     return _open(files, str(paths[0]) if len(paths) == 1 else f"{len(files)} files")
 
 

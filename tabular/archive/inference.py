@@ -74,12 +74,12 @@ def infer_schema(
     absent = [name for name in names if frame.get_column(name).null_count() == frame.height] if frame.height < archive.rows else []
     patients = pl.Series(patient_ids[rows])
     schema = Schema.infer(frame.drop(absent), missing, patients) if len(absent) < len(names) else Schema(())
-    found = {column.name: column for column in schema.columns}
+    known = {column.name: column for column in schema.columns}
     for name in absent:
         values, value_rows = _values_of(archive, name)
         values = as_text(values, name) if name in category else values
-        found[name] = Schema.infer(values.to_frame(), missing, pl.Series(patient_ids[value_rows])).columns[0]
-    return Schema(tuple(found.get(name, Column(name, role="ignore")) for name in archive.columns))
+        known[name] = Schema.infer(values.to_frame(), missing, pl.Series(patient_ids[value_rows])).columns[0]
+    return Schema(tuple(known.get(name, Column(name, role="ignore")) for name in archive.columns))
 
 
 def _values_of(archive: Archive, name: str) -> tuple[pl.Series, Ints]:
