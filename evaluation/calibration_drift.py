@@ -2,6 +2,11 @@
 
 As with the drift of columns, two things must come together: the interval excludes no drift, and the drift is large enough to matter.
 
+The level is compared with 0: the calibrator sets it on all training events. The slope is compared with 1 in the first run of a model. A
+slope that is off there is how the model began, as that of risks that are a little too cautious: later runs have drifted where theirs lies
+beyond that one as well. Otherwise the model has been miscalibrated since its first run, which is no drift. The ranking, which depends on
+who the patients are, is compared with the first run alone.
+
 References
 ----------
 Davis et al.: Calibration drift in regression and machine learning models for acute kidney injury (2017).
@@ -53,12 +58,30 @@ class CalibrationDrift:
     @property
     def level(self) -> bool:
         """Whether the level has drifted."""
-        return _beyond(defined(self.metrics.get("calibration_in_the_large")), 0.0)
+        return _beyond(defined(self.metrics.get("calibration_in_the_large")), 0.0, 0.0)
 
     @property
-    def slope(self) -> bool:
-        """Whether the slope has drifted."""
-        return _beyond(defined(self.metrics.get("calibration_slope")), 1.0)
+    def slope_is_off(self) -> bool:
+        """Whether the slope clearly differs from 1."""
+        return _beyond(defined(self.metrics.get("calibration_slope")), 1.0, 1.0)
+
+    def slope_drifted_from(self, first: CalibrationDrift | None) -> bool:
+        """Whether the slope lies beyond 1 and, where it was off in an earlier first run, beyond that slope too."""
+        began = defined(first.metrics.get("calibration_slope")) if first is not None and first is not self else None
+        ends = (1.0, began.value if began is not None and _beyond(began, 1.0, 1.0) else 1.0)
+        return _beyond(defined(self.metrics.get("calibration_slope")), min(ends), max(ends))
+
+    def drifted_from(self, first: CalibrationDrift | None) -> tuple[str, ...]:
+        """Return what has drifted: "level", "slope", "ranking".
+
+        Parameters
+        ----------
+        first : CalibrationDrift or None
+            The first run of the same model whose outcomes are known; the run itself where it is that one.
+        """
+        ranking = first is not None and self.ranks_worse_than(first)
+        drifted = {"level": self.level, "slope": self.slope_drifted_from(first), "ranking": ranking}
+        return tuple(name for name, has_drifted in drifted.items() if has_drifted)
 
     def ranks_worse_than(self, first: CalibrationDrift) -> bool:
         """Whether the AUROC has fallen clearly since the first run; the two are taken as independent."""
@@ -117,7 +140,7 @@ def measure_calibration_drift(
 
 
 def propose_step(now: CalibrationDrift | None, first: CalibrationDrift | None) -> str | None:
-    """Return the step of an adaptation (``nearward adapt``) that would mend the drift; None where there is none, or it is not known.
+    """Return the step of an adaptation (``nearward adapt``) that would mend the risks; None where none is needed, or it is not known.
 
     The weakest step that can mend it: the level alone, level and slope, or the stored patients, which change the ranking.
     """
@@ -125,13 +148,15 @@ def propose_step(now: CalibrationDrift | None, first: CalibrationDrift | None) -
         return None
     if first is not None and now.ranks_worse_than(first):
         return "local patients stored"
-    if now.slope:
+    if now.slope_is_off:
         return "intercept and slope"
     return "intercept" if now.level else None
 
 
-def _beyond(estimate: Estimate | None, none: float) -> bool:
-    """Whether an interval excludes the value that means no drift, and the estimate lies beyond the tolerance."""
+def _beyond(estimate: Estimate | None, low: float, high: float) -> bool:
+    """Whether an interval excludes all values that mean no drift, and the estimate lies beyond them by more than the tolerance."""
     if estimate is None:
         return False
-    return abs(estimate.value - none) > TOLERANCE and not estimate.low <= none <= estimate.high
+    above = estimate.low > high and estimate.value - high > TOLERANCE
+    below = estimate.high < low and low - estimate.value > TOLERANCE
+    return above or below

@@ -50,6 +50,7 @@ def drift_page(
     runs: Sequence[RunFigures],
     expected_novel: float,
     alarms: Sequence[str],
+    note: str | None,
     proposal: str | None,
     provenance: Provenance | None = None,
 ) -> str:
@@ -61,7 +62,8 @@ def drift_page(
     expected_novel : float
         Share of novel rows without drift.
     alarms : what has drifted in the last run, in words
-    proposal : step of an adaptation that would mend it, or None
+    note : what is wrong in the last run without being drift, or None
+    proposal : step of an adaptation that would mend these, or None
     provenance : by default the time and the versions
     """
     return render(
@@ -69,6 +71,7 @@ def drift_page(
         provenance,
         runs=runs,
         alarms=alarms,
+        note=note,
         proposal=proposal,
         summary=runs_frame(runs),
         figure_of_runs=_figure(runs, expected_novel),

@@ -86,7 +86,9 @@ def watch(
         RunFigures(name, s.scored, s.novel_share, tuple(c.column for c in s.drift if c.moved) if s.drift else None, known)
         for (name, s), known in zip(summaries, calibration, strict=True)
     ]
-    first = next((one for one in calibration if one is not None and one.metrics), None)
+    model = summaries[-1][1].model
+    known_runs = [run for run, (_, s) in zip(calibration, summaries, strict=True) if s.model == model and run is not None and run.metrics]
+    first = known_runs[0] if known_runs else None
     proposal = propose_step(calibration[-1], first)
     alarms = _alarms(figures[-1], first, [code for code in summaries[-1][1].codes if code.moved or code.slip])
     compared, moved = compare_runs(summaries)
@@ -97,18 +99,11 @@ def watch(
         show(moved, "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)")
     if outcomes is not None:
         _show_calibration(figures)
-    for text in alarms.values():
-        say(f"last run: {text}")
-    if proposal:
-        say(
-            f"proposed: nearward adapt MODEL TABLE --outcome {outcome} --out FOLDER, with patients whose outcome is known; its step "
-            f"{proposal!r} is the weakest that can mend this"
-        )
-    elif alarms and outcomes is None:
-        say("proposed: look at units and codes of what moved, and give --outcomes as soon as they are known: drift need not hurt the risks")
+    note = _describe_constant_slope(calibration[-1], first)
+    _show_verdict([*alarms.values(), *([note] if note else [])], proposal, outcome)
     outcome_figures = [None if one is None else one.to_dict() for one in calibration]
     write_json(
-        {"runs": compared, "moved": moved, "calibration": outcome_figures, "alarms": alarms, "proposed_step": proposal},
+        {"runs": compared, "moved": moved, "calibration": outcome_figures, "alarms": alarms, "note": note, "proposed_step": proposal},
         json,
     )
     if report is not None:
@@ -116,8 +111,8 @@ def watch(
         from nearward.evaluation.html_page import write_html
         from nearward.evaluation.provenance import Provenance
 
-        origin = Provenance.now([folder / SUMMARY for folder in runs], summaries[-1][1].model)
-        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), proposal, origin), report)
+        origin = Provenance.now([folder / SUMMARY for folder in runs], model)
+        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), note, proposal, origin), report)
         say(f"written to {report}")
     failed = [cause.value for cause in dict.fromkeys(fail_on or []) if cause in alarms]
     if failed:
@@ -133,16 +128,37 @@ def _alarms(last: RunFigures, first: CalibrationDrift | None, codes: Sequence[Co
             f"{len(last.moved)} column{'s' if len(last.moved) > 1 else ''} moved against training: {', '.join(last.moved)}"
         )
     if last.novel is not None and last.novel.low > _NOVEL_FACTOR * _EXPECTED_NOVEL:
-        alarms[Cause.NOVELTY] = f"{last.novel.value:.1%} of the rows lie outside the training population, where {_EXPECTED_NOVEL:.0%} would"
+        alarms[Cause.NOVELTY] = (
+            f"{last.novel.value:.1%} of the rows lie outside the training population, where {_EXPECTED_NOVEL:.0%} is expected"
+        )
     if codes:
         names = ", ".join(f"{code.name} (another unit?)" if code.slip else code.name for code in codes)
         alarms[Cause.CODES] = f"{len(codes)} code{'s' if len(codes) > 1 else ''} of events changed against training: {names}"
-    known = last.calibration
-    if known is not None:
-        causes = {"level": known.level, "slope": known.slope, "ranking": first is not None and known.ranks_worse_than(first)}
-        if drifted := [name for name, has_drifted in causes.items() if has_drifted]:
-            alarms[Cause.CALIBRATION] = f"the calibration has drifted: {', '.join(drifted)}"
+    if last.calibration is not None and (drifted := last.calibration.drifted_from(first)):
+        alarms[Cause.CALIBRATION] = f"the calibration has drifted: {', '.join(drifted)}"
     return alarms
+
+
+def _describe_constant_slope(last: CalibrationDrift | None, first: CalibrationDrift | None) -> str | None:
+    """Say that the slope has been off since the model's first run; None where it is not, or has drifted since."""
+    from nearward.evaluation.stats.confidence import defined
+
+    if last is None or not last.slope_is_off or last.slope_drifted_from(first):
+        return None
+    slope = defined(last.metrics["calibration_slope"])
+    return f"the calibration slope, {slope}, was off in the first run of this model already: miscalibrated, but no drift"
+
+
+def _show_verdict(findings: Sequence[str], proposal: str | None, outcome: str | None) -> None:
+    for text in findings:
+        say(f"last run: {text}")
+    if proposal:
+        say(
+            f"proposed: nearward adapt MODEL TABLE --outcome {outcome} --out FOLDER, with patients whose outcome is known; its step "
+            f"{proposal!r} is the weakest that can mend this"
+        )
+    elif findings and outcome is None:
+        say("proposed: look at units and codes of what moved, and give --outcomes as soon as they are known: drift need not hurt the risks")
 
 
 def _show_calibration(runs: Sequence[RunFigures]) -> None:
@@ -155,4 +171,4 @@ def _show_calibration(runs: Sequence[RunFigures]) -> None:
     show(pl.DataFrame(text), "calibration (95 %), where the outcome is known")
     for run in runs:
         if run.calibration is not None and not run.calibration.metrics:
-            say(f"{run.name}: fewer than 10 events, or rows without, are known: its calibration is not judged yet")
+            say(f"{run.name}: fewer than 10 rows with the event, or without it, are known: its calibration is not judged yet")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import typer
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from nearward.batch.outcomes import join_outcomes
 from nearward.batch.summary import ColumnDrift, JobSummary
@@ -18,6 +23,12 @@ from nearward.evaluation.stats.confidence import wilson
 from nearward.tabular.errors import InputError, MissingColumns
 
 ROWS = 800
+
+
+def words_of(page: Path) -> str:
+    """The words of a page, one space between them."""
+    text = re.sub(r"<(style|svg)\b.*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(text).split())
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +60,86 @@ def test_a_drift_fails_the_job_and_the_step_is_proposed(nearward: Any, place: Pa
     words = ("--outcomes", "outcomes.parquet", "--outcome", "died", "--report", "drift.html", "--json", "drift.json")
     done = nearward("watch", "spring", "summer", *words, "--fail-on", "calibration", "--fail-on", "columns", cwd=place, code=4)
     assert "DRIFT: calibration, columns in summer" in done.stderr
-    assert "1 column moved against training: lactate" in done.stdout
+    text = done.stdout
+    assert "last run: 1 column moved against training: lactate\n" in text
+    assert "last run: 5.0% of the rows lie outside the training population, where 1% is expected\n" in text
+    assert "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)" in text
+    assert "calibration (95 %), where the outcome is known" in text
+    assert re.search(r"proposed: nearward adapt MODEL TABLE --outcome died .* is the weakest that can mend this", text)
     content = json.loads((place / "drift.json").read_text())
     assert set(content["alarms"]) == {"columns", "novelty", "calibration"}
     assert content["proposed_step"] in ("intercept", "intercept and slope")
     ratios = [run["metrics"]["observed_expected"]["value"] for run in content["calibration"]]
     assert ratios == [pytest.approx(1, abs=0.2), pytest.approx(2, abs=0.3)]
-    page = (place / "drift.html").read_text()
-    assert "the calibration has drifted" in page
-    assert page.count("<svg") == 1
+    assert f"the calibration has drifted: {content['alarms']['calibration'].rpartition(': ')[2]}" in text
+    assert content["note"] is None
+    page = words_of(place / "drift.html")
+    assert "Does the model still fit its patients? 2 scoring runs; the last one, “summer”, has 800 rows." in page
+    for alarm in content["alarms"].values():
+        assert f"Warning: {alarm}" in page
+    assert f"The step “{content['proposed_step']}” is the weakest that can mend this." in page
+    assert "Columns that moved in the last run: lactate." in page
+    assert (place / "drift.html").read_text().count("<svg") == 1
 
 
 def test_a_run_without_drift_passes(nearward: Any, place: Path) -> None:
-    words = ("--outcomes", "outcomes.parquet", "--outcome", "died")
+    words = ("--outcomes", "outcomes.parquet", "--outcome", "died", "--report", "calm.html")
     causes = [word for cause in ("columns", "novelty", "calibration") for word in ("--fail-on", cause)]
-    assert "proposed" not in nearward("watch", "spring", *words, *causes, cwd=place).stdout
+    text = nearward("watch", "spring", *words, *causes, cwd=place).stdout
+    assert "no column has moved in any of these runs (PSI above .1 and above chance)" in text
+    assert "proposed" not in text
+    assert "last run" not in text
+    page = words_of(place / "calm.html")
+    assert "1 scoring run; the last one" in page
+    assert "✓ Good: no drift in the last run, as far as these figures show. Run by run" in page
+    assert "Proposed" not in page
+
+
+def test_what_is_not_known_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = pl.read_parquet(place / "outcomes.parquet").filter(pl.col("visit").str.starts_with("spring")).head(30)
+    few.write_parquet(place / "few.parquet")
+    watch([place / "spring"], report=place / "unknown.html")
+    assert "calibration" not in capsys.readouterr().out
+    assert "as far as these figures show. Its outcomes are not known." in words_of(place / "unknown.html")
+    watch([place / "spring"], outcomes=place / "few.parquet", outcome="died", report=place / "few.html")
+    text = capsys.readouterr().out
+    assert "spring: fewer than 10 rows with the event, or without it, are known: its calibration is not judged yet" in text
+    assert "Too few of its outcomes are known to judge its calibration." in words_of(place / "few.html")
+
+
+def test_a_slope_that_was_off_from_the_first_run_on_is_no_drift(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Log-odds of both runs are half as far apart as they should be; then the second is of another model, which has no first run."""
+    rng = np.random.default_rng(3)
+    scores = [pl.concat([pl.read_parquet(path) for path in sorted((place / name).glob("part-*"))]) for name in ("spring", "summer")]
+    both = pl.concat(scores)
+    z = np.log(both["risk"] / (1 - both["risk"])).to_numpy()
+    shift = brentq(lambda at: expit(at + z / 2).sum() - both["risk"].sum(), -5, 5)
+    flat = both.with_columns(risk=pl.Series(expit(shift + z / 2)))
+    died = rng.random(len(z)) < both["risk"].to_numpy()
+    both.select("visit").with_columns(died=died).write_parquet(place / "flat.parquet")
+    for name, model in (("flat-1", "0"), ("flat-2", "0"), ("flat-3", "1")):
+        (place / name).mkdir()
+        (flat[:ROWS] if name == "flat-1" else flat[ROWS:]).write_parquet(place / name / "part-00000-0.parquet")
+        summary = json.loads((place / "spring" / "summary.json").read_text())
+        (place / name / "summary.json").write_text(json.dumps({**summary, "model": model * 64}))
+
+    def run(*names: str) -> dict[str, Any]:
+        files = {"outcomes": place / "flat.parquet", "json": place / "flat.json", "report": place / "flat.html"}
+        watch([place / name for name in names], outcome="died", fail_on=[Cause.CALIBRATION], **files)
+        result: dict[str, Any] = json.loads((place / "flat.json").read_text())
+        return result
+
+    with pytest.raises(typer.Exit):
+        run("flat-1")
+    assert json.loads((place / "flat.json").read_text())["alarms"] == {"calibration": "the calibration has drifted: slope"}
+    result = run("flat-1", "flat-2")
+    was_off = "was off in the first run of this model already: miscalibrated, but no drift"
+    assert re.fullmatch(rf"the calibration slope, [\d.]+ \([\d.]+ to [\d.]+\), {was_off}", result["note"])
+    assert (result["alarms"], result["proposed_step"]) == ({}, "intercept and slope")
+    assert f"last run: {result['note']}" in capsys.readouterr().out
+    assert f"Warning: {result['note']}" in words_of(place / "flat.html")
+    with pytest.raises(typer.Exit):
+        run("flat-1", "flat-3")
 
 
 def test_outcomes_are_joined_by_the_id_of_the_scores(place: Path) -> None:
