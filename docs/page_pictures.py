@@ -1,6 +1,8 @@
-"""Writes docs/pictures/pages: each page at 1,300 and 390 pixels, and in print, on public biopsies.
+"""Writes docs/pictures/pages: each page at 1,300 and 390 pixels, and in print, on the made-up ward.
 
-Usage: .venv/bin/python docs/page_pictures.py    (needs chromium; pictures of the print need pip install pypdfium2)
+Usage: .venv/bin/python docs/page_pictures.py [FOLDER]    (needs chromium; pictures of the print need pip install pypdfium2)
+
+The pages themselves are left in FOLDER, where one is named.
 """
 
 from __future__ import annotations
@@ -8,14 +10,23 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from PIL import Image
-from sklearn.datasets import load_breast_cancer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import nearward as nw
+from nearward.evaluation.events.description import describe_events
+from nearward.evaluation.events.html_report import events_page
+from nearward.evaluation.html_page import write_html
 from nearward.evaluation.provenance import Provenance
 from nearward.tabular.persistence.artifact import model_hash
 
@@ -25,27 +36,85 @@ HEIGHTS = {1300: 1700, 390: 1700}  # of a picture: the top of the page
 
 
 def write_pages(folder: Path) -> dict[str, Path]:
-    """Fit a model on biopsies, and write its report, the sheet of one biopsy, and its card."""
-    bunch = load_breast_cancer()
-    biopsies = pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(
-        malignant=pl.Series(bunch.target == 0)
-    )
-    biopsies = biopsies.sample(fraction=1.0, shuffle=True, seed=0)
-    past, new = biopsies[:350], biopsies[350:]
-    model = nw.RiskClassifier(random_state=0).fit(past.drop("malignant"), past["malignant"])
-    model.save(folder / "model")
-    scored = new.with_columns(model.predict_frame(new.drop("malignant"))["risk"])
-    size = pl.when(pl.col("mean radius") > 14).then(pl.lit("large")).otherwise(pl.lit("small")).alias("size")
-    scored = scored.select("malignant", "risk", size)
-    scored.write_parquet(folder / "biopsies.parquet")
-    provenance = Provenance.now(folder / "biopsies.parquet", model_hash(folder / "model"))
-    report = nw.evaluate_risk(scored, "malignant", "risk", subgroups=["size"], resamples=500)
-    report.to_html(folder / "report.html", provenance=provenance)
-    report.to_json(folder / "report.json", provenance=provenance)
-    row = int((scored["risk"] - 0.6).abs().arg_min() or 0)
-    nw.patient_sheet(model, new.drop("malignant")[row : row + 1], folder / "sheet.html", label=f"row {row}", provenance=provenance)
+    """Fit a model on the northern hospital's first two years, and write every page that nearward has: name -> file."""
+    stays = nw.datasets.ward(6000, seed=5).table.with_columns(pl.col("admission_type_id").cast(pl.String)).sort("admitted")
+    north = stays.filter(pl.col("hospital") == "north")
+    past, new = north.filter(pl.col("admitted") < date(2024, 1, 1)), north.filter(pl.col("admitted") >= date(2024, 1, 1))
+    past.drop("hospital", "admitted").write_parquet(folder / "past.parquet")
+    roles = ("--outcome", "died", "--group", "patient", "--id", "stay")
+    _nearward("fit", folder / "past.parquet", *roles, "--effort", "fast", "--out", folder / "model")
+    model = nw.load(folder / "model")
+    pages = {"report": folder / "report.html", "comparison": folder / "comparison.html", "sheet": folder / "sheet.html"}
+    scored = new.with_columns(model.predict_frame(new)["risk", "vote"].rename({"vote": "similar patients alone"}))
+    scored.write_parquet(folder / "stays-2024.parquet")
+    origin = Provenance.now(folder / "stays-2024.parquet", model_hash(folder / "model"))
+    report = nw.evaluate_risk(scored, "died", "risk", group="patient", subgroups=["sex", "unit"], resamples=500)
+    report.to_html(pages["report"], provenance=origin)
+    report.to_json(folder / "report.json", provenance=origin)
+    comparison = nw.compare_risks(scored, "died", ["risk", "similar patients alone"], group="patient", resamples=500)
+    comparison.to_html(pages["comparison"], origin)
+    row = int((scored["risk"] - 0.4).abs().arg_min() or 0)
+    nw.patient_sheet(model, new[row : row + 1], pages["sheet"], provenance=origin)
     nw.model_card(folder / "model", folder / "report.json").write(folder / "card")
-    return {"report": folder / "report.html", "sheet": folder / "sheet.html", "card": folder / "card" / "card.html"}
+    pages["model-card"] = folder / "card" / "card.html"
+    return pages | {
+        "drift": _watch(folder, new),
+        "adaptation": _adapt(folder, model, stays.filter(pl.col("hospital") == "south")),
+        "transport": _transport(folder, stays),
+        "events": _describe_events(folder),
+        "faith-card": _audit(folder, past, new),
+    }
+
+
+def _watch(folder: Path, new: pl.DataFrame) -> Path:
+    """Score four quarters, the last with lactate in another unit, and compare them."""
+    runs = []
+    for quarter in range(4):
+        rows = new.filter((pl.col("admitted").dt.month() - 1) // 3 == quarter)
+        if quarter == 3:
+            rows = rows.with_columns(lactate=9 * pl.col("lactate"))
+        runs.append(folder / f"2024-Q{quarter + 1}")
+        rows.drop("died").write_parquet(folder / "quarter.parquet")
+        _nearward("score", folder / "model", folder / "quarter.parquet", "--out", runs[-1])
+    outcomes = ("--outcomes", folder / "stays-2024.parquet", "--outcome", "died")
+    _nearward("watch", *runs, *outcomes, "--report", folder / "drift.html")
+    return folder / "drift.html"
+
+
+def _nearward(*words: object) -> None:
+    subprocess.run([str(Path(sys.executable).parent / "nearward"), *map(str, words), "--quiet"], check=True, capture_output=True)
+
+
+def _adapt(folder: Path, model: Any, south: pl.DataFrame) -> Path:
+    """Bring the model up to date at the southern hospital."""
+    local = south[:1200]
+    adapted = model.adapt(local, local["died"], groups=local["patient"])
+    adapted.adaptation_.to_html(folder / "adaptation.html")
+    return folder / "adaptation.html"
+
+
+def _transport(folder: Path, stays: pl.DataFrame) -> Path:
+    """Leave each unit of each hospital out of a logistic regression."""
+    numbers = stays.select(pl.selectors.numeric()).drop("died")
+    regression = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    units = stays.select(pl.concat_str("hospital", "unit", separator=", ")).to_series()
+    nw.transport(regression, numbers, stays["died"], groups=stays["patient"], site=units, resamples=200).to_html(folder / "transport.html")
+    return folder / "transport.html"
+
+
+def _describe_events(folder: Path) -> Path:
+    events, labels = nw.datasets.ward_events(600, seed=0)
+    write_html(events_page(describe_events(events, labels), "ward"), folder / "events.html")
+    return folder / "events.html"
+
+
+def _audit(folder: Path, past: pl.DataFrame, new: pl.DataFrame) -> Path:
+    """Make a synthetic table of the past stays, and evaluate it."""
+    columns = pl.exclude("stay", "patient", "hospital", "admitted", "diagnoses")
+    train, holdout = (rows.unique("patient", keep="first", maintain_order=True).select(columns) for rows in (past, new))
+    synthetic = nw.Synthesizer(seed=0).fit(train, outcome="died").sample(train.height)
+    nw.faith_card(train=train, holdout=holdout, synthetic=synthetic, outcome="died").to_html(folder / "faith-card.html")
+    return folder / "faith-card.html"
 
 
 def browse(page: Path, *words: str) -> None:
@@ -90,8 +159,10 @@ def main() -> None:
     """Write all pictures."""
     os.environ.setdefault("SOURCE_DATE_EPOCH", "1764460800")  # reproducible
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, page in write_pages(Path(folder)).items():
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(sys.argv[1] if sys.argv[1:] else temporary).resolve()
+        folder.mkdir(exist_ok=True)
+        for name, page in write_pages(folder).items():
             for width in HEIGHTS:
                 save(screenshot(page, width), FOLDER / f"{name}-{width}.png")
             save(first_sheets(page), FOLDER / f"{name}-print.png")

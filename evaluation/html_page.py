@@ -142,7 +142,7 @@ def table_cells(frame: pl.DataFrame) -> TableCells:
         A number that is not finite: give None and explain it in the caption or a notice.
     """
     rows = frame.rows()
-    numeric = [bool(cells) and all(c is None or not isinstance(c, str | bool) for c in cells) for cells in zip(*rows, strict=True)]
+    numeric = [bool(cells) and all(map(_is_number, cells)) for cells in zip(*rows, strict=True)]
     numeric = numeric or [False] * frame.width
     header = tuple(TableCell(_escape_formula(name), "number" if n else "") for name, n in zip(frame.columns, numeric, strict=True))
     return TableCells(header, tuple(tuple(map(_cell, row, numeric)) for row in rows), frame.width > _MANY_COLUMNS)
@@ -190,9 +190,16 @@ def _cell(value: Any, numeric: bool) -> TableCell:
         return TableCell(_number(value.value), style, _interval(value))
     if isinstance(value, bool):
         return TableCell("yes" if value else "no", style)
-    if isinstance(value, int):
-        return TableCell(_thousands(value), style)
+    if isinstance(value, int) or (isinstance(value, str) and numeric and value.isdecimal()):
+        return TableCell(_thousands(int(value)), style)
     return TableCell(_number(value) if isinstance(value, float) else _escape_formula(str(value)), style)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a cell belongs to a column of numbers: also a count as text, ``<10*`` for instance."""
+    if isinstance(value, str):
+        return re.fullmatch(r"<?\d+\*?", value) is not None
+    return not isinstance(value, bool)
 
 
 def _escape_formula(text: str) -> str:

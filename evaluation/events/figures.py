@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from nearward.evaluation.html_page import BLUE, GREY, INK
@@ -36,9 +37,13 @@ def events_over_time(over_time: pl.DataFrame) -> Figure:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     _style(axes, "", "Events")
-    axes.step(over_time.get_column("period").to_numpy(), over_time.get_column("events").to_numpy(), where="post", color=BLUE)
+    begin = date2num(over_time.get_column("period").to_numpy())
+    width = begin[-1] - begin[-2] if len(begin) > 1 else 1.0
+    axes.stairs(over_time.get_column("events").to_numpy(), [*begin, begin[-1] + width], baseline=None, color=BLUE, linewidth=1.5)
     axes.set_ylim(bottom=0)
-    axes.tick_params(axis="x", rotation=30)
+    locator = AutoDateLocator(maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return figure
 
 

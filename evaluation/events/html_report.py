@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from nearward.evaluation.html_page import render
 from nearward.evaluation.provenance import Provenance
 
 _MOST_CODES = 100  # in the table
+_THIN_SPACE = "\u202f"
 
 
 def events_page(description: EventsDescription, name: str, provenance: Provenance | None = None) -> str:
@@ -23,14 +25,14 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
         provenance,
         name=name,
         facts=facts,
-        counted=facts_table(facts),
+        counted=facts_table(facts, _THIN_SPACE),
         codes=_codes_table(description.codes.head(_MOST_CODES)),
         n_codes=description.codes.height,
         rare_codes=description.rare_codes,
         min_subjects=MIN_SUBJECTS,
         slips=description.slips,
         quantiles=description.quantiles,
-        labels=facts_table(description.labels),
+        labels=facts_table(description.labels, _THIN_SPACE),
         before_labels=description.before_labels,
         frequent=figures.most_frequent_codes(description.codes) if description.codes.height else None,
         over_time=figures.events_over_time(description.over_time) if description.over_time.height else None,
@@ -38,10 +40,16 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
     )
 
 
-def facts_table(facts: Mapping[str, Any]) -> pl.DataFrame:
-    """Return facts as a table."""
-    rows = [(name, f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)) for name, value in facts.items()]
+def facts_table(facts: Mapping[str, Any], separator: str = ",") -> pl.DataFrame:
+    """Return facts as a table; ``separator`` stands between the thousands of a count."""
+    rows = [(name, _fact_text(value).replace(",", separator)) for name, value in facts.items()]
     return pl.DataFrame(rows, {"what": pl.String, "found": pl.String}, orient="row")
+
+
+def _fact_text(value: int | datetime | str | None) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:,}" if isinstance(value, int) else "" if value is None else value
 
 
 def _codes_table(codes: pl.DataFrame) -> pl.DataFrame:

@@ -36,7 +36,7 @@ def roc(curves: Mapping[str, Curves]) -> Figure:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="uninformative")
     _plot_bands(axes, {name: one.roc for name, one in curves.items()})
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    return _with_legend(figure, axes)
+    return with_legend(figure, axes)
 
 
 def precision_recall(curves: Mapping[str, Curves], rate: float) -> Figure:
@@ -45,7 +45,7 @@ def precision_recall(curves: Mapping[str, Curves], rate: float) -> Figure:
     axes.axhline(rate, color=GREY, linestyle=":", linewidth=1, label=f"event rate {rate:.3f}")
     _plot_bands(axes, {name: one.precision_recall for name, one in curves.items()})
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    return _with_legend(figure, axes)
+    return with_legend(figure, axes)
 
 
 def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
@@ -60,7 +60,7 @@ def decision(curves: Mapping[str, Curves], threshold: float) -> Figure:
     top = max(*tops, float(first["all"].to_numpy().max()), 1e-4)
     axes.set(xlim=(0, float(first["threshold"].to_numpy()[-1])), ylim=(-0.3 * top, 1.1 * top))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    return _with_legend(figure, axes)
+    return with_legend(figure, axes)
 
 
 def calibration(curves: Mapping[str, Curves]) -> Figure:
@@ -76,7 +76,7 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     _plot_bands(axes, frames)
     axes.set(xlim=(0, top), ylim=(0, top))
     _plot_histograms(below, [one.histogram for one in curves.values()])
-    return _with_legend(figure, axes)
+    return with_legend(figure, axes)
 
 
 def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> Figure:
@@ -199,7 +199,7 @@ def _plot_bands(axes: Axes, frames: Mapping[str, pl.DataFrame]) -> None:
         axes.plot(x, y, color=colour, linewidth=1.8, linestyle=line, label=_shorten(name))
 
 
-def _with_legend(figure: Figure, axes: Axes) -> Figure:
+def with_legend(figure: Figure, axes: Axes) -> Figure:
     """Put the legend below the axes, where it covers no curve."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -106,11 +107,12 @@ def threshold_summary(thresholds: Sequence[ThresholdResults]) -> pl.DataFrame:
 
 
 def _threshold_text(threshold: Result) -> str:
-    """Every digit of a threshold: a rounded one could alert other rows."""
+    """Five digits of a threshold, rounded down: a row at the threshold is alerted by the rounded one, too."""
     if isinstance(threshold, Undefined):
         return "none"
     interval = f" ({threshold.low:.3g} to {threshold.high:.3g})" if isinstance(threshold, Estimate) else ""
-    return f"{threshold.value!r}{interval}"
+    rounded = Context(prec=5, rounding=ROUND_FLOOR).create_decimal(repr(float(threshold.value)))
+    return f"{rounded.normalize():f}{interval}"
 
 
 def subgroup_summary(subgroups: Sequence[Subgroup], keys: Sequence[str] = _SUBGROUP_METRICS) -> pl.DataFrame:

@@ -51,7 +51,7 @@ def _component_table(card: CardResults) -> pl.DataFrame:
     components = card.components.values()
     return pl.DataFrame(
         {
-            "": [c.letter for c in components],
+            "letter": [c.letter for c in components],
             "component": [c.name for c in components],
             "estimate (95 %)": estimate_series("estimate (95 %)", [c.estimate for c in components]),
             "gate": [c.gate for c in components],

@@ -210,7 +210,7 @@ def _try_storing(ladder: _Ladder, local: _LocalRows) -> None:
         version = _Version(full, columns, full.model.outcome_model.stack.log_odds(columns), np.empty(0))
         candidates.append((weight, ladder.recalibrated(version, ladder.version.kind)))
     weight, best = min(candidates, key=lambda pair: float(ladder.loss(pair[1]).sum()))
-    ladder.judge("local patients stored", best, f"a local patient counts {weight:g} times")
+    ladder.judge("local patients stored", best, f"weight of a local patient {weight:g}")
 
 
 def _try_stack(ladder: _Ladder) -> None:

@@ -21,15 +21,15 @@ def adaptation_page(adaptation: Any) -> str:
 
 
 def step_table(adaptation: Any) -> pl.DataFrame:
-    """Return one row a step: whether it is used, log-losses before and after, and why."""
+    """Return one row a step: whether it is used, the log-loss before it and what it gains, and why."""
     steps = adaptation.steps
     return pl.DataFrame(
         {
             "step": [step.name for step in steps],
             "used": ["yes" if step.used else "no" for step in steps],
             "log-loss before": pl.Series([step.log_loss_before for step in steps], dtype=pl.Float64),
-            "after": pl.Series([step.log_loss_after for step in steps], dtype=pl.Float64),
-            "standard error of the gain": pl.Series([step.standard_error for step in steps], dtype=pl.Float64),
+            "gain": pl.Series([step.gain for step in steps], dtype=pl.Float64),
+            "standard error": pl.Series([step.standard_error for step in steps], dtype=pl.Float64),
             "why": [step.why for step in steps],
             "detail": [step.detail for step in steps],
         }
@@ -40,8 +40,10 @@ def group_figure(adaptation: Any) -> Figure:
     """Events per 100 patients by fifths of the risk: observed here, expected by the model as it came and by the adapted one."""
     from matplotlib.figure import Figure
 
+    from nearward.evaluation.risk.figures import style_axes, with_legend
+
     groups, x = adaptation.groups, np.arange(len(adaptation.groups))
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.9, 3.7), layout="constrained")
     axes = figure.subplots()
     series = (
         ("model as it came", "expected_source", GREY),
@@ -52,7 +54,6 @@ def group_figure(adaptation: Any) -> Figure:
         per_hundred = [100 * getattr(group, name) / group.rows for group in groups]
         axes.bar(x + (j - 1) * _WIDTH, per_hundred, _WIDTH, label=label, color=colour)
     axes.set_xticks(x, ["lowest fifth", *[""] * max(len(groups) - 2, 0), "highest fifth"][: len(groups)])
-    axes.set(xlabel="Local patients by their risk", ylabel="Events per 100 patients")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
-    return figure
+    style_axes(axes, "Local patients by their risk", "Events per 100 patients")
+    axes.grid(visible=False, axis="x")
+    return with_legend(figure, axes)

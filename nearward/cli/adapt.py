@@ -54,7 +54,8 @@ def adapt(
     \b
     Examples:
       nearward adapt model/ local.parquet --outcome died --out model-here/
-      nearward adapt model/ local.parquet --outcome died --rename creat=creatinine --out model-here/ --report here.html
+      nearward adapt model/ local.parquet --outcome died \\
+        --rename creat=creatinine --out model-here/ --report here.html
       nearward adapt model/ events/ --labels local.parquet --out model-here/
     """
     from nearward.adaptation.ladder import STEPS

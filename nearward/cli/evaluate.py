@@ -218,7 +218,7 @@ def show_card(card: FaithCard, name: str) -> None:
 
     parts = list(card.components.values())
     shown = {
-        "": [part.letter for part in parts],
+        "letter": [part.letter for part in parts],
         "component": [part.name for part in parts],
         "estimate (95 %)": ["" if part.estimate is None else str(part.estimate) for part in parts],
         "gate": [part.gate for part in parts],

@@ -35,8 +35,10 @@ def describe(
 
     \b
     Examples:
-      nearward events describe events/ --labels labels.parquet --report events.html
-      nearward events describe stays.parquet --columns subject_id=stay,numeric_value=value
+      nearward events describe events/ --labels labels.parquet \\
+        --report events.html
+      nearward events describe stays.parquet \\
+        --columns subject_id=stay,numeric_value=value
     """
     from nearward.evaluation.events.description import MIN_SUBJECTS, describe_events
     from nearward.evaluation.events.html_report import events_page, facts_table

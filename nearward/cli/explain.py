@@ -120,7 +120,8 @@ def sheet(
     \b
     Examples:
       nearward sheet model/ new.parquet --row P0042 --out sheet.html
-      nearward sheet model/ events/ --labels tonight.parquet --row 3 --out sheet.html
+      nearward sheet model/ events/ --labels tonight.parquet --row 3 \\
+        --out sheet.html
     """
     from nearward.cli.terminal.queries import read_queries
     from nearward.evaluation.provenance import Provenance

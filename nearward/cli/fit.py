@@ -98,7 +98,8 @@ def fit(
       nearward fit archive/*.parquet --outcome died --group patient \\
         --max-memory 6GB --out model/
       nearward fit events/ --labels labels.parquet --out model/
-      nearward fit events/ --labels labels.parquet --missing Height=-1 --out model/
+      nearward fit events/ --labels labels.parquet --missing Height=-1 \\
+        --out model/
     """
     from nearward.tabular.errors import InputError
     from nearward.tabular.parallel import engine as parallel_engine

@@ -36,7 +36,8 @@ app = App(
       0  done
       2  an input or an option that you can correct
       3  an unusable model, or a synthetic table that may not leave
-      4  a card that was not passed, a job that left rows unscored, or a drift that watch --fail-on names
+      4  a card that was not passed, a job that left rows unscored,
+         or a drift that watch --fail-on names
     """
 )
 app.add_typer(evaluate_app, name="evaluate")

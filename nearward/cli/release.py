@@ -40,7 +40,8 @@ def export(
 
     \b
     Examples:
-      nearward synth export generator/ -n 50000 --out synth.parquet --report card.html
+      nearward synth export generator/ -n 50000 --out synth.parquet \\
+        --report card.html
       nearward synth export generator/ --out synth.csv \\
         --accept-risk "internal teaching, agreed with the DPO"
     """

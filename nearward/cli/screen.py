@@ -55,8 +55,10 @@ def screen(
 
     \b
     Examples:
-      nearward screen cohort.parquet --outcome died --budget .05 --out first.parquet
-      nearward screen cohort.parquet --outcome died --new new.parquet --out first.csv
+      nearward screen cohort.parquet --outcome died --budget .05 \\
+        --out first.parquet
+      nearward screen cohort.parquet --outcome died --new new.parquet \\
+        --out first.csv
     """
     from nearward.screening import screen as screen_rows
     from nearward.tabular.data.schema import Schema

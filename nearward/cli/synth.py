@@ -72,7 +72,8 @@ def fit(
 
     \b
     Examples:
-      nearward synth fit cohort.parquet --outcome died --group patient --out generator/
+      nearward synth fit cohort.parquet --outcome died --group patient \\
+        --out generator/
       nearward synth fit cohort.parquet --outcome died --epsilon 3 \\
         --rules rules.yaml --out generator/
     """

@@ -76,8 +76,10 @@ def transport(
 
     \b
     Examples:
-      nearward transport cohort.parquet --outcome died --site hospital --report transport.html
-      nearward transport cohort.parquet --outcome died --time admitted --cut 2023-01-01 --model logistic
+      nearward transport cohort.parquet --outcome died --site hospital \\
+        --report transport.html
+      nearward transport cohort.parquet --outcome died --time admitted \\
+        --cut 2023-01-01 --model logistic
     """
     import polars as pl
 

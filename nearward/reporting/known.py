@@ -140,8 +140,8 @@ def _input(facts: ModelFacts) -> str:
 
 def _kinds(facts: ModelFacts) -> str:
     kinds = [column.kind for column in facts.schema.columns if column.role in ("feature", "expert")]
-    names = {"number": "numbers", "category": "categories", "list": "lists of codes"}
-    return ", ".join(f"{kinds.count(kind)} {name}" for kind, name in names.items() if kind in kinds)
+    names = {"number": ("number", "numbers"), "category": ("category", "categories"), "list": ("list of codes", "lists of codes")}
+    return ", ".join(f"{kinds.count(kind)} {name[kinds.count(kind) > 1]}" for kind, name in names.items() if kind in kinds)
 
 
 def _metrics(report: ReportFacts, *keys: str) -> str:

@@ -152,6 +152,13 @@ def test_cells() -> None:
     assert table(pl.DataFrame(schema={"a": pl.String})).count("<td") == 0
 
 
+def test_counts_that_are_hidden_or_not_stand_as_numbers() -> None:
+    text = table(pl.DataFrame({"rows": ["12345", "<10*"], "code": ["12345", "A1"]}))
+    assert '"number"><span class="cell">12\u202f345</span>' in text
+    assert '"number"><span class="cell">&lt;10*</span>' in text
+    assert '<td role="cell" data-label="code"><span class="cell">12345</span>' in text
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_refused(value) -> None:
     with pytest.raises(ValueError, match="not finite"):

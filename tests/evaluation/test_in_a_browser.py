@@ -12,11 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from PIL import Image
 
-import nearward as nw
 from nearward.evaluation.html_page import BLUE
 
 pytestmark = pytest.mark.slow
@@ -25,6 +23,10 @@ BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PICTURES = Path(__file__).parents[1] / "golden" / "pages"
 WIDTHS = [390, 800, 1300]
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"  # npm install --no-save axe-core
+SHEETS = {
+    "report": 4, "comparison": 3, "sheet": 1, "model_card": 8, "faith_card": 4, "drift": 2, "transport": 3, "events": 3, "adaptation": 2,
+}  # fmt: skip
+PAGES = list(SHEETS)
 THUMBNAIL = 60  # pixels wide
 TOLERANCE = 12  # of 255: fonts differ between machines
 
@@ -44,24 +46,6 @@ def browser(tmp_path_factory) -> Callable[..., str]:
         return done.stdout
 
     return run
-
-
-@pytest.fixture(scope="module")
-def pages(fitted, clinic, tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("pages")
-    rng = np.random.default_rng(0)
-    risk = 1 / (1 + np.exp(-rng.normal(-2, 1.2, 1500)))
-    frame = pl.DataFrame({"died": rng.random(1500) < risk, "risk": risk, "sex": rng.choice(["F", "<script>M</script>"], 1500).tolist()})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-        nw.evaluate_risk(frame, "died", "risk", subgroups=["sex"], resamples=100).to_html(folder / "report.html")
-        other = frame.with_columns(other=pl.Series(rng.permutation(risk)))
-        nw.compare_risks(other, "died", ["risk", "other"], resamples=100).to_html(folder / "comparison.html")
-        nw.patient_sheet(fitted, clinic[0][500:501], folder / "sheet.html", permutations=4)
-        fitted.save(folder / "model")
-        nw.model_card(folder / "model").write(folder / "card")
-    names = {"report": "report.html", "comparison": "comparison.html", "sheet": "sheet.html", "card": "card/card.html"}
-    return {name: folder / path for name, path in names.items()}
 
 
 # The page, untouched, in a frame as wide as the screen asked for (no window is narrower than 500), and a script that measures.
@@ -121,7 +105,7 @@ def test_figures_are_drawn_and_the_report_looks_as_it_did(browser, pages, tmp_pa
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["report", "sheet", "card"])
+@pytest.mark.parametrize("name", PAGES)
 def test_nothing_is_cut_off(browser, pages, tmp_path: Path, name: str, width: int) -> None:
     """On a phone and on a desk; between them a wide table scrolls within its frame."""
     measured = layout(browser, pages[name], tmp_path, width)
@@ -129,7 +113,7 @@ def test_nothing_is_cut_off(browser, pages, tmp_path: Path, name: str, width: in
     assert measured["cut"] == 0 or width == 800
 
 
-@pytest.mark.parametrize(("name", "most"), [("report", 4), ("sheet", 1), ("card", 8)])
+@pytest.mark.parametrize(("name", "most"), SHEETS.items())
 def test_it_prints_on_few_sheets(browser, pages, tmp_path: Path, name: str, most: int) -> None:
     browser(pages[name], f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
     printed = (tmp_path / "page.pdf").read_bytes()

@@ -70,7 +70,7 @@ def test_the_event_may_be_either_value(nearward, place):
         (("--outcome", "dead"), "did you mean 'died'"),
         (("--outcome", "died", "--risk", "patient"), "outside [0, 1]"),
         (("--outcome", "died", "--risk", ","), "--risk names no column"),
-        (("--outcome", "died", "--report", "nowhere/report.html", "--resamples", "100"), "no such folder"),
+        (("--outcome", "died", "--report", "nowhere/report.html"), "no such folder. Nothing was computed"),
     ],
 )
 def test_user_errors_exit_with_2_and_one_line(nearward, place, words, error):

@@ -80,7 +80,8 @@ def score(
       nearward score model/ - --out - < new.csv > risk.csv
       nearward score model/ archive/ --out scores/ --workers 2 --max-memory 2GB
       nearward score model/ archive/ --out scores/ --dry-run
-      nearward score model/ features/ --labels labels/ --format meds --out scores/
+      nearward score model/ features/ --labels labels/ --format meds \\
+        --out scores/
       nearward score model/ events/ --labels tonight.parquet --out scores/
     """
     from nearward.batch.memory import read_size

@@ -60,7 +60,8 @@ def watch(
     Examples:
       nearward watch scores-monday/ scores-tuesday/
       nearward watch scores-*/ --fail-on columns --fail-on novelty
-      nearward watch scores-*/ --outcomes outcomes.parquet --outcome died --fail-on calibration --report drift.html
+      nearward watch scores-*/ --outcomes outcomes.parquet --outcome died \\
+        --fail-on calibration --report drift.html
     """
     from nearward.batch.meds import SUBJECT
     from nearward.batch.outcomes import RISK, join_outcomes

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearward.cli.terminal.output import STANDARD, begin_output
+from nearward.cli.terminal.help_text import Command, CommandGroup
+from nearward.cli.terminal.output import STANDARD, begin_output, check_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -149,10 +150,11 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print the librar
 
 
 class App(typer.Typer):
-    """A typer app whose commands all have ``--quiet`` and ``--verbose``, and whose help is plain text: it wraps at any width."""
+    """A typer app whose commands all have ``--quiet`` and ``--verbose``, and whose help is plain text for any width."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
+            cls=CommandGroup,
             no_args_is_help=True,
             rich_markup_mode=None,
             pretty_exceptions_enable=False,
@@ -162,7 +164,7 @@ class App(typer.Typer):
 
     def command(self, *args: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # type: ignore[override]
         """Register a command with the common options."""
-        register = super().command(*args, **options)
+        register = super().command(*args, **{"cls": Command, **options})
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             register(_with_common_options(function))
@@ -178,6 +180,7 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
         data = any(arguments.get(name) == STANDARD for name in ("out", "json"))
         begin_output(quiet=quiet, data=data)
+        check_files({f"--{name}": arguments.get(name) for name in ("report", "json", "picture")})
         if verbose:
             logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
             logging.getLogger("nearward").setLevel(logging.INFO)

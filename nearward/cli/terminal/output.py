@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,34 @@ def show_classes(classes: Iterable[Any], figures: Sequence[ClassFigures], title:
     import polars as pl
 
     show(pl.DataFrame([{"class": str(name), **vars(one)} for name, one in zip(classes, figures, strict=True)]), title)
+
+
+def check_files(files: Mapping[str, Path | None]) -> None:
+    """Check that the files of options can be written, before anything is computed.
+
+    Parameters
+    ----------
+    files : option -> its file; None and ``-`` are skipped
+
+    Raises
+    ------
+    InputError
+        The file is a folder, or its folder is missing or cannot be written.
+    """
+    from nearward.tabular.errors import InputError
+
+    for option, path in files.items():
+        if path is None or path == STANDARD:
+            continue
+        if path.is_dir():
+            reason = "is a folder: name a file"
+        elif not path.parent.is_dir():
+            reason = f"cannot be written: {path.parent}: no such folder"
+        elif not os.access(path.parent, os.W_OK):
+            reason = f"cannot be written: no permission to write into the folder {path.parent}"
+        else:
+            continue
+        raise InputError(f"{option} {path} {reason}. Nothing was computed")
 
 
 @contextmanager

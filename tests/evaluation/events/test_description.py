@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from nearward.evaluation.events.description import EventsDescription, describe_events
-from nearward.evaluation.events.html_report import events_page
+from nearward.evaluation.events.html_report import events_page, facts_table
 
 START = datetime(2024, 1, 1)
 
@@ -67,6 +67,13 @@ def test_a_code_of_a_few_subjects_is_not_named(description: EventsDescription) -
     assert "Rare disease" not in page
     assert "1 codes of fewer than 10 subjects" in page
     assert page.count("<svg") == 3
+    assert "2024-01-01 12:00<" in page
+
+
+def test_counts_have_the_separator_that_is_named() -> None:
+    facts = {"events": 12345, "last time": START, "unknown": None}
+    assert facts_table(facts)["found"].to_list() == ["12,345", "2024-01-01 00:00", ""]
+    assert facts_table(facts, "\u202f")["found"][0] == "12\u202f345"
 
 
 def test_labels(description: EventsDescription) -> None:

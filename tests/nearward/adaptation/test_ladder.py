@@ -57,7 +57,9 @@ def test_another_level_is_found_and_saved(model: Any, here: Any, tmp_path) -> No
     assert loaded.adaptation_ == adaptation
     assert loaded.predict_frame(frame[:50]).equals(scores)
     adaptation.to_html(tmp_path / "page.html")
-    assert "observed here" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "observed here" in page
+    assert ">gain</th>" in page
     with pytest.raises(AttributeError, match="not adapted"):
         model.adaptation_  # noqa: B018
 

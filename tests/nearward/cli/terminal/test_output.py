@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from nearward.cli.terminal.output import begin_output, say, show, write_json, write_rows
+from nearward.cli.terminal.output import begin_output, check_files, say, show, write_json, write_rows
+from nearward.tabular.errors import InputError
 
 
 def test_text_leaves_standard_output_where_data_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +35,22 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show(pl.DataFrame({"a": [1]}), "title")
     begin_output(quiet=False, data=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_files_that_cannot_be_written_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("kept")
+    check_files({"--report": tmp_path / "new.html", "--json": Path("-"), "--picture": None})
+    for path, reason in (
+        (tmp_path, "is a folder: name a file"),
+        (tmp_path / "nowhere" / "report.html", "no such folder"),
+        (tmp_path / "file" / "report.html", "no such folder"),
+    ):
+        with pytest.raises(InputError, match=rf"^--report {re.escape(str(path))} .*{reason}.* Nothing was computed$"):
+            check_files({"--report": path})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(InputError, match="no permission to write into the folder"):
+        check_files({"--json": tmp_path / "results.json"})
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_json_goes_to_a_file(tmp_path: Path) -> None:
