@@ -68,8 +68,7 @@ class Region:
         before, after = logit(source_risk[:size], _FLOOR), logit(source_risk[size:], _FLOOR)
 
         def recalibrated(kind: Kind) -> Floats:
-            prevalence = model.fitted_.model.trained_prevalence
-            return expit(Recalibration.fit(before, local[1], kind, prevalence).log_odds(after))
+            return expit(Recalibration.fit(before, local[1], kind).log_odds(after))
 
         def extended() -> Floats:
             copy = nw.RiskClassifier(**model.get_params(deep=False))
@@ -168,12 +167,12 @@ def summarise(table: pl.DataFrame) -> pl.DataFrame:
         pairs = part.join(adapted, on="region", suffix=" adapted").drop_nans("log loss")
         for name, sign in (("log loss", 1), ("AUPRC", -1)):
             gains = (sign * (pairs[name] - pairs[f"{name} adapted"])).to_numpy()
-            row[f"adapted gains in {name}"] = _interval(gains) if method != "adapted" and len(gains) else "–"
+            row[f"adapted gains in {name}"] = interval_over_regions(gains) if method != "adapted" and len(gains) else "–"
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _interval(gains: Floats) -> str:
+def interval_over_regions(gains: Floats) -> str:
     """Return the mean over regions with its t interval."""
     mean = float(gains.mean()) + 0.0
     if len(gains) < 2:

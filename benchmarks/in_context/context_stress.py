@@ -62,6 +62,8 @@ _STORED, _NOISY_STORED, _TEST, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
 _FLOOR = 8  # fewest events of the floor, as in retrieval
 _RULE = RetrievalSetting(_NEIGHBOURS, True, 1.0)
 
+Rows = tuple[pl.DataFrame, np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -172,12 +174,20 @@ def _features(setting: Setting, stored: np.ndarray, test: np.ndarray) -> tuple[p
 
 
 def _cache_retrieval(setting: Setting) -> None:
-    """Train the encoders, search the raw neighbours, and cache both with the rows."""
+    """Cache the retrieval of a setting's rows."""
     stored, test = _rows(setting)
     train_frame, test_frame = _features(setting, stored, test)
-    outcome = setting.cohort.outcome[stored]
-    patient_ids = np.unique(patients_of(setting.cohort)[stored], return_inverse=True)[1]
-    fold = split_patients(outcome, patient_ids, 5, setting.seed)
+    y, patients = setting.cohort.outcome, patients_of(setting.cohort)
+    retrieval = fit_retrieval((train_frame, y[stored], patients[stored]), (test_frame, y[test], patients[test]), setting.seed)
+    write_atomic(setting.path, pickle.dumps(vars(retrieval)))
+    print(f"cached {setting.path.name}", flush=True)
+
+
+def fit_retrieval(stored: Rows, test: Rows, seed: int) -> Retrieval:
+    """Train the encoders on stored rows, and search the raw neighbours of test rows; each are features, outcome and patients."""
+    (train_frame, outcome, patients), (test_frame, test_outcome, test_patients) = stored, test
+    patient_ids = np.unique(patients, return_inverse=True)[1]
+    fold = split_patients(outcome, patient_ids, 5, seed)
     schema = Schema.infer(train_frame)
     encoding = TableEncoder.fit(schema, schema.conform(train_frame))
     numbers, numbers_new = (encoding.encode(schema.conform(frame)) for frame in (train_frame, test_frame))
@@ -189,15 +199,12 @@ def _cache_retrieval(setting: Setting) -> None:
     data = TrainingData(outcome, patient_ids, fold)
     inputs = EncoderInputs(dense, encoding.levels_to_embed(numbers))
     layout = FeatureLayout.from_encoder(encoding)
-    retriever, *_ = fit_retriever(inputs, data, EncoderConfig(), setting.seed, lambda words: None, layout=layout)
+    retriever, *_ = fit_retriever(inputs, data, EncoderConfig(), seed, lambda words: None, layout=layout)
     rows = StoredRows(np.column_stack([numbers.values, rate]), np.zeros((len(outcome), 0)), inputs, data)
     value = np.column_stack([numbers_new.values, rate_new])
     raw = _raw_neighbours(train_frame, test_frame, outcome)
-    test_patients = patients_of(setting.cohort)[test]
     inputs_new = EncoderInputs(dense_new, encoding.levels_to_embed(numbers_new))
-    retrieval = Retrieval(rows, retriever.state(), value, inputs_new, setting.cohort.outcome[test], test_patients, raw)
-    write_atomic(setting.path, pickle.dumps(vars(retrieval)))
-    print(f"cached {setting.path.name}", flush=True)
+    return Retrieval(rows, retriever.state(), value, inputs_new, test_outcome, test_patients, raw)
 
 
 def _raw_neighbours(train_frame: pl.DataFrame, test_frame: pl.DataFrame, outcome: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -240,6 +247,14 @@ def _weights() -> str:
 def _score(setting: Setting, adapted: bool) -> Scores:
     """Return the risks under every context."""
     retrieval = Retrieval(**pickle.loads(setting.path.read_bytes()))
+    risks, adapter_kept, summary = context_risks(retrieval, setting.seed if adapted else None)
+    auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
+    print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, summary, flush=True)
+    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, adapter_kept, int(retrieval.rows.data.outcome.sum()))
+
+
+def context_risks(retrieval: Retrieval, adapter_seed: int | None = None) -> tuple[dict[str, np.ndarray], bool, dict[str, Any]]:
+    """Return the risks under every context; with a seed also those of the adapter, whether it is used, and its summary."""
     rows, retriever = retrieval.rows, Retriever.from_state(retrieval.retriever)
     view = EnsembleView(_RULE, np.arange(rows.features.shape[1]), np.arange(0))
     plain = InContextModel(load_net(), (view,), rows.features, rows.scores, rows.data.outcome)
@@ -250,21 +265,18 @@ def _score(setting: Setting, adapted: bool) -> Scores:
 
     (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
     (aware,), _ = retriever.contexts(retrieval.inputs, (_RULE,))
-    adapter_kept, adapter = False, dict[str, Any]()
     risks = {
         RANDOM: risk(plain, _context([drawn], outcome)),
         RAW: risk(plain, _context([nearest], outcome)),
         RAW_FLOOR: risk(plain, _context([nearest, events], outcome)),
         AWARE: risk(plain, aware),
     }
-    if adapted:
-        changed, _, summary = fit_in_context_model(rows, retriever, 1, True, setting.seed, lambda words: None)
-        assert summary is not None
-        adapter, adapter_kept = asdict(summary), summary.in_use
-        risks[ADAPTED] = risk(changed, aware) if adapter_kept else risks[AWARE]
-    auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
-    print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, adapter, flush=True)
-    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, adapter_kept, int(outcome.sum()))
+    if adapter_seed is None:
+        return risks, False, {}
+    changed, _, summary = fit_in_context_model(rows, retriever, 1, True, adapter_seed, lambda words: None)
+    assert summary is not None
+    risks[ADAPTED] = risk(changed, aware) if summary.in_use else risks[AWARE]
+    return risks, summary.in_use, asdict(summary)
 
 
 def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) -> Context:

@@ -78,9 +78,10 @@ class AdaptableRisk:
     ) -> Self:
         """Return a model that is brought up to date with a site's own patients; this one stays as it is.
 
-        A ladder: prevalence in closed form, intercept, intercept and slope, local patients stored among the similar ones, stack weights,
-        base learners fitted on both. A step is used only where the log-loss of local rows that it was not fitted on falls by more than
-        its standard error; ``adaptation_`` tells. With fewer than 10 local events only the level is tried.
+        A ladder: level (intercept), level and slope, local patients stored among the similar ones, stack weights, base learners fitted on
+        both. Level and slope are shrunk by what the local events bear, and used unless the log-loss of local rows that they were not
+        fitted on rises by more than its standard error. Each further step is used only where it falls by more than that. With fewer than
+        10 local events only the level is tried. ``adaptation_`` tells what each step bought.
 
         Parameters
         ----------

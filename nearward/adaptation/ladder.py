@@ -1,9 +1,10 @@
-"""Adaptation of a fitted model to a site: a ladder of steps, each used only where the site's own patients clearly bear it.
+"""Adaptation of a fitted model to a site: a ladder of steps that climbs as far as the site's own patients bear.
 
-level (prevalence, intercept) → level and slope → local patients stored → stack weights → base learners fitted again on both
+level → level and slope → local patients stored → stack weights → base learners fitted again on both
 
-Every step is judged on local rows that it was not fitted on, folds by patient. It is used where the mean log-loss falls by more than its
-standard error over patients. With fewer than 10 local events only the level is tried.
+Every step is judged on local rows that it was not fitted on, folds by patient. Level and slope are shrunk by what the local events bear:
+they are used unless the mean log-loss rises by more than its standard error over patients. A further step is used where it falls by more
+than that. With fewer than 10 local events only the level is tried.
 
 Shapes: n local rows, m columns of the stack, p local patients.
 """
@@ -11,7 +12,7 @@ Shapes: n local rows, m columns of the stack, p local patients.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,16 +31,16 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.typing import Floats, Ints, Progress
 
 FOLDS = 5
-_LEVELS: tuple[tuple[str, Kind], ...] = (("prevalence", "prevalence"), ("intercept", "intercept"))
 _EVENTS_FOR_SLOPE = 10  # fewer: the level only
 _EVENTS_FOR_REFIT = 50  # fewer: trees learn nothing from them beside thousands of other patients
+_EVENTS_FOR_BAND = 50  # fewer: a band of the local rows alone would be wide
 _LOCAL_WEIGHTS = (1.0, 5.0)  # of a local patient's vote against a stored one's
 _MOST_SITE_WEIGHT = 10.0
 _ROWS_FOR_NOVELTY = 100
 _GROUPS = 5
 _IDENTITY = Calibrator(0.0, 1.0, 1.0, 1.0, 0.0)
 TOO_FEW = f"fewer than {_EVENTS_FOR_SLOPE} local events: the level only"
-STEPS = ("prevalence", "intercept", "intercept and slope", "local patients stored", "stack weights", "base learners on both")
+STEPS = ("intercept", "intercept and slope", "local patients stored", "stack weights", "base learners on both")
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,18 @@ class _Ladder:
         """Return the log-loss of each local row (n,)."""
         return np.asarray(np.logaddexp(0, version.local) - self.data.outcome * version.local)
 
-    def judge(self, name: str, candidate: _Version, detail: str) -> bool:
-        """Use a candidate where its log-loss is lower by more than a standard error over patients."""
+    def judge(self, name: str, candidate: _Version, detail: str, *, shrunk: bool = False) -> bool:
+        """Use a candidate where its log-loss is lower by more than a standard error over patients.
+
+        One that is shrunk by what the local events bear is used unless its log-loss is higher by more than that.
+        """
         before, after = self.loss(self.version), self.loss(candidate)
         by_patient = np.bincount(self.data.patient_ids, weights=before - after)
         gain, error = float(by_patient.sum() / len(before)), float(by_patient.std() * len(by_patient) ** 0.5 / len(before))
-        used = gain > error
-        why = "clearly better" if used else "not clearly better" if gain > 0 else "not better"
+        used = gain > (-error if shrunk else error)
+        why = "clearly better" if gain > error else "clearly worse" if gain < -error else "not clearly better"
+        if shrunk and abs(gain) <= error:
+            why = "shrunk, and not clearly worse"
         self.steps.append(AdaptationStep(name, used, why, float(before.mean()), float(after.mean()), gain, error, detail))
         if used:
             self.version = candidate
@@ -97,13 +103,8 @@ class _Ladder:
 
     def recalibrated(self, version: _Version, kind: Kind) -> _Version:
         """Return a version with its local recalibration cross-fitted."""
-        local = cross_fit(version.calibrated, self.data.outcome, self.data.fold, kind, calibrated_to(version.state.model))
+        local = cross_fit(version.calibrated, self.data.outcome, self.data.fold, kind)
         return replace(version, local=local, kind=kind)
-
-
-def calibrated_to(model: Any) -> float:
-    """Return the prevalence that a model's risks are calibrated to."""
-    return float(model.trained_prevalence if model.prevalence is None else model.prevalence)
 
 
 def adapt(
@@ -146,13 +147,12 @@ def adapt(
     source = replace(source, local=source.calibrated)
     ladder = _Ladder(data, source)
     distance = inputs.distance
-    for name, kind in _LEVELS:
-        _try_recalibration(ladder, source, name, kind)
+    _try_recalibration(ladder, source, "intercept")
     if events < _EVENTS_FOR_SLOPE:
-        for name in STEPS[len(_LEVELS) :]:
+        for name in STEPS[1:]:
             ladder.skip(name, TOO_FEW)
     else:
-        _try_recalibration(ladder, source, "intercept and slope", "intercept and slope")
+        _try_recalibration(ladder, source, "intercept and slope")
         progress("level and slope")
         local = _LocalRows(rows, ids, patients)
         _try_storing(ladder, local)
@@ -161,7 +161,7 @@ def adapt(
         progress("stack weights")
         distance = _try_refit(ladder, local, distance, seed)
         progress("base learners on both")
-    adapted, facts = _assemble(ladder, source, distance)
+    adapted, facts = _assemble(ladder, distance)
     summary = Adaptation(
         rows=rows.height,
         events=events,
@@ -185,12 +185,11 @@ class _LocalRows:
     patients: pl.Series
 
 
-def _try_recalibration(ladder: _Ladder, source: _Version, name: str, kind: Kind) -> None:
-    fitted = Recalibration.fit(source.calibrated, ladder.data.outcome, kind, calibrated_to(source.state.model))
-    detail = (
-        f"shift {fitted.intercept:+.2f}" if kind != "intercept and slope" else f"shift {fitted.intercept:+.2f}, slope {fitted.slope:.2f}"
-    )
-    ladder.judge(name, ladder.recalibrated(source, kind), f"{detail} of the log-odds")
+def _try_recalibration(ladder: _Ladder, source: _Version, kind: Literal["intercept", "intercept and slope"]) -> None:
+    """Try the level, or the level and the slope, of the local rows, shrunk towards the model as it came."""
+    fitted = Recalibration.fit(source.calibrated, ladder.data.outcome, kind)
+    detail = f"shift {fitted.intercept:+.2f}" + (f", slope {fitted.slope:.2f}" if kind == "intercept and slope" else "")
+    ladder.judge(kind, ladder.recalibrated(source, kind), detail, shrunk=True)
 
 
 def _try_storing(ladder: _Ladder, local: _LocalRows) -> None:
@@ -247,9 +246,7 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) 
     frame = state.records.select(local.rows.columns).filter(pl.Series(taught))
     model, distances = state.model.refitted(frame, data, state.patient_ids, seed, lambda words: None)
     raw = model.out_of_fold[stored:]
-    candidate = ladder.recalibrated(
-        _Version(replace(state, model=model), version.columns, raw, raw), "none" if version.kind == "none" else "intercept"
-    )
+    candidate = ladder.recalibrated(_Version(replace(state, model=model), version.columns, raw, raw), "intercept and slope")
     used = ladder.judge(name, candidate, f"a local row weighs {weight:.1f}")
     return np.asarray(distances[-local.rows.height :]) if used else distance
 
@@ -266,23 +263,22 @@ def _why_no_refit(state: Any, events: int) -> str | None:
     return None
 
 
-def _assemble(ladder: _Ladder, source: _Version, distance: Floats) -> tuple[Any, dict[str, Any]]:
+def _assemble(ladder: _Ladder, distance: Floats) -> tuple[Any, dict[str, Any]]:
     """Return the adapted model's state, and the fields of ``Adaptation`` about recalibration, band and novelty."""
     version, data = ladder.version, ladder.data
     model = version.state.model
-    fitted = Recalibration.fit(version.calibrated, data.outcome, version.kind, calibrated_to(model))
+    fitted = Recalibration.fit(version.calibrated, data.outcome, version.kind)
     total = Recalibration(fitted.intercept + fitted.slope * model.prior_shift, fitted.slope)
     old: Any = model.outcome_model
     band, rests_on = total.band(old.band), "the band of the model as it came, recalibrated"
-    if version is not source and data.outcome.sum() >= _EVENTS_FOR_SLOPE:
+    if data.outcome.sum() >= _EVENTS_FOR_BAND or version.kind == "none":  # other stack weights: the old band is of other log-odds
         band, rests_on = VennAbersBand.fit(version.raw, data.outcome), f"{len(data)} local rows"
     novelty, relative_to = model.novelty, "stored patients"
     if len(data) >= _ROWS_FOR_NOVELTY:
         novelty, relative_to = DistanceQuantiles.fit(distance), f"{len(data)} local rows"
-    calibrator = total.calibrator(old.calibrator)
-    model = replace(model, outcome_model=replace(old, calibrator=calibrator, band=band), novelty=novelty, prevalence=None)
-    if version is not source:
-        model = replace(model, trained_prevalence=float(data.outcome.mean()))  # where a next adaptation starts
+    outcome_model = replace(old, calibrator=total.calibrator(old.calibrator), band=band)
+    prevalence = float(data.outcome.mean())
+    model = replace(model, outcome_model=outcome_model, novelty=novelty, prevalence=None, trained_prevalence=prevalence)
     facts = {"intercept": fitted.intercept, "slope": fitted.slope, "band": rests_on, "novelty": relative_to}
     return replace(version.state, model=model), facts
 

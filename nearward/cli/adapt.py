@@ -48,8 +48,8 @@ def adapt(
 ) -> None:
     """Bring a model up to date with a site's own patients.
 
-    Level, slope, similar patients, stack weights, base learners: each step is used only where it clearly helps at the site. Of a model of
-    events, the local table is the site's events, and --labels its moments with their outcomes.
+    Level and slope move by what the local events bear; local similar patients, stack weights and base learners are used only where they
+    clearly help at the site. Of a model of events, the local table is the site's events, and --labels its moments with their outcomes.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def adapt(
         raise InputError("--columns names columns of events: it needs --labels")
     pairs = _pairs(rename)
     names: dict[str, Any] = {"columns": pairs} if labels is None else {"codes": pairs, "columns": read_columns(columns)}
-    with show_progress("adapt", len(STEPS) - 2) as progress:
+    with show_progress("adapt", len(STEPS) - 1) as progress:
         here = loaded.adapt(*patients, **names, progress=progress)
     _save(here, out)
     if report is not None:
