@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,9 +86,9 @@ def write_model(
     Raises
     ------
     InputError
-        The folder contains something that is not a model, or a model of another kind.
+        As ``check_folder``.
     OSError
-        The disk is full or the folder can't be written; its previous content is intact.
+        The disk is full; the folder's previous content is intact.
     """
     folder = Path(folder)
     check_folder(folder, about.get("kind"))
@@ -126,10 +127,13 @@ def check_folder(folder: Path, kind: str | None = None) -> None:
     Raises
     ------
     InputError
-        The folder is a file, or contains other files or a model of another kind.
+        The folder is a file, is not writable or cannot be made, or contains other files or a model of another kind.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file: a model is a folder")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {existing} is {'not writable' if existing.is_dir() else 'a file'}. Choose another")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     manifest = _existing_manifest(folder)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import nearward as nw
 from nearward.cli.main import app
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import ArtifactError, InputError
 from nearward.tabular.persistence.artifact import model_hash
 
 
@@ -34,6 +34,12 @@ def run(*words: object) -> str:
     return result.output
 
 
+def refusal(*words: object) -> BaseException | None:
+    result = CliRunner().invoke(app, [*map(str, words)])
+    assert result.exit_code
+    return result.exception
+
+
 def test_adapt_writes_model_page_and_numbers(place: Path) -> None:
     words = ("--outcome", "died", "--group", "patient", "--rename", "years=age", "--out", place / "here")
     output = run("adapt", place / "model", place / "few.parquet", *words, "--report", place / "a.html", "--json", place / "a.json")
@@ -44,8 +50,18 @@ def test_adapt_writes_model_page_and_numbers(place: Path) -> None:
     assert "<svg" in (place / "a.html").read_text()
     assert "adapted: 46 local rows" in run("inspect", place / "here")
     wrong = [str(word).replace("years=age", "years") for word in words]
-    result = CliRunner().invoke(app, ["adapt", str(place / "model"), str(place / "few.parquet"), *wrong])
-    assert isinstance(result.exception, InputError)
+    assert isinstance(refusal("adapt", place / "model", place / "few.parquet", *wrong), InputError)
+
+
+def test_what_is_refused_before_anything_is_computed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearward.tabular.persistence.artifact.FORMAT", 10_000)
+    words = ("adapt", place / "model", place / "local.parquet", "--outcome", "died", "--out")
+    assert isinstance(refusal(*words, tmp_path / "here"), ArtifactError)  # a model of an earlier version
+    monkeypatch.setattr("nearward.tabular.persistence.artifact.FORMAT", 0)
+    assert "later nearward" in str(refusal(*words, tmp_path / "here"))
+    monkeypatch.undo()
+    assert "cannot be written" in str(refusal(*words, place / "local.parquet" / "here"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_extend_then_forget(place: Path) -> None:
@@ -67,15 +83,14 @@ def test_what_cannot_be_written_leaves_the_old_model(place: Path, monkeypatch: p
     (place / "none.txt").write_text("\n")
     ids = (place / "some.txt", place / "none.txt")
     ids[0].write_text(f"{nw.load(place / 'model').fitted_.records[0, '(patient)']}\n")
-    result = CliRunner().invoke(app, ["forget", str(place / "model"), "--ids", str(ids[1]), "--out", str(place / "model")])
-    assert isinstance(result.exception, InputError)
+    words = ("forget", place / "model", "--out", place / "model", "--ids")
+    assert isinstance(refusal(*words, ids[1]), InputError)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    result = CliRunner().invoke(app, ["forget", str(place / "model"), "--ids", str(ids[0]), "--out", str(place / "model")])
-    assert isinstance(result.exception, OSError)
+    assert isinstance(refusal(*words, ids[0]), OSError)
     monkeypatch.undo()
     assert model_hash(place / "model") == before
     assert nw.load(place / "model").fitted_.records.height == 500

@@ -93,8 +93,8 @@ def test_adapted_to_a_site_with_other_names(ward_model: Any, model: Any, tmp_pat
     theirs, moments, columns, codes = site(labels[120:], events)
     judge = ladder._Ladder.judge
 
-    def store(self: Any, name: str, candidate: Any, detail: str) -> bool:
-        judge(self, name, candidate, detail)
+    def store(self: Any, name: str, candidate: Any, detail: str, *, shrunk: bool = False) -> bool:
+        judge(self, name, candidate, detail, shrunk=shrunk)
         if name == "local patients stored":
             self.version = candidate
             self.steps[-1] = dataclasses.replace(self.steps[-1], used=True)

@@ -14,7 +14,7 @@ import pytest
 
 from nearward.tabular.errors import ArtifactError, InputError, RuleError
 from nearward.tabular.persistence import artifact, memory_limit
-from nearward.tabular.persistence.artifact import MANIFEST, pack, read_manifest, read_model, unpack, write_model
+from nearward.tabular.persistence.artifact import MANIFEST, check_folder, pack, read_manifest, read_model, unpack, write_model
 
 RECORDS = pl.DataFrame({"age": [61.0, None], "(outcome)": [0, 1]})
 
@@ -286,6 +286,23 @@ def test_a_new_save_replaces_the_old_files(model):
     write_model(model, {"summary": {"rows": 3}}, {"w": np.ones(5)}, RECORDS)
     assert read_model(model)[0]["summary"] == {"rows": 3}
     assert len(list(model.iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_seen_before_the_work(model, tmp_path, monkeypatch):
+    check_folder(tmp_path / "new" / "deep")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file: a model is a folder"):
+        check_folder(tmp_path / "file")
+    with pytest.raises(InputError, match=r"deep cannot be written: .*file is a file"):
+        check_folder(tmp_path / "file" / "deep")
+    before = files(model)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    for folder in (tmp_path / "new", model):
+        with pytest.raises(InputError, match="is not writable"):
+            check_folder(folder)
+    with pytest.raises(InputError, match="is not writable"):
+        write_model(model, {}, {}, RECORDS)
+    assert files(model) == before
 
 
 @dataclass(frozen=True)
