@@ -20,7 +20,6 @@ import polars as pl
 from nearward.adaptation.recalibration import Kind, Recalibration, cross_fit
 from nearward.adaptation.stored_patients import OUTCOME, extend, relabel_known
 from nearward.adaptation.summary import Adaptation, AdaptationStep, RiskGroup
-from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.calibration.venn_abers import VennAbersBand
 from nearward.tabular.data.splits import assign_folds
@@ -32,13 +31,13 @@ from nearward.tabular.typing import Floats, Ints, Progress
 
 FOLDS = 5
 _EVENTS_FOR_SLOPE = 10  # fewer: the level only
-_EVENTS_FOR_REFIT = 50  # fewer: trees learn nothing from them beside thousands of other patients
+_EVENTS_FOR_REFIT = 50  # fewer: trees and weights learn nothing from them beside thousands of other patients
 _EVENTS_FOR_BAND = 50  # fewer: a band of the local rows alone would be wide
 _LOCAL_WEIGHTS = (1.0, 5.0)  # of a local patient's vote against a stored one's
 _MOST_SITE_WEIGHT = 10.0
 _ROWS_FOR_NOVELTY = 100
 _GROUPS = 5
-_IDENTITY = Calibrator(0.0, 1.0, 1.0, 1.0, 0.0)
+_TOO_FEW_TO_REFIT = f"fewer than {_EVENTS_FOR_REFIT} local events"
 TOO_FEW = f"fewer than {_EVENTS_FOR_SLOPE} local events: the level only"
 STEPS = ("intercept", "intercept and slope", "local patients stored", "stack weights", "base learners on both")
 
@@ -214,13 +213,16 @@ def _try_storing(ladder: _Ladder, local: _LocalRows) -> None:
 
 def _try_stack(ladder: _Ladder) -> None:
     """Try stack weights of the local rows, shrunk towards the old ones."""
+    if ladder.data.outcome.sum() < _EVENTS_FOR_REFIT:
+        ladder.skip("stack weights", _TOO_FEW_TO_REFIT)
+        return
     version = ladder.version
     model = version.state.model
     stack, raw, penalty = adapt_stack(model.outcome_model.stack, version.columns, ladder.data)
-    outcome_model = replace(model.outcome_model, stack=stack, calibrator=_IDENTITY)
-    state = replace(version.state, model=replace(model, outcome_model=outcome_model, prevalence=None))
+    state = replace(version.state, model=replace(model, outcome_model=replace(model.outcome_model, stack=stack)))
     moved = float(np.abs(stack.weight - model.outcome_model.stack.weight).sum())
-    ladder.judge("stack weights", _Version(state, version.columns, raw, raw), f"penalty {penalty:g}, weights moved by {moved:.2f} in all")
+    candidate = ladder.recalibrated(replace(version, state=state, raw=raw), version.kind)
+    ladder.judge("stack weights", candidate, f"penalty {penalty:g}, weights moved by {moved:.2f} in all")
 
 
 def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) -> Floats:
@@ -253,7 +255,7 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) 
 
 def _why_no_refit(state: Any, events: int) -> str | None:
     if events < _EVENTS_FOR_REFIT:
-        return f"fewer than {_EVENTS_FOR_REFIT} local events"
+        return _TOO_FEW_TO_REFIT
     if state.records.width == 0:
         return "the model was saved without records"
     if state.model.user_estimators:
@@ -271,7 +273,7 @@ def _assemble(ladder: _Ladder, distance: Floats) -> tuple[Any, dict[str, Any]]:
     total = Recalibration(fitted.intercept + fitted.slope * model.prior_shift, fitted.slope)
     old: Any = model.outcome_model
     band, rests_on = total.band(old.band), "the band of the model as it came, recalibrated"
-    if data.outcome.sum() >= _EVENTS_FOR_BAND or version.kind == "none":  # other stack weights: the old band is of other log-odds
+    if data.outcome.sum() >= _EVENTS_FOR_BAND:
         band, rests_on = VennAbersBand.fit(version.raw, data.outcome), f"{len(data)} local rows"
     novelty, relative_to = model.novelty, "stored patients"
     if len(data) >= _ROWS_FOR_NOVELTY:

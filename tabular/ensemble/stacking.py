@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.statistics import mean_and_deviation
 from nearward.tabular.typing import Floats
 
 SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalties on the distance to the plain mean, in rows' worth of log-loss
@@ -82,19 +83,28 @@ def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] =
 def adapt_stack(stack: Stack, scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
     """Fit the weights of a stack again on other rows, shrunk towards those that it has; its calibrators stay.
 
-    Returns as ``fit_stack``, and chooses the penalty as it does.
+    Level and spread stay as well: the new log-odds have the mean and the standard deviation of the old ones. Returns as ``fit_stack``, and
+    chooses the penalty as it does.
     """
     log_odds = _calibrate(stack.calibrators, scores)
     candidates = []
     for penalty in penalties:
         out_of_fold = np.empty(len(data))
         for _, train in data.splits():
-            weight, shift = _fit_weights(log_odds[train], data.take(train), penalty, stack.weight)
+            weight, shift = _adapt_weights(stack, log_odds[train], data.take(train), penalty)
             out_of_fold[~train] = log_odds[~train] @ weight + shift
         candidates.append(out_of_fold)
     chosen = _strongest_not_clearly_worse(candidates, data)
-    weight, shift = _fit_weights(log_odds, data, penalties[chosen], stack.weight)
+    weight, shift = _adapt_weights(stack, log_odds, data, penalties[chosen])
     return Stack(stack.calibrators, weight, shift), candidates[chosen], penalties[chosen]
+
+
+def _adapt_weights(stack: Stack, log_odds: Floats, data: TrainingData, penalty: float) -> tuple[Floats, float]:
+    """Return weights and shift, rescaled so that the mean and the deviation of the stacked log-odds are those of the old weights."""
+    weight, _ = _fit_weights(log_odds, data, penalty, stack.weight)
+    (mean, deviation), (old_mean, old_deviation) = (mean_and_deviation(log_odds @ w, data.weight) for w in (weight, stack.weight))
+    ratio = old_deviation / deviation if deviation > 0 else 1.0
+    return ratio * weight, old_mean + stack.shift - ratio * mean
 
 
 def _strongest_not_clearly_worse(candidates: list[Floats], data: TrainingData) -> int:

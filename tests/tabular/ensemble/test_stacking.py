@@ -150,3 +150,14 @@ def test_a_stack_of_weighted_rows_is_that_of_repeated_rows_of_the_same_patients(
     again, of_repeated, _ = adapt_stack(stack, scores[row], repeated, penalties)
     assert adapted.weight == pytest.approx(again.weight, abs=1e-5)
     assert of_others[row] == pytest.approx(of_repeated, abs=1e-5)
+
+
+def test_weights_for_other_rows_leave_level_and_spread_as_they_are() -> None:
+    scores, outcome, fold = cohort(0, 3000)
+    stack, _, _ = fit_stack(scores, labels(outcome, fold))
+    other, died, at = cohort(1, 2000, (3.0, 0.3, 3.0))  # the second member is the good one there
+    adapted, out_of_fold, _ = adapt_stack(stack, other, labels(died, at))
+    before, after = stack.log_odds(other), adapted.log_odds(other)
+    assert adapted.weight[1] > stack.weight[1] + 0.2
+    assert (after.mean(), after.std()) == pytest.approx((before.mean(), before.std()))
+    assert log_loss(out_of_fold, died) < log_loss(before, died) - 0.01
