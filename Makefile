@@ -32,7 +32,7 @@ bench: .venv/.installed-dev
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --editable '.[catboost,tabpfn,tabicl,sdv,distributed,imbalanced,dev]'
+	$(BIN)/python -m pip install --editable '.[catboost,tabpfn,tabicl,sdv,distributed,imbalanced,files,dev]'
 	touch $@
 
 .venv/.installed-docs: .venv/.installed

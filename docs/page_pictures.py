@@ -54,7 +54,7 @@ def write_pages(folder: Path) -> dict[str, Path]:
     comparison = nw.compare_risks(scored, "died", ["risk", "similar patients alone"], group="patient", resamples=500)
     comparison.to_html(pages["comparison"], origin)
     row = int((scored["risk"] - 0.4).abs().arg_min() or 0)
-    nw.patient_sheet(model, new[row : row + 1], pages["sheet"], provenance=origin)
+    nw.patient_sheet(model, new.drop("hospital", "admitted")[row : row + 1], pages["sheet"], provenance=origin)
     nw.model_card(folder / "model", folder / "report.json").write(folder / "card")
     pages["model-card"] = folder / "card" / "card.html"
     return pages | {

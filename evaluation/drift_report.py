@@ -102,7 +102,8 @@ def _figure(runs: Sequence[RunFigures], expected_novel: float) -> Figure:
     from nearward.evaluation.risk.figures import style_axes
 
     known = any(run.calibration and run.calibration.metrics for run in runs)
-    figure = Figure(figsize=(9.2, 6.4 if known else 4.4), layout="constrained")
+    width = min(max(0.75 * len(runs), 4.4), 9.2)  # few runs fit on a phone
+    figure = Figure(figsize=(width, 6.0 if known else 4.2), layout="constrained")
     panels = list(figure.subplots(3 if known else 2, 1, sharex=True))
     if known:
         ratios = [defined(run.calibration.metrics.get("observed_expected")) if run.calibration else None for run in runs]
@@ -114,7 +115,7 @@ def _figure(runs: Sequence[RunFigures], expected_novel: float) -> Figure:
     panels[-1].bar(range(len(runs)), [len(run.moved or ()) for run in runs], color=BLUE, width=0.2)
     panels[-1].yaxis.set_major_locator(MaxNLocator(4, integer=True))
     style_axes(panels[-1], "", "Columns\nthat moved")
-    step = 1 + (len(runs) - 1) // 12
+    step = 1 + (len(runs) - 1) // max(int(1.3 * width), 1)
     names = [run.name if len(run.name) <= 16 else run.name[:15] + "…" for run in runs]
     panels[-1].set_xticks(range(0, len(runs), step), [name.replace("$", r"\$") for name in names[::step]])
     return figure

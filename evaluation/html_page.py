@@ -190,15 +190,15 @@ def _cell(value: Any, numeric: bool) -> TableCell:
         return TableCell(_number(value.value), style, _interval(value))
     if isinstance(value, bool):
         return TableCell("yes" if value else "no", style)
-    if isinstance(value, int) or (isinstance(value, str) and numeric and value.isdecimal()):
-        return TableCell(_thousands(int(value)), style)
+    if isinstance(value, int):
+        return TableCell(_thousands(value), style)
     return TableCell(_number(value) if isinstance(value, float) else _escape_formula(str(value)), style)
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a cell belongs to a column of numbers: also a count as text, ``<10*`` for instance."""
+    """Whether a cell belongs to a column of numbers: also a count, a date or a time as text, ``<10*`` for instance."""
     if isinstance(value, str):
-        return re.fullmatch(r"<?\d+\*?", value) is not None
+        return re.fullmatch(r"<?\d[\d\u202f :-]*\*?", value) is not None
     return not isinstance(value, bool)
 
 

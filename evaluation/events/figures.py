@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from nearward.evaluation.html_page import BLUE, GREY, INK
@@ -37,13 +38,11 @@ def events_over_time(over_time: pl.DataFrame) -> Figure:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     _style(axes, "", "Events")
-    begin = date2num(over_time.get_column("period").to_numpy())
-    width = begin[-1] - begin[-2] if len(begin) > 1 else 1.0
-    axes.stairs(over_time.get_column("events").to_numpy(), [*begin, begin[-1] + width], baseline=None, color=BLUE, linewidth=1.5)
+    periods, events = over_time.get_column("period").to_list(), over_time.get_column("events").to_list()
+    width = periods[-1] - periods[-2] if len(periods) > 1 else timedelta(days=1)
+    with rc_context({"date.converter": "concise"}):
+        axes.step([*periods, periods[-1] + width], [*events, events[-1]], where="post", color=BLUE)
     axes.set_ylim(bottom=0)
-    locator = AutoDateLocator(maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return figure
 
 

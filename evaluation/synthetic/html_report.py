@@ -64,7 +64,7 @@ def _component_table(card: CardResults) -> pl.DataFrame:
 def _component_figure(card: CardResults) -> Figure:
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(6.4, 2.7), layout="constrained")
+    drawing = Figure(figsize=(5.0, 2.9), layout="constrained")
     axes = drawing.subplots()
     for y, component in enumerate(reversed(card.components.values())):
         axes.plot([component.gate] * 2, [y - 0.32, y + 0.32], color=GREY, linewidth=2)
@@ -76,7 +76,7 @@ def _component_figure(card: CardResults) -> Figure:
         axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2.5)
         axes.plot([estimate.value], [y], marker, color=colour, markersize=7)
     axes.set_yticks(range(len(card.components)), [component.name for component in reversed(card.components.values())])
-    axes.set(xlim=(-0.02, 1.02), xlabel="0: as bad as the anchor; 1: as good as real rows. Grey bar: gate")
+    axes.set(xlim=(-0.02, 1.02), xlabel="0: as bad as the anchor; 1: as good as real rows.\nGrey bar: gate")
     axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
@@ -85,7 +85,7 @@ def _attack_figure(card: CardResults) -> Figure:
     from matplotlib.figure import Figure
 
     attacks = card.membership.attacks.filter(pl.col("rows") == ALL_ROWS).reverse()
-    drawing = Figure(figsize=(6.4, 2.7), layout="constrained")
+    drawing = Figure(figsize=(5.0, 2.9), layout="constrained")
     axes = drawing.subplots()
     for y, auc in enumerate(attacks.get_column("AUC").to_list()):
         colour, marker = (VERMILION, "X") if auc.low > 0.5 else (BLUE, "o")

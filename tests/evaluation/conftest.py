@@ -18,9 +18,11 @@ from nearward.evaluation.drift_report import RunFigures, drift_page
 from nearward.evaluation.events.description import describe_events
 from nearward.evaluation.events.html_report import events_page
 from nearward.evaluation.html_page import write_html
+from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.synthetic.card import faith_card
 from nearward.evaluation.synthetic.fidelity import independent_columns
+from nearward.tabular.persistence.artifact import model_hash
 
 PAGES = ("report", "comparison", "sheet", "model_card", "faith_card", "drift", "transport", "events", "adaptation")
 
@@ -33,8 +35,9 @@ def pages(fitted: Any, clinic: Any, ward: Any, tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         _write_risks(files)
-        nw.patient_sheet(fitted, clinic[0][500:501], files["sheet"], permutations=4)
         fitted.save(folder / "model")
+        origin = Provenance.now(files["report"], model_hash(folder / "model"))
+        nw.patient_sheet(fitted, clinic[0][500:501], files["sheet"], permutations=4, provenance=origin)
         nw.model_card(folder / "model").write(folder / "card")
         train, holdout, fresh = (ward(300, seed) for seed in (1, 2, 3))
         faith_card(train=train, holdout=holdout, synthetic=independent_columns(fresh, seed=0), outcome="died").to_html(files["faith_card"])

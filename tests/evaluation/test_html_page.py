@@ -152,9 +152,10 @@ def test_cells() -> None:
     assert table(pl.DataFrame(schema={"a": pl.String})).count("<td") == 0
 
 
-def test_counts_that_are_hidden_or_not_stand_as_numbers() -> None:
-    text = table(pl.DataFrame({"rows": ["12345", "<10*"], "code": ["12345", "A1"]}))
-    assert '"number"><span class="cell">12\u202f345</span>' in text
+def test_counts_and_times_as_text_are_aligned_as_numbers() -> None:
+    text = table(pl.DataFrame({"rows": ["12345", "<10*"], "seen": ["2024-01-01 12:00", None], "code": ["12345", "A1"]}))
+    assert '"number"><span class="cell">12345</span>' in text
+    assert '"number"><span class="cell">2024-01-01 12:00</span>' in text
     assert '"number"><span class="cell">&lt;10*</span>' in text
     assert '<td role="cell" data-label="code"><span class="cell">12345</span>' in text
 

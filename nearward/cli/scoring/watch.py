@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nearward.evaluation.calibration_drift import CalibrationDrift
     from nearward.evaluation.drift_report import RunFigures
+    from nearward.evaluation.provenance import Provenance
     from nearward.event_model.code_drift import CodeDrift
 
 ALARM = 4  # exit code: something that --fail-on names has drifted
@@ -65,7 +66,7 @@ def watch(
     """
     from nearward.batch.meds import SUBJECT
     from nearward.batch.outcomes import RISK, join_outcomes
-    from nearward.batch.summary import SUMMARY, compare_runs, read_summary
+    from nearward.batch.summary import compare_runs, read_summary
     from nearward.evaluation.calibration_drift import measure_calibration_drift, propose_step
     from nearward.evaluation.drift_report import RunFigures
     from nearward.tabular.data.table_io import read_table
@@ -110,15 +111,24 @@ def watch(
     if report is not None:
         from nearward.evaluation.drift_report import drift_page
         from nearward.evaluation.html_page import write_html
-        from nearward.evaluation.provenance import Provenance
 
-        origin = Provenance.now([folder / SUMMARY for folder in runs], model)
-        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), note, proposal, origin), report)
+        write_html(drift_page(figures, _EXPECTED_NOVEL, list(alarms.values()), note, proposal, _origin(runs, model)), report)
         say(f"written to {report}")
     failed = [cause.value for cause in dict.fromkeys(fail_on or []) if cause in alarms]
     if failed:
         typer.echo(f"DRIFT: {', '.join(failed)} in {figures[-1].name}", err=True)
         raise typer.Exit(ALARM)
+
+
+def _origin(runs: Sequence[Path], model: str) -> Provenance:
+    """Return the provenance of the page, with the summary of each run."""
+    from dataclasses import replace
+
+    from nearward.batch.summary import SUMMARY
+    from nearward.evaluation.provenance import DataFile, Provenance
+
+    files = [replace(DataFile.read(folder / SUMMARY), name=f"{folder.name}/{SUMMARY}") for folder in runs]
+    return replace(Provenance.now((), model), data=tuple(files))
 
 
 def _alarms(last: RunFigures, first: CalibrationDrift | None, codes: Sequence[CodeDrift]) -> dict[Cause, str]:
@@ -129,9 +139,8 @@ def _alarms(last: RunFigures, first: CalibrationDrift | None, codes: Sequence[Co
             f"{len(last.moved)} column{'s' if len(last.moved) > 1 else ''} moved against training: {', '.join(last.moved)}"
         )
     if last.novel is not None and last.novel.low > _NOVEL_FACTOR * _EXPECTED_NOVEL:
-        alarms[Cause.NOVELTY] = (
-            f"{last.novel.value:.1%} of the rows lie outside the training population, where {_EXPECTED_NOVEL:.0%} is expected"
-        )
+        share, expected = f"{100 * last.novel.value:.1f} %", f"{100 * _EXPECTED_NOVEL:.0f} %"
+        alarms[Cause.NOVELTY] = f"{share} of the rows lie outside the training population, where {expected} is expected"
     if codes:
         names = ", ".join(f"{code.name} (another unit?)" if code.slip else code.name for code in codes)
         alarms[Cause.CODES] = f"{len(codes)} code{'s' if len(codes) > 1 else ''} of events changed against training: {names}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,17 @@ def test_a_transport_file_of_sas_keeps_dates_times_and_gaps(tmp_path: Path, vers
     table = read_table(tmp_path / "cohort.xpt")
     expected = frame.with_columns(pl.col("AGE", "DIED").cast(pl.Float64), WARD=pl.Series(["ICU", None, "medical ward"]))
     assert table.equals(expected)
+
+
+def test_a_sas7bdat_file(tmp_path: Path) -> None:
+    """Written by the command readstat 1.1.8 from a table of three rows; see docs/log/2026-11.md for one that SAS wrote."""
+    pytest.importorskip("pyreadstat", reason="needs the extra [files]")
+    (tmp_path / "cohort.sas7bdat").write_bytes(gzip.decompress((Path(__file__).parent / "cohort.sas7bdat.gz").read_bytes()))
+    expected = {"AGE": [61.5, None, 70.0], "WARD": ["ICU", None, "medical ward"], "DIED": [0.0, 1.0, 0.0]}
+    assert read_table(tmp_path / "cohort.sas7bdat").to_dict(as_series=False) == expected
+    (tmp_path / "cut.sas7bdat").write_bytes((tmp_path / "cohort.sas7bdat").read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"cut\.sas7bdat cannot be read as \.sas7bdat"):
+        read_table(tmp_path / "cut.sas7bdat")
 
 
 def test_a_missing_reader_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

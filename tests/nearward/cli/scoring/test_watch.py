@@ -62,7 +62,7 @@ def test_a_drift_fails_the_job_and_the_step_is_proposed(nearward: Any, place: Pa
     assert "DRIFT: calibration, columns in summer" in done.stderr
     text = done.stdout
     assert "last run: 1 column moved against training: lactate\n" in text
-    assert "last run: 5.0% of the rows lie outside the training population, where 1% is expected\n" in text
+    assert "last run: 5.0 % of the rows lie outside the training population, where 1 % is expected\n" in text
     assert "PSI against training, of columns that moved in any run (rule of thumb: from .1 on look, from .25 on act)" in text
     assert "calibration (95 %), where the outcome is known" in text
     assert re.search(r"proposed: nearward adapt MODEL TABLE --outcome died .* is the weakest that can mend this", text)
@@ -79,6 +79,7 @@ def test_a_drift_fails_the_job_and_the_step_is_proposed(nearward: Any, place: Pa
         assert f"Warning: {alarm}" in page
     assert f"The step “{content['proposed_step']}” is the weakest that can mend this." in page
     assert "Columns that moved in the last run: lactate." in page
+    assert "Data spring/summary.json, sha256" in page
     assert (place / "drift.html").read_text().count("<svg") == 1
 
 
