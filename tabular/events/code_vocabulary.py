@@ -18,7 +18,7 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.events.code_columns import CodeColumns, CodeKind, n_columns
 from nearward.tabular.events.label_table import PREDICTION_TIME
 from nearward.tabular.events.missing_values import UNKNOWN, warn_of_missing
-from nearward.tabular.events.reading import BIRTH, CODE, SUBJECT, TEXT, TIME, UNIT, VALUE, Events
+from nearward.tabular.events.reading import BIRTH, CODE, PARENTS, SUBJECT, TEXT, TIME, UNIT, VALUE, Events
 from nearward.tabular.events.text_results import choose_texts, tally_texts
 from nearward.tabular.events.units import YEAR, warn_of_slips
 from nearward.tabular.events.windowed_events import AGE, ROW, earlier_events, finite_values
@@ -88,7 +88,7 @@ def learn_codes(
     latest = labels.group_by(SUBJECT).agg(pl.col(PREDICTION_TIME).max()).sort(SUBJECT).with_row_index(ROW)
     drawn = np.random.default_rng(seed).permutation(latest.height)[:_SAMPLE]
     tallies = _Tallies()
-    with_parents = events.codes.filter(pl.col("parents").list.len() > 0).get_column(CODE)
+    with_parents = events.codes.filter(pl.col(PARENTS).list.len() > 0).get_column(CODE)
     for block in events.blocks(latest.get_column(SUBJECT)):
         _tally(tallies, latest, block, hours, include, pl.Series(drawn, dtype=pl.UInt32), with_parents)
     if not tallies.codes:
@@ -273,10 +273,10 @@ def _roll_up(rare: pl.Series, owners: pl.DataFrame, metadata: pl.DataFrame, own:
     """
     found = []
     kind_of = pl.DataFrame([(one.code, one.kind) for one in own], {"parent": pl.String, "kind": pl.String}, orient="row")
-    parents = metadata.select("parents", pl.col(CODE).alias("(child)")).explode("parents").drop_nulls()
+    parents = metadata.select(PARENTS, pl.col(CODE).alias("(child)")).explode(PARENTS).drop_nulls()
     ancestors = rare.to_frame(CODE).with_columns(pl.col(CODE).alias("(child)"))
     for _ in range(_MAX_PARENTS):
-        ancestors = ancestors.join(parents, on="(child)").select(CODE, pl.col("parents").alias("(child)")).unique()
+        ancestors = ancestors.join(parents, on="(child)").select(CODE, pl.col(PARENTS).alias("(child)")).unique()
         if ancestors.height == 0:
             break
         sizes = ancestors.join(owners, on=CODE).group_by("(child)").agg(pl.col(ROW).n_unique().cast(pl.Int64).alias("subjects"))

@@ -1,6 +1,6 @@
 """Time-stamped events of subjects, as the Medical Event Data Standard (MEDS) has them: read lazily, collected by blocks of subjects.
 
-An event has ``subject_id``, ``time`` (null for a static fact), ``code``, ``numeric_value``, and maybe ``text_value`` and ``unit``. The
+An event has ``subject_id``, ``time`` (null for a static fact), ``code``, and maybe ``numeric_value``, ``text_value`` and ``unit``. The
 order of rows and files does not matter, nor does the way in which subjects are distributed over files.
 
 References
@@ -24,12 +24,13 @@ from nearward.tabular.parallel import require_own_process
 
 SUBJECT, TIME, CODE, VALUE, TEXT, UNIT = "subject_id", "time", "code", "numeric_value", "text_value", "unit"
 BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"  # codes of the standard
-_REQUIRED = (SUBJECT, TIME, CODE, VALUE)
-_OPTIONAL = (TEXT, UNIT)
+PARENTS = "parent_codes"  # of the metadata of codes
+_REQUIRED = (SUBJECT, TIME, CODE)
+_OPTIONAL = (VALUE, TEXT, UNIT)
 _CODES: dict[str, pl.DataType | type[pl.DataType]] = {
     CODE: pl.String,
     "description": pl.String,
-    "parents": pl.List(pl.String),
+    PARENTS: pl.List(pl.String),
     UNIT: pl.String,
 }
 _BLOCK = 4_000_000  # events, each counted once for every label of its subject: some hundred megabytes
@@ -49,7 +50,7 @@ class Events:
     parts : tuple of pl.LazyFrame
         One for each file, with the columns of ``frame``.
     codes : pl.DataFrame
-        Metadata of codes: ``code``, ``description``, ``parents`` (list of codes), ``unit``; no rows where there is none.
+        Metadata of codes: ``code``, ``description``, ``parent_codes`` (list), ``unit``; no rows where there is none.
     splits : pl.DataFrame or None
         ``subject_id``, ``split``, where the folder has subject splits.
     zoned : bool
@@ -194,26 +195,24 @@ def _from_parts(
             schemas.append(part.collect_schema())
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise _damaged(name, error) from error
-    standard = []
-    zoned: set[bool] = set()
-    text_subjects = set()
-    for part, schema, name in zip(parts, schemas, names, strict=True):
-        selected = _select(schema, renamed, name)
-        standard.append(part.select(selected).drop_nulls(SUBJECT))
-        time = schema[renamed.get(TIME, TIME)]
-        zoned.add(getattr(time, "time_zone", None) is not None)
-        text_subjects.add(not schema[renamed.get(SUBJECT, SUBJECT)].is_integer())
+    subject, time = (renamed.get(name, name) for name in (SUBJECT, TIME))
+    filled = [i for i, schema in enumerate(schemas) if schema.get(subject) != pl.Null] or [0]  # an empty file may have no dtypes
+    standard = [parts[i].select(_select(schemas[i], renamed, names[i])).drop_nulls(SUBJECT) for i in filled]
+    times = [schemas[i][time] for i in filled]
+    zoned = {getattr(dtype, "time_zone", None) is not None for dtype in times if dtype != pl.Null}
     if len(zoned) > 1:
         raise InputError("some files have times with a zone and others without: give all of them a zone, or none")
-    if len(text_subjects) > 1:
+    if len({schemas[i][subject].is_integer() for i in filled}) > 1:
         raise InputError("subject_id is a whole number in some files and text in others: use one dtype")
-    return Events(tuple(standard), codes, splits, zoned.pop(), tuple(names))
+    return Events(tuple(standard), codes, splits, True in zoned, tuple(names[i] for i in filled))
 
 
 def _select(schema: pl.Schema, renamed: Mapping[str, str], source: str) -> list[pl.Expr]:
     """Return the expressions that bring a part to the standard's names and dtypes."""
     name_of = {name: renamed.get(name, name) for name in (*_REQUIRED, *_OPTIONAL)}
     missing = [name_of[name] for name in _REQUIRED if name_of[name] not in schema]
+    if name_of[VALUE] not in schema and any(dtype.is_float() for dtype in schema.dtypes()):  # likely the numbers, by another name
+        missing.append(name_of[VALUE])
     missing += [theirs for theirs in renamed.values() if theirs not in schema and theirs not in missing]
     if missing:
         absent = MissingColumns(missing, list(schema))
@@ -227,13 +226,15 @@ def _select(schema: pl.Schema, renamed: Mapping[str, str], source: str) -> list[
             if not fits:
                 raise InputError(f"{source}: column {name_of[name]!r} must be {dtype}, got {dtype_name(given)}")
             expressions.append(pl.col(name_of[name]).cast(dtype).alias(name))
+        elif name == VALUE:
+            expressions.append(pl.lit(None, dtype=dtype).alias(name))
     return [expressions[0], expressions[1].alias(TIME), *expressions[2:]]
 
 
 def _subject(dtype: pl.DataType, name: str) -> pl.Expr:
-    if not (dtype.is_integer() or _is_text(dtype)):
+    if not (dtype.is_integer() or _is_text(dtype) or dtype == pl.Null):
         raise InputError(f"column {name!r} must be whole numbers or text, got {dtype_name(dtype)}")
-    return pl.col(name).cast(pl.Int64 if dtype.is_integer() else pl.String).alias(SUBJECT)
+    return pl.col(name).cast(pl.String if _is_text(dtype) else pl.Int64).alias(SUBJECT)
 
 
 def as_time(dtype: pl.DataType, name: str, *, end_of_day: bool = False) -> pl.Expr:

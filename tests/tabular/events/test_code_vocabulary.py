@@ -22,7 +22,7 @@ def events(codes: dict[str, range], values: dict[str, float] | None = None, **me
     dtypes = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float64}
     frame = pl.DataFrame(rows, dtypes, orient="row")
     about = [(code, description, parents, None) for code, (description, parents) in metadata.items()]
-    schema = {"code": pl.String, "description": pl.String, "parents": pl.List(pl.String), "unit": pl.String}
+    schema = {"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String), "unit": pl.String}
     return replace(nw.read_events(frame), codes=pl.DataFrame(about, schema, orient="row"))
 
 

@@ -31,7 +31,7 @@ def write(folder: Path, **shards: pl.DataFrame) -> Path:
 def test_a_meds_folder_with_metadata(tmp_path: Path) -> None:
     folder = write(tmp_path, a=events(1, 2), b=events(2, 3), c=events())
     (folder / "metadata").mkdir()
-    codes = pl.DataFrame({"code": ["A", "A"], "description": ["Lactate", "again"], "parents": [["LAB"], None], "other": [1, 2]})
+    codes = pl.DataFrame({"code": ["A", "A"], "description": ["Lactate", "again"], "parent_codes": [["LAB"], None], "other": [1, 2]})
     codes.write_parquet(folder / "metadata" / "codes.parquet")
     pl.DataFrame({"subject_id": [1], "split": ["train"]}).write_parquet(folder / "metadata" / "subject_splits.parquet")
     (folder / "labels").mkdir()
@@ -44,6 +44,26 @@ def test_a_meds_folder_with_metadata(tmp_path: Path) -> None:
     assert read.splits.height == 1
     assert nw.read_events(folder / "data").codes.height == 1
     assert nw.read_events(read) is read
+
+
+def test_the_schema_of_meds_has_no_numbers_where_there_are_none_and_no_dtypes_where_a_file_is_empty(tmp_path: Path) -> None:
+    """``numeric_value`` is optional in MEDS 0.4; columns of its own may stand beside; an empty table may be written without dtypes."""
+    claims = events(1, 2).drop("numeric_value").with_columns(pl.lit(7).alias("visit_id"), pl.col("time").dt.replace_time_zone("UTC"))
+    nothing = pl.DataFrame({"subject_id": [], "time": [], "code": []})
+    facts = claims.head(1).with_columns(pl.lit(None).alias("time"), pl.lit("SEX//F").alias("code"))
+    read = nw.read_events(write(tmp_path, a=claims, b=nothing, c=facts))
+    assert read.frame.collect().schema == {
+        "subject_id": pl.Int64,
+        "time": pl.Datetime("us"),
+        "code": pl.String,
+        "numeric_value": pl.Float64,
+    }
+    assert (read.zoned, read.frame.collect().height) == (True, 3)
+    assert nw.read_events(nothing).frame.collect().height == 0
+    labels = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [NOON, NOON]}).with_columns(
+        pl.col("prediction_time").dt.replace_time_zone("UTC") + pl.duration(hours=1)
+    )
+    assert nw.EventFeatures(min_subjects=1).fit(read, labels).transform(read, labels)["SEX//F: seen"].to_list() == [1.0, 0.0]
 
 
 def test_one_file_a_lazy_frame_and_other_names(tmp_path: Path) -> None:
