@@ -246,6 +246,8 @@ def _read_file(path: Path, schema: Schema | None) -> pl.DataFrame:
     """Read one file by its very name: characters such as ``[`` and ``*`` are part of it."""
     suffix = path.suffix.lower()
     zipped = path.name.lower().endswith(".csv.gz")
+    if not suffix and not path.exists():
+        raise InputError(f"{path}: no such file or folder")
     if suffix not in (*_READ, *_HOSPITAL) and not zipped:
         raise InputError(f"{path}: unknown file extension; known: {' '.join((*_READ, *_HOSPITAL))}")
     if not path.is_file():

@@ -31,8 +31,8 @@ class CodeColumns:
     spans : tuple of int
         Positions of the spans with columns: those in which enough subjects have the code, and which do not hold the same events as
         the next longer one; of numbers only the longest one and those in which a subject usually has two or more.
-    slopes : tuple of int
-        Those of the spans in which a subject usually has three numbers or more.
+    changes : tuple of int
+        Those of the spans in which a subject usually has three numbers or more: they have ``sd`` and ``slope``.
     n_subjects : int
         Subjects of the training labels that have it.
     unit : str or None
@@ -52,7 +52,7 @@ class CodeColumns:
     kind: CodeKind
     spans: tuple[int, ...]
     n_subjects: int
-    slopes: tuple[int, ...] = ()
+    changes: tuple[int, ...] = ()
     unit: str | None = None
     checked_unit: str | None = None
     centre: float = 0.0
@@ -120,12 +120,12 @@ def _summaries(code: CodeColumns) -> list[tuple[str, int | None]]:
         return [("seen", None)]
     if code.kind == "code":
         return [("seen", None), ("hours since", None), *[("count", span) for span in code.spans]]
-    found: list[tuple[str, int | None]] = [("last", None), ("from usual", None), ("hours since", None)]
+    summaries: list[tuple[str, int | None]] = [("last", None), ("from usual", None), ("hours since", None)]
     for span in code.spans:
-        longest = span == code.spans[-1]
-        held = {"first": longest, "slope": span in code.slopes}
-        found += [(name, span) for name in STATISTICS if held.get(name, True)]
-    return found
+        several = span in code.changes
+        included = {"first": span == code.spans[-1], "sd": several, "slope": several}
+        summaries += [(name, span) for name in STATISTICS if included.get(name, True)]
+    return summaries
 
 
 def _targets(code: CodeColumns, position: int, spans: Sequence[str | None]) -> list[Target]:

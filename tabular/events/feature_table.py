@@ -1,4 +1,4 @@
-"""One block of labels and events as a table of features: numbers, occurrences, lists of rare codes, and the time.
+"""One block of labels and events as a table of features: the time, numbers, occurrences, texts, and lists of rare codes.
 
 Shapes: b labels of the block, d features, g groups (a label and a code).
 """
@@ -13,6 +13,7 @@ import polars as pl
 
 from nearward.tabular.data.code_lists import CODE_LIST
 from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.events import all_measurements
 from nearward.tabular.events.aggregates import SortedValues
 from nearward.tabular.events.code_columns import CodeColumns, Target, kind_of_code, targets
 from nearward.tabular.events.code_vocabulary import HOUR, SINCE_FIRST, TIME_COLUMNS, WEEKDAY, YEARS, Vocabulary
@@ -52,7 +53,13 @@ class FeatureTable:
         codes = [target.column for target in self._targets]
         lists = [Column(name, kind="list", block=kind or "occurrences") for kind, name in self._lists.items()]
         texts = [one.text_column for one in self._texts.values() if one.text_column is not None]
-        return Schema((*time, *codes, *texts, *lists))
+        return Schema((*time, *self._all_measurements, *codes, *texts, *lists))
+
+    @cached_property
+    def _all_measurements(self) -> list[Column]:
+        """Columns over the numbers of all codes; none where no code is measured again and again."""
+        measured = any(one.kind == "number" for one in self.vocabulary.columns)
+        return all_measurements.columns(self.spans) if measured else []
 
     @cached_property
     def _targets(self) -> list[Target]:
@@ -122,23 +129,27 @@ class FeatureTable:
             unknown_texts=unknown_texts,
             codes=self._count_codes(values),
         )
-        matrix = self._fill(values, labels.height)
-        columns = [pl.Series(target.column.name, row, nan_to_null=True) for target, row in zip(self._targets, matrix, strict=True)]
+        names = [column.name for column in (*self._all_measurements, *(target.column for target in self._targets))]
+        columns = [pl.Series(name, row, nan_to_null=True) for name, row in zip(names, self._fill(values, labels.height), strict=True)]
         return pl.DataFrame([*self._time(labels, pairs), *columns, *texts, *self._list(labels, pairs)]), counts
 
     def _fill(self, values: SortedValues, n_labels: int) -> Floats:
-        """Return all columns of codes (d, b), NaN where there is no value, counts 0."""
+        """Return the columns over all codes and those of each code (columns, b), NaN where there is no value, counts 0."""
         hours = list(check_spans(self.spans).values())
         codes = self.vocabulary.columns
         centre, spread = (np.array([getattr(one, name) for one in codes]) for name in ("centre", "spread"))
+        together = np.zeros((0, n_labels))
+        if self._all_measurements:
+            numbers = values.of_codes(np.array([one.kind == "number" for one in codes]))
+            together = all_measurements.summarize(numbers, centre, spread, hours, n_labels)
         counted = np.array([target.statistic in ("count", "seen") for target in self._targets], dtype=bool)
         matrix = np.where(counted, 0.0, np.nan)[:, None].repeat(n_labels, axis=1)
         group_row, group_code = values.row[values.begin], values.code[values.begin]
         row_of = {(target.statistic, target.span, target.code): i for i, target in enumerate(self._targets)}
 
         def put(statistic: str, span: int | None, result: Floats) -> None:
-            place = np.array([row_of.get((statistic, span, code), -1) for code in range(len(codes))], dtype=np.int64)[group_code]
-            matrix[place[place >= 0], group_row[place >= 0]] = result[place >= 0]
+            target = np.array([row_of.get((statistic, span, code), -1) for code in range(len(codes))], dtype=np.int64)[group_code]
+            matrix[target[target >= 0], group_row[target >= 0]] = result[target >= 0]
 
         if len(values.row):
             put("last", None, values.last())
@@ -148,7 +159,7 @@ class FeatureTable:
             for span, length in enumerate(hours):
                 for statistic, result in values.window(length).items():
                     put(statistic, span, result)
-        return matrix
+        return np.concatenate([together, matrix])
 
     def _time(self, labels: pl.DataFrame, pairs: pl.DataFrame) -> list[pl.Series]:
         """Return the columns of the time of each label."""

@@ -20,9 +20,8 @@ from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.validation import seed_of
 from nearward.tabular.errors import InputError
 from nearward.tabular.events.code_columns import CodeColumns
-from nearward.tabular.events.code_drift import compare_codes
 from nearward.tabular.events.code_vocabulary import Vocabulary, learn_codes
-from nearward.tabular.events.event_counts import EventCounts, total_counts
+from nearward.tabular.events.event_counts import EventCounts, compare_codes, total_counts
 from nearward.tabular.events.feature_table import FeatureTable
 from nearward.tabular.events.label_table import PREDICTION_TIME, read_labels
 from nearward.tabular.events.missing_values import Missing, without_missing
@@ -86,11 +85,14 @@ class EventFeatures(FrameOutput, SavableEstimator, BaseEstimator):  # type: igno
     Notes
     -----
     A number has ``last`` (the mean of equally late ones), ``from usual`` (the distance of the last one to the median of the training
-    data, in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count`` and ``slope`` (least squares,
-    per hour; in spans in which subjects usually have three numbers or more), and for the longest span ``first``. A span in which subjects
-    usually have a single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as the
-    height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span; and ``last text``, a category, where it
-    has few different texts. A label without earlier events has counts of 0, empty lists, and null elsewhere.
+    data, in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count``, and where subjects usually
+    have three numbers or more ``sd`` and ``slope`` (least squares, per hour); for the longest span also ``first``. A span in which
+    subjects usually have a single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as
+    the height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span; and ``last text``, a category,
+    where it has few different texts.
+
+    ``All measurements`` are columns over the numbers of all codes: how far from usual they are, on the mean over codes, and how many
+    are farther from it than an interquartile range. A label without earlier events has counts of 0, empty lists, and null elsewhere.
 
     Examples
     --------

@@ -79,7 +79,15 @@ def test_columns_have_names_that_are_read(features: nw.EventFeatures) -> None:
 def test_worked_by_hand(features: nw.EventFeatures) -> None:
     row = features.transform(TRAINING, LABELS[2:3]).row(0, named=True)  # subject 2: 8 at 40 hours, 4 at 9, 2 at 5 and 3
     expected = {"A: last": 2.0, "A: hours since": 3.0, "A: first": 8.0, "A: count": 4.0, "A: max, 24h": 4.0, "A: mean, 6h": 2.0}
-    expected |= {"A: slope, 24h": -5 / 14, "A: from usual": 0.5, "C: seen": 1.0, "C: count, 24h": 2.0, "E": 2.0, "Age": 2000 / 24 / 365.25}
+    expected |= {
+        "A: slope, 24h": -5 / 14,
+        "A: sd, 24h": (4 / 3) ** 0.5,
+        "A: from usual": 0.5,
+        "C: seen": 1.0,
+        "C: count, 24h": 2.0,
+        "E": 2.0,
+        "Age": 2000 / 24 / 365.25,
+    }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert row["D: rare codes"] == ["D//1", "D//2"]
     assert row["T: last text"] == "negative"

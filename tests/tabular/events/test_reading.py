@@ -148,6 +148,8 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         nw.read_events(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         nw.read_events(tmp_path / "absent.parquet")
+    with pytest.raises(InputError, match="absent: no such file or folder"):
+        nw.read_events(tmp_path / "absent")
     zoned = events(1).with_columns(pl.col("time").dt.replace_time_zone("UTC"))
     with pytest.raises(InputError, match="some files have times with a zone"):
         nw.read_events(write(tmp_path / "zones", a=zoned, b=events(1)))
