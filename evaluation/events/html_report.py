@@ -15,6 +15,7 @@ from nearward.evaluation.provenance import Provenance
 
 _MOST_CODES = 100  # in the table
 _THIN_SPACE = "\u202f"
+_LONG_NAME = 32  # characters, of a code that is printed
 
 
 def events_page(description: EventsDescription, name: str, provenance: Provenance | None = None) -> str:
@@ -43,7 +44,33 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
 def facts_table(facts: Mapping[str, Any], separator: str = ",") -> pl.DataFrame:
     """Return facts as a table; ``separator`` stands between the thousands of a count."""
     rows = [(name, _fact_text(value).replace(",", separator)) for name, value in facts.items()]
-    return pl.DataFrame(rows, {"what": pl.String, "found": pl.String}, orient="row")
+    return pl.DataFrame(rows, {"what": pl.String, "value": pl.String}, orient="row")
+
+
+def codes_in_short(codes: pl.DataFrame) -> pl.DataFrame:
+    """Return codes as they are printed in 80 columns: the description in place of the code where there is one.
+
+    Parameters
+    ----------
+    codes : pl.DataFrame, of an ``EventsDescription``
+
+    Returns
+    -------
+    pl.DataFrame : ``code``, ``subjects``, ``events``, ``numeric, %`` (of the events), quantiles of the numbers in one column, ``units``,
+        and ``gap, h`` (median hours between one subject's successive events)
+    """
+    quantiles = [pl.col(name).round_sig_figs(3).map_elements("{:g}".format, pl.String) for name in ("5 %", "50 %", "95 %")]
+    name = pl.coalesce("description", "code")
+    short = pl.when(name.str.len_chars() > _LONG_NAME).then(name.str.head(_LONG_NAME - 1) + "…").otherwise(name)
+    return codes.select(
+        short.alias("code"),
+        "subjects",
+        "events",
+        (100 * pl.col("numbers")).round().cast(pl.Int64).alias("numeric, %"),
+        pl.concat_str(quantiles, separator=" / ").alias("5 / 50 / 95 %"),
+        "units",
+        pl.col("hours between").alias("gap, h"),
+    )
 
 
 def _fact_text(value: int | datetime | str | None) -> str:

@@ -41,7 +41,7 @@ def describe(
         --columns subject_id=stay,numeric_value=value
     """
     from nearward.evaluation.events.description import MIN_SUBJECTS, describe_events
-    from nearward.evaluation.events.html_report import events_page, facts_table
+    from nearward.evaluation.events.html_report import codes_in_short, events_page, facts_table
     from nearward.evaluation.html_page import write_html
     from nearward.evaluation.provenance import Provenance
     from nearward.tabular.events.reading import read_events
@@ -53,7 +53,7 @@ def describe(
         show(facts_table(description.labels), f"{labels}")
         show(description.before_labels, "before the moments of prediction")
     title = f"the most frequent of {description.codes.height} codes of at least {MIN_SUBJECTS} subjects"
-    show(description.codes.drop("description").head(codes), f"{title}; {description.rare_codes} rarer codes are not listed")
+    show(codes_in_short(description.codes.head(codes)), f"{title}; {description.rare_codes} rarer codes are not listed")
     if description.slips.height:
         show(description.slips, "numbers that look like another unit in some year")
     write_json(vars(description), json)

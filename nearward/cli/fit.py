@@ -241,7 +241,10 @@ def _fit_events(
     options: dict[str, Any],
     json: Path | None,
 ) -> None:
+    import polars as pl
+
     from nearward.cli.terminal.progress import show_progress
+    from nearward.event_model.code_drift import event_rows
     from nearward.event_model.event_risk import EventRisk
     from nearward.event_model.sources import KIND
     from nearward.risk_model.classifier import RiskClassifier
@@ -256,6 +259,8 @@ def _fit_events(
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)
+    if left_out := event_rows(model.counts_)[1:]:
+        show(pl.DataFrame(left_out, ["what", "count"], orient="row"), f"of {model.counts_['events']} events before the labels")
     say(
         f"{summary.rows} labels of {summary.patients} subjects, {summary.events} with the outcome; {model.counts_['events']} events before "
         f"them, {len(model.schema_.columns)} features of {len(model.features_.vocabulary_.columns)} codes; out of fold: "

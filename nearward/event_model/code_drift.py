@@ -16,7 +16,7 @@ from nearward.tabular.persistence.artifact import loading, read_manifest
 if TYPE_CHECKING:
     from nearward.tabular.events.features import EventFeatures
 
-_LABELS = {  # counts that are told where they are not 0 -> their words
+_LABELS = {  # counts that are shown where they are not 0 -> their words
     "labels_without_events": "labels without events before their time",
     "duplicate_labels": "labels with the subject and time of another",
     "null_codes": "events without a code (left out)",
@@ -98,7 +98,10 @@ def event_rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 def code_drift_table(codes: Sequence[CodeDrift]) -> pl.DataFrame:
     """Return the drift of codes as a table to print."""
-    verdict = [" and ".join(word for word, true in (("moved", one.moved), ("another unit?", one.slip)) if true) for one in codes]
+    verdict = [
+        " and ".join(word for word, true in (("moved" if one.now else "none now", one.moved), ("another unit?", one.slip)) if true)
+        for one in codes
+    ]
     return pl.DataFrame(
         {
             "code": [one.name for one in codes],

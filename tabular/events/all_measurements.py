@@ -14,7 +14,7 @@ import numpy as np
 
 from nearward.tabular.data.schema import Column
 from nearward.tabular.events.aggregates import SortedValues
-from nearward.tabular.typing import Floats, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 NAME = "All measurements"
 _FARTHEST, _UNUSUAL = 5.0, 1.0  # interquartile ranges
@@ -69,7 +69,7 @@ def summarize(values: SortedValues, centre: Floats, spread: Floats, hours: Seque
     return result
 
 
-def _sum_by_label(row: Ints, *terms: Floats) -> tuple[Ints, list[Floats]]:
+def _sum_by_label(row: Ints, *terms: Floats | Ints | Bools) -> tuple[Ints, list[Floats]]:
     """Return the labels of some groups, and the sums of each of the terms over a label's groups."""
     starts = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
     return row[starts], [np.add.reduceat(term.astype(np.float64), starts) for term in terms]

@@ -1,4 +1,4 @@
-"""Labels from a rule: a moment in each stay, an outcome after it, and until when; censoring is told apart from absence."""
+"""Labels from a rule: a moment in each stay, an outcome after it, and until when. Censored labels are null, not false."""
 
 from __future__ import annotations
 
@@ -98,28 +98,28 @@ def labels(
     table = queries.join(last, on=SUBJECT, how="left")
     for part in (outcomes, ends, deaths):
         table = table.join(part, on=_ROW, how="left")
-    return _judge(table, horizon, until is not None, recurrent, _naive(followed_until), events.zoned)
+    return _label(table, horizon, until is not None, recurrent, _naive(followed_until), events.zoned)
 
 
-def _judge(
+def _label(
     table: pl.DataFrame, horizon: pl.Expr | None, has_until: bool, recurrent: bool, followed_until: datetime | None, zoned: bool
 ) -> pl.DataFrame:
-    """Leave out moments at which no risk is wanted, and tell true, false and censored apart."""
+    """Drop moments without a risk (after death, the stay or the first outcome), and label the others true, false or censored."""
     moment = pl.col(PREDICTION_TIME)
-    wanted = pl.col(_DIED).is_null() | (pl.col(_DIED) > moment)
+    at_risk = pl.col(_DIED).is_null() | (pl.col(_DIED) > moment)
     if has_until:
-        wanted &= pl.col(_END).is_null() | (pl.col(_END) > moment)
+        at_risk &= pl.col(_END).is_null() | (pl.col(_END) > moment)
     if not recurrent:
-        wanted &= ~pl.col(_EARLIER).fill_null(value=False)
-    close = [] if horizon is None else [moment + horizon]
+        at_risk &= ~pl.col(_EARLIER).fill_null(value=False)
+    ends = [] if horizon is None else [moment + horizon]
     if has_until:
-        close.append(pl.col(_END))
-    end = pl.min_horizontal(close)  # null where the stay has no end yet
+        ends.append(pl.col(_END))
+    end = pl.min_horizontal(ends)  # null where the stay has no end yet
     seen = pl.col(_SEEN) if followed_until is None else pl.lit(followed_until, dtype=pl.Datetime("us"))
     happened = pl.col(_NEXT).is_not_null() & (end.is_null() | (pl.col(_NEXT) <= end))
     observed = pl.col(_DIED).is_not_null() | (seen >= end).fill_null(value=False)
     value = pl.when(happened).then(True).when(observed).then(False)
-    result = table.filter(wanted).sort(_ROW).select(SUBJECT, PREDICTION_TIME, value.alias(LABEL))
+    result = table.filter(at_risk).sort(_ROW).select(SUBJECT, PREDICTION_TIME, value.alias(LABEL))
     if zoned:
         result = result.with_columns(pl.col(PREDICTION_TIME).dt.replace_time_zone("UTC"))
     return result.with_columns(pl.col(LABEL).is_null().alias("censored"))
@@ -151,11 +151,11 @@ def _times(timed: pl.LazyFrame, codes: Sequence[str], name: str) -> pl.DataFrame
     InputError
         There is none.
     """
-    found = timed.filter(code_matches(codes)).select(SUBJECT, TIME).collect(engine="streaming")
-    if found.height == 0:
+    matching = timed.filter(code_matches(codes)).select(SUBJECT, TIME).collect(engine="streaming")
+    if matching.height == 0:
         known = timed.select(pl.col(CODE).unique()).collect(engine="streaming").get_column(CODE).drop_nulls().to_list()
         raise InputError(f"{name}: no event has a code {' or '.join(map(repr, codes))}. {did_you_mean(codes, known)}".strip())
-    return found
+    return matching
 
 
 def _per_moment(queries: pl.DataFrame, times: pl.DataFrame, *summaries: pl.Expr) -> pl.DataFrame:

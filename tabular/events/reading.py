@@ -80,8 +80,8 @@ class Events:
         InputError
             A file is damaged.
         """
-        wanted = subjects.unique().drop_nulls()
-        frames = [self._collect(part, _belongs(wanted)) for part in range(len(self.parts))] if len(wanted) else []
+        distinct = subjects.unique().drop_nulls()
+        frames = [self._collect(part, _belongs(distinct)) for part in range(len(self.parts))] if len(distinct) else []
         events = pl.concat(frames, how="diagonal") if frames else self.frame.head(0).collect()
         return events.sort(SUBJECT, TIME, CODE, VALUE)
 
@@ -97,8 +97,8 @@ class Events:
             Labels of a block.
         """
         labels = subjects.drop_nulls().value_counts(name=_LABELS).rename({subjects.name: SUBJECT})
-        found = [self._count(part, labels.get_column(SUBJECT)) for part in range(len(self.parts))]
-        index = pl.concat(found).with_columns(pl.col(_PART).min().over(SUBJECT).alias(_NUMBER))
+        counts = [self._count(part, labels.get_column(SUBJECT)) for part in range(len(self.parts))]
+        index = pl.concat(counts).with_columns(pl.col(_PART).min().over(SUBJECT).alias(_NUMBER))
         totals = index.group_by(_NUMBER, SUBJECT).agg(pl.col(_EVENTS).sum()).join(labels, on=SUBJECT).sort(_NUMBER, SUBJECT)
         cost = pl.max_horizontal(
             (pl.col(_EVENTS) * pl.col(_LABELS)).cum_sum() // max_events, pl.col(_LABELS).cast(pl.UInt64).cum_sum() // max_labels

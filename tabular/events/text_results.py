@@ -56,8 +56,8 @@ def choose_texts(tallies: Sequence[pl.DataFrame], min_subjects: int) -> dict[str
     some = counts.filter(pl.col(TEXT).is_null(), pl.col("subjects") >= min_subjects).select(CODE)
     each = counts.drop_nulls(TEXT).join(some, on=CODE).sort([CODE, "subjects", TEXT], descending=[False, True, False])
     total = each.group_by(CODE).agg(pl.col("subjects").sum().alias("total"))
-    kept = each.filter(pl.col("subjects") >= min(_MIN_SUBJECTS, min_subjects)).group_by(CODE, maintain_order=True).head(_MOST_TEXTS)
-    codes = kept.group_by(CODE, maintain_order=True).agg(pl.col("subjects").sum(), TEXT).join(total, on=CODE)
+    frequent = each.filter(pl.col("subjects") >= min(_MIN_SUBJECTS, min_subjects)).group_by(CODE, maintain_order=True).head(_MOST_TEXTS)
+    codes = frequent.group_by(CODE, maintain_order=True).agg(pl.col("subjects").sum(), TEXT).join(total, on=CODE)
     few = codes.filter(pl.col("subjects") >= _COVERED * pl.col("total"), pl.col(TEXT).list.len() >= _MIN_TEXTS)
     return {code: tuple(texts) for code, texts in few.select(CODE, TEXT).iter_rows()}
 

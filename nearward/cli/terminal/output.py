@@ -49,8 +49,15 @@ def show(frame: pl.DataFrame, title: str | None = None) -> None:
         say("")
     if title:
         say(title)
-    texts = [["" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in frame.iter_rows()]
+    texts = [["" if v is None else _as_text(v) for v in row] for row in frame.iter_rows()]
     say(fit_to_width(frame.columns, texts, [dtype.is_numeric() for dtype in frame.dtypes], shutil.get_terminal_size().columns))
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as it is printed: of a number three digits, and no power of ten below a million."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1_000 <= abs(value) < 1_000_000 else f"{value:.3g}"
+    return str(value)
 
 
 def show_classes(classes: Iterable[Any], figures: Sequence[ClassFigures], title: str) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from nearward.evaluation.events.description import EventsDescription, describe_events
-from nearward.evaluation.events.html_report import events_page, facts_table
+from nearward.evaluation.events.html_report import codes_in_short, events_page, facts_table
 
 START = datetime(2024, 1, 1)
 
@@ -83,3 +83,11 @@ def test_labels(description: EventsDescription) -> None:
     before = dict(zip(description.before_labels["what"], description.before_labels["50 %"], strict=True))
     assert before["hours from the latest event to the label"] == (3 + 12) / 2
     assert before["events before a label"] == (3 + 6) / 2
+
+
+def test_codes_are_printed_by_their_description_and_cut_to_a_length(description: EventsDescription) -> None:
+    named = pl.when(pl.col("code") == "Lactate").then(pl.lit("Lactate in blood, by any of the usual methods"))
+    rows = {row["code"]: row for row in codes_in_short(description.codes.with_columns(named.alias("description"))).iter_rows(named=True)}
+    lactate = rows["Lactate in blood, by any of the…"]
+    assert (lactate["numeric, %"], lactate["5 / 50 / 95 %"], lactate["gap, h"]) == (100, "1 / 2 / 3", 6.0)
+    assert rows["SEX//F"]["5 / 50 / 95 %"] is None

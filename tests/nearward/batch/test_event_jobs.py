@@ -114,6 +114,7 @@ def test_the_summary_counts_events_and_tells_another_unit(ward_model, loaded, pl
     assert JobSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
     assert summary_table(summary).filter(pl.col("what").str.contains("training did not have")).height == 1
     assert code_drift_table(summary.codes[:1])["verdict"].to_list() == ["another unit?"]
+    assert code_drift_table([rates])["verdict"].to_list() == ["none now"]
     assert event_rows({}) == []
     write_summary(summary, store)
     watched = CliRunner().invoke(app, ["watch", str(store.out), "--fail-on", "codes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_describe(place) -> None:
     assert "Creatinine" in plain
     assert "labels with the outcome" in plain
     assert "<svg" in (place / "page.html").read_text()
+    assert re.search(r"Creatinine +160 +1920 +100 +0\.\d+ /", plain)
     content = json.loads(call("events", "describe", place / "renamed.parquet", "--columns", RENAMED, "--json", "-"))
     assert content["facts"]["subjects"] == 160
     with pytest.raises(InputError, match="--columns must be NAME=THEIRS, got stay"):
@@ -108,6 +110,14 @@ def test_unknown_numbers_reach_the_features(place, monkeypatch) -> None:
     words = ("fit", place / "renamed.parquet", "--labels", place / "labels.parquet", "--columns", RENAMED, "--out", place / "m")
     with pytest.raises(InputError, match=r"missing=\{'\*': \[-1.0\], 'Height': \[-9.0\]\}, columns=\{'subject_id': 'stay'"):
         call(*words, "--missing", "-1", "--missing", "Height=-9")
+
+
+def test_fit_shows_what_was_left_out(ward_model, place, monkeypatch) -> None:
+    model = nw.load(ward_model[3])
+    model.counts_ = {**model.counts_, "other_units": 1234}
+    monkeypatch.setattr(nw.EventRisk, "fit", lambda *_: model)
+    plain = call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--out", place / "m")
+    assert "events in another unit than in training (the number is left out)  1234" in plain
 
 
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:

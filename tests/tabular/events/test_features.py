@@ -243,6 +243,16 @@ def test_numbers_in_another_unit_are_left_out_and_counted() -> None:
     assert counts.other_units == 1
 
 
+def test_usual_values_are_of_numbers_in_the_usual_unit() -> None:
+    """A third of the numbers are in another unit: they are no features, and do not move the usual values either."""
+    plain = TRAINING.with_columns(unit=pl.lit("mg/dL"))
+    other = plain.filter(pl.col("code") == "A")[::2].with_columns(pl.col("numeric_value") * 88.4, unit=pl.lit("umol/L"))
+    mixed = nw.EventFeatures(min_subjects=3).fit(pl.concat([plain, other]), LABELS)
+    one = next(one for one in mixed.vocabulary_.columns if one.code == "A")
+    expected = next(one for one in nw.EventFeatures(min_subjects=3).fit(plain, LABELS).vocabulary_.columns if one.code == "A")
+    assert (one.checked_unit, one.centre, one.spread, one.log10) == ("mg/dL", expected.centre, expected.spread, expected.log10)
+
+
 def test_saved_and_loaded(features: nw.EventFeatures, tmp_path: Path) -> None:
     features.save(tmp_path / "features")
     loaded = nw.EventFeatures.load(tmp_path / "features")

@@ -29,6 +29,12 @@ def test_text_leaves_standard_output_where_data_is_printed(capsys: pytest.Captur
     assert "unit" not in err
 
 
+def test_numbers_are_printed_with_three_digits_and_without_powers_of_ten(capsys: pytest.CaptureFixture[str]) -> None:
+    begin_output(quiet=False, data=False)
+    show(pl.DataFrame({"events": [1140.4, 35_749.6, 0.12345, 2.5e7]}))
+    assert capsys.readouterr().out.split()[2:] == ["1140", "35750", "0.123", "2.5e+07"]
+
+
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     begin_output(quiet=True, data=False)
     say("three rows")
