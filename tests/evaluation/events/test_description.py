@@ -72,8 +72,8 @@ def test_a_code_of_a_few_subjects_is_not_named(description: EventsDescription) -
 
 def test_counts_have_the_separator_that_is_named() -> None:
     facts = {"events": 12345, "last time": START, "unknown": None}
-    assert facts_table(facts)["found"].to_list() == ["12,345", "2024-01-01 00:00", ""]
-    assert facts_table(facts, "\u202f")["found"][0] == "12\u202f345"
+    assert facts_table(facts)["value"].to_list() == ["12,345", "2024-01-01 00:00", ""]
+    assert facts_table(facts, "\u202f")["value"][0] == "12\u202f345"
 
 
 def test_labels(description: EventsDescription) -> None:
