@@ -22,7 +22,7 @@ from nearward.tabular.parallel import single_threaded
 from nearward.tabular.typing import Floats, Ints
 
 _FOLDS, _TIMED_ROWS, _REPEATS = 5, 1000, 9
-_ALL, _SELECTED = "all columns", "kept columns"
+_ALL, _SELECTED = "all columns", "selected columns"
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class ColumnCosts:
 
     Parameters
     ----------
-    every, kept : Estimate
+    all_columns, selected : Estimate
         AUPRC out of fold with all columns and with the selected ones.
     lost : Estimate
         The first less the second, paired.
-    seconds_every, seconds_kept : Estimate
+    seconds_all, seconds_selected : Estimate
         Processor time to score 1,000 rows: the median of nine repeats, and the least and greatest.
     table : pl.DataFrame
         For each selected column: ``auprc_lost`` when it is dropped as well (``low``, ``high``; paired), ``seconds_gained`` for 1,000 rows.
     """
 
-    every: Estimate
-    kept: Estimate
+    all_columns: Estimate
+    selected: Estimate
     lost: Estimate
-    seconds_every: Estimate
-    seconds_kept: Estimate
+    seconds_all: Estimate
+    seconds_selected: Estimate
     table: pl.DataFrame
 
 

@@ -1,4 +1,4 @@
-"""Where a page comes from: when it was made, by which versions, from which data file and which model."""
+"""Where a page comes from: when it was created, by which versions, from which data file and which model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Provenance:
 
     Parameters
     ----------
-    made : str
+    created : str
         Date and time in UTC, ``2026-11-29 21:30 UTC``.
     versions : dict of package -> version
     data : tuple of DataFile
@@ -52,14 +52,14 @@ class Provenance:
         The model's identity, see ``nearward.tabular.persistence.artifact.model_hash``.
     """
 
-    made: str
+    created: str
     versions: dict[str, str]
     data: tuple[DataFile, ...] = ()
     model_sha256: str | None = None
 
     @classmethod
     def now(cls, data: str | Path | list[Path] | tuple[Path, ...] = (), model_sha256: str | None = None) -> Self:
-        """Return the provenance of a page that is made now, from some data files.
+        """Return the provenance of a page that is created now, from some data files.
 
         The environment variable ``SOURCE_DATE_EPOCH`` (seconds since 1970, as in reproducible-builds.org) takes the place of the clock.
 
@@ -70,12 +70,12 @@ class Provenance:
         """
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         try:
-            made = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
+            created = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
         except (ValueError, OverflowError, OSError) as error:
             raise InputError("SOURCE_DATE_EPOCH must be a whole number of seconds since 1970") from error
         paths = [data] if isinstance(data, str | Path) else data
         versions = {"Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
-        return cls(f"{made:%Y-%m-%d %H:%M} UTC", versions, tuple(DataFile.read(path) for path in paths), model_sha256)
+        return cls(f"{created:%Y-%m-%d %H:%M} UTC", versions, tuple(DataFile.read(path) for path in paths), model_sha256)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary, for JSON."""

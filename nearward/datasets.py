@@ -122,35 +122,35 @@ def ward_events(subjects: int = 600, seed: int = 0) -> tuple[pl.DataFrame, pl.Da
     outcome = rng.random(subjects) < 1 / (1 + np.exp(-logit))
     hours = rng.integers(0, 24 * 300, subjects).astype(float)  # of the admission
     parts: list[tuple[Any, Any, str | list[str], Any]] = []
-    person = np.arange(1, subjects + 1)
+    ids = np.arange(1, subjects + 1)
 
-    def add(who: Any, after: Any, code: str | list[str], value: Any = None) -> None:
+    def add(person: Any, after: Any, code: str | list[str], value: Any = None) -> None:
         """Add events some hours after admission."""
-        parts.append((person[who], hours[who] + after, code, np.full(len(who), np.nan) if value is None else value))
+        parts.append((ids[person], hours[person] + after, code, np.full(len(person), np.nan) if value is None else value))
 
     every = np.arange(subjects)
     add(every, -age * 24 * 365.25, "MEDS_BIRTH")
     add(every, 0.0, "HOSPITAL_ADMISSION//URGENT")
     level = np.exp(rng.normal(0.3, 0.6, subjects))
-    who, after = np.repeat(every, 12), rng.uniform(0, 47.9, 12 * subjects)
-    rise = 0.006 * slope[who] * (after - 24)
-    add(who, after, "Creatinine", (level[who] * np.exp(rise + rng.normal(0, 0.05, len(who)))).round(3))
-    add(who, rng.uniform(0, 47.9, len(who)), "Heart rate", rng.normal(85, 14, len(who)).round())
+    person, after = np.repeat(every, 12), rng.uniform(0, 47.9, 12 * subjects)
+    rise = 0.006 * slope[person] * (after - 24)
+    add(person, after, "Creatinine", (level[person] * np.exp(rise + rng.normal(0, 0.05, len(person)))).round(3))
+    add(person, rng.uniform(0, 47.9, len(person)), "Heart rate", rng.normal(85, 14, len(person)).round())
     kinds = np.minimum(rng.zipf(1.5, 3 * subjects), 400)
     add(np.repeat(every, 3), 1.0, [f"DIAGNOSIS//D{kind:03d}" for kind in kinds])
-    told = np.flatnonzero(outcome & (rng.random(subjects) < 0.9))
-    add(told, rng.uniform(48.1, 96, len(told)), "PALLIATIVE_CARE")
+    coded = np.flatnonzero(outcome & (rng.random(subjects) < 0.9))
+    add(coded, rng.uniform(48.1, 96, len(coded)), "PALLIATIVE_CARE")
     add(every, rng.uniform(49, 300, subjects), "HOSPITAL_DISCHARGE")
     start = datetime(2020, 1, 1)
     tables = [
-        pl.DataFrame({"subject_id": who, "hours": when, "code": code, "numeric_value": value}, strict=False)
-        for who, when, code, value in parts
+        pl.DataFrame({"subject_id": subject, "hours": hour, "code": code, "numeric_value": value}, strict=False)
+        for subject, hour, code, value in parts
     ]
     time = (pl.lit(start) + pl.duration(microseconds=(pl.col("hours") * 3.6e9).round().cast(pl.Int64))).alias("time")
-    sex = pl.DataFrame({"subject_id": person, "code": np.where(rng.random(subjects) < 0.5, "SEX//F", "SEX//M")})
+    sex = pl.DataFrame({"subject_id": ids, "code": np.where(rng.random(subjects) < 0.5, "SEX//F", "SEX//M")})
     timed = pl.concat(tables).select("subject_id", time.cast(pl.Datetime("us")), "code", pl.col("numeric_value").fill_nan(None))
     events = (
         pl.concat([sex, timed], how="diagonal").select("subject_id", "time", "code", "numeric_value").sort("subject_id", "time", "code")
     )
     moments = [start + timedelta(hours=48 + hour) for hour in hours]
-    return events, pl.DataFrame({"subject_id": person, "prediction_time": moments, "boolean_value": outcome})
+    return events, pl.DataFrame({"subject_id": ids, "prediction_time": moments, "boolean_value": outcome})

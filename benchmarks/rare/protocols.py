@@ -119,9 +119,9 @@ def columns(data: Path) -> str:
             )
             costs = nw.column_costs(frame, "(outcome)", stable.columns_, "(patient)")
             lost = f"{costs.lost.value:+.3f} ({costs.lost.low:+.3f} to {costs.lost.high:+.3f})"
-            times = f"{1000 * costs.seconds_every.value:.0f} → {1000 * costs.seconds_kept.value:.0f} ms"
+            times = f"{1000 * costs.seconds_all.value:.0f} → {1000 * costs.seconds_selected.value:.0f} ms"
             selected = f"{len(stable.columns_)} of {cohort.features.width}"
-            rows.append((name, wrong, selected, f"{spent:.0f} s", str(costs.every), str(costs.kept), lost, times))
+            rows.append((name, wrong, selected, f"{spent:.0f} s", str(costs.all_columns), str(costs.selected), lost, times))
             if wrong == _WRONG[0]:
                 for column, value, low, high, gained in costs.table.iter_rows():
                     each.append((name, column, signed((value, low, high)), f"{1000 * gained:+.1f} ms"))

@@ -102,10 +102,10 @@ def _mark_probabilities(axes: object) -> None:
     low, high = axes.get_xlim()  # type: ignore[attr-defined]
     upper = axes.secondary_xaxis("top")  # type: ignore[attr-defined]
     marks = [(p, float(np.log(p / (1 - p)))) for p in _PROBABILITIES]
-    apart = (high - low) / 6
+    spacing = (high - low) / 6
     chosen: list[tuple[float, float]] = []
     for p, at in marks:
-        if low < at < high and (not chosen or at - chosen[-1][1] > apart):
+        if low < at < high and (not chosen or at - chosen[-1][1] > spacing):
             chosen.append((p, at))
     upper.set_xticks([at for _, at in chosen], [f"{p:.1%}" if p < 0.01 else f"{p:.0%}" for p, _ in chosen], fontsize=8.5)
     upper.tick_params(length=3)

@@ -165,7 +165,7 @@ def _estimate(metric: dict[str, Any]) -> Estimate | None:
 
 
 def _markdown(card: ModelCard) -> str:
-    lines = [f"# {_plain(card.title)}", "", f"Made {card.provenance.made} by nearward {card.provenance.versions['nearward']}.", ""]
+    lines = [f"# {_plain(card.title)}", "", f"Created {card.provenance.created} by nearward {card.provenance.versions['nearward']}.", ""]
     lines += [f"Model sha256 `{card.provenance.model_sha256}`.", "", "## Applied Model Card (CHAI)"]
     for section, items in card.chai.items():
         lines += ["", f"### {section}", ""]

@@ -59,10 +59,10 @@ def _thresholds(product: Floats32, k: int) -> Floats32:
     """Return for each query a number (q, 1) that at least k of its products (q, m) do not exceed, or nearly as many."""
     sample = product[:, :_SAMPLE]
     expected = k * sample.shape[1] / product.shape[1]
-    place = k - 1 if product.shape[1] <= _SAMPLE else int(expected + 3 * expected**0.5 + 3)
-    if place >= sample.shape[1]:
+    rank = k - 1 if product.shape[1] <= _SAMPLE else int(expected + 3 * expected**0.5 + 3)
+    if rank >= sample.shape[1]:
         return np.full((len(product), 1), np.inf, dtype=np.float32)
-    return np.asarray(np.partition(sample, place, axis=1)[:, place : place + 1])
+    return np.asarray(np.partition(sample, rank, axis=1)[:, rank : rank + 1])
 
 
 def _not_above(product: Floats32, threshold: Floats32) -> tuple[Ints, Ints]:

@@ -55,7 +55,7 @@ class StableColumns(FrameOutput, TransformerMixin, BaseEstimator, auto_wrap_outp
     Attributes
     ----------
     columns_ : tuple of str, the selected ones, in the order of the frame
-    table_ : pl.DataFrame, ``column``, ``share`` of the half-samples that selected it, ``kept``; the most stable first
+    table_ : pl.DataFrame, ``column``, ``share`` of the half-samples that selected it, ``selected``; the most stable first
     most_ : int, columns that a half-sample could select
 
     Examples
@@ -119,7 +119,7 @@ class StableColumns(FrameOutput, TransformerMixin, BaseEstimator, auto_wrap_outp
         share = selected.mean(axis=0)
         stable = share >= self.share
         columns = tuple(name for name in frame.columns if name in {names[j] for j in np.flatnonzero(stable)})
-        table = pl.DataFrame({"column": names, "share": share, "kept": stable})
+        table = pl.DataFrame({"column": names, "share": share, "selected": stable})
         table = table.sort(["share", "column"], descending=[True, False])
         self.__dict__.update(schema_=schema, most_=most, columns_=columns, table_=table)
         return self

@@ -45,10 +45,10 @@ def test_costs_of_columns() -> None:
     assert lost["dose"] > 0
     assert lost["ward"] > 0
     assert lost["noise 1"] < 0
-    assert costs.lost.value == pytest.approx(costs.every.value - costs.kept.value)
-    assert costs.every.value > costs.kept.value  # lab is not among the kept columns
-    assert costs.seconds_kept.value < costs.seconds_every.value
-    assert costs.seconds_kept.low <= costs.seconds_kept.value <= costs.seconds_kept.high
+    assert costs.lost.value == pytest.approx(costs.all_columns.value - costs.selected.value)
+    assert costs.all_columns.value > costs.selected.value  # lab is not among the selected columns
+    assert costs.seconds_selected.value < costs.seconds_all.value
+    assert costs.seconds_selected.low <= costs.seconds_selected.value <= costs.seconds_selected.high
 
 
 def test_costs_pass_groups_and_an_outcome_of_0_and_1_to_the_model() -> None:

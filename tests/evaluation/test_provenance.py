@@ -28,7 +28,7 @@ def test_a_file_has_its_name_and_hash_and_a_folder_that_of_its_files(tmp_path) -
 
 def test_the_date_is_given_or_the_clock(monkeypatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    assert Provenance.now().made == "2023-11-14 22:13 UTC"
+    assert Provenance.now().created == "2023-11-14 22:13 UTC"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(InputError, match="SOURCE_DATE_EPOCH"):
         Provenance.now()

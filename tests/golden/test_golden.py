@@ -377,7 +377,7 @@ def test_column_costs(golden: Golden) -> None:
     pick = FunctionTransformer(lambda frame: frame.fill_null(0).to_numpy())
     model = make_pipeline(pick, LogisticRegression(max_iter=1000))
     costs = nw.column_costs(table, "died", ["age", "lactate"], "patient", model=model, resamples=100)
-    parts = {"every": costs.every, "kept": costs.kept, "lost": costs.lost, "table": costs.table.drop("seconds_gained")}
+    parts = {"all_columns": costs.all_columns, "selected": costs.selected, "lost": costs.lost, "table": costs.table.drop("seconds_gained")}
     golden("column costs", parts)
 
 
