@@ -8,13 +8,14 @@ Shapes: n stored rows, q query rows, m base learners, p encoded columns, d numbe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.calibration.log_odds import log_loss, logit
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.boosting import boosted_trees, symmetric_trees
@@ -49,6 +50,7 @@ BOOSTING: dict[str, dict[str, Any]] = {
         "num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "extra_trees": True,
     },
 }  # fmt: skip
+_STAGES = (0.125, 0.25, 0.5, 1.0)  # shares of a setting's trees, of which ``_choose_stage`` selects one
 _TREE_COLUMNS, _LEAST_SHARE = 64, 0.2  # columns that a tree of a wider table draws, and the least share of them: four times as fast
 CATBOOST = "CatBoost"
 TREES = {"lightgbm": (*BOOSTING,), "lightgbm+catboost": (*BOOSTING, CATBOOST)}  # the parameter ``trees`` -> names of the learners
@@ -95,9 +97,26 @@ class FoldLearners:
     def log_odds(self, rows: EncodedRows) -> Floats:
         """Return the log-odds of q rows by logistic regression, then by each forest: (q, 1 + forests)."""
         rates = self.target_encoder.transform(rows.numbers.codes)
-        linear = np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1]
         x = tree_columns(rows.numbers, rates)
-        return np.column_stack([linear, *(forest.scores(x) for forest in self.forests)])
+        return np.column_stack([self._linear(rows, rates), *(forest.scores(x) for forest in self.forests)])
+
+    def staged_log_odds(self, rows: EncodedRows) -> tuple[Floats, Floats]:
+        """Return the log-odds of q rows by logistic regression (q,), and by the first trees of each forest (forests, stages, q)."""
+        rates = self.target_encoder.transform(rows.numbers.codes)
+        x = tree_columns(rows.numbers, rates)
+        staged = [forest.staged_scores(x, _stages(forest)).T for forest in self.forests]
+        return self._linear(rows, rates), np.stack(staged)
+
+    def with_fewer_trees(self, stages: Sequence[int]) -> FoldLearners:
+        """Return the learners with the share of each forest's trees that an index of ``_STAGES`` names; stages: (forests,)."""
+        return replace(self, forests=tuple(forest.first(_stages(forest)[s]) for forest, s in zip(self.forests, stages, strict=True)))
+
+    def _linear(self, rows: EncodedRows, rates: Floats) -> Floats:
+        return np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1]
+
+
+def _stages(forest: Forest) -> list[int]:
+    return [max(1, round(share * forest.trees)) for share in _STAGES]
 
 
 @dataclass(frozen=True)
@@ -185,23 +204,27 @@ def fit_base_learners(
     kernels = [fit(rows.dense, data.outcome, data.patient_ids, seed, data.weight) for fit in (plain_kernel, whitened_kernel)]
     progress("closed-form base learners")
 
-    folds, draws = [], []
+    folds: list[FoldLearners] = []
+    draws = []
     for repeat in range(repeats):
         first_seed = seed + _SEEDS_OF_A_DRAW * repeat
         drawn = data if repeat == 0 else replace(data, fold=split_patients(data.outcome, data.patient_ids, data.n_folds, first_seed))
 
-        def fit_fold(f: int, drawn: TrainingData = drawn, first_seed: int = first_seed) -> tuple[FoldLearners, Floats]:
+        def fit_fold(f: int, drawn: TrainingData = drawn, first_seed: int = first_seed) -> tuple[FoldLearners, Floats, Floats]:
             train = drawn.train_rows(f)
             learners = _fit_fold(rows.take(train), table_encoder, drawn.take(train), first_seed + f, trees)
-            return learners, learners.log_odds(rows.take(~train))
+            return learners, *learners.staged_log_odds(rows.take(~train))
 
-        scores_of_draw = np.empty((len(data), 1 + len(TREES[trees])))
-        for f, (learners, scores) in enumerate(parallel_map(fit_fold, range(drawn.n_folds), remote=True)):
-            folds.append(learners)
-            scores_of_draw[drawn.fold == f] = scores
+        linear, staged = np.empty(len(data)), np.empty((len(TREES[trees]), len(_STAGES), len(data)))
+        learners_of_draw = []
+        for f, (learners, *scores) in enumerate(parallel_map(fit_fold, range(drawn.n_folds), remote=True)):
+            learners_of_draw.append(learners)
+            linear[drawn.fold == f], staged[:, :, drawn.fold == f] = scores
             if repeat == 0:
                 progress(f"base learners, fold {f + 1} of {data.n_folds}")
-        draws.append(scores_of_draw)
+        stages = [_choose_stage(scores, data) for scores in staged]
+        folds += [learners.with_fewer_trees(stages) for learners in learners_of_draw]
+        draws.append(np.column_stack([linear, *(scores[s] for scores, s in zip(staged, stages, strict=True))]))
         if repeat:
             progress(f"base learners, draw {repeat + 1} of folds")
         if repeat and _share_of_luck(draws) < _MOST_LUCK:
@@ -211,6 +234,20 @@ def fit_base_learners(
     base_learners = BaseLearners(tuple(model for model, _ in ridge), tuple(kernels), tuple(folds), trees, user_scores, fill)
     kernel = [model.predict(rows.dense, data.patient_ids) for model in kernels]
     return base_learners, _score_columns([scores for _, scores in ridge], kernel, out_of_fold, rows, fill), kernel[0][1]
+
+
+def _choose_stage(log_odds: Floats, data: TrainingData) -> int:
+    """Return the index of ``_STAGES`` after the one with the least log loss, by out-of-fold log-odds (stages, n).
+
+    The log loss is that after recalibration, as the stack recalibrates: more trees rank better for longer than they are calibrated. The
+    next larger stage is taken because a new row gets the mean of all folds' trees, which overfits less than one fold's.
+    """
+
+    def recalibrated_log_loss(scores: Floats) -> float:
+        x = (scores / max(float(scores.std()), 1e-12))[:, None]
+        return log_loss(fit_logistic_regression(x, data.outcome, data.weight).decision_function(x), data.outcome, data.weight)
+
+    return min(int(np.argmin([recalibrated_log_loss(scores) for scores in log_odds])) + 1, len(_STAGES) - 1)
 
 
 def _share_of_luck(draws: list[Floats]) -> float:

@@ -10,9 +10,11 @@ References: Lucchese et al.: QuickScorer, a fast algorithm to rank documents wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,24 @@ class Forest:
             return np.concatenate([np.zeros(0), *map(self._conditions.scores, blocks)]) + self.base
         with ThreadPoolExecutor(workers) as pool:
             return np.concatenate(list(pool.map(self._conditions.scores, blocks))) + self.base
+
+    def staged_scores(self, x: Floats32, counts: Sequence[int]) -> Floats:
+        """Return the scores of (q, t) rows by the first trees alone, for each of some increasing numbers of them -> (q, counts)."""
+        bounds = np.minimum([0, *counts], self.trees)
+        parts = [self._slice(first, last).scores(x) if first < last else np.zeros(len(x)) for first, last in pairwise(bounds)]
+        return np.cumsum(parts, axis=0).T
+
+    def first(self, count: int) -> Forest:
+        """Return the first trees alone, at most ``count``."""
+        return self._slice(0, min(count, self.trees))
+
+    def _slice(self, first: int, last: int) -> Forest:
+        """Return consecutive trees; the base goes with the first one."""
+        nodes = slice(self.start[first], self.start[last])
+        arrays = {name: getattr(self, name)[nodes] for name in ("feature", "threshold", "left", "right", "missing_left", "value")}
+        return Forest(
+            start=self.start[first : last + 1] - self.start[first], base=self.base if first == 0 else 0.0, columns=self.columns, **arrays
+        )
 
     @cached_property
     def _conditions(self) -> _Conditions:

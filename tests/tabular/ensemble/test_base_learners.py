@@ -233,6 +233,21 @@ def test_catboost_joins_the_trees(cohort: Cohort, monkeypatch: pytest.MonkeyPatc
     assert scores[inside, USER_SCORES] == pytest.approx(own, abs=1e-12)
 
 
+def test_fewer_trees_are_used_where_more_of_them_overfit() -> None:
+    x = np.random.default_rng(0).normal(size=(400, 1))
+    outcome = (x[:, 0] > 0.8).astype(np.int64)
+    encoder = TableEncoder.fit(Schema((Column("x"),)), frame := pl.DataFrame({"x": x[:, 0]}))
+    numbers = encoder.encode(frame)
+    rows, patients = EncodedRows(encoder.to_matrix(numbers), numbers, np.zeros((400, 0))), np.arange(400)
+
+    def trees(outcome: np.ndarray) -> list[int]:
+        data = TrainingData(outcome, patients, assign_folds(outcome, patients, 3, 0))
+        return [forest.trees for forest in fit_base_learners(rows, encoder, data, (), 0, lambda _: None)[0].folds[0].forests]
+
+    noise = np.random.default_rng(1).permutation(outcome)
+    assert sum(trees(noise)) < 0.8 * sum(trees(outcome))
+
+
 def test_user_scores_are_optional() -> None:
     cohort = Cohort(seed=6)
     cohort.rows = EncodedRows(cohort.rows.dense, cohort.rows.numbers, np.zeros((150, 0)))

@@ -128,6 +128,16 @@ def test_two_trees_by_hand() -> None:
     assert missing_goes_left.scores(x).tolist() == [111, 112, 111, 111]
 
 
+def test_the_first_trees_score_as_their_stage_does() -> None:
+    forest, x = grown(5, 40, 31), rows(6, 60)
+    staged = forest.staged_scores(x, [1, 10, 40, 60])
+    for stage, count in enumerate([1, 10, 40, 40]):
+        assert forest.first(count).trees == count
+        assert staged[:, stage] == pytest.approx(forest.first(count).scores(x), abs=1e-9)
+    assert np.array_equal(forest.first(60).scores(x), forest.scores(x))
+    assert np.abs(staged[:, 0] - staged[:, 1]).max() > 0.1
+
+
 def test_no_rows_give_no_scores() -> None:
     assert stump().scores(np.zeros((0, 2), dtype=np.float32)).shape == (0,)
 
