@@ -112,7 +112,7 @@ class FoldLearners:
         return replace(self, forests=tuple(forest.first(_stages(forest)[s]) for forest, s in zip(self.forests, stages, strict=True)))
 
     def _linear(self, rows: EncodedRows, rates: Floats) -> Floats:
-        return np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1]
+        return np.asarray(np.column_stack([rows.dense, rates]) @ self.logistic_weights[:-1] + self.logistic_weights[-1])
 
 
 def _stages(forest: Forest) -> list[int]:
