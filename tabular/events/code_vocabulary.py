@@ -7,6 +7,7 @@ codes are taken first, until the table has ``max_columns`` columns; the others s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 from nearward.tabular.events.all_measurements import NAME as ALL_MEASUREMENTS
 from nearward.tabular.events.code_columns import CodeColumns, CodeKind, n_columns
 from nearward.tabular.events.code_tallies import CodeTallies
@@ -32,6 +33,7 @@ _MIN_RARE = 2  # subjects of a code in a list: one patient's code would identify
 _REPEATED = 0.05  # share of subjects with a number at several times, below which a number is a fact, such as the height
 _FOR_SPAN, _FOR_CHANGE = 2, 3  # numbers that a subject usually has in a span, for columns of it, and for its sd and slope
 _MAX_PARENTS = 8  # generations
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def learn_codes(
     time_columns = _time_columns(labels, tallies)
     columns = _most_frequent([*own, *_of_parents(parents, own, events.codes, len(hours))], max_columns, {*time_columns, ALL_MEASUREMENTS})
     position = {one.code: i for i, one in enumerate(columns)}
+    _warn_of_lost_numbers([one for one in own if one.code not in position], max_columns)
     members = [(code, position[parent]) for code, parent in parents.select(CODE, "parent").iter_rows() if parent in position]
     shared = codes.filter(pl.col("subjects") >= _MIN_RARE).get_column(CODE)
     return Vocabulary(
@@ -152,6 +155,19 @@ def _most_frequent(codes: Sequence[CodeColumns], max_columns: int, taken: set[st
             columns.append(one if one.name not in names else one.named(f"{one.name} ({one.code})"))
             names.add(one.name)
     return tuple(columns)
+
+
+def _warn_of_lost_numbers(codes: Sequence[CodeColumns], max_columns: int) -> None:
+    """Warn of frequent codes that stand in lists for lack of columns, where they have numbers: these are not read then."""
+    names = [one.name for one in codes if one.kind in ("number", "fact")]
+    if names:
+        shown = ", ".join(map(repr, names[:_MOST_NAMED])) + (", …" if len(names) > _MOST_NAMED else "")
+        warnings.warn(
+            f"the numbers of {len(names)} frequent codes are no features, since max_columns={max_columns} columns are taken by more "
+            f"frequent ones: {shown}. Raise max_columns, or leave out spans",
+            DataWarning,
+            stacklevel=4,
+        )
 
 
 def _columns_of(row: dict[str, Any], n_spans: int, min_subjects: int, texts: tuple[str, ...]) -> CodeColumns:

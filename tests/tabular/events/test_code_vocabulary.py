@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 import nearward as nw
+from nearward.tabular.errors import DataWarning
 from nearward.tabular.events.reading import Events
 
 DAY, MOMENT = datetime(2020, 1, 1), datetime(2020, 1, 2)
@@ -50,6 +52,16 @@ def test_at_most_so_many_columns_and_the_others_stand_in_lists() -> None:
     features = nw.EventFeatures(min_subjects=2, max_columns=6).fit(read, LABELS)
     assert len([column for column in features.schema_.columns if column.kind == "number"]) == 6
     assert features.transform(read, LABELS[:1])["DRUG: rare codes"].to_list() == [[f"DRUG//{i:02d}" for i in range(3, 8)]]
+
+
+def test_numbers_that_find_no_column_are_warned_of() -> None:
+    read = events({f"LAB//{i}": range(20) for i in range(4)}, {f"LAB//{i}": 1.0 for i in range(4)})
+    with pytest.warns(DataWarning, match="numbers of 2 frequent codes are no features, since max_columns=2 .* 'LAB//2', 'LAB//3'. Raise"):
+        features = nw.EventFeatures(min_subjects=2, max_columns=2).fit(read, LABELS)
+    assert features.get_feature_names_out().tolist() == ["LAB//0", "LAB//1", "LAB: rare codes"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        nw.EventFeatures(min_subjects=2).fit(read, LABELS)
 
 
 def test_codes_of_a_hundred_thousand_kinds_stay_narrow() -> None:
