@@ -61,7 +61,7 @@ def judge(frame: pl.DataFrame, region: int, stores: list[str]) -> list[dict[str,
     for name in stores:
 
         def risks(patients: pl.DataFrame = stored[name]) -> dict[str, Floats]:
-            return context_risks(fit_retrieval(_numbered(patients), _numbered(judged), region))[0]
+            return context_risks(fit_retrieval(_numbered(patients), _numbered(judged), region))
 
         for context, risk in cached_arrays(CACHE / f"{name.replace(' ', '-')}.{region}.npz", risks).items():
             values = {"AUPRC": average_precision_score(outcome, risk), "log loss": log_loss(outcome, risk)}

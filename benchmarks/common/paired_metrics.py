@@ -63,11 +63,13 @@ def paired_intervals(
 ) -> dict[str, tuple[float, float, float]]:
     """Return the difference in mean AUPRC over the test folds, ours minus each other's, with its 95 % interval.
 
-    Patients are resampled with replacement within each fold, with the same resamples for all models.
+    Patients are resampled with replacement within each fold, with the same resamples for all models, and for further seeds on the same test
+    rows: more seeds are not more patients.
     """
     rng = np.random.default_rng(seed)
     folds = range(len(outcomes))
     patients = [np.unique(group, return_inverse=True)[1] for group in groups]
+    test_rows = [np.ascontiguousarray(group).tobytes() for group in groups]
     rank_ours = [Ranking(outcomes[f], ours[f]) for f in folds]
     rank_others = {name: [Ranking(outcomes[f], risks[f]) for f in folds] for name, risks in others.items()}
     even = [np.ones(len(outcomes[f])) for f in folds]
@@ -78,11 +80,12 @@ def paired_intervals(
 
     resampled: dict[str, list[float]] = {name: [] for name in others}
     for _ in range(_RESAMPLES):
-        weights = []
-        for f in folds:
-            count = int(patients[f].max()) + 1
-            times = np.bincount(rng.integers(0, count, count), minlength=count).astype(float)
-            weights.append(times[patients[f]])
+        times = dict[bytes, Floats]()  # by test rows: how often each row is drawn
+        for rows, of_rows in zip(test_rows, patients, strict=True):
+            if rows not in times:
+                count = int(of_rows.max()) + 1
+                times[rows] = np.bincount(rng.integers(0, count, count), minlength=count).astype(float)[of_rows]
+        weights = [times[rows] for rows in test_rows]
         for name, gain in gains(weights).items():
             resampled[name].append(gain)
     point = gains(even)

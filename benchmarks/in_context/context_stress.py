@@ -1,16 +1,16 @@
 """Stress test: the same in-context network under different contexts, with rarer events, fewer rows or noisier columns.
 
-    .venv/bin/python -m benchmarks.in_context.context_stress [--data DIR] [--study ratio,rows,noise] [--seeds 3] [--adapted 3]
+    .venv/bin/python -m benchmarks.in_context.context_stress [--data DIR] [--study ratio,rows,noise] [--only NAME,NAME] [--seeds 3]
                                                              [--prepare] [--publish]
 
 Features only, no base learners: the network sees the context alone. Contexts of 128 rows: random; the nearest in standardised columns and
-one-hot ("raw kNN"); the same with the class floor; AWARE's (cross-fitted encoders, class floor); and, in the study of ratios, AWARE's
-with the LoRA adapter, where the out-of-fold AUPRC selects it.
+one-hot ("raw kNN"); the same with the class floor; AWARE's (those of ``fit_retriever``, class floor).
 
-Studies: ``ratio``, 10,000 training rows with 5 to 500 others for each event; ``rows``, 300 to 50,000 training rows as they come;
-``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Every seed draws its own training rows, and its own 5,000 test
-rows (as they come, disjoint between seeds) from the other side of one split by patients. Intervals: 95 %, paired bootstrap over test
-patients.
+Tasks: cohorts of more than 20,000 rows, and the wide tables polish_bankruptcy_y1 and icu2012. Studies: ``ratio``, 10,000 training rows (or
+as many as a fold has rows without the event) with 10 to 200 others for each event, 20 events at least; ``rows``, 300 to 10,000 training
+rows as they come; ``noise``, 3,000 training rows, up to 100 shuffled copies of columns added. Large cohorts: one split by patients; every
+seed draws its own training rows from one side, and its own 5,000 test rows (as they come, disjoint between seeds) from the other. Wide
+tables: every seed tests on a fold of its own, one of five. Intervals: 95 %, paired bootstrap over test patients.
 
 Retrieval, which does not depend on the network's weights, is cached in out/context_stress; --prepare stops after it. Scores are cached
 there too, under a digest of the weights. --publish writes benchmarks/results/context_stress.csv, docs/pictures/imbalance-*.svg and the
@@ -24,7 +24,7 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ import faiss
 import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.common.baselines import stacked, standardised
 from benchmarks.common.cohorts import cohorts, patients_of, splits
+from benchmarks.common.icu import EVENTS, icu_cohort
 from benchmarks.common.markdown import signed
 from benchmarks.common.paired_metrics import paired_intervals
 from benchmarks.common.paths import DATA, OUT
@@ -44,7 +46,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever, fit_retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
-from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
@@ -55,10 +57,12 @@ from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
 
 CACHE = OUT / "context_stress"
-RATIOS, ROWS, NOISE = (5, 10, 20, 50, 100, 200, 500), (300, 1_000, 3_000, 10_000, 50_000), (0, 10, 30, 100)
+RATIOS, ROWS, NOISE = (10, 50, 200), (300, 1_000, 3_000, 10_000), (0, 30, 100)
 LEVELS = {"ratio": RATIOS, "rows": ROWS, "noise": NOISE}
-RANDOM, RAW, RAW_FLOOR, AWARE, ADAPTED = "random", "raw kNN", "raw kNN, floor", "AWARE", "AWARE + adapter"
+RANDOM, RAW, RAW_FLOOR, AWARE = "random", "raw kNN", "raw kNN, floor", "AWARE"
+WIDE = ("polish_bankruptcy_y1", "icu2012")  # smaller, with hundreds of columns
 _STORED, _NOISY_STORED, _TEST, _NEIGHBOURS = 10_000, 3_000, 5_000, 128
+_LARGE, _FEWEST_EVENTS = 20_000, 20
 _FLOOR = 8  # fewest events of the floor, as in retrieval
 _RULE = RetrievalSetting(_NEIGHBOURS, True, 1.0)
 
@@ -95,34 +99,36 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Scores:
-    """Risks (q,) and AUPRC of a setting by context, with the test rows' outcomes and patients."""
+    """Risks (q,) and AUPRC of a setting by context, with the test rows' outcomes and patients, and what AWARE's contexts come from."""
 
     risks: dict[str, np.ndarray]
     auprc: dict[str, float]
     outcome: np.ndarray
     patient_ids: np.ndarray
-    adapter_kept: bool
     events: int
+    embedding: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of cohorts: table.parquet with table.json")
     parser.add_argument("--study", default="ratio,rows,noise")
+    parser.add_argument("--only", default="", help="names of tasks, with commas")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--adapted", type=int, default=3, help="number of seeds for which the ratios also try the adapter, which is slow")
     parser.add_argument("--prepare", action="store_true", help="stop after the retrieval, which does not depend on the network")
     parser.add_argument("--publish", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     CACHE.mkdir(parents=True, exist_ok=True)
-    settings = list(_settings([c for c in cohorts(args.data) if len(c.outcome) > 20_000], args.study.split(","), args.seeds))
+    only = args.only.split(",") if args.only else None
+    tasks = [cohort for cohort in _tasks(args.data) if only is None or cohort.name in only]
+    settings = list(_settings(tasks, args.study.split(","), args.seeds))
     results = []
     for setting in settings:
         if not setting.path.exists():
             _cache_retrieval(setting)
         if not args.prepare:
-            results.append((setting, _cached_scores(setting, setting.study == "ratio" and setting.seed < args.adapted)))
+            results.append((setting, _cached_scores(setting)))
     if args.prepare:
         return
     auprc, gains = _by_context(results), _gains(results)
@@ -134,29 +140,51 @@ def main() -> None:
         publish(auprc, gains)
 
 
+def _tasks(folder: Path) -> Iterator[Cohort]:
+    yield from (cohort for cohort in cohorts(folder) if len(cohort.outcome) > _LARGE or cohort.name in WIDE)
+    if EVENTS.exists():
+        yield icu_cohort()
+
+
 def _settings(tasks: list[Cohort], studies: list[str], seeds: int) -> Iterator[Setting]:
     """Yield the settings seed by seed, so that an interrupted run has complete seeds."""
     for seed in range(seeds):
         for study in studies:
             for cohort in tasks:
-                yield from (Setting(cohort, study, level, seed) for level in LEVELS[study])
+                settings = (Setting(cohort, study, level, seed) for level in LEVELS[study])
+                yield from (setting for setting in settings if _draw(setting) is not None)
 
 
 # ---- retrieval, without the network ------------------------------------------------------------------------------------------------
 
 
-def _rows(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a setting's training and test rows."""
-    ((train, test),) = splits(setting.cohort)
-    y = setting.cohort.outcome
-    test = np.random.default_rng(0).permutation(test)[setting.seed * _TEST : (setting.seed + 1) * _TEST]
+def _draw(setting: Setting) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draw a setting's training and test rows; None where the cohort has too few rows or events for it."""
+    train, test = _split(setting)
+    y, level = setting.cohort.outcome, setting.level
     drawn = np.random.default_rng(setting.seed + 1).permutation(train)
     if setting.study == "ratio":
-        events = round(_STORED / (1 + setting.level))
-        stored = np.concatenate([drawn[y[drawn] == 1][:events], drawn[y[drawn] == 0][: _STORED - events]])
+        events, others = drawn[y[drawn] == 1], drawn[y[drawn] == 0]
+        size = min(_STORED, len(others))
+        n_events = round(size / (1 + level))
+        if not _FEWEST_EVENTS <= n_events <= len(events):
+            return None
+        stored = np.concatenate([events[:n_events], others[: size - n_events]])
     else:
-        stored = drawn[: setting.level if setting.study == "rows" else _NOISY_STORED]
+        size = level if setting.study == "rows" else _NOISY_STORED
+        if len(drawn) < size:
+            return None
+        stored = drawn[:size]
     return np.sort(stored), np.sort(test)
+
+
+def _split(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows from which a seed draws its training rows, and its test rows."""
+    cohort, seed = setting.cohort, setting.seed
+    if cohort.name in WIDE:
+        return list(StratifiedKFold(5, shuffle=True, random_state=0).split(cohort.outcome, cohort.outcome))[seed]
+    ((train, test),) = splits(cohort)
+    return train, np.random.default_rng(0).permutation(test)[seed * _TEST : (seed + 1) * _TEST]
 
 
 def _features(setting: Setting, stored: np.ndarray, test: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -175,7 +203,9 @@ def _features(setting: Setting, stored: np.ndarray, test: np.ndarray) -> tuple[p
 
 def _cache_retrieval(setting: Setting) -> None:
     """Cache the retrieval of a setting's rows."""
-    stored, test = _rows(setting)
+    drawn = _draw(setting)
+    assert drawn is not None
+    stored, test = drawn
     train_frame, test_frame = _features(setting, stored, test)
     y, patients = setting.cohort.outcome, patients_of(setting.cohort)
     retrieval = fit_retrieval((train_frame, y[stored], patients[stored]), (test_frame, y[test], patients[test]), setting.seed)
@@ -230,11 +260,11 @@ def _raw_neighbours(train_frame: pl.DataFrame, test_frame: pl.DataFrame, outcome
 # ---- scores of the network ---------------------------------------------------------------------------------------------------------
 
 
-def _cached_scores(setting: Setting, adapted: bool) -> Scores:
+def _cached_scores(setting: Setting) -> Scores:
     """Return the scores of a setting under these weights, cached."""
-    path = setting.path.with_suffix(f".{_weights()}.{'adapted' if adapted else 'plain'}")
+    path = setting.path.with_suffix(f".{_weights()}.scores")
     if not path.exists():
-        write_atomic(path, pickle.dumps(vars(_score(setting, adapted))))
+        write_atomic(path, pickle.dumps(vars(_score(setting))))
     return Scores(**pickle.loads(path.read_bytes()))
 
 
@@ -244,39 +274,34 @@ def _weights() -> str:
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in load_net().parameters())).hexdigest()[:8]
 
 
-def _score(setting: Setting, adapted: bool) -> Scores:
+def _score(setting: Setting) -> Scores:
     """Return the risks under every context."""
     retrieval = Retrieval(**pickle.loads(setting.path.read_bytes()))
-    risks, adapter_kept, summary = context_risks(retrieval, setting.seed if adapted else None)
+    risks = context_risks(retrieval)
     auprc = {name: float(average_precision_score(retrieval.outcome, risk)) for name, risk in risks.items()}
-    print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, summary, flush=True)
-    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, adapter_kept, int(retrieval.rows.data.outcome.sum()))
+    print(setting.path.stem, {name: round(value, 4) for name, value in auprc.items()}, flush=True)
+    embedding = Retriever.from_state(retrieval.retriever).embedding
+    return Scores(risks, auprc, retrieval.outcome, retrieval.patient_ids, int(retrieval.rows.data.outcome.sum()), embedding)
 
 
-def context_risks(retrieval: Retrieval, adapter_seed: int | None = None) -> tuple[dict[str, np.ndarray], bool, dict[str, Any]]:
-    """Return the risks under every context; with a seed also those of the adapter, whether it is used, and its summary."""
+def context_risks(retrieval: Retrieval) -> dict[str, np.ndarray]:
+    """Return the risks of the test rows under every context."""
     rows, retriever = retrieval.rows, Retriever.from_state(retrieval.retriever)
     view = EnsembleView(_RULE, np.arange(rows.features.shape[1]), np.arange(0))
-    plain = InContextModel(load_net(), (view,), rows.features, rows.scores, rows.data.outcome)
+    model = InContextModel(load_net(), (view,), rows.features, rows.scores, rows.data.outcome)
     score = np.zeros((len(retrieval.value), 0))
 
-    def risk(model: InContextModel, context: Context) -> np.ndarray:
+    def risk(context: Context) -> np.ndarray:
         return model.predict(retrieval.value, score, [context])[0]
 
     (nearest, events, drawn), outcome = retrieval.raw, rows.data.outcome.astype(float)
     (aware,), _ = retriever.contexts(retrieval.inputs, (_RULE,))
-    risks = {
-        RANDOM: risk(plain, _context([drawn], outcome)),
-        RAW: risk(plain, _context([nearest], outcome)),
-        RAW_FLOOR: risk(plain, _context([nearest, events], outcome)),
-        AWARE: risk(plain, aware),
+    return {
+        RANDOM: risk(_context([drawn], outcome)),
+        RAW: risk(_context([nearest], outcome)),
+        RAW_FLOOR: risk(_context([nearest, events], outcome)),
+        AWARE: risk(aware),
     }
-    if adapter_seed is None:
-        return risks, False, {}
-    changed, _, summary = fit_in_context_model(rows, retriever, 1, True, adapter_seed, lambda words: None)
-    assert summary is not None
-    risks[ADAPTED] = risk(changed, aware) if summary.in_use else risks[AWARE]
-    return risks, summary.in_use, asdict(summary)
 
 
 def _context(parts: list[tuple[np.ndarray, np.ndarray]], outcome: np.ndarray) -> Context:
@@ -301,7 +326,7 @@ def _by_context(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {"study": setting.study, "task": setting.cohort.name, "level": setting.level, "seed": setting.seed, "events": scores.events}
-            | {"context": name, "auprc": auprc, "adapter_kept": scores.adapter_kept, "weights": _weights()}
+            | {"context": name, "auprc": auprc, "weights": _weights()}
             for setting, scores in results
             for name, auprc in scores.auprc.items()
         ]
@@ -314,27 +339,18 @@ def _gains(results: list[tuple[Setting, Scores]]) -> pl.DataFrame:
     for key in dict.fromkeys((s.study, s.cohort.name, s.level) for s, _ in results):
         runs = [scores for s, scores in results if (s.study, s.cohort.name, s.level) == key]
         mean = {name: float(np.mean([run.auprc[name] for run in runs])) for name in (RANDOM, RAW, RAW_FLOOR, AWARE)}
-        differences = _aware_minus(runs, (RANDOM, RAW, RAW_FLOOR))
-        adapted = [run for run in runs if ADAPTED in run.risks]  # fitted for some of the seeds
-        if adapted:
-            differences |= _aware_minus(adapted, (ADAPTED,))
-        if len(adapted) == len(runs):  # means over other seeds could not be compared
-            mean[ADAPTED] = float(np.mean([run.auprc[ADAPTED] for run in adapted]))
+        risks = {name: [run.risks[name] for run in runs] for name in mean}
+        aware = risks.pop(AWARE)
+        differences = paired_intervals([run.outcome for run in runs], [run.patient_ids for run in runs], aware, risks)
         out.append(
             dict(zip(("study", "task", "level"), key, strict=True))
+            | {"encoders": f"{sum(run.embedding == 'AWARE encoders' for run in runs)} of {len(runs)}"}
             | {"prevalence": float(np.mean([run.outcome.mean() for run in runs]))}
             | mean
             | {"AWARE / raw kNN": mean[AWARE] / mean[RAW], "AWARE / raw kNN, floor": mean[AWARE] / mean[RAW_FLOOR]}
             | {f"AWARE less {name}": signed(interval) for name, interval in differences.items()}
         )
     return pl.DataFrame(out)
-
-
-def _aware_minus(runs: list[Scores], others: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
-    """Return the AUPRC of AWARE's contexts minus each other's, mean over the seeds, with its interval."""
-    risks = {name: [run.risks[name] for run in runs] for name in (AWARE, *others)}
-    ours = risks.pop(AWARE)
-    return paired_intervals([run.outcome for run in runs], [run.patient_ids for run in runs], ours, risks)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,7 @@ class OtherBlocks:
             self._patients.append(np.unique(block.patient_ids))
 
             def inputs(block: Block = block) -> EncoderInputs:
-                table = self._table_encoder.encode(block.read())
-                return EncoderInputs(self._table_encoder.to_matrix(table), self._table_encoder.levels_to_embed(table))
+                return encoder_inputs(self._table_encoder, encode_rows(self._table_encoder, block.read(), ()))
 
             yield RowBlock(inputs, block.outcome, block.patient_ids, block.fold % self._folds, block.remember)
 

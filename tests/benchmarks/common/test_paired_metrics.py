@@ -40,3 +40,14 @@ def test_paired_interval_of_a_model_with_itself_is_zero_and_of_a_better_one_posi
     intervals = paired_intervals([outcome], [group], [good], {"itself": [good], "worse": [bad]})
     assert intervals["itself"] == (0.0, 0.0, 0.0)
     assert 0 < intervals["worse"][1] < intervals["worse"][0] < intervals["worse"][2]
+
+
+def test_further_seeds_on_the_same_patients_do_not_narrow_the_interval() -> None:
+    rng = np.random.default_rng(3)
+    outcome, patients = (rng.random(300) < 0.2).astype(int), np.arange(300)
+    ours, other = outcome + rng.normal(0, 1, 300), outcome + rng.normal(0, 1, 300)
+    once = paired_intervals([outcome], [patients], [ours], {"other": [other]})["other"]
+    thrice = paired_intervals([outcome] * 3, [patients] * 3, [ours] * 3, {"other": [other] * 3})["other"]
+    assert thrice == pytest.approx(once)
+    elsewhere = paired_intervals([outcome] * 3, [patients + 300 * i for i in range(3)], [ours] * 3, {"other": [other] * 3})["other"]
+    assert elsewhere[2] - elsewhere[1] < 0.8 * (once[2] - once[1])
