@@ -23,8 +23,8 @@ def publish(figures: pl.DataFrame, gains: pl.DataFrame) -> None:
     """Write the CSV file, the curves and the tables in docs/benchmarks; studies that were not run stay as they are."""
     studies = list(dict.fromkeys(gains["study"]))
     table = RESULTS / "context_stress.csv"
-    others = pl.read_csv(table).filter(~pl.col("study").is_in(studies)) if table.exists() else figures.clear()
-    pl.concat([figures, others.cast(dict(figures.schema))]).write_csv(table, float_precision=5)
+    others = pl.read_csv(table, schema=figures.schema).filter(~pl.col("study").is_in(studies)) if table.exists() else figures.clear()
+    pl.concat([figures, others]).write_csv(table, float_precision=5)
     for study in studies:
         of_study = gains.filter(pl.col("study") == study).drop("study")
         plot(figures.filter(pl.col("study") == study), of_study, PICTURES / f"imbalance-{study}.svg", TITLES[study])
