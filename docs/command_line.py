@@ -21,7 +21,7 @@ _INTRODUCTION = """# The command line
 The help of every command. `docs/command_line.py` writes this page.
 
 - An option has one meaning in all commands. `--quiet` silences progress and text; `--verbose` prints the library's log.
-- `-` as a table reads standard input (Parquet, Arrow or CSV, told apart by the first bytes). `--out -` prints a table
+- `-` as a table reads standard input (Parquet, Arrow or CSV, recognized by the first bytes). `--out -` prints a table
   as CSV, `--json -` prints results as JSON; text for readers then goes to standard error.
 - On a terminal long work shows a bar with an estimate of what is left; elsewhere it writes JSON lines to standard
   error.

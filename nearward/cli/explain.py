@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,11 +96,23 @@ def explain(
 
 
 def _draw(explanation: pl.DataFrame, path: Path) -> None:
+    """Write the waterfall; the texts of an SVG are drawn by the viewer's fonts, which lack fewer characters."""
+    import matplotlib as mpl
+
     from nearward.explanation.waterfall import waterfall
     from nearward.tabular.data.atomic_files import replacing
+    from nearward.tabular.errors import DataWarning
 
-    with replacing(path) as temporary:
-        waterfall(explanation).savefig(temporary, format=path.suffix.lower().removeprefix("."), dpi=150)
+    kind = path.suffix.lower().removeprefix(".")
+    with replacing(path) as temporary, mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("error" if kind != "svg" else "ignore", "Glyph .* missing from font")
+        try:
+            waterfall(explanation).savefig(temporary, format=kind, dpi=150)
+        except UserWarning:
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            waterfall(explanation).savefig(temporary, format=kind, dpi=150)
+            note = f"the font lacks characters of this row: boxes stand for them in {path.name}. A picture in .svg shows them"
+            warnings.warn(note, DataWarning, stacklevel=3)
 
 
 def sheet(

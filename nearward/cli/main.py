@@ -32,6 +32,12 @@ app = App(
     help="""Calibrated risks of rare outcomes from tables, explained by similar patients.
 
     \b
+    Begin with:
+      nearward demo                 what it does, in two minutes
+      nearward schema cohort.csv    what it takes your columns for
+      nearward fit -h               the help of a command, with examples
+
+    \b
     Exit codes:
       0  done
       2  an input or an option that you can correct

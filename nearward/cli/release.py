@@ -32,11 +32,13 @@ def export(
         str | None, typer.Option(help="Reason for a release although the audit did not pass; written into the file.", show_default=False)
     ] = None,
     report: Report = None,
+    json: Json = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample and the audit.", show_default="the generator's")] = None,
 ) -> None:
     """Sample, audit and release a synthetic table.
 
-    It is written with its stamp. Exit code 3 if the audit is missing or did not pass. The report has the card of the audit, passed or not.
+    It is written with its stamp. Exit code 3 if the audit is missing or did not pass. The report and the JSON have the card of the audit,
+    passed or not.
 
     \b
     Examples:
@@ -45,12 +47,10 @@ def export(
       nearward synth export generator/ --out synth.csv \\
         --accept-risk "internal teaching, agreed with the DPO"
     """
-    from nearward.cli.evaluate import show_card
+    from nearward.cli.evaluate import show_card, write_reports
     from nearward.cli.terminal.progress import show_progress
-    from nearward.evaluation.provenance import Provenance
     from nearward.release.export import check_destination, describe, export_table, sample_and_audit
     from nearward.synth.synthesizer import Synthesizer
-    from nearward.tabular.persistence.artifact import model_hash
 
     check_destination(out, accept_risk)
     model = Synthesizer.load(generator)
@@ -60,9 +60,7 @@ def export(
     table, verdict = sample.table, sample.audit
     if verdict is not None:
         show_card(verdict.card, out.name)
-        if report is not None:
-            verdict.card.to_html(report, Provenance.now(model_sha256=model_hash(generator)))
-            say(f"written to {report}")
+        write_reports({report: verdict.card.to_html, json: verdict.card.to_json}, (), generator)
     ledger = getattr(model, "privacy", None)
     if ledger is not None:
         say(f"differential privacy: {ledger}")

@@ -15,6 +15,7 @@ from nearward.cli.terminal.console import (
     FolderOut,
     GeneratorFolder,
     Group,
+    Json,
     Missing,
     Outcome,
     Positive,
@@ -27,7 +28,7 @@ from nearward.cli.terminal.console import (
     read_schema,
     split_names,
 )
-from nearward.cli.terminal.output import say, show, write_rows
+from nearward.cli.terminal.output import say, show, write_json, write_rows
 
 app = App(help="Generate synthetic tables, and release them after an audit.")
 app.command()(export)
@@ -64,6 +65,7 @@ def fit(
     time_limit: Annotated[
         float | None, typer.Option(help="Minutes of training, after which the best weights so far are used.", show_default="none")
     ] = None,
+    json: Json = None,
     seed: Seed = 0,
 ) -> None:
     """Fit a synthesizer and save it with its mined rules.
@@ -124,6 +126,7 @@ def fit(
     if rare := summary.get("rare"):
         listed = ", ".join(f"{name} {share:.1%}" for name, share in sorted(rare.items(), key=lambda item: -item[1]))
         say(f"values that fewer than five patients have, generated as {RARE} or as missing, share of the rows: {listed}")
+    write_json({"outcome": outcome, "event": model.positive, "summary": summary}, json)
     not_enforced = len(model.rules) - len(model.rules.enforced)
     say(
         f"{len(model.rules.enforced)} rules that every row will keep, {not_enforced} shown only (too few rows with the rarer outcome), "

@@ -44,11 +44,11 @@ def test_every_command_has_an_example_and_the_common_options(name: str) -> None:
 @pytest.mark.parametrize("columns", [40, 80])
 @pytest.mark.parametrize("name", ["", *LEAVES])
 def test_help_fits_the_terminal(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for what keeps its lines on a narrow one: the examples, which are to be copied, and the exit codes."""
+    """But for what keeps its lines on a narrow one: the examples, which are to be copied, and lists."""
     monkeypatch.setenv("COLUMNS", str(columns))
     text = CliRunner().invoke(app, [*name.split(), "-h"], prog_name="nearward").output
     assert "\x1b" not in text
-    free = re.sub(r"(?s)(Examples|Exit codes):.*?\n\n", "", text) if columns == 40 else text
+    free = re.sub(r"(?s)(Examples|Exit codes|Begin with):.*?\n\n", "", text) if columns == 40 else text
     wide = [line for line in free.splitlines() if len(line) > columns]
     assert [line for line in wide if not re.fullmatch(r" *(--[\w-]+ )?\S+", line)] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -110,7 +111,8 @@ def call(monkeypatch, *words: object) -> int:
 def test_the_command_line_fits_samples_and_reports_errors(train, tmp_path, monkeypatch, capsys) -> None:
     train.write_parquet(tmp_path / "cohort.parquet")
     fit = ("synth", "fit", tmp_path / "cohort.parquet", "--outcome", "died", "--group", "patient", "--out", tmp_path / "g")
-    assert call(monkeypatch, *fit, "--epsilon", 2) == 0
+    assert call(monkeypatch, *fit, "--epsilon", 2, "--json", tmp_path / "fit.json") == 0
+    assert json.loads((tmp_path / "fit.json").read_text())["event"] == 1
     output = capsys.readouterr().out
     assert "epsilon" in output
     assert "of 2" in output

@@ -11,6 +11,8 @@ from typing import TextIO
 
 from nearward.cli.terminal.output import is_quiet
 
+_BAR_FROM = 60  # columns of a terminal; on a narrower one numbers and words have the room
+
 
 @contextmanager
 def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterator[Callable[..., None]]:
@@ -32,9 +34,13 @@ def show_progress(what: str, total: int, stream: TextIO | None = None) -> Iterat
     if stream.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(file=stream)) as bar:
+        console = Console(file=stream)
+        narrow = console.width < _BAR_FROM
+        words_column = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True) if narrow else None)
+        columns = (words_column, *(() if narrow else (BarColumn(),)), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, expand=narrow) as bar:
             task = bar.add_task(what, total=total)
             yield lambda words="", done=1: bar.update(task, advance=done, description=f"{what}: {words}" if words else what)
         return

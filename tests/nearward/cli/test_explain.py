@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from nearward.cli.explain import _draw
 from nearward.cli.main import app
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,17 @@ def test_a_picture_of_another_kind_is_refused(place) -> None:
     result = CliRunner().invoke(app, [*map(str, words)])
     assert isinstance(result.exception, InputError)
     assert not (place / "e.bmp").exists()
+
+
+def test_a_font_that_lacks_a_character_is_named_and_the_picture_is_written(tmp_path, recwarn) -> None:
+    rows = {"column": ["(base rate)", "(similar patients)", "乳酸"], "value": [None, None, "4.7"]}
+    explanation = pl.DataFrame({**rows, "contribution": [-3.0, 1.0, 0.5], "se": [0.0, 0.1, 0.1]})
+    _draw(explanation, tmp_path / "why.svg")
+    assert "乳酸" in (tmp_path / "why.svg").read_text()
+    assert not recwarn.list
+    with pytest.warns(DataWarning, match=r"boxes stand for them in why\.png"):
+        _draw(explanation, tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_sheet_is_one_page_with_all_its_parts_and_its_origin(place, clinic) -> None:

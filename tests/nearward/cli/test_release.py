@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -36,8 +37,10 @@ def nearward(monkeypatch, ward):
 
 def test_a_copy_is_refused_with_exit_code_3_without_accept_risk(nearward, tmp_path, capsys):
     out = tmp_path / "synth.parquet"
-    assert nearward("synth", "export", tmp_path, "-n", 600, "--out", out, "--report", tmp_path / "card.html") == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["card.html"]
+    card = ("--report", tmp_path / "card.html", "--json", tmp_path / "card.json")
+    assert nearward("synth", "export", tmp_path, "-n", 600, "--out", out, *card) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"card.html", "card.json"}
+    assert json.loads((tmp_path / "card.json").read_text())["passed"] is False
     captured = capsys.readouterr()
     assert "FAITH-style card" in captured.out
     assert "Inference resistance failed" in captured.err
