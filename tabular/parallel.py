@@ -105,6 +105,11 @@ def engine(name: Literal["local", "ray"], *, address: str | None = None, workers
             cluster.close()
 
 
+def runs_remotely() -> bool:
+    """Return whether tasks that may be remote run on a cluster now: in other processes, on copies of what they get."""
+    return _ray.get() is not None
+
+
 def share(value: Item) -> Shared[Item]:
     """Return a value for many tasks to read: under the engine ``ray`` it is put into Ray's object store, once."""
     tasks = _ray.get()

@@ -33,7 +33,7 @@ from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.binary import Retriever, best_setting
-from nearward.retrieval.neighbors.sharded_retriever import index_shards
+from nearward.retrieval.neighbors.fitted_shards import index_shards
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
 from nearward.tabular.data.training_data import TrainingData

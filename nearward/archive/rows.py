@@ -19,7 +19,7 @@ from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
 from nearward.archive.work_folder import WorkFolder
 from nearward.risk_model.teaching_sample import Block
 from nearward.risk_model.validation import patient_labels, stored_ids
-from nearward.tabular.archive.files import Archive, RowBlock
+from nearward.tabular.archive.files import Archive, FileBlock
 from nearward.tabular.archive.inference import conform_block
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import write_errors
@@ -85,7 +85,7 @@ class ArchiveRows:
             if not other.any():
                 continue
 
-            def read(block: RowBlock = block, other: Bools = other) -> pl.DataFrame:
+            def read(block: FileBlock = block, other: Bools = other) -> pl.DataFrame:
                 return self._read(block, other)
 
             yield Block(read, self.outcome[block.span][other], self.patient_ids[part], self.fold[part], self._remember(block))
@@ -96,7 +96,7 @@ class ArchiveRows:
         paths = [self.work.part(_name("records", block)) for block in self.archive.blocks(self.block_rows)]
         return pl.concat([taught.lazy(), *(pl.scan_parquet(path, glob=False) for path in paths if path is not None)])
 
-    def _read(self, block: RowBlock, other: Bools) -> pl.DataFrame:
+    def _read(self, block: FileBlock, other: Bools) -> pl.DataFrame:
         """Read and conform the other rows of a block, and write their records."""
         frame = self.archive.read(block, [column.name for column in self.schema.columns if column.role != "ignore"])
         rows = conform_block(self.schema, self.archive, block.file, frame)
@@ -110,7 +110,7 @@ class ArchiveRows:
         self.work.save_part(_name("records", block), ".parquet", write)
         return records.select(rows.columns)
 
-    def _remember(self, block: RowBlock) -> Callable[[Callable[[], list[Floats32]]], list[Floats32]]:
+    def _remember(self, block: FileBlock) -> Callable[[Callable[[], list[Floats32]]], list[Floats32]]:
         def remember(embed: Callable[[], list[Floats32]]) -> list[Floats32]:
             """Return the embeddings of a block by shard, from its file or by ``embed``."""
             path = self.work.part(_name("vectors", block)) if self.work.part(_name("records", block)) else None
@@ -123,5 +123,5 @@ class ArchiveRows:
         return remember
 
 
-def _name(kind: str, block: RowBlock) -> str:
+def _name(kind: str, block: FileBlock) -> str:
     return f"{kind}-{block.number:06d}"

@@ -36,7 +36,7 @@ from nearward.risk_model.fitted import (
     summarise,
     weight_of_stored,
 )
-from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model, predict_fold
+from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model, predict_some
 from nearward.risk_model.summary import BackboneSummary, FitSummary
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
@@ -55,8 +55,9 @@ from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
-_TRIED_AT_ONCE = 30_000  # rows; of more the in-context model first predicts one fold
-NOT_WORTH_IT = "in one fold of the rows that taught, the stack does not rank better with it"
+_TRIED_AT_ONCE = 30_000  # rows; of more the in-context model first predicts a sample of one fold
+_TRIAL_ROWS = 6_000  # of that sample, half of them events where there are as many
+NOT_WORTH_IT = "in a sample of one fold of the rows that taught, the stack does not rank better with it"
 
 
 @dataclass(frozen=True)
@@ -342,8 +343,10 @@ def _fit_backbone(
 
 
 def _is_worth_all_rows(config: FitConfig, rows: StoredRows, retriever: Retriever, fit: StackFit) -> bool:
-    """Return whether the embedded model, which reads many rows slowly, lets the stack rank better in the first fold of them."""
+    """Return whether the embedded model, which reads many rows slowly, lets the stack rank better in a sample of the first fold."""
     if config.backbone != "embedded" or config.adapter or len(rows.data) <= _TRIED_AT_ONCE:
         return True
-    risk = predict_fold(rows, retriever, config.members, config.seed, 0)
-    return ranks_better_with(fit, risk, np.flatnonzero(rows.data.fold == 0), rows.data, config.seed)
+    fold = np.flatnonzero(rows.data.fold == 0)
+    chosen, sample = rows.data.take(fold).subsample(_TRIAL_ROWS, config.seed)
+    risk = predict_some(rows, retriever, config.members, config.seed, fold[chosen])
+    return ranks_better_with(fit, risk, fold[chosen], sample, config.seed)

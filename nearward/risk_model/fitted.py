@@ -20,7 +20,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, ranks_clearly_better
-from nearward.retrieval.neighbors.sharded_retriever import RowBlock, ShardedRetriever
+from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
 from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
@@ -44,6 +44,7 @@ from nearward.tabular.statistics import weighted_auroc, weighted_average_precisi
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
 _RESAMPLES = 200  # of patients, for the intervals of a sample's figures
+_TRIAL_FOLDS = 5
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
 
 
@@ -82,7 +83,7 @@ class OtherBlocks:
         """Number of patients in the blocks so far."""
         return len(np.unique(np.concatenate(self._patients))) if self._patients else 0
 
-    def __iter__(self) -> Iterator[RowBlock]:
+    def __iter__(self) -> Iterator[IndexBlock]:
         self._patients = []
         for block in self._others.blocks():
             self._patients.append(np.unique(block.patient_ids))
@@ -90,7 +91,7 @@ class OtherBlocks:
             def inputs(block: Block = block) -> EncoderInputs:
                 return encoder_inputs(self._table_encoder, encode_rows(self._table_encoder, block.read(), ()))
 
-            yield RowBlock(inputs, block.outcome, block.patient_ids, block.fold % self._folds, block.remember)
+            yield IndexBlock(inputs, block.outcome, block.patient_ids, block.fold % self._folds, block.remember)
 
 
 def weight_of_stored(data: TrainingData, n: int) -> Floats | None:
@@ -280,10 +281,10 @@ def add_backbone(fit: StackFit, risk: Floats, data: TrainingData, summary: Backb
     return wider if in_use else fit, summary
 
 
-def ranks_better_with(fit: StackFit, risk: Floats, rows: Ints, data: TrainingData, seed: int) -> bool:
-    """Return whether a stack of some rows (q,) ranks better out of fold with these risks (q,) among its columns."""
-    part = data.take(rows)
-    part = replace(part, fold=assign_folds(part.outcome, np.unique(part.patient_ids, return_inverse=True)[1], data.n_folds, seed))
+def ranks_better_with(fit: StackFit, risk: Floats, rows: Ints, sample: TrainingData, seed: int) -> bool:
+    """Return whether a stack of some rows (q,), which ``sample`` describes, ranks better out of fold with these risks (q,)."""
+    patient_ids = np.unique(sample.patient_ids, return_inverse=True)[1]
+    part = replace(sample, fold=assign_folds(sample.outcome, patient_ids, _TRIAL_FOLDS, seed))
     columns = fit.columns[rows]
     auprc = [
         average_precision_score(part.outcome, fit_stack(x, part, (fit.shrinkage,))[1], sample_weight=part.weight)

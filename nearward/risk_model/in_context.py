@@ -236,26 +236,30 @@ def fit_in_context_model(
     return InContextModel(net, views, rows.features, rows.scores, rows.data.outcome), risk, summary
 
 
-def predict_fold(rows: StoredRows, retriever: Retriever, members: int, seed: int, fold: int) -> Floats:
-    """Return the risk of one fold's rows (q,), as ``fit_in_context_model`` predicts them without an adapter."""
+def predict_some(rows: StoredRows, retriever: Retriever, members: int, seed: int, queries: Ints) -> Floats:
+    """Return the risk of some of one fold's rows (q,), as ``fit_in_context_model`` predicts them without an adapter."""
     net, views = load_net(), _ensemble_views(members, rows.features.shape[1], rows.scores.shape[1], seed)
-    (batches,) = _batches_by_fold(net, views, rows, retriever, (fold,))
+    (batches,) = _query_batches(net, views, rows, retriever, [queries])
     return np.asarray(np.mean([predict_risk(net, batch)[0] for batch in batches], axis=0))
 
 
-def _batches_by_fold(
-    net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever, folds: Sequence[int] | None = None
+def _batches_by_fold(net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever) -> list[list[QueryBatch]]:
+    """Return the stored rows as queries: a batch for each fold and view."""
+    return _query_batches(net, views, rows, retriever, [np.flatnonzero(rows.data.fold == f) for f in range(rows.data.n_folds)])
+
+
+def _query_batches(
+    net: InContextNet, views: tuple[EnsembleView, ...], rows: StoredRows, retriever: Retriever, queries: Sequence[Ints]
 ) -> list[list[QueryBatch]]:
-    """Return the stored rows as queries: a batch for each fold (by default all) and view, its featurizer has not seen the fold."""
+    """Return a batch for each of some selections of stored rows, and for each view; featurizers have not seen the selection's fold."""
     settings, data = tuple(view.setting for view in views), rows.data
 
-    def fold_batches(f: int) -> list[QueryBatch]:
-        """Return a fold's batches; contexts of one fold at a time, for they are large."""
-        queries = np.flatnonzero(data.fold == f)
-        contexts = retriever.out_of_fold_contexts(rows.inputs.take(queries), data.patient_ids, settings, queries)
-        return [_fold_batch(net, view, context, rows, queries) for view, context in zip(views, contexts, strict=True)]
+    def batches_of(selected: Ints) -> list[QueryBatch]:
+        """Return a selection's batches; contexts of one fold at a time, for they are large."""
+        contexts = retriever.out_of_fold_contexts(rows.inputs.take(selected), data.patient_ids, settings, selected)
+        return [_fold_batch(net, view, context, rows, selected) for view, context in zip(views, contexts, strict=True)]
 
-    return list(parallel_map(fold_batches, range(data.n_folds) if folds is None else folds, "torch", "faiss"))
+    return list(parallel_map(batches_of, queries, "torch", "faiss"))
 
 
 def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tuple[EnsembleView, ...]:
@@ -272,8 +276,8 @@ def _ensemble_views(members: int, columns: int, experts: int, seed: int) -> tupl
 
 
 def _fold_batch(net: InContextNet, view: EnsembleView, context: Context, rows: StoredRows, queries: Ints) -> QueryBatch:
-    """Return one fold's rows (q,) with their contexts as queries, with a featurizer fitted on the other rows."""
-    train = np.setdiff1d(np.arange(len(rows.data)), queries)
+    """Return some of one fold's rows (q,) with their contexts as queries, with a featurizer fitted on the other folds' rows."""
+    train = np.flatnonzero(rows.data.train_rows(int(rows.data.fold[queries[0]])))
     encoded = _EncodedView.fit(net, view, rows.features, rows.scores, rows.data.outcome, train)
     return encoded.query_batch(rows.features[queries], rows.scores[queries], context)
 

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.data.training_data import shares_of_classes
 from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 BLOCK_ROWS = 65_536
@@ -42,7 +43,7 @@ class Block:
     ----------
     read : callable that returns the conformed rows, b of them
     outcome, patient_ids, fold : (b,)
-    remember : callable, as in ``RowBlock``
+    remember : callable, as in ``IndexBlock``
     """
 
     read: Callable[[], pl.DataFrame]
@@ -155,7 +156,7 @@ def choose_teaching_sample(
     np.minimum.at(group, patient_ids, commonness[outcome])
     home = np.zeros(patients, dtype=np.int64)
     home[patient_ids[::-1]] = stratum[::-1]  # the first row's
-    share = _shares(np.bincount(group[patient_ids], minlength=len(size)), most_rows)
+    share = shares_of_classes(np.bincount(group[patient_ids], minlength=len(size)), most_rows)
     chosen = _choose_patients(group, home, share, np.random.default_rng(seed))
     cell = outcome * (int(stratum.max()) + 1) + stratum  # class and stratum of each row
     _add_absent_cells(chosen, cell, patient_ids)
@@ -189,15 +190,6 @@ def _pool_small(stratum: Ints) -> Ints:
     """Number strata anew, all small ones together as 0."""
     small = np.bincount(stratum) < _FEWEST_IN_STRATUM
     return np.unique(np.where(small[stratum], -1, stratum), return_inverse=True)[1].astype(np.int64)
-
-
-def _shares(rows: Ints, most_rows: int) -> Floats:
-    """Return the share of each class's rows (c,) that are chosen: rare classes wholly, the others down to the same number of rows."""
-    quota, left = np.zeros(len(rows)), float(most_rows)
-    for position, j in enumerate(np.argsort(rows, kind="stable")):
-        quota[j] = min(float(rows[j]), left / (len(rows) - position))
-        left -= quota[j]
-    return quota / np.maximum(rows, 1)
 
 
 def _choose_patients(group: Ints, home: Ints, share: Floats, rng: np.random.Generator) -> Bools:

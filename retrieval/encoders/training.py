@@ -12,8 +12,10 @@ Shapes: n rows, u unlabelled rows, p encoded columns, b batch, m members, c clas
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ from nearward.retrieval.encoders.self_supervised import STEPS, pretrain
 from nearward.retrieval.encoders.simplex_head import SimplexHead
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map, share
+from nearward.tabular.parallel import cpu_count, parallel_map, runs_remotely, share
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.preprocessing.level_indices import LevelIndices
 from nearward.tabular.ray_tasks import Shared
@@ -134,20 +136,68 @@ def _train_on(device: torch.device, rows: _Rows, train: Sequence[Ints], seed: in
     started = [(shared, part, seed + f, device) for f, part in enumerate(train)]
     trainings = list(parallel_map(lambda arguments: _Training(*arguments), started, "torch", remote=True))
     validation = [training.validation.copy() for training in trainings]
-    weights: list[dict[str, Tensor]] = [{} for _ in trainings]
-    lowest, rounds_waited = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64)
-    while rounds_waited.min() < config.patience and trainings[0].steps < config.steps:
-        trainings, predictions = map(list, zip(*parallel_map(_Training.run_round, trainings, "torch", remote=True), strict=True))
-        rounds_waited += 1
+    best: list[_Round] = []
+    lowest, rounds_waited, rounds = np.full(len(trainings), np.inf), np.zeros(len(trainings), dtype=np.int64), 0
+    most_rounds, ahead, waiting = -(-config.steps // trainings[0].round_steps), _rounds_ahead(len(trainings), config), list[list[_Round]]()
+    while rounds_waited.min() < config.patience and rounds < most_rounds:
+        if not waiting:
+            trainings, waiting = _run_rounds(trainings, min(ahead, most_rounds - rounds))
+        latest = waiting.pop(0)
+        best = best or list(latest)
+        rounds, rounds_waited = rounds + 1, rounds_waited + 1
         for f, training in enumerate(trainings):
             deciding = [g for g in range(len(trainings)) if g != f] or [f]
-            logit = torch.cat([predictions[g] for g in deciding], dim=1)
+            logit = torch.cat([latest[g].logit for g in deciding], dim=1)
             predicted = np.concatenate([validation[g] for g in deciding])
             loss = training.head_loss_of(logit, rows.labels[predicted], None if rows.weight is None else rows.weight[predicted])
             if loss < lowest[f]:
-                lowest[f], rounds_waited[f] = loss, 0
-                weights[f] = training.copy_weights()
-    return list(parallel_map(lambda best: best[0].finish(best[1]), list(zip(trainings, weights, strict=True)), "torch", remote=True))
+                lowest[f], rounds_waited[f], best[f] = loss, 0, latest[f]
+    finished = [(training, one, last.rng_state) for training, one, last in zip(trainings, best, latest, strict=True)]
+    return list(parallel_map(lambda arguments: _Training.finish(*arguments), finished, "torch", remote=True))
+
+
+def _rounds_ahead(trainings: int, config: EncoderConfig) -> int:
+    """Return how many rounds to train at a time: with five trainings on two CPUs one of them is idle at the end of every round.
+
+    Two rounds of each keep both busy. The decisions are taken round by round, and a round too many is not used. A loss that follows the
+    decisions is trained one round at a time.
+    """
+    idle = -trainings % min(cpu_count(), trainings)
+    return 2 if idle and not runs_remotely() and config.loss != "tversky" else 1
+
+
+def _run_rounds(trainings: list[_Training], ahead: int) -> tuple[list[_Training], list[list[_Round]]]:
+    """Train some rounds; returns the trainings, and what each round has learned in each training."""
+    if ahead == 1:
+        trainings, latest = map(list, zip(*parallel_map(_Training.run_round, trainings, "torch", remote=True), strict=True))
+        return trainings, [latest]
+    locks = [threading.Lock() for _ in trainings]
+
+    def run_next(i: int) -> _Round:
+        with locks[i % len(trainings)]:
+            return trainings[i % len(trainings)].run_round()[1]
+
+    done = list(parallel_map(run_next, range(ahead * len(trainings)), "torch"))
+    by_training = [sorted(done[f :: len(trainings)], key=lambda one: one.steps) for f in range(len(trainings))]
+    return trainings, [list(latest) for latest in zip(*by_training, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What a training knows after a round.
+
+    Parameters
+    ----------
+    steps : int, taken so far
+    logit : (m, rows) or (m, rows, c), the members' log-odds of the validation rows
+    weights : the encoder's
+    rng_state : the state of the training's generator
+    """
+
+    steps: int
+    logit: Tensor
+    weights: dict[str, Tensor]
+    rng_state: Any
 
 
 @dataclass(frozen=True)
@@ -198,8 +248,8 @@ class _Training:
         self.encoder.to(device)
         self.optimiser = _optimiser(self.encoder, config)
 
-    def run_round(self) -> tuple[_Training, Tensor]:
-        """Take the steps of a round; returns the training and the members' log-odds of the validation rows: (m, rows) or (m, rows, c).
+    def run_round(self) -> tuple[_Training, _Round]:
+        """Take the steps of a round; returns the training, and what it knows then.
 
         Where rounds are tasks on a cluster, the training is a copy: what it knows travels with it.
         """
@@ -209,7 +259,8 @@ class _Training:
         with torch.inference_mode():
             parts = [self.validation[i : i + _CHUNK] for i in range(0, len(self.validation), _CHUNK)]
             logits = [self.encoder(rows.features[part].to(self.device), levels=rows.levels.take(part))[1] for part in parts]
-            return self, torch.cat(logits, dim=1).cpu()
+            logit = torch.cat(logits, dim=1).cpu()
+        return self, _Round(self.steps, logit, copy.deepcopy(self.encoder.state_dict()), self.rng.bit_generator.state)
 
     def head_loss_of(self, logit: Tensor, label: Tensor, weight: Tensor | None) -> float:
         """Return the head's loss of the members' mean prediction."""
@@ -217,14 +268,14 @@ class _Training:
         of_rows = None if weight is None else weight.to(self.device)
         return float(self.head_loss(mean.to(self.device), label.to(self.device), of_rows))
 
-    def copy_weights(self) -> dict[str, Tensor]:
-        """Return the weights as they are now."""
-        return copy.deepcopy(self.encoder.state_dict())
+    def finish(self, best: _Round, rng_state: Any) -> AwareEncoder:
+        """Return the encoder with the weights of its best round, and axes computed from its training rows.
 
-    def finish(self, weights: dict[str, Tensor]) -> AwareEncoder:
-        """Return the encoder with the weights of its best round, and axes computed from its training rows."""
-        self.encoder.load_state_dict(weights)
+        ``rng_state`` is that after the last round that was decided on.
+        """
+        self.encoder.load_state_dict(best.weights)
         self.encoder.cpu()
+        self.rng.bit_generator.state = rng_state
         sample, rows = np.sort(self.rng.permutation(self.train)[:_AXES_ROWS]), self.shared.value
         if rows.class_weight is not None:
             self.encoder.shift_prevalence(rows.class_weight)

@@ -20,20 +20,18 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.encoders.training import train_encoders
-from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import (
+from nearward.retrieval.neighbors.fitted_shards import (
     FEWEST_ROWS,
+    TRIAL_ROWS,
     FittedShards,
-    RowBlock,
-    ShardedRetriever,
     StoredLabels,
-    embedding_name,
     fit_linear_metrics,
     index_shards,
-    neighbour_radius,
     remembered_encoders,
     store_others,
 )
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, embedding_name, neighbour_radius
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
     Context,
@@ -176,11 +174,10 @@ class SettingTrial:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A retriever with the setting whose vote of the stored rows (n,) ranks best; their heads (n,), and every setting's trial."""
+    """A retriever with the setting whose vote of the queries (q,) ranks best, and every setting's trial."""
 
     retriever: Retriever
     vote: Floats
-    head: Floats
     trials: list[SettingTrial]
 
 
@@ -193,7 +190,7 @@ def fit_retriever(
     settings: tuple[RetrievalSetting, ...] = SETTINGS,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
-    others: Iterable[RowBlock] | None = None,
+    others: Iterable[IndexBlock] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[Retriever, Floats, Floats, list[SettingTrial]]:
     """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
@@ -201,8 +198,9 @@ def fit_retriever(
     Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
     the comparison is mostly noise, and overfitted encoders are the larger risk.
 
-    With ``others`` all of this is done on the training rows, a sample of the table, each counting as many rows as it stands for. Then the
-    other rows are stored beside them, and the setting is chosen again by the training rows' votes among all.
+    With ``others`` all of this is done on the training rows, a sample of the table, each counting as many rows as it stands for, and
+    compared are the votes that some of them get. Then the other rows are stored beside them, and the setting is chosen again by the
+    training rows' votes among all.
 
     Parameters
     ----------
@@ -226,9 +224,10 @@ def fit_retriever(
 
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed, checkpoints), inputs, data)
-    best = best_setting(indexed, data, settings)
+    tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)
+    best = best_setting(indexed.with_queries(tried), sample, settings, StoredLabels.of(data))
     heads: tuple[AwareEncoder, ...] = ()
-    trials, head = best.trials, best.head
+    trials, head = best.trials, indexed.head
     if len(inputs) < FEWEST_ROWS or int(data.outcome.sum()) < _FEWEST_EVENTS:
         progress("no encoders: too few rows or events")
     else:
@@ -236,9 +235,9 @@ def fit_retriever(
         encoders = remembered_encoders(checkpoints, lambda: train_encoders(inputs, data, config, seed, layout, unlabelled))
         progress("AWARE encoders")
         indexed_deep = index_shards(encoders, inputs, data)
-        deep = best_setting(indexed_deep, data, settings)
-        trials, head = [*linear.trials, *deep.trials], deep.head
-        if ranks_clearly_better(deep.vote, linear.vote, data, seed):
+        deep = best_setting(indexed_deep.with_queries(tried), sample, settings, StoredLabels.of(data))
+        trials, head = [*linear.trials, *deep.trials], indexed_deep.head
+        if ranks_clearly_better(deep.vote, linear.vote, sample, seed):
             best, indexed = deep, indexed_deep
         else:
             heads = tuple(encoders)
@@ -258,7 +257,7 @@ def best_setting(
     Parameters
     ----------
     fitted : FittedShards
-    data : TrainingData, the rows that vote is compared on
+    data : TrainingData, the queries of ``fitted``, by whose votes settings are compared
     settings : candidates
     labels : StoredLabels, of all rows in the shards; by default the training rows are all of them
     """
@@ -269,7 +268,7 @@ def best_setting(
         """Return the vote and the radius of a shard's training rows under each setting: one search, then one context at a time."""
         shard, queries, temperature = fitted.shards[f], fitted.queries[f], fitted.encoders[f].temperature
         near = search_shard(shard, events[f], fitted.embeddings[f], _largest(settings), n_shards, labels.patient_ids, queries)
-        weight, tried = None if data.weight is None else data.weight[queries], []
+        weight, tried = None if data.weight is None else data.weight[data.fold == f], []
         for setting in settings:
             context = _weighted(near, shard, labels.outcome, setting, n_shards, temperature, labels.patient_ids, labels.row_weight, queries)
             tried.append((context.vote, neighbour_radius(context, setting, n_shards, weight)))
@@ -285,7 +284,7 @@ def best_setting(
     best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
     radius = np.array([tried[best][1] for tried in by_shard])
     retriever = Retriever(fitted.encoders, (), fitted.shards, labels.outcome, settings[best], radius, labels.row_weight)
-    return Candidate(retriever, votes[best], np.concatenate(fitted.logits)[order], trials)
+    return Candidate(retriever, votes[best], trials)
 
 
 def _weighted(

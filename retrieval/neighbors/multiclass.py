@@ -20,20 +20,18 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_metric, principal
 from nearward.retrieval.encoders.training import train_encoders
-from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import (
+from nearward.retrieval.neighbors.fitted_shards import (
     FEWEST_ROWS,
+    TRIAL_ROWS,
     FittedShards,
-    RowBlock,
-    ShardedRetriever,
     StoredLabels,
     fit_linear_metrics,
     index_shards,
-    neighbour_radius,
     remembered_encoders,
     store_others,
-    trained,
 )
+from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, neighbour_radius, trained
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
     Context,
@@ -94,7 +92,7 @@ def fit_class_retriever(
     progress: Progress,
     layout: FeatureLayout | None = None,
     unlabelled: Floats | None = None,
-    others: Iterable[RowBlock] | None = None,
+    others: Iterable[IndexBlock] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
     """Fit linear metrics, train encoders where rows suffice, and select the encoders where their vote is clearly better.
@@ -121,19 +119,21 @@ def fit_class_retriever(
 
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed, checkpoints), inputs, data)
-    best = linear = _best_setting(indexed, data)
+    tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)
+    best = linear = _best_setting(indexed.with_queries(tried), sample, StoredLabels.of(data))
     vote_log_loss = {"linear metric": linear.mean}
     heads: tuple[AwareEncoder, ...] = ()
-    head = best.head
+    classes = int(data.outcome.max()) + 1
+    head = class_log_probabilities(indexed.head, classes)
     if len(inputs) < FEWEST_ROWS or np.sort(np.bincount(data.outcome))[-2] < _FEWEST_IN_SECOND_CLASS:
         progress("no encoders: too few rows or events")
     else:
         encoders = remembered_encoders(checkpoints, lambda: train_encoders(inputs, data, config, seed, layout, unlabelled))
         progress("AWARE encoders")
         indexed_deep = index_shards(encoders, inputs, data)
-        deep = _best_setting(indexed_deep, data)
-        vote_log_loss["AWARE encoders"], head = deep.mean, deep.head
-        gain = np.bincount(data.patient_ids, weights=(linear.loss - deep.loss) * data.row_weight)  # by patient
+        deep = _best_setting(indexed_deep.with_queries(tried), sample, StoredLabels.of(data))
+        vote_log_loss["AWARE encoders"], head = deep.mean, class_log_probabilities(indexed_deep.head, classes)
+        gain = np.bincount(sample.patient_ids, weights=(linear.loss - deep.loss) * sample.row_weight)  # by patient
         if gain.sum() > gain.std() * len(gain) ** 0.5:
             best, indexed = deep, indexed_deep
         else:
@@ -156,34 +156,31 @@ def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int, row
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A retriever with the setting whose vote has the least log-loss; votes and heads (n, c), log-losses (n,) and their mean."""
+    """A retriever with the setting whose vote of the queries has the least log-loss; votes (q, c), log-losses (q,) and their mean."""
 
     retriever: ClassRetriever
     votes: Floats
-    head: Floats
     loss: Floats
     mean: float
 
 
-def _best_setting(fitted: FittedShards, data: TrainingData, labels: StoredLabels | None = None) -> _Candidate:
-    """Choose the setting by the out-of-fold log-loss of the training rows' votes; ``labels`` of all stored rows, by default of these."""
-    labels = labels or StoredLabels.of(data)
+def _best_setting(fitted: FittedShards, data: TrainingData, labels: StoredLabels) -> _Candidate:
+    """Choose the setting by the out-of-fold log-loss of the votes that the queries of ``fitted`` get, which ``data`` describes."""
     classes, order = int(data.outcome.max()) + 1, fitted.query_order
-    head = np.concatenate([class_log_probabilities(logit, classes) for logit in fitted.logits])[order]
     best: _Candidate | None = None
     for setting in CLASS_SETTINGS:
         votes_by_shard, radius = [], []
         for f, (shard, queries, encoder) in enumerate(zip(fitted.shards, fitted.queries, fitted.encoders, strict=True)):
             context = shard_context(shard, fitted.embeddings[f], labels, setting, len(fitted.shards), encoder.temperature, queries)
             votes_by_shard.append(class_votes(context, classes))
-            weight = None if data.weight is None else data.weight[queries]
+            weight = None if data.weight is None else data.weight[data.fold == f]
             radius.append(neighbour_radius(context, setting, len(fitted.shards), weight))
         votes = np.concatenate(votes_by_shard)[order]
         loss = vote_loss(votes, data.outcome, data.weight)
         mean = float(np.average(loss, weights=data.weight))
         if best is None or mean < best.mean:
             retriever = ClassRetriever(fitted.encoders, (), fitted.shards, labels.outcome, setting, np.array(radius), labels.row_weight)
-            best = _Candidate(retriever, votes, head, loss, mean)
+            best = _Candidate(retriever, votes, loss, mean)
     assert best is not None
     return best
 

@@ -17,18 +17,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed, network_from_state, network_state
+from nearward.retrieval.encoders.aware import AwareEncoder, embed, network_from_state, network_state
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.vector_store import VectorWriter
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
-from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
-from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
+TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 _RADIUS_QUANTILE = 0.9
 
 Encoder = AwareEncoder | LinearMetric
@@ -42,7 +41,7 @@ def _compute(vectors: Callable[[], Vectors]) -> Vectors:
 
 
 @dataclass(frozen=True)
-class RowBlock:
+class IndexBlock:
     """Rows that are stored and searched, from which no encoder learned.
 
     Parameters
@@ -137,12 +136,12 @@ class ShardedRetriever:
             What a new row counts in a vote, a stored one counting as before.
         """
         n, row_weight = len(self.outcome), self.row_weight
-        extended = self.extended_by([RowBlock(lambda: EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
+        extended = self.extended_by([IndexBlock(lambda: EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
         if row_weight is not None or weight is not None:
             row_weight = np.concatenate([np.ones(n) if row_weight is None else row_weight, np.full(len(outcome), weight or 1.0)])
         return replace(extended, row_weight=row_weight)
 
-    def extended_by(self, blocks: Iterable[RowBlock]) -> Self:
+    def extended_by(self, blocks: Iterable[IndexBlock]) -> Self:
         """Return a retriever with the rows of all blocks; each row is embedded by its own shard's encoder alone, once."""
         n, outcomes, encoders = len(self.outcome), [self.outcome], self.encoders
         writers = [VectorWriter(None, shard.vectors.shape[1]) for shard in self.shards]
@@ -200,7 +199,7 @@ class ShardedRetriever:
         )
 
 
-def _embed_block(encoders: Sequence[Encoder], block: RowBlock) -> Vectors:
+def _embed_block(encoders: Sequence[Encoder], block: IndexBlock) -> Vectors:
     """Return the vectors of a block's rows, each by its own shard's encoder alone."""
     inputs, fold = block.inputs(), block.fold  # not the block itself: a worker gets what the task refers to
 
@@ -208,117 +207,6 @@ def _embed_block(encoders: Sequence[Encoder], block: RowBlock) -> Vectors:
         return embed(encoders[f], inputs.take(np.flatnonzero(fold == f)))[0].astype(np.float32)
 
     return list(parallel_map(embed_new, range(len(encoders)), "torch", remote=True))
-
-
-@dataclass(frozen=True)
-class FittedShards:
-    """Cross-fitted encoders with their shards, and the rows that the encoders were fitted with as they embed them.
-
-    Parameters
-    ----------
-    encoders, shards : one a fold
-    queries : numbers of a fold's embedded rows, (rows,) each: all of its shard, or those that taught
-    embeddings : a fold's rows (rows, e) each
-    logits : the heads' log-odds of a fold's rows, (rows,) or (rows, classes) each; 0 from a linear metric
-    """
-
-    encoders: tuple[Encoder, ...]
-    shards: tuple[Shard, ...]
-    queries: tuple[Ints, ...]
-    embeddings: tuple[Floats, ...]
-    logits: tuple[Floats, ...]
-
-    @property
-    def query_order(self) -> Ints:
-        """Indices that put what is concatenated over the folds into the order of the rows."""
-        return np.argsort(np.concatenate(self.queries))
-
-
-@dataclass(frozen=True)
-class StoredLabels:
-    """What a vote of stored rows needs to know of them.
-
-    Parameters
-    ----------
-    outcome : (n,), 0 or 1; or class indices
-    patient_ids : (n,), where the queries are stored rows themselves
-    row_weight : (n,), optional
-        What each row counts in a vote; 1 each by default.
-    """
-
-    outcome: Floats
-    patient_ids: Ints | None = None
-    row_weight: Floats | None = None
-
-    @classmethod
-    def of(cls, data: TrainingData) -> StoredLabels:
-        """Return the labels where the training rows are all rows that are stored: each counts as many rows as it stands for."""
-        return cls(data.outcome.astype(float), data.patient_ids, data.weight)
-
-
-def fit_linear_metrics(
-    fit: Callable[[Floats, Ints, Ints, int, Floats | None], LinearMetric],
-    x: Floats,
-    data: TrainingData,
-    seed: int,
-    checkpoints: Checkpoints | None = None,
-) -> list[LinearMetric]:
-    """Fit one linear metric a fold on the other folds' rows.
-
-    Parameters
-    ----------
-    fit : callable
-        Fits a metric on rows, outcome, patient_ids, a seed and sampling weights.
-    x : (n, p), the dense encoding of the stored rows
-    data : TrainingData, n rows
-    seed : int
-    checkpoints : Checkpoints, optional
-    """
-
-    def fit_fold(f: int) -> LinearMetric:
-        train = data.train_rows(f)
-        part = data.take(train)
-        return fit(x[train], part.outcome, part.patient_ids, seed + f, part.weight)
-
-    def fit_all() -> list[LinearMetric]:
-        return list(parallel_map(fit_fold, range(data.n_folds), "torch", remote=True))
-
-    return list(remembered(checkpoints, "metrics", (LinearMetric,), fit_all))
-
-
-def remembered_encoders(checkpoints: Checkpoints | None, train: Callable[[], list[AwareEncoder]]) -> list[AwareEncoder]:
-    """Return trained encoders from checkpoints, where there are any, or train them."""
-    if checkpoints is None:
-        return train()
-    states = checkpoints.remembered("encoders", (EncoderConfig,), lambda: [network_state(encoder) for encoder in train()])
-    return list(trained(tuple(network_from_state(state) for state in states)))
-
-
-def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: TrainingData) -> FittedShards:
-    """Index each fold's rows in the embedding of the fold's own encoder, which was trained without them."""
-    rows = [np.flatnonzero(data.fold == f) for f in range(data.n_folds)]
-    embedded = [embed(encoder, inputs.take(r)) for encoder, r in zip(encoders, rows, strict=True)]
-    shards = tuple(Shard(embedding.astype(np.float32), r) for (embedding, _), r in zip(embedded, rows, strict=True))
-    embeddings, logits = zip(*embedded, strict=True)
-    return FittedShards(tuple(encoders), shards, tuple(rows), embeddings, logits)
-
-
-def store_others(
-    fitted: FittedShards, retriever: ShardedRetriever, data: TrainingData, blocks: Iterable[RowBlock]
-) -> tuple[FittedShards, StoredLabels]:
-    """Store further rows in the shards of a retriever, and return the shards with all rows, and the labels of these.
-
-    Their vote needs no weights, for all rows of the table are stored.
-    """
-    patients = [data.patient_ids]
-
-    def noted() -> Iterable[RowBlock]:
-        for block in blocks:
-            patients.append(block.patient_ids)
-            yield block
-
-    extended = retriever.extended_by(noted())
-    return replace(fitted, shards=extended.shards), StoredLabels(extended.outcome, np.concatenate(patients))
 
 
 def neighbour_radius(context: Context, setting: RetrievalSetting, shards: int, weight: Floats | None = None) -> float:

@@ -55,7 +55,7 @@ class ArchiveFile:
 
 
 @dataclass(frozen=True)
-class RowBlock:
+class FileBlock:
     """A range of rows of one file.
 
     Parameters
@@ -118,7 +118,7 @@ class Archive:
         states = [(printable(file.path.absolute()), file.rows, *file.state) for file in self.files]
         return hashlib.sha256(repr(states).encode()).hexdigest()
 
-    def blocks(self, rows: int) -> list[RowBlock]:
+    def blocks(self, rows: int) -> list[FileBlock]:
         """Return the archive in blocks of at most so many rows; none lies in two files.
 
         Examples
@@ -130,13 +130,13 @@ class Archive:
         ...     [(block.file, block.offset, block.rows, block.first) for block in open_archive(folder).blocks(2)]
         [(0, 0, 2, 0), (0, 2, 1, 2), (1, 0, 2, 3), (1, 2, 1, 5)]
         """
-        blocks: list[RowBlock] = []
+        blocks: list[FileBlock] = []
         for i, file in enumerate(self.files):
             for offset in range(0, file.rows, rows):
-                blocks.append(RowBlock(len(blocks), i, offset, min(rows, file.rows - offset), file.first + offset))
+                blocks.append(FileBlock(len(blocks), i, offset, min(rows, file.rows - offset), file.first + offset))
         return blocks
 
-    def read(self, block: RowBlock, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    def read(self, block: FileBlock, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read some columns of a block, in the archive's dtypes; all of them by default.
 
         Raises
@@ -156,7 +156,7 @@ class Archive:
         literals = [pl.lit(file.partitions[name].item(), dtype=self.dtypes[name]).alias(name) for name in names if name in file.partitions]
         return frame.with_columns(literals).select(pl.col(name).cast(self.dtypes[name]) for name in names)
 
-    def read_blocks(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[tuple[RowBlock, pl.DataFrame]]:
+    def read_blocks(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[tuple[FileBlock, pl.DataFrame]]:
         """Yield the archive block by block, one of them in memory at a time; errors as ``read``."""
         for block in self.blocks(rows):
             yield block, self.read(block, columns)

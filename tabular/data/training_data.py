@@ -84,6 +84,52 @@ class TrainingData:
         weight = None if self.weight is None else self.weight[rows]
         return TrainingData(self.outcome[rows], self.patient_ids[rows], self.fold[rows], weight)
 
+    def subsample(self, most_rows: int, seed: int) -> tuple[Ints, TrainingData]:
+        """Draw a case-control sample of the rows, for figures of all of them: rare classes wholly, of the others as many rows.
+
+        Parameters
+        ----------
+        most_rows : int
+            No more rows are drawn; all where there are no more.
+        seed : int
+
+        Returns
+        -------
+        rows : (t,), row numbers, in rising order
+        data : TrainingData, t rows, whose weights sum to those of all rows of the same class
+
+        Examples
+        --------
+        >>> data = TrainingData(np.array([1, 0, 0, 0, 0, 0, 0]), np.arange(7), np.zeros(7, dtype=int))
+        >>> rows, sample = data.subsample(4, seed=0)
+        >>> sorted(zip(sample.outcome.tolist(), sample.weight.tolist()))
+        [(0, 2.0), (0, 2.0), (0, 2.0), (1, 1.0)]
+        """
+        if len(self) <= most_rows:
+            return np.arange(len(self)), self
+        size = np.bincount(self.outcome)
+        quota = np.rint(shares_of_classes(size, most_rows) * size).astype(np.int64)
+        shuffled = np.random.default_rng(seed).permutation(len(self))
+        rows = np.sort(np.concatenate([shuffled[self.outcome[shuffled] == j][:most] for j, most in enumerate(quota)]))
+        sample = self.take(rows)
+        table, drawn = (np.bincount(one.outcome, weights=one.row_weight, minlength=len(quota)) for one in (self, sample))
+        return rows, replace(sample, weight=sample.row_weight * (table / np.maximum(drawn, 1e-300))[sample.outcome])
+
     def one_vs_rest(self, class_index: int) -> TrainingData:
         """Return the same rows with outcome 1 where it is this class, else 0."""
         return replace(self, outcome=(self.outcome == class_index).astype(np.int64))
+
+
+def shares_of_classes(rows: Ints, most_rows: int) -> Floats:
+    """Return the share of each class's rows (c,) in a sample of so many: rare classes wholly, the others down to the same number of rows.
+
+    Examples
+    --------
+    >>> shares_of_classes(np.array([90, 10]), 30).round(3).tolist()
+    [0.222, 1.0]
+    """
+    quota, left = np.zeros(len(rows)), float(most_rows)
+    for position, j in enumerate(np.argsort(rows, kind="stable")):
+        quota[j] = min(float(rows[j]), left / (len(rows) - position))
+        left -= quota[j]
+    return quota / np.maximum(rows, 1)

@@ -202,14 +202,16 @@ def test_several_classes(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("better", [True, False])
-def test_of_many_rows_the_in_context_model_predicts_one_fold_first(better: bool, monkeypatch) -> None:
+def test_of_many_rows_the_in_context_model_predicts_a_sample_of_one_fold_first(better: bool, monkeypatch) -> None:
     monkeypatch.setattr(binary, "_TRIED_AT_ONCE", 100)
+    monkeypatch.setattr(binary, "_TRIAL_ROWS", 60)
     asked: list[tuple[int, ...]] = []
 
-    def ranks_better(fit: Any, risk: np.ndarray, rows: np.ndarray, data: Any, seed: int) -> bool:
-        asked.append((len(risk), len(rows), int((data.fold == 0).sum())))
-        plain = fitted.ranks_better_with(fit, risk, rows, data, seed)
-        of_outcome = fitted.ranks_better_with(fit, 0.1 + 0.8 * data.outcome[rows], rows, data, seed)
+    def ranks_better(fit: Any, risk: np.ndarray, rows: np.ndarray, sample: Any, seed: int) -> bool:
+        asked.append((len(risk), len(rows), (sample.fold == 0).sum(), 60))
+        assert sample.n_rows == pytest.approx(120)  # of the fold, for which the sample stands
+        plain = fitted.ranks_better_with(fit, risk, rows, sample, seed)
+        of_outcome = fitted.ranks_better_with(fit, 0.1 + 0.8 * sample.outcome, rows, sample, seed)
         assert of_outcome  # risks that are the outcome help
         assert isinstance(plain, bool)
         return better

@@ -10,9 +10,11 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
+from nearward.retrieval.encoders import training
 from nearward.retrieval.encoders.aware import EncoderConfig, embed
 from nearward.retrieval.encoders.training import _Training, train_encoder, train_encoders
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.parallel import limit_jobs
 
 CONFIG = EncoderConfig(steps=30, batch=64, axes=7, hidden=16)
 
@@ -55,16 +57,37 @@ def test_training_stops_where_the_others_rows_are_predicted_worse(monkeypatch: p
     """Losses fall for three rounds and rise after: the weights are those of the third, after as many more rounds as the patience."""
     x, data = folds(0)
     rounds: list[int] = []
-    kept: list[int] = []
+    best: list[int] = []
     losses = iter([loss for loss in (3.0, 2.0, 1.0, *[4.0] * 20) for _ in range(3)])
     monkeypatch.setattr(_Training, "head_loss_of", lambda *_: next(losses))
-    run, keep = _Training.run_round, _Training.copy_weights
+    run, finish = _Training.run_round, _Training.finish
     monkeypatch.setattr(_Training, "run_round", lambda self: rounds.append(self.steps) or run(self))
-    monkeypatch.setattr(_Training, "copy_weights", lambda self: kept.append(self.steps) or keep(self))
-    train_encoders(x, data, EncoderConfig(batch=64, axes=7, hidden=16, patience=4), 0)
-    steps = kept[0]
-    assert kept == [steps] * 3 + [2 * steps] * 3 + [3 * steps] * 3
+    monkeypatch.setattr(_Training, "finish", lambda self, one, *more: best.append(one.steps) or finish(self, one, *more))
+    with limit_jobs(1):
+        train_encoders(x, data, EncoderConfig(batch=64, axes=7, hidden=16, patience=4), 0)
+    steps = rounds[3]  # after a round of each of three
+    assert best == [3 * steps] * 3
     assert len(rounds) == 3 * (3 + 4)
+
+
+def test_rounds_that_are_trained_ahead_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three trainings on two CPUs take two rounds at a time, and on one or three CPUs one: the encoders are the same."""
+    x, data = folds(0)
+    monkeypatch.setattr(training, "_AXES_ROWS", 50)  # drawn by the generator that also draws batches
+    embeddings, rounds, ran = [], [], []
+    run = _Training.run_round
+    monkeypatch.setattr(_Training, "run_round", lambda self: ran.append(self) or run(self))
+    for cpus in (1, 2, 3):
+        losses = iter([loss for loss in (3.0, 2.0, 1.0, *[4.0] * 20) for _ in range(3)])
+        monkeypatch.setattr(_Training, "head_loss_of", lambda *_, losses=losses: next(losses))
+        ran.clear()
+        with limit_jobs(cpus):
+            encoders = train_encoders(x, data, EncoderConfig(batch=64, axes=7, hidden=16, patience=4), 0)
+        embeddings.append([embed(encoder, x)[0] for encoder in encoders])
+        rounds.append(len(ran) / 3)
+    assert rounds == [7, 8, 7]
+    np.testing.assert_array_equal(embeddings[0], embeddings[1])
+    np.testing.assert_array_equal(embeddings[0], embeddings[2])
 
 
 def test_the_same_seed_trains_the_same_network_whatever_was_drawn_before() -> None:

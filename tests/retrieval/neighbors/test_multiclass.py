@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 import nearward as nw
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.linear_metric import fit_linear_metric
+from nearward.retrieval.neighbors.fitted_shards import StoredLabels
 from nearward.retrieval.neighbors.multiclass import class_log_probabilities, class_metric, class_votes, fit_class_retriever, vote_loss
-from nearward.retrieval.neighbors.sharded_retriever import StoredLabels
 from nearward.tabular.data.splits import split_classes
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import InputError, TooFewEvents
