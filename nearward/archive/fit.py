@@ -37,14 +37,14 @@ from nearward.tabular.archive.files import Archive, Source, open_archive
 from nearward.tabular.archive.inference import infer_schema, read_through
 from nearward.tabular.archive.row_keys import RowKeys, read_row_keys
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.validation import describe_event, seed_of
+from nearward.tabular.data.validation import Target, describe_event, seed_of
 from nearward.tabular.errors import DataWarning, require_columns
 from nearward.tabular.operating_system import release_memory
 from nearward.tabular.parallel import cpu_count, limit_jobs
 from nearward.tabular.parallel import engine as parallel_engine
 from nearward.tabular.persistence.artifact import check_folder
 from nearward.tabular.progress import logged
-from nearward.tabular.typing import Bools, Progress
+from nearward.tabular.typing import Bools, Ints, Progress
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,12 @@ class _ArchiveFit:
             taught[sample.others(archive.rows)] = False
         self.progress(self._described(keys, int(taught.sum())))
         self._warn_of_a_small_disk()
-        schema, frame = self._read_sample(keys, taught)
-        return self._learn(schema, frame, keys, sample, taught, seed)
+        schema, frame = self._read_sample(keys.patient_ids, taught)
+        target, patient_ids = keys.target, keys.patient_ids
+        if sample is not None:  # the rows that teach come first, then all others
+            patient_ids = number_patients(patient_ids[sample.order(archive.rows)])
+        del keys  # memory grows with every column of numbers of all rows
+        return self._learn(schema, frame, target, patient_ids, sample, taught, seed)
 
     @property
     def _experts(self) -> list[str]:
@@ -261,30 +265,33 @@ class _ArchiveFit:
             message = f"{format_size(free)} are free on the disk of {self.work.path}, and the fit needs about {format_size(needed)}"
             warnings.warn(message, DataWarning, stacklevel=4)
 
-    def _read_sample(self, keys: RowKeys, taught: Bools) -> tuple[Schema, pl.DataFrame]:
+    def _read_sample(self, patient_ids: Ints, taught: Bools) -> tuple[Schema, pl.DataFrame]:
         """Return the schema of all rows, and the rows that teach, as they are in the archive."""
         saved = self.work.part("schema"), self.work.part("sample")
         if saved[0] is not None and saved[1] is not None:
             return Schema.read(saved[0]), pl.read_parquet(saved[1])
         roles, inferred = self.roles, self.settings.schema is None
-        schema = self.settings.schema or infer_schema(self.archive, keys.patient_ids, roles.drop, roles.category, roles.missing)
+        schema = self.settings.schema or infer_schema(self.archive, patient_ids, roles.drop, roles.category, roles.missing)
         schema = schema.with_roles(ignore=[name for name in roles.drop if name in {column.name for column in schema.columns}])
         schema = schema.with_roles(outcome=roles.outcome, id=roles.id, group=roles.group, site=roles.site, expert=self._experts)
         block_rows = self.budget.block_rows
-        schema, frame = read_through(self.archive, schema, keys.patient_ids, taught, block_rows, self.progress, inferred=inferred)
+        schema, frame = read_through(self.archive, schema, patient_ids, taught, block_rows, self.progress, inferred=inferred)
         self.work.save_part("sample", ".parquet", frame.write_parquet)
         self.work.save_part("schema", ".json", lambda path: path.write_text(schema.to_json(), encoding="utf-8"))
         return schema, frame
 
     def _learn(
-        self, schema: Schema, frame: pl.DataFrame, keys: RowKeys, sample: TeachingSample | None, taught: Bools, seed: int
+        self,
+        schema: Schema,
+        frame: pl.DataFrame,
+        target: Target,
+        patient_ids: Ints,
+        sample: TeachingSample | None,
+        taught: Bools,
+        seed: int,
     ) -> tuple[FittedState, pl.LazyFrame]:
-        """Learn from the rows of the sample (t), and index the others."""
-        archive, target = self.archive, keys.target
-        outcome, patient_ids, t = target.outcome, keys.patient_ids, frame.height
-        if sample is not None:  # the rows that teach come first, then all others
-            patient_ids = number_patients(patient_ids[sample.order(archive.rows)])
-        group = self.roles.group
+        """Learn from the rows of the sample (t), and index the others; ``patient_ids`` (n,) of all rows as they are stored."""
+        archive, outcome, t, group = self.archive, target.outcome, frame.height, self.roles.group
         schema, _ = resolve_schema(schema, frame, self._experts, frame.get_column(group) if group else None)
         rows = schema.conform(frame)
         warn_of_leakage(frame, rows, schema, outcome[taught], patient_ids[:t], seed)

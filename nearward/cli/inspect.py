@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nearward.event_model.event_risk import EventRisk
+    from nearward.retrieval.neighbors.index_check import IndexCheck
     from nearward.risk_model.classifier import RiskClassifier
     from nearward.risk_model.summary import BackboneSummary, FitSummary
 
@@ -100,7 +101,7 @@ def inspect(
     if gate is None:
         say(STILL_INFERRED)
     else:
-        results["search"] = _describe_search(classifier)
+        results["search"], results["index_check"] = _describe_search(classifier)
         show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
     if classifier.fitted_.adaptation is not None:
         show_adaptation(classifier.adaptation_)
@@ -140,14 +141,17 @@ def _describe_fit(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> FitS
     return summary
 
 
-def _describe_search(classifier: RiskClassifier) -> pl.DataFrame:
-    """Print how each shard's similar patients are searched, with the recall where that is not exact, and return it."""
+def _describe_search(classifier: RiskClassifier) -> tuple[pl.DataFrame, IndexCheck | None]:
+    """Print how each shard's similar patients are searched, with recall and vote where that is not exact, and return it."""
     import polars as pl
 
-    shards = classifier.fitted_.model.retriever.shards
+    retriever = classifier.fitted_.model.retriever
+    shards, check = retriever.shards, retriever.index_check
     search = pl.DataFrame([{"shard": f, "stored rows": len(shard.rows), "search": shard.kind} for f, shard in enumerate(shards)])
     show(search, "search for similar patients")
-    return search
+    if check is not None:
+        say(f"vote of the similar patients by these lists against exact search, when the model was fitted: {check.describe()}")
+    return search, check
 
 
 def _describe_events(model: EventRisk) -> dict[str, Any]:

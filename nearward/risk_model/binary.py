@@ -27,7 +27,6 @@ from nearward.risk_model.fitted import (
     StackFit,
     StackInputs,
     add_backbone,
-    count_rows,
     encode_rows,
     encoder_inputs,
     ranks_better_with,
@@ -37,7 +36,7 @@ from nearward.risk_model.fitted import (
     weight_of_stored,
 )
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model, predict_some
-from nearward.risk_model.summary import BackboneSummary, FitSummary
+from nearward.risk_model.summary import BackboneSummary, FitSummary, count_rows
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
@@ -55,8 +54,7 @@ from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.preprocessing.table_encoder import EncodedTable, TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
-_TRIED_AT_ONCE = 30_000  # rows; of more the in-context model first predicts a sample of one fold
-_TRIAL_ROWS = 6_000  # of that sample, half of them events where there are as many
+_TRIED_AT_ONCE, _TRIAL_ROWS = 30_000, 6_000  # of more rows the in-context model first predicts a sample of one fold, half of it events
 NOT_WORTH_IT = "in a sample of one fold of the rows that taught, the stack does not rank better with it"
 
 
@@ -319,7 +317,7 @@ def fit_risk(
         sampling_weight=sampling_weight,
     )
     progress("calibration")
-    counts = count_rows(data, retriever.outcome, data.n_patients + (0 if blocks is None else blocks.patients))
+    counts = count_rows(data, retriever.outcome, max(data.n_patients, 0 if blocks is None else blocks.patients))
     return model, summarise(data, counts, retriever, trials, fit, backbone_summary)
 
 

@@ -14,16 +14,22 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nearward.evaluation.stats.cluster_bootstrap import Scale, bootstrap_interval, cluster_bootstrap
-from nearward.evaluation.stats.confidence import defined
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.binary import Retriever, SettingTrial, ranks_clearly_better
+from nearward.retrieval.neighbors.index_check import IndexCheck
 from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.in_context import EnsembleView
-from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
+from nearward.risk_model.summary import (
+    BackboneSummary,
+    BaseLearnerFigures,
+    FitSummary,
+    OutOfFoldSummary,
+    RetrievalSummary,
+    ranking_intervals,
+)
 from nearward.risk_model.teaching_sample import Block, OtherRows, rescaled
 from nearward.risk_model.user_experts import PERSISTED_TYPES as USER_EXPERT_TYPES
 from nearward.tabular.calibration.calibrator import Calibrator
@@ -40,10 +46,8 @@ from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
-from nearward.tabular.statistics import weighted_auroc, weighted_average_precision
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints
 
-_RESAMPLES = 200  # of patients, for the intervals of a sample's figures
 _TRIAL_FOLDS = 5
 _VOTE_FLOOR = 2e-3  # a vote of 0 out of a hundred patients is not certain
 
@@ -72,21 +76,20 @@ def encoder_inputs(table_encoder: TableEncoder, rows: EncodedRows) -> EncoderInp
 
 
 class OtherBlocks:
-    """Rows that are indexed only as the retriever's encoders read them, dealt to that many folds; their patients are counted."""
+    """Rows that are indexed only as the retriever's encoders read them, dealt to that many folds.
+
+    Attributes
+    ----------
+    patients : int, of all rows of the table, those that taught included; known when the blocks have been read
+    """
 
     def __init__(self, table_encoder: TableEncoder, others: OtherRows, folds: int) -> None:
         self._table_encoder, self._others, self._folds = table_encoder, others, folds
-        self._patients: list[Ints] = []
-
-    @property
-    def patients(self) -> int:
-        """Number of patients in the blocks so far."""
-        return len(np.unique(np.concatenate(self._patients))) if self._patients else 0
+        self.patients = 0
 
     def __iter__(self) -> Iterator[IndexBlock]:
-        self._patients = []
         for block in self._others.blocks():
-            self._patients.append(np.unique(block.patient_ids))
+            self.patients = max(self.patients, int(block.patient_ids.max()) + 1)  # numbers follow on those of the rows that taught
 
             def inputs(block: Block = block) -> EncoderInputs:
                 return encoder_inputs(self._table_encoder, encode_rows(self._table_encoder, block.read(), ()))
@@ -215,12 +218,13 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of q rows.
+    """Scores of q rows: of the event, or of each of c classes.
 
     Parameters
     ----------
-    risk, low, high : (q,), probability
-    vote : (q,), share of the similar patients' weight that had the outcome
+    risk : (q,), probability; or (q, c), rows sum to 1
+    low, high : (q,), band of the risk; or (q, c), of each class's own risk against the rest
+    vote : (q,) or (q, c), share of the similar patients' weight that had the outcome
     n_similar : (q,), context patients within the usual distance
     novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
     """
@@ -233,8 +237,18 @@ class Scores:
     novelty: Floats
 
     def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
-        """Return the columns of ``predict_frame`` for two classes."""
-        return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
+        """Return the columns of ``predict_frame``."""
+        if self.risk.ndim == 1:
+            return [pl.Series(name, getattr(self, name)) for name in ("risk", "low", "high", "n_similar", "novelty", "vote")]
+        labels = classes.tolist()
+
+        def by_class(*names: str) -> list[pl.Series]:
+            tables = ((name, getattr(self, name)) for name in names)
+            return [pl.Series(f"{name}: {one}", column) for name, table in tables for one, column in zip(labels, table.T, strict=True)]
+
+        likeliest = pl.Series("class", classes).gather(self.risk.argmax(axis=1))
+        rest = [pl.Series("n_similar", self.n_similar), pl.Series("novelty", self.novelty)]
+        return [likeliest, *by_class("risk", "low", "high"), *rest, *by_class("vote")]
 
 
 @dataclass(frozen=True)
@@ -293,14 +307,6 @@ def ranks_better_with(fit: StackFit, risk: Floats, rows: Ints, sample: TrainingD
     return bool(auprc[1] > auprc[0])
 
 
-def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dict[str, int | None]:
-    """Return a summary's counts: rows and events of all stored rows (n,), patients, folds, and rows that taught where these are fewer."""
-    size = np.bincount(stored_outcome.astype(np.int64))
-    n = len(stored_outcome)
-    events = int(size[1] if len(size) == 2 else n - size.max())
-    return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
-
-
 def summarise(
     data: TrainingData, counts: dict[str, Any], retriever: Retriever, trials: list[SettingTrial], fit: StackFit, backbone: BackboneSummary
 ) -> FitSummary:
@@ -308,7 +314,7 @@ def summarise(
     why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
     if retriever.heads:
         why = "out of fold the encoders' vote does not rank clearly better"
-    auprc_interval, auroc_interval = (None, None) if data.weight is None else _intervals(data, fit.out_of_fold)
+    auprc_interval, auroc_interval = (None, None) if data.weight is None else ranking_intervals(data, fit.out_of_fold)
     return FitSummary(
         **counts,
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
@@ -324,27 +330,8 @@ def summarise(
     )
 
 
-def _intervals(data: TrainingData, out_of_fold: Floats) -> list[tuple[float, float] | None]:
-    """Return 95 % intervals of AUPRC and AUROC of weighted rows, patients resampled."""
-    ranking = [weighted_average_precision(data.outcome, out_of_fold), weighted_auroc(data.outcome, out_of_fold)]
-    patient_ids = np.unique(data.patient_ids, return_inverse=True)[1]
-
-    def figures(times: NDArray[np.uint16]) -> Floats:
-        with np.errstate(invalid="ignore"):  # a resample without events has no value
-            return np.array([[figure(data.row_weight * row) for figure in ranking] for row in times])
-
-    resampled = cluster_bootstrap(patient_ids, figures, _RESAMPLES, seed=0)  # (resamples, 2)
-    affected = len(np.unique(patient_ids[data.outcome == 1]))
-    scales: tuple[Scale, Scale] = ("skewed", "odds")
-    results = [
-        defined(bootstrap_interval(figure(data.row_weight), values, scale, affected, len(data)))
-        for figure, values, scale in zip(ranking, resampled.T, scales, strict=True)
-    ]
-    return [None if result is None else (result.low, result.high) for result in results]
-
-
 PERSISTED_TYPES: tuple[type, ...] = (
     *ENCODER_TYPES, BaseLearners, RidgeDiscriminant, KernelRegression, FoldLearners, TargetEncoder, Forest,
     LinearMetric, EncoderConfig, RetrievalSetting, OutcomeModel, Stack, Calibrator, VennAbersBand, VectorScaling, DistanceQuantiles,
-    EnsembleView, *USER_EXPERT_TYPES,
+    EnsembleView, IndexCheck, *USER_EXPERT_TYPES,
 )  # fmt: skip

@@ -27,8 +27,8 @@ from nearward.risk_model.fitted import (
     FittedModel,
     OtherBlocks,
     OutcomeModel,
+    Scores,
     base_learner_figures,
-    count_rows,
     encode_rows,
     encoder_inputs,
     stack_column_names,
@@ -42,6 +42,7 @@ from nearward.risk_model.summary import (
     FitSummary,
     OutOfFoldSummary,
     RetrievalSummary,
+    count_rows,
 )
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.tabular.calibration.log_odds import logit
@@ -57,36 +58,6 @@ from nearward.tabular.persistence.artifact import unpack
 from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    """Scores of q rows.
-
-    Parameters
-    ----------
-    proba : (q, c), probability of each class; rows sum to 1
-    low, high : (q, c), band of each class's own risk against the rest
-    vote : (q, c), share of the similar patients' weight
-    n_similar : (q,), context patients within the usual distance
-    novelty : (q,), share of stored patients with a smaller distance to their neighbourhood
-    """
-
-    proba: Floats
-    low: Floats
-    high: Floats
-    vote: Floats
-    n_similar: Ints
-    novelty: Floats
-
-    def columns(self, classes: NDArray[Any]) -> list[pl.Series]:
-        """Return the columns of ``predict_frame`` for more than two classes."""
-        labels = classes.tolist()
-        out = [pl.Series("class", classes).gather(self.proba.argmax(axis=1))]
-        for name, table in (("risk", self.proba), ("low", self.low), ("high", self.high)):
-            out += [pl.Series(f"{name}: {label}", column) for label, column in zip(labels, table.T, strict=True)]
-        out += [pl.Series("n_similar", self.n_similar), pl.Series("novelty", self.novelty)]
-        return out + [pl.Series(f"vote: {label}", column) for label, column in zip(labels, self.vote.T, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -108,7 +79,7 @@ class FittedClasses(FittedModel):
     outcome_models: tuple[OutcomeModel, ...]
     scaling: VectorScaling
 
-    def score(self, frame: pl.DataFrame) -> ClassScores:
+    def score(self, frame: pl.DataFrame) -> Scores:
         """Score a conformed frame of q rows."""
         rows = self.encode(frame)
         context, head = self.retriever.context(encoder_inputs(self.table_encoder, rows))
@@ -123,7 +94,7 @@ class FittedClasses(FittedModel):
         bands = [model.band.interval(z, p) for model, z, p in zip(self.outcome_models, stacked, proba.T, strict=True)]
         low, high = (np.column_stack(end) for end in zip(*bands, strict=True))
         n_similar, novelty = self.retriever.similar_count(context), self.novelty_scores(frame, base[0][1])
-        return ClassScores(proba, low, high, votes, n_similar, novelty)
+        return Scores(proba, low, high, votes, n_similar, novelty)
 
     def context(self, frame: pl.DataFrame) -> Context:
         """Return the similar patients of a conformed frame's rows, with the weights of the vote; their outcome is a class index."""
@@ -222,7 +193,7 @@ def fit_classes(
         sampling_weight=weight_of_stored(data, len(retriever.outcome)),
     )
     progress("calibration")
-    counts = count_rows(data, retriever.outcome, data.n_patients + (0 if blocks is None else blocks.patients))
+    counts = count_rows(data, retriever.outcome, max(data.n_patients, 0 if blocks is None else blocks.patients))
     return model, _summarise(data, counts, retriever, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
 
 

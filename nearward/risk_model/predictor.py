@@ -92,7 +92,7 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (q, c), in the order of ``classes_``."""
         scores = self._score(self._conform(self._frame(X)))
-        return np.asarray(scores.proba if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))
+        return np.asarray(scores.risk if len(self.classes_) > 2 else class_probabilities(scores.risk, self.fitted_.event_index))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class (q,); for alerts of a rare event, apply a threshold of your own to the risk."""
@@ -265,7 +265,7 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
     def _log_odds(self, rows: pl.DataFrame) -> Floats:
         """Return the log-odds of the event, or of each class against the rest, of conformed rows: (q, 1) or (q, c)."""
         scores = self._score(rows)
-        return logit(scores.proba if len(self.classes_) > 2 else scores.risk[:, None], LOG_ODDS_FLOOR)
+        return logit(scores.risk if len(self.classes_) > 2 else scores.risk[:, None], LOG_ODDS_FLOOR)
 
     def _base_rates(self) -> Floats:
         """Return the share of the event, or of each class, where the model is used: (1,) or (c,)."""

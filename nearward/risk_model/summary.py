@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from nearward.evaluation.stats.cluster_bootstrap import Scale, bootstrap_interval, cluster_bootstrap
+from nearward.evaluation.stats.confidence import defined
 from nearward.retrieval.neighbors.binary import SettingTrial
 from nearward.retrieval.neighbors.voting import RetrievalSetting
+from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.statistics import weighted_auroc, weighted_average_precision
+from nearward.tabular.typing import Floats
+
+_RESAMPLES = 200  # of patients, for the intervals of a sample's figures
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,33 @@ class FitSummary:
         """Return nested dictionaries; fields without a value are left out."""
         values: dict[str, Any] = _without_empty(asdict(self))
         return values
+
+
+def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dict[str, int | None]:
+    """Return a summary's counts: rows and events of all stored rows (n,), patients, folds, and rows that taught where these are fewer."""
+    size = np.bincount(stored_outcome.astype(np.int64))
+    n = len(stored_outcome)
+    events = int(size[1] if len(size) == 2 else n - size.max())
+    return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
+
+
+def ranking_intervals(data: TrainingData, out_of_fold: Floats) -> list[tuple[float, float] | None]:
+    """Return 95 % intervals of AUPRC and AUROC of weighted rows, patients resampled."""
+    ranking = [weighted_average_precision(data.outcome, out_of_fold), weighted_auroc(data.outcome, out_of_fold)]
+    patient_ids = np.unique(data.patient_ids, return_inverse=True)[1]
+
+    def figures(times: NDArray[np.uint16]) -> Floats:
+        with np.errstate(invalid="ignore"):  # a resample without events has no value
+            return np.array([[figure(data.row_weight * row) for figure in ranking] for row in times])
+
+    resampled = cluster_bootstrap(patient_ids, figures, _RESAMPLES, seed=0)  # (resamples, 2)
+    affected = len(np.unique(patient_ids[data.outcome == 1]))
+    scales: tuple[Scale, Scale] = ("skewed", "odds")
+    results = [
+        defined(bootstrap_interval(figure(data.row_weight), values, scale, affected, len(data)))
+        for figure, values, scale in zip(ranking, resampled.T, scales, strict=True)
+    ]
+    return [None if result is None else (result.low, result.high) for result in results]
 
 
 PERSISTED_TYPES: tuple[type, ...] = (

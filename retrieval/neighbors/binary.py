@@ -27,11 +27,19 @@ from nearward.retrieval.neighbors.fitted_shards import (
     StoredLabels,
     fit_linear_metrics,
     index_shards,
+    query_parts,
     remembered_encoders,
     store_others,
 )
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, embedding_name, neighbour_radius
+from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, IndexCheck
+from nearward.retrieval.neighbors.sharded_retriever import (
+    IndexBlock,
+    ShardedRetriever,
+    embedding_name,
+    furthest_neighbour,
+    neighbour_radius,
+)
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
     Context,
@@ -220,6 +228,11 @@ def fit_retriever(
     vote : (n,), of each stored row's similar patients in its own shard, without its own patient
     head : (n,), log-odds of the encoder that has not seen the row; 0 where none was trained
     trials : of every setting
+
+    Raises
+    ------
+    InputError
+        Shards are searched by inverted lists, and their votes rank worse than those of an exact search; see ``IndexCheck``.
     """
 
     inputs = EncoderInputs.of(x)
@@ -241,12 +254,17 @@ def fit_retriever(
             best, indexed = deep, indexed_deep
         else:
             heads = tuple(encoders)
+    check = None
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)
         best = best_setting(stored, data, settings, labels)
         trials = best.trials
+        if stored.by_lists:
+            rows, checked = data.subsample(CHECKED_ROWS, seed)
+            exact = best_setting(stored.with_queries(rows).exhaustive(), checked, (best.retriever.setting,), labels)
+            check = IndexCheck.of(checked, best.vote[rows], exact.vote)
     progress("choice of context")
-    return replace(best.retriever, heads=heads), best.vote, head, trials
+    return replace(best.retriever, heads=heads, index_check=check), best.vote, head, trials
 
 
 def best_setting(
@@ -264,15 +282,22 @@ def best_setting(
     labels = labels or StoredLabels.of(data)
     n_shards, events = len(fitted.shards), _events(fitted.shards, labels.outcome)
 
-    def try_shard(f: int) -> list[tuple[Floats, float]]:
-        """Return the vote and the radius of a shard's training rows under each setting: one search, then one context at a time."""
-        shard, queries, temperature = fitted.shards[f], fitted.queries[f], fitted.encoders[f].temperature
-        near = search_shard(shard, events[f], fitted.embeddings[f], _largest(settings), n_shards, labels.patient_ids, queries)
-        weight, tried = None if data.weight is None else data.weight[data.fold == f], []
+    def try_queries(f: int, part: slice) -> list[tuple[Floats, Floats]]:
+        """Return some queries' votes and furthest distances under each setting: one search, then one context at a time."""
+        shard, queries, temperature = fitted.shards[f], fitted.queries[f][part], fitted.encoders[f].temperature
+        near = search_shard(shard, events[f], fitted.embeddings[f][part], _largest(settings), n_shards, labels.patient_ids, queries)
+        tried = []
         for setting in settings:
             context = _weighted(near, shard, labels.outcome, setting, n_shards, temperature, labels.patient_ids, labels.row_weight, queries)
-            tried.append((context.vote, neighbour_radius(context, setting, n_shards, weight)))
+            tried.append((context.vote, furthest_neighbour(context, setting, n_shards)))
         return tried
+
+    def try_shard(f: int) -> list[tuple[Floats, float]]:
+        """Return the vote and the radius of a shard's queries under each setting."""
+        parts = [try_queries(f, part) for part in query_parts(len(fitted.queries[f]))]
+        by_setting = [[np.concatenate(pieces) for pieces in zip(*tried, strict=True)] for tried in zip(*parts, strict=True)]
+        weight = None if data.weight is None else data.weight[data.fold == f]
+        return [(vote, neighbour_radius(furthest, weight)) for vote, furthest in by_setting]
 
     by_shard, order = list(parallel_map(try_shard, range(n_shards), "torch", "faiss")), fitted.query_order
     votes = [np.concatenate([tried[i][0] for tried in by_shard])[order] for i in range(len(settings))]

@@ -5,7 +5,7 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.index_check import ExhaustiveShard
 from nearward.retrieval.neighbors.sharded_retriever import Encoder, IndexBlock, ShardedRetriever, trained
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
@@ -21,6 +22,7 @@ from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.typing import Floats, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
+_QUERIES = 4096
 TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 
 
@@ -59,6 +61,15 @@ class FittedShards:
         parts = {name: tuple(part[mask] for part, mask in zip(getattr(self, name), chosen, strict=True)) for name in names}
         return replace(self, **parts)
 
+    @property
+    def by_lists(self) -> bool:
+        """Whether a shard is searched by inverted lists."""
+        return any(shard.lists is not None for shard in self.shards)
+
+    def exhaustive(self) -> FittedShards:
+        """Return the same rows, searched exactly."""
+        return replace(self, shards=tuple(ExhaustiveShard.of(shard) for shard in self.shards))
+
 
 @dataclass(frozen=True)
 class StoredLabels:
@@ -80,6 +91,11 @@ class StoredLabels:
     def of(cls, data: TrainingData) -> StoredLabels:
         """Return the labels where the training rows are all rows that are stored: each counts as many rows as it stands for."""
         return cls(data.outcome.astype(float), data.patient_ids, data.weight)
+
+
+def query_parts(queries: int) -> Iterator[slice]:
+    """Yield the parts of a shard's queries that are searched at a time: neighbours of all of them would fill a gigabyte."""
+    return (slice(begin, begin + _QUERIES) for begin in range(0, max(queries, 1), _QUERIES))
 
 
 def fit_linear_metrics(

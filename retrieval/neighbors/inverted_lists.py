@@ -91,6 +91,9 @@ class InvertedLists:
         index.is_trained, index.nprobe = True, self.probes
         if self.code == "PQ":
             index.precompute_table()
+        for i, size in enumerate(np.bincount(self.list_number, minlength=len(self.centroids)).tolist()):
+            index.invlists.resize(i, size)  # space for all rows of the list, and no more: lists that grow take twice as much
+            index.invlists.resize(i, 0)
         for block in row_blocks(vectors):
             number = self.list_number[begin : begin + len(block)].astype(np.int64)
             add_preassigned(index, np.ascontiguousarray(block), number)  # type: ignore[no-untyped-call]

@@ -27,11 +27,13 @@ from nearward.retrieval.neighbors.fitted_shards import (
     StoredLabels,
     fit_linear_metrics,
     index_shards,
+    query_parts,
     remembered_encoders,
     store_others,
 )
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, neighbour_radius, trained
+from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, IndexCheck
+from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, furthest_neighbour, neighbour_radius, trained
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
     Context,
@@ -138,12 +140,17 @@ def fit_class_retriever(
             best, indexed = deep, indexed_deep
         else:
             heads = trained(deep.retriever.encoders)
+    check = None
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)
         best = _best_setting(stored, data, labels)
         vote_log_loss[best.retriever.embedding] = best.mean
+        if stored.by_lists:
+            rows, checked = data.subsample(CHECKED_ROWS, seed)
+            exact = _best_setting(stored.with_queries(rows).exhaustive(), checked, labels, (best.retriever.setting,))
+            check = IndexCheck.of(checked, best.votes[rows], exact.votes)
     progress("choice of context")
-    return replace(best.retriever, heads=heads), best.votes, head, vote_log_loss
+    return replace(best.retriever, heads=heads, index_check=check), best.votes, head, vote_log_loss
 
 
 def class_metric(x: Floats, class_index: Ints, patient_ids: Ints, seed: int, row_weight: Floats | None = None) -> LinearMetric:
@@ -164,17 +171,23 @@ class _Candidate:
     mean: float
 
 
-def _best_setting(fitted: FittedShards, data: TrainingData, labels: StoredLabels) -> _Candidate:
+def _best_setting(
+    fitted: FittedShards, data: TrainingData, labels: StoredLabels, settings: tuple[RetrievalSetting, ...] = CLASS_SETTINGS
+) -> _Candidate:
     """Choose the setting by the out-of-fold log-loss of the votes that the queries of ``fitted`` get, which ``data`` describes."""
     classes, order = int(data.outcome.max()) + 1, fitted.query_order
     best: _Candidate | None = None
-    for setting in CLASS_SETTINGS:
+    for setting in settings:
         votes_by_shard, radius = [], []
         for f, (shard, queries, encoder) in enumerate(zip(fitted.shards, fitted.queries, fitted.encoders, strict=True)):
-            context = shard_context(shard, fitted.embeddings[f], labels, setting, len(fitted.shards), encoder.temperature, queries)
-            votes_by_shard.append(class_votes(context, classes))
+            furthest = []
+            for part in query_parts(len(queries)):
+                embedding, asked = fitted.embeddings[f][part], queries[part]
+                context = shard_context(shard, embedding, labels, setting, len(fitted.shards), encoder.temperature, asked)
+                votes_by_shard.append(class_votes(context, classes))
+                furthest.append(furthest_neighbour(context, setting, len(fitted.shards)))
             weight = None if data.weight is None else data.weight[data.fold == f]
-            radius.append(neighbour_radius(context, setting, len(fitted.shards), weight))
+            radius.append(neighbour_radius(np.concatenate(furthest), weight))
         votes = np.concatenate(votes_by_shard)[order]
         loss = vote_loss(votes, data.outcome, data.weight)
         mean = float(np.average(loss, weights=data.weight))

@@ -13,6 +13,7 @@ import torch
 from nearward.retrieval.neighbors.vector_store import row_blocks
 from nearward.tabular.typing import Floats, Floats32
 
+_BLOCK = 8192  # rows whose distances from all queries are in memory at a time
 _ROUNDING = 1e-6  # error of a product, in units of the squared lengths
 
 
@@ -27,7 +28,7 @@ def furthest_distance(vectors: Floats32, queries: Floats32, k: int) -> Floats:
     query = torch.from_numpy(queries.astype(np.float32) - centre)
     nearest, longest = np.full((len(queries), k), np.inf, dtype=np.float32), 0.0
     query_length = (query**2).sum(dim=1, keepdim=True)
-    for block in row_blocks(vectors):
+    for block in row_blocks(vectors, _BLOCK):
         row = torch.from_numpy(block - centre)
         length = (row**2).sum(dim=1)
         longest = max(longest, float(length.max()))

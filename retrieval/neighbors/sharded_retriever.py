@@ -21,6 +21,7 @@ from nearward.retrieval.encoders.aware import AwareEncoder, embed, network_from_
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
+from nearward.retrieval.neighbors.index_check import IndexCheck
 from nearward.retrieval.neighbors.vector_store import VectorWriter
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.parallel import parallel_map
@@ -29,6 +30,7 @@ from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 _RADIUS_QUANTILE = 0.9
+_CHUNK = 2048  # rows of a block that are embedded at a time: a block is only one of several things in memory
 
 Encoder = AwareEncoder | LinearMetric
 
@@ -77,6 +79,8 @@ class ShardedRetriever:
     radius : (s,), squared distance within which 90 % of the stored rows have all their neighbours of the shard
     row_weight : (n,), optional
         What each stored row counts in a vote, a site's own patients against those of others; 1 each by default.
+    index_check : IndexCheck, optional
+        The votes by inverted lists beside those by exact search, where the fit made lists.
     """
 
     encoders: tuple[Encoder, ...]
@@ -86,6 +90,7 @@ class ShardedRetriever:
     setting: RetrievalSetting
     radius: Floats
     row_weight: Floats | None = None
+    index_check: IndexCheck | None = None
 
     @property
     def embedding(self) -> str:
@@ -154,9 +159,10 @@ class ShardedRetriever:
                 rows[f].append(n + np.flatnonzero(block.fold == f))
             outcomes.append(block.outcome.astype(self.outcome.dtype))
             n += len(block.outcome)
-        parts = zip(self.shards, writers, rows, strict=True)
-        shards = tuple(shard.extended_to(writer.finish(), np.concatenate(numbers)) for shard, writer, numbers in parts)
-        return replace(self, shards=shards, outcome=np.concatenate(outcomes))
+        shards = []
+        for shard, writer in zip(self.shards, writers, strict=True):
+            shards.append(shard.extended_to(writer.finish(), np.concatenate(rows.pop(0))))  # popped: not in memory twice
+        return replace(self, shards=tuple(shards), outcome=np.concatenate(outcomes))
 
     def without(self, removed: Bools) -> Self:
         """Return a retriever without some of its stored rows (mask, (n,)); the others are numbered anew, in their order."""
@@ -180,6 +186,7 @@ class ShardedRetriever:
             "setting": self.setting,
             "radius": self.radius,
             "row_weight": self.row_weight,
+            "index_check": self.index_check,
         }
 
     @classmethod
@@ -196,6 +203,7 @@ class ShardedRetriever:
             setting=state["setting"],
             radius=state["radius"],
             row_weight=state["row_weight"],
+            index_check=state["index_check"],
         )
 
 
@@ -204,17 +212,21 @@ def _embed_block(encoders: Sequence[Encoder], block: IndexBlock) -> Vectors:
     inputs, fold = block.inputs(), block.fold  # not the block itself: a worker gets what the task refers to
 
     def embed_new(f: int) -> Floats32:
-        return embed(encoders[f], inputs.take(np.flatnonzero(fold == f)))[0].astype(np.float32)
+        return embed(encoders[f], inputs.take(np.flatnonzero(fold == f)), _CHUNK)[0].astype(np.float32)
 
     return list(parallel_map(embed_new, range(len(encoders)), "torch", remote=True))
 
 
-def neighbour_radius(context: Context, setting: RetrievalSetting, shards: int, weight: Floats | None = None) -> float:
-    """Return a shard's radius from the context of its own rows: the 90 % quantile of their furthest neighbour's sq_distance.
+def furthest_neighbour(context: Context, setting: RetrievalSetting, shards: int) -> Floats:
+    """Return the squared distance of each query's furthest neighbour (q,) in a context of one shard; inf where it has fewer."""
+    return np.asarray(context.sq_distance[:, rows_per_shard(setting.neighbours, shards) - 1])
+
+
+def neighbour_radius(furthest: Floats, weight: Floats | None = None) -> float:
+    """Return a shard's radius: the 90 % quantile of its own rows' furthest neighbours (q,).
 
     ``weight`` (q,) is how many rows each of them stands for.
     """
-    furthest = context.sq_distance[:, rows_per_shard(setting.neighbours, shards) - 1]
     present = np.isfinite(furthest)
     if not present.any():
         return 0.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from nearward.tabular.typing import Bools, Floats32
 
-MAPPED_ABOVE = 64 * 2**20  # bytes; smaller results stay in memory
+MAPPED_ABOVE = 32 * 2**20  # bytes; smaller results stay in memory
 _BLOCK = 1 << 16  # rows
 _FLOAT = np.dtype("<f4")
 
@@ -25,7 +25,7 @@ class VectorWriter:
     Parameters
     ----------
     path : Path or None
-        The file, replaced if it exists. None: they stay in memory up to 64 MiB; beyond that they are in a temporary file in the folder of
+        The file, replaced if it exists. None: they stay in memory up to 32 MiB; beyond that they are in a temporary file in the folder of
         ``TMPDIR``, gone with its last user.
     width : int, e
     """
@@ -90,7 +90,7 @@ def select(vectors: Floats32, chosen: Bools) -> Floats32:
     return writer.finish()
 
 
-def row_blocks(vectors: Floats32) -> Iterator[Floats32]:
-    """Yield the rows (m, e) in blocks."""
-    for begin in range(0, len(vectors), _BLOCK):
-        yield vectors[begin : begin + _BLOCK]
+def row_blocks(vectors: Floats32, rows: int = _BLOCK) -> Iterator[Floats32]:
+    """Yield the rows (m, e) in blocks of so many."""
+    for begin in range(0, len(vectors), rows):
+        yield vectors[begin : begin + rows]
