@@ -28,12 +28,14 @@ from benchmarks.common.paths import DATA, OUT, RESULTS
 from benchmarks.scale.made_up import make_archive
 from benchmarks.scale.watching import watch
 from nearward.datasets import read_cohort
+from nearward.retrieval.neighbors.index import measure_recall
+from nearward.risk_model.fitted import encoder_inputs
 
 _FOLDER = OUT / "scale"
 _RESULTS = RESULTS / "scale.csv"
 _COHORT = "brfss2015_diabetes"
 _OUTSIDE = ["stay", "patient", "hospital", "died"]  # no features
-_QUERIES, _NEAREST, _BLOCK = 300, 26, 100_000
+_QUERIES, _NEAREST = 300, 26
 
 
 def main() -> None:
@@ -94,7 +96,9 @@ def _fit(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     model = nw.fit_archive(folder / "rows", folder / "model", outcome="died", model=settings, max_memory=args.max_memory, **roles)
     summary = model.summary_
     counts = {"events": summary.events, "patients": summary.patients, "taught": summary.taught or summary.rows}
-    return {**counts, "fit s": time.monotonic() - began, "AUPRC out of fold": summary.out_of_fold.auprc}
+    result = {**counts, "fit s": time.monotonic() - began, "fit CPU s": time.process_time(), "AUPRC out of fold": summary.out_of_fold.auprc}
+    check = model.fitted_.model.retriever.index_check
+    return result if check is None else {**result, "vote AUPRC": check.auprc, "exact vote AUPRC": check.exact_auprc}
 
 
 def _log(words: str) -> None:
@@ -158,21 +162,9 @@ def _new_rows(folder: Path) -> tuple[pl.DataFrame, np.ndarray | None]:
 def _recall(model: nw.RiskClassifier, new: pl.DataFrame) -> float:
     """Return the share of the exact 26 nearest rows of a shard that its index returns, for 300 new rows."""
     fitted = model.fitted_
-    retriever = fitted.model.retriever
-    rows = fitted.model.encode(fitted.schema.conform(new[:_QUERIES]))
-    from nearward.risk_model.fitted import encoder_inputs
-
+    rows, retriever = fitted.model.encode(fitted.schema.conform(new[:_QUERIES])), fitted.model.retriever
     embedding = retriever.embed(0, encoder_inputs(fitted.model.table_encoder, rows))[0].astype(np.float32)
-    shard, nearest = retriever.shards[0], []
-    for begin in range(0, len(shard.rows), _BLOCK):
-        vectors = np.asarray(shard.vectors[begin : begin + _BLOCK])
-        distance = (vectors**2).sum(axis=1) - 2 * embedding @ vectors.T
-        part = np.argpartition(distance, min(_NEAREST, distance.shape[1] - 1), axis=1)[:, :_NEAREST]
-        nearest.append((np.take_along_axis(distance, part, 1), shard.rows[begin + part]))
-    distance, row = (np.concatenate(parts, axis=1) for parts in zip(*nearest, strict=True))
-    exact = np.take_along_axis(row, np.argsort(distance, axis=1)[:, :_NEAREST], 1)
-    found = shard.search(embedding, _NEAREST)[1]
-    return float(np.mean([len(np.intersect1d(a, b)) / _NEAREST for a, b in zip(exact, found, strict=True)]))
+    return float(measure_recall(retriever.shards[0], embedding, _NEAREST).mean())
 
 
 def _note(row: dict[str, Any]) -> None:

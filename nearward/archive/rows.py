@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,6 @@ from nearward.risk_model.validation import patient_labels, stored_ids
 from nearward.tabular.archive.files import Archive, FileBlock
 from nearward.tabular.archive.inference import conform_block
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.typing import Bools, Floats32, Ints, Progress
 
 
@@ -103,11 +101,7 @@ class ArchiveRows:
         numbers = np.arange(block.first, block.first + block.rows)
         records = stored_records(self.schema, frame, rows, self.outcome[block.span], numbers, self.group).filter(pl.Series(other))
 
-        def write(path: Path) -> None:
-            with write_errors(path):
-                records.write_parquet(path, statistics=False)
-
-        self.work.save_part(_name("records", block), ".parquet", write)
+        self.work.save_part(_name("records", block), ".parquet", lambda path: records.write_parquet(path, statistics=False))
         return records.select(rows.columns)
 
     def _remember(self, block: FileBlock) -> Callable[[Callable[[], list[Floats32]]], list[Floats32]]:

@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from nearward.tabular.data.atomic_files import create_atomic, remove_abandoned, write_atomic
 from nearward.tabular.data.limited_reading import read_at_most
+from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.errors import InputError
 from nearward.tabular.operating_system import is_running
 from nearward.tabular.persistence.artifact import pack, unpack
@@ -117,7 +118,8 @@ class WorkFolder:
             The disk is full; the part does not exist then.
         """
         temporary = self.path / f"unfinished{suffix}"
-        write(temporary)
+        with write_errors(temporary):
+            write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]

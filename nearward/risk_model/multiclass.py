@@ -55,7 +55,7 @@ from nearward.tabular.ensemble.stacking import fit_stack
 from nearward.tabular.errors import InputError
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
 from nearward.tabular.persistence.artifact import unpack
-from nearward.tabular.persistence.checkpoints import Checkpoints
+from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Arrays, Bools, Floats, Ints, Progress
 
@@ -179,7 +179,7 @@ def fit_classes(
     )
     classes, fits = int(class_index.max()) + 1, []
     for j in range(classes):
-        fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config))
+        fits.append(_fit_class(j, rows, table_encoder, data, votes, head, schema.experts, retriever.has_head, config, checkpoints))
         progress(f"class {j + 1} of {classes}")
     log_odds = np.column_stack([fit.log_odds for fit in fits])
     scaling = VectorScaling.fit(log_odds, class_index, data.weight)
@@ -218,10 +218,12 @@ def _fit_class(
     user_scores: tuple[str, ...],
     has_head: bool,
     config: FitConfig,
+    checkpoints: Checkpoints | None,
 ) -> _ClassFit:
     one = data.one_vs_rest(class_index)
-    base_learners, base_scores, distance = fit_base_learners(
-        rows, table_encoder, one, user_scores, config.seed, lambda message: None, config.trees, config.repeats
+    learning = (rows, table_encoder, one, user_scores, config.seed, lambda message: None, config.trees, config.repeats)
+    base_learners, base_scores, distance = remembered(
+        checkpoints, f"class-{class_index}-learners", PERSISTED_TYPES, lambda: fit_base_learners(*learning)
     )
     columns = _class_stack_columns(base_scores, votes, head, class_index, has_head)
     stack, out_of_fold, _ = fit_stack(columns, one)

@@ -206,9 +206,8 @@ def fit_retriever(
     Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
     the comparison is mostly noise, and overfitted encoders are the larger risk.
 
-    With ``others`` all of this is done on the training rows, a sample of the table, each counting as many rows as it stands for, and
-    compared are the votes that some of them get. Then the other rows are stored beside them, and the setting is chosen again by the
-    training rows' votes among all.
+    With ``others`` all of this is done on the training rows, a weighted sample of the table, by the votes that some of them get. Then the
+    other rows are stored beside them, and the setting is chosen again by the training rows' votes among all.
 
     Parameters
     ----------
@@ -232,9 +231,8 @@ def fit_retriever(
     Raises
     ------
     InputError
-        Shards are searched by inverted lists, and their votes rank worse than those of an exact search; see ``IndexCheck``.
+        As ``IndexCheck.of``.
     """
-
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed, checkpoints), inputs, data)
     tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)

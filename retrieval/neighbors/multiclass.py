@@ -117,8 +117,12 @@ def fit_class_retriever(
     votes : (n, c), each stored row's vote in its own shard, its own patient left out
     head : (n, c), log-probabilities by the encoder that has not seen the row; 0 where none was trained
     vote_log_loss : mean log-loss of the vote by linear metrics and by encoders
-    """
 
+    Raises
+    ------
+    InputError
+        As ``IndexCheck.of``.
+    """
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed, checkpoints), inputs, data)
     tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from safetensors import SafetensorError
 
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.conversion import as_text
@@ -99,13 +100,13 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn the errors that Polars raises while it writes a file into an OSError that names the file, or an InputError.
+    """Turn the errors that Polars and safetensors raise while they write a file into an OSError that names the file, or an InputError.
 
-    Polars reports a full disk now as OSError without a file name, now as one of its own errors, with the system's number in the text.
+    They report a full disk now as OSError without a file name, now as an error of their own, with the system's number in the text.
     """
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, SafetensorError, OSError) as error:
         if getattr(error, "filename", None) is not None:
             raise
         number = getattr(error, "errno", None) or next(iter(map(int, re.findall(r"os error (\d+)", str(error)))), None)

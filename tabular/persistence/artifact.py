@@ -26,7 +26,6 @@ from safetensors import SafetensorError
 from nearward.tabular.data.atomic_files import remove_abandoned, replacing
 from nearward.tabular.data.limited_reading import TooLarge, read_at_most
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.errors import ArtifactError, InputError, NearwardError, RuleError
 from nearward.tabular.operating_system import flush_folder
 from nearward.tabular.parallel import require_own_process
@@ -115,8 +114,7 @@ def write_model(
 
 def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
     if isinstance(frame, pl.LazyFrame):
-        with write_errors(path):
-            frame.sink_parquet(path, compression="zstd", statistics=False, row_group_size=_ROW_GROUP)
+        frame.sink_parquet(path, compression="zstd", statistics=False, row_group_size=_ROW_GROUP)
         return
     frame.write_parquet(path, compression="zstd", statistics=False)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nearward.tabular.data.atomic_files import temporary_file
+from nearward.tabular.data.table_io import write_errors
 from nearward.tabular.errors import ArtifactError
 from nearward.tabular.operating_system import WINDOWS, flush_file, replace_file
 from nearward.tabular.persistence.memory_limit import check_memory
@@ -43,9 +44,15 @@ class DataFiles:
         """Let ``write`` fill a temporary file, give it its content's name, and return that: "array.bin" becomes "array-<16 hex>.bin".
 
         A file of that name and content stays as it is: this process or another may have mapped it.
+
+        Raises
+        ------
+        OSError
+            The disk is full.
         """
         with temporary_file(self.folder / base) as temporary:
-            write(temporary)
+            with write_errors(temporary):
+                write(temporary)
             flush_file(temporary)
             with open(temporary, "rb") as file:
                 hashes = [_sha256(block) for block in _blocks(file)]

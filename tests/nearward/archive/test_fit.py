@@ -14,7 +14,7 @@ from nearward.adaptation.stored_patients import ID, PATIENT
 from nearward.archive import budget
 from nearward.archive import fit as fit_module
 from nearward.archive.work_folder import WorkFolder
-from nearward.risk_model import binary, effort
+from nearward.risk_model import binary, effort, multiclass
 from nearward.tabular.errors import DataWarning, InputError
 
 ROLES = {"outcome": "died", "group": "patient", "id": "visit"}
@@ -133,26 +133,68 @@ def test_files_that_changed_begin_anew(folder: Path, whole: Path, tmp_path: Path
     assert any("begins anew" in word for word in words)
 
 
-def test_a_full_disk_leaves_the_old_model_and_what_is_finished(
-    folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["learners", "model"])
+def test_a_disk_that_fills_leaves_the_old_model_and_what_is_finished(
+    folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    """No file may grow beyond 2,000 bytes from some step on: a write fails in its middle."""
+    resource = pytest.importorskip("resource")
     out = tmp_path / "model"
     out.mkdir()
     for path in whole.iterdir():
         (out / path.name).write_bytes(path.read_bytes())
+    limits, save_part, save_records = resource.getrlimit(resource.RLIMIT_FSIZE), WorkFolder.save_part, fit_module.save_records
 
-    save_part = WorkFolder.save_part
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
 
-    def full(self: WorkFolder, name: str, *more: Any) -> Path:
-        if name == "learners":
-            raise OSError(28, "No space left on device")
+    def save(self: WorkFolder, name: str, *more: Any) -> Path:
+        if name == step:
+            fill()
         return save_part(self, name, *more)
 
-    monkeypatch.setattr(WorkFolder, "save_part", full)
-    with pytest.raises(OSError, match="No space"):
-        nw.fit_archive(folder, out, **ROLES, model=settings())
+    def write_model(*arguments: Any) -> None:
+        if step == "model":
+            fill()
+        save_records(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "save_part", save)
+        patch.setattr(fit_module, "save_records", write_model)
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                nw.fit_archive(folder, out, **ROLES, model=settings())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert contents(out) == contents(whole)
     assert any((tmp_path / "model.partial").glob("part-sample-*"))
+    assert any((tmp_path / "model.partial").glob("part-learners-*")) == (step == "model")
+    if step == "model":  # all parts are finished: there is space again, and the model is written
+        nw.fit_archive(folder, out, **ROLES, model=settings())
+        assert contents(out) == contents(whole)
+
+
+def test_a_killed_fit_of_several_classes_goes_on(table: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    level = pl.when(pl.col("died") == 1).then(pl.lit("died")).when(pl.col("age") > 65).then(pl.lit("ill")).otherwise(pl.lit("well"))
+    table.with_columns(died=level).write_parquet(tmp_path / "rows.parquet")
+    fitted, learns, save_part = multiclass.fit_base_learners, [], WorkFolder.save_part
+    monkeypatch.setattr(multiclass, "fit_base_learners", lambda *more: learns.append(more) or fitted(*more))
+    nw.fit_archive(tmp_path / "rows.parquet", tmp_path / "whole", **ROLES, model=settings())
+    assert len(learns) == 3
+
+    def deadly(self: WorkFolder, name: str, *more: Any) -> Path:
+        if name == "class-2-learners":
+            raise Killed
+        return save_part(self, name, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "save_part", deadly)
+        with pytest.raises(Killed):
+            nw.fit_archive(tmp_path / "rows.parquet", tmp_path / "model", **ROLES, model=settings())
+    learns.clear()
+    nw.fit_archive(tmp_path / "rows.parquet", tmp_path / "model", **ROLES, model=settings())
+    assert len(learns) == 1  # of the third class
+    assert contents(tmp_path / "model") == contents(tmp_path / "whole")
 
 
 def test_it_tells_beforehand_and_refuses_a_limit_that_it_cannot_meet(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

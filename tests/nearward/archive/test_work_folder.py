@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from nearward.archive.work_folder import WorkFolder
@@ -68,6 +69,30 @@ def test_a_part_that_does_not_fit_the_disk_does_not_exist(tmp_path: Path) -> Non
         assert work.part("block-0") is None
         work.save_part("block-0", ".arrow", lambda path: path.write_bytes(b"whole"))
         assert work.part("block-0").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "table"])
+def test_a_disk_that_is_full_while_a_part_is_written_is_an_error_of_the_system(kind: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    numbers = np.random.default_rng(0).normal(size=4000)
+
+    def save(work: WorkFolder) -> object:
+        if kind == "checkpoint":
+            return work.remembered("numbers", (), lambda: {"a": numbers})
+        return work.save_part("numbers", ".parquet", pl.DataFrame({"a": numbers}).write_parquet)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with WorkFolder(tmp_path / "model") as work:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as caught:
+                save(work)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert caught.value.errno == 27
+        assert work.part("numbers") is None
+        save(work)
+        assert work.part("numbers").stat().st_size > 30_000
 
 
 def test_a_folder_of_another_kind_and_a_running_fit_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nearward.retrieval.neighbors import vector_store
+from nearward.retrieval.neighbors import recall
 from nearward.retrieval.neighbors.index import Shard, measure_recall
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
 from nearward.retrieval.neighbors.recall import furthest_distance
@@ -17,7 +17,7 @@ VECTORS, QUERIES = (RNG.normal(size=(n, 5)).astype(np.float32) + 20 for n in (10
 
 
 def test_the_furthest_of_k_is_found_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_store, "_BLOCK", 130)
+    monkeypatch.setattr(recall, "_BLOCK", 130)
     sq_distance = ((QUERIES[:, None].astype(float) - VECTORS) ** 2).sum(axis=2)
     for k in (1, 30, 1000):
         assert furthest_distance(VECTORS, QUERIES, k) == pytest.approx(np.sort(sq_distance, axis=1)[:, k - 1], abs=1e-4)

@@ -1,6 +1,7 @@
 """The labels of the stored rows: rows taken and classes against the rest keep their sampling weights."""
 
 import numpy as np
+import pytest
 
 from nearward.tabular.data.training_data import TrainingData
 
@@ -24,3 +25,19 @@ def test_without_weights_each_row_counts_once():
     assert data.take(np.array([True, False, True, True])).weight is None
     assert data.row_weight.tolist() == [1.0] * 4
     assert (data.n_rows, data.one_vs_rest(0).prevalence) == (4.0, 0.5)
+
+
+@pytest.mark.parametrize("most", [30, 77, 400])
+def test_a_subsample_stands_for_all_rows(most: int) -> None:
+    rng = np.random.default_rng(0)
+    outcome = rng.choice(3, 400, p=[0.9, 0.07, 0.03])
+    data = TrainingData(outcome, np.arange(400), np.arange(400) % 5, rng.uniform(1, 3, 400))
+    rows, sample = data.subsample(most, seed=1)
+    assert len(rows) <= most
+    assert (np.diff(rows) > 0).all()
+    assert sample.outcome.tolist() == outcome[rows].tolist()
+    of_class = [np.bincount(one.outcome, weights=one.weight).tolist() for one in (data, sample)]
+    assert of_class[1] == pytest.approx(of_class[0])
+    rarest = (outcome == 2).sum()
+    assert (sample.outcome == 2).sum() == min(rarest, most // 3) or most == 400
+    assert data.subsample(most, seed=1)[0].tolist() == rows.tolist()
