@@ -79,7 +79,8 @@ class ExhaustiveShard(Shard):
         """Return the k nearest rows, as ``Shard.search``."""
         sq_distance, row = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, dtype=np.int64)
         for begin in range(0, len(self.rows), _PART):
-            found = Shard(self.vectors[begin : begin + _PART], self.rows[begin : begin + _PART]).search(queries, k)
+            part = Shard(self.vectors[begin : begin + _PART], self.rows[begin : begin + _PART], exact_up_to=_PART)
+            found = part.search(queries, k)
             both = np.concatenate([sq_distance, found[0]], axis=1), np.concatenate([row, found[1]], axis=1)
             nearest = np.argsort(both[0], axis=1, kind="stable")[:, :k]  # equally near rows follow by their index
             sq_distance, row = (np.take_along_axis(values, nearest, axis=1) for values in both)

@@ -254,7 +254,8 @@ def _floor_weights(
     event_free = weight * (outcome == 0)
     event_free_total = event_free.sum(axis=1, keepdims=True)  # 0: all neighbours have the event, and the floor is not needed
     extra = np.isfinite(neighbours.event_sq_distance) & (neighbours.event_sq_distance > furthest)  # nearer events are neighbours already
-    beyond_nearest = np.where(extra, neighbours.event_sq_distance - neighbours.sq_distance[:, :1], np.inf)
+    near = extra & present[:, :1]  # lists that run out may find no neighbour at all
+    beyond_nearest = np.where(near, neighbours.event_sq_distance - neighbours.sq_distance[:, :1], np.inf)
     event_weight = np.exp(-beyond_nearest / bandwidth) * (event_free_total > 0)
     added_total = event_weight.sum(axis=1, keepdims=True) * (1 - prevalence) / prevalence
     average = weight.sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1, keepdims=True), 1)

@@ -112,7 +112,8 @@ def test_inspect_shows_recall_and_vote(capsys: pytest.CaptureFixture[str]) -> No
     classifier: Any = SimpleNamespace(fitted_=SimpleNamespace(model=SimpleNamespace(retriever=retriever)))
     search, check = _describe_search(classifier)
     assert (search["stored rows"][0], check.events) == (820, 900)
-    shown = " ".join(capsys.readouterr().err.split())
+    printed = capsys.readouterr()
+    shown = " ".join((printed.out + printed.err).split())
     assert "recall 0.970" in shown
     assert "AUPRC 0.210 against 0.212, ratio 0.988, on 2000 rows, 900 of them events" in shown
 
