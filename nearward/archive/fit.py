@@ -304,7 +304,8 @@ class _ArchiveFit:
             others = ArchiveRows(archive, schema, group, taught, outcome, patient_ids[t:], fold, block_rows, self.work, self.progress)
             teaching |= {"weight": sample.weight, "others": others}
         fit_model: Any = fit_risk if len(target.classes) == 2 else fit_classes
-        model, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, self.progress, **teaching)
+        with limit_jobs(min(self.budget.tasks, cpu_count())):
+            model, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, self.progress, **teaching)
         records, columns = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught), group), archive.columns
         state = FittedState(
             model, target.classes, target.event_index, target.event, schema, summary, records, columns, columns, patient_ids

@@ -43,6 +43,7 @@ from nearward.tabular.ensemble.closed_form import KernelRegression, RidgeDiscrim
 from nearward.tabular.ensemble.stacking import Stack, fit_stack
 from nearward.tabular.ensemble.trees import Forest
 from nearward.tabular.novelty.distance_quantiles import DistanceQuantiles
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.persistence.artifact import pack
 from nearward.tabular.preprocessing.table_encoder import ENCODER_TYPES, TableEncoder
 from nearward.tabular.preprocessing.target_encoder import TargetEncoder
@@ -128,6 +129,7 @@ class OutcomeModel:
     band: VennAbersBand
 
     @classmethod
+    @single_threaded()
     def fit(cls, stack: Stack, out_of_fold: Floats, data: TrainingData) -> OutcomeModel:
         """Calibrate a stack on its out-of-fold log-odds (n,)."""
         calibrator = Calibrator.fit(out_of_fold, data.outcome, weight=data.weight)

@@ -27,6 +27,7 @@ from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Bools, Floats, Ints, Progress
 
 _NEIGHBOURS = (128, 64, 250)  # context sizes of the ensemble's views, in turn
+_BLOCK = 16_384  # rows that become tokens at a time: the network's input is wider than they are
 _SHARE = 0.75  # of columns and of experts in every view but the first
 
 
@@ -155,8 +156,9 @@ class _EncodedView:
         present = torch.ones(1, score.shape[2], dtype=torch.bool)
         with torch.inference_mode():
             featurizer = fit_row_featurizer(x[:, train], score[:, train], present, y[None, train])
-            token = net.tokens(featurizer.transform(x, score), y[None])[0]
-        return cls(view, featurizer, token, y)
+            blocks = (slice(begin, begin + _BLOCK) for begin in range(0, len(y), _BLOCK))
+            tokens = [net.tokens(featurizer.transform(x[:, rows], score[:, rows]), y[None, rows])[0] for rows in blocks]
+        return cls(view, featurizer, torch.cat(tokens), y)
 
     def state(self) -> dict[str, Any]:
         """Return the tokens and the featurizer as arrays."""

@@ -13,6 +13,7 @@ from nearward.evaluation.stats.confidence import defined
 from nearward.retrieval.neighbors.binary import SettingTrial
 from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.statistics import weighted_auroc, weighted_average_precision
 from nearward.tabular.typing import Floats
 
@@ -174,6 +175,7 @@ def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dic
     return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
 
 
+@single_threaded()
 def ranking_intervals(data: TrainingData, out_of_fold: Floats) -> list[tuple[float, float] | None]:
     """Return 95 % intervals of AUPRC and AUROC of weighted rows, patients resampled."""
     ranking = [weighted_average_precision(data.outcome, out_of_fold), weighted_auroc(data.outcome, out_of_fold)]

@@ -53,7 +53,7 @@ from nearward.retrieval.neighbors.voting import (
     truncate,
 )
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map
+from nearward.tabular.parallel import parallel_map, single_threaded
 from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.statistics import weighted_average_precision
@@ -123,12 +123,13 @@ class Retriever(ShardedRetriever):
             if not len(place):
                 continue
             embedding = embed(self.encoders[f], inputs.take(place))[0]
-            by_shard.append(self._shard_contexts(f, embedding, settings, 1, patient_ids, queries))
-            places.append(place)
+            for part in query_parts(len(place)):
+                by_shard.append(self._shard_contexts(f, embedding[part], settings, 1, patient_ids, queries[part]))
+                places.append(place[part])
         if len(places) == 1:
             return by_shard[0]
         order = np.argsort(np.concatenate(places))
-        return [_in_row_order(list(parts), order) for parts in zip(*by_shard, strict=True)]
+        return [join_contexts(list(parts), 0, parts[0].shard).take(order) for parts in zip(*by_shard, strict=True)]
 
     def out_of_fold(self, x: Floats | EncoderInputs, patient_ids: Ints, rows: Ints | None = None) -> tuple[Floats, Floats]:
         """Return the vote and the head's log-odds (q,), (q,) of stored rows by encoders and patients that are not their own.
@@ -327,6 +328,7 @@ def _weighted(
     return compute_weights(resolved, outcome, setting, temperature, row_weight, prevalence)
 
 
+@single_threaded()
 def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed: int) -> bool:
     """Return whether the AUPRC of some scores (n,) is higher than the others' by more than a standard error, patients resampled."""
     rng = np.random.default_rng(seed)
@@ -335,11 +337,6 @@ def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed:
     weights = (data.row_weight * rng.exponential(size=data.n_patients)[data.patient_ids] for _ in range(_RESAMPLES))
     gains = [auprc(weight) - other_auprc(weight) for weight in weights]
     return auprc(data.row_weight) - other_auprc(data.row_weight) > float(np.std(gains))
-
-
-def _in_row_order(parts: list[Context], order: Ints) -> Context:
-    """Put the shards' contexts of their own rows into the order of the stored rows (n,)."""
-    return join_contexts(parts, 0, parts[0].shard).take(order)
 
 
 def _events(shards: tuple[Shard, ...], outcome: Floats) -> tuple[Shard, ...]:

@@ -139,7 +139,7 @@ def remembered_encoders(checkpoints: Checkpoints | None, train: Callable[[], lis
 def index_shards(encoders: Sequence[Encoder], inputs: EncoderInputs, data: TrainingData) -> FittedShards:
     """Index each fold's rows in the embedding of the fold's own encoder, which was trained without them."""
     rows = [np.flatnonzero(data.fold == f) for f in range(data.n_folds)]
-    embedded = [embed(encoder, inputs.take(r)) for encoder, r in zip(encoders, rows, strict=True)]
+    embedded = list(parallel_map(lambda f: embed(encoders[f], inputs.take(rows[f])), range(data.n_folds), "torch"))
     shards = tuple(Shard(embedding.astype(np.float32), r) for (embedding, _), r in zip(embedded, rows, strict=True))
     embeddings, logits = zip(*embedded, strict=True)
     return FittedShards(tuple(encoders), shards, tuple(rows), embeddings, logits)

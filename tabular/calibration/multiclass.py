@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.statistics import row_weights
 from nearward.tabular.typing import Floats, Ints
 
@@ -44,6 +45,7 @@ class VectorScaling:
     shift: Floats
 
     @classmethod
+    @single_threaded()
     def fit(cls, log_odds: Floats, class_index: Ints, weight: Floats | None = None) -> VectorScaling:
         """Fit by penalised maximum likelihood on out-of-fold log-odds (n, c), class indices (n,) and, optionally, sampling weights (n,)."""
         c, index = log_odds.shape[1], np.arange(len(log_odds))

@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit, log_loss
 from nearward.tabular.data.training_data import TrainingData
+from nearward.tabular.parallel import parallel_map, single_threaded
 from nearward.tabular.statistics import mean_and_deviation
 from nearward.tabular.typing import Floats
 
@@ -42,6 +43,7 @@ class Stack:
         return np.asarray(_calibrate(self.calibrators, scores) @ self.weight + self.shift)
 
 
+@single_threaded()
 def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
     """Fit a stack on all rows, and score each row by a stack that has not seen its fold.
 
@@ -62,24 +64,28 @@ def fit_stack(scores: Floats, data: TrainingData, penalties: tuple[float, ...] =
     out_of_fold : (n,), log-odds
     shrinkage : float, the chosen penalty
     """
-    folds = []
-    for f in np.unique(data.fold):
+
+    def fit_fold(f: int) -> list[Floats]:
+        """Return the log-odds of a fold's rows under each penalty."""
         train = data.train_rows(f)
-        calibrators = _fit_calibrators(scores[train], data.take(train))
-        folds.append((train, _calibrate(calibrators, scores[train]), _calibrate(calibrators, scores[~train])))
-    candidates = []
-    for penalty in penalties:
-        out_of_fold = np.empty(len(data))
-        for train, train_log_odds, query_log_odds in folds:
-            weight, shift = _fit_weights(train_log_odds, data.take(train), penalty)
-            out_of_fold[~train] = query_log_odds @ weight + shift
-        candidates.append(out_of_fold)
+        part = data.take(train)
+        calibrators = _fit_calibrators(scores[train], part)
+        train_log_odds, query_log_odds = _calibrate(calibrators, scores[train]), _calibrate(calibrators, scores[~train])
+        fitted = [_fit_weights(train_log_odds, part, penalty) for penalty in penalties]
+        return [query_log_odds @ weight + shift for weight, shift in fitted]
+
+    folds = np.unique(data.fold).tolist()
+    candidates = [np.empty(len(data)) for _ in penalties]
+    for f, by_penalty in zip(folds, parallel_map(fit_fold, folds), strict=True):
+        for out_of_fold, log_odds in zip(candidates, by_penalty, strict=True):
+            out_of_fold[data.fold == f] = log_odds
     chosen = _strongest_not_clearly_worse(candidates, data)
     calibrators = _fit_calibrators(scores, data)
     weight, shift = _fit_weights(_calibrate(calibrators, scores), data, penalties[chosen])
     return Stack(calibrators, weight, shift), candidates[chosen], penalties[chosen]
 
 
+@single_threaded()
 def adapt_stack(stack: Stack, scores: Floats, data: TrainingData, penalties: tuple[float, ...] = SHRINKAGES) -> tuple[Stack, Floats, float]:
     """Fit the weights of a stack again on other rows, shrunk towards those that it has; its calibrators stay.
 
