@@ -26,6 +26,7 @@ from benchmarks.common.markdown import markdown, replace_part
 from benchmarks.common.paths import OUT, RESULTS, ROOT, cached_arrays
 from nearward.adaptation.recalibration import Kind, Recalibration
 from nearward.adaptation.stored_patients import check_calibration
+from nearward.evaluation.risk.html_report import pooled_summary
 from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.calibration.log_odds import expit, logit
 from nearward.tabular.typing import Floats, Ints
@@ -35,7 +36,7 @@ CACHE = OUT / "adaptation"
 OUTCOME, SITE = "DAY30", "REGL"
 SIZES = (50, 100, 200, 500, 1000, 2000)
 METHODS = ("source only", "level", "level and slope", "extended", "adapted", "refitted on both", "local only")
-_FEWEST_JUDGED = 300  # rows of a region beside the local ones
+FEWEST_JUDGED = 300  # rows of a region beside the local ones
 _FLOOR = 1e-6
 _METRICS = ("log loss", "AUPRC", "intercept", "slope")
 
@@ -126,7 +127,8 @@ def main() -> None:
         print(summary)
     if args.publish:
         table.write_csv(RESULTS / "adaptation_gusto.csv")
-        replace_part("adaptation gusto", markdown(summary))
+        replace_part("adaptation gusto", markdown(summary, 4))
+        replace_part("transport gusto nearward", markdown(transport_table(frame, [int(region) for region in regions]).fill_null("")))
 
 
 def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str, Any]]:
@@ -136,7 +138,7 @@ def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str
     source_risk = cached_arrays(CACHE / name, lambda: {"risk": model.predict_proba(split(region.here)[0])[:, 1]})["risk"]
     out = []
     for size in sizes:
-        if region.here.height - size < _FEWEST_JUDGED:
+        if region.here.height - size < FEWEST_JUDGED:
             continue
         outcome = region.rest(size)[1]
         for method in methods:
@@ -146,6 +148,17 @@ def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str
             ]
             out.append({"region": region.region, "local rows": size, "method": method, **metrics(outcome, risk)})
     return out
+
+
+def transport_table(frame: pl.DataFrame, regions: list[int]) -> pl.DataFrame:
+    """Return the metrics over regions of the source models, each at the region that it was not fitted on."""
+    parts = [
+        Region(frame, region).here.select(OUTCOME, SITE).with_columns(risk=pl.Series(np.load(CACHE / f"source.{region}.npz")["risk"]))
+        for region in regions
+    ]
+    sites = nw.evaluate_risk(pl.concat(parts), outcome=OUTCOME, risk="risk", site=SITE).sites
+    assert sites is not None
+    return pooled_summary(sites)
 
 
 def metrics(outcome: Ints, risk: Floats) -> dict[str, float]:

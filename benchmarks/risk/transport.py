@@ -28,7 +28,7 @@ from nearward.datasets import Cohort, read_cohort
 from nearward.evaluation.risk.html_report import pooled_summary, subgroup_summary
 from nearward.tabular.ensemble.cross_fitting import EncodedClassifier
 
-_MODELS = {
+MODELS = {
     "logistic": lambda: EncodedClassifier(LogisticRegression(solver="newton-cholesky")),
     "gbdt": lambda: EncodedClassifier(HistGradientBoostingClassifier(random_state=0)),
     "nearward": lambda: nw.RiskClassifier(random_state=0),
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cohort", help=f"table, or one of {[*_TASKS, _ICU[0]]}")
     parser.add_argument("--site", help="column of the sites of a table")
-    parser.add_argument("--model", choices=_MODELS, default="logistic")
+    parser.add_argument("--model", choices=MODELS, default="logistic")
     parser.add_argument("--rows", type=int, help="use this many rows, drawn at random")
     parser.add_argument("--page", type=Path, help="HTML page to write")
     args = parser.parse_args()
@@ -53,7 +53,7 @@ def main() -> None:
     began = time.monotonic()
     outcome = pl.Series("outcome", cohort.outcome[rows])
     report = nw.transport(
-        _MODELS[args.model](),
+        MODELS[args.model](),
         cohort.features[rows],
         outcome,
         site=site,
