@@ -15,7 +15,7 @@ import numpy as np
 
 from nearward.tabular.typing import Bools, Floats, Indices, Ints
 
-STATISTICS = ("first", "min", "max", "mean", "count", "sd", "slope")
+STATISTICS = ("first", "min", "max", "mean", "count", "slope")
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,6 @@ class SortedValues:
             changes[1:] |= key[1:] != key[:-1]
         return changes
 
-    def of_codes(self, selected: Bools) -> SortedValues:
-        """Return the values of some codes.
-
-        Parameters
-        ----------
-        selected : (codes,)
-        """
-        mask = selected[self.code]
-        return SortedValues(self.row[mask], self.code[mask], self.age[mask], self.value[mask])
-
     def last(self) -> Floats:
         """Return the latest value of each group (g,), the mean of equally late ones."""
         return self.mean_of_equal_times[self.end - 1]
@@ -98,28 +88,12 @@ class SortedValues:
         age = self.age[self.end - 1]
         return np.where(np.isfinite(age), age, np.nan)
 
-    def window_begin(self, span: float) -> Indices:
-        """Return the first position of each group's window (g,); the group's end where it is empty.
-
-        Parameters
-        ----------
-        span : float, hours; infinite for all values
-        """
+    def _window_begin(self, span: float) -> Indices:
+        """Return the first position of each group's window (g,); the group's end where it is empty."""
         if np.isinf(span):
             return self.begin
         inside = np.concatenate([[0], np.cumsum(self.age <= span)])
         return np.asarray(self.end - (inside[self.end] - inside[self.begin]), dtype=np.intp)
-
-    def inside(self, begin: Indices) -> tuple[Indices, Indices]:
-        """Return the positions of the values in windows, and where each window that is not empty begins among them.
-
-        Parameters
-        ----------
-        begin : (g,), from ``window_begin``
-        """
-        length = (self.end - begin)[begin < self.end]
-        positions = np.flatnonzero(np.arange(len(self.row)) >= np.repeat(begin, self.end - self.begin))
-        return positions, np.append(0, np.cumsum(length)[:-1])
 
     def window(self, span: float) -> dict[str, Floats]:
         """Summarise each group's values that are at most ``span`` hours old.
@@ -130,18 +104,19 @@ class SortedValues:
 
         Returns
         -------
-        name of a statistic -> (g,); NaN where the window is empty, ``count`` is 0 then. ``sd`` is the standard deviation, NaN of a single
-            value; ``slope`` the least-squares slope per hour, NaN below two different times.
+        name of a statistic -> (g,); NaN where the window is empty, ``count`` is 0 then. ``slope`` is the least-squares slope per hour, NaN
+            below two different times.
         """
-        begin = self.window_begin(span)
+        begin = self._window_begin(span)
         count = self.end - begin
         filled = count > 0
         result = {name: np.full(len(begin), np.nan) for name in STATISTICS}
         result["count"] = count.astype(np.float64)
         if not filled.any():
             return result
-        positions, starts = self.inside(begin)
+        positions = np.flatnonzero(np.arange(len(self.row)) >= np.repeat(begin, self.end - self.begin))
         length = count[filled]
+        starts = np.append(0, np.cumsum(length)[:-1])
         value, age = self.value[positions], self.age[positions]
 
         def total(terms: Floats) -> Floats:
@@ -154,7 +129,6 @@ class SortedValues:
         result["max"][filled] = np.maximum.reduceat(value, starts)
         result["mean"][filled] = mean
         with np.errstate(invalid="ignore", divide="ignore"):
-            result["sd"][filled] = np.where(length > 1, np.sqrt(total(difference**2) / (length - 1)), np.nan)
             centred = np.repeat(total(age) / length, length) - age  # later is greater
             slope = total(centred * difference) / total(centred**2)
             several = age[starts] != age[starts + length - 1]

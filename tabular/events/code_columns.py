@@ -31,8 +31,8 @@ class CodeColumns:
     spans : tuple of int
         Positions of the spans with columns: those in which enough subjects have the code, and which do not hold the same events as
         the next longer one; of numbers only the longest one and those in which a subject usually has two or more.
-    changes : tuple of int
-        Those of the spans in which a subject usually has three numbers or more: they have ``sd`` and ``slope``.
+    slopes : tuple of int
+        Those of the spans in which a subject usually has three numbers or more.
     n_subjects : int
         Subjects of the training labels that have it.
     unit : str or None
@@ -52,7 +52,7 @@ class CodeColumns:
     kind: CodeKind
     spans: tuple[int, ...]
     n_subjects: int
-    changes: tuple[int, ...] = ()
+    slopes: tuple[int, ...] = ()
     unit: str | None = None
     checked_unit: str | None = None
     centre: float = 0.0
@@ -122,8 +122,7 @@ def _summaries(code: CodeColumns) -> list[tuple[str, int | None]]:
         return [("seen", None), ("hours since", None), *[("count", span) for span in code.spans]]
     summaries: list[tuple[str, int | None]] = [("last", None), ("from usual", None), ("hours since", None)]
     for span in code.spans:
-        several = span in code.changes
-        included = {"first": span == code.spans[-1], "sd": several, "slope": several}
+        included = {"first": span == code.spans[-1], "slope": span in code.slopes}
         summaries += [(name, span) for name in STATISTICS if included.get(name, True)]
     return summaries
 

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.errors import DataWarning, InputError
-from nearward.tabular.events.all_measurements import NAME as ALL_MEASUREMENTS
 from nearward.tabular.events.code_columns import CodeColumns, CodeKind, n_columns
 from nearward.tabular.events.code_tallies import CodeTallies
 from nearward.tabular.events.label_table import PREDICTION_TIME
@@ -31,7 +30,7 @@ TIME_COLUMNS = {HOUR: "h", WEEKDAY: None, SINCE_FIRST: "h", YEARS: "years"}  # w
 _SAMPLE = 10_000  # subjects whose numbers give the usual values of each code
 _MIN_RARE = 2  # subjects of a code in a list: one patient's code would identify it
 _REPEATED = 0.05  # share of subjects with a number at several times, below which a number is a fact, such as the height
-_FOR_SPAN, _FOR_CHANGE = 2, 3  # numbers that a subject usually has in a span, for columns of it, and for its sd and slope
+_FOR_SPAN, _FOR_SLOPE = 2, 3  # numbers that a subject usually has in a span, for columns of it, and for its slope
 _MAX_PARENTS = 8  # generations
 _MOST_NAMED = 5
 
@@ -95,7 +94,7 @@ def learn_codes(
     rare = codes.filter(pl.col("subjects") < min_subjects).get_column(CODE)
     parents = _roll_up(rare, tallies.subjects_of_children(), events.codes, own, min_subjects)
     time_columns = _time_columns(labels, tallies)
-    columns = _most_frequent([*own, *_of_parents(parents, own, events.codes, len(hours))], max_columns, {*time_columns, ALL_MEASUREMENTS})
+    columns = _most_frequent([*own, *_of_parents(parents, own, events.codes, len(hours))], max_columns, {*time_columns})
     position = {one.code: i for i, one in enumerate(columns)}
     _warn_of_lost_numbers([one for one in own if one.code not in position], max_columns)
     members = [(code, position[parent]) for code, parent in parents.select(CODE, "parent").iter_rows() if parent in position]
@@ -187,12 +186,12 @@ def _columns_of(row: dict[str, Any], n_spans: int, min_subjects: int, texts: tup
         return CodeColumns(**{**common, "kind": kind if row["timed_subjects"] else "flag"}, spans=() if once else tuple(spans), texts=texts)
     a_subject = {i: row[f"values_{i}"] / row[f"numbers_{i}"] for i in spans}
     spans = [i for i in spans if a_subject[i] >= _FOR_SPAN or i == spans[-1]]  # of a single value last and hours since tell all
-    changes = tuple(i for i in spans if a_subject[i] >= _FOR_CHANGE)
+    slopes = tuple(i for i in spans if a_subject[i] >= _FOR_SLOPE)
     spread = row["spread"] or row["high"] - row["low"]
     common["n_subjects"] = row["number_subjects"]
     unit = row["usual_unit"] or row[UNIT] or _unit_of(row[CODE])
     usual = {"centre": row["median"] or 0.0, "spread": spread, "log10": row["log10"]}
-    return CodeColumns(**common, spans=tuple(spans), changes=changes, unit=unit, checked_unit=row["usual_unit"], **usual)
+    return CodeColumns(**common, spans=tuple(spans), slopes=slopes, unit=unit, checked_unit=row["usual_unit"], **usual)
 
 
 def _unit_of(code: str) -> str | None:

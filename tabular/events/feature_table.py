@@ -13,7 +13,6 @@ import polars as pl
 
 from nearward.tabular.data.code_lists import CODE_LIST
 from nearward.tabular.data.schema import Column, Schema
-from nearward.tabular.events import all_measurements
 from nearward.tabular.events.aggregates import SortedValues
 from nearward.tabular.events.code_columns import CodeColumns, Target, kind_of_code, targets
 from nearward.tabular.events.code_vocabulary import HOUR, SINCE_FIRST, TIME_COLUMNS, WEEKDAY, YEARS, Vocabulary
@@ -53,13 +52,7 @@ class FeatureTable:
         codes = [target.column for target in self._targets]
         lists = [Column(name, kind="list", block=kind or "occurrences") for kind, name in self._lists.items()]
         texts = [one.text_column for one in self._texts.values() if one.text_column is not None]
-        return Schema((*time, *self._all_measurements, *codes, *texts, *lists))
-
-    @cached_property
-    def _all_measurements(self) -> list[Column]:
-        """Columns over the numbers of all codes; none where no code is measured again and again."""
-        measured = any(one.kind == "number" for one in self.vocabulary.columns)
-        return all_measurements.columns(self.spans) if measured else []
+        return Schema((*time, *codes, *texts, *lists))
 
     @cached_property
     def _targets(self) -> list[Target]:
@@ -129,19 +122,15 @@ class FeatureTable:
             unknown_texts=unknown_texts,
             codes=self._count_codes(values),
         )
-        names = [column.name for column in (*self._all_measurements, *(target.column for target in self._targets))]
-        columns = [pl.Series(name, row, nan_to_null=True) for name, row in zip(names, self._fill(values, labels.height), strict=True)]
+        matrix = self._fill(values, labels.height)
+        columns = [pl.Series(target.column.name, row, nan_to_null=True) for target, row in zip(self._targets, matrix, strict=True)]
         return pl.DataFrame([*self._time(labels, pairs), *columns, *texts, *self._list(labels, pairs)]), counts
 
     def _fill(self, values: SortedValues, n_labels: int) -> Floats:
-        """Return the columns over all codes and those of each code (columns, b), NaN where there is no value, counts 0."""
+        """Return all columns of codes (columns, b), NaN where there is no value, counts 0."""
         hours = list(check_spans(self.spans).values())
         codes = self.vocabulary.columns
         centre, spread = (np.array([getattr(one, name) for one in codes]) for name in ("centre", "spread"))
-        together = np.zeros((0, n_labels))
-        if self._all_measurements:
-            numbers = values.of_codes(np.array([one.kind == "number" for one in codes]))
-            together = all_measurements.summarize(numbers, centre, spread, hours, n_labels)
         counted = np.array([target.statistic in ("count", "seen") for target in self._targets], dtype=bool)
         matrix = np.where(counted, 0.0, np.nan)[:, None].repeat(n_labels, axis=1)
         group_row, group_code = values.row[values.begin], values.code[values.begin]
@@ -159,7 +148,7 @@ class FeatureTable:
             for span, length in enumerate(hours):
                 for statistic, result in values.window(length).items():
                     put(statistic, span, result)
-        return np.concatenate([together, matrix])
+        return matrix
 
     def _time(self, labels: pl.DataFrame, pairs: pl.DataFrame) -> list[pl.Series]:
         """Return the columns of the time of each label."""

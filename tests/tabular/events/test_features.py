@@ -81,7 +81,6 @@ def test_worked_by_hand(features: nw.EventFeatures) -> None:
     expected = {"A: last": 2.0, "A: hours since": 3.0, "A: first": 8.0, "A: count": 4.0, "A: max, 24h": 4.0, "A: mean, 6h": 2.0}
     expected |= {
         "A: slope, 24h": -5 / 14,
-        "A: sd, 24h": (4 / 3) ** 0.5,
         "A: from usual": 0.5,
         "C: seen": 1.0,
         "C: count, 24h": 2.0,
