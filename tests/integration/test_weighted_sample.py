@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score
 
 import nearward as nw
 from nearward.evaluation.stats.logistic_recalibration import LogisticRecalibration
-from nearward.risk_model import effort, fitted
+from nearward.risk_model import effort
 from nearward.risk_model.fitted import OutcomeModel
+from nearward.risk_model.summary import ranking_intervals
 from nearward.tabular.calibration.log_odds import expit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
@@ -66,7 +67,7 @@ def test_a_sample_and_the_whole_table_give_the_same_calibration_and_ranking() ->
         sample = TrainingData(outcome[rows], np.arange(SAMPLE), assign_folds(outcome[rows], None, 3, seed), weight)
         assert sample.prevalence == pytest.approx(whole.prevalence)
         (of_whole, of_new), (of_sample, of_new_by_sample) = fit(frame, whole, new), fit(frame[rows], sample, new)
-        interval = fitted._intervals(sample, of_sample)[0]
+        interval = ranking_intervals(sample, of_sample)[0]
         assert interval is not None
         covered += interval[0] <= average_precision_score(outcome, of_whole) <= interval[1]
         differences.append(np.subtract(figures(truth, of_new_by_sample), figures(truth, of_new)))

@@ -8,7 +8,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nearward.retrieval.neighbors.voting import RetrievalSetting
 from nearward.risk_model import fitted
-from nearward.risk_model.summary import BackboneSummary, BaseLearnerFigures, FitSummary, OutOfFoldSummary, RetrievalSummary
+from nearward.risk_model.summary import (
+    BackboneSummary,
+    BaseLearnerFigures,
+    FitSummary,
+    OutOfFoldSummary,
+    RetrievalSummary,
+    ranking_intervals,
+)
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble.stacking import fit_stack
 
@@ -25,8 +32,8 @@ def sampled() -> tuple[TrainingData, np.ndarray, np.ndarray]:
 def test_intervals_of_a_sample_are_those_of_repeated_rows_of_the_same_patients() -> None:
     data, score, row = sampled()
     repeated = TrainingData(data.outcome[row], data.patient_ids[row], data.fold[row], np.ones(len(row)))
-    auprc, auroc = fitted._intervals(data, score)
-    assert [auprc, auroc] == [pytest.approx(interval, abs=0.01) for interval in fitted._intervals(repeated, score[row])]
+    auprc, auroc = ranking_intervals(data, score)
+    assert [auprc, auroc] == [pytest.approx(interval, abs=0.01) for interval in ranking_intervals(repeated, score[row])]
     assert auprc is not None
     assert auroc is not None
     figure = average_precision_score(data.outcome, score, sample_weight=data.weight)
