@@ -36,6 +36,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY, INK = "#0072B2", "#E69F00", "#009E
 GRID = "#e6eaee"  # ink and grid follow the page's colour scheme
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 
+THIN_SPACE = "\u202f"  # between the thousands of a count
 _EMPTY = "–"
 _MANY_COLUMNS = 4  # above this number an interval stands below its value
 _LONG_TEXT = 40  # characters, above which a cell is wide enough for a phrase
@@ -214,7 +215,7 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _thousands(count: int) -> str:
-    return f"{count:,}".replace(",", "\u202f")
+    return f"{count:,}".replace(",", THIN_SPACE)
 
 
 def _digits(value: float) -> int:

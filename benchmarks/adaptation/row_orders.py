@@ -20,7 +20,7 @@ from benchmarks.common.markdown import markdown_rows
 from benchmarks.risk.transport import MODELS, find_cohort
 from nearward.adaptation.recalibration import Recalibration
 from nearward.evaluation.stats.logistic_recalibration import LogisticRecalibration
-from nearward.tabular.calibration.log_odds import logit
+from nearward.tabular.calibration.log_odds import log_loss, logit
 from nearward.tabular.typing import Floats, Ints
 
 METHODS = ("level", "level and slope", "shrunk level", "shrunk level and slope")
@@ -60,8 +60,8 @@ def _gains(log_odds: Floats, outcome: Ints, size: int, orders: int) -> Floats:
         z, y = log_odds[order], outcome[order].astype(float)
         if not 0 < y[:size].sum() < size:
             continue
-        fits, before = _fits(z[:size], y[:size]), _log_loss(z[size:], y[size:])
-        gains.append([before - _log_loss(intercept + slope * z[size:], y[size:]) for intercept, slope in fits])
+        fits, before = _fits(z[:size], y[:size]), log_loss(z[size:], y[size:])
+        gains.append([before - log_loss(intercept + slope * z[size:], y[size:]) for intercept, slope in fits])
     return np.mean(gains, axis=0)
 
 
@@ -73,10 +73,6 @@ def _fits(log_odds: Floats, outcome: Floats) -> list[tuple[float, float]]:
     shrunk = [Recalibration.fit(log_odds, outcome.astype(np.int64), kind) for kind in kinds]
     fits = [level, line, *((one.intercept, one.slope) for one in shrunk)]
     return [(a, b) if np.isfinite([a, b]).all() else (0.0, 1.0) for a, b in fits]
-
-
-def _log_loss(log_odds: Floats, outcome: Floats) -> float:
-    return float(np.mean(np.logaddexp(0, log_odds) - outcome * log_odds))
 
 
 if __name__ == "__main__":

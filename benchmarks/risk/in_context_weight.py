@@ -20,10 +20,10 @@ from sklearn.metrics import average_precision_score
 import nearward as nw
 from benchmarks.common.cohorts import cohorts, splits
 from benchmarks.common.markdown import markdown, replace_part
-from benchmarks.common.paths import DATA, OUT, cached_arrays, digest, source_files
+from benchmarks.common.paths import DATA, OUT, cached_arrays
+from benchmarks.risk.run import code_digest
 from benchmarks.risk.untuned_cohorts import FOLDER as UNTUNED
 from nearward.datasets import Cohort
-from nearward.tabular.in_context.checkpoint import SHIPPED
 
 CACHE = OUT / "in_context_weight"
 HEAVY = 0.2  # a weight in the stack above this counts as worth having
@@ -49,8 +49,9 @@ def main() -> None:
 
 def _figures(cohort: Cohort, rows: int) -> dict[str, float]:
     """Return the figures of a task, cached."""
-    code = digest([*source_files("nearward/risk_model", "tabular", "retrieval"), SHIPPED])
-    figures = cached_arrays(CACHE / f"{cohort.name}.{rows}.{code}.npz", lambda: {"figures": _compare(cohort, rows)})["figures"]
+    figures = cached_arrays(CACHE / f"{cohort.name}.{rows}.{code_digest(ours=True)}.npz", lambda: {"figures": _compare(cohort, rows)})[
+        "figures"
+    ]
     return dict(zip(FIGURES, figures.tolist(), strict=True))
 
 

@@ -75,7 +75,7 @@ def run_task(cohort: Cohort, again: list[str]) -> list[dict[str, object]]:
 
 
 @cache
-def _code(ours: bool) -> str:
+def code_digest(ours: bool) -> str:
     """Return a digest of the code and the weights behind a model's predictions."""
     if ours:
         return digest([*source_files("nearward/risk_model", "tabular", "retrieval"), SHIPPED])
@@ -84,7 +84,7 @@ def _code(ours: bool) -> str:
 
 def cache_path(task: str, fold: int, model: str) -> Path:
     """Return the file of a model's predictions."""
-    return CACHE / f"{task}.{fold}.{model}.{_code(model in (OURS, VOTE))}.npz"
+    return CACHE / f"{task}.{fold}.{model}.{code_digest(model in (OURS, VOTE))}.npz"
 
 
 def _fit(cohort: Cohort, f: int, train: np.ndarray, test: np.ndarray, model: str) -> None:

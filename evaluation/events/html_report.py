@@ -10,11 +10,10 @@ import polars as pl
 
 from nearward.evaluation.events import figures
 from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescription
-from nearward.evaluation.html_page import render
+from nearward.evaluation.html_page import THIN_SPACE, render
 from nearward.evaluation.provenance import Provenance
 
 _MOST_CODES = 100  # in the table
-_THIN_SPACE = "\u202f"
 _LONG_NAME = 32  # characters, of a code that is printed
 
 
@@ -26,14 +25,14 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
         provenance,
         name=name,
         facts=facts,
-        counted=facts_table(facts, _THIN_SPACE),
+        counted=facts_table(facts, THIN_SPACE),
         codes=_codes_table(description.codes.head(_MOST_CODES)),
         n_codes=description.codes.height,
         rare_codes=description.rare_codes,
         min_subjects=MIN_SUBJECTS,
         slips=description.slips,
         quantiles=description.quantiles,
-        labels=facts_table(description.labels, _THIN_SPACE),
+        labels=facts_table(description.labels, THIN_SPACE),
         before_labels=description.before_labels,
         frequent=figures.most_frequent_codes(description.codes) if description.codes.height else None,
         over_time=figures.events_over_time(description.over_time) if description.over_time.height else None,
@@ -43,7 +42,7 @@ def events_page(description: EventsDescription, name: str, provenance: Provenanc
 
 def facts_table(facts: Mapping[str, Any], separator: str = ",") -> pl.DataFrame:
     """Return facts as a table; ``separator`` stands between the thousands of a count."""
-    rows = [(name, _fact_text(value).replace(",", separator)) for name, value in facts.items()]
+    rows = [(name, _fact_text(value, separator)) for name, value in facts.items()]
     return pl.DataFrame(rows, {"what": pl.String, "value": pl.String}, orient="row")
 
 
@@ -73,10 +72,10 @@ def codes_in_short(codes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _fact_text(value: int | datetime | str | None) -> str:
+def _fact_text(value: int | datetime | str | None, separator: str) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return f"{value:,}" if isinstance(value, int) else "" if value is None else value
+    return f"{value:,}".replace(",", separator) if isinstance(value, int) else "" if value is None else value
 
 
 def _codes_table(codes: pl.DataFrame) -> pl.DataFrame:

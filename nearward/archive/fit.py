@@ -304,7 +304,7 @@ class _ArchiveFit:
             others = ArchiveRows(archive, schema, group, taught, outcome, patient_ids[t:], fold, block_rows, self.work, self.progress)
             teaching |= {"weight": sample.weight, "others": others}
         fit_model: Any = fit_risk if len(target.classes) == 2 else fit_classes
-        with limit_jobs(min(self.budget.tasks, cpu_count())):
+        with limit_jobs(self.budget.tasks):
             model, summary = fit_model(schema, rows, outcome[taught], patient_ids[:t], config, self.progress, **teaching)
         records, columns = stored_records(schema, frame, rows, outcome[taught], np.flatnonzero(taught), group), archive.columns
         state = FittedState(

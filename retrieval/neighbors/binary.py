@@ -25,6 +25,7 @@ from nearward.retrieval.neighbors.fitted_shards import (
     TRIAL_ROWS,
     FittedShards,
     StoredLabels,
+    check_lists,
     fit_linear_metrics,
     index_shards,
     query_parts,
@@ -32,7 +33,6 @@ from nearward.retrieval.neighbors.fitted_shards import (
     store_others,
 )
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, IndexCheck
 from nearward.retrieval.neighbors.sharded_retriever import (
     IndexBlock,
     ShardedRetriever,
@@ -257,11 +257,8 @@ def fit_retriever(
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)
         best = best_setting(stored, data, settings, labels)
-        trials = best.trials
-        if stored.by_lists:
-            rows, checked = data.subsample(CHECKED_ROWS, seed)
-            exact = best_setting(stored.with_queries(rows).exhaustive(), checked, (best.retriever.setting,), labels)
-            check = IndexCheck.of(checked, best.vote[rows], exact.vote)
+        trials, chosen = best.trials, (best.retriever.setting,)
+        check = check_lists(stored, data, best.vote, lambda shards, part: best_setting(shards, part, chosen, labels).vote, seed)
     progress("choice of context")
     return replace(best.retriever, heads=heads, index_check=check), best.vote, head, trials
 

@@ -14,7 +14,7 @@ from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.index_check import ExhaustiveShard
+from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, ExhaustiveShard, IndexCheck
 from nearward.retrieval.neighbors.sharded_retriever import Encoder, IndexBlock, ShardedRetriever, trained
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
@@ -22,7 +22,7 @@ from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
 from nearward.tabular.typing import Floats, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
-_QUERIES = 4096
+_QUERIES = 4096  # of a shard that are searched at a time
 TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 
 
@@ -60,11 +60,6 @@ class FittedShards:
         names = ("queries", "embeddings", "logits")
         parts = {name: tuple(part[mask] for part, mask in zip(getattr(self, name), chosen, strict=True)) for name in names}
         return replace(self, **parts)
-
-    @property
-    def by_lists(self) -> bool:
-        """Whether a shard is searched by inverted lists."""
-        return any(shard.lists is not None for shard in self.shards)
 
     def exhaustive(self) -> FittedShards:
         """Return the same rows, searched exactly."""
@@ -161,3 +156,27 @@ def store_others(
 
     extended = retriever.extended_by(noted())
     return replace(fitted, shards=extended.shards), StoredLabels(extended.outcome, np.concatenate(patients))
+
+
+def check_lists(
+    stored: FittedShards, data: TrainingData, vote: Floats, exact_vote: Callable[[FittedShards, TrainingData], Floats], seed: int
+) -> IndexCheck | None:
+    """Compare the votes by inverted lists with those by exact search on a sample of the queries; None where no shard has lists.
+
+    Parameters
+    ----------
+    stored : FittedShards, all rows
+    data : TrainingData, n queries
+    vote : (n,) or (n, classes), by the lists
+    exact_vote : callable that returns the vote of some queries, which the data describes, in shards that are searched exactly
+    seed : int
+
+    Raises
+    ------
+    InputError
+        As ``IndexCheck.of``.
+    """
+    if all(shard.lists is None for shard in stored.shards):
+        return None
+    rows, sample = data.subsample(CHECKED_ROWS, seed)
+    return IndexCheck.of(sample, vote[rows], exact_vote(stored.with_queries(rows).exhaustive(), sample))

@@ -1,4 +1,4 @@
-"""Do the similar patients that inverted lists find vote as well as those of an exact search? Asked once, when a model is fitted.
+"""Whether the similar patients that inverted lists find vote as well as those of an exact search; compared once, at the fit.
 
 Recall counts every neighbour alike, and a vote does not: near ones weigh most, and of rare events a single one matters. Compared is
 therefore the AUPRC of the votes of the same rows by both searches. These rows are a weighted case-control sample of those that taught: up
@@ -80,8 +80,8 @@ class ExhaustiveShard(Shard):
         sq_distance, row = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, dtype=np.int64)
         for begin in range(0, len(self.rows), _PART):
             part = Shard(self.vectors[begin : begin + _PART], self.rows[begin : begin + _PART], exact_up_to=_PART)
-            found = part.search(queries, k)
-            both = np.concatenate([sq_distance, found[0]], axis=1), np.concatenate([row, found[1]], axis=1)
+            part_sq_distance, part_row = part.search(queries, k)
+            both = np.concatenate([sq_distance, part_sq_distance], axis=1), np.concatenate([row, part_row], axis=1)
             nearest = np.argsort(both[0], axis=1, kind="stable")[:, :k]  # equally near rows follow by their index
             sq_distance, row = (np.take_along_axis(values, nearest, axis=1) for values in both)
         return sq_distance, row

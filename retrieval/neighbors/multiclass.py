@@ -25,6 +25,7 @@ from nearward.retrieval.neighbors.fitted_shards import (
     TRIAL_ROWS,
     FittedShards,
     StoredLabels,
+    check_lists,
     fit_linear_metrics,
     index_shards,
     query_parts,
@@ -32,7 +33,6 @@ from nearward.retrieval.neighbors.fitted_shards import (
     store_others,
 )
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, IndexCheck
 from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, furthest_neighbour, neighbour_radius, trained
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
@@ -148,11 +148,8 @@ def fit_class_retriever(
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)
         best = _best_setting(stored, data, labels)
-        vote_log_loss[best.retriever.embedding] = best.mean
-        if stored.by_lists:
-            rows, checked = data.subsample(CHECKED_ROWS, seed)
-            exact = _best_setting(stored.with_queries(rows).exhaustive(), checked, labels, (best.retriever.setting,))
-            check = IndexCheck.of(checked, best.votes[rows], exact.votes)
+        vote_log_loss[best.retriever.embedding], chosen = best.mean, (best.retriever.setting,)
+        check = check_lists(stored, data, best.votes, lambda shards, part: _best_setting(shards, part, labels, chosen).votes, seed)
     progress("choice of context")
     return replace(best.retriever, heads=heads, index_check=check), best.votes, head, vote_log_loss
 
@@ -186,8 +183,8 @@ def _best_setting(
         for f, (shard, queries, encoder) in enumerate(zip(fitted.shards, fitted.queries, fitted.encoders, strict=True)):
             furthest = []
             for part in query_parts(len(queries)):
-                embedding, asked = fitted.embeddings[f][part], queries[part]
-                context = shard_context(shard, embedding, labels, setting, len(fitted.shards), encoder.temperature, asked)
+                embedding, rows = fitted.embeddings[f][part], queries[part]
+                context = shard_context(shard, embedding, labels, setting, len(fitted.shards), encoder.temperature, rows)
                 votes_by_shard.append(class_votes(context, classes))
                 furthest.append(furthest_neighbour(context, setting, len(fitted.shards)))
             weight = None if data.weight is None else data.weight[data.fold == f]

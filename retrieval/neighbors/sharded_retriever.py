@@ -27,8 +27,6 @@ from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Bools, Floats, Floats32, Ints
 
-FEWEST_ROWS = 300  # fewer: no encoder is trained
-TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 _RADIUS_QUANTILE = 0.9
 _CHUNK = 2048  # rows of a block that are embedded at a time: a block is only one of several things in memory
 

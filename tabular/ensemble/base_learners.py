@@ -104,8 +104,7 @@ class FoldLearners:
         """Return the log-odds of q rows by logistic regression (q,), and by the first trees of each forest (forests, stages, q)."""
         rates = self.target_encoder.transform(rows.numbers.codes)
         x = tree_columns(rows.numbers, rates)
-        staged = [forest.staged_scores(x, _stages(forest)).T for forest in self.forests]
-        return self._linear(rows, rates), np.stack(staged)
+        return self._linear(rows, rates), np.stack([forest.staged_scores(x, _stages(forest)) for forest in self.forests])
 
     def with_fewer_trees(self, stages: Sequence[int]) -> FoldLearners:
         """Return the learners with the share of each forest's trees that an index of ``_STAGES`` names; stages: (forests,)."""

@@ -96,10 +96,10 @@ class Forest:
             return np.concatenate(list(pool.map(self._conditions.scores, blocks))) + self.base
 
     def staged_scores(self, x: Floats32, counts: Sequence[int]) -> Floats:
-        """Return the scores of (q, t) rows by the first trees alone, for each of some increasing numbers of them -> (q, counts)."""
+        """Return the scores of (q, t) rows by the first trees alone, for each of some increasing numbers of them -> (counts, q)."""
         bounds = np.minimum([0, *counts], self.trees)
         parts = [self._slice(first, last).scores(x) if first < last else np.zeros(len(x)) for first, last in pairwise(bounds)]
-        return np.cumsum(parts, axis=0).T
+        return np.cumsum(parts, axis=0)
 
     def first(self, count: int) -> Forest:
         """Return the first trees alone, at most ``count``."""

@@ -123,14 +123,13 @@ class SortedValues:
             return np.asarray(np.add.reduceat(terms, starts), dtype=np.float64)
 
         mean = total(value) / length
-        difference = value - np.repeat(mean, length)
         result["first"][filled] = self.mean_of_equal_times[begin[filled]]
         result["min"][filled] = np.minimum.reduceat(value, starts)
         result["max"][filled] = np.maximum.reduceat(value, starts)
         result["mean"][filled] = mean
         with np.errstate(invalid="ignore", divide="ignore"):
             centred = np.repeat(total(age) / length, length) - age  # later is greater
-            slope = total(centred * difference) / total(centred**2)
+            slope = total(centred * (value - np.repeat(mean, length))) / total(centred**2)
             several = age[starts] != age[starts + length - 1]
         result["slope"][filled] = np.where(several & np.isfinite(slope), slope, np.nan)
         return result

@@ -94,7 +94,7 @@ def learn_codes(
     rare = codes.filter(pl.col("subjects") < min_subjects).get_column(CODE)
     parents = _roll_up(rare, tallies.subjects_of_children(), events.codes, own, min_subjects)
     time_columns = _time_columns(labels, tallies)
-    columns = _most_frequent([*own, *_of_parents(parents, own, events.codes, len(hours))], max_columns, {*time_columns})
+    columns = _most_frequent([*own, *_of_parents(parents, own, events.codes, len(hours))], max_columns, time_columns)
     position = {one.code: i for i, one in enumerate(columns)}
     _warn_of_lost_numbers([one for one in own if one.code not in position], max_columns)
     members = [(code, position[parent]) for code, parent in parents.select(CODE, "parent").iter_rows() if parent in position]
@@ -143,10 +143,10 @@ def _of_parents(parents: pl.DataFrame, own: Sequence[CodeColumns], metadata: pl.
     return [CodeColumns(code, descriptions.get(code) or code, "code", spans, size) for code, size in sizes if code not in present]
 
 
-def _most_frequent(codes: Sequence[CodeColumns], max_columns: int, taken: set[str]) -> tuple[CodeColumns, ...]:
+def _most_frequent(codes: Sequence[CodeColumns], max_columns: int, time_columns: Sequence[str]) -> tuple[CodeColumns, ...]:
     """Return the codes of most subjects that fit into ``max_columns``, single columns first; each name once."""
     columns: list[CodeColumns] = []
-    names = {*taken}
+    names = set(time_columns)
     remaining = max_columns
     for one in sorted(codes, key=lambda one: (n_columns(one) > 1, -one.n_subjects, one.code)):
         if n_columns(one) <= remaining:

@@ -84,12 +84,12 @@ class EventFeatures(FrameOutput, SavableEstimator, BaseEstimator):  # type: igno
 
     Notes
     -----
-    A number has ``last`` (the mean of equally late ones), ``from usual`` (the distance of the last one to the median of the training
-    data, in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count``, and where subjects usually
-    have three numbers or more ``slope`` (least squares, per hour); for the longest span also ``first``. A span in which
-    subjects usually have a single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as
-    the height, is one column. An occurrence has ``seen``, ``hours since``, and ``count`` for each span; and ``last text``, a category,
-    where it has few different texts. A label without earlier events has counts of 0, empty lists, and null elsewhere.
+    A number has ``last`` (the mean of equally late ones), ``from usual`` (the distance of the last one to the median of the training data,
+    in interquartile ranges), ``hours since``, and for each span ``min``, ``max``, ``mean``, ``count``, and where subjects usually have
+    three numbers or more ``slope`` (least squares, per hour); for the longest span also ``first``. A span in which subjects usually have a
+    single number has no columns: ``last`` and ``hours since`` tell it. A number that a subject has once, such as the height, is one column.
+    An occurrence has ``seen``, ``hours since``, and ``count`` for each span; and ``last text``, a category, where it has few different
+    texts. A label without earlier events has counts of 0, empty lists, and null elsewhere.
 
     Examples
     --------

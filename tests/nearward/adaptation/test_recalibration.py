@@ -18,8 +18,8 @@ def site(n: int, shift: float = 0.0, slope: float = 1.0, seed: int = 0) -> tuple
 
 
 def test_many_events_say_what_the_site_is() -> None:
-    found = Recalibration.fit(*site(40_000, 0.7, 0.6), "intercept and slope")
-    assert (found.intercept, found.slope) == pytest.approx((0.7, 0.6), abs=0.06)
+    fitted = Recalibration.fit(*site(40_000, 0.7, 0.6), "intercept and slope")
+    assert (fitted.intercept, fitted.slope) == pytest.approx((0.7, 0.6), abs=0.06)
     level = Recalibration.fit(*site(40_000, -1.2), "intercept")
     assert (level.intercept, level.slope) == (pytest.approx(-1.2, abs=0.06), 1)
 

@@ -14,7 +14,7 @@ from nearward.cli.inspect import _describe_search
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
-from nearward.retrieval.neighbors import binary, fitted_shards, index, index_check, multiclass
+from nearward.retrieval.neighbors import fitted_shards, index, index_check
 from nearward.retrieval.neighbors.binary import Retriever, best_setting, fit_retriever
 from nearward.retrieval.neighbors.fitted_shards import StoredLabels, index_shards
 from nearward.retrieval.neighbors.index import Shard
@@ -72,8 +72,7 @@ def test_a_fit_with_lists_compares_the_votes(classes: int, monkeypatch: pytest.M
     seen: list[tuple[TrainingData, np.ndarray, np.ndarray]] = []
     compare = IndexCheck.of
     monkeypatch.setattr(index_check.IndexCheck, "of", lambda *both: seen.append(both) or compare(*both))
-    for module in (binary, multiclass):
-        monkeypatch.setattr(module, "CHECKED_ROWS", 100)
+    monkeypatch.setattr(fitted_shards, "CHECKED_ROWS", 100)
     monkeypatch.setattr(index, "_PROBES", (1,))  # of 57 lists: too few
     monkeypatch.setattr(index, "LEAST_RECALL", 0.0)
     monkeypatch.setattr(index_check, "LEAST_RATIO", 0.0)

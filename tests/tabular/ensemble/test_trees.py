@@ -133,9 +133,9 @@ def test_the_first_trees_score_as_their_stage_does() -> None:
     staged = forest.staged_scores(x, [1, 10, 40, 60])
     for stage, count in enumerate([1, 10, 40, 40]):
         assert forest.first(count).trees == count
-        assert staged[:, stage] == pytest.approx(forest.first(count).scores(x), abs=1e-9)
+        assert staged[stage] == pytest.approx(forest.first(count).scores(x), abs=1e-9)
     assert np.array_equal(forest.first(60).scores(x), forest.scores(x))
-    assert np.abs(staged[:, 0] - staged[:, 1]).max() > 0.1
+    assert np.abs(staged[0] - staged[1]).max() > 0.1
 
 
 def test_no_rows_give_no_scores() -> None:
