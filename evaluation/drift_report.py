@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nearward.evaluation.calibration_drift import CalibrationDrift
-from nearward.evaluation.html_page import BLUE, GREY, render
+from nearward.evaluation.html_page import BLUE, GREY, ResponsiveFigure, render
 from nearward.evaluation.provenance import Provenance
 from nearward.evaluation.stats.confidence import Estimate, defined, estimate_series
 
@@ -23,6 +23,7 @@ _METRICS = {
     "calibration_slope": "calibration slope",
     "auroc": "AUROC",
 }
+_WIDEST, _NARROW = 9.2, 4.4  # inches
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def drift_page(
         note=note,
         proposal=proposal,
         summary=runs_frame(runs),
-        figure_of_runs=_figure(runs, expected_novel),
+        figure_of_runs=_responsive_figure(runs, expected_novel),
         expected_novel=expected_novel,
     )
 
@@ -95,14 +96,19 @@ def runs_frame(runs: Sequence[RunFigures]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _figure(runs: Sequence[RunFigures], expected_novel: float) -> Figure:
+def _responsive_figure(runs: Sequence[RunFigures], expected_novel: float) -> Figure | ResponsiveFigure:
+    width = min(0.75 * len(runs), _WIDEST)
+    narrow = _figure(runs, expected_novel, _NARROW)
+    return narrow if width <= _NARROW else ResponsiveFigure(_figure(runs, expected_novel, width), narrow)
+
+
+def _figure(runs: Sequence[RunFigures], expected_novel: float, width: float) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     from nearward.evaluation.risk.figures import style_axes
 
     known = any(run.calibration and run.calibration.metrics for run in runs)
-    width = min(max(0.75 * len(runs), 4.4), 9.2)  # few runs fit on a phone
     figure = Figure(figsize=(width, 6.0 if known else 4.2), layout="constrained")
     panels = list(figure.subplots(3 if known else 2, 1, sharex=True))
     if known:

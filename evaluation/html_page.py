@@ -100,6 +100,22 @@ def format_estimate(estimate: Estimate) -> str:
 
 
 @dataclass(frozen=True)
+class ResponsiveFigure:
+    """The same figure in two layouts; a page shows the one that the screen has room for.
+
+    Parameters
+    ----------
+    wide : matplotlib.figure.Figure
+        For a desk and for print, panels side by side for instance.
+    narrow : matplotlib.figure.Figure
+        For a phone, at most 4.4 inches wide.
+    """
+
+    wide: Figure
+    narrow: Figure
+
+
+@dataclass(frozen=True)
 class TableCell:
     """A cell as it is shown.
 

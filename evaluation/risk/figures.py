@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from nearward.evaluation.html_page import COLOURS, GREY, GRID, INK
+from nearward.evaluation.html_page import COLOURS, GREY, GRID, INK, ResponsiveFigure
 from nearward.evaluation.risk.metrics import METRIC_BY_KEY, USEFULNESS
 from nearward.evaluation.risk.results import Curves, SiteResults, Subgroup
 from nearward.evaluation.stats.confidence import Estimate, Result, defined
@@ -79,8 +79,8 @@ def calibration(curves: Mapping[str, Curves]) -> Figure:
     return with_legend(figure, axes)
 
 
-def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> Figure:
-    """Forest plots side by side: each subgroup that is not suppressed with its interval, and all rows as a grey line and band.
+def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> ResponsiveFigure:
+    """Forest plots: each subgroup that is not suppressed with its interval, and all rows as a grey line and band.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> Figu
     overall : metrics of all rows
     """
     shown = [subgroup for subgroup in subgroups if subgroup.results]
-    figure, panels = _forest_panels(SUBGROUP_PANELS, [subgroup.label for subgroup in shown])
-    for axes, (key, ideal) in zip(panels, SUBGROUP_PANELS.items(), strict=True):
+
+    def plot(axes: Axes, key: str, ideal: float | None) -> None:
         if ideal is not None:
             axes.axvline(ideal, color=INK, linewidth=1, linestyle=":")
         if (whole := defined(overall.get(key))) is not None:
@@ -98,7 +98,8 @@ def forest(subgroups: Sequence[Subgroup], overall: Mapping[str, Result]) -> Figu
         for row, subgroup in enumerate(shown):
             if (estimate := defined(subgroup.results.get(key))) is not None:
                 _plot_estimate(axes, row, estimate, COLOURS[0], "s")
-    return figure
+
+    return _forest_panels(SUBGROUP_PANELS, [subgroup.label for subgroup in shown], plot)
 
 
 def over_time(periods: Sequence[Subgroup], key: str, title: str, overall: Estimate | None) -> Figure:
@@ -116,8 +117,8 @@ def over_time(periods: Sequence[Subgroup], key: str, title: str, overall: Estima
     return figure
 
 
-def forest_of_sites(results: SiteResults) -> Figure:
-    """Forest plots side by side: each site with its interval; below, the mean over sites and the prediction interval of a next site.
+def forest_of_sites(results: SiteResults) -> ResponsiveFigure:
+    """Forest plots: each site with its interval; below, the mean over sites and the prediction interval of a next site.
 
     Parameters
     ----------
@@ -126,8 +127,8 @@ def forest_of_sites(results: SiteResults) -> Figure:
     """
     sites = results.estimable
     labels = [*(site.level for site in sites), *(("mean over sites", "next site") if results.pooled else ())]
-    figure, panels = _forest_panels(_SITE_PANELS, labels)
-    for axes, (key, no_effect) in zip(panels, _SITE_PANELS.items(), strict=True):
+
+    def plot(axes: Axes, key: str, no_effect: float | None) -> None:
         if no_effect is not None:
             axes.axvline(no_effect, color=GREY, linewidth=1, linestyle="--")
         for row, site in enumerate(sites):
@@ -136,27 +137,48 @@ def forest_of_sites(results: SiteResults) -> Figure:
         if isinstance(pooled := results.pooled.get(key), PooledEstimate):
             _plot_estimate(axes, len(sites), pooled.mean, INK, "D")
             axes.plot([pooled.next_site.low, pooled.next_site.high], [len(sites) + 1] * 2, color=COLOURS[1], linewidth=4)
-    return figure
+
+    return _forest_panels(_SITE_PANELS, labels, plot)
 
 
-def _forest_panels(keys: Iterable[str], labels: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with a panel for each metric, side by side, and a row for each label; positive metrics have a logarithmic axis."""
-    keys, rows = list(keys), len(labels)
-    figure = Figure(figsize=(_FOREST_WIDTH, 1.2 + _FOREST_ROW_HEIGHT * max(rows, 1)), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(1, len(keys), sharey=True)
-    for axes, key in zip(panels, keys, strict=True):
-        style_axes(axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover "), "")
-        if METRIC_BY_KEY[key].scale == "positive":
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(_RatioLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(rows), [_shorten(label) for label in labels])
-    panels[0].set_ylim(max(rows, 1) - 0.5, -0.5)
-    return figure, panels
+def _forest_panels(
+    references: Mapping[str, float | None], labels: Sequence[str], plot: Callable[[Axes, str, float | None], None]
+) -> ResponsiveFigure:
+    """Draw a panel for each metric, with a row for each label: side by side, and one below the other for a phone.
+
+    Parameters
+    ----------
+    references : metric -> the value that ``plot`` marks
+    labels : names of the rows
+    plot : draws the rows of a metric into its axes
+    """
+    height = _FOREST_ROW_HEIGHT * max(len(labels), 1)
+    wide = Figure(figsize=(_FOREST_WIDTH, 1.2 + height), layout="constrained")
+    narrow = Figure(figsize=(_SIZE[0], len(references) * (0.75 + height)), layout="constrained")
+    layouts = ((wide, wide.subplots(1, len(references), sharey=True)), (narrow, narrow.subplots(len(references), 1)))
+    for figure, panels in layouts:
+        for position, (axes, (key, reference)) in enumerate(zip(panels, references.items(), strict=True)):
+            _style_forest(
+                axes, METRIC_BY_KEY[key].title.replace(" over ", "\nover " if figure is wide else " over "), METRIC_BY_KEY[key].scale
+            )
+            if figure is narrow or position == 0:
+                axes.set_yticks(range(len(labels)), [_shorten(label) for label in labels])
+            axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+            plot(axes, key, reference)
+    return ResponsiveFigure(wide, narrow)
+
+
+def _style_forest(axes: Axes, title: str, scale: str) -> None:
+    """Label a panel; positive metrics have a logarithmic axis."""
+    style_axes(axes, title, "")
+    if scale == "positive":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(_RatioLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(visible=False, axis="y")
 
 
 class _RatioLocator(LogLocator):

@@ -30,6 +30,8 @@ from nearward.evaluation.stats.random_effects import PooledEstimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nearward.evaluation.html_page import ResponsiveFigure
+
 _SUBGROUP_METRICS = (
     "prevalence",
     "auprc",
@@ -143,7 +145,7 @@ class _SubgroupSection:
 
     name: str
     summary: pl.DataFrame
-    figures: dict[str, Figure]
+    figures: dict[str, Figure] | dict[str, ResponsiveFigure]
     undefined: list[str]
     suppressed: bool
 
@@ -162,7 +164,7 @@ def _subgroup_section(subgroups: Sequence[Subgroup], overall: Results, name: str
     return _SubgroupSection(name, subgroup_summary(subgroups), drawn, sorted(undefined), suppressed)
 
 
-def _forest(subgroups: Sequence[Subgroup], overall: Results, name: str) -> dict[str, Figure]:
+def _forest(subgroups: Sequence[Subgroup], overall: Results, name: str) -> dict[str, ResponsiveFigure]:
     """Return caption -> forest plots, empty where nothing can be drawn."""
     if not any(isinstance(one.results.get(key), Estimate) for one in subgroups for key in figures.SUBGROUP_PANELS):
         return {}
@@ -199,7 +201,7 @@ class SiteSection:
     results: SiteResults
     summary: pl.DataFrame
     pooled: pl.DataFrame | None
-    forest: Figure | None
+    forest: ResponsiveFigure | None
     undefined: list[str]
 
 

@@ -65,7 +65,7 @@ def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, ou
     model, scores, risks = _fit(cohort, train, test, seed)
     pages: list[Path] = []
     if truth is not None:
-        risks["the risk that drew it"] = truth[test]
+        risks["true risk"] = truth[test]
     evaluated = _evaluated(cohort, test, risks)
     patients = None if cohort.groups is None else "patient"
     is_evaluable = min(cohort.outcome[test].sum(), len(test) - cohort.outcome[test].sum()) >= MIN_COUNT
@@ -110,7 +110,7 @@ def _ward(seed: int, stays: int = _STAYS) -> tuple[Cohort, Floats]:
     table = simulated.table
     features = table.drop("stay", "patient", "hospital", "admitted", "died").with_columns(pl.col("admission_type_id").cast(pl.String))
     groups = table["patient"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    title = "A made-up ward (nw.datasets.ward): two hospitals, repeated patients, gaps, codes, and known risks"
+    title = "A made-up ward (nw.datasets.ward): two hospitals, repeated patients, gaps, codes, and known true risks"
     return Cohort("ward", features, table["died"].to_numpy(), groups, title, "died is 1"), simulated.true_risk.to_numpy()
 
 

@@ -216,7 +216,8 @@ def _predict_time(minutes: float, epochs: int, limit: float | None) -> str:
     >>> _predict_time(14.2, 12, 10)
     'training: at most 12 epochs or about 14 minutes; early stopping often ends it sooner; the time limit is 10'
     """
-    text = f"training: at most {epochs} epochs or about {max(round(minutes), 1)} minutes; early stopping often ends it sooner"
+    about = "a minute" if round(minutes) <= 1 else f"{round(minutes)} minutes"
+    text = f"training: at most {epochs} epochs or about {about}; early stopping often ends it sooner"
     return text if limit is None or limit > minutes else f"{text}; the time limit is {limit:g}"
 
 

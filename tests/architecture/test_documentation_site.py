@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,11 @@ def test_an_example_has_a_title_and_uses_public_names(path: Path) -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "nw"}
     assert used
     assert used <= {*nw.__all__, "datasets"}
+    assert "plt.show()" in path.read_text(encoding="utf-8"), "an example has a picture"
+
+
+def test_what_the_examples_import_is_installed_with_the_documentation() -> None:
+    """Rebalancing needs imbalanced-learn: without it `make docs` fails in a new environment."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rebalanced = any('sampler="under"' in path.read_text(encoding="utf-8") for path in EXAMPLES)
+    assert rebalanced == ("nearward[imbalanced]" in project["optional-dependencies"]["docs"])

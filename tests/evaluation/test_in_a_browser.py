@@ -53,7 +53,8 @@ FRAMED = """<!DOCTYPE html><title></title><body style="margin: 0"><iframe width=
 const frame = document.querySelector('iframe');
 frame.onload = () => {
   const page = frame.contentDocument, root = page.documentElement;
-  const boxes = [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom]);
+  const shown = [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).filter(b => b.width > 0);
+  const boxes = shown.map(b => [b.left, b.top, b.right, b.bottom]);
   const cut = [...page.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 1).length;
   document.title = JSON.stringify({boxes, cut, wide: root.scrollWidth, high: root.scrollHeight});
 };
@@ -82,7 +83,9 @@ def picture(browser: Callable[..., str], page: Path, folder: Path, width: int, h
 @pytest.mark.parametrize("width", WIDTHS)
 def test_figures_are_drawn_and_the_report_looks_as_it_did(browser, pages, tmp_path: Path, width: int) -> None:
     measured = layout(browser, pages["report"], tmp_path, width)
-    assert len(measured["boxes"]) == 4 + 1  # curves, and one forest plot of all panels
+    assert len(measured["boxes"]) == 4 + 1  # curves, and forest plots, in one of their layouts
+    left, top, right, bottom = measured["boxes"][-1]
+    assert (right - left < 2 * (bottom - top)) == (width == 390), "panels side by side on a desk, one below the other on a phone"
     shown = picture(browser, pages["report"], tmp_path, width, measured["high"])
     pixels = np.asarray(shown).astype(int)
     blue = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])

@@ -142,7 +142,7 @@ def test_page_and_json_name_no_patient(report: nw.TransportReport, tmp_path) -> 
     page = (tmp_path / "transport.html").read_text()
     assert "each time without one site" in page
     assert "next site" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2  # one layout for a desk, one for a phone
     report.to_json(tmp_path / "transport.json")
     content = json.loads((tmp_path / "transport.json").read_text())
     assert content["pooled"]["auroc"]["mean"]["n"] == 4

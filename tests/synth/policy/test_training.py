@@ -71,7 +71,7 @@ def test_dropout_of_the_parts_is_that_of_training() -> None:
 def test_the_time_is_told_before_the_first_epoch_ends_and_is_limited() -> None:
     messages: list[str] = []
     result = new_policy().fit(rows(600, 0), rows(100, 1), 0, TrainConfig(token_budget=20_000), messages.append)
-    assert messages[0].startswith("training: at most 12 epochs or about 1 minutes")
+    assert messages[0].startswith("training: at most 12 epochs or about a minute")
     assert not result.late
     with pytest.warns(DataWarning, match="ended by its time limit"):
         result = new_policy().fit(rows(600, 0), rows(100, 1), 0, TrainConfig(token_budget=20_000, time_limit=1e-9))
