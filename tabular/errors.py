@@ -6,7 +6,7 @@ Every error derives from ``NearwardError``; those that the user can correct also
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _MOST_NAMES = 8  # of columns in a message: a wide table has thousands
 
@@ -171,3 +171,24 @@ def list_first(texts: Sequence[str]) -> str:
 def list_names(names: Sequence[str]) -> str:
     """Return the names of columns as a list, see ``list_first``."""
     return f"[{list_first([repr(name) for name in names])}]"
+
+
+def list_counts(rows: Mapping[str, int]) -> str:
+    """Return columns with their numbers of rows, most first; the columns of one code of events are one entry.
+
+    Examples
+    --------
+    >>> list_counts({"age": 2, "Lactate: last": 3, "Lactate: max, 6h": 1})
+    "'Lactate' in 3 rows (2 columns), 'age' in 2 rows"
+    """
+    codes: dict[str, list[str]] = {}
+    for column in rows:
+        codes.setdefault(column.rsplit(": ", 1)[0], []).append(column)
+    most = {code: max(rows[column] for column in columns) for code, columns in codes.items()}
+    return list_first(
+        [
+            f"{(code if len(codes[code]) > 1 else codes[code][0])!r} in {count} row{'s' * (count > 1)}"
+            + (f" ({len(codes[code])} columns)" if len(codes[code]) > 1 else "")
+            for code, count in sorted(most.items(), key=lambda item: -item[1])
+        ]
+    )

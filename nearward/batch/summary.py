@@ -22,7 +22,7 @@ from nearward.batch.sharding import Shard
 from nearward.event_model.code_drift import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.limited_reading import read_at_most
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import InputError, list_counts
 from nearward.tabular.persistence.artifact import read_manifest
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def summary_table(summary: JobSummary) -> pl.DataFrame:
     for name, (_, label) in _ANOMALIES.items():
         counts: dict[str, int] = getattr(summary, name)
         if counts:
-            rows.append((label, ", ".join(f"{column}: {count}" for column, count in counts.items())))
+            rows.append((label, list_counts(counts)))
     rows += event_rows(summary.events)
     if summary.without_features:
         rows.append(("labels without features up to their time (risk null)", str(summary.without_features)))

@@ -64,6 +64,12 @@ def fit(
     expert: Experts = None,
     schema: SchemaFile = None,
     missing: Missing = None,
+    max_columns: Annotated[
+        int | None, typer.Option(help="Of events: at most so many columns of codes, the most frequent codes first.", show_default="1000")
+    ] = None,
+    min_subjects: Annotated[
+        int | None, typer.Option(help="Of events: codes of fewer subjects have no columns of their own.", show_default="50")
+    ] = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Prevalence of the outcome where the model will be used.", show_default="as trained")
     ] = None,
@@ -113,16 +119,23 @@ def fit(
             "--category": category, "--expert": expert, "--schema": schema, "--max-memory": max_memory,
         }  # fmt: skip
         if given := [name for name, value in of_tables.items() if value]:
-            raise InputError(f"{', '.join(given)} are for tables: with --labels the outcome is boolean_value, the group subject_id")
+            raise InputError(f"{', '.join(given)} are for tables; with --labels the outcome is boolean_value, the group subject_id")
         if len(tables) > 1:
             raise InputError(f"events are one MEDS folder or one file, got {len(tables)}")
+        limits = {"max_columns": max_columns, "min_subjects": min_subjects}
+        chosen = {
+            "missing": read_missing_numbers(missing),
+            "seed": seed,
+            **{name: limit for name, limit in limits.items() if limit is not None},
+        }
         with parallel_engine(**cluster):
-            _fit_events(spool(tables[0]), labels, read_columns(columns), read_missing_numbers(missing), out, options, json)
+            _fit_events(spool(tables[0]), labels, read_columns(columns), chosen, out, options, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
-    if columns:
-        raise InputError("--columns names columns of events: it needs --labels")
+    of_events = {"--columns": columns, "--max-columns": max_columns, "--min-subjects": min_subjects}
+    if given := [name for name, value in of_events.items() if value is not None]:
+        raise InputError(f"{', '.join(given)} are for events, with --labels")
     roles = _Roles(outcome, positive, id, group, site, drop, category, expert, schema, missing or [])
     if STANDARD in tables and (len(tables) > 1 or max_memory):
         raise InputError("- (standard input) is one table, and is read at once: give Parquet files")
@@ -236,7 +249,7 @@ def _fit_events(
     source: Path,
     labels: Path,
     columns: dict[str, str] | None,
-    missing: dict[str, list[float]] | None,
+    chosen: dict[str, Any],
     out: Path,
     options: dict[str, Any],
     json: Path | None,
@@ -254,8 +267,7 @@ def _fit_events(
 
     check_folder(out, KIND)
     with show_progress("fit", count_steps(options["effort"], RiskClassifier().folds)) as progress:
-        classifier, features = RiskClassifier(verbose=progress, **options), EventFeatures(missing=missing, seed=options["random_state"])
-        model = EventRisk(features, classifier, columns=columns).fit(source, labels)
+        model = EventRisk(EventFeatures(**chosen), RiskClassifier(verbose=progress, **options), columns=columns).fit(source, labels)
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)

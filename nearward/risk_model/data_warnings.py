@@ -10,7 +10,7 @@ import polars as pl
 from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import DataWarning, InputError, list_first
+from nearward.tabular.errors import DataWarning, InputError, list_counts
 from nearward.tabular.preprocessing.feature_blocks import missing_blocks
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
@@ -90,8 +90,7 @@ def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder
     """Warn of the anomalies that ``count_anomalies`` counts, one warning for each kind."""
     for kind, counts in count_anomalies(rows, schema, encoding).items():
         if counts:
-            columns = list_first([f"{name!r} in {count} rows" for name, count in counts.items()])
-            warnings.warn(f"{_ANOMALIES[kind]} {columns}", DataWarning, stacklevel=4)
+            warnings.warn(f"{_ANOMALIES[kind]} {list_counts(counts)}", DataWarning, stacklevel=4)
 
 
 def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> dict[str, dict[str, int]]:

@@ -160,7 +160,7 @@ class EventFeatures(FrameOutput, SavableEstimator, BaseEstimator):  # type: igno
         if not self.vocabulary_.columns and not self.vocabulary_.listed:
             raise InputError(
                 f"no code occurs before the prediction time in min_subjects={self.min_subjects} of {self.vocabulary_.n_subjects} subjects: "
-                "lower it, or check the times of the labels"
+                "lower it (--min-subjects), or check the times of the labels"
             )
         self.schema_ = self._table.schema
         return self

@@ -99,10 +99,12 @@ def warn_of_missing(values: pl.DataFrame, *, named: bool = False) -> None:
         pl.col("marks") < pl.col("numbers"),
     ).sort("marks", CODE, descending=[True, False])
     if suspected.height:
+        code, mark = suspected.select(CODE, "mark").row(0)
         shown = ", ".join(f"{code!r} ({mark:g})" for code, mark in suspected.select(CODE, "mark").head(_MOST_NAMED).iter_rows())
+        shown += f" and {suspected.height - _MOST_NAMED} more codes" if suspected.height > _MOST_NAMED else ""
         warnings.warn(
-            f"numbers of {suspected.height} codes are 0 or more but for one that repeats: {shown}. If it means unknown, say so: "
-            "missing=[-1] of all codes, or missing={'Height': -1}",
+            f"the numbers of {shown} are 0 or more, but for the one in brackets, which repeats. If it means unknown, say so: "
+            f"missing={{{code!r}: {mark:g}}}, or --missing '{code}={mark:g}' on the command line",
             DataWarning,
             stacklevel=4,
         )

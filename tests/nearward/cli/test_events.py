@@ -102,14 +102,19 @@ def test_a_label_is_explained_and_has_a_sheet_and_the_model_a_card(ward_model, p
         call("sheet", *words[:2], "--out", place / "sheet.html")
 
 
-def test_unknown_numbers_reach_the_features(place, monkeypatch) -> None:
+def test_options_reach_the_features(place, monkeypatch) -> None:
     def fit(self: nw.EventRisk, events: Path, labels: Path) -> None:
-        raise InputError(f"missing={self.features.missing}, columns={self.columns}")
+        features = self.features
+        raise InputError(f"missing={features.missing}, columns={self.columns}; {features.max_columns}, {features.min_subjects}")
 
     monkeypatch.setattr(nw.EventRisk, "fit", fit)
     words = ("fit", place / "renamed.parquet", "--labels", place / "labels.parquet", "--columns", RENAMED, "--out", place / "m")
     with pytest.raises(InputError, match=r"missing=\{'\*': \[-1.0\], 'Height': \[-9.0\]\}, columns=\{'subject_id': 'stay'"):
         call(*words, "--missing", "-1", "--missing", "Height=-9")
+    with pytest.raises(InputError, match=r"; 1000, 50$"):
+        call(*words)
+    with pytest.raises(InputError, match=r"; 300, 7$"):
+        call(*words, "--max-columns", 300, "--min-subjects", 7)
 
 
 def test_fit_shows_what_was_left_out(ward_model, place, monkeypatch) -> None:
@@ -121,13 +126,13 @@ def test_fit_shows_what_was_left_out(ward_model, place, monkeypatch) -> None:
 
 
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:
-    with pytest.raises(InputError, match="--outcome, --group are for tables"):
+    with pytest.raises(InputError, match="--outcome, --group are for tables; with --labels"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--outcome", "x", "--group", "y", "--out", place / "m")
     with pytest.raises(InputError, match="--missing of events must be a number, or CODE=NUMBER, got unknown"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--missing", "unknown", "--out", place / "m")
     with pytest.raises(InputError, match="--outcome must name"):
         call("fit", place / "events.parquet", "--out", place / "m")
-    with pytest.raises(InputError, match="--columns names columns of events"):
-        call("fit", place / "events.parquet", "--outcome", "x", "--columns", RENAMED, "--out", place / "m")
+    with pytest.raises(InputError, match="--columns, --max-columns are for events, with --labels"):
+        call("fit", place / "events.parquet", "--outcome", "x", "--columns", RENAMED, "--max-columns", 9, "--out", place / "m")
     with pytest.raises(InputError, match="holds a model of events"):
         call("score", ward_model[3], place / "events.parquet", "--out", place / "risk.csv")

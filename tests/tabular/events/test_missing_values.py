@@ -50,7 +50,7 @@ def test_of_all_codes_and_by_what_stands_before_the_slashes(tmp_path) -> None:
 
 
 def test_a_mark_that_repeats_below_all_other_numbers_is_warned_of() -> None:
-    with pytest.warns(DataWarning, match=r"of 1 codes are 0 or more but for one that repeats: 'Height' \(-1\). If it means unknown"):
+    with pytest.warns(DataWarning, match=r"numbers of 'Height' \(-1\) are 0 or more.*--missing 'Height=-1'"):
         nw.EventFeatures(min_subjects=5).fit(heights(-1), LABELS)
     with pytest.warns(DataWarning, match="missing= names numbers that no training event has"):
         nw.EventFeatures(min_subjects=5, missing={"Heigth": -1}).fit(heights(None), LABELS)
