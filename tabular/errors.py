@@ -173,6 +173,11 @@ def list_names(names: Sequence[str]) -> str:
     return f"[{list_first([repr(name) for name in names])}]"
 
 
+def code_of_column(column: str) -> str:
+    """Return the code of events whose summary a column is, ``Lactate`` of ``Lactate: max, 6h``; else the column itself."""
+    return column.rsplit(": ", 1)[0]
+
+
 def list_counts(rows: Mapping[str, int]) -> str:
     """Return columns with their numbers of rows, most first; the columns of one code of events are one entry.
 
@@ -183,7 +188,7 @@ def list_counts(rows: Mapping[str, int]) -> str:
     """
     codes: dict[str, list[str]] = {}
     for column in rows:
-        codes.setdefault(column.rsplit(": ", 1)[0], []).append(column)
+        codes.setdefault(code_of_column(column), []).append(column)
     most = {code: max(rows[column] for column in columns) for code, columns in codes.items()}
     return list_first(
         [

@@ -22,7 +22,7 @@ from nearward.batch.sharding import Shard
 from nearward.event_model.code_drift import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.limited_reading import read_at_most
-from nearward.tabular.errors import InputError, list_counts
+from nearward.tabular.errors import InputError, code_of_column, list_counts
 from nearward.tabular.persistence.artifact import read_manifest
 
 if TYPE_CHECKING:
@@ -215,17 +215,17 @@ def summary_table(summary: JobSummary) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["what", "found"], orient="row")
 
 
-def drift_table(columns: Sequence[ColumnDrift]) -> pl.DataFrame:
-    """Return the drift of each column as a table to print."""
-    rows = [
-        (
-            column.column,
-            f"{column.psi:.3f} ({column.low:.3f} to {column.high:.3f})",
-            f"{column.by_chance:.3f}",
-            "moved" if column.moved else "",
-        )
-        for column in columns
-    ]
+def drift_table(columns: Sequence[ColumnDrift], most: int = 10) -> pl.DataFrame:
+    """Return the drift of the columns with the largest index as a table to print; of a code of events, only the column that moved most."""
+    codes: dict[str, list[ColumnDrift]] = {}
+    for column in columns:
+        codes.setdefault(code_of_column(column.column), []).append(column)
+    rows = []
+    for column, *others in list(codes.values())[:most]:
+        more = sum(other.moved for other in others)
+        verdict = "moved" + (f", and {more} more of its code" if more else "")
+        interval = f"{column.psi:.3f} ({column.low:.3f} to {column.high:.3f})"
+        rows.append((column.column, interval, f"{column.by_chance:.3f}", verdict if column.moved else ""))
     return pl.DataFrame(rows, schema=["column", "PSI", "19 in 20 by chance below", "verdict"], orient="row")
 
 

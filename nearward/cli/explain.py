@@ -193,15 +193,26 @@ def similar(
 
 def _show_risk(classifier: RiskClassifier, query: pl.DataFrame, row: str) -> dict[str, Any]:
     """Print the risk of a row of features, and the features that make patients similar to it; return both."""
+    from nearward.tabular.errors import code_of_column
+
     scores = classifier.predict_frame(query).row(0, named=True)
     if len(classifier.classes_) > 2:
         shares = ", ".join(f"{name} {scores[f'risk: {name}']:.3f} (vote {scores[f'vote: {name}']:.3f})" for name in classifier.classes_)
-        say(f"row {row}: {shares}; {scores['n_similar']} similar patients are near; novelty {scores['novelty']:.2f}")
+        say(f"row {row}: {shares}; {_describe_distance(scores)}")
     else:
         say(
-            f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); similar patients vote "
-            f"{scores['vote']:.3f}; {scores['n_similar']} are near; novelty {scores['novelty']:.2f}"
+            f"row {row}: risk {scores['risk']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}); vote of the similar patients "
+            f"{scores['vote']:.3f}; {_describe_distance(scores)}"
         )
     gate = classifier.gate(query)
-    say(f"what makes patients similar to this one: {', '.join(f'{name} {share:.0%}' for name, share in gate.head(6).iter_rows())}")
+    by_code: dict[str, float] = {}  # of events: the columns of a code together
+    for name, share in gate.iter_rows():
+        code = code_of_column(name)
+        by_code[code] = by_code.get(code, 0.0) + share
+    largest = sorted(by_code.items(), key=lambda item: -item[1])[:6]
+    say(f"what makes patients similar to this one: {', '.join(f'{name} {share:.0%}' for name, share in largest)}")
     return {"scores": scores, "importance": gate}
+
+
+def _describe_distance(scores: dict[str, Any]) -> str:
+    return f"{scores['n_similar']} of these patients within the usual distance; novelty {scores['novelty']:.2f}"

@@ -41,7 +41,7 @@ class CodeDrift:
     factor : float or None
         Geometric mean of its numbers, now over training; None where there are too few.
     slip : bool
-        Whether the factor is close to a power of ten other than 1: another unit?
+        Whether the factor looks like another unit.
     """
 
     code: str

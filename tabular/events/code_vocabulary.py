@@ -1,12 +1,15 @@
 """Which codes become columns, learned in one pass over the events of the labels' subjects before their latest label.
 
 A code that at least ``min_subjects`` subjects have has columns of its own: of numbers, where as many have numbers and these differ, else of
-occurrences. Rarer codes count for their parents where these are frequent enough, and otherwise stand in a list of codes. The most frequent
-codes are taken first, until the table has ``max_columns`` columns; the others stand in the lists too.
+occurrences. Rarer codes count for their parents where these are frequent enough, and otherwise stand in a list of codes.
+
+Where all of that exceeds ``max_columns`` columns, numbers have fewer: each code its last one, then those of the longest span, then those of
+all spans, the most frequent codes first. Codes for which even the first do not fit stand in the lists too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,16 +147,33 @@ def _of_parents(parents: pl.DataFrame, own: Sequence[CodeColumns], metadata: pl.
 
 
 def _most_frequent(codes: Sequence[CodeColumns], max_columns: int, time_columns: Sequence[str]) -> tuple[CodeColumns, ...]:
-    """Return the codes of most subjects that fit into ``max_columns``, single columns first; each name once."""
+    """Return the codes of most subjects that fit into ``max_columns``, single columns first; each name once.
+
+    Where not all columns fit, every code has few before the most frequent codes have all of theirs.
+    """
+    order = sorted(codes, key=lambda one: (n_columns(one) > 1, -one.n_subjects, one.code))
+    chosen: dict[str, CodeColumns] = {}
+    remaining = max_columns
+    for level in range(3):
+        for one in order:
+            if level and one.code not in chosen:
+                continue
+            larger = _with_fewer_spans(one, level)
+            added = n_columns(larger) - (n_columns(chosen[one.code]) if level else 0)
+            if added <= remaining:
+                remaining -= added
+                chosen[one.code] = larger
     columns: list[CodeColumns] = []
     names = set(time_columns)
-    remaining = max_columns
-    for one in sorted(codes, key=lambda one: (n_columns(one) > 1, -one.n_subjects, one.code)):
-        if n_columns(one) <= remaining:
-            remaining -= n_columns(one)
-            columns.append(one if one.name not in names else one.named(f"{one.name} ({one.code})"))
-            names.add(one.name)
+    for one in chosen.values():
+        columns.append(one if one.name not in names else one.named(f"{one.name} ({one.code})"))
+        names.add(one.name)
     return tuple(columns)
+
+
+def _with_fewer_spans(code: CodeColumns, level: int) -> CodeColumns:
+    """Return a code without the columns of spans (level 0), with those of the longest span but for the slope (1), or with all (2)."""
+    return code if level == 2 else dataclasses.replace(code, spans=code.spans[-1:] if level else (), slopes=())
 
 
 def _warn_of_lost_numbers(codes: Sequence[CodeColumns], max_columns: int) -> None:

@@ -66,7 +66,8 @@ class EventFeatures(FrameOutput, SavableEstimator, BaseEstimator):  # type: igno
     min_subjects : int
         Codes of fewer training subjects have no columns of their own: they count for their parents, or stand in a list of codes.
     max_columns : int
-        At most so many columns of codes; the most frequent codes come first.
+        At most so many columns of codes. Where more are possible, each code has its last number, then those of its longest span, then those
+        of all spans, the most frequent codes first.
     include_prediction_time : bool
         Whether events at the very prediction time are known.
     missing : sequence of float, or mapping of codes to one or several, optional

@@ -1,6 +1,7 @@
-"""Units of numbers: a slip by 10, 1,000 and the like between years, sites, or training and scoring.
+"""Units of numbers: a slip by 10, 1,000, 18 (glucose) and the like between years, sites, or training and scoring.
 
-Numbers are compared by the means of log10 of their absolute values: a slip by 1,000 moves that mean by 3, whatever the unit.
+Numbers are compared by the means of log10 of their absolute values: a slip by 1,000 moves that mean by 3, whatever the unit. Powers of ten
+are told apart from chance with few subjects; other factors need more, for numbers that spread widely differ by chance too.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from nearward.tabular.events.reading import CODE, SUBJECT, TIME, VALUE, Events, 
 YEAR = "(year)"
 MIN_VALUES = 20
 _TOLERANCE = 0.15  # of log10 of the factor: 1.4 times
+_FACTOR, _FOR_FACTOR = 0.4, 50  # log10 of 2.5, the least factor of a usual change of unit; subjects from which on it is no chance
 _LOG10 = "(log10)"
 
 
-def is_slip(log10_factor: pl.Expr) -> pl.Expr:
-    """Return whether a factor is close to a power of ten other than 1."""
+def is_slip(log10_factor: pl.Expr, subjects: pl.Expr) -> pl.Expr:
+    """Return whether a factor looks like another unit: near a power of ten other than 1; from 50 subjects on, 2.5 or more either way."""
     power = log10_factor.round()
-    return (power != 0) & ((log10_factor - power).abs() <= _TOLERANCE)
+    power_of_ten = (power != 0) & ((log10_factor - power).abs() <= _TOLERANCE)
+    return power_of_ten | ((log10_factor.abs() >= _FACTOR) & (subjects >= _FOR_FACTOR))
 
 
 def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"] | pl.DataFrame = "year") -> pl.DataFrame:
@@ -38,7 +41,7 @@ def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"
     -------
     pl.DataFrame, one row for each code and group in which at least 20 subjects have numbers other than 0, slips first
         ``code``, ``group``, ``subjects``, ``factor`` (to the code's group in the middle) and ``slip`` (whether that is close to a power of
-        ten other than 1).
+        ten other than 1; or, from 50 subjects on, 2.5 or more either way).
     """
     events = read_events(events)
     values = events.frame.filter(pl.col(VALUE).is_finite())
@@ -55,7 +58,7 @@ def check_units(events: Events | pl.DataFrame | pl.LazyFrame, by: Literal["year"
 
 
 def warn_of_slips(values: pl.DataFrame) -> None:
-    """Warn of codes whose numbers differ between years by a power of ten.
+    """Warn of codes whose numbers differ between years as after a change of unit.
 
     Parameters
     ----------
@@ -66,8 +69,9 @@ def warn_of_slips(values: pl.DataFrame) -> None:
     slips = compared.filter("slip").group_by(CODE).agg(pl.col("group").sort()).sort(CODE)
     if slips.height:
         shown = "; ".join(f"{code!r} in {', '.join(years)}" for code, years in slips.head(5).iter_rows())
+        rest = f"; and {slips.height - 5} more codes" if slips.height > 5 else ""
         warnings.warn(
-            f"the numbers of {slips.height} codes differ between years by a power of 10, as after a change of unit: {shown}. "
+            f"codes whose numbers differ between years as after a change of unit (2.5 times or more): {shown}{rest}. "
             "Convert them, or give the units: read_events(…, columns={'unit': …})",
             DataWarning,
             stacklevel=4,
@@ -83,6 +87,10 @@ def _compare(values: pl.LazyFrame) -> pl.DataFrame:
     )
     factor = pl.col(_LOG10) - pl.col(_LOG10).quantile(0.5, "lower").over(CODE)
     compared = groups.with_columns(factor.alias(_LOG10)).select(
-        CODE, "group", "subjects", pl.lit(10.0).pow(pl.col(_LOG10)).alias("factor"), is_slip(pl.col(_LOG10)).alias("slip")
+        CODE,
+        "group",
+        "subjects",
+        pl.lit(10.0).pow(pl.col(_LOG10)).alias("factor"),
+        is_slip(pl.col(_LOG10), pl.col("subjects")).alias("slip"),
     )
     return compared.sort("slip", CODE, "group", descending=[True, False, False]).collect(engine="streaming")

@@ -155,13 +155,17 @@ def _run_job(job: ScoringJob, json: Path | None) -> None:
     if summary.drift:
         everything = "" if report.stopped else "; all of them in summary.json"
         moved = sum(column.moved for column in summary.drift)
-        title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the ten largest{everything})"
-        show(drift_table(summary.drift[:10]), title)
+        shown = "largest of each code" if summary.codes else "ten largest"
+        title = f"drift against training: {moved} of {len(summary.drift)} columns moved (the {shown}{everything})"
+        show(drift_table(summary.drift), title)
     else:
         say(summary.drift_note or "no drift: no row was scored")
     if summary.codes:
         changed = sum(code.moved or code.slip for code in summary.codes)
-        show(code_drift_table(summary.codes[:10]), f"codes against training: {changed} of {len(summary.codes)} changed (the ten first)")
+        show(
+            code_drift_table(summary.codes[:10]),
+            f"codes against training: {changed} of {len(summary.codes)} changed (the ten that changed most)",
+        )
     _show_run(report)
     if not report.complete:
         raise typer.Exit(PARTIAL)

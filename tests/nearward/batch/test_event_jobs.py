@@ -18,7 +18,7 @@ from nearward.batch.job_store import JobStore, open_job_store
 from nearward.batch.options import ScoringJob, read_options
 from nearward.batch.scoring import LoadedModel, score_shard
 from nearward.batch.sharding import Shard
-from nearward.batch.summary import JobSummary, summarize, summary_table, write_summary
+from nearward.batch.summary import JobSummary, drift_table, summarize, summary_table, write_summary
 from nearward.batch.worker import ShardWorker
 from nearward.cli.main import app
 from nearward.event_model.code_drift import code_drift_table, event_rows
@@ -113,6 +113,9 @@ def test_the_summary_counts_events_and_tells_another_unit(ward_model, loaded, pl
     assert (rates.training, rates.now) == (1.0, 0.0)
     assert JobSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
     assert summary_table(summary).filter(pl.col("what").str.contains("training did not have")).height == 1
+    table = drift_table(summary.drift, most=2)
+    assert [name.partition(": ")[0] for name in table["column"]] == ["Heart rate", "Creatinine"]
+    assert table["verdict"].str.contains(r"^moved, and \d+ more of its code$").all()
     assert code_drift_table(summary.codes[:1])["verdict"].to_list() == ["another unit?"]
     assert code_drift_table([rates])["verdict"].to_list() == ["none now"]
     assert event_rows({}) == []

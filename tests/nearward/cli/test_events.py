@@ -50,6 +50,8 @@ def test_similar_shows_what_happened(ward_model, place) -> None:
     content = json.loads(call(*words, "--labels", place / "labels.parquet", "--json", "-"))
     assert content["scores"]["risk"] > 0
     assert "Creatinine" in str(content["similar"])
+    (line,) = [line for line in call(*words, "--labels", place / "labels.parquet").splitlines() if line.startswith("what makes")]
+    assert len(re.findall("Creatinine", line)) <= 1, "the columns of a code are one entry"
     with pytest.raises(InputError, match="holds a model of events: --labels must name"):
         call(*words)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
@@ -52,6 +52,19 @@ def test_at_most_so_many_columns_and_the_others_stand_in_lists() -> None:
     features = nw.EventFeatures(min_subjects=2, max_columns=6).fit(read, LABELS)
     assert len([column for column in features.schema_.columns if column.kind == "number"]) == 6
     assert features.transform(read, LABELS[:1])["DRUG: rare codes"].to_list() == [[f"DRUG//{i:02d}" for i in range(3, 8)]]
+
+
+def test_all_numbers_have_a_column_before_the_most_frequent_have_all() -> None:
+    hours = [timedelta(hours=hour) for hour in range(6)]
+    rows = [(i, DAY - hour, f"LAB//{j}", float(i + hour.seconds)) for j in range(3) for i in range(20 - j) for hour in hours]
+    frame = pl.DataFrame(rows, ["subject_id", "time", "code", "numeric_value"], orient="row")
+    every = nw.EventFeatures(min_subjects=5).fit(frame, LABELS)
+    width = len(every.schema_.columns) // 3
+    few = nw.EventFeatures(min_subjects=5, max_columns=width + 16).fit(frame, LABELS)
+    names = few.get_feature_names_out().tolist()
+    assert {f"LAB//{j}: {summary}" for j in range(3) for summary in ("last", "min", "max", "mean", "count")} <= {*names}
+    assert [len([name for name in names if name.startswith(f"LAB//{j}:")]) for j in range(3)] == [width, 8, 8]
+    assert few.transform(frame, LABELS).equals(every.transform(frame, LABELS)[names])
 
 
 def test_numbers_that_find_no_column_are_warned_of() -> None:
