@@ -37,12 +37,11 @@ def require_columns(names: Iterable[str | None], columns: Sequence[str]) -> None
 class TooFewEvents(InputError):
     """Raised where there are too few events to fit or to evaluate a risk model."""
 
-    def __init__(self, events: int, needed: int, what: str = "fit a risk model") -> None:
-        instead = " nearward.screen ranks rows from one event up." if what == "fit a risk model" and events else ""
-        super().__init__(
-            f"refused: {events} events are too few to {what}; at least {needed} are needed. "
-            f"Gather more patients with the outcome, or widen its definition.{instead}"
-        )
+    def __init__(self, events: int, needed: int, what: str = "fit a risk model", instead: str | None = None) -> None:
+        if instead is None:
+            screen = " nearward.screen ranks rows from one event up." if what == "fit a risk model" and events else ""
+            instead = f"Gather more patients with the outcome, or widen its definition.{screen}"
+        super().__init__(f"refused: {events} events are too few to {what}; at least {needed} are needed. {instead}")
 
 
 class MissingWeights(InputError):

@@ -13,6 +13,7 @@ import argparse
 import os
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ class Region:
         self.here = here[np.random.default_rng(0).permutation(here.height)]
         self.others = frame.filter(pl.col(SITE) != region)
 
+    @cached_property
     def source(self) -> Any:
-        """Return the model of the other regions, fitted once."""
+        """The model of the other regions, fitted once."""
         folder = CACHE / f"source.{self.region}"
         if not folder.exists():
             nw.RiskClassifier(random_state=0).fit(*split(self.others)).save(folder)
@@ -63,22 +65,29 @@ class Region:
         """Return the rows that are judged."""
         return split(self.here[size:])
 
-    def risks(self, method: str, size: int, model: Any, source_risk: Floats) -> Floats:
+    @cached_property
+    def source_risk(self) -> Floats:
+        """The source model's risks of all rows of the region."""
+        return cached_arrays(CACHE / f"source.{self.region}.npz", lambda: {"risk": self.source.predict_proba(split(self.here)[0])[:, 1]})[
+            "risk"
+        ]
+
+    def risks(self, method: str, size: int) -> Floats:
         """Return a method's risks of the rest; NaN where it cannot be had."""
-        local, rest = split(self.here[:size]), self.rest(size)[0]
+        local, rest, source_risk = split(self.here[:size]), self.rest(size)[0], self.source_risk
         before, after = logit(source_risk[:size], _FLOOR), logit(source_risk[size:], _FLOOR)
 
         def recalibrated(kind: Kind) -> Floats:
             return expit(Recalibration.fit(before, local[1], kind).log_odds(after))
 
         def extended() -> Floats:
-            copy = nw.RiskClassifier(**model.get_params(deep=False))
-            copy.fitted_ = model.fitted_
+            copy = nw.RiskClassifier(**self.source.get_params(deep=False))
+            copy.fitted_ = self.source.fitted_
             copy.extend(*local)
             return copy.predict_proba(rest)[:, 1]
 
         def adapted() -> Floats:
-            here = model.adapt(*local)
+            here = self.source.adapt(*local)
             print(f"  region {self.region}, {size} rows: {here.adaptation_}", flush=True)
             return here.predict_proba(rest)[:, 1]
 
@@ -133,9 +142,6 @@ def main() -> None:
 
 def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str, Any]]:
     """Return the metrics of every method at every number of local rows."""
-    model = region.source()
-    name = f"source.{region.region}.npz"
-    source_risk = cached_arrays(CACHE / name, lambda: {"risk": model.predict_proba(split(region.here)[0])[:, 1]})["risk"]
     out = []
     for size in sizes:
         if region.here.height - size < FEWEST_JUDGED:
@@ -143,9 +149,7 @@ def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str
         outcome = region.rest(size)[1]
         for method in methods:
             name = f"{method.replace(' ', '-')}.{region.region}.{size}.npz"
-            risk = cached_arrays(CACHE / name, lambda method=method, size=size: {"risk": region.risks(method, size, model, source_risk)})[
-                "risk"
-            ]
+            risk = cached_arrays(CACHE / name, lambda method=method, size=size: {"risk": region.risks(method, size)})["risk"]
             out.append({"region": region.region, "local rows": size, "method": method, **metrics(outcome, risk)})
     return out
 

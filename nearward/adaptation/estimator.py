@@ -10,7 +10,7 @@ import polars as pl
 from sklearn.base import clone
 
 from nearward.adaptation import ladder, stored_patients
-from nearward.adaptation.local_rows import local_frame, refuse_training_rows
+from nearward.adaptation.local_rows import KNOWN, STORED, local_frame, refuse_stored_rows
 from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
 from nearward.adaptation.summary import Adaptation, Extension, Removal
 from nearward.tabular.data.schema import Schema
@@ -45,9 +45,15 @@ class AdaptableRisk:
         Raises
         ------
         InputError
-            Ids that are stored already, unknown outcomes, or a model saved without records.
+            Rows or ids that are stored already, unknown outcomes, or a model saved without records.
+
+        Warns
+        -----
+        DataWarning
+            Some rows are identical to stored rows.
         """
         rows, outcome, ids, patients = self._new_patients(X, y, groups)
+        refuse_stored_rows(self.fitted_.records, rows, outcome, "stored rows", STORED)
         with limit_jobs(self.n_jobs):
             self.fitted_, summary = stored_patients.extend(self.fitted_, rows, outcome, ids, patients)
         return summary
@@ -111,8 +117,8 @@ class AdaptableRisk:
         frame, schema, lacking = local_frame(to_frame(X, self.fitted_.columns), self.fitted_.schema, renamed)
         here: Self = clone(self)
         here.fitted_ = dataclasses.replace(self.fitted_, schema=schema)
-        rows, outcome, ids, patients = here._new_patients(frame, y, groups, other_site=True)
-        refuse_training_rows(self.fitted_.records, rows, outcome)
+        rows, outcome, ids, patients = here._new_patients(frame, y, groups, lacking=lacking)
+        refuse_stored_rows(self.fitted_.records, rows, outcome, "training rows", KNOWN)
         site = {"missing_columns": lacking, "renamed": renamed}
         with limit_jobs(self.n_jobs):
             state, _ = ladder.adapt(here.fitted_, rows, outcome, ids, patients, site, seed=0, progress=progress or (lambda words: None))

@@ -145,7 +145,7 @@ def adapt(
     source = _Version(state, inputs.columns, raw, np.empty(0))
     source = replace(source, local=source.calibrated)
     ladder = _Ladder(data, source)
-    distance = inputs.distance
+    distance = state.model.novelty_distance(rows, inputs.distance)
     _try_recalibration(ladder, source, "intercept")
     if events < _EVENTS_FOR_SLOPE:
         for name in STEPS[1:]:
@@ -250,7 +250,7 @@ def _try_refit(ladder: _Ladder, local: _LocalRows, distance: Floats, seed: int) 
     raw = model.out_of_fold[stored:]
     candidate = ladder.recalibrated(_Version(replace(state, model=model), version.columns, raw, raw), "intercept and slope")
     used = ladder.judge(name, candidate, f"a local row weighs {weight:.1f}")
-    return np.asarray(distances[-local.rows.height :]) if used else distance
+    return np.asarray(model.novelty_distance(local.rows, distances[-local.rows.height :])) if used else distance
 
 
 def _why_no_refit(state: Any, events: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Rows of another site as a model reads them: its own names of columns, columns that it lacks, and rows that are training rows.
+"""New rows as a model reads them: a site's own names of columns, columns that it lacks, and rows that are stored already.
 
 Shapes: n local rows.
 """
@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from nearward.adaptation.stored_patients import OUTCOME
@@ -19,7 +18,9 @@ from nearward.tabular.preprocessing.feature_blocks import columns_by_block
 from nearward.tabular.typing import Ints
 
 NOT_HERE = "not measured at this site"
-_COPIED = 0.5  # share of local rows that are training rows, from which on they are refused
+KNOWN = "the model has learned from them, and looks better on them than it is. Leave them out"  # why training rows are refused
+STORED = "they would count twice in every vote. Leave them out"
+_COPIED = 0.5  # share of new rows that are stored, from which on they are refused
 _FEWEST_COPIES = 3
 
 
@@ -62,7 +63,8 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
         )
     if single := [name for name in lacking if name not in in_blocks]:
         warnings.warn(
-            f"the site lacks the columns {list_names(single)}: risks rest on the others. If it names them otherwise, say so (columns=)",
+            f"the site lacks the columns {list_names(single)}: risks rest on the others. If it names them otherwise, say so (columns=, "
+            "--rename)",
             DataWarning,
             stacklevel=4,
         )
@@ -70,10 +72,20 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
     return frame, Schema(local), lacking
 
 
-def refuse_training_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints) -> None:
-    """Refuse local rows half of which are training rows, in all columns and the outcome; warn of fewer.
+def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints, name: str, why: str) -> None:
+    """Refuse new rows half of which are identical to stored rows, in all columns and the outcome; warn of fewer.
 
-    Coarse tables have identical rows by chance. So they are compared with those of the same rows with each column shuffled on its own.
+    Coarse tables have identical rows by chance: as many as stored rows have a twin among the stored ones.
+
+    Parameters
+    ----------
+    records : stored rows, with their outcomes
+    rows : n new rows, conformed
+    outcome : (n,)
+    name : str
+        What the stored rows are called.
+    why : str
+        What is wrong with rows that are stored, and what to do.
 
     Raises
     ------
@@ -84,17 +96,12 @@ def refuse_training_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Int
     if records.width == 0 or not names:
         return
     stored = records.select(*names, OUTCOME)
-    local = rows.select(names).with_columns(pl.Series(OUTCOME, outcome).cast(stored.schema[OUTCOME]))
-    copies = _count_in(local, stored)
-    rng = np.random.default_rng(0)
-    by_chance = _count_in(pl.DataFrame([column.gather(rng.permutation(local.height)) for column in local.iter_columns()]), stored)
+    new = rows.select(names).with_columns(pl.Series(OUTCOME, outcome).cast(stored.schema[OUTCOME]))
+    copies = new.join(stored.unique(), on=stored.columns, how="semi", nulls_equal=True).height
+    by_chance = float(stored.is_duplicated().mean()) * new.height  # type: ignore[arg-type]
     if copies < _FEWEST_COPIES or copies <= 2 * by_chance:
         return
-    message = f"{copies} of {local.height} local rows are identical to training rows, in all columns and the outcome"
-    if copies > _COPIED * local.height:
-        raise InputError(f"{message}: the model has learned from them, and would be judged on what it knows. Give it other patients")
-    warnings.warn(f"{message}: leave them out, they make the model look better than it is", DataWarning, stacklevel=4)
-
-
-def _count_in(rows: pl.DataFrame, stored: pl.DataFrame) -> int:
-    return rows.join(stored.unique(), on=rows.columns, how="semi", nulls_equal=True).height
+    message = f"{copies} of {new.height} rows are identical to {name}, in all columns and the outcome: {why}"
+    if copies > _COPIED * new.height:
+        raise InputError(message)
+    warnings.warn(message, DataWarning, stacklevel=4)

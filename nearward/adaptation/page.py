@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from nearward.evaluation.html_page import BLUE, GREY, INK, render
+from nearward.evaluation.stats.confidence import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,15 +22,20 @@ def adaptation_page(adaptation: Any) -> str:
 
 
 def step_table(adaptation: Any) -> pl.DataFrame:
-    """Return one row a step: whether it is used, the log-loss before it and what it gains, and why."""
+    """Return one row a step, as text: whether it is used, the log-loss before it and what it gains, and why."""
     steps = adaptation.steps
+
+    def texts(name: str, form: str) -> list[str]:
+        values = (getattr(step, name) for step in steps)
+        return ["" if value is None else format(value, form) for value in values]
+
     return pl.DataFrame(
         {
             "step": [step.name for step in steps],
             "used": ["yes" if step.used else "no" for step in steps],
-            "log-loss before": pl.Series([step.log_loss_before for step in steps], dtype=pl.Float64),
-            "gain": pl.Series([step.gain for step in steps], dtype=pl.Float64),
-            "standard error": pl.Series([step.standard_error for step in steps], dtype=pl.Float64),
+            "log-loss before": texts("log_loss_before", ".4f"),
+            "gain": texts("gain", "+.4f"),
+            "standard error": texts("standard_error", ".4f"),
             "why": [step.why for step in steps],
             "detail": [step.detail for step in steps],
         }
@@ -37,7 +43,7 @@ def step_table(adaptation: Any) -> pl.DataFrame:
 
 
 def group_figure(adaptation: Any) -> Figure:
-    """Events per 100 patients by fifths of the risk: observed here, expected by the model as it came and by the adapted one."""
+    """Events per 100 patients by fifths of the risk: observed here with 95 % intervals, expected by the model as it came and adapted."""
     from matplotlib.figure import Figure
 
     from nearward.evaluation.risk.figures import style_axes, with_legend
@@ -53,6 +59,9 @@ def group_figure(adaptation: Any) -> Figure:
     for j, (label, name, colour) in enumerate(series):
         per_hundred = [100 * getattr(group, name) / group.rows for group in groups]
         axes.bar(x + (j - 1) * _WIDTH, per_hundred, _WIDTH, label=label, color=colour)
+    observed = [wilson(group.observed, group.rows) for group in groups]
+    ends = np.array([[100 * (one.value - one.low), 100 * (one.high - one.value)] for one in observed]).T
+    axes.errorbar(x + _WIDTH, [100 * one.value for one in observed], ends, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
     axes.set_xticks(x, ["lowest fifth", *[""] * max(len(groups) - 2, 0), "highest fifth"][: len(groups)])
     style_axes(axes, "Local patients by their risk", "Events per 100 patients")
     axes.grid(visible=False, axis="x")

@@ -211,7 +211,8 @@ def _require_enough(outcome: Floats, classes: int) -> None:
     rows = np.bincount(outcome.astype(np.int64), minlength=classes)
     least, needed = (int(rows[1]), FEWEST_EVENTS) if classes == 2 else (int(rows.min()), FEWEST_IN_CLASS)
     if least < needed:
-        raise TooFewEvents(least, needed, "remain stored (nothing was removed)")
+        instead = "Nothing was removed: extend the model first, or fit another without these patients."
+        raise TooFewEvents(least, needed, "remain stored", instead)
 
 
 def _check(state: Any, rows: Ints | Bools) -> CalibrationCheck | None:

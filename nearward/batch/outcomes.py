@@ -46,6 +46,11 @@ def join_outcomes(folder: Path, outcomes: pl.DataFrame, outcome: str) -> pl.Data
     scores = pl.concat([pl.read_parquet(part, columns=[*keys, risk], glob=False) for part in parts])
     if outcome in (*keys, RISK):
         raise InputError(f"the outcome must be a column of its own, got --outcome {outcome}")
+    if keys == ["file", "row"] and not set(keys) <= set(outcomes.columns):
+        raise InputError(
+            "the model was fitted without ids, so that its scores name a row by file and row: the outcomes need these two columns, as they "
+            "are in the scores. Fit with --id, and outcomes are joined by it"
+        )
     require_columns([*keys, outcome], outcomes.columns)
     known = outcomes.select(*(pl.col(key).cast(scores.schema[key], strict=False) for key in keys), outcome).drop_nulls()
     repeats = known.height - known.select(keys).n_unique()

@@ -140,11 +140,14 @@ def forget(
 
 def show_adaptation(adaptation: Adaptation) -> None:
     """Print what an adaptation did."""
-    import polars as pl
-
     from nearward.adaptation.page import step_table
+    from nearward.tabular.errors import list_names
 
-    show(step_table(adaptation).with_columns(pl.selectors.float().round(4)), f"adapted: {adaptation}")
+    show(step_table(adaptation), f"adapted: {adaptation}")
+    if adaptation.renamed:
+        say(f"columns that have another name at the site: {', '.join(f'{site} is {name}' for site, name in adaptation.renamed.items())}")
+    if adaptation.missing_columns:
+        say(f"columns that the site lacks: {list_names(adaptation.missing_columns)}")
     say(
         f"local recalibration of the log-odds: intercept {adaptation.intercept:+.2f}, slope {adaptation.slope:.2f}; "
         f"the interval of a risk rests on {adaptation.band}; novelty is relative to {adaptation.novelty}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from nearward.risk_model.validation import FEWEST_EVENTS
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError, list_counts
-from nearward.tabular.preprocessing.feature_blocks import missing_blocks
+from nearward.tabular.preprocessing.feature_blocks import columns_by_block, missing_blocks
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
 
@@ -86,9 +87,11 @@ def _warn_of_site_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schem
             warnings.warn(leakage.verdict(), DataWarning, stacklevel=4)
 
 
-def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> None:
-    """Warn of the anomalies that ``count_anomalies`` counts, one warning for each kind."""
-    for kind, counts in count_anomalies(rows, schema, encoding).items():
+def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder, lacking: Sequence[str] = ()) -> None:
+    """Warn of the anomalies that ``count_anomalies`` counts, one warning for each kind; not of columns that a site is known to lack."""
+    blocks = [block for block, names in columns_by_block(schema).items() if set(names) <= set(lacking)]
+    for kind, anomalies in count_anomalies(rows, schema, encoding).items():
+        counts = {name: count for name, count in anomalies.items() if name not in (blocks if kind == "blocks" else lacking)}
         if counts:
             warnings.warn(f"{_ANOMALIES[kind]} {list_counts(counts)}", DataWarning, stacklevel=4)
 

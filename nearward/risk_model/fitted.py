@@ -204,13 +204,16 @@ class FittedModel:
         return dict(sorted(share.items(), key=lambda item: -item[1]))
 
     def novelty_scores(self, frame: pl.DataFrame, distance: Floats) -> Floats:
-        """Return the share of stored patients with a smaller distance (q,).
+        """Return the share of stored patients with a smaller distance (q,)."""
+        return self.novelty.score(self.novelty_distance(frame, distance))
 
-        A value that is missing where no stored row misses one adds 1 to the distance (q,): as much as its missing flag would.
+    def novelty_distance(self, frame: pl.DataFrame, distance: Floats) -> Floats:
+        """Return the distances (q,) of rows to their neighbourhood, and 1 more for each value that is missing where no stored row misses
+        one: as much as its missing flag would add.
         """
         for missing in self.table_encoder.new_missing(frame).values():
             distance = distance + missing
-        return self.novelty.score(distance)
+        return distance
 
     def pack(self, tensors: Arrays) -> Any:
         """Return the model's fields as JSON, those with a state of their own as that state; arrays are put into ``tensors``."""

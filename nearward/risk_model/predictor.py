@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -291,24 +291,31 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
             raise InputError(f"X has {frame.width} features, but RiskClassifier is expecting {self.n_features_in_} features as input")
         return frame
 
-    def _conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _conform(self, frame: pl.DataFrame, lacking: Sequence[str] = ()) -> pl.DataFrame:
         if frame.height == 0:
             raise InputError("X has 0 rows; at least 1 is required (0 sample(s) while a minimum of 1 is required)")
         rows = self.schema_.conform(add_missing_blocks(frame, self.schema_))
         known = set(self.schema_names)  # a set: there may be thousands
         if extra := [name for name in frame.columns if name not in known]:
             warnings.warn(f"columns that the model was not fitted on are ignored: {list_names(extra)}", DataWarning, stacklevel=3)
-        warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder)
+        if self.fitted_.adaptation is not None:
+            lacking = self.fitted_.adaptation.missing_columns
+        warn_of_anomalies(rows, self.schema_, self.fitted_.model.table_encoder, lacking)
         return rows
 
-    def _new_patients(self, X: Any, y: Any, groups: Any, *, other_site: bool = False) -> tuple[pl.DataFrame, Ints, pl.Series, pl.Series]:
-        """Return rows with outcomes as the model stores them: conformed rows, outcome codes, ids, and ids of patients."""
+    def _new_patients(
+        self, X: Any, y: Any, groups: Any, *, lacking: Sequence[str] | None = None
+    ) -> tuple[pl.DataFrame, Ints, pl.Series, pl.Series]:
+        """Return rows with outcomes as the model stores them: conformed rows, outcome codes, ids, and ids of patients.
+
+        With the columns that another site lacks, maybe none, the units of the others are checked.
+        """
         self._require_event()
         frame = self._frame(X)
         outcome = outcome_codes(y, frame.height, self.classes_, self.event_)
         ids = stored_ids(self.schema_, frame, next_number(self.fitted_))
-        rows = self._conform(frame)
-        if other_site:
+        rows = self._conform(frame, lacking or ())
+        if lacking is not None:
             refuse_other_units(rows, self.schema_)
         return rows, outcome, ids, patient_labels(self.schema_, frame, groups, ids)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def test_another_level_is_found_and_saved(model: Any, here: Any, tmp_path) -> No
     page = (tmp_path / "page.html").read_text()
     assert "observed here" in page
     assert ">gain</th>" in page
+    assert f"{adaptation.events} events occurred in these rows" in page
     with pytest.raises(AttributeError, match="not adapted"):
         model.adaptation_  # noqa: B018
 
@@ -90,19 +92,21 @@ def test_a_deployed_prevalence_is_the_level_from_which_it_starts(model: Any) -> 
 
 
 def test_names_and_columns_of_the_site(model: Any) -> None:
-    frame, died = site(80, 6)
+    frame, died = site(120, 6)
     theirs = frame.rename({"age": "leeftijd"}).drop("lactate")
-    with pytest.warns(DataWarning, match=r"the site lacks the columns \['lactate'\]"):
+    with pytest.warns(DataWarning) as caught:
         adapted = model.adapt(theirs, died, columns=RENAMED)
+    assert ["the site lacks the columns ['lactate']" in str(one.message) for one in caught] == [True]
     assert adapted.adaptation_.missing_columns == ("lactate",)
     assert adapted.adaptation_.renamed == RENAMED
-    with pytest.warns(DataWarning, match="a whole block of columns is missing"):
-        risks = adapted.predict_proba(theirs)
-    assert risks.shape == (80, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = adapted.predict_frame(site(200, 9)[0].drop("lactate"))
+    assert abs(scores["novelty"].mean() - 0.5) < 0.1  # a column that nobody has here makes nobody novel
     with pytest.raises(InputError, match="maps to names that are taken"):
         model.adapt(frame.with_columns(other=1.0), died, columns={"other": "age"})
     with pytest.raises(InputError, match="none of the model's columns"):
-        model.adapt(pl.DataFrame({"x": [1.0] * 80}), died)
+        model.adapt(pl.DataFrame({"x": [1.0] * 120}), died)
 
 
 def test_what_is_refused(model: Any) -> None:
@@ -112,10 +116,10 @@ def test_what_is_refused(model: Any) -> None:
     with pytest.raises(InputError, match=r"one outcome only \(0 events in 80 rows\)"):
         model.adapt(frame, [0] * 80)
     training, outcome = site(260, 0)
-    with pytest.raises(InputError, match="100 of 100 local rows are identical to training rows"):
+    with pytest.raises(InputError, match="100 of 100 rows are identical to training rows"):
         model.adapt(training[:100], outcome[:100])
     mixed = pl.concat([frame, training[:10]])
-    with pytest.warns(DataWarning, match="10 of 90 local rows are identical to training rows"):
+    with pytest.warns(DataWarning, match="10 of 90 rows are identical to training rows"):
         model.adapt(mixed, np.append(died, outcome[:10]))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.adaptation.local_rows import NOT_HERE, local_frame, refuse_training_rows
+from nearward.adaptation.local_rows import NOT_HERE, local_frame, refuse_stored_rows
 from nearward.adaptation.stored_patients import OUTCOME
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError
@@ -61,16 +61,22 @@ def test_names_that_cannot_be_mapped_are_refused(schema: Schema) -> None:
     assert swapped["lab_na"].equals(site["lab_k"])
 
 
-def test_copies_of_training_rows_are_counted_beside_those_by_chance() -> None:
+def test_copies_of_stored_rows_are_counted_beside_those_by_chance() -> None:
     stored, site = table(200, 0), table(100, 1)
     outcome = np.arange(200) % 4 == 0
     records = stored.with_columns(pl.Series(OUTCOME, outcome.astype(np.int64)))
-    copied = pl.concat([site[:60], stored[:40]])
-    with pytest.warns(DataWarning, match="40 of 100 local rows are identical to training rows"):
-        refuse_training_rows(records, copied, np.append(np.zeros(60), outcome[:40]).astype(np.int64))
-    with pytest.raises(InputError, match="60 of 100 local rows are identical"):
-        refuse_training_rows(records, pl.concat([site[:40], stored[:60]]), np.append(np.zeros(40), outcome[:60]).astype(np.int64))
-    coarse = records.with_columns(pl.selectors.float().sign())  # five columns of two values: identical rows by chance
+
+    def refuse(records: pl.DataFrame, rows: pl.DataFrame, copies: int = 0) -> None:
+        known = np.append(np.zeros(rows.height - copies), outcome[:copies]).astype(np.int64)
+        refuse_stored_rows(records, rows, known, "stored rows", "leave them out")
+
+    with pytest.warns(DataWarning, match="40 of 100 rows are identical to stored rows, in all columns and the outcome: leave them out"):
+        refuse(records, pl.concat([site[:60], stored[:40]]), 40)
+    with pytest.raises(InputError, match="60 of 100 rows are identical"):
+        refuse(records, pl.concat([site[:40], stored[:60]]), 60)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        refuse_training_rows(coarse, site.with_columns(pl.selectors.float().sign()), np.zeros(100, dtype=np.int64))
+        coarse = pl.selectors.float().sign()  # two values in each of five columns: identical rows by chance
+        refuse(records.with_columns(coarse), site.with_columns(coarse))
+        dependent = [pl.col("age").round(1).alias(name) for name in site.columns]  # every column says the same
+        refuse(records.with_columns(dependent), site.with_columns(dependent))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.adaptation.stored_patients import ID, PATIENT, check_calibration, deal
+from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT, check_calibration, deal
 from nearward.retrieval.neighbors.index import Shard
 from nearward.risk_model.fitted import encoder_inputs
 from nearward.tabular.errors import InputError, TooFewEvents
@@ -191,10 +191,13 @@ def test_what_is_refused(model: Any, tmp_path) -> None:
     new, _, _ = patients(10, 4, 7000)
     with pytest.raises(InputError, match="1 of 10 rows have an outcome that the model was not fitted on"):
         changed.extend(new, [0] * 9 + [7])
+    known = model.fitted_.records[:10]
+    with pytest.raises(InputError, match="10 of 10 rows are identical to stored rows"):
+        changed.extend(new.with_columns(known.select("a", "b", "c")), known[OUTCOME])
     with pytest.raises(InputError, match="none of the 2 ids is of a stored patient"):
         changed.forget(["nobody", "no one"])
     events = model.fitted_.records.filter(pl.col("(outcome)") == 1)[PATIENT].unique().to_list()
-    with pytest.raises(TooFewEvents, match="remain stored"):
+    with pytest.raises(TooFewEvents, match="2 events are too few to remain stored; at least 10 are needed"):
         changed.forget(events[:-2])
     assert changed.fitted_ is model.fitted_
 

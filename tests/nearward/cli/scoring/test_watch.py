@@ -177,6 +177,12 @@ def test_outcomes_that_do_not_fit_are_refused(place: Path, outcomes: pl.DataFram
         join_outcomes(place / "spring", outcomes, "died")
 
 
+def test_scores_without_ids_say_what_outcomes_need(tmp_path: Path) -> None:
+    pl.DataFrame({"file": ["a.parquet"], "row": [0], "risk": [0.1]}).write_parquet(tmp_path / "part-00000-0.parquet")
+    with pytest.raises(InputError, match="fitted without ids"):
+        join_outcomes(tmp_path, pl.DataFrame({"visit": ["a"], "died": [1]}), "died")
+
+
 def test_options_that_belong_together(place: Path) -> None:
     with pytest.raises(InputError, match="needs the outcomes"):
         watch([place / "spring"], fail_on=[Cause.CALIBRATION])
