@@ -118,7 +118,9 @@ def _figure(runs: Sequence[RunFigures], expected_novel: float, width: float) -> 
     _plot_over_runs(panels[-2], [run.novel for run in runs], expected_novel)
     style_axes(panels[-2], "", "Share of\nnovel patients")
     panels[-2].set_ylim(bottom=0)
-    panels[-1].bar(range(len(runs)), [len(run.moved or ()) for run in runs], color=BLUE, width=0.2)
+    moved = [len(run.moved or ()) for run in runs]
+    panels[-1].bar(range(len(runs)), moved, color=BLUE, width=0.2)
+    panels[-1].set_ylim(0, 1.05 * max(1, *moved))
     panels[-1].yaxis.set_major_locator(MaxNLocator(4, integer=True))
     style_axes(panels[-1], "", "Columns\nthat moved")
     step = 1 + (len(runs) - 1) // max(int(1.3 * width), 1)

@@ -4,7 +4,7 @@
 
 GUSTO-I, death at 30 days after infarction, ten regions (column REGL); a table with that outcome and that column is needed. The source model
 is fitted on the other regions. Local rows are the first of a random order of the region, and risks are judged on its other rows. Source
-models and risks are cached in out/adaptation.
+models and risks are cached in out/adaptation. The table holds what was measured now, and the rest of what was published before.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ from nearward.tabular.typing import Floats, Ints
 
 DATA = Path(os.environ.get("NEARWARD_GUSTO", ROOT / "shared" / "sites" / "gusto.parquet"))
 CACHE = OUT / "adaptation"
+PUBLISHED = RESULTS / "adaptation_gusto.csv"
 OUTCOME, SITE = "DAY30", "REGL"
 SIZES = (50, 100, 200, 500, 1000, 2000)
 METHODS = ("source only", "level", "level and slope", "extended", "adapted", "refitted on both", "local only")
 FEWEST_JUDGED = 300  # rows of a region beside the local ones
 _FLOOR = 1e-6
+_KEYS = ("region", "local rows", "method")
 _METRICS = ("log loss", "AUPRC", "intercept", "slope")
 
 Table = tuple[pl.DataFrame, Ints]
@@ -130,12 +132,12 @@ def main() -> None:
     regions, sizes, methods = args.regions.split(","), [int(size) for size in args.sizes.split(",")], args.methods.split(",")
     for region in (Region(frame, int(region)) for region in regions):
         rows += judge(region, sizes, methods)
-    table = pl.DataFrame(rows)
+    table = with_published(pl.DataFrame(rows))
     summary = summarise(table)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220):
         print(summary)
     if args.publish:
-        table.write_csv(RESULTS / "adaptation_gusto.csv")
+        table.write_csv(PUBLISHED)
         replace_part("adaptation gusto", markdown(summary, 4))
         replace_part("transport gusto nearward", markdown(transport_table(frame, [int(region) for region in regions]).fill_null("")))
 
@@ -152,6 +154,13 @@ def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str
             risk = cached_arrays(CACHE / name, lambda method=method, size=size: {"risk": region.risks(method, size)})["risk"]
             out.append({"region": region.region, "local rows": size, "method": method, **metrics(outcome, risk)})
     return out
+
+
+def with_published(table: pl.DataFrame) -> pl.DataFrame:
+    """Return what was measured now, and of what was published before the sizes, methods and regions that were not."""
+    published = pl.read_csv(PUBLISHED, schema=table.schema) if PUBLISHED.exists() else table.clear()
+    everything = pl.concat([published.join(table, on=_KEYS, how="anti"), table])
+    return everything.sort("local rows", pl.col("method").cast(pl.Enum(METHODS)), "region")
 
 
 def transport_table(frame: pl.DataFrame, regions: list[int]) -> pl.DataFrame:

@@ -21,6 +21,7 @@ import numpy as np
 import nearward as nw
 from benchmarks.common.markdown import markdown_rows
 from benchmarks.common.paths import DATA
+from nearward.adaptation.stored_patients import PATIENT
 from nearward.datasets import read_cohort
 
 _ADDED, _REMOVED = 10_000, 100
@@ -41,7 +42,7 @@ def main() -> None:
     def timed(what: str, work: Callable[[], Any]) -> Any:
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
-        rows.append((what, f"{time.perf_counter() - wall:.1f}", f"{time.process_time() - cpu:.1f}"))
+        rows.append((what, f"{time.perf_counter() - wall:.2f}", f"{time.process_time() - cpu:.2f}"))
         return result
 
     first, last = args.fitted, args.stored
@@ -49,11 +50,15 @@ def main() -> None:
     timed(f"extend {first:,} stored rows by {last - first:,}", lambda: model.extend(features[first:last], outcome[first:last]))
     timed(f"extend {last:,} stored rows by {_ADDED:,}", lambda: model.extend(features[last:], outcome[last:]))
     ids = np.random.default_rng(1).permutation(len(order))[:_REMOVED].tolist()
-    removal = timed(f"forget {_REMOVED} patients of {len(order):,}", lambda: model.forget(ids))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        timed("save", lambda: model.save(folder))
+        model = timed("load", lambda: nw.load(folder))
+        removal = timed(f"forget {_REMOVED} patients of {len(order):,}", lambda: model.forget(ids))
+        timed("save over the old folder", lambda: model.save(folder))
+        stored = nw.load(folder).fitted_.records.get_column(PATIENT)
     assert removal.patients == _REMOVED
-    with tempfile.TemporaryDirectory() as folder:
-        timed("save", lambda: model.save(Path(folder) / "model"))
-        timed("load", lambda: nw.load(Path(folder) / "model"))
+    assert not stored.is_in(list(map(str, ids))).any()
     print(markdown_rows(("what", "s", "s of CPU"), rows))
 
 

@@ -51,17 +51,12 @@ def group_figure(adaptation: Any) -> Figure:
     groups, x = adaptation.groups, np.arange(len(adaptation.groups))
     figure = Figure(figsize=(4.9, 3.7), layout="constrained")
     axes = figure.subplots()
-    series = (
-        ("model as it came", "expected_source", GREY),
-        ("adapted model", "expected_adapted", BLUE),
-        ("observed here", "observed", INK),
-    )
-    for j, (label, name, colour) in enumerate(series):
-        per_hundred = [100 * getattr(group, name) / group.rows for group in groups]
-        axes.bar(x + (j - 1) * _WIDTH, per_hundred, _WIDTH, label=label, color=colour)
+    expected = (("model as it came", "expected_source", GREY), ("adapted model", "expected_adapted", BLUE))
+    for j, (label, name, colour) in enumerate(expected):
+        axes.bar(x + (j - 1) * _WIDTH, [100 * getattr(group, name) / group.rows for group in groups], _WIDTH, label=label, color=colour)
     observed = [wilson(group.observed, group.rows) for group in groups]
-    ends = np.array([[100 * (one.value - one.low), 100 * (one.high - one.value)] for one in observed]).T
-    axes.errorbar(x + _WIDTH, [100 * one.value for one in observed], ends, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+    ends = 100 * np.array([[one.value - one.low, one.high - one.value] for one in observed]).T
+    axes.errorbar(x + _WIDTH, [100 * one.value for one in observed], ends, fmt="o", color=INK, markersize=5, label="observed here")
     axes.set_xticks(x, ["lowest fifth", *[""] * max(len(groups) - 2, 0), "highest fifth"][: len(groups)])
     style_axes(axes, "Local patients by their risk", "Events per 100 patients")
     axes.grid(visible=False, axis="x")
