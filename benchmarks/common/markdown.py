@@ -30,7 +30,11 @@ def markdown(table: pl.DataFrame, digits: int = 3) -> str:
 
 
 def markdown_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3) -> str:
-    """Return rows as a Markdown table."""
+    """Return rows as a Markdown table; None shows as a dash."""
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    cells = ([f"{v:.{digits}f}" if isinstance(v, float) else str(v).replace("|", "\\|") for v in row] for row in rows)
+
+    def text(value: Any) -> str:
+        return f"{value:.{digits}f}" if isinstance(value, float) else "–" if value is None else str(value).replace("|", "\\|")
+
+    cells = (map(text, row) for row in rows)
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)])

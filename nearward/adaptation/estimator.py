@@ -10,7 +10,7 @@ import polars as pl
 from sklearn.base import clone
 
 from nearward.adaptation import ladder, stored_patients
-from nearward.adaptation.local_rows import KNOWN, STORED, local_frame, refuse_stored_rows
+from nearward.adaptation.local_rows import local_frame, refuse_stored_rows, warn_of_other_units
 from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
 from nearward.adaptation.summary import Adaptation, Extension, Removal
 from nearward.tabular.data.schema import Schema
@@ -53,7 +53,7 @@ class AdaptableRisk:
             Some rows are identical to stored rows.
         """
         rows, outcome, ids, patients = self._new_patients(X, y, groups)
-        refuse_stored_rows(self.fitted_.records, rows, outcome, "stored rows", STORED)
+        refuse_stored_rows(self.fitted_.records, rows, outcome, "stored rows", "they would count twice in every vote")
         with limit_jobs(self.n_jobs):
             self.fitted_, summary = stored_patients.extend(self.fitted_, rows, outcome, ids, patients)
         return summary
@@ -108,7 +108,7 @@ class AdaptableRisk:
         Warns
         -----
         DataWarning
-            Blocks and columns that the site lacks; some rows are identical to training rows.
+            Blocks and columns that the site lacks; columns that may be in another unit; some rows are identical to training rows.
         """
         self._require_event()
         if len(self.fitted_.classes) > 2:
@@ -118,7 +118,8 @@ class AdaptableRisk:
         here: Self = clone(self)
         here.fitted_ = dataclasses.replace(self.fitted_, schema=schema)
         rows, outcome, ids, patients = here._new_patients(frame, y, groups, lacking=lacking)
-        refuse_stored_rows(self.fitted_.records, rows, outcome, "training rows", KNOWN)
+        refuse_stored_rows(self.fitted_.records, rows, outcome, "training rows", "the model knows them, and looks better there than it is")
+        warn_of_other_units(self.fitted_.records, rows)
         site = {"missing_columns": lacking, "renamed": renamed}
         with limit_jobs(self.n_jobs):
             state, _ = ladder.adapt(here.fitted_, rows, outcome, ids, patients, site, seed=0, progress=progress or (lambda words: None))

@@ -18,10 +18,9 @@ from nearward.tabular.preprocessing.feature_blocks import columns_by_block
 from nearward.tabular.typing import Ints
 
 NOT_HERE = "not measured at this site"
-KNOWN = "the model has learned from them, and looks better on them than it is. Leave them out"  # why training rows are refused
-STORED = "they would count twice in every vote. Leave them out"
 _COPIED = 0.5  # share of new rows that are stored, from which on they are refused
 _FEWEST_COPIES = 3
+_FEWEST_VALUES = 10  # of a median
 
 
 def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str]) -> tuple[pl.DataFrame, Schema, tuple[str, ...]]:
@@ -72,6 +71,30 @@ def local_frame(frame: pl.DataFrame, schema: Schema, columns: Mapping[str, str])
     return frame, Schema(local), lacking
 
 
+def warn_of_other_units(records: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Warn of columns whose median at the site lies outside the middle 90 % of the stored values: a unit that few values give away.
+
+    Parameters
+    ----------
+    records : stored rows
+    rows : conformed, n local rows
+    """
+    shifted = []
+    for name, dtype in rows.schema.items():
+        if not dtype.is_numeric() or name not in records.columns:
+            continue
+        stored, here = records.get_column(name).drop_nulls(), rows.get_column(name).drop_nulls()
+        if min(len(stored), len(here)) >= _FEWEST_VALUES and not stored.quantile(0.05) <= here.median() <= stored.quantile(0.95):  # type: ignore[operator]
+            shifted.append(name)
+    if shifted:
+        warnings.warn(
+            f"columns whose median at the site lies outside the middle 90 % of the training values: {list_names(shifted)}. In another "
+            "unit, or coded otherwise? Convert these columns, or drop them",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
 def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints, name: str, why: str) -> None:
     """Refuse new rows half of which are identical to stored rows, in all columns and the outcome; warn of fewer.
 
@@ -85,7 +108,7 @@ def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints,
     name : str
         What the stored rows are called.
     why : str
-        What is wrong with rows that are stored, and what to do.
+        What is wrong with rows that are stored.
 
     Raises
     ------
@@ -101,7 +124,7 @@ def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints,
     by_chance = float(stored.is_duplicated().mean()) * new.height  # type: ignore[arg-type]
     if copies < _FEWEST_COPIES or copies <= 2 * by_chance:
         return
-    message = f"{copies} of {new.height} rows are identical to {name}, in all columns and the outcome: {why}"
+    message = f"{copies} of {new.height} rows are identical to {name}, in all columns and the outcome: {why}. Leave them out"
     if copies > _COPIED * new.height:
         raise InputError(message)
     warnings.warn(message, DataWarning, stacklevel=4)

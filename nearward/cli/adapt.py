@@ -123,12 +123,9 @@ def forget(
     from nearward.event_model.event_risk import EventRisk
     from nearward.event_model.stored_subjects import FEATURES
     from nearward.loading import load
-    from nearward.tabular.errors import InputError
 
     _check_out(model, out)
-    wanted = [line.strip() for line in ids.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not wanted:
-        raise InputError(f"{ids} holds no ids: one a line is needed")
+    wanted = _read_ids(ids)
     loaded = load(model)
     removal = loaded.forget(wanted)
     if refit:
@@ -188,6 +185,21 @@ def _read(model: Path, table: Path, outcome: str, group: str | None, labels: Pat
     known = {column.name for column in loaded.schema_.columns}
     columns = frame.drop(outcome, *([group] if group and group not in known else []))
     return loaded, (columns, frame.get_column(outcome), frame.get_column(group) if group else None)
+
+
+def _read_ids(path: Path) -> list[str]:
+    from nearward.tabular.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file: one id a line is needed") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise InputError(f"{path} holds no ids: one a line is needed")
+    return ids
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

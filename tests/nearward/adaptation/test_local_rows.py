@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nearward.adaptation.local_rows import NOT_HERE, local_frame, refuse_stored_rows
+from nearward.adaptation.local_rows import NOT_HERE, local_frame, refuse_stored_rows, warn_of_other_units
 from nearward.adaptation.stored_patients import OUTCOME
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError
@@ -61,6 +61,17 @@ def test_names_that_cannot_be_mapped_are_refused(schema: Schema) -> None:
     assert swapped["lab_na"].equals(site["lab_k"])
 
 
+def test_medians_that_another_unit_would_give_are_warned_of() -> None:
+    stored, site = table(200, 0), table(100, 1)
+    with pytest.warns(DataWarning, match=r"outside the middle 90 % of the training values: \['lab_k'\]"):
+        warn_of_other_units(stored, site.with_columns(pl.col("lab_k") + 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_other_units(stored, site)
+        warn_of_other_units(stored, site[:9].with_columns(pl.col("lab_k") + 2))  # too few for a median
+        warn_of_other_units(pl.DataFrame(), site)
+
+
 def test_copies_of_stored_rows_are_counted_beside_those_by_chance() -> None:
     stored, site = table(200, 0), table(100, 1)
     outcome = np.arange(200) % 4 == 0
@@ -68,9 +79,9 @@ def test_copies_of_stored_rows_are_counted_beside_those_by_chance() -> None:
 
     def refuse(records: pl.DataFrame, rows: pl.DataFrame, copies: int = 0) -> None:
         known = np.append(np.zeros(rows.height - copies), outcome[:copies]).astype(np.int64)
-        refuse_stored_rows(records, rows, known, "stored rows", "leave them out")
+        refuse_stored_rows(records, rows, known, "stored rows", "counted twice")
 
-    with pytest.warns(DataWarning, match="40 of 100 rows are identical to stored rows, in all columns and the outcome: leave them out"):
+    with pytest.warns(DataWarning, match="40 of 100 rows are identical to stored rows, in all columns and the outcome: counted twice"):
         refuse(records, pl.concat([site[:60], stored[:40]]), 40)
     with pytest.raises(InputError, match="60 of 100 rows are identical"):
         refuse(records, pl.concat([site[:40], stored[:60]]), 60)
