@@ -197,10 +197,10 @@ def summary_table(summary: JobSummary) -> pl.DataFrame:
     rows = [
         ("rows scored", f"{summary.scored}"),
         ("expected events (sum of risks)", f"{summary.expected_events:.1f}"),
-        (f"flagged (risk from {summary.threshold:.4g})", f"{summary.flagged}, {_with_interval(summary.flagged_share)}"),
+        (f"flagged (risk from {summary.threshold:.4g})", f"{summary.flagged}{_with_interval(summary.flagged_share)}"),
         (
             f"novel (novelty above {summary.novel_from:g}; one in a hundred is expected)",
-            f"{summary.novel}, {_with_interval(summary.novel_share)}",
+            f"{summary.novel}{_with_interval(summary.novel_share)}",
         ),
     ]
     for name, (_, label) in _ANOMALIES.items():
@@ -291,4 +291,4 @@ def _total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _with_interval(share: Estimate | None) -> str:
-    return "" if share is None else f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
+    return "" if share is None else f", {share.value:.2%} ({share.low:.2%} to {share.high:.2%})"

@@ -23,7 +23,7 @@ _LABELS = {  # counts that are shown where they are not 0 -> their words
     "invalid_values": "events with a NaN or infinite number (the number is left out)",
     "missing_values": "events with a number that means unknown (the number is left out)",
     "other_units": "events in another unit than in training (the number is left out)",
-    "unknown_codes": "events with a code that training did not have (left out)",
+    "unknown_codes": "events with a code that at most one training subject had (left out)",
     "unknown_texts": "events with a text that is none of the categories of training (read as other)",
 }
 

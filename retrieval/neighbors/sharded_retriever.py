@@ -216,8 +216,13 @@ def _embed_block(encoders: Sequence[Encoder], block: IndexBlock) -> Vectors:
 
 
 def furthest_neighbour(context: Context, setting: RetrievalSetting, shards: int) -> Floats:
-    """Return the squared distance of each query's furthest neighbour (q,) in a context of one shard; inf where it has fewer."""
-    return np.asarray(context.sq_distance[:, rows_per_shard(setting.neighbours, shards) - 1])
+    """Return the squared distance of each query's furthest neighbour (q,) in a context of one shard, the class floor's rows aside.
+
+    In a shard with fewer rows than neighbours it is that of the furthest row; inf where there is none.
+    """
+    distance = context.sq_distance[:, : rows_per_shard(setting.neighbours, shards)]
+    furthest = np.where(np.isfinite(distance), distance, -np.inf).max(axis=1)
+    return np.asarray(np.where(np.isfinite(furthest), furthest, np.inf))
 
 
 def neighbour_radius(furthest: Floats, weight: Floats | None = None) -> float:

@@ -121,7 +121,7 @@ def _score_table(model: Path, table: Path, out: Path, json: Path | None) -> None
     write_json({"rows": scores.height, "novel": novel}, json)
     say(
         f"{scores.height} rows scored into {out}; "
-        f"{novel} lie outside the training population (novelty above .99; one in a hundred is expected)"
+        f"{novel} {'lies' if novel == 1 else 'lie'} outside the training population (novelty above .99; one in a hundred is expected)"
     )
 
 

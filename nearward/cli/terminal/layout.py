@@ -41,9 +41,9 @@ def fit_to_width(names: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
     if sum(narrowest) > room:
         return _as_blocks([names[j] for j in used], [[row[j] for j in used] for row in rows], width)
     widths = narrowest[:]
-    while widths != widest and sum(widths) < room:  # the free room goes to the columns that lack most
-        lack = [wide - now for wide, now in zip(widest, widths, strict=True)]
-        widths[lack.index(max(lack))] += 1
+    while widths != widest and sum(widths) < room:  # the free room goes to the columns that need most lines
+        need = [wide / now if wide > now else 0.0 for wide, now in zip(widest, widths, strict=True)]
+        widths[need.index(max(need))] += 1
     lines = []
     for i in range(len(rows) + 1):
         cells = [textwrap.wrap(column[i], size, **_WORDS) for column, size in zip(columns, widths, strict=True)]

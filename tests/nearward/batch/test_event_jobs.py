@@ -112,7 +112,7 @@ def test_the_summary_counts_events_and_tells_another_unit(ward_model, loaded, pl
     assert rates.moved
     assert (rates.training, rates.now) == (1.0, 0.0)
     assert JobSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
-    assert summary_table(summary).filter(pl.col("what").str.contains("training did not have")).height == 1
+    assert summary_table(summary).filter(pl.col("what").str.contains("at most one training subject had")).height == 1
     table = drift_table(summary.drift, most=2)
     assert [name.partition(": ")[0] for name in table["column"]] == ["Heart rate", "Creatinine"]
     assert table["verdict"].str.contains(r"^moved, and \d+ more of its code$").all()

@@ -12,7 +12,8 @@ from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.binary import Retriever
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.inverted_lists import InvertedLists
-from nearward.retrieval.neighbors.voting import RetrievalSetting
+from nearward.retrieval.neighbors.sharded_retriever import furthest_neighbour, neighbour_radius
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.tabular.persistence import hashed_files
 from nearward.tabular.persistence.artifact import pack, read_model, unpack, write_model
 
@@ -72,3 +73,12 @@ def test_more_and_fewer_rows_keep_the_lists(retriever: Retriever, monkeypatch: p
         )
     present = changed.context(QUERIES)[0].row
     assert present.max() < len(changed.outcome)
+
+
+def test_a_shard_with_fewer_rows_than_neighbours_has_a_radius() -> None:
+    """A table of fewer rows than the setting's neighbours: all are in the context, and the usual ones count as similar."""
+    distance = np.array([[1.0, 2.0, np.inf], [1.0, 4.0, np.inf], [np.inf] * 3, [1.0, 2.0, 3.0]])
+    empty = np.zeros((4, 3))
+    context = Context(empty.astype(np.int64), empty, empty, distance, empty.astype(bool), np.zeros(3, dtype=np.int64))
+    assert furthest_neighbour(context, RetrievalSetting(3, False, 1.0), 1).tolist() == [2, 4, np.inf, 3]
+    assert neighbour_radius(np.array([2.0, 2.0, np.inf])) == 2.0
