@@ -139,7 +139,7 @@ def main() -> None:
     if args.publish:
         table.write_csv(PUBLISHED)
         replace_part("adaptation gusto", markdown(summary, 4))
-        replace_part("transport gusto nearward", markdown(transport_table(frame, [int(region) for region in regions]).fill_null("")))
+        replace_part("transport gusto nearward", markdown(transport_table(frame).fill_null("")))
 
 
 def judge(region: Region, sizes: list[int], methods: list[str]) -> list[dict[str, Any]]:
@@ -163,12 +163,10 @@ def with_published(table: pl.DataFrame) -> pl.DataFrame:
     return everything.sort("local rows", pl.col("method").cast(pl.Enum(METHODS)), "region")
 
 
-def transport_table(frame: pl.DataFrame, regions: list[int]) -> pl.DataFrame:
+def transport_table(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the metrics over regions of the source models, each at the region that it was not fitted on."""
-    parts = [
-        Region(frame, region).here.select(OUTCOME, SITE).with_columns(risk=pl.Series(np.load(CACHE / f"source.{region}.npz")["risk"]))
-        for region in regions
-    ]
+    regions = [Region(frame, number) for number in sorted(frame[SITE].unique())]
+    parts = [region.here.select(OUTCOME, SITE).with_columns(risk=pl.Series(region.source_risk)) for region in regions]
     sites = nw.evaluate_risk(pl.concat(parts), outcome=OUTCOME, risk="risk", site=SITE).sites
     assert sites is not None
     return pooled_summary(sites)
