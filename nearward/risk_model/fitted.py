@@ -318,7 +318,7 @@ def summarise(
     """Return the summary of a fit of a binary outcome; its figures are those of the whole table."""
     why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
     if retriever.heads:
-        why = "out of fold the encoders' vote does not rank clearly better"
+        why = "out of fold their vote ranks clearly better than that of encoders"
     auprc_interval, auroc_interval = (None, None) if data.weight is None else ranking_intervals(data, fit.out_of_fold)
     return FitSummary(
         **counts,

@@ -4,11 +4,11 @@ patients with the same outcome lie close together.
 Cross-entropy of the head and the soft nearest-neighbour loss train it together (AWARE, arXiv 2604.01841). The members differ in scales
 and biases of the hidden units (after TabM). Half of them read number columns by piecewise-linear bins of their rank as well. The embedding
 has the leading principal axes of the members' mean hidden units, of unit length, and the head's log-odds beside them: near
-patients are alike in what the network sees, and alike in risk. Sizes, schedule and the axis of risk are ours. ``training.py`` has the
-training.
+patients are alike in what the network sees, and alike in risk; where events are few, in the columns themselves as well
+(``column_axes.py``). Sizes, schedule, the axis of risk and the axes of columns are ours. ``training.py`` has the training.
 
-Shapes: n rows, p encoded columns, r rank columns, m members, h hidden units, e embedding width, b batch, c classes where an outcome has
-more than two.
+Shapes: n rows, p encoded columns, r rank columns, a axes of columns, m members, h hidden units, e embedding width, b batch, c classes where
+an outcome has more than two.
 
 References
 ----------
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nearward.retrieval.encoders.column_axes import ColumnAxes
 from nearward.retrieval.encoders.inputs import EncoderInputs, LevelEmbedding
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.encoders.losses import LOSSES
@@ -124,12 +125,16 @@ class AwareEncoder(nn.Module):
         Encoded columns that are mid-ranks (``FeatureLayout.rank``), read by bins as well.
     n_levels, n_codes : sequences of int
         Levels of the category columns and of the list columns that are embedded; see ``LevelEmbedding``.
+    column_axes : int, a
+        Axes of the standardised columns in the embedding; see ``set_column_axes``.
     """
 
     centre: Tensor
     axes: Tensor
     risk_centre: Tensor
     risk_scale: Tensor
+    column_axes: Tensor
+    column_share: Tensor
 
     def __init__(
         self,
@@ -139,6 +144,7 @@ class AwareEncoder(nn.Module):
         rank_columns: Sequence[int] = (),
         n_levels: Sequence[int] = (),
         n_codes: Sequence[int] = (),
+        column_axes: int = 0,
     ) -> None:
         super().__init__()
         self.columns, self.config, self.classes, self.rank_columns = columns, config, classes, tuple(rank_columns)
@@ -161,6 +167,8 @@ class AwareEncoder(nn.Module):
         self.register_buffer("axes", torch.eye(h)[:, :width].contiguous())
         self.register_buffer("risk_centre", torch.zeros(1 if classes == 2 else classes))
         self.register_buffer("risk_scale", torch.zeros(()))
+        self.register_buffer("column_axes", torch.zeros(columns, column_axes))
+        self.register_buffer("column_share", torch.zeros(()))
 
     def forward(self, x: Tensor, rng: torch.Generator | None = None, levels: LevelIndices | None = None) -> tuple[Tensor, Tensor]:
         """Return the mean hidden units, unit length (b, h), and the members' log-odds (m, b) or (m, b, c).
@@ -186,7 +194,8 @@ class AwareEncoder(nn.Module):
         """Return embeddings (b, e) and log-odds (b,) or (b, c), of the members' mean probability."""
         hidden, member_logits = self(x, levels=levels)
         logit = mean_log_odds(member_logits)
-        return torch.cat([(hidden - self.centre) @ self.axes, (_risk(logit) - self.risk_centre) * self.risk_scale], dim=1), logit
+        learned = torch.cat([(hidden - self.centre) @ self.axes, (_risk(logit) - self.risk_centre) * self.risk_scale], dim=1)
+        return torch.cat([learned * (1 - self.column_share).sqrt(), x @ self.column_axes], dim=1), logit
 
     def set_prevalence(self, labels: Tensor) -> None:
         """Start the members' log-odds at those of the outcome's prevalence among labels (b,)."""
@@ -227,6 +236,12 @@ class AwareEncoder(nn.Module):
                 self.risk_centre.copy_((share * risk).sum(dim=0))
                 spread, risk_variance = (share * along**2).sum(), (share * (risk - self.risk_centre) ** 2).sum()
             self.risk_scale.copy_((spread / risk_variance).sqrt() if risk_variance > _NO_VARIANCE else torch.zeros(()))
+
+    def set_column_axes(self, axes: ColumnAxes) -> None:
+        """Give standardised columns their share of the squared distance, in units of the temperature."""
+        scale = (axes.share * self.temperature) ** 0.5
+        self.column_axes = torch.as_tensor(axes.matrix * scale, dtype=self.axes.dtype)
+        self.column_share = torch.as_tensor(axes.share, dtype=self.axes.dtype)
 
     def mean_gate(self, x: Floats) -> Floats:
         """Return the mean weight of each column over rows (n, p) -> (p,)."""
@@ -317,6 +332,7 @@ def network_state(encoder: AwareEncoder | LinearMetric) -> Any:
         "rank_columns": encoder.rank_columns,
         "n_levels": encoder.levels.n_levels,
         "n_codes": encoder.levels.n_codes,
+        "column_axes": encoder.column_axes.shape[1],
     }
     return {**sizes, "config": encoder.config, "parameters": arrays}
 
@@ -326,7 +342,7 @@ def network_from_state(state: Any) -> AwareEncoder | LinearMetric:
     if isinstance(state, LinearMetric):
         return state
     with seeded_init(0):  # overwritten below; the user's random state stays as it was
-        sizes = [state[name] for name in ("columns", "config", "classes", "rank_columns", "n_levels", "n_codes")]
+        sizes = [state[name] for name in ("columns", "config", "classes", "rank_columns", "n_levels", "n_codes", "column_axes")]
         check_weights(lambda: AwareEncoder(*sizes), state["parameters"])
         encoder = AwareEncoder(*sizes)
     encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state["parameters"].items()})

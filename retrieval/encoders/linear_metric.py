@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from sklearn.metrics import average_precision_score
 
 from nearward.tabular.ensemble.closed_form import STRENGTHS, ridge_discriminant
@@ -56,9 +57,14 @@ def fit_linear_metric(x: Floats, outcome: Ints, patient_ids: Ints, seed: int, ro
     """Fit the metric on dense rows (n, p) with both outcomes (n,), the patients' numbers (n,) and sampling weights (n,)."""
     weight = _column_weights(x, outcome, row_weight)
     direction = _discriminant(x, outcome, np.unique(patient_ids, return_inverse=True)[1], row_weight)
-    total, along = float(_variance(x * weight, row_weight).sum()), float(_variance(x @ direction, row_weight))
+    total, along = float(weighted_variance(x * weight, row_weight).sum()), float(weighted_variance(x @ direction, row_weight))
     direction = direction * np.sqrt(_RISK_SHARE * total / along) if along > 0 else direction
     matrix = principal(np.column_stack([np.diag(weight), direction]), x, row_weight)
+    return LinearMetric(matrix, neighbourhood_temperature(matrix, x, seed, row_weight))
+
+
+def neighbourhood_temperature(matrix: Floats, x: Floats, seed: int, row_weight: Floats | None = None) -> float:
+    """Return a quarter of the mean squared distance from 200 rows to the nearest fifth of them, embedded by a matrix (p, e)."""
     rng = np.random.default_rng(seed)
     if row_weight is None:
         sample = rng.permutation(len(x))[:_SAMPLE]
@@ -67,21 +73,22 @@ def fit_linear_metric(x: Floats, outcome: Ints, patient_ids: Ints, seed: int, ro
     embedding = x[sample] @ matrix
     sq_distance = ((embedding[:, None, :] - embedding[None, :, :]) ** 2).sum(axis=2)
     nearest = np.sort(sq_distance, axis=1)[:, : max(2, len(sample) // 5)]
-    return LinearMetric(matrix, float(nearest.mean()) / 4 or 1.0)
+    return float(nearest.mean()) / 4 or 1.0
 
 
 def _column_weights(x: Floats, outcome: Ints, row_weight: Floats | None) -> Floats:
     """Weight each column by the root of its correlation with the outcome, shrunk towards equal weights; 0 where it is constant."""
-    deviation, prevalence = np.sqrt(_variance(x, row_weight)), np.average(outcome, weights=row_weight)
+    deviation, prevalence = np.sqrt(weighted_variance(x, row_weight)), np.average(outcome, weights=row_weight)
     scale = np.where(deviation > 0, deviation, 1)
     product = (x - np.average(x, axis=0, weights=row_weight)) / scale * (outcome - prevalence)[:, None]
-    correlation = np.abs(np.average(product, axis=0, weights=row_weight)) / max(float(np.sqrt(_variance(outcome, row_weight))), 1e-9)
+    outcome_deviation = float(np.sqrt(weighted_variance(outcome, row_weight)))
+    correlation = np.abs(np.average(product, axis=0, weights=row_weight)) / max(outcome_deviation, 1e-9)
     weight = np.where(deviation > 0, np.sqrt(correlation + len(x) ** -0.5), 0)
     out: Floats = weight / weight.mean() if weight.any() else np.ones(x.shape[1])
     return out
 
 
-def _variance(x: NDArray[Any], row_weight: Floats | None) -> Floats:
+def weighted_variance(x: NDArray[Any], row_weight: Floats | None) -> Floats:
     """Return the variance of columns (n, p) -> (p,), or of numbers (n,)."""
     if row_weight is None:
         return np.asarray(x.var(axis=0))
@@ -95,11 +102,12 @@ def _discriminant(x: Floats, outcome: Ints, patient_ids: Ints, row_weight: Float
     return best[0].weight[1:]
 
 
-def principal(matrix: Floats, x: Floats, row_weight: Floats | None = None) -> Floats:
-    """Rotate the embeddings to their principal axes on these rows, and truncate to the first ``_WIDTH``."""
-    if matrix.shape[1] <= _WIDTH:
+def principal(matrix: Floats, x: Floats, row_weight: Floats | None = None, width: int | None = None) -> Floats:
+    """Rotate the embeddings to their principal axes on these rows, and truncate to the first ``width``, by default 48."""
+    width = width or _WIDTH
+    if matrix.shape[1] <= width:
         return matrix
     covariance = np.cov(x @ matrix, rowvar=False, aweights=row_weight)
-    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :_WIDTH]
+    axes = eigh(covariance, subset_by_index=(len(covariance) - width, len(covariance) - 1))[1][:, ::-1]
     out: Floats = matrix @ axes
     return out

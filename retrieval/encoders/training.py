@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from nearward.retrieval.device import find_device, log_fallback
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, seeded_init
 from nearward.retrieval.encoders.block_dropout import BlockDropout
+from nearward.retrieval.encoders.column_axes import ColumnAxes, fit_column_axes
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.losses import HeadLoss, soft_nearest_neighbour_loss
 from nearward.retrieval.encoders.members import mean_log_odds
@@ -66,7 +67,8 @@ def train_encoders(
     config : EncoderConfig
     seed : int
     layout : FeatureLayout, optional
-        Says which columns are ranks, which the encoders read by bins as well; needed for block dropout and for pretraining.
+        Says which columns are ranks, which the encoders read by bins as well. Without it no columns are standardised beside the learned
+        embedding. Needed for block dropout and for pretraining.
     unlabelled : (u, p), optional
         More rows for the pretraining.
     """
@@ -117,6 +119,7 @@ def _train_together(
         class_weight=class_weight,
         unlabelled=None if unlabelled is None else torch.as_tensor(unlabelled, dtype=torch.float32),
         layout=layout,
+        column_axes=None if layout is None else fit_column_axes(inputs.dense, layout, data, seed),
         config=config,
     )
     train = [np.flatnonzero(part) for part in parts]
@@ -202,7 +205,7 @@ class _Round:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What all trainings share: rows (n, p) and their levels, labels and patients (n,), unlabelled rows (u, p), layout, configuration.
+    """What all trainings share: rows (n, p) and their levels, labels and patients (n,), unlabelled rows (u, p), and what was configured.
 
     Weights of the rows (n,) and of the classes (c,) as ``_loss_weights``.
     """
@@ -215,6 +218,7 @@ class _Rows:
     class_weight: Tensor | None
     unlabelled: Tensor | None
     layout: FeatureLayout | None
+    column_axes: ColumnAxes | None
     config: EncoderConfig
 
 
@@ -280,6 +284,8 @@ class _Training:
         if rows.class_weight is not None:
             self.encoder.shift_prevalence(rows.class_weight)
         self.encoder.fit_axes(rows.features[sample], rows.levels.take(sample), None if rows.weight is None else rows.weight[sample])
+        if rows.column_axes is not None:
+            self.encoder.set_column_axes(rows.column_axes)
         return self.encoder.double().eval()
 
     def _next_batch(self) -> Ints:

@@ -202,10 +202,10 @@ def fit_retriever(
     others: Iterable[IndexBlock] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[Retriever, Floats, Floats, list[SettingTrial]]:
-    """Fit linear metrics, train encoders where rows and events suffice, and select the encoders where their vote ranks clearly better.
+    """Fit linear metrics, train encoders where rows and events suffice, and select these unless the metrics' vote ranks clearly better.
 
-    Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Where events are few
-    the comparison is mostly noise, and overfitted encoders are the larger risk.
+    Clearly: the out-of-fold AUPRC of their vote is higher by more than its standard error over resampled patients. Elsewhere encoders rank
+    new rows better (docs/log/2026-11.md).
 
     With ``others`` all of this is done on the training rows, a weighted sample of the table, by the votes that some of them get. Then the
     other rows are stored beside them, and the setting is chosen again by the training rows' votes among all.
@@ -249,10 +249,10 @@ def fit_retriever(
         indexed_deep = index_shards(encoders, inputs, data)
         deep = best_setting(indexed_deep.with_queries(tried), sample, settings, StoredLabels.of(data))
         trials, head = [*linear.trials, *deep.trials], indexed_deep.head
-        if ranks_clearly_better(deep.vote, linear.vote, sample, seed):
-            best, indexed = deep, indexed_deep
-        else:
+        if ranks_clearly_better(linear.vote, deep.vote, sample, seed):
             heads = tuple(encoders)
+        else:
+            best, indexed = deep, indexed_deep
     check = None
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)

@@ -97,7 +97,7 @@ def fit_class_retriever(
     others: Iterable[IndexBlock] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[ClassRetriever, Floats, Floats, dict[str, float]]:
-    """Fit linear metrics, train encoders where rows suffice, and select the encoders where their vote is clearly better.
+    """Fit linear metrics, train encoders where rows suffice, and select these unless the metrics' vote is clearly better.
 
     Clearly: the out-of-fold log-loss of their vote is lower by more than its standard error over patients.
 
@@ -139,11 +139,11 @@ def fit_class_retriever(
         indexed_deep = index_shards(encoders, inputs, data)
         deep = _best_setting(indexed_deep.with_queries(tried), sample, StoredLabels.of(data))
         vote_log_loss["AWARE encoders"], head = deep.mean, class_log_probabilities(indexed_deep.head, classes)
-        gain = np.bincount(sample.patient_ids, weights=(linear.loss - deep.loss) * sample.row_weight)  # by patient
+        gain = np.bincount(sample.patient_ids, weights=(deep.loss - linear.loss) * sample.row_weight)  # of the metrics, by patient
         if gain.sum() > gain.std() * len(gain) ** 0.5:
-            best, indexed = deep, indexed_deep
-        else:
             heads = trained(deep.retriever.encoders)
+        else:
+            best, indexed = deep, indexed_deep
     check = None
     if others is not None:
         stored, labels = store_others(indexed, best.retriever, data, others)
