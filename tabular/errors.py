@@ -8,6 +8,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+AUDIT_REMEDIES = (  # of a synthetic table that did not pass its audit
+    "Where a part is not measurable: fit on more patients (a fifth is held out for the audit), and sample as many rows. Where one failed: "
+    "fit on more patients, leave out columns that nobody needs, or review the rules; if patients are recognised, --epsilon guarantees a "
+    "limit. Another seed is another draw, and every audit is counted."
+)
 _MOST_NAMES = 8  # of columns in a message: a wide table has thousands
 
 
@@ -96,8 +101,8 @@ class ExportRefused(ArtifactError):
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(
-            f"export refused: {'; '.join(reasons)}. Nothing was written. Try more rows, another seed or reviewed rules; or, if you "
-            'are authorised to, accept the risk: --accept-risk "why", which is written into the file.'
+            f"export refused: {'; '.join(reasons)}. Nothing was written. {AUDIT_REMEDIES} Or, if you are authorised to, accept the risk: "
+            '--accept-risk "why", which is written into the file.'
         )
 
 

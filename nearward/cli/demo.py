@@ -31,7 +31,7 @@ from nearward.risk_model.effort import count_steps
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import AUDIT_REMEDIES, InputError
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
@@ -242,7 +242,7 @@ def _synthesize(cohort: Cohort, train: Ints, test: Ints, seed: int, out: Path) -
     verdict.card.to_html(out / "card.html")
     if verdict.missed:
         say(f"Not exported, because it did not pass its audit: {'; '.join(verdict.missed)}.")
-        say("nearward synth export --accept-risk REASON exports it with the reason written into the file.")
+        say(AUDIT_REMEDIES)
     else:
         path = out / "synthetic.parquet"
         export_table(table, path, verdict, about=describe(model, seed, sample.redrawn, sample.audits), rules=model.rules)
