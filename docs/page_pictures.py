@@ -88,8 +88,10 @@ def _nearward(*words: object) -> None:
 def _adapt(folder: Path, model: Any, south: pl.DataFrame) -> Path:
     """Bring the model up to date at the southern hospital."""
     local = south[:1200]
+    local.write_parquet(folder / "south.parquet")
     adapted = model.adapt(local, local["died"], groups=local["patient"])
-    adapted.adaptation_.to_html(folder / "adaptation.html")
+    adapted.save(folder / "model-south")
+    adapted.adaptation_.to_html(folder / "adaptation.html", Provenance.now(folder / "south.parquet", model_hash(folder / "model-south")))
     return folder / "adaptation.html"
 
 

@@ -13,12 +13,15 @@ from nearward.evaluation.stats.confidence import wilson
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nearward.evaluation.provenance import Provenance
+
 _WIDTH = 0.27
 
 
-def adaptation_page(adaptation: Any) -> str:
+def adaptation_page(adaptation: Any, provenance: Provenance | None = None) -> str:
     """Return the page of an ``Adaptation``."""
-    return render("adaptation.html.jinja", adaptation=adaptation, figure=group_figure(adaptation), steps=step_table(adaptation))
+    figure, steps = group_figure(adaptation), step_table(adaptation)
+    return render("adaptation.html.jinja", provenance, adaptation=adaptation, figure=figure, steps=steps)
 
 
 def step_table(adaptation: Any) -> pl.DataFrame:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nearward.evaluation.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -196,12 +199,12 @@ class Adaptation:
         """Return nested dictionaries."""
         return asdict(self)
 
-    def to_html(self, path: str | Path) -> None:
+    def to_html(self, path: str | Path, provenance: Provenance | None = None) -> None:
         """Write a page with one figure: events observed here, and expected by the model as it came and by the adapted one."""
         from nearward.adaptation.page import adaptation_page
         from nearward.evaluation.html_page import write_html
 
-        write_html(adaptation_page(self), path)
+        write_html(adaptation_page(self, provenance), path)
 
     def __str__(self) -> str:
         used = ", ".join(self.used) or "nothing: the model as it came is used"

@@ -19,7 +19,7 @@ from nearward.cli.terminal.console import (
     TableFile,
     read_columns,
 )
-from nearward.cli.terminal.output import say, show, write_json
+from nearward.cli.terminal.output import STANDARD, say, show, write_json
 
 if TYPE_CHECKING:
     from nearward.adaptation.summary import Adaptation
@@ -60,7 +60,9 @@ def adapt(
     """
     from nearward.adaptation.ladder import STEPS
     from nearward.cli.terminal.progress import show_progress
+    from nearward.evaluation.provenance import Provenance
     from nearward.tabular.errors import InputError
+    from nearward.tabular.persistence.artifact import model_hash
 
     _check_out(model, out)
     loaded, patients = _read(model, local, outcome, group, labels)
@@ -72,7 +74,8 @@ def adapt(
         here = loaded.adapt(*patients, **names, progress=progress)
     _save(here, out)
     if report is not None:
-        here.adaptation_.to_html(report)
+        data = [path for path in (local, labels) if path is not None and path != STANDARD]
+        here.adaptation_.to_html(report, Provenance.now(data, model_hash(out)))
     show_adaptation(here.adaptation_)
     write_json({"adaptation": here.adaptation_}, json)
 

@@ -32,6 +32,7 @@ from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.errors import AUDIT_REMEDIES, InputError
+from nearward.tabular.persistence.artifact import model_hash
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Floats, Ints
 
@@ -69,7 +70,8 @@ def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, ou
     evaluated = _evaluated(cohort, test, risks)
     patients = None if cohort.groups is None else "patient"
     is_evaluable = min(cohort.outcome[test].sum(), len(test) - cohort.outcome[test].sum()) >= MIN_COUNT
-    origin = Provenance.now(() if data is None else data)
+    model.save(out / "model")
+    origin = Provenance.now(() if data is None else data, model_hash(out / "model"))
     if is_evaluable:
         pages += [out / "risk.html", out / "comparison.html"]
         _compare(evaluated, [*risks], patients, seed).to_html(pages[1], origin)
@@ -190,9 +192,8 @@ def _biopsies(seed: int) -> None:
 
 
 def _score_in_two_runs(rows: pl.DataFrame, model: RiskClassifier, scores: pl.DataFrame, out: Path) -> None:
-    """Save the model, kill a scoring job after its first shards, run it again, and compare with the scores of this process."""
+    """Kill a scoring job of the saved model after its first shards, run it again, and compare with the scores of this process."""
     say("\n4. Every night: a scoring job is killed, and the same command resumes it.")
-    model.save(out / "model")
     archive = out / "archive.parquet"
     rows.head(10 * _SHARD_ROWS).write_parquet(archive)
     folder = out / "scores"

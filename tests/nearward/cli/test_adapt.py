@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_adapt_writes_model_page_and_numbers(place: Path) -> None:
     adaptation = json.loads((place / "a.json").read_text())["adaptation"]
     assert adaptation["renamed"] == {"years": "age"}
     assert [step["log_loss_after"] is None for step in adaptation["steps"]] == [False, True, True, True, True]
-    assert "<svg" in (place / "a.html").read_text()
+    page = (place / "a.html").read_text()
+    assert "<svg" in page
+    assert re.search(r"few\.parquet, sha256 .*sha256 ", page, re.DOTALL), "the data file and the model stand on the page"
     assert "adapted: 46 local rows" in run("inspect", place / "here")
     wrong = [str(word).replace("years=age", "years") for word in words]
     assert isinstance(refusal("adapt", place / "model", place / "few.parquet", *wrong), InputError)
