@@ -98,7 +98,7 @@ def warn_of_other_units(records: pl.DataFrame, rows: pl.DataFrame) -> None:
 def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints, name: str, why: str) -> None:
     """Refuse new rows half of which are identical to stored rows, in all columns and the outcome; warn of fewer.
 
-    Coarse tables have identical rows by chance: as many as stored rows have a twin among the stored ones.
+    Coarse tables have identical rows by chance: as many as stored rows have a twin among the stored ones, or new rows among the new.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def refuse_stored_rows(records: pl.DataFrame, rows: pl.DataFrame, outcome: Ints,
     stored = records.select(*names, OUTCOME)
     new = rows.select(names).with_columns(pl.Series(OUTCOME, outcome).cast(stored.schema[OUTCOME]))
     copies = new.join(stored.unique(), on=stored.columns, how="semi", nulls_equal=True).height
-    by_chance = float(stored.is_duplicated().mean()) * new.height  # type: ignore[arg-type]
+    by_chance = new.height * max(float(part.is_duplicated().mean()) for part in (stored, new))  # type: ignore[arg-type]
     if copies < _FEWEST_COPIES or copies <= 2 * by_chance:
         return
     message = f"{copies} of {new.height} rows are identical to {name}, in all columns and the outcome: {why}. Leave them out"
