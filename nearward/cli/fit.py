@@ -123,13 +123,13 @@ def fit(
         if len(tables) > 1:
             raise InputError(f"events are one MEDS folder or one file, got {len(tables)}")
         limits = {"max_columns": max_columns, "min_subjects": min_subjects}
-        chosen = {
+        feature_options = {
             "missing": read_missing_numbers(missing),
             "seed": seed,
             **{name: limit for name, limit in limits.items() if limit is not None},
         }
         with parallel_engine(**cluster):
-            _fit_events(spool(tables[0]), labels, read_columns(columns), chosen, out, options, json)
+            _fit_events(spool(tables[0]), labels, read_columns(columns), feature_options, out, options, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
@@ -249,7 +249,7 @@ def _fit_events(
     source: Path,
     labels: Path,
     columns: dict[str, str] | None,
-    chosen: dict[str, Any],
+    feature_options: dict[str, Any],
     out: Path,
     options: dict[str, Any],
     json: Path | None,
@@ -267,7 +267,9 @@ def _fit_events(
 
     check_folder(out, KIND)
     with show_progress("fit", count_steps(options["effort"], RiskClassifier().folds)) as progress:
-        model = EventRisk(EventFeatures(**chosen), RiskClassifier(verbose=progress, **options), columns=columns).fit(source, labels)
+        model = EventRisk(EventFeatures(**feature_options), RiskClassifier(verbose=progress, **options), columns=columns).fit(
+            source, labels
+        )
     model.save(out)
     summary, out_of_fold = model.summary_, model.summary_.out_of_fold
     write_json({"fit": summary, "events": model.counts_, "columns": model.schema_.review()}, json)
