@@ -23,7 +23,7 @@ _METRICS = {
     "calibration_slope": "calibration slope",
     "auroc": "AUROC",
 }
-_WIDEST, _NARROW = 9.2, 4.4  # inches
+_WIDEST, _NARROW, _CHARACTER = 9.2, 4.4, 0.09  # inches: of the figure, and of a character with its share of a gap
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def _figure(runs: Sequence[RunFigures], expected_novel: float, width: float) -> 
     style_axes(panels[-1], "", "Columns\nthat moved")
     step = 1 + (len(runs) - 1) // max(int(1.3 * width), 1)
     names = [run.name if len(run.name) <= 16 else run.name[:15] + "…" for run in runs]
-    panels[-1].set_xticks(range(0, len(runs), step), [name.replace("$", r"\$") for name in names[::step]])
+    shown = [name.replace("$", r"\$") for name in names[::step]]
+    crowded = _CHARACTER * len(shown) * max(map(len, shown)) > width - 0.8
+    panels[-1].set_xticks(range(0, len(runs), step), shown, rotation=30 * crowded, ha="right" if crowded else "center")
     return figure
 
 
