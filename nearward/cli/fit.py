@@ -64,6 +64,10 @@ def fit(
     expert: Experts = None,
     schema: SchemaFile = None,
     missing: Missing = None,
+    spans: Annotated[
+        str | None,
+        typer.Option(help="Of events: spans of time before a moment, with commas; all: everything before.", show_default="6h,24h,all"),
+    ] = None,
     max_columns: Annotated[
         int | None, typer.Option(help="Of events: at most so many columns of codes, the most frequent codes first.", show_default="1000")
     ] = None,
@@ -122,18 +126,19 @@ def fit(
             raise InputError(f"{', '.join(given)} are for tables; with --labels the outcome is boolean_value, the group subject_id")
         if len(tables) > 1:
             raise InputError(f"events are one MEDS folder or one file, got {len(tables)}")
-        limits = {"max_columns": max_columns, "min_subjects": min_subjects}
+        read_spans = None if spans is None else [None if span.strip() == "all" else span.strip() for span in spans.split(",")]
+        chosen = {"spans": read_spans, "max_columns": max_columns, "min_subjects": min_subjects}
         feature_options = {
             "missing": read_missing_numbers(missing),
             "seed": seed,
-            **{name: limit for name, limit in limits.items() if limit is not None},
+            **{name: value for name, value in chosen.items() if value is not None},
         }
         with parallel_engine(**cluster):
             _fit_events(spool(tables[0]), labels, read_columns(columns), feature_options, out, options, json)
         return
     if not outcome:
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
-    of_events = {"--columns": columns, "--max-columns": max_columns, "--min-subjects": min_subjects}
+    of_events = {"--columns": columns, "--spans": spans, "--max-columns": max_columns, "--min-subjects": min_subjects}
     if given := [name for name, value in of_events.items() if value is not None]:
         raise InputError(f"{', '.join(given)} are for events, with --labels")
     roles = _Roles(outcome, positive, id, group, site, drop, category, expert, schema, missing or [])

@@ -183,7 +183,7 @@ def _warn_of_lost_numbers(codes: Sequence[CodeColumns], max_columns: int) -> Non
         shown = ", ".join(map(repr, names[:_MOST_NAMED])) + (", …" if len(names) > _MOST_NAMED else "")
         warnings.warn(
             f"the numbers of {len(names)} frequent codes are no features, since max_columns={max_columns} columns are taken by more "
-            f"frequent ones: {shown}. Raise max_columns (--max-columns), or leave out spans",
+            f"frequent ones: {shown}. Raise max_columns (--max-columns), or leave out spans (--spans)",
             DataWarning,
             stacklevel=4,
         )

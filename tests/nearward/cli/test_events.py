@@ -107,16 +107,17 @@ def test_a_label_is_explained_and_has_a_sheet_and_the_model_a_card(ward_model, p
 def test_options_reach_the_features(place, monkeypatch) -> None:
     def fit(self: nw.EventRisk, events: Path, labels: Path) -> None:
         features = self.features
-        raise InputError(f"missing={features.missing}, columns={self.columns}; {features.max_columns}, {features.min_subjects}")
+        limits = features.spans, features.max_columns, features.min_subjects
+        raise InputError(f"missing={features.missing}, columns={self.columns}; {limits}")
 
     monkeypatch.setattr(nw.EventRisk, "fit", fit)
     words = ("fit", place / "renamed.parquet", "--labels", place / "labels.parquet", "--columns", RENAMED, "--out", place / "m")
     with pytest.raises(InputError, match=r"missing=\{'\*': \[-1.0\], 'Height': \[-9.0\]\}, columns=\{'subject_id': 'stay'"):
         call(*words, "--missing", "-1", "--missing", "Height=-9")
-    with pytest.raises(InputError, match=r"; 1000, 50$"):
+    with pytest.raises(InputError, match=r"; \(\('6h', '24h', None\), 1000, 50\)$"):
         call(*words)
-    with pytest.raises(InputError, match=r"; 300, 7$"):
-        call(*words, "--max-columns", 300, "--min-subjects", 7)
+    with pytest.raises(InputError, match=r"; \(\['6h', None\], 300, 7\)$"):
+        call(*words, "--spans", "6h, all", "--max-columns", 300, "--min-subjects", 7)
 
 
 def test_fit_shows_what_was_left_out(ward_model, place, monkeypatch) -> None:
