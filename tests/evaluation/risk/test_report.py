@@ -139,7 +139,7 @@ def test_names_are_escaped_in_the_page(report: nw.RiskReport, tmp_path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&#39;=cmd" in page
     assert "guard the page" in page
-    assert page.count("<svg") == 4 + 1 + 1 + 3  # curves, forest plots of subgroups, of strata, three pictures over time
+    assert page.count("<svg") == 4 + 2 + 2 + 3  # curves; forest plots of subgroups, of strata, in two layouts; three pictures over time
     assert "nan" not in page.lower().replace("finance", "")
 
 
