@@ -20,7 +20,7 @@ _BLOCK_VALUE = 110.0  # bytes for each value of a block: as read, as conformed, 
 MOST_BLOCK_ROWS, _FEWEST_BLOCK_ROWS = 65_536, 4_096
 _READ_SECONDS = 6e-7  # for each value of the archive: read and checked once, read and encoded once more
 _EMBED_SECONDS = 4e-5  # for each row: embedded by one encoder
-_WIDTH = 48  # of an embedding
+_WIDTH = 64  # of an embedding, at most
 _RECORD_VALUE, _RECORD = 2.0, 20.0  # bytes on disk for each value, and each row, of the stored records
 
 
