@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import lsq_linear
 
 from nearward.tabular.calibration.calibrator import Calibrator
 from nearward.tabular.calibration.log_odds import expit, log_loss
@@ -20,6 +20,8 @@ from nearward.tabular.statistics import mean_and_deviation
 from nearward.tabular.typing import Floats
 
 SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # penalties on the distance to the plain mean, in rows' worth of log-loss
+_LEAST_PENALTY = 1e-9  # keeps the curvature positive where base learners are constant, and where all risks are 0 or 1
+_MOST_STEPS, _SHORTEST_STEP, _CONVERGED = 50, 1e-8, 1e-14  # of Newton's method: steps, step length, relative decrease of the loss
 _TWO_SLOPES_FROM = 200  # events from which calibrators have a slope for each tail
 
 
@@ -134,21 +136,32 @@ def _calibrate(calibrators: tuple[Calibrator, ...], scores: Floats) -> Floats:
 def _fit_weights(log_odds: Floats, data: TrainingData, shrinkage: float, towards: Floats | None = None) -> tuple[Floats, float]:
     """Minimise log-loss + shrinkage / n * variance * |weight - towards|² over weight >= 0, for calibrated log-odds (n, m).
 
-    The weights are shrunk towards the plain mean by default.
+    The weights are shrunk towards the plain mean by default. Newton's steps, each a least-squares problem with bounds: base learners are
+    so alike that a quasi-Newton method stops at different weights where the scores differ by rounding.
     """
     outcome, rows, n, m = data.outcome, data.row_weight, data.n_rows, log_odds.shape[1]
-    centre = np.full(m, 1 / m) if towards is None else towards
     variance = np.average((log_odds - np.average(log_odds, axis=0, weights=data.weight)) ** 2, axis=0, weights=data.weight)
-    strength = shrinkage * float(np.mean(variance)) / n
+    x = np.column_stack([log_odds, np.ones(len(log_odds))])
+    centre = np.append(np.full(m, 1 / m) if towards is None else towards, 0.0)
+    penalty = np.append(np.full(m, 2 * shrinkage * float(np.mean(variance)) / n), 0.0) + _LEAST_PENALTY
+    lower, upper = np.append(np.zeros(m), -np.inf), np.full(m + 1, np.inf)
 
-    def objective(free: Floats) -> tuple[float, Floats]:
-        weight, shift = free[:-1], free[-1]
-        z = log_odds @ weight + shift
-        error = rows * (expit(z) - outcome) / n
-        deviation = weight - centre
-        gradient = np.append(error @ log_odds + 2 * strength * deviation, error.sum())
-        return log_loss(z, outcome, data.weight) + strength * float(deviation @ deviation), gradient
+    def loss(solution: Floats) -> float:
+        return log_loss(x @ solution, outcome, data.weight) + float(penalty @ (solution - centre) ** 2) / 2
 
-    bounds = [(0.0, None)] * m + [(None, None)]
-    best = minimize(objective, np.append(centre, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
-    return best[:-1], float(best[-1])
+    solution, least = centre, loss(centre)
+    for _ in range(_MOST_STEPS):
+        risk = expit(x @ solution)
+        gradient = x.T @ (rows * (risk - outcome)) / n + penalty * (solution - centre)
+        curvature = (x * (rows * risk * (1 - risk))[:, None]).T @ x / n + np.diag(penalty)
+        root = np.linalg.cholesky(curvature).T
+        wanted = root @ solution - np.linalg.solve(root.T, gradient)
+        step = lsq_linear(root, wanted, (lower, upper), method="bvls").x - solution
+        length = 1.0
+        while loss(solution + length * step) > least and length > _SHORTEST_STEP:
+            length /= 2
+        solution = np.maximum(solution + length * step, lower)
+        before, least = least, loss(solution)
+        if before - least <= _CONVERGED * before:
+            break
+    return solution[:-1], float(solution[-1])

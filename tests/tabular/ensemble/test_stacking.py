@@ -161,3 +161,18 @@ def test_weights_for_other_rows_leave_level_and_spread_as_they_are() -> None:
     assert adapted.weight[1] > stack.weight[1] + 0.2
     assert (after.mean(), after.std()) == pytest.approx((before.mean(), before.std()))
     assert log_loss(out_of_fold, died) < log_loss(before, died) - 0.01
+
+
+def test_rounding_of_the_scores_moves_no_weight() -> None:
+    """Ten base learners that are much alike, 40,000 rows: the loss is flat, and a method that stops early stops somewhere else."""
+    rng = np.random.default_rng(0)
+    n = 40_000
+    truth = rng.normal(size=n)
+    outcome = (rng.random(n) < 1 / (1 + np.exp(4 - 1.5 * truth))).astype(np.int64)
+    alike = truth + 0.5 * rng.normal(size=n)
+    scores = np.column_stack([alike + (0.1 + 0.1 * j) * rng.normal(size=n) for j in range(10)])
+    data = TrainingData(outcome, np.arange(n), np.arange(n) % 2)
+    stack, out_of_fold, _ = fit_stack(scores, data, (1.0,))
+    rounded, rounded_out_of_fold, _ = fit_stack(scores * (1 + 1e-12 * rng.normal(size=scores.shape)), data, (1.0,))
+    assert rounded.weight == pytest.approx(stack.weight, abs=1e-8)
+    assert rounded_out_of_fold == pytest.approx(out_of_fold, abs=1e-6)
