@@ -50,8 +50,10 @@ def fit_column_axes(x: Floats, layout: FeatureLayout, data: TrainingData, seed: 
     seed : int
     """
     share = _WORTH_EVENTS / (_WORTH_EVENTS + len(data) - int(np.bincount(data.outcome).max()))
+    if share < _SMALLEST_SHARE:
+        return None
     deviation = np.sqrt(weighted_variance(x, data.weight))
-    if share < _SMALLEST_SHARE or not deviation.any():
+    if not deviation.any():
         return None
     standardised = layout.missing_value == 1
     standardised[[feature for _, feature in layout.numeric]] = True
