@@ -25,11 +25,11 @@ class InputError(NearwardError, ValueError):
 
 
 class MissingColumns(InputError):
-    """Raised where a frame lacks columns that a model, schema or evaluation needs."""
+    """Raised where a frame lacks columns that a model, schema or evaluation needs; ``remedy`` says what to do about it."""
 
-    def __init__(self, missing: Sequence[str], columns: Sequence[str]) -> None:
-        hint = did_you_mean(missing[:_MOST_NAMES], columns)
-        super().__init__(f"columns missing from the frame: {list_names(missing)}. {hint}".strip())
+    def __init__(self, missing: Sequence[str], columns: Sequence[str], remedy: str = "") -> None:
+        hints = [hint for hint in (did_you_mean(missing[:_MOST_NAMES], columns), remedy) if hint]
+        super().__init__(" ".join([f"columns missing from the frame: {list_names(missing)}.", *hints]))
 
 
 def require_columns(names: Iterable[str | None], columns: Sequence[str]) -> None:
@@ -65,6 +65,13 @@ class MissingPackage(InputError):
 
     def __init__(self, package: str, needed: str, requirement: str) -> None:
         super().__init__(f"{package} can't be imported here, and {needed}: pip install '{requirement}'")
+
+    def __str__(self) -> str:
+        """Return the message, with the reason where it is another one than that the package is not installed, as for want of OpenMP."""
+        cause = self.__cause__
+        if cause is None or (isinstance(cause, ModuleNotFoundError) and (cause.name or "").casefold() in super().__str__().casefold()):
+            return super().__str__()
+        return f"{super().__str__()}. Its import failed with {type(cause).__name__}: {cause}"
 
 
 class DifferentTables(InputError):
@@ -153,9 +160,10 @@ class DataWarning(UserWarning):
 
 
 def did_you_mean(unknown: Iterable[str], known: Sequence[str]) -> str:
-    """Return ``'ag': did you mean 'age'?`` for each unknown name with a close match, else an empty text."""
-    near = {name: difflib.get_close_matches(name, known, 1) for name in unknown}
-    return "; ".join(f"{name!r}: did you mean {match[0]!r}?" for name, match in near.items() if match)
+    """Return ``'ag': did you mean 'age'?`` for each unknown name with a close match in whatever case, else an empty text."""
+    folded = {name.strip().casefold(): name for name in reversed(known)}
+    near = {name: difflib.get_close_matches(name.strip().casefold(), folded, 1) for name in unknown}
+    return "; ".join(f"{name!r}: did you mean {folded[match[0]]!r}?" for name, match in near.items() if match)
 
 
 def list_first(texts: Sequence[str]) -> str:

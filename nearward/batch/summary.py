@@ -36,6 +36,7 @@ _ANOMALIES = {  # field of ``JobSummary`` -> its kind in the sidecars, its label
     "unit_slips": ("unit slips", "values over 32 times outside the training range"),
     "gaps": ("gaps", "missing where no training value was missing"),
     "unseen_categories": ("unseen", "categories that no training patient had"),
+    "unknown_codes": ("unknown codes", "lists without a code of the model's, in all rows of a shard"),
     "missing_blocks": ("blocks", "feature blocks missing in every row of a shard"),
 }
 
@@ -73,7 +74,7 @@ class JobSummary:
     expected_events : float, sum of the risks
     novel_from : float, novelty above which a row counts as novel
     flagged_share, novel_share : Estimate or None, of the rows scored
-    unit_slips, gaps, unseen_categories, missing_blocks : rows by column or block
+    unit_slips, gaps, unseen_categories, unknown_codes, missing_blocks : rows by column or block
     repeated_ids : int or None, rows whose id another row has; None where ids are not compared
     failed : (shard or table, why) of everything that could not be scored
     drift : tuple of ColumnDrift, the largest first
@@ -104,6 +105,7 @@ class JobSummary:
     drift_note: str | None
     events: dict[str, int] = field(default_factory=dict)
     codes: tuple[CodeDrift, ...] = ()
+    unknown_codes: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as a JSON object."""

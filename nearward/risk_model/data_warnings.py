@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from nearward.risk_model.validation import FEWEST_EVENTS
+from nearward.risk_model.validation import FEWEST_EVENTS, FEWEST_IN_CLASS
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.errors import DataWarning, InputError, list_counts
+from nearward.tabular.preprocessing.code_encoding import MIN_ROWS, CodeListColumn
 from nearward.tabular.preprocessing.feature_blocks import columns_by_block, missing_blocks
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 from nearward.tabular.typing import Ints
@@ -24,12 +25,13 @@ _ANOMALIES = {
     "unit slips": "values far outside the training range (over 32 times), a slip of units?",
     "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
     "unseen": "categories that no training patient had:",
+    "unknown codes": f"lists without a single code that {MIN_ROWS} training rows had, in all of these rows (another coding system?):",
     "blocks": "a whole block of columns is missing in every row, and risks rest on the others (does this site not measure it?):",
 }
 
 
 def warn_of_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, outcome: Ints, patient_ids: Ints, seed: int) -> None:
-    """Warn of target leakage, of site leakage, and of copies of rows in several patients.
+    """Warn of target leakage, of site leakage, of copies of rows in several patients, of few patients, and of lists of rare codes.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ def warn_of_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, out
     """
     warn_of_target_leakage(rows, outcome)
     warn_of_copies(rows, outcome, patient_ids, seed, stacklevel=4)
+    _warn_of_few_patients(outcome, patient_ids)
+    _warn_of_rare_codes(rows)
     for class_index in range(1, int(outcome.max()) + 1):
         _warn_of_site_leakage(frame, rows, schema, (outcome == class_index).astype(np.int64), patient_ids, seed)
 
@@ -52,6 +56,34 @@ def warn_of_target_leakage(frame: pl.DataFrame, outcome: Ints) -> None:
     if leaking:
         message = f"features that equal the outcome: {leaking}. Known at the time of prediction? If not, drop them."
         warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def _warn_of_few_patients(outcome: Ints, patient_ids: Ints) -> None:
+    """Warn where the rows with the event, or of one of several classes, are of hardly any patients: patients count, not their rows."""
+    binary = outcome.max() < 2
+    least = FEWEST_EVENTS if binary else FEWEST_IN_CLASS
+    patients = np.bincount(np.unique(np.column_stack([outcome, patient_ids]), axis=0)[:, 0])
+    fewest = int(patients[1:].min() if binary else patients.min())
+    if fewest < least:
+        warnings.warn(
+            f"the rows with {'the event' if binary else 'one of the classes'} are of {fewest} patients: what else is special about them may "
+            f"be learned in place of the outcome. Gather at least {least} such patients, or check that groups is the patient",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_rare_codes(rows: pl.DataFrame) -> None:
+    """Warn of lists in which no code is frequent enough to be learned from."""
+    for series in rows.iter_columns():
+        if isinstance(series.dtype, pl.List) and series.list.len().sum() and not CodeListColumn.fit(series).codes:
+            codes = series.explode().drop_nulls().n_unique()
+            warnings.warn(
+                f"column {series.name!r}: each of its {codes} codes is in fewer than {MIN_ROWS} rows, so that only their number is used. "
+                "Replace codes by their groups, such as the first three characters of ICD-10",
+                DataWarning,
+                stacklevel=4,
+            )
 
 
 def _equals_event(column: pl.Series, outcome: Ints) -> bool:
@@ -103,11 +135,18 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
     -------
     dict
         By kind, the number of rows by column: ``unit slips``; ``gaps``, missing where no stored row is; ``unseen`` categories;
-        and ``blocks``, columns without a value in any row, by block. Zero counts are left out.
+        ``unknown codes``, lists of a column in which no row has a code of the model's; and ``blocks``, columns without a value in any
+        row, by block. Zero counts are left out.
     """
     gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
     blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
-    return {"unit slips": unit_slips(rows, schema), "gaps": gaps, "unseen": encoding.unseen_categories(rows), "blocks": blocks}
+    return {
+        "unit slips": unit_slips(rows, schema),
+        "gaps": gaps,
+        "unseen": encoding.unseen_categories(rows),
+        "unknown codes": encoding.unknown_lists(rows),
+        "blocks": blocks,
+    }
 
 
 def refuse_other_units(rows: pl.DataFrame, schema: Schema) -> None:

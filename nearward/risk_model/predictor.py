@@ -32,7 +32,7 @@ from nearward.tabular.backbones.pretrained import Backbone
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame
-from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities
+from nearward.tabular.data.validation import UNKNOWN_EVENT, class_probabilities, validate_integers
 from nearward.tabular.errors import ArtifactError, DataWarning, InputError, list_names
 from nearward.tabular.frame_output import FrameOutput, frame_output
 from nearward.tabular.parallel import limit_jobs, parallel_map
@@ -141,8 +141,8 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
             encoder's embedding), ``floored`` (retrieved only because of the class floor), and ``differs``: the features that differ
             most, as ``name: this row → that patient``.
         """
-        if k is not None and k < 1:
-            raise InputError(f"k must be at least 1, got k={k}")
+        if k is not None:
+            validate_integers(1, k=k)
         self._require_event()
         frame = self._frame(X)
         rows = self._conform(frame)

@@ -6,17 +6,22 @@ A list is converted to the one dtype that conformed frames have for it.
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text, dtype_name
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 
 CODE_LIST = pl.List(pl.String)
 _NAMED_AS_CODE = re.compile(r"(?i)(^|[_. ])(id|code|icd\d*|drg|type|category|class)$|(?<=[a-z])(Id|ID|Code|Type)$")
 _MOST_CODES = 100  # different values; more are rather ids of rows or patients
+_SEPARATORS = (";", "|", ",")
+_SEPARATED = 0.3  # share of the texts with a separator, from which on they may be lists
+_LONGEST_CODE = 20  # characters; longer parts are rather words of a sentence
+_REUSE = 3  # times that codes occur in the mean; parts of names and addresses occur once
 
 
 def is_code_list(dtype: Any) -> bool:
@@ -39,6 +44,33 @@ def numbers_named_as_codes(frame: pl.DataFrame) -> list[str]:
     named = [series for series in frame.iter_columns() if _NAMED_AS_CODE.search(series.name) and series.dtype.is_integer()]
     most = min(_MOST_CODES, frame.height - 1)
     return [series.name for series in named if 2 < series.drop_nulls().n_unique() <= most]
+
+
+def warn_of_lists_as_text(text: pl.Series, stacklevel: int) -> None:
+    """Warn where a column of text (n,) holds lists of codes, and say what to do: it becomes a category otherwise."""
+    values = text.drop_nulls()
+    separator = _find_separator(values)
+    if not values.is_empty() and values.str.contains(r"^\s*\[.*\]\s*$").all():
+        form = "lists in brackets, as Python prints them: store lists in Parquet, or write the codes with ; between them"
+    elif separator is not None:
+        form = f'lists of codes with {separator!r} between them: declare them in the schema by "kind": "list", "separator": "{separator}"'
+    else:
+        return
+    warnings.warn(f"column {text.name!r} looks like {form}. As it is, every combination is a category", DataWarning, stacklevel=stacklevel)
+
+
+def _find_separator(values: pl.Series) -> str | None:
+    """Return what separates the codes of texts that are lists of codes, else None."""
+    for separator in _SEPARATORS:
+        separated = values.str.contains(separator, literal=True)
+        if separated.sum() < max(_SEPARATED * len(values), 1):
+            continue
+        parts = values.str.split(separator).explode().str.strip_chars()
+        parts = parts.filter(parts != "")
+        short = not (parts.str.contains(r"\s").any() or (parts.str.len_chars() > _LONGEST_CODE).any())
+        if short and len(parts) >= _REUSE * parts.n_unique():
+            return separator
+    return None
 
 
 def as_code_list(series: pl.Series, name: str, separator: str | None = None) -> pl.Series:

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from nearward.tabular.data.code_lists import as_code_list, is_code_list
+from nearward.tabular.data.code_lists import as_code_list, is_code_list, warn_of_lists_as_text
 from nearward.tabular.data.conversion import BOOLEANS, as_number, as_text, spell_as
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.data.other_frames import refuse_renamed_duplicates
@@ -258,7 +258,8 @@ class Schema:
         names = set(frame.columns)
         missing = [c.name for c in columns if c.name not in names]
         if missing:
-            raise MissingColumns(missing, [name for name in frame.columns if name not in self._by_name])
+            remedy = "A column that nobody measured may be there without a value (null) in any row"
+            raise MissingColumns(missing, [name for name in frame.columns if name not in self._by_name], remedy)
         used = {c.name for c in columns}
         refuse_renamed_duplicates([name for name in frame.columns if name.split("_duplicated_")[0] in used])
         return pl.DataFrame([_conform_column(frame.get_column(c.name), c) for c in columns])
@@ -299,8 +300,13 @@ def _values(column: Column) -> str:
 
 
 def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
-    name, dtype = series.name, series.dtype
-    if dtype == pl.Null or series.null_count() == len(series):
+    name, dtype, values = series.name, series.dtype, series
+    is_number = dtype.is_numeric() or dtype == pl.Boolean
+    if is_number:
+        values = as_number(series, name)
+    elif is_code_list(dtype):
+        values = as_code_list(series, name).list.len().replace({0: None})
+    if dtype == pl.Null or values.null_count() == len(series):
         warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
         return Column(name, role="ignore")
     iso_text = dtype == pl.String and bool(series.drop_nulls().str.contains(ISO_DATE).all())
@@ -309,11 +315,7 @@ def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
         hint = "Turn it into a duration in numbers if it matters"
         warnings.warn(f"column {name!r} {holds} dates or times: not used. {hint}", DataWarning, stacklevel=4)
         return Column(name, role="time", kind="category")
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        values = as_number(series, name)
-        if values.count() == 0:
-            warnings.warn(f"column {name!r} has no value in any row: ignored", DataWarning, stacklevel=4)
-            return Column(name, role="ignore")
+    if is_number:
         low, high = patient_range(values, groups)
         return Column(name, low=low, high=high, categories=BOOLEANS if dtype == pl.Boolean else None)
     return Column(name, kind="list") if is_code_list(dtype) else _infer_category(series)
@@ -326,6 +328,7 @@ def _infer_category(series: pl.Series) -> Column:
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text of numbers with commas ({commas} of {len(text)} values): {describe_commas(text)}")
     warn_of_numbers_as_text(text, stacklevel=6)
+    warn_of_lists_as_text(text, stacklevel=6)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
         warnings.warn(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
@@ -236,6 +237,8 @@ def validate_column(values: Any, n_rows: int, name: str, remedy: str = "drop the
     series = to_series(name, values)
     if len(series) != n_rows:
         raise InputError(f"{name} has {len(series)} values and the frame {n_rows} rows")
+    if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
+        raise InputError(f"{name} has dtype {dtype_name(series.dtype)}: numbers or text are needed, one value a row")
     _refuse_missing(series, name, remedy)
     return series
 
@@ -298,7 +301,8 @@ def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Valu
         warnings.warn("A column-vector y was passed when a 1d array was expected: its column is used", DataConversionWarning, stacklevel=4)
         values = values[:, 0]
     if values.ndim != 1:
-        raise InputError(f"{name} must be one column, got y.shape={values.shape} (y should be a 1d array)")
+        hint = "give the column itself, as frame[name]" if isinstance(y, str) else "y should be a 1d array"
+        raise InputError(f"{name} must be one column, got y.shape={values.shape} ({hint})")
     if n_rows is not None and len(values) != n_rows:
         raise InputError(f"{name} has {len(values)} values and the frame {n_rows} rows: inconsistent numbers of samples")
     series = to_series(name, y if isinstance(y, pl.Series) else values)

@@ -21,7 +21,7 @@ from nearward.tabular.typing import Floats, Floats32, Ints
 MAX_OWN = 256  # codes with a feature of their own
 _BUCKETS = 32  # features that the other codes share
 _MAX_CODES = 2**14
-_MIN_ROWS = 5
+MIN_ROWS = 5  # stored rows; rarer codes only add to the number of codes
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CodeListColumn:
         """Fit on a List(String) column with nulls, codes different within a row, of rows with sampling weights (n,)."""
         codes_of_rows, offsets = _explode(lists)
         of_codes = None if weight is None else np.repeat(weight, np.diff(offsets))
-        count = count_rows(codes_of_rows.alias("code"), of_codes).filter(pl.col("rows") >= _MIN_ROWS)
+        count = count_rows(codes_of_rows.alias("code"), of_codes).filter(pl.col("rows") >= MIN_ROWS)
         codes = count.sort(["rows", "code"], descending=[True, False]).get_column("code").head(_MAX_CODES)
         return cls(lists.name, tuple(codes.to_list()), has_missing=lists.null_count() > 0)
 

@@ -243,6 +243,14 @@ class TableEncoder:
         counts = {c.name: int((~frame.get_column(c.name).drop_nulls().is_in(list(c.categories))).sum()) for c in self.categorical}
         return {name: count for name, count in counts.items() if count}
 
+    def unknown_lists(self, frame: pl.DataFrame) -> dict[str, int]:
+        """Count, for each list column of a conformed frame in which no code of any row has a feature or an embedding, the rows with codes.
+
+        A column whose every code was rare in the stored rows is left out.
+        """
+        bags = {column.name: column.bags(frame.get_column(column.name)) for column in self.lists if column.codes}
+        return {name: int((np.diff(bag.offsets) > 0).sum()) for name, bag in bags.items() if len(bag.indices) and not bag.indices.any()}
+
     def _levels(self, codes: Ints, bags: tuple[CodeBags, ...]) -> LevelIndices:
         """Number the frequent categories from 1; all other codes (n, c) become 0."""
         n_frequent = np.array([category.n_frequent for category in self.categorical], dtype=np.int64)

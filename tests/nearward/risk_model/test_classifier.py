@@ -333,6 +333,12 @@ def test_decimals_and_missing_columns_of_values_are_scored(fitted, new):
     assert np.isfinite(huge.to_numpy()).all()
 
 
+def test_the_number_of_similar_patients_must_be_whole(fitted, new):
+    for k in (0, "3", 2.5):
+        with pytest.raises(InputError, match="k must be a whole number from 1, got k="):
+            fitted.similar(new[:1], k=k)
+
+
 def test_anomalies_in_new_rows_are_warned_of(fitted, new):
     with pytest.warns(DataWarning, match="not fitted on are ignored: \\['charges'\\]"):
         fitted.predict_frame(new.with_columns(charges=pl.lit(1)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import polars as pl
 
-from nearward.risk_model.data_warnings import unit_slips
+from nearward.risk_model.data_warnings import count_anomalies, unit_slips, warn_of_leakage
 from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 # ---- unit slips ------------------------------------------------------------------------------------------------------
 
@@ -36,3 +40,37 @@ def test_a_few_small_values_or_a_range_across_zero_are_not_slips() -> None:
     assert unit_slips(pl.DataFrame({"weight": [1e-6] * 4}), SCHEMA) == {}
     assert unit_slips(pl.DataFrame({"weight": [1e-6] * 5}), SCHEMA) == {"weight": 5}
     assert unit_slips(pl.DataFrame({"delta": [1e-6] * 9}), SCHEMA) == {}
+
+
+# ---- patients and codes ----------------------------------------------------------------------------------------------
+
+
+def warnings_of(rows: pl.DataFrame, outcome: list[int], patients: list[int]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_leakage(rows, rows, Schema.infer(rows), np.array(outcome), np.array(patients), 0)
+    return [str(warning.message) for warning in caught]
+
+
+def test_many_rows_with_the_event_of_few_patients_are_warned_of() -> None:
+    rows, outcome = pl.DataFrame({"age": np.arange(60.0) % 7}), [1] * 20 + [0] * 40
+    (warning,) = warnings_of(rows, outcome, [0, 1] * 10 + list(range(2, 42)))
+    assert "the rows with the event are of 2 patients" in warning
+    assert warnings_of(rows, outcome, [number % 10 for number in range(20)] + list(range(10, 50))) == []
+    (warning,) = warnings_of(rows, [0] * 20 + [1] * 20 + [2] * 20, [0, 1] * 10 + list(range(2, 42)))
+    assert "the rows with one of the classes are of 2 patients" in warning
+
+
+def test_lists_whose_codes_are_all_rare_are_warned_of() -> None:
+    rows = pl.DataFrame({"dx": [[f"C{i}", f"D{i}"] for i in range(60)], "rx": [["A"], None] * 30})
+    (warning,) = warnings_of(rows, [1, 0, 0] * 20, list(range(60)))
+    assert "column 'dx': each of its 120 codes is in fewer than 5 rows" in warning
+
+
+def test_new_lists_of_another_coding_system_are_counted() -> None:
+    stored = pl.DataFrame({"dx": [["I10", "E11"], ["I10"], [], None] * 5})
+    schema, new = Schema.infer(stored), pl.DataFrame({"dx": [["401"], ["250", "999"], [], None]})
+    encoder = TableEncoder.fit(schema, stored)
+    assert count_anomalies(new, schema, encoder)["unknown codes"] == {"dx": 2}
+    assert count_anomalies(new.vstack(stored[:1]), schema, encoder)["unknown codes"] == {}
+    assert count_anomalies(new[2:], schema, encoder)["unknown codes"] == {}

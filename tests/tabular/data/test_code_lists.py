@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from nearward.tabular.data.code_lists import CODE_LIST, as_code_list, is_code_list
 from nearward.tabular.data.schema import Column, Schema
 from nearward.tabular.data.table_io import read_table, to_frame
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 
 LISTS = [["I10", "E11"], [], None, ["I10", None, "I10", " E11 ", ""], ["Z00"]]
 CLEAN = [["I10", "E11"], [], None, ["I10", "E11"], ["Z00"]]
@@ -125,3 +127,29 @@ def test_pandas_whole_numbers_as_codes_and_missing_codes() -> None:
     pandas = pytest.importorskip("pandas")
     frame = to_frame(pandas.DataFrame({"dx": pandas.Series([[250, None], (401,), pandas.NA, float("nan"), []], dtype=object)}))
     assert Schema((Column("dx", kind="list"),)).conform(frame)["dx"].to_list() == [["250"], ["401"], None, None, []]
+
+
+@pytest.mark.parametrize(
+    ("texts", "named"),
+    [
+        (["I10;E11", "E11", "I10;Z00", "", None] * 4, "with ';' between them"),
+        (["I10|E11", "E11|I10", "I10"] * 4, "with '|' between them"),
+        (["['I10', 'E11']", "[]"] * 4, "lists in brackets, as Python prints them"),
+    ],
+)
+def test_lists_that_are_text_are_warned_of_and_the_warning_says_what_to_do(texts: list[str | None], named: str) -> None:
+    with pytest.warns(DataWarning, match=re.escape(named)) as warned:
+        assert Schema.infer(pl.DataFrame({"dx": texts}))["dx"].kind == "category"
+    assert len(warned) == 1
+
+
+def test_names_and_words_are_no_lists() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Schema.infer(pl.DataFrame({"ward": ["surgery; left wing", "medicine"] * 20, "name": [f"Smith{i}, Ann{i}" for i in range(20)] * 2}))
+
+
+def test_lists_without_a_code_in_any_row_are_ignored_with_a_warning() -> None:
+    for values in ([[], None], [[None], [""]]):
+        with pytest.warns(DataWarning, match="column 'dx' has no value in any row: ignored"):
+            assert Schema.infer(pl.DataFrame({"dx": values}, {"dx": CODE_LIST}))["dx"].role == "ignore"

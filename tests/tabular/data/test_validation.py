@@ -210,3 +210,10 @@ def test_training_data_are_validated_together() -> None:
     same, target, patient_ids = validate_fit_inputs(frame.lazy(), ["no", "yes", "no"], ["b", "a", "b"])
     assert same.equals(frame)
     assert (target.outcome.tolist(), patient_ids.tolist()) == ([0, 1, 0], [1, 0, 1])
+
+
+def test_groups_and_outcomes_that_are_no_single_values_are_refused() -> None:
+    with pytest.raises(InputError, match=r"groups has dtype List\(String\): numbers or text are needed, one value a row"):
+        validate_groups(pl.Series([["a"], ["b"]]), 2)
+    with pytest.raises(InputError, match=r"must be one column, got y.shape=\(\) \(give the column itself, as frame\[name\]\)"):
+        validate_target("died", 2)
