@@ -36,7 +36,7 @@ from nearward.risk_model.fitted import (
     weight_of_stored,
 )
 from nearward.risk_model.in_context import InContextModel, StoredRows, fit_in_context_model, predict_some
-from nearward.risk_model.summary import BackboneSummary, FitSummary, count_rows
+from nearward.risk_model.summary import BackboneSummary, FitSummary
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.risk_model.user_experts import CrossFittedEstimator, cross_fit
 from nearward.tabular.backbones.pretrained import Backbone, find_backbone
@@ -284,7 +284,7 @@ def fit_risk(
     base_learners, base_scores, distance = remembered(checkpoints, "learners", PERSISTED_TYPES, lambda: fit_base_learners(*learning))
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
     inputs = encoder_inputs(table_encoder, rows)
-    blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
+    blocks = None if others is None else OtherBlocks(table_encoder, others, data)
     retriever, vote, head, trials = fit_retriever(
         inputs, data, config.encoder, config.seed, progress, layout=layout, unlabelled=unlabelled, others=blocks, checkpoints=checkpoints
     )
@@ -317,8 +317,7 @@ def fit_risk(
         sampling_weight=sampling_weight,
     )
     progress("calibration")
-    counts = count_rows(data, retriever.outcome, max(data.n_patients, 0 if blocks is None else blocks.patients))
-    return model, summarise(data, counts, retriever, trials, fit, backbone_summary)
+    return model, summarise(data, retriever, blocks, trials, fit, backbone_summary)
 
 
 def _fit_backbone(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
@@ -77,20 +77,20 @@ def encoder_inputs(table_encoder: TableEncoder, rows: EncodedRows) -> EncoderInp
 
 
 class OtherBlocks:
-    """Rows that are indexed only as the retriever's encoders read them, dealt to that many folds.
+    """Rows that are indexed and teach nothing, as the retriever's encoders read them, dealt to the folds of the rows that teach.
 
     Attributes
     ----------
-    patients : int, of all rows of the table, those that taught included; known when the blocks have been read
+    n_patients : int, of the blocks read so far and of the rows that teach
     """
 
-    def __init__(self, table_encoder: TableEncoder, others: OtherRows, folds: int) -> None:
-        self._table_encoder, self._others, self._folds = table_encoder, others, folds
-        self.patients = 0
+    def __init__(self, table_encoder: TableEncoder, others: OtherRows, data: TrainingData) -> None:
+        self._table_encoder, self._others, self._folds = table_encoder, others, data.n_folds
+        self.n_patients = data.n_patients
 
     def __iter__(self) -> Iterator[IndexBlock]:
         for block in self._others.blocks():
-            self.patients = max(self.patients, int(block.patient_ids.max()) + 1)  # numbers follow on those of the rows that taught
+            self.n_patients = max(self.n_patients, int(block.patient_ids.max()) + 1)  # numbers follow on those of the rows that teach
 
             def inputs(block: Block = block) -> EncoderInputs:
                 return encoder_inputs(self._table_encoder, encode_rows(self._table_encoder, block.read(), ()))
@@ -116,8 +116,8 @@ def stack_column_names(base_learners: BaseLearners, has_head: bool) -> list[str]
 
 def base_learner_figures(names: list[str], scores: Floats, stack: Stack, data: TrainingData) -> dict[str, BaseLearnerFigures]:
     """Return the out-of-fold AUPRC and the weight of each of the stack's columns (n, m), by name."""
-    auprc = [float(average_precision_score(data.outcome, column, sample_weight=data.weight)) for column in scores.T]
-    return {name: BaseLearnerFigures(*figures) for name, *figures in zip(names, auprc, stack.weight.tolist(), strict=True)}
+    columns = zip(names, scores.T, stack.weight.tolist(), strict=True)
+    return {name: BaseLearnerFigures(data.auprc(column), weight) for name, column, weight in columns}
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,7 @@ class FittedModel:
         return self.novelty.score(self.novelty_distance(frame, distance))
 
     def novelty_distance(self, frame: pl.DataFrame, distance: Floats) -> Floats:
-        """Return the distances (q,) of rows to their neighbourhood, and 1 more for each value that is missing where no stored row misses
-        one: as much as its missing flag would add.
-        """
+        """Return rows' distances (q,), plus 1, as a missing flag would add, for each value missing where no stored row misses one."""
         for missing in self.table_encoder.new_missing(frame).values():
             distance = distance + missing
         return distance
@@ -284,19 +282,19 @@ class StackFit:
     out_of_fold: Floats
     shrinkage: float
 
+    def with_backbone(self, risk: Floats, data: TrainingData) -> StackFit:
+        """Return the stack with a backbone's risks (n,) too, by the same shrinkage: a comparison would be one of penalties otherwise."""
+        columns = np.column_stack([self.columns, logit(risk)])
+        return StackFit([*self.names, "in-context model"], columns, *fit_stack(columns, data, (self.shrinkage,)))
+
 
 def add_backbone(fit: StackFit, risk: Floats, data: TrainingData, summary: BackboneSummary, seed: int) -> tuple[StackFit, BackboneSummary]:
     """Add the backbone's risks (n,) to the stack where the stack then ranks clearly better out of fold."""
-    columns = np.column_stack([fit.columns, logit(risk)])
-    # the same shrinkage as without the backbone: otherwise the comparison would be one of penalties
-    wider = StackFit([*fit.names, "in-context model"], columns, *fit_stack(columns, data, (fit.shrinkage,)))
-    without, together = (
-        float(average_precision_score(data.outcome, stack.out_of_fold, sample_weight=data.weight)) for stack in (fit, wider)
-    )
-    auprc = float(average_precision_score(data.outcome, risk, sample_weight=data.weight))
+    wider = fit.with_backbone(risk, data)
     in_use = ranks_clearly_better(wider.out_of_fold, fit.out_of_fold, data, seed)
     why = "out of fold the stack ranks clearly better with it" if in_use else "out of fold the stack does not rank clearly better with it"
-    summary = replace(summary, in_use=in_use, why=why, auprc=auprc, auprc_without=without, auprc_with=together)
+    without, together = (data.auprc(stack.out_of_fold) for stack in (fit, wider))
+    summary = replace(summary, in_use=in_use, why=why, auprc=data.auprc(risk), auprc_without=without, auprc_with=together)
     return wider if in_use else fit, summary
 
 
@@ -304,16 +302,25 @@ def ranks_better_with(fit: StackFit, risk: Floats, rows: Ints, sample: TrainingD
     """Return whether a stack of some rows (q,), which ``sample`` describes, ranks better out of fold with these risks (q,)."""
     patient_ids = np.unique(sample.patient_ids, return_inverse=True)[1]
     part = replace(sample, fold=assign_folds(sample.outcome, patient_ids, _TRIAL_FOLDS, seed))
-    columns = fit.columns[rows]
-    auprc = [
-        average_precision_score(part.outcome, fit_stack(x, part, (fit.shrinkage,))[1], sample_weight=part.weight)
-        for x in (columns, np.column_stack([columns, logit(risk)]))
-    ]
-    return bool(auprc[1] > auprc[0])
+    narrow = StackFit(fit.names, fit.columns[rows], *fit_stack(fit.columns[rows], part, (fit.shrinkage,)))
+    return part.auprc(narrow.with_backbone(risk, part).out_of_fold) > part.auprc(narrow.out_of_fold)
+
+
+def count_rows(data: TrainingData, retriever: ShardedRetriever, blocks: OtherBlocks | None) -> dict[str, Any]:
+    """Return a summary's counts: rows and events of all stored rows, their patients, folds, and rows that taught where these are fewer."""
+    size, n = np.bincount(retriever.outcome.astype(np.int64)), len(retriever.outcome)
+    events = int(size[1] if len(size) == 2 else n - size.max())
+    patients = data.n_patients if blocks is None else blocks.n_patients
+    return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
 
 
 def summarise(
-    data: TrainingData, counts: dict[str, Any], retriever: Retriever, trials: list[SettingTrial], fit: StackFit, backbone: BackboneSummary
+    data: TrainingData,
+    retriever: Retriever,
+    blocks: OtherBlocks | None,
+    trials: list[SettingTrial],
+    fit: StackFit,
+    backbone: BackboneSummary,
 ) -> FitSummary:
     """Return the summary of a fit of a binary outcome; its figures are those of the whole table."""
     why = None if retriever.embedding == "AWARE encoders" else "too few patients or events for encoders"
@@ -321,11 +328,11 @@ def summarise(
         why = "out of fold their vote ranks clearly better than that of encoders"
     auprc_interval, auroc_interval = (None, None) if data.weight is None else ranking_intervals(data, fit.out_of_fold)
     return FitSummary(
-        **counts,
+        **count_rows(data, retriever, blocks),
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, why, tuple(trials)),
         backbone=backbone,
         out_of_fold=OutOfFoldSummary(
-            auprc=float(average_precision_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
+            auprc=data.auprc(fit.out_of_fold),
             auroc=float(roc_auc_score(data.outcome, fit.out_of_fold, sample_weight=data.weight)),
             base_learners=base_learner_figures(fit.names, fit.columns, fit.stack, data),
             auprc_interval=auprc_interval,

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.neighbors.binary import Retriever
@@ -307,7 +306,7 @@ def _try_adapter(
 
     nets = list(parallel_map(fit_without, range(2)))
     adapted = _out_of_fold_risk([nets[f % 2] for f in range(len(batches))], batches, data.fold)
-    without, with_adapter = (float(average_precision_score(data.outcome, r, sample_weight=data.weight)) for r in (risk, adapted))
+    without, with_adapter = (data.auprc(one) for one in (risk, adapted))
     if with_adapter <= without:
         return net, risk, AdapterSummary(False, "out of fold it does not rank better", without, with_adapter)
     (adapted_net,) = parallel_map(lambda _: fit_adapter(net, first_view, outcomes, seed), range(1))

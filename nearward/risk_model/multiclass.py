@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from nearward.retrieval.neighbors.multiclass import ClassRetriever, class_votes, fit_class_retriever
 from nearward.retrieval.neighbors.voting import Context
@@ -29,6 +29,7 @@ from nearward.risk_model.fitted import (
     OutcomeModel,
     Scores,
     base_learner_figures,
+    count_rows,
     encode_rows,
     encoder_inputs,
     stack_column_names,
@@ -42,7 +43,6 @@ from nearward.risk_model.summary import (
     FitSummary,
     OutOfFoldSummary,
     RetrievalSummary,
-    count_rows,
 )
 from nearward.risk_model.teaching_sample import OtherRows
 from nearward.tabular.calibration.log_odds import logit
@@ -173,7 +173,7 @@ def fit_classes(
     table_encoder = TableEncoder.fit(schema, frame, data.weight)
     rows = encode_rows(table_encoder, frame, schema.experts)
     layout, unlabelled = config.layout_and_unlabelled(schema, table_encoder)
-    blocks = None if others is None else OtherBlocks(table_encoder, others, data.n_folds)
+    blocks = None if others is None else OtherBlocks(table_encoder, others, data)
     retriever, votes, head, vote_log_loss = fit_class_retriever(
         encoder_inputs(table_encoder, rows), data, config.encoder, config.seed, progress, layout, unlabelled, blocks, checkpoints
     )
@@ -193,8 +193,7 @@ def fit_classes(
         sampling_weight=weight_of_stored(data, len(retriever.outcome)),
     )
     progress("calibration")
-    counts = count_rows(data, retriever.outcome, max(data.n_patients, 0 if blocks is None else blocks.patients))
-    return model, _summarise(data, counts, retriever, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
+    return model, _summarise(data, retriever, blocks, vote_log_loss, scaling.probabilities(log_odds), [fit.figures for fit in fits])
 
 
 @dataclass(frozen=True)
@@ -253,20 +252,20 @@ def _check_options(config: FitConfig) -> None:
 
 def _summarise(
     data: TrainingData,
-    counts: dict[str, Any],
     retriever: ClassRetriever,
+    blocks: OtherBlocks | None,
     vote_log_loss: dict[str, float],
     proba: Floats,
     figures: list[dict[str, BaseLearnerFigures]],
 ) -> FitSummary:
     classes = []
     for j, rows in enumerate(np.bincount(retriever.outcome.astype(np.int64)).tolist()):
-        outcome = data.outcome == j
-        ranking = (float(metric(outcome, proba[:, j], sample_weight=data.weight)) for metric in (average_precision_score, roc_auc_score))
-        classes.append(ClassFigures(rows, *ranking))
+        one = data.one_vs_rest(j)
+        auroc = float(roc_auc_score(one.outcome, proba[:, j], sample_weight=data.weight))
+        classes.append(ClassFigures(rows, one.auprc(proba[:, j]), auroc))
     own_class = proba[np.arange(len(data)), data.outcome]
     return FitSummary(
-        **counts,
+        **count_rows(data, retriever, blocks),
         retrieval=RetrievalSummary(retriever.embedding, retriever.setting, vote_log_loss=vote_log_loss),
         backbone=BackboneSummary(in_use=False, why="the in-context model is for binary outcomes"),
         out_of_fold=OutOfFoldSummary(

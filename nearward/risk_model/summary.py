@@ -167,14 +167,6 @@ class FitSummary:
         return values
 
 
-def count_rows(data: TrainingData, stored_outcome: Floats, patients: int) -> dict[str, int | None]:
-    """Return a summary's counts: rows and events of all stored rows (n,), patients, folds, and rows that taught where these are fewer."""
-    size = np.bincount(stored_outcome.astype(np.int64))
-    n = len(stored_outcome)
-    events = int(size[1] if len(size) == 2 else n - size.max())
-    return {"rows": n, "events": events, "patients": patients, "folds": data.n_folds, "taught": len(data) if len(data) < n else None}
-
-
 @single_threaded()
 def ranking_intervals(data: TrainingData, out_of_fold: Floats) -> list[tuple[float, float] | None]:
     """Return 95 % intervals of AUPRC and AUROC of weighted rows, patients resampled."""

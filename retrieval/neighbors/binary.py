@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.encoders.aware import AwareEncoder, EncoderConfig, embed
 from nearward.retrieval.encoders.inputs import EncoderInputs
@@ -22,7 +21,6 @@ from nearward.retrieval.encoders.linear_metric import fit_linear_metric
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.fitted_shards import (
     FEWEST_ROWS,
-    TRIAL_ROWS,
     FittedShards,
     StoredLabels,
     check_lists,
@@ -31,6 +29,7 @@ from nearward.retrieval.neighbors.fitted_shards import (
     query_parts,
     remembered_encoders,
     store_others,
+    trial_sample,
 )
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
@@ -236,7 +235,7 @@ def fit_retriever(
     """
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(fit_linear_metric, inputs.dense, data, seed, checkpoints), inputs, data)
-    tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)
+    tried, sample = trial_sample(data, others, seed)
     best = best_setting(indexed.with_queries(tried), sample, settings, StoredLabels.of(data))
     heads: tuple[AwareEncoder, ...] = ()
     trials, head = best.trials, indexed.head
@@ -298,10 +297,7 @@ def best_setting(
     by_shard, order = list(parallel_map(try_shard, range(n_shards), "torch", "faiss")), fitted.query_order
     votes = [np.concatenate([tried[i][0] for tried in by_shard])[order] for i in range(len(settings))]
     name = embedding_name(fitted.encoders)
-    trials = [
-        SettingTrial(name, setting, float(average_precision_score(data.outcome, vote, sample_weight=data.weight)))
-        for setting, vote in zip(settings, votes, strict=True)
-    ]
+    trials = [SettingTrial(name, setting, data.auprc(vote)) for setting, vote in zip(settings, votes, strict=True)]
     best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
     radius = np.array([tried[best][1] for tried in by_shard])
     retriever = Retriever(fitted.encoders, (), fitted.shards, labels.outcome, settings[best], radius, labels.row_weight)

@@ -23,7 +23,7 @@ from nearward.tabular.typing import Floats, Ints
 
 FEWEST_ROWS = 300  # fewer: no encoder is trained
 _QUERIES = 4096  # of a shard that are searched at a time
-TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
+_TRIAL_ROWS = 20_000  # of a sample of a large table, by whose votes metrics and encoders are compared
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class StoredLabels:
     def of(cls, data: TrainingData) -> StoredLabels:
         """Return the labels where the training rows are all rows that are stored: each counts as many rows as it stands for."""
         return cls(data.outcome.astype(float), data.patient_ids, data.weight)
+
+
+def trial_sample(data: TrainingData, others: Iterable[IndexBlock] | None, seed: int) -> tuple[Ints, TrainingData]:
+    """Return the rows by whose votes metrics, encoders and settings are compared: all, or of a large table's rows some (numbers, data)."""
+    return data.subsample(len(data) if others is None else _TRIAL_ROWS, seed)
 
 
 def query_parts(queries: int) -> Iterator[slice]:

@@ -22,7 +22,6 @@ from nearward.retrieval.encoders.linear_metric import LinearMetric, fit_linear_m
 from nearward.retrieval.encoders.training import train_encoders
 from nearward.retrieval.neighbors.fitted_shards import (
     FEWEST_ROWS,
-    TRIAL_ROWS,
     FittedShards,
     StoredLabels,
     check_lists,
@@ -31,6 +30,7 @@ from nearward.retrieval.neighbors.fitted_shards import (
     query_parts,
     remembered_encoders,
     store_others,
+    trial_sample,
 )
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, furthest_neighbour, neighbour_radius, trained
@@ -125,7 +125,7 @@ def fit_class_retriever(
     """
     inputs = EncoderInputs.of(x)
     indexed = index_shards(fit_linear_metrics(class_metric, inputs.dense, data, seed, checkpoints), inputs, data)
-    tried, sample = (np.arange(len(data)), data) if others is None else data.subsample(TRIAL_ROWS, seed)
+    tried, sample = trial_sample(data, others, seed)
     best = linear = _best_setting(indexed.with_queries(tried), sample, StoredLabels.of(data))
     vote_log_loss = {"linear metric": linear.mean}
     heads: tuple[AwareEncoder, ...] = ()

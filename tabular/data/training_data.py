@@ -71,6 +71,12 @@ class TrainingData:
         """Prevalence of the outcome in the whole table."""
         return float(np.average(self.outcome, weights=self.weight))
 
+    def auprc(self, score: Floats) -> float:
+        """Return the average precision (AUPRC) of scores (n,) of an outcome of 0 or 1, in the whole table."""
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(self.outcome, score, sample_weight=self.weight))
+
     def train_rows(self, fold: int) -> Bools:
         """Return the mask (n,) of the rows outside a fold."""
         return np.asarray(self.fold != fold)
