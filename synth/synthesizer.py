@@ -171,7 +171,7 @@ class Synthesizer:
         audit_rows = splits.audit_rows(holdout)
         if groups is None:
             warn_of_repeated_ids(frame)
-        warn_of_copies(splits.features, event, np.arange(frame.height) if patient_ids is None else patient_ids, self.seed)
+        warn_of_copies(splits.features, event, np.arange(frame.height) if patient_ids is None else patient_ids)
         warn_of_identifiers(splits.features)
         warn_of_text(splits.features)
         progress = logged(self.progress, __name__)

@@ -42,7 +42,7 @@ def warn_of_leakage(frame: pl.DataFrame, rows: pl.DataFrame, schema: Schema, out
     seed : int
     """
     warn_of_target_leakage(rows, outcome)
-    warn_of_copies(rows, outcome, patient_ids, seed, stacklevel=4)
+    warn_of_copies(rows, outcome, patient_ids, stacklevel=4)
     _warn_of_few_patients(outcome, patient_ids)
     _warn_of_rare_codes(rows)
     for class_index in range(1, int(outcome.max()) + 1):

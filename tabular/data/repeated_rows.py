@@ -12,43 +12,54 @@ import warnings
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.typing import Bools, Ints
 
 _COPIED, _FEWEST_COPIES = 0.05, 10  # share and number of a class's rows, from which on copies are warned of
+_ALL_DIFFER = 0.995  # share of different ones among a column's values, from which on two equal ones are no chance
+_OUTCOME = "(outcome)"
 _PATIENT = re.compile(r"(^|_|\b)(patient|subject|person|participant|member|case|mrn|pid)(_?(id|ids|nr|no|nbr|num|number|key|code|hash))?$")
 _ID = re.compile(r"(^|_|\b)(id|uuid|guid)$")
 _FEWEST_IDS, _ROWS_PER_ID = 20, 10  # different values of a column of ids; and rows of each, on average, of one that is not named a patient
 
 
-def warn_of_copies(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, seed: int, stacklevel: int = 3) -> None:
+def warn_of_copies(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, stacklevel: int = 3) -> None:
     """Warn of rows of different patients with the same features and outcome: folds on both sides of a split then have the same rows.
 
-    Coarse tables have identical rows by chance. So they are compared with those of the same table with each column shuffled on its own.
+    Rows that are equal by chance, in a coarse table, come with more rows that differ in one column only. A copy of a row that is like no
+    other does not. So rows are counted that equal a row of another patient and are one column away from none, and warned of where they are
+    5 % of a class, and more than the rows that equal none and are one column away from one. Where all columns are coarse and the table is
+    dense, copies are not told from chance, and not warned of.
 
     Parameters
     ----------
     frame : n rows; columns of lists and objects are not compared
     outcome : (n,), class numbers from 0
     patient_ids : (n,)
-    seed : int
     stacklevel : int
     """
     frame = frame.select(name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Object)
     if frame.width == 0:
         return
-    copied = _copied_rows(frame, outcome, patient_ids)
-    size, copies = np.bincount(outcome), np.bincount(outcome, weights=copied)
-    if not ((copies >= _FEWEST_COPIES) & (copies >= _COPIED * size)).any():
+    hashes = _RowHashes(frame.with_columns(pl.Series(_OUTCOME, outcome)), patient_ids)
+    size = np.bincount(outcome)
+
+    def many_in(rows: Bools) -> Bools:
+        count = np.bincount(outcome, weights=rows)
+        return np.asarray((count >= _FEWEST_COPIES) & (count >= _COPIED * size))
+
+    if not many_in(hashes.equal > 0).any():
         return
-    rng = np.random.default_rng(seed)
-    shuffled = pl.DataFrame([column.gather(rng.permutation(frame.height)) for column in frame.iter_columns()])
-    if copied.sum() < 2 * _copied_rows(shuffled, outcome, patient_ids).sum():
+    near = hashes.one_column_away()
+    copied, chance = (hashes.equal > 0) & (near == 0), (hashes.equal == 0) & (near == 1)
+    if not (many_in(copied) & (np.bincount(outcome, weights=copied) > np.bincount(outcome, weights=chance))).any():
         return
     message = (
-        f"{int(copied.sum())} of {frame.height} rows are identical to a row of another patient, in all features and the outcome. If they "
-        "are copies (a repeated table, an oversampler), figures on held-out rows are too good: drop them, or give copies one id in groups"
+        f"{int(copied.sum())} of {frame.height} rows are identical to a row of another patient, in all features and the outcome, and too "
+        "unlike all others for chance. If they are copies (a repeated table, an oversampler), figures on held-out rows are too good: drop "
+        "them, or give copies one id in groups"
     )
     warnings.warn(message, DataWarning, stacklevel=stacklevel)
 
@@ -86,8 +97,38 @@ def _is_discrete(column: pl.Series) -> bool:
     return column.dtype.is_integer() or isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum)
 
 
-def _copied_rows(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints) -> Bools:
-    """Return the rows (n,) whose features and outcome a row of another patient has too."""
-    keys = frame.with_columns(pl.Series("(outcome)", outcome)).hash_rows()
-    pairs = pl.DataFrame({"key": keys, "patient": patient_ids})
-    return np.asarray(pairs.select(pl.col("patient").n_unique().over("key") > 1).to_series().to_numpy())
+class _RowHashes:
+    """The rows of a table as sums of hashes of their values, so that a column is left out by subtraction.
+
+    Attributes
+    ----------
+    equal : (n,), number of other patients with a row that is the same in all columns
+    """
+
+    def __init__(self, frame: pl.DataFrame, patient_ids: Ints) -> None:
+        self.frame, self.patients = frame, pl.Series("patient", patient_ids)
+        self._one_row_each = self.patients.n_unique() == frame.height
+        self.row = np.zeros(frame.height, dtype=np.uint64)
+        for j in range(frame.width):
+            self.row += self._column(j)  # modulo 2⁶⁴
+        self.equal = self._other_patients(self.row)
+
+    def one_column_away(self) -> Ints:
+        """Return the number of other patients with a row that differs in one column (n,), counted once for each such column.
+
+        Columns whose values all differ, as a measurement's do that is not rounded, are not left out: nothing is equal in them by chance.
+        """
+        near, distinct = np.zeros(len(self.row), dtype=np.int64), self.frame.filter(pl.Series(self.row).is_first_distinct())
+        for j, column in enumerate(distinct.iter_columns()):
+            if column.drop_nulls().n_unique() < _ALL_DIFFER * column.count():
+                near += self._other_patients(self.row - self._column(j)) - self.equal
+        return near
+
+    def _column(self, j: int) -> NDArray[np.uint64]:
+        return self.frame.select(self.frame.columns[j]).hash_rows(seed=j).to_numpy()
+
+    def _other_patients(self, key: NDArray[np.uint64]) -> Ints:
+        """Return the number of other patients with a row of the same key (n,)."""
+        patients = pl.len() if self._one_row_each else pl.col("patient").n_unique()
+        count = pl.DataFrame([pl.Series("key", key), self.patients]).select(patients.over("key")).to_series()
+        return np.asarray(count.to_numpy(), dtype=np.int64) - 1

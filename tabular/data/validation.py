@@ -70,7 +70,7 @@ def validate_fit_inputs(
     patient_ids = validate_groups(groups, frame.height)
     if groups is None:
         warn_of_repeated_ids(frame, stacklevel=4)
-    warn_of_copies(frame, target.outcome, patient_ids, 0, stacklevel=4)
+    warn_of_copies(frame, target.outcome, patient_ids, stacklevel=4)
     return frame, target, patient_ids
 
 

@@ -155,7 +155,7 @@ class OneClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         patient_ids = validate_groups(groups, n_rows)
         if groups is None:
             warn_of_repeated_ids(frame)
-        warn_of_copies(frame, target.outcome, patient_ids, 0)
+        warn_of_copies(frame, target.outcome, patient_ids)
         negative = ~np.isin(patient_ids, patient_ids[target.outcome == 1])
         if negative.sum() < _MIN_ROWS:
             raise InputError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 import nearward as nw
+from nearward.datasets import read_cohort
 from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.errors import DataWarning
 
@@ -23,11 +25,11 @@ def test_rows_that_several_patients_share_are_counted() -> None:
     frame, outcome = cohort()
     four_times = pl.concat([frame] * 4)
     with pytest.warns(DataWarning, match="800 of 800 rows are identical to a row of another patient"):
-        warn_of_copies(four_times, np.tile(outcome, 4), np.arange(800), seed=0)
+        warn_of_copies(four_times, np.tile(outcome, 4), np.arange(800))
     events = np.flatnonzero(outcome)
     oversampled, labels = pl.concat([frame, frame[events]]), np.append(outcome, outcome[events])
     with pytest.warns(DataWarning, match=f"{2 * len(events)} of {200 + len(events)} rows are identical"):
-        warn_of_copies(oversampled, labels, np.arange(len(labels)), seed=0)
+        warn_of_copies(oversampled, labels, np.arange(len(labels)))
 
 
 def test_copies_of_one_patient_coarse_tables_and_few_copies_are_not_warned_of() -> None:
@@ -36,11 +38,82 @@ def test_copies_of_one_patient_coarse_tables_and_few_copies_are_not_warned_of() 
     coarse = pl.DataFrame({"sex": rng.integers(0, 2, 200), "smoker": rng.integers(0, 2, 200), "ward": rng.integers(0, 3, 200)})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_copies(frame, outcome, np.arange(200), seed=0)
-        warn_of_copies(pl.concat([frame] * 4), np.tile(outcome, 4), np.tile(np.arange(200), 4), seed=0)  # named in groups
-        warn_of_copies(pl.concat([frame] * 2), np.append(outcome, 1 - outcome), np.arange(400), seed=0)  # other outcomes
-        warn_of_copies(coarse, outcome, np.arange(200), seed=0)
-        warn_of_copies(pl.concat([frame, frame[:4]]), np.append(outcome, outcome[:4]), np.arange(204), seed=0)
+        warn_of_copies(frame, outcome, np.arange(200))
+        warn_of_copies(pl.concat([frame] * 4), np.tile(outcome, 4), np.tile(np.arange(200), 4))  # named in groups
+        warn_of_copies(pl.concat([frame] * 2), np.append(outcome, 1 - outcome), np.arange(400))  # other outcomes
+        warn_of_copies(coarse, outcome, np.arange(200))
+        warn_of_copies(pl.concat([frame, frame[:4]]), np.append(outcome, outcome[:4]), np.arange(204))
+
+
+def with_copies(frame: pl.DataFrame, outcome: np.ndarray, share: float = 0.1) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """Rows of a table and copies of some of them, each of a patient of its own."""
+    rows = np.random.default_rng(0).choice(frame.height, int(share * frame.height), replace=False)
+    return pl.concat([frame, frame[rows]]), np.append(outcome, outcome[rows]), np.arange(frame.height + len(rows))
+
+
+def flags(n: int = 3000) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rare and dependent findings: most patients have none of them, and two in five the same row as another."""
+    rng = np.random.default_rng(2)
+    ill = rng.random(n) < 0.3
+    frame = pl.DataFrame({f"f{j}": (rng.random(n) < np.where(ill, 0.25, 0.01)).astype(int) for j in range(20)})
+    return frame.with_columns(decade=pl.Series(rng.integers(3, 10, n))), (rng.random(n) < 0.1 + 0.3 * ill).astype(np.int64)
+
+
+def test_equal_rows_of_coarse_tables_are_chance_and_copies_among_them_are_not() -> None:
+    frame, outcome = flags()
+    equal = frame.with_columns(pl.Series("died", outcome)).is_duplicated()
+    assert equal.mean() > 0.4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies(frame, outcome, np.arange(frame.height))
+    with pytest.warns(DataWarning, match="of 3300 rows are identical to a row of another patient"):
+        warn_of_copies(*with_copies(frame, outcome))
+
+
+def test_copies_are_told_by_one_exact_measurement_among_coarse_columns() -> None:
+    frame, outcome = flags()
+    exact = frame.with_columns(
+        crp=pl.Series(np.random.default_rng(3).lognormal(size=frame.height)).set(pl.arange(0, 3000, eager=True) < 900, None)
+    )
+    with pytest.warns(DataWarning, match="of 3300 rows"):
+        warn_of_copies(*with_copies(exact, outcome))
+
+
+def test_rows_of_patients_with_several_are_copies_where_the_whole_patient_is_copied() -> None:
+    """A patient's own rows are one column away from each other: that makes none of them a chance."""
+    frame, outcome = cohort(100)
+    stays = pl.concat([frame.with_columns(day=pl.lit(day)) for day in range(4)])
+    patient = np.tile(np.arange(100), 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies(stays, np.tile(outcome, 4), patient)
+    copied = np.isin(patient, np.arange(20))
+    with pytest.warns(DataWarning, match="152 of 480 rows"):
+        warn_of_copies(
+            pl.concat([stays, stays.filter(pl.Series(copied))]),
+            np.append(np.tile(outcome, 4), np.tile(outcome, 4)[copied]),
+            np.append(patient, 1000 + patient[copied]),
+        )
+
+
+def test_columns_of_any_type_are_compared() -> None:
+    frame, outcome = cohort()
+    days = pl.Series("admitted", np.arange(200)).cast(pl.Date)
+    mixed = frame.with_columns(
+        days, pl.col("sex").cast(pl.Categorical), smoker=pl.lit(True), empty=pl.lit(None), codes=pl.lit(["I10"]), kg=pl.lit(float("nan"))
+    )
+    with pytest.warns(DataWarning, match="80 of 240 rows"):
+        warn_of_copies(*with_copies(mixed, outcome, 0.2))
+
+
+@pytest.mark.parametrize("name", ["brfss2015_diabetes", "cervical_cancer", "mammography", "thyroid0387"])
+def test_real_coarse_tables_are_not_warned_of_and_copies_in_them_are(name: str, cohort_folder: Path) -> None:
+    cohort = read_cohort(cohort_folder / f"{name}.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies(cohort.features, cohort.outcome, np.arange(cohort.features.height))
+    with pytest.warns(DataWarning, match="are identical to a row of another patient"):
+        warn_of_copies(*with_copies(cohort.features, cohort.outcome))
 
 
 def test_a_fit_warns_of_copies() -> None:
