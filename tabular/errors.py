@@ -6,7 +6,7 @@ Every error derives from ``NearwardError``; those that the user can correct also
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 AUDIT_REMEDIES = (  # of a synthetic table that did not pass its audit
     "Where a part is not measurable: fit on more patients (a fifth is held out for the audit), and sample as many rows. Where one failed: "
@@ -183,29 +183,3 @@ def list_first(texts: Sequence[str]) -> str:
 def list_names(names: Sequence[str]) -> str:
     """Return the names of columns as a list, see ``list_first``."""
     return f"[{list_first([repr(name) for name in names])}]"
-
-
-def code_of_column(column: str) -> str:
-    """Return the code of events whose summary a column is, ``Lactate`` of ``Lactate: max, 6h``; else the column itself."""
-    return column.rsplit(": ", 1)[0]
-
-
-def list_counts(rows: Mapping[str, int]) -> str:
-    """Return columns with their numbers of rows, most first; the columns of one code of events are one entry.
-
-    Examples
-    --------
-    >>> list_counts({"age": 2, "Lactate: last": 3, "Lactate: max, 6h": 1})
-    "'Lactate' in 3 rows (2 columns), 'age' in 2 rows"
-    """
-    codes: dict[str, list[str]] = {}
-    for column in rows:
-        codes.setdefault(code_of_column(column), []).append(column)
-    most = {code: max(rows[column] for column in columns) for code, columns in codes.items()}
-    return list_first(
-        [
-            f"{(code if len(codes[code]) > 1 else codes[code][0])!r} in {count} row{'s' * (count > 1)}"
-            + (f" ({len(codes[code])} columns)" if len(codes[code]) > 1 else "")
-            for code, count in sorted(most.items(), key=lambda item: -item[1])
-        ]
-    )

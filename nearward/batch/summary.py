@@ -22,7 +22,8 @@ from nearward.batch.sharding import Shard
 from nearward.event_model.code_drift import CodeDrift, drift_of_codes, event_rows, total_of_shards
 from nearward.tabular.data.atomic_files import write_atomic
 from nearward.tabular.data.limited_reading import read_at_most
-from nearward.tabular.errors import InputError, code_of_column, list_counts
+from nearward.tabular.errors import InputError
+from nearward.tabular.events.code_columns import code_of_column, list_counts
 from nearward.tabular.persistence.artifact import read_manifest
 
 if TYPE_CHECKING:

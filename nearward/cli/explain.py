@@ -193,7 +193,7 @@ def similar(
 
 def _show_risk(classifier: RiskClassifier, query: pl.DataFrame, row: str) -> dict[str, Any]:
     """Print the risk of a row of features, and the features that make patients similar to it; return both."""
-    from nearward.tabular.errors import code_of_column
+    from nearward.tabular.events.code_columns import code_of_column
 
     scores = classifier.predict_frame(query).row(0, named=True)
     if len(classifier.classes_) > 2:

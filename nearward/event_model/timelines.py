@@ -18,7 +18,7 @@ import polars as pl
 
 from nearward.adaptation.stored_patients import ID
 from nearward.tabular.errors import ArtifactError
-from nearward.tabular.events.code_columns import CodeColumns
+from nearward.tabular.events.code_columns import CodeColumns, code_of_column
 from nearward.tabular.events.label_table import PREDICTION_TIME
 from nearward.tabular.events.reading import CODE, DEATH, SUBJECT, TEXT, TIME, UNIT, VALUE, Events
 
@@ -41,7 +41,7 @@ def code_weights(codes: Sequence[CodeColumns], gate: Mapping[str, float]) -> dic
     names = {one.name for one in codes}
     share: dict[str, float] = {}
     for column, value in gate.items():
-        name = column if column in names else column.rpartition(": ")[0]
+        name = column if column in names else code_of_column(column)
         share[name] = share.get(name, 0.0) + value
     return {one.code: share.get(one.name, 0.0) for one in codes}
 

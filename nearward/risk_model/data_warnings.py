@@ -11,7 +11,8 @@ import polars as pl
 from nearward.risk_model.validation import FEWEST_EVENTS, FEWEST_IN_CLASS
 from nearward.tabular.data.repeated_rows import warn_of_copies
 from nearward.tabular.data.schema import Schema
-from nearward.tabular.errors import DataWarning, InputError, list_counts
+from nearward.tabular.errors import DataWarning, InputError
+from nearward.tabular.events.code_columns import list_counts
 from nearward.tabular.preprocessing.code_encoding import MIN_ROWS, CodeListColumn
 from nearward.tabular.preprocessing.feature_blocks import columns_by_block, missing_blocks
 from nearward.tabular.preprocessing.table_encoder import TableEncoder

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nearward.tabular.data.schema import Column
+from nearward.tabular.errors import list_first
 from nearward.tabular.events.aggregates import STATISTICS
 
 _BLOCKS = {"number": "measurements", "fact": "facts", "code": "occurrences", "flag": "facts"}  # of codes without a prefix
 
+_LAST_TEXT = "last text"
 OTHER = "other"  # the category of all texts that are none of a code's own
+_STATISTIC = rf"last|from usual|hours since|seen|{_LAST_TEXT}|({'|'.join(STATISTICS)})(, \d+[smhdw])?"
+_SUMMARY = re.compile(rf"(?P<name>.+): ({_STATISTIC})", re.DOTALL)  # the names that ``_targets`` gives
 CodeKind = Literal["number", "fact", "code", "flag"]
 
 
@@ -65,7 +70,7 @@ class CodeColumns:
         """The column of the last text."""
         if not self.texts:
             return None
-        name = self.name if self.kind == "flag" else f"{self.name}: last text"
+        name = self.name if self.kind == "flag" else f"{self.name}: {_LAST_TEXT}"
         return Column(name, kind="category", categories=tuple(sorted({*self.texts, OTHER})), block=self.block)
 
     @property
@@ -105,6 +110,39 @@ def kind_of_code(code: str) -> str | None:
 def targets(codes: Sequence[CodeColumns], spans: Sequence[str | None]) -> list[Target]:
     """Return the columns of all codes, in order."""
     return [target for position, code in enumerate(codes) for target in _targets(code, position, spans)]
+
+
+def code_of_column(column: str) -> str:
+    """Return the name of the code whose summary a column is, else the column itself.
+
+    Examples
+    --------
+    >>> [code_of_column(column) for column in ("Lactate: max, 6h", "Lactate: last", "Diagnosis: main")]
+    ['Lactate', 'Lactate', 'Diagnosis: main']
+    """
+    summary = _SUMMARY.fullmatch(column)
+    return summary["name"] if summary else column
+
+
+def list_counts(rows: Mapping[str, int]) -> str:
+    """Return columns with their numbers of rows, most first; the columns of one code of events are one entry.
+
+    Examples
+    --------
+    >>> list_counts({"age": 2, "Lactate: last": 3, "Lactate: max, 6h": 1})
+    "'Lactate' in 3 rows (2 columns), 'age' in 2 rows"
+    """
+    codes: dict[str, list[str]] = {}
+    for column in rows:
+        codes.setdefault(code_of_column(column), []).append(column)
+    most = {code: max(rows[column] for column in columns) for code, columns in codes.items()}
+    return list_first(
+        [
+            f"{(code if len(codes[code]) > 1 else codes[code][0])!r} in {count} row{'s' * (count > 1)}"
+            + (f" ({len(codes[code])} columns)" if len(codes[code]) > 1 else "")
+            for code, count in sorted(most.items(), key=lambda item: -item[1])
+        ]
+    )
 
 
 def n_columns(code: CodeColumns) -> int:
