@@ -211,7 +211,7 @@ class Synthesizer:
         if n < 1:
             raise InputError(f"n must be at least 1, got {n}")
         with single_threaded("torch"):
-            return self._fitted.sample(n, where or {}, self.target, self.seed if seed is None else seed)
+            return self.generator_.sample(n, where or {}, self.target, self.seed if seed is None else seed)
 
     def save(self, folder: str | Path) -> None:
         """Write the synthesizer into a folder, with its rules in a file for review. The folder contains patient records, for the audit.
@@ -221,7 +221,7 @@ class Synthesizer:
         InputError, OSError
             As ``write_model``.
         """
-        persistence.save({name: getattr(self, name) for name in _SAVED}, self._fitted, folder)
+        persistence.save({name: getattr(self, name) for name in _SAVED}, self.generator_, folder)
         self._audits.save(folder)
 
     @classmethod
@@ -258,37 +258,37 @@ class Synthesizer:
     @property
     def rules(self) -> Rules:
         """Rules discovered or given; the ``enforced`` ones hold in every synthetic row."""
-        return self._fitted.rules if self._generator else Rules()
+        return self.generator_.rules if self._generator else Rules()
 
     @property
     def privacy(self) -> PrivacyAccountant | None:
         """Privacy budget and its charges; None without ``epsilon``."""
-        return self._fitted.privacy if self._generator else None
+        return self.generator_.privacy if self._generator else None
 
     @property
     def audit_rows(self) -> AuditRows:
         """Training rows, and rows of patients that were not used, for the audit."""
-        return self._fitted.audit_rows
+        return self.generator_.audit_rows
 
     @property
     def outcome(self) -> str:
         """Column of the outcome."""
-        return self._fitted.audit_rows.outcome if self._generator else ""
+        return self.generator_.audit_rows.outcome if self._generator else ""
 
     @property
     def positive(self) -> Any:
         """The outcome's value that is the event."""
-        return self._fitted.audit_rows.positive if self._generator else None
+        return self.generator_.audit_rows.positive if self._generator else None
 
     @property
     def groups(self) -> str | None:
         """Column of patient ids."""
-        return self._fitted.audit_rows.group if self._generator else None
+        return self.generator_.audit_rows.group if self._generator else None
 
     @property
     def summary_(self) -> dict[str, Any]:
         """Rows by role, counts of the outcome as they are and as tokens, shares of RARE, the policy's training, the optimizer's account."""
-        return self._fitted.summary.to_dict() if self._generator else {}
+        return self.generator_.summary.to_dict() if self._generator else {}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -296,7 +296,8 @@ class Synthesizer:
         return {"optimiser": self.optimiser, "epsilon": self.epsilon, "target": self.target, "rows": self.summary_.get("rows")}
 
     @property
-    def _fitted(self) -> FittedGenerator:
+    def generator_(self) -> FittedGenerator:
+        """The fitted parts: tokenizer, policy, rules, and what the audit needs."""
         if self._generator is None:
             raise InputError("the synthesizer is not fitted: call fit first")
         return self._generator

@@ -118,8 +118,8 @@ def _risk(net: InContextNet, fitted: Fitted, near: Context) -> Rows:
 
 
 def _questions(net: InContextNet, fitted: Fitted, near: Context) -> QueryBatch:
-    (view,) = embed(net, fitted)._encoded
-    return view.query_batch(fitted.value, fitted.score, near)
+    (questions,) = embed(net, fitted).query_batches(fitted.value, fitted.score, [near])
+    return questions
 
 
 def _log_odds(net: InContextNet, questions: QueryBatch) -> Rows:

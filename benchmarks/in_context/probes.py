@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -31,7 +30,7 @@ from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.neighbors.binary import fit_retriever
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.risk_model.fitted import encode_rows, encoder_inputs, stack_column_names, stack_columns
-from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows, fit_in_context_model
+from nearward.risk_model.in_context import EnsembleView, InContextModel, StoredRows
 from nearward.tabular.calibration.log_odds import logit
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import split_patients
@@ -167,10 +166,7 @@ def out_of_fold(net: InContextNet, fitted: Fitted) -> tuple[InContextModel, Rows
     """Return the in-context model of one view as a fit prepares it, and its out-of-fold risk of the stored rows (n,)."""
     near = _context(fitted.near_stored, fitted.rows.data.outcome)
     retriever = SimpleNamespace(out_of_fold_contexts=lambda inputs, patient_ids, settings, rows: [near.take(rows)])
-    with patch("nearward.risk_model.in_context.load_net", lambda: net):
-        embedded, risk, _ = fit_in_context_model(fitted.rows, retriever, 1, False, 0, lambda words: None)
-    assert embedded.settings == (RULE,)
-    return embedded, risk
+    return embed(net, fitted).refitted(fitted.rows, retriever)
 
 
 def embed(net: InContextNet, fitted: Fitted) -> InContextModel:

@@ -44,7 +44,7 @@ def main() -> None:
         fitted = Synthesizer.load(args.generator)
     else:
         fitted = Synthesizer(seed=0).fit(train, outcome=OUTCOME, groups=PATIENT)
-    tokens, policy = fitted._fitted.tokenizer, fitted._fitted.policy
+    tokens, policy = fitted.generator_.tokenizer, fitted.generator_.policy
     event = (train[OUTCOME] == fitted.positive).to_numpy().astype(np.int64)
     patient = np.unique(train[PATIENT].to_numpy(), return_inverse=True)[1].astype(np.int64)
     part = split_by_role(event, patient, seed=0)

@@ -94,11 +94,14 @@ class InContextModel:
         context : Context
             The views' contexts as one, weighted by the network; its vote is the risk, except where a context has one outcome only.
         """
-        pairs = list(zip(self._encoded, contexts, strict=True))
-        batches = list(parallel_map(lambda pair: pair[0].query_batch(features, scores, pair[1]), pairs))
-        predictions = [predict_risk(self.net, batch) for batch in batches]
+        predictions = [predict_risk(self.net, batch) for batch in self.query_batches(features, scores, contexts)]
         weighted = [replace(context, weight=weight) for context, (_, weight) in zip(contexts, predictions, strict=True)]
         return np.mean([risk for risk, _ in predictions], axis=0), weighted[0] if len(weighted) == 1 else merge_contexts(weighted)
+
+    def query_batches(self, features: Floats, scores: Floats, contexts: list[Context]) -> list[QueryBatch]:
+        """Return new rows and their contexts as the network's input, by view; arguments as ``predict``."""
+        pairs = list(zip(self._encoded, contexts, strict=True))
+        return list(parallel_map(lambda pair: pair[0].query_batch(features, scores, pair[1]), pairs))
 
     def extended(self, features: Floats, scores: Floats, outcome: Ints) -> InContextModel:
         """Return the model with more stored rows: features (m, d), scores (m, experts) by models that have not seen them, outcomes (m,)."""
