@@ -232,6 +232,29 @@ def drift_table(columns: Sequence[ColumnDrift], most: int = 10) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["column", "PSI", "19 in 20 by chance below", "verdict"], orient="row")
 
 
+def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return folders of runs by their names; by their paths where two have the same name.
+
+    Raises
+    ------
+    InputError
+        The same folder twice.
+
+    Examples
+    --------
+    >>> list(name_runs([Path("scores-monday"), Path("out/scores-tuesday")]))
+    ['scores-monday', 'scores-tuesday']
+    >>> list(name_runs([Path("monday/scores"), Path("tuesday/scores")]))
+    ['monday/scores', 'tuesday/scores']
+    """
+    if len(set(folders)) < len(folders):
+        raise InputError(f"the runs must differ, got {[str(folder) for folder in folders]}")
+    names = [folder.name or str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return dict(zip(names, folders, strict=True))
+
+
 def compare_runs(runs: Sequence[tuple[str, JobSummary]]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Compare the summaries of successive runs.
 

@@ -39,7 +39,11 @@ def watch(
     ],
     outcomes: Annotated[
         Path | None,
-        typer.Option(help="Table of outcomes, with the id column of the scores: calibration drift.", show_default=False, metavar="TABLE"),
+        typer.Option(
+            help="Table of outcomes, with the id column of the scores; and run, the run's folder, where runs share ids: calibration drift.",
+            show_default=False,
+            metavar="TABLE",
+        ),
     ] = None,
     outcome: Annotated[str | None, typer.Option(help="Column of the outcome.", show_default=False, metavar="COLUMN")] = None,
     positive: Events = None,
@@ -66,7 +70,7 @@ def watch(
     """
     from nearward.batch.meds import SUBJECT
     from nearward.batch.outcomes import RISK, join_outcomes
-    from nearward.batch.summary import compare_runs, read_summary
+    from nearward.batch.summary import compare_runs, name_runs, read_summary
     from nearward.evaluation.calibration_drift import measure_calibration_drift, propose_step
     from nearward.evaluation.drift_report import RunFigures
     from nearward.tabular.data.table_io import read_table
@@ -76,12 +80,13 @@ def watch(
         raise InputError(f"--outcomes and --outcome belong together, got {'--outcome' if outcomes is None else '--outcomes'} alone")
     if Cause.CALIBRATION in (fail_on or []) and outcomes is None:
         raise InputError("--fail-on calibration needs the outcomes: name their table in --outcomes and their column in --outcome")
-    summaries = [(folder.name or str(folder), read_summary(folder)) for folder in runs]
+    named = name_runs(runs)
+    summaries = [(name, read_summary(folder)) for name, folder in named.items()]
     calibration: list[CalibrationDrift | None] = [None] * len(runs)
     if outcomes is not None and outcome is not None:
         table = read_table(outcomes, missing=missing or ())
         event = as_event(positive, table.get_column(outcome)) if outcome in table.columns else None
-        joined = [join_outcomes(folder, table, outcome) for folder in runs]
+        joined = join_outcomes(named, table, outcome)
         subject = SUBJECT if SUBJECT in joined[0].columns else None
         calibration = [measure_calibration_drift(frame, outcome, RISK, subject, event, seed) for frame in joined]
     figures = [

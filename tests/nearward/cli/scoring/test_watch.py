@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from nearward.batch.outcomes import join_outcomes
-from nearward.batch.summary import ColumnDrift, JobSummary
+from nearward.batch.summary import ColumnDrift, JobSummary, name_runs
 from nearward.cli.scoring.watch import Cause, watch
 from nearward.evaluation.stats.confidence import wilson
 from nearward.tabular.errors import InputError, MissingColumns
@@ -146,7 +146,7 @@ def test_a_slope_that_was_off_from_the_first_run_on_is_no_drift(place: Path, cap
 def test_outcomes_are_joined_by_the_id_of_the_scores(place: Path) -> None:
     outcomes = pl.read_parquet(place / "outcomes.parquet")
     late = outcomes.filter(pl.col("visit") != "spring-3").sample(fraction=1.0, shuffle=True, seed=0)
-    joined = join_outcomes(place / "spring", late, "died")
+    (joined,) = join_outcomes({"spring": place / "spring"}, late, "died")
     assert joined["died"].null_count() == 1
     assert joined["died"][4] == outcomes["died"][4]
 
@@ -156,7 +156,7 @@ def test_outcomes_of_meds_labels_are_joined_by_subject_and_time(tmp_path: Path) 
     risk = {"boolean_value": [None] * 3, "predicted_boolean_value": [False] * 3, "predicted_boolean_probability": [0.1, 0.2, 0.3]}
     keys.with_columns(**{name: pl.Series(values) for name, values in risk.items()}).write_parquet(tmp_path / "part-00000-000000.parquet")
     labels = keys[[2, 0]].with_columns(boolean_value=pl.Series([True, False]))
-    joined = join_outcomes(tmp_path, labels, "boolean_value")
+    (joined,) = join_outcomes({"run": tmp_path}, labels, "boolean_value")
     assert joined.rows() == [(7, False, 0.1), (7, None, 0.2), (8, True, 0.3)]
 
 
@@ -174,13 +174,47 @@ def test_outcomes_of_meds_labels_are_joined_by_subject_and_time(tmp_path: Path) 
 )
 def test_outcomes_that_do_not_fit_are_refused(place: Path, outcomes: pl.DataFrame, error: type[InputError], message: str) -> None:
     with pytest.raises(error, match=message):
-        join_outcomes(place / "spring", outcomes, "died")
+        join_outcomes({"spring": place / "spring"}, outcomes, "died")
 
 
 def test_scores_without_ids_say_what_outcomes_need(tmp_path: Path) -> None:
     pl.DataFrame({"file": ["a.parquet"], "row": [0], "risk": [0.1]}).write_parquet(tmp_path / "part-00000-0.parquet")
     with pytest.raises(InputError, match="fitted without ids"):
-        join_outcomes(tmp_path, pl.DataFrame({"visit": ["a"], "died": [1]}), "died")
+        join_outcomes({"run": tmp_path}, pl.DataFrame({"visit": ["a"], "died": [1]}), "died")
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> dict[str, Path]:
+    """Two nights that scored a table of the same name without ids."""
+    folders = [tmp_path / night / "scores" for night in ("monday", "tuesday")]
+    for folder, risk in zip(folders, (0.1, 0.2), strict=True):
+        folder.mkdir(parents=True)
+        table = pl.DataFrame({"file": ["ward.parquet"] * 2, "row": [0, 1], "risk": [risk, risk]})
+        table.write_parquet(folder / "part-00000-0.parquet")
+    return name_runs(folders)
+
+
+def test_outcomes_of_runs_without_ids_name_the_run(nights: dict[str, Path]) -> None:
+    known = pl.DataFrame({"file": ["ward.parquet"] * 3, "row": [0, 1, 0], "died": [1, 0, 0]})
+    with pytest.raises(InputError, match=r"\['ward.parquet'\], without ids: .*Add a column 'run'"):
+        join_outcomes(nights, known[:2], "died")  # of which night are they?
+    monday, tuesday = nights
+    with_run = known.with_columns(run=pl.Series([monday, monday, f"{tuesday}/"]))
+    joined = join_outcomes(nights, with_run, "died")
+    assert [frame.rows() for frame in joined] == [[(1, 0.1), (0, 0.1)], [(0, 0.2), (None, 0.2)]]
+    with pytest.raises(InputError, match="have the file and row and run of the scores"):
+        join_outcomes(nights, with_run[:2], "died")
+
+
+def test_a_patient_with_an_outcome_in_each_run_is_joined_by_id_and_run(place: Path) -> None:
+    known = pl.DataFrame({"visit": ["spring-1", "spring-1"], "run": ["spring", "summer"], "died": ["yes", "no"]})
+    (joined,) = join_outcomes({"spring": place / "spring"}, known, "died")
+    assert joined["died"].drop_nulls().to_list() == ["yes"]
+
+
+def test_the_same_run_twice_is_refused(place: Path) -> None:
+    with pytest.raises(InputError, match="the runs must differ"):
+        watch([place / "spring", place / "spring"])
 
 
 def test_options_that_belong_together(place: Path) -> None:
