@@ -67,8 +67,8 @@ def _warn_of_few_patients(outcome: Ints, patient_ids: Ints) -> None:
     fewest = int(patients[1:].min() if binary else patients.min())
     if fewest < least:
         warnings.warn(
-            f"the rows with {'the event' if binary else 'one of the classes'} are of {fewest} patients: what else is special about them may "
-            f"be learned in place of the outcome. Gather at least {least} such patients, or check that groups is the patient",
+            f"the rows with {'the event' if binary else 'one of the classes'} are of {fewest} patients: what else is special about them "
+            f"may be learned in place of the outcome. Gather at least {least} such patients, or check that groups is the patient",
             DataWarning,
             stacklevel=4,
         )
