@@ -17,7 +17,7 @@ import polars as pl
 from nearward.tabular.data.atomic_files import replacing
 from nearward.tabular.data.limited_reading import read_at_most
 from nearward.tabular.data.table_io import durations_in_days, read_table, write_errors
-from nearward.tabular.data.text_values import NUMBER_LIKE
+from nearward.tabular.data.text_values import NUMBER_LIKE, is_text
 from nearward.tabular.errors import InputError, NoStamp, StaleAudit
 
 FORMAT = 1
@@ -77,7 +77,7 @@ def without_formulas(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """
     changed, columns = table, []
     for series in table.iter_columns():
-        if isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        if is_text(series.dtype):
             text = series.cast(pl.String)
             runs = (text.str.contains(_FORMULA) & ~text.str.contains(NUMBER_LIKE)).fill_null(value=False)
             if bool(runs.any()):

@@ -14,6 +14,7 @@ from nearward.tabular.backbones.pretrained import find_backbone
 from nearward.tabular.data.repeated_rows import warn_of_repeated_ids
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.table_io import to_frame, to_series
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.data.validation import Target, validate_column, validate_groups, validate_integers
 from nearward.tabular.ensemble.base_learners import TREES
 from nearward.tabular.ensemble.boosting import require_package
@@ -181,7 +182,7 @@ def _is_discrete(column: pl.Series) -> bool:
     dtype = column.dtype
     if dtype.is_float() or dtype.is_decimal():
         return bool((column == column.round()).all())
-    return dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+    return dtype.is_integer() or is_text(dtype)
 
 
 def check_ids(schema: Schema, frame: pl.DataFrame) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import InputError
 
 CATEGORICAL, NUMERICAL, DATETIME = "categorical", "numerical", "datetime"
@@ -93,7 +94,7 @@ def _sdtype(column: pl.Series, outcome: bool) -> str:
     dtype = column.dtype
     if isinstance(dtype, pl.Date | pl.Datetime):
         return DATETIME
-    if outcome or dtype == pl.Boolean or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+    if outcome or dtype == pl.Boolean or is_text(dtype):
         return CATEGORICAL
     if dtype.is_numeric():
         return CATEGORICAL if dtype.is_integer() and column.n_unique() <= _MAX_CATEGORIES else NUMERICAL

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from nearward.tabular.data.conversion import as_text, dtype_name
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import DataWarning, InputError
 
 CODE_LIST = pl.List(pl.String)
@@ -28,8 +29,8 @@ def is_code_list(dtype: Any) -> bool:
     """Whether a dtype is a list of texts, categories or whole numbers."""
     if not isinstance(dtype, pl.List | pl.Array):
         return False
-    inner = dtype.inner
-    return isinstance(inner, pl.String | pl.Categorical | pl.Enum | pl.Null) or bool(inner.is_integer())
+    inner: Any = dtype.inner
+    return is_text(inner) or inner == pl.Null or bool(inner.is_integer())
 
 
 def numbers_named_as_codes(frame: pl.DataFrame) -> list[str]:
@@ -99,7 +100,7 @@ def as_code_list(series: pl.Series, name: str, separator: str | None = None) -> 
     dtype = series.dtype
     if dtype == pl.Null:
         return series.cast(CODE_LIST)
-    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+    if is_text(dtype):
         if not separator:
             raise InputError(
                 f"column {name!r} must hold a list of codes in each row, but is text: declare what separates the codes in the schema "

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from nearward.tabular.data.text_values import BOOLEAN, describe_invalid
+from nearward.tabular.data.text_values import BOOLEAN, describe_invalid, is_text
 from nearward.tabular.errors import InputError
 
 BOOLEANS = ("false", "true")  # as text, and categories of a Boolean column, whose kind is number
@@ -25,7 +25,7 @@ def as_number(series: pl.Series, name: str) -> pl.Series:
     dtype = series.dtype
     if dtype in (pl.Null, pl.Boolean) or dtype.is_numeric():
         values = series.cast(pl.Float64)
-    elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+    elif is_text(dtype):
         values = _parse_numbers(series.cast(pl.String), name)
     else:
         raise _no_meaning(name, dtype)

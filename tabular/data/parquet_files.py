@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import polars as pl
 
 from nearward.tabular.data.conversion import dtype_name
-from nearward.tabular.errors import InputError
+from nearward.tabular.data.text_values import is_text
+from nearward.tabular.errors import InputError, list_first
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-_MOST_NAMED = 5  # columns in a message
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
@@ -100,7 +100,9 @@ def common_dtypes(schemas: Sequence[tuple[str, pl.Schema]]) -> dict[str, pl.Data
     for name, other in schemas[1:]:
         missing, added = [c for c in columns if c not in other], [c for c in other if c not in columns]
         if missing or added:
-            faults = [f"{what} {_spell(names)}" for what, names in (("lacks", missing), ("also has", added)) if names]
+            faults = [
+                f"{what} {list_first([repr(one) for one in names])}" for what, names in (("lacks", missing), ("also has", added)) if names
+            ]
             raise InputError(f"the files have different columns: {name} {' and '.join(faults)}, unlike {first}")
     return {column: _common_dtype(column, [(name, schema[column]) for name, schema in schemas]) for column in columns}
 
@@ -115,20 +117,11 @@ def _common_dtype(column: str, dtypes: list[tuple[str, pl.DataType]]) -> pl.Data
             combined = pl.concat(empty, how="vertical_relaxed").schema[column]
         except pl.exceptions.PolarsError:
             combined = None
-        if combined is None or (_is_text(combined) and not all(_is_text(one) or one == pl.Null for one in (common, dtype))):
+        if combined is None or (is_text(combined) and not all(is_text(one) or one == pl.Null for one in (common, dtype))):
             described = f"{dtype_name(dtype)} in {name} and {dtype_name(common)} in {first}"
             raise InputError(f"column {column!r} has dtype {described}: give it one dtype in all files")
         common = combined
     return common
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-
-
-def _spell(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
-    return shown + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
 
 
 def is_utf8(path: Path) -> bool:

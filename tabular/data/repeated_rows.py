@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.typing import Bools, Ints
 
@@ -94,7 +95,7 @@ def warn_of_repeated_ids(frame: pl.DataFrame, stacklevel: int = 3) -> None:
 
 
 def _is_discrete(column: pl.Series) -> bool:
-    return column.dtype.is_integer() or isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum)
+    return column.dtype.is_integer() or is_text(column.dtype)
 
 
 class _RowHashes:

@@ -30,6 +30,7 @@ from nearward.tabular.data.text_values import (
     check_marks,
     count_commas,
     describe_commas,
+    is_text,
     read_missing,
     warn_of_numbers_as_text,
     without_marks,
@@ -233,7 +234,7 @@ class Schema:
         for series in frame.iter_columns():
             if series.dtype.is_temporal():
                 columns.append(Column(series.name, role="time", kind="category"))
-            elif isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+            elif is_text(series.dtype):
                 values = series.cast(pl.String).drop_nulls().unique().sort()
                 columns.append(Column(series.name, kind="category", categories=tuple(values) if len(values) <= MAX_CATEGORIES else None))
             elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
@@ -322,8 +323,7 @@ def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
 
 
 def _infer_category(series: pl.Series) -> Column:
-    name = series.name
-    text = as_text(series, name).drop_nulls()
+    name, text = series.name, as_text(series, series.name).drop_nulls()
     commas = count_commas(text)
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text of numbers with commas ({commas} of {len(text)} values): {describe_commas(text)}")
@@ -331,11 +331,8 @@ def _infer_category(series: pl.Series) -> Column:
     warn_of_lists_as_text(text, stacklevel=6)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:
-        warnings.warn(
-            f"column {name!r} is text that differs in every row: ignored. If it names the rows, declare it as the id",
-            DataWarning,
-            stacklevel=5,
-        )
+        hint = "If it names the rows, declare it as the id"
+        warnings.warn(f"column {name!r} is text that differs in every row: ignored. {hint}", DataWarning, stacklevel=5)
         return Column(name, role="ignore", kind="category")
     listed = tuple(categories.sort().to_list()) if len(categories) <= MAX_CATEGORIES else None
     return Column(name, kind="category", categories=listed)

@@ -78,10 +78,15 @@ def are_marks(text: pl.Series, marks: Sequence[str]) -> pl.Series:
 
 def without_marks(series: pl.Series, marks: Sequence[str]) -> pl.Series:
     """Return a column of text with marks of missing values as null; other columns, and without marks, unchanged."""
-    if not marks or not isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+    if not marks or not is_text(series.dtype):
         return series
     text = series.cast(pl.String)
     return text.set(are_marks(text, marks), None)
+
+
+def is_text(dtype: pl.DataType) -> bool:
+    """Return whether values of a dtype are text: strings or categories."""
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def read_missing(frame: pl.DataFrame, missing: str | Sequence[str]) -> pl.DataFrame:
@@ -103,7 +108,7 @@ def read_missing(frame: pl.DataFrame, missing: str | Sequence[str]) -> pl.DataFr
     marks = check_marks(missing)
     if not marks:
         return frame
-    text = [series for series in frame.iter_columns() if isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum)]
+    text = [series for series in frame.iter_columns() if is_text(series.dtype)]
     return frame.with_columns(_read_missing(series, marks) for series in text)
 
 

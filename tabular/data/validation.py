@@ -20,6 +20,7 @@ import polars as pl
 from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import DataWarning, InputError, TooFewEvents
 from nearward.tabular.typing import Floats, Ints, RandomState, Values
 
@@ -310,7 +311,7 @@ def _read_target(y: Any, n_rows: int | None, name: str) -> tuple[pl.Series, Valu
         floats = series.cast(pl.Float64)
         series = series.cast(pl.Int64) if bool((floats == floats.round()).all()) else floats
     dtype = series.dtype
-    if not (dtype in (pl.Null, pl.Boolean) or dtype.is_numeric() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)):
+    if not (dtype in (pl.Null, pl.Boolean) or dtype.is_numeric() or is_text(dtype)):
         raise InputError(
             f"{name} has dtype {dtype.base_type()}: only text, numbers and booleans are classes. Make a column of them first "
             "(Unknown label type)"

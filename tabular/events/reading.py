@@ -19,6 +19,7 @@ import polars as pl
 
 from nearward.tabular.data.conversion import dtype_name
 from nearward.tabular.data.table_io import read_table
+from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import InputError, MissingColumns, did_you_mean
 from nearward.tabular.parallel import require_own_process
 
@@ -222,7 +223,7 @@ def _select(schema: pl.Schema, renamed: Mapping[str, str], source: str) -> list[
     for name, dtype in ((CODE, pl.String), (VALUE, pl.Float64), (TEXT, pl.String), (UNIT, pl.String)):
         if name_of[name] in schema:
             given = schema[name_of[name]]
-            fits = given == pl.Null or (given.is_numeric() if dtype == pl.Float64 else _is_text(given) or given.is_integer())
+            fits = given == pl.Null or (given.is_numeric() if dtype == pl.Float64 else is_text(given) or given.is_integer())
             if not fits:
                 raise InputError(f"{source}: column {name_of[name]!r} must be {dtype}, got {dtype_name(given)}")
             expressions.append(pl.col(name_of[name]).cast(dtype).alias(name))
@@ -232,9 +233,9 @@ def _select(schema: pl.Schema, renamed: Mapping[str, str], source: str) -> list[
 
 
 def _subject(dtype: pl.DataType, name: str) -> pl.Expr:
-    if not (dtype.is_integer() or _is_text(dtype) or dtype == pl.Null):
+    if not (dtype.is_integer() or is_text(dtype) or dtype == pl.Null):
         raise InputError(f"column {name!r} must be whole numbers or text, got {dtype_name(dtype)}")
-    return pl.col(name).cast(pl.String if _is_text(dtype) else pl.Int64).alias(SUBJECT)
+    return pl.col(name).cast(pl.String if is_text(dtype) else pl.Int64).alias(SUBJECT)
 
 
 def as_time(dtype: pl.DataType, name: str, *, end_of_day: bool = False) -> pl.Expr:
@@ -259,10 +260,6 @@ def as_time(dtype: pl.DataType, name: str, *, end_of_day: bool = False) -> pl.Ex
     raise InputError(
         f"column {name!r} must be dates or date-times, got {dtype_name(dtype)}: cast it first, for instance .str.to_datetime()"
     )
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def _belongs(subjects: pl.Series) -> pl.Expr:
