@@ -143,7 +143,10 @@ def forget(state: Any, ids: Collection[Any]) -> tuple[Any, Removal]:
     wanted = {str(one) for one in ids}
     removed = records.get_column(PATIENT).is_in(list(wanted)).to_numpy()
     if not removed.any():
-        raise InputError(f"none of the {len(wanted)} ids is of a stored patient: ids are those of groups at the fit, else of the id column")
+        raise InputError(
+            f"none of the {len(wanted)} ids is of a stored patient: ids are those of groups at the fit, else of the id column, else the "
+            "numbers of the rows from 0"
+        )
     found = records.get_column(PATIENT).filter(pl.Series(removed)).n_unique()
     _require_enough(state.model.retriever.outcome[~removed], len(state.classes))
     outcome = state.model.retriever.outcome

@@ -102,7 +102,8 @@ def inspect(
         say(STILL_INFERRED)
     else:
         results["search"], results["index_check"] = _describe_search(classifier)
-        show(gate.head(15), "feature importance for similarity: share of the encoders' gate")
+        weights = "the encoders' gate" if results["fit"].retrieval.embedding == "AWARE encoders" else "the linear metric's weights"
+        show(gate.head(15), f"feature importance for similarity: share of {weights}")
     if classifier.fitted_.adaptation is not None:
         show_adaptation(classifier.adaptation_)
     show(columns, "schema")
@@ -146,9 +147,10 @@ def _describe_search(classifier: RiskClassifier) -> tuple[pl.DataFrame, IndexChe
     import polars as pl
 
     retriever = classifier.fitted_.model.retriever
-    shards, check = retriever.shards, retriever.index_check
+    shards, check, outcome = retriever.shards, retriever.index_check, retriever.outcome
     search = pl.DataFrame([{"shard": f, "stored rows": len(shard.rows), "search": shard.kind} for f, shard in enumerate(shards)])
-    show(search, "search for similar patients")
+    events = "" if len(classifier.classes_) > 2 else f", {int(outcome.sum())} with the event"
+    show(search, f"search for similar patients, among {len(outcome)} stored rows now{events}")
     if check is not None:
         say(f"vote of the similar patients by these lists against exact search, when the model was fitted: {check.describe()}")
     return search, check

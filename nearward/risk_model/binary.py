@@ -291,7 +291,7 @@ def fit_risk(
     sampling_weight = weight_of_stored(data, len(retriever.outcome))
     columns = stack_columns(base_scores, vote, head, retriever.has_head)
     fit = StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
-    backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was asked for")
+    backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was requested")
     if config.backbone is not None:
         teachers = retriever if blocks is None or sampling_weight is None else retriever.without(sampling_weight == 0)
         stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)

@@ -22,6 +22,7 @@ _COMPLETE = 0.9  # share of rows with a value, from which on a column can equal 
 _UNIT_SLIP = 1000.0**0.5  # half of a factor of kilo or milli on the logarithmic scale: nearer to a slip than to the range
 _SLIPS = 0.05  # share of a column's values, from which on the column is in another unit
 _FEWEST_VALUES = 10
+_MOST_STORED, _DISTINCT = 200_000, 0.9  # stored rows that new ones are compared with, and the share of them that must differ
 _ANOMALIES = {
     "unit slips": "values far outside the training range (over 32 times), a slip of units?",
     "gaps": "missing, though no training patient missed it (read as usual, and novelty rises):",
@@ -127,6 +128,27 @@ def warn_of_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder
         counts = {name: count for name, count in anomalies.items() if name not in (blocks if kind == "blocks" else lacking)}
         if counts:
             warnings.warn(f"{_ANOMALIES[kind]} {list_counts(counts)}", DataWarning, stacklevel=4)
+
+
+def warn_of_stored_rows(rows: pl.DataFrame, records: pl.DataFrame) -> None:
+    """Warn where most conformed rows (q) are stored rows: their risks come from models and neighbours that know their outcomes.
+
+    Coarse tables have identical rows by chance: they are not looked at, nor are few rows or very many stored ones.
+    """
+    names = [name for name, dtype in rows.schema.items() if name in records.columns and not dtype.is_nested()]
+    if not names or rows.height < _FEWEST_VALUES or records.height > _MOST_STORED:
+        return
+    stored = records.select(names).hash_rows()
+    if stored.n_unique() < _DISTINCT * len(stored):
+        return
+    known = int(rows.select(names).hash_rows().is_in(stored.implode()).sum())
+    if known > rows.height / 2:
+        warnings.warn(
+            f"{known} of {rows.height} rows are identical to stored rows, whose outcomes the model knows: their risks are better than those of "
+            "new patients. Evaluate a model on other patients, or read its figures out of fold (summary_, nearward inspect)",
+            DataWarning,
+            stacklevel=4,
+        )
 
 
 def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) -> dict[str, dict[str, int]]:

@@ -22,7 +22,7 @@ from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT, next_numbe
 from nearward.explanation.contributions import LOG_ODDS_FLOOR, PERMUTATIONS, Reference, explain_rows
 from nearward.explanation.similar_patients import similar_rows
 from nearward.risk_model import persistence
-from nearward.risk_model.data_warnings import refuse_other_units, warn_of_anomalies
+from nearward.risk_model.data_warnings import refuse_other_units, warn_of_anomalies, warn_of_stored_rows
 from nearward.risk_model.external_backbone import ExternalBackboneModel
 from nearward.risk_model.multiclass import name_outcomes
 from nearward.risk_model.persistence import FittedState
@@ -120,7 +120,9 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
         """
         self._require_event()
         frame = self._frame(X)
-        scores = self._score(self._conform(frame), progress)
+        rows = self._conform(frame)
+        warn_of_stored_rows(rows, self.fitted_.records)
+        scores = self._score(rows, progress)
         return pl.DataFrame([row_ids(self.schema_, frame), *scores.columns(self.classes_)])
 
     @frame_output
@@ -206,7 +208,7 @@ class RiskPredictor(FrameOutput, AdaptableRisk):
 
     @frame_output
     def gate(self, X: Any = None) -> pl.DataFrame:
-        """Return each column's share of the encoders' mean feature gate: its importance for the similarity of patients.
+        """Return each column's share of what makes patients similar: of the encoders' mean gate, or of the linear metric's weights.
 
         Parameters
         ----------

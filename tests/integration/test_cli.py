@@ -136,7 +136,7 @@ def test_schema_is_written_edited_and_used(nearward, place):
     )
     nearward("fit", "cohort.parquet", *words, cwd=place)
     output = nearward("inspect", "edited", cwd=place).stdout
-    assert "not in use (none was asked for)" in output
+    assert "not in use (none was requested)" in output
     used = output[output.index("feature importance for similarity") :].split("levels")[0].split("schema")[0]
     assert "lactate" in used
     assert "diabetic" not in used

@@ -78,7 +78,9 @@ def test_extend_then_forget(place: Path) -> None:
     assert "1 ids are of no stored patient" in output
     removal = json.loads((place / "f.json").read_text())["removal"]
     assert removal["stored"] == 560 - removal["rows"] == nw.load(place / "more").fitted_.records.height
-    assert "1 patients; encoders" in run("inspect", place / "more").replace("\n", " ").replace("  ", " ")
+    described = run("inspect", place / "more")
+    assert "1 patients; encoders" in described.replace("\n", " ").replace("  ", " ")
+    assert f"among {removal['stored']} stored rows now, {removal['stored_events']} with the event" in described
 
 
 def test_what_cannot_be_written_leaves_the_old_model(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ import warnings
 
 import numpy as np
 import polars as pl
+import pytest
 
-from nearward.risk_model.data_warnings import count_anomalies, unit_slips, warn_of_leakage
+from nearward.risk_model.data_warnings import count_anomalies, unit_slips, warn_of_leakage, warn_of_stored_rows
 from nearward.tabular.data.schema import Column, Schema
+from nearward.tabular.errors import DataWarning
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
 
 # ---- unit slips ------------------------------------------------------------------------------------------------------
@@ -74,3 +76,17 @@ def test_new_lists_of_another_coding_system_are_counted() -> None:
     assert count_anomalies(new, schema, encoder)["unknown codes"] == {"dx": 2}
     assert count_anomalies(new.vstack(stored[:1]), schema, encoder)["unknown codes"] == {}
     assert count_anomalies(new[2:], schema, encoder)["unknown codes"] == {}
+
+
+# ---- stored rows -----------------------------------------------------------------------------------------------------
+
+
+def test_scoring_the_rows_that_taught_is_warned_of_and_coarse_tables_are_not() -> None:
+    stored = pl.DataFrame({"age": np.arange(40.0), "sex": ["f", "m"] * 20, "dx": [["I10"]] * 40})
+    with pytest.warns(DataWarning, match="22 of 40 rows are identical to stored rows, whose outcomes the model knows"):
+        warn_of_stored_rows(stored.with_columns(pl.col("age") - 18), stored)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_stored_rows(stored.with_columns(pl.col("age") - 20), stored)
+        warn_of_stored_rows(stored.select("sex", "dx"), stored.select("sex", "dx"))
+        warn_of_stored_rows(stored, pl.DataFrame())

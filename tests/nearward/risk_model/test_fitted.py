@@ -62,6 +62,6 @@ def test_figures_as_text() -> None:
 @pytest.mark.parametrize(("taught", "more"), [(None, ""), (100, ", all indexed; learned from a weighted sample of 100 rows")])
 def test_rows_as_text(taught: int | None, more: str) -> None:
     out_of_fold = OutOfFoldSummary(0.1, 0.8, {})
-    retrieval, backbone = RetrievalSummary("linear metric", RetrievalSetting(64, True, 1.0)), BackboneSummary(False, "none was asked for")
+    retrieval, backbone = RetrievalSummary("linear metric", RetrievalSetting(64, True, 1.0)), BackboneSummary(False, "none was requested")
     summary = FitSummary(900, 30, 800, 5, retrieval, backbone, out_of_fold, taught=taught)
     assert summary.describe_rows() == f"900 rows of 800 patients{more}"

@@ -240,7 +240,7 @@ def test_it_earns_its_place(clinic: Any, useful: bool, monkeypatch: pytest.Monke
         return
     assert "not rank clearly better" in model.summary_.backbone.why
     alone = nw.RiskClassifier(encoder=FEW, backbone=None).fit(frame, died, groups=patient)
-    assert alone.summary_.backbone == BackboneSummary(False, "none was asked for")
+    assert alone.summary_.backbone == BackboneSummary(False, "none was requested")
     new = clinic[0][500:]
     assert model.predict_frame(new).equals(alone.predict_frame(new))
     assert model.similar(new[:3]).equals(alone.similar(new[:3]))
