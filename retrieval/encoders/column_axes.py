@@ -2,7 +2,7 @@
 
 Few events teach an encoder little, and rows that are alike in all columns are then a better guess than the network's. So its embedding gets
 further axes: the principal axes of the columns in standard units. Their share of the squared distance falls with the number of events,
-as if the columns were worth ten of them. The ten was read off nine cohorts, and holds on fourteen others (docs/log/2026-11.md).
+as if the columns were worth ten events. That number was chosen on nine cohorts and confirmed on fourteen others (docs/log/2026-11.md).
 
 Shapes: n rows, p encoded columns, a axes.
 """

@@ -159,13 +159,13 @@ def _train_on(device: torch.device, rows: _Rows, train: Sequence[Ints], seed: in
     return list(parallel_map(lambda arguments: _Training.finish(*arguments), finished, "torch", remote=True))
 
 
-def _rounds_ahead(trainings: int, config: EncoderConfig) -> int:
+def _rounds_ahead(n_trainings: int, config: EncoderConfig) -> int:
     """Return how many rounds to train at a time: with five trainings on two CPUs one of them is idle at the end of every round.
 
     Two rounds of each keep both busy. The decisions are taken round by round, and a round too many is not used. A loss that follows the
     decisions is trained one round at a time.
     """
-    idle = -trainings % min(cpu_count(), trainings)
+    idle = -n_trainings % min(cpu_count(), n_trainings)
     return 2 if idle and not runs_remotely() and config.loss != "tversky" else 1
 
 

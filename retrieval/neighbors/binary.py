@@ -153,14 +153,14 @@ class Retriever(ShardedRetriever):
         f: int,
         embedding: Floats,
         settings: tuple[RetrievalSetting, ...],
-        shards: int,
+        n_shards: int,
         patient_ids: Ints | None = None,
         queries: Ints | None = None,
     ) -> list[Context]:
         """Search one shard once, and weight the neighbours by each setting."""
         shard, temperature = self.shards[f], self.encoders[f].temperature
-        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), shards, patient_ids, queries)
-        parts, labels = (shards, temperature, patient_ids, self.row_weight, queries, self.prevalence), self.outcome
+        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), n_shards, patient_ids, queries)
+        parts, labels = (n_shards, temperature, patient_ids, self.row_weight, queries, self.prevalence), self.outcome
         return [_weighted(neighbours, shard, labels, setting, *parts) for setting in settings]
 
 
@@ -309,7 +309,7 @@ def _weighted(
     shard: Shard,
     outcome: Floats,
     setting: RetrievalSetting,
-    shards: int,
+    n_shards: int,
     temperature: float,
     patient_ids: Ints | None,
     row_weight: Floats | None = None,
@@ -317,7 +317,7 @@ def _weighted(
     prevalence: float | None = None,
 ) -> Context:
     """Cut neighbours to a setting and weight them."""
-    resolved = resolve_ties(truncate(neighbours, setting, shards), shard, outcome, patient_ids, row_weight, queries)
+    resolved = resolve_ties(truncate(neighbours, setting, n_shards), shard, outcome, patient_ids, row_weight, queries)
     return compute_weights(resolved, outcome, setting, temperature, row_weight, prevalence)
 
 

@@ -58,7 +58,7 @@ class ExactIndex:
 def _thresholds(product: Floats32, k: int) -> Floats32:
     """Return for each query a number (q, 1) that at least k of its products (q, m) do not exceed, or nearly as many."""
     sample = product[:, :_SAMPLE]
-    expected = k * sample.shape[1] / product.shape[1]
+    expected = k * sample.shape[1] / product.shape[1]  # of the k nearest in the sample; the rank is three standard errors above it
     rank = k - 1 if product.shape[1] <= _SAMPLE else int(expected + 3 * expected**0.5 + 3)
     if rank >= sample.shape[1]:
         return np.full((len(product), 1), np.inf, dtype=np.float32)

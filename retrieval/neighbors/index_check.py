@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from nearward.retrieval.neighbors.index import EXACT_UP_TO, Shard
 from nearward.tabular.data.training_data import TrainingData
@@ -89,5 +88,6 @@ class ExhaustiveShard(Shard):
 
 def _auprc(sample: TrainingData, vote: Floats) -> float:
     """Return the weighted AUPRC of votes (q,), or the mean over the classes of votes (q, c)."""
-    classes = [(sample.outcome, vote)] if vote.ndim == 1 else [(sample.outcome == j, vote[:, j]) for j in np.unique(sample.outcome)]
-    return float(np.mean([average_precision_score(outcome, score, sample_weight=sample.weight) for outcome, score in classes]))
+    if vote.ndim == 1:
+        return sample.auprc(vote)
+    return float(np.mean([sample.one_vs_rest(j).auprc(vote[:, j]) for j in np.unique(sample.outcome)]))

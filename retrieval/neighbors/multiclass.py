@@ -211,7 +211,7 @@ def shard_context(
     embedding: Floats,
     labels: StoredLabels,
     setting: RetrievalSetting,
-    shards: int,
+    n_shards: int,
     temperature: float,
     queries: Ints | None = None,
 ) -> Context:
@@ -220,7 +220,7 @@ def shard_context(
     With the patients of ``labels`` the queries are stored rows of the shard, and each leaves its own patient out: all of them, or those
     whose numbers (q,) are given.
     """
-    neighbours = truncate(search_shard(shard, shard, embedding, setting, shards, labels.patient_ids, queries), setting, shards)
+    neighbours = truncate(search_shard(shard, shard, embedding, setting, n_shards, labels.patient_ids, queries), setting, n_shards)
     context = compute_weights(neighbours, labels.outcome, setting, temperature, labels.row_weight)
     return _resolve_ties(context, neighbours, shard, labels, query_patients(shard, labels.patient_ids, queries))
 

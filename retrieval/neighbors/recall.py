@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from nearward.retrieval.neighbors.exact_search import ROUNDING
 from nearward.retrieval.neighbors.vector_store import row_blocks
 from nearward.tabular.typing import Floats, Floats32
 
 _BLOCK = 8192  # rows whose distances from all queries are in memory at a time
-_ROUNDING = 1e-6  # error of a product, in units of the squared lengths
 
 
 def share_within(sq_distance: Floats, furthest: Floats) -> Floats:
@@ -36,4 +36,4 @@ def furthest_distance(vectors: Floats32, queries: Floats32, k: int) -> Floats:
         for i in np.flatnonzero((sq_distance < nearest[:, -1:]).any(axis=1)):
             nearer = sq_distance[i][sq_distance[i] < nearest[i, -1]]
             nearest[i] = np.sort(np.concatenate([nearest[i], nearer]))[:k]
-    return np.asarray(nearest[:, -1] + _ROUNDING * (query_length.numpy()[:, 0] + longest), dtype=np.float64)
+    return np.asarray(nearest[:, -1] + ROUNDING * (query_length.numpy()[:, 0] + longest), dtype=np.float64)

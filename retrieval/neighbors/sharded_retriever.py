@@ -139,7 +139,8 @@ class ShardedRetriever:
             What a new row counts in a vote, a stored one counting as before.
         """
         n, row_weight = len(self.outcome), self.row_weight
-        extended = self.extended_by([IndexBlock(lambda: EncoderInputs.of(x), outcome, np.zeros_like(fold), fold)])
+        patient_ids = np.zeros_like(fold)  # not read by ``extended_by``
+        extended = self.extended_by([IndexBlock(lambda: EncoderInputs.of(x), outcome, patient_ids, fold)])
         if row_weight is not None or weight is not None:
             row_weight = np.concatenate([np.ones(n) if row_weight is None else row_weight, np.full(len(outcome), weight or 1.0)])
         return replace(extended, row_weight=row_weight)
@@ -189,7 +190,7 @@ class ShardedRetriever:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild a retriever; the indexes are built again from the vectors, at the first search."""
+        """Load what ``state`` returned; the indexes are built from the vectors, at the first search."""
         return cls(
             encoders=tuple(network_from_state(network) for network in state["networks"]),
             heads=trained(tuple(network_from_state(network) for network in state["heads"])),
@@ -215,12 +216,12 @@ def _embed_block(encoders: Sequence[Encoder], block: IndexBlock) -> Vectors:
     return list(parallel_map(embed_new, range(len(encoders)), "torch", remote=True))
 
 
-def furthest_neighbour(context: Context, setting: RetrievalSetting, shards: int) -> Floats:
+def furthest_neighbour(context: Context, setting: RetrievalSetting, n_shards: int) -> Floats:
     """Return the squared distance of each query's furthest neighbour (q,) in a context of one shard, the class floor's rows aside.
 
     In a shard with fewer rows than neighbours it is that of the furthest row; inf where there is none.
     """
-    distance = context.sq_distance[:, : rows_per_shard(setting.neighbours, shards)]
+    distance = context.sq_distance[:, : rows_per_shard(setting.neighbours, n_shards)]
     furthest = np.where(np.isfinite(distance), distance, -np.inf).max(axis=1)
     return np.asarray(np.where(np.isfinite(furthest), furthest, np.inf))
 

@@ -60,7 +60,7 @@ class Context:
 
     @property
     def vote(self) -> Floats:
-        """Risk as the weighted share of events: ``(weight * outcome).sum(1)``, (q,)."""
+        """Risk, of an outcome of 0 or 1, as the weighted share of events: ``(weight * outcome).sum(1)``, (q,)."""
         return np.asarray((self.weight * self.outcome).sum(axis=1))
 
     @property
@@ -98,9 +98,9 @@ class Neighbours:
         return np.flatnonzero((nearest == furthest) & np.isfinite(furthest))
 
 
-def rows_per_shard(count: float, shards: int) -> int:
+def rows_per_shard(count: float, n_shards: int) -> int:
     """Return how many of ``count`` context rows each shard contributes."""
-    return max(2, int(np.ceil(count / shards)))
+    return max(2, int(np.ceil(count / n_shards)))
 
 
 def _floor_size(setting: RetrievalSetting) -> float:
@@ -112,7 +112,7 @@ def search_shard(
     events: Shard,
     embedding: Floats,
     setting: RetrievalSetting,
-    shards: int,
+    n_shards: int,
     patient_ids: Ints | None = None,
     queries: Ints | None = None,
 ) -> Neighbours:
@@ -121,8 +121,8 @@ def search_shard(
     With ``patient_ids`` (n,) the queries are stored rows of the shard, and each leaves its own patient out: all of them, or those whose
     numbers (q,) are given.
     """
-    k = rows_per_shard(setting.neighbours, shards)
-    floor = rows_per_shard(_floor_size(setting), shards) if setting.floor else 0
+    k = rows_per_shard(setting.neighbours, n_shards)
+    floor = rows_per_shard(_floor_size(setting), n_shards) if setting.floor else 0
     query_patient = query_patients(shard, patient_ids, queries)
     most_rows_of_a_patient = 0
     if patient_ids is not None and query_patient is not None and len(query_patient):
@@ -140,9 +140,9 @@ def search_shard(
     return Neighbours(*nearest(shard, k), *nearest(events, floor), np.full(len(embedding), np.nan))
 
 
-def truncate(neighbours: Neighbours, setting: RetrievalSetting, shards: int) -> Neighbours:
+def truncate(neighbours: Neighbours, setting: RetrievalSetting, n_shards: int) -> Neighbours:
     """Return what a search under a smaller setting would have returned."""
-    k, floor = rows_per_shard(setting.neighbours, shards), rows_per_shard(_floor_size(setting), shards)
+    k, floor = rows_per_shard(setting.neighbours, n_shards), rows_per_shard(_floor_size(setting), n_shards)
     return Neighbours(
         neighbours.row[:, :k],
         neighbours.sq_distance[:, :k],

@@ -136,7 +136,7 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            What cannot be read or is not installed.
+            Rows or outcomes that cannot be read, arguments outside their range, or imbalanced-learn is not installed.
         TooFewEvents
             Fewer than 10 events.
         """
@@ -145,12 +145,12 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"sampler must be one of {list(SAMPLERS)}, got sampler={self.sampler!r}")
         validate_integers(2, folds=self.folds)
         check_learner(self.learner)
-        frame, target, group = validate_fit_inputs(X, y, groups, self.positive, allow_encoded=True)
+        frame, target, patient_ids = validate_fit_inputs(X, y, groups, self.positive, allow_encoded=True)
         target.require_events(_FEWEST, "resample and calibrate")
         outcome = target.outcome
         schema = Schema.infer(frame) if self.schema is None else self.schema
         first_seed = seed_of(self.random_state)
-        fold = split_patients(outcome, group, self.folds, first_seed)
+        fold = split_patients(outcome, patient_ids, self.folds, first_seed)
         out_of_fold, models = np.empty(len(outcome)), []
         for f in range(int(fold.max()) + 1):
             train, seed = fold != f, first_seed + f
@@ -182,8 +182,10 @@ class Resampled(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _matrix(frame_encoder: FrameEncoder, X: Any) -> tuple[Floats32, Bools]:
-    """Return numbers with 0 (the median) for missing, features of code lists, missing flags, category codes (q, t); and which of these
-    are categories (t,): the last two."""
+    """Return what the trees read (q, t), and which columns of it are categories (t,): missing flags and category codes, the last ones.
+
+    The others are numbers, 0 (the median) where one is missing, and features of code lists.
+    """
     table, table_encoder = frame_encoder.encode(X), frame_encoder.table_encoder
     misses = [column.has_missing for column in table_encoder.numeric]
     flags = np.isnan(table.values[:, misses]).astype(float)

@@ -41,3 +41,12 @@ def test_a_subsample_stands_for_all_rows(most: int) -> None:
     rarest = (outcome == 2).sum()
     assert (sample.outcome == 2).sum() == min(rarest, most // 3) or most == 400
     assert data.subsample(most, seed=1)[0].tolist() == rows.tolist()
+
+
+def test_the_auprc_counts_a_row_as_often_as_it_stands_for() -> None:
+    rng = np.random.default_rng(2)
+    outcome, score, times = rng.integers(0, 2, 30), rng.random(30).round(1), rng.integers(1, 4, 30)
+    weighted = TrainingData(outcome, np.arange(30), np.zeros(30, dtype=int), times.astype(float))
+    repeated = TrainingData(np.repeat(outcome, times), np.repeat(np.arange(30), times), np.zeros(times.sum(), dtype=int))
+    assert weighted.auprc(score) == pytest.approx(repeated.auprc(np.repeat(score, times)))
+    assert weighted.auprc(score) != pytest.approx(TrainingData(outcome, np.arange(30), weighted.fold).auprc(score))
