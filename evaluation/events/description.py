@@ -20,6 +20,7 @@ MIN_SUBJECTS = 10
 _SAMPLE = 1000  # subjects in which gaps are measured, and the range of numbers
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_PERIODS = 60
+_NO_UNITS = ["", "UNK", "start", "end"]  # that codes end in
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,17 @@ def _codes(source: Events, sample: pl.DataFrame) -> pl.DataFrame:
     joined = codes
     for more in (described, numbers, _units(source), gaps):
         joined = joined.join(more, on=CODE, how="left")
-    in_code = pl.col(CODE).str.split("//").list.get(2, null_on_oob=True)  # LAB//50813//mmol/L
-    unit = pl.when(~in_code.is_in(["", "UNK"]), pl.col("numbers") > 0).then(in_code)
+    parts = pl.col(CODE).str.split("//")  # LAB//50813//mmol/L, or LAB//RESULT//50813//mmol/L
+    unit = pl.when(parts.list.len() > 2, ~parts.list.last().is_in(_NO_UNITS), pl.col("numbers") > 0).then(parts.list.last())
     joined = joined.with_columns(pl.coalesce("units", unit))
     order = [CODE, "description", "subjects", "events", "numbers", "5 %", "50 %", "95 %", "units", "hours between"]
     return joined.select(order).sort(["subjects", "events", CODE], descending=[True, True, False])
+
+
+def name_codes(codes: pl.DataFrame) -> pl.Series:
+    """Return how each of the codes is printed: by its description, where it has one that no other code has."""
+    own = pl.col("description").is_not_null() & pl.col("description").is_unique()
+    return codes.select(pl.when(own).then("description").otherwise(CODE).alias(CODE)).to_series()
 
 
 def _units(source: Events) -> pl.DataFrame:

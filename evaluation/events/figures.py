@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from nearward.evaluation.events.description import name_codes
 from nearward.evaluation.html_page import BLUE, GREY, INK
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def most_frequent_codes(codes: pl.DataFrame, most: int = 25) -> Figure:
     axes = figure.subplots()
     _style(axes, "Events", "")
     axes.barh(range(shown.height), shown.get_column("events").to_numpy(), color=BLUE, height=0.7)
-    names = [description or code for code, description in shown.select("code", "description").iter_rows()]
+    names = name_codes(shown).to_list()
     axes.set_yticks(range(shown.height), [name if len(name) <= _LONG_NAME else f"{name[: _LONG_NAME - 1]}…" for name in names])
     axes.set_ylim(shown.height - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from nearward.evaluation.events import figures
-from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescription
+from nearward.evaluation.events.description import MIN_SUBJECTS, EventsDescription, name_codes
 from nearward.evaluation.html_page import THIN_SPACE, render
 from nearward.evaluation.provenance import Provenance
 
@@ -47,7 +47,7 @@ def facts_table(facts: Mapping[str, Any], separator: str = ",") -> pl.DataFrame:
 
 
 def codes_in_short(codes: pl.DataFrame) -> pl.DataFrame:
-    """Return codes as they are printed in 80 columns: the description in place of the code where there is one.
+    """Return codes as they are printed in 80 columns: the description in place of the code where one is its own.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def codes_in_short(codes: pl.DataFrame) -> pl.DataFrame:
         and ``gap, h`` (median hours between one subject's successive events)
     """
     quantiles = [pl.col(name).round_sig_figs(3).map_elements("{:g}".format, pl.String) for name in ("5 %", "50 %", "95 %")]
-    name = pl.coalesce("description", "code")
+    name = pl.col("code")
     short = pl.when(name.str.len_chars() > _LONG_NAME).then(name.str.head(_LONG_NAME - 1) + "…").otherwise(name)
-    return codes.select(
+    return codes.with_columns(name_codes(codes)).select(
         short.alias("code"),
         "subjects",
         "events",

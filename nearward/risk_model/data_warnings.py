@@ -144,8 +144,8 @@ def warn_of_stored_rows(rows: pl.DataFrame, records: pl.DataFrame) -> None:
     known = int(rows.select(names).hash_rows().is_in(stored.implode()).sum())
     if known > rows.height / 2:
         warnings.warn(
-            f"{known} of {rows.height} rows are identical to stored rows, whose outcomes the model knows: their risks are better than those of "
-            "new patients. Evaluate a model on other patients, or read its figures out of fold (summary_, nearward inspect)",
+            f"{known} of {rows.height} rows are identical to stored rows, whose outcomes the model knows: their risks are better than "
+            "those of new patients. Evaluate a model on other patients, or read its figures out of fold (summary_, nearward inspect)",
             DataWarning,
             stacklevel=4,
         )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from nearward.tabular.errors import InputError, did_you_mean
+from nearward.tabular.errors import DataWarning, InputError, did_you_mean
 from nearward.tabular.events.label_table import LABEL, PREDICTION_TIME
 from nearward.tabular.events.reading import BIRTH, CODE, DEATH, SUBJECT, TIME, Events, code_matches, read_events
 from nearward.tabular.events.windowed_events import span_hours
 
 FIRST_EVENT = "first event"
 WORDS = {"admission": "HOSPITAL_ADMISSION", "discharge": "HOSPITAL_DISCHARGE", "birth": BIRTH, "death": DEATH}
+_CENSORED = 0.1  # share of the moments, from which on censored ones are warned of
 _ROW, _ANCHOR, _NEXT, _EARLIER, _END, _DIED, _SEEN = "(row)", "(anchor)", "(next)", "(earlier)", "(end)", "(died)", "(seen)"
 
 
@@ -60,6 +62,11 @@ def labels(
     InputError
         No event with the code of the moment or the outcome; a moment that lies before its event; neither ``within`` nor ``until``.
 
+    Warns
+    -----
+    DataWarning
+        More than a tenth of the moments are censored: the outcome is then too frequent among the others.
+
     Examples
     --------
     >>> stays = pl.DataFrame(
@@ -98,7 +105,10 @@ def labels(
     table = queries.join(last, on=SUBJECT, how="left")
     for part in (outcomes, ends, deaths):
         table = table.join(part, on=_ROW, how="left")
-    return _label(table, horizon, until is not None, recurrent, _naive(followed_until), events.zoned)
+    result = _label(table, horizon, until is not None, recurrent, _naive(followed_until), events.zoned)
+    if followed_until is None:
+        _warn_of_censoring(result)
+    return result
 
 
 def _label(
@@ -123,6 +133,20 @@ def _label(
     if zoned:
         result = result.with_columns(pl.col(PREDICTION_TIME).dt.replace_time_zone("UTC"))
     return result.with_columns(pl.col(LABEL).is_null().alias("censored"))
+
+
+def _warn_of_censoring(labels: pl.DataFrame) -> None:
+    """Warn where so many moments are censored that those with an answer have the outcome too often."""
+    rows, censored, positive = labels.height, int(labels.get_column("censored").sum()), int(labels.get_column(LABEL).sum())
+    if positive and censored > _CENSORED * rows:
+        warnings.warn(
+            f"{censored} of {rows} moments are censored: their subjects have no event as late as would be needed to know that the outcome "
+            f"did not happen. Where it happened it is known, so its share among the other moments, {positive / (rows - censored):.0%}, is "
+            f"too high (at least {positive / rows:.0%} of all have it). Where outcomes are known until some day for all subjects, give it as "
+            "followed_until; else shorten within",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _parse_moment(at: str) -> tuple[str, float]:

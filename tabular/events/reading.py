@@ -165,6 +165,9 @@ def read_events(source: Source | Events, columns: Mapping[str, str] | None = Non
         return _from_parts([part], [str(folder)], columns, _no_codes(), None)
     data = folder / "data" if (folder / "data").is_dir() else folder
     files = sorted(path for path in data.rglob("*.parquet") if path.is_file() and not _is_hidden(path.relative_to(data)))
+    inner = [path for path in sorted(folder.iterdir()) if (path / "data").is_dir() and (path / "metadata").is_dir()]
+    if data == folder and inner:
+        raise InputError(f"{folder} is no MEDS folder, but {inner[0]} is: give that one")
     if not files:
         raise InputError(f"{data} has no Parquet files: a MEDS folder has its events in data/**/*.parquet")
     root = folder if data != folder else folder.parent if folder.name == "data" else folder

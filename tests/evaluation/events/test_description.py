@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -91,3 +92,16 @@ def test_codes_are_printed_by_their_description_and_cut_to_a_length(description:
     lactate = rows["Lactate in blood, by any of the…"]
     assert (lactate["numeric, %"], lactate["5 / 50 / 95 %"], lactate["gap, h"]) == (100, "1 / 2 / 3", 6.0)
     assert rows["SEX//F"]["5 / 50 / 95 %"] is None
+
+
+def test_units_in_codes_and_descriptions_that_two_codes_share(tmp_path: Path) -> None:
+    codes = ["LAB//50813//mmol/L", "LAB//RESULT//50813//mmol/L", "RxNorm//956874//start", "LAB//50813", "LAB//227969//UNK"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "metadata").mkdir()
+    rows = [(subject, START, code, 1.0) for subject in range(12) for code in codes]
+    pl.DataFrame(rows, ["subject_id", "time", "code", "numeric_value"], orient="row").write_parquet(tmp_path / "data" / "0.parquet")
+    described = pl.DataFrame({"code": codes, "description": ["Lactate", "Lactate", "Furosemide", None, None]})
+    described.write_parquet(tmp_path / "metadata" / "codes.parquet")
+    found = describe_events(tmp_path).codes
+    assert dict(found.select("code", "units").iter_rows()) == dict(zip(codes, ["mmol/L", "mmol/L", None, None, None], strict=True))
+    assert set(codes_in_short(found)["code"]) == {"Furosemide", *codes} - {"RxNorm//956874//start"}

@@ -194,7 +194,7 @@ def test_what_is_refused(model: Any, tmp_path) -> None:
     known = model.fitted_.records[:10]
     with pytest.raises(InputError, match="10 of 10 rows are identical to stored rows"):
         changed.extend(new.with_columns(known.select("a", "b", "c")), known[OUTCOME])
-    with pytest.raises(InputError, match="none of the 2 ids is of a stored patient.*else the numbers of the rows from 0"):
+    with pytest.raises(InputError, match=r"none of the 2 ids is of a stored patient.*else the numbers of the rows from 0"):
         changed.forget(["nobody", "no one"])
     events = model.fitted_.records.filter(pl.col("(outcome)") == 1)[PATIENT].unique(maintain_order=True).to_list()
     with pytest.raises(TooFewEvents, match="events are too few to remain stored; at least 10 are needed"):

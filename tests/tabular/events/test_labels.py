@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
 import nearward as nw
-from nearward.tabular.errors import InputError
+from nearward.tabular.errors import DataWarning, InputError
 
 DAY = datetime(2020, 1, 1)
 
@@ -82,3 +83,15 @@ def test_first_event_is_not_the_birth_and_zones_stay() -> None:
 def test_a_rule_that_cannot_be_used(rule: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         nw.labels(table((1, 0, ADMITTED), (1, 1, "LAB")), **rule)
+
+
+def test_many_censored_moments_are_warned_of_unless_it_is_known_until_when_all_were_followed() -> None:
+    lost = [(subject, day, code) for subject in range(3, 9) for day, code in ((0, ADMITTED), (20, "VISIT"))]
+    events = table((1, 0, ADMITTED), (1, 20, "MEDS_DEATH"), (2, 0, ADMITTED), (2, 40, "VISIT"), *lost)
+    rule = {"at": "admission + 24h", "outcome": "MEDS_DEATH", "within": "30d"}
+    with pytest.warns(DataWarning, match=r"6 of 8 moments are censored.* 50%, is too high \(at least 12% of all have it\)"):
+        nw.labels(events, **rule)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nw.labels(events, **rule, followed_until=DAY + timedelta(days=60))
+        nw.labels(events.filter(pl.col("subject_id") < 3), **rule)

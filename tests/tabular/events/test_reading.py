@@ -173,3 +173,12 @@ def test_the_real_demo_of_mimic(cohort_folder: Path) -> None:
     assert {"Age", "GENDER//F: seen"} <= set(made.columns)
     assert made.select(pl.col("Age").is_between(15, 100).all()).item()
     assert counts.unknown_codes > 0
+
+
+def test_the_folder_above_a_meds_folder_is_refused_and_the_right_one_named(tmp_path: Path) -> None:
+    for name in ("data", "metadata"):
+        (tmp_path / "MEDS_cohort" / name).mkdir(parents=True)
+    (tmp_path / "pre_MEDS").mkdir()
+    pl.DataFrame({"person_id": [1]}).write_parquet(tmp_path / "pre_MEDS" / "person.parquet")
+    with pytest.raises(InputError, match=r"is no MEDS folder, but .*MEDS_cohort is: give that one"):
+        nw.read_events(tmp_path)
