@@ -108,7 +108,7 @@ class FittedRisk(FittedModel):
     @cached_property
     def teachers(self) -> Retriever:
         """The retriever of the stored rows that taught alone, numbered among these: what the backbone's contexts come from."""
-        return self.retriever if self.taught.all() else self.retriever.without(~self.taught)
+        return self.retriever.select(self.taught)
 
     def extended(self, frame: pl.DataFrame, outcome: Ints, fold: Ints, weight: float | None = None) -> FittedRisk:
         """Return the model with more stored rows, as it scores them now; arguments as ``ShardedRetriever.extended``."""
@@ -293,7 +293,7 @@ def fit_risk(
     fit = StackFit(stack_column_names(base_learners, retriever.has_head), columns, *fit_stack(columns, data))
     backbone, backbone_summary = None, BackboneSummary(in_use=False, why="none was requested")
     if config.backbone is not None:
-        teachers = retriever if blocks is None or sampling_weight is None else retriever.without(sampling_weight == 0)
+        teachers = retriever if sampling_weight is None else retriever.select(sampling_weight > 0)
         stored = StoredRows(base_learners.features(rows, data.fold), columns, inputs, data)
         if _is_worth_all_rows(config, stored, teachers, fit):
             candidate, risk, backbone_summary = _fit_backbone(config, table_encoder, rows.numbers, stored, teachers, progress)

@@ -163,6 +163,10 @@ class ShardedRetriever:
             shards.append(shard.extended_to(writer.finish(), np.concatenate(rows.pop(0))))  # popped: not in memory twice
         return replace(self, shards=tuple(shards), outcome=np.concatenate(outcomes))
 
+    def select(self, chosen: Bools) -> Self:
+        """Return a retriever of some of its stored rows (mask, (n,)), numbered anew as by ``without``; itself where these are all."""
+        return self if chosen.all() else self.without(~chosen)
+
     def without(self, removed: Bools) -> Self:
         """Return a retriever without some of its stored rows (mask, (n,)); the others are numbered anew, in their order."""
         number = np.cumsum(~removed) - 1

@@ -73,6 +73,8 @@ def test_more_and_fewer_rows_keep_the_lists(retriever: Retriever, monkeypatch: p
         )
     present = changed.context(QUERIES)[0].row
     assert present.max() < len(changed.outcome)
+    assert changed.select(np.ones(len(changed.outcome), dtype=bool)) is changed
+    assert np.array_equal(retriever.select(~removed[:3000]).shards[1].vectors, retriever.without(removed[:3000]).shards[1].vectors)
 
 
 def test_a_shard_with_fewer_rows_than_neighbours_has_a_radius() -> None:
