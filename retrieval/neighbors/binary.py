@@ -9,7 +9,7 @@ c context rows, ``s * (k + l)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,14 +30,13 @@ from nearward.retrieval.neighbors.fitted_shards import (
     remembered_encoders,
     store_others,
     trial_sample,
+    try_settings,
 )
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.sharded_retriever import (
     IndexBlock,
     ShardedRetriever,
     embedding_name,
-    furthest_neighbour,
-    neighbour_radius,
 )
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
@@ -47,12 +46,13 @@ from nearward.retrieval.neighbors.voting import (
     compute_weights,
     concatenate_contexts,
     join_contexts,
+    largest,
     resolve_ties,
     search_shard,
     truncate,
 )
 from nearward.tabular.data.training_data import TrainingData
-from nearward.tabular.parallel import parallel_map, single_threaded
+from nearward.tabular.parallel import single_threaded
 from nearward.tabular.persistence.checkpoints import Checkpoints
 from nearward.tabular.preprocessing.feature_layout import FeatureLayout
 from nearward.tabular.statistics import weighted_average_precision
@@ -117,18 +117,18 @@ class Retriever(ShardedRetriever):
         settings : tuple of RetrievalSetting
         rows : (q,), numbers of the stored rows that are queried; by default all
         """
-        inputs, by_shard, places = EncoderInputs.of(x), [], []
-        for f, (place, queries) in enumerate(self._queries_by_shard(rows)):
-            if not len(place):
+        inputs, by_part, positions = EncoderInputs.of(x), [], []
+        for f, (position, queries) in enumerate(self._queries_by_shard(rows)):
+            if not len(position):
                 continue
-            embedding = embed(self.encoders[f], inputs.take(place))[0]
-            for part in query_parts(len(place)):
-                by_shard.append(self._shard_contexts(f, embedding[part], settings, 1, patient_ids, queries[part]))
-                places.append(place[part])
-        if len(places) == 1:
-            return by_shard[0]
-        order = np.argsort(np.concatenate(places))
-        return [join_contexts(list(parts), 0, parts[0].shard).take(order) for parts in zip(*by_shard, strict=True)]
+            embedding = embed(self.encoders[f], inputs.take(position))[0]
+            for part in query_parts(len(position)):
+                by_part.append(self._shard_contexts(f, embedding[part], settings, 1, patient_ids, queries[part]))
+                positions.append(position[part])
+        if len(positions) == 1:
+            return by_part[0]
+        order = np.argsort(np.concatenate(positions))
+        return [join_contexts(list(parts), 0, parts[0].shard).take(order) for parts in zip(*by_part, strict=True)]
 
     def out_of_fold(self, x: Floats | EncoderInputs, patient_ids: Ints, rows: Ints | None = None) -> tuple[Floats, Floats]:
         """Return the vote and the head's log-odds (q,), (q,) of stored rows by encoders and patients that are not their own.
@@ -137,16 +137,16 @@ class Retriever(ShardedRetriever):
         """
         inputs = EncoderInputs.of(x)
         head = np.empty(len(inputs))
-        for f, (place, _) in enumerate(self._queries_by_shard(rows)):
-            head[place] = self.embed(f, inputs.take(place))[1]
+        for f, (position, _) in enumerate(self._queries_by_shard(rows)):
+            head[position] = self.embed(f, inputs.take(position))[1]
         return self.out_of_fold_contexts(inputs, patient_ids, (self.setting,), rows)[0].vote, head
 
     def _queries_by_shard(self, rows: Ints | None) -> list[tuple[Ints, Ints]]:
-        """Return for each shard which of some stored rows (q,) are in it: their places among these, and their numbers."""
+        """Return for each shard which of some stored rows (q,) are in it: their positions among these, and their numbers."""
         rows = np.arange(len(self.outcome)) if rows is None else rows
         fold = self.fold[rows]
-        places = [np.flatnonzero(fold == f) for f in range(len(self.shards))]
-        return [(place, rows[place]) for place in places]
+        positions = [np.flatnonzero(fold == f) for f in range(len(self.shards))]
+        return [(position, rows[position]) for position in positions]
 
     def _shard_contexts(
         self,
@@ -159,9 +159,9 @@ class Retriever(ShardedRetriever):
     ) -> list[Context]:
         """Search one shard once, and weight the neighbours by each setting."""
         shard, temperature = self.shards[f], self.encoders[f].temperature
-        neighbours = search_shard(shard, self.events[f], embedding, _largest(settings), n_shards, patient_ids, queries)
-        parts, labels = (n_shards, temperature, patient_ids, self.row_weight, queries, self.prevalence), self.outcome
-        return [_weighted(neighbours, shard, labels, setting, *parts) for setting in settings]
+        labels = StoredLabels(self.outcome, patient_ids, self.row_weight)
+        near = search_shard(shard, self.events[f], embedding, largest(settings), n_shards, patient_ids, queries)
+        return [_weighted(near, shard, labels, setting, n_shards, temperature, queries, self.prevalence) for setting in settings]
 
 
 @dataclass(frozen=True)
@@ -277,48 +277,34 @@ def best_setting(
     labels = labels or StoredLabels.of(data)
     n_shards, events = len(fitted.shards), _events(fitted.shards, labels.outcome)
 
-    def try_queries(f: int, part: slice) -> list[tuple[Floats, Floats]]:
-        """Return some queries' votes and furthest distances under each setting: one search, then one context at a time."""
+    def contexts(f: int, part: slice) -> Iterator[Context]:
         shard, queries, temperature = fitted.shards[f], fitted.queries[f][part], fitted.encoders[f].temperature
-        near = search_shard(shard, events[f], fitted.embeddings[f][part], _largest(settings), n_shards, labels.patient_ids, queries)
-        tried = []
-        for setting in settings:
-            context = _weighted(near, shard, labels.outcome, setting, n_shards, temperature, labels.patient_ids, labels.row_weight, queries)
-            tried.append((context.vote, furthest_neighbour(context, setting, n_shards)))
-        return tried
+        near = search_shard(shard, events[f], fitted.embeddings[f][part], largest(settings), n_shards, labels.patient_ids, queries)
+        return (_weighted(near, shard, labels, setting, n_shards, temperature, queries) for setting in settings)
 
-    def try_shard(f: int) -> list[tuple[Floats, float]]:
-        """Return the vote and the radius of a shard's queries under each setting."""
-        parts = [try_queries(f, part) for part in query_parts(len(fitted.queries[f]))]
-        by_setting = [[np.concatenate(pieces) for pieces in zip(*tried, strict=True)] for tried in zip(*parts, strict=True)]
-        weight = None if data.weight is None else data.weight[data.fold == f]
-        return [(vote, neighbour_radius(furthest, weight)) for vote, furthest in by_setting]
-
-    by_shard, order = list(parallel_map(try_shard, range(n_shards), "torch", "faiss")), fitted.query_order
-    votes = [np.concatenate([tried[i][0] for tried in by_shard])[order] for i in range(len(settings))]
+    tried = try_settings(fitted, data, settings, contexts, lambda context: context.vote)
     name = embedding_name(fitted.encoders)
-    trials = [SettingTrial(name, setting, data.auprc(vote)) for setting, vote in zip(settings, votes, strict=True)]
+    trials = [SettingTrial(name, setting, data.auprc(vote)) for setting, (vote, _) in zip(settings, tried, strict=True)]
     best = max(range(len(settings)), key=lambda i: trials[i].vote_auprc)
-    radius = np.array([tried[best][1] for tried in by_shard])
+    vote, radius = tried[best]
     retriever = Retriever(fitted.encoders, (), fitted.shards, labels.outcome, settings[best], radius, labels.row_weight)
-    return Candidate(retriever, votes[best], trials)
+    return Candidate(retriever, vote, trials)
 
 
 def _weighted(
     neighbours: Neighbours,
     shard: Shard,
-    outcome: Floats,
+    labels: StoredLabels,
     setting: RetrievalSetting,
     n_shards: int,
     temperature: float,
-    patient_ids: Ints | None,
-    row_weight: Floats | None = None,
     queries: Ints | None = None,
     prevalence: float | None = None,
 ) -> Context:
-    """Cut neighbours to a setting and weight them."""
-    resolved = resolve_ties(truncate(neighbours, setting, n_shards), shard, outcome, patient_ids, row_weight, queries)
-    return compute_weights(resolved, outcome, setting, temperature, row_weight, prevalence)
+    """Truncate the neighbours found under a larger setting to this one, and weight them."""
+    truncated = truncate(neighbours, setting, n_shards)
+    resolved = resolve_ties(truncated, shard, labels.outcome, labels.patient_ids, labels.row_weight, queries)
+    return compute_weights(resolved, labels.outcome, setting, temperature, labels.row_weight, prevalence)
 
 
 @single_threaded()
@@ -334,7 +320,3 @@ def ranks_clearly_better(score: Floats, other: Floats, data: TrainingData, seed:
 
 def _events(shards: tuple[Shard, ...], outcome: Floats) -> tuple[Shard, ...]:
     return tuple(shard.subset(shard.rows[outcome[shard.rows] == 1]) for shard in shards)
-
-
-def _largest(settings: tuple[RetrievalSetting, ...]) -> RetrievalSetting:
-    return replace(max(settings, key=lambda setting: setting.neighbours), floor=any(setting.floor for setting in settings))

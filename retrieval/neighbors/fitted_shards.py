@@ -15,7 +15,15 @@ from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.index_check import CHECKED_ROWS, ExhaustiveShard, IndexCheck
-from nearward.retrieval.neighbors.sharded_retriever import Encoder, IndexBlock, ShardedRetriever, trained
+from nearward.retrieval.neighbors.sharded_retriever import (
+    Encoder,
+    IndexBlock,
+    ShardedRetriever,
+    furthest_neighbour,
+    neighbour_radius,
+    trained,
+)
+from nearward.retrieval.neighbors.voting import Context, RetrievalSetting
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.persistence.checkpoints import Checkpoints, remembered
@@ -161,6 +169,46 @@ def store_others(
 
     extended = retriever.extended_by(noted())
     return replace(fitted, shards=extended.shards), StoredLabels(extended.outcome, np.concatenate(patients))
+
+
+def try_settings(
+    fitted: FittedShards,
+    data: TrainingData,
+    settings: Sequence[RetrievalSetting],
+    contexts: Callable[[int, slice], Iterable[Context]],
+    vote: Callable[[Context], Floats],
+) -> list[tuple[Floats, Floats]]:
+    """Return for each setting the votes that the queries get, in the order of the rows, and the radius of each shard.
+
+    Parameters
+    ----------
+    fitted : FittedShards
+    data : TrainingData, the queries of ``fitted``
+    settings : candidates
+    contexts : callable
+        Takes a shard's number and a part of its queries; yields their context under each setting, one at a time, for they are large.
+    vote : callable
+        Returns the vote of a context: (q,), or (q, classes).
+    """
+    n_shards = len(fitted.shards)
+
+    def try_queries(f: int, part: slice) -> list[tuple[Floats, Floats]]:
+        """Return the votes and the furthest distances of some queries under each setting."""
+        tried = zip(settings, contexts(f, part), strict=True)
+        return [(vote(context), furthest_neighbour(context, setting, n_shards)) for setting, context in tried]
+
+    def try_shard(f: int) -> list[tuple[Floats, float]]:
+        """Return the votes of a shard's queries, and its radius, under each setting."""
+        parts = [try_queries(f, part) for part in query_parts(len(fitted.queries[f]))]
+        by_setting = [[np.concatenate(pieces) for pieces in zip(*tried, strict=True)] for tried in zip(*parts, strict=True)]
+        weight = None if data.weight is None else data.weight[data.fold == f]
+        return [(votes, neighbour_radius(furthest, weight)) for votes, furthest in by_setting]
+
+    by_shard, order = list(parallel_map(try_shard, range(n_shards), "torch", "faiss")), fitted.query_order
+    return [
+        (np.concatenate([votes for votes, _ in tried])[order], np.array([radius for _, radius in tried]))
+        for tried in zip(*by_shard, strict=True)
+    ]
 
 
 def check_lists(

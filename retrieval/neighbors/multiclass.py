@@ -9,7 +9,7 @@ Shapes: n stored rows, p encoded columns, q query rows, e embedding width, s sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,13 +27,13 @@ from nearward.retrieval.neighbors.fitted_shards import (
     check_lists,
     fit_linear_metrics,
     index_shards,
-    query_parts,
     remembered_encoders,
     store_others,
     trial_sample,
+    try_settings,
 )
 from nearward.retrieval.neighbors.index import Shard
-from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, furthest_neighbour, neighbour_radius, trained
+from nearward.retrieval.neighbors.sharded_retriever import IndexBlock, ShardedRetriever, trained
 from nearward.retrieval.neighbors.voting import (
     SETTINGS,
     Context,
@@ -41,6 +41,7 @@ from nearward.retrieval.neighbors.voting import (
     RetrievalSetting,
     compute_weights,
     concatenate_contexts,
+    largest,
     query_patients,
     search_shard,
     tied_rows,
@@ -67,11 +68,10 @@ class ClassRetriever(ShardedRetriever):
 
     def context(self, x: Floats | EncoderInputs) -> tuple[Context, Floats]:
         """Return the contexts of new rows (q, p), whose ``outcome`` is a class index, and the heads' mean log-probabilities (q, c)."""
-        parts, heads = [], []
+        parts, heads, labels, n_shards = [], [], StoredLabels(self.outcome, row_weight=self.row_weight), len(self.shards)
         for f, (encoder, shard) in enumerate(zip(self.encoders, self.shards, strict=True)):
             embedding, logit = self.embed(f, x)
-            labels = StoredLabels(self.outcome, row_weight=self.row_weight)
-            parts.append(shard_context(shard, embedding, labels, self.setting, len(self.shards), encoder.temperature))
+            parts.append(shard_context(shard, embedding, labels, self.setting, n_shards, encoder.temperature))
             heads.append(class_log_probabilities(logit, self.classes))
         return concatenate_contexts(parts), np.mean(heads, axis=0)
 
@@ -176,27 +176,20 @@ def _best_setting(
     fitted: FittedShards, data: TrainingData, labels: StoredLabels, settings: tuple[RetrievalSetting, ...] = CLASS_SETTINGS
 ) -> _Candidate:
     """Choose the setting by the out-of-fold log-loss of the votes that the queries of ``fitted`` get, which ``data`` describes."""
-    classes, order = int(data.outcome.max()) + 1, fitted.query_order
-    best: _Candidate | None = None
-    for setting in settings:
-        votes_by_shard, radius = [], []
-        for f, (shard, queries, encoder) in enumerate(zip(fitted.shards, fitted.queries, fitted.encoders, strict=True)):
-            furthest = []
-            for part in query_parts(len(queries)):
-                embedding, rows = fitted.embeddings[f][part], queries[part]
-                context = shard_context(shard, embedding, labels, setting, len(fitted.shards), encoder.temperature, rows)
-                votes_by_shard.append(class_votes(context, classes))
-                furthest.append(furthest_neighbour(context, setting, len(fitted.shards)))
-            weight = None if data.weight is None else data.weight[data.fold == f]
-            radius.append(neighbour_radius(np.concatenate(furthest), weight))
-        votes = np.concatenate(votes_by_shard)[order]
-        loss = vote_loss(votes, data.outcome, data.weight)
-        mean = float(np.average(loss, weights=data.weight))
-        if best is None or mean < best.mean:
-            retriever = ClassRetriever(fitted.encoders, (), fitted.shards, labels.outcome, setting, np.array(radius), labels.row_weight)
-            best = _Candidate(retriever, votes, loss, mean)
-    assert best is not None
-    return best
+    classes, n_shards = int(data.outcome.max()) + 1, len(fitted.shards)
+
+    def contexts(f: int, part: slice) -> Iterator[Context]:
+        shard, queries, temperature = fitted.shards[f], fitted.queries[f][part], fitted.encoders[f].temperature
+        near = search_shard(shard, shard, fitted.embeddings[f][part], largest(settings), n_shards, labels.patient_ids, queries)
+        return (_weighted(near, shard, labels, setting, n_shards, temperature, queries) for setting in settings)
+
+    tried = try_settings(fitted, data, settings, contexts, lambda context: class_votes(context, classes))
+    losses = [vote_loss(votes, data.outcome, data.weight) for votes, _ in tried]
+    means = [float(np.average(loss, weights=data.weight)) for loss in losses]
+    best = int(np.argmin(means))
+    votes, radius = tried[best]
+    retriever = ClassRetriever(fitted.encoders, (), fitted.shards, labels.outcome, settings[best], radius, labels.row_weight)
+    return _Candidate(retriever, votes, losses[best], means[best])
 
 
 def vote_loss(votes: Floats, class_index: Ints, weight: Floats | None = None) -> Floats:
@@ -207,22 +200,32 @@ def vote_loss(votes: Floats, class_index: Ints, weight: Floats | None = None) ->
 
 
 def shard_context(
+    shard: Shard, embedding: Floats, labels: StoredLabels, setting: RetrievalSetting, n_shards: int, temperature: float
+) -> Context:
+    """Search one shard for embedded rows (q, e), and weight their neighbours.
+
+    With the patients of ``labels`` the rows are all stored rows of the shard, and each leaves its own patient out.
+    """
+    near = search_shard(shard, shard, embedding, setting, n_shards, labels.patient_ids)
+    return _weighted(near, shard, labels, setting, n_shards, temperature)
+
+
+def _weighted(
+    neighbours: Neighbours,
     shard: Shard,
-    embedding: Floats,
     labels: StoredLabels,
     setting: RetrievalSetting,
     n_shards: int,
     temperature: float,
     queries: Ints | None = None,
 ) -> Context:
-    """Search one shard and weight the neighbours.
+    """Truncate the neighbours found under a larger setting to this one, and weight them.
 
-    With the patients of ``labels`` the queries are stored rows of the shard, and each leaves its own patient out: all of them, or those
-    whose numbers (q,) are given.
+    With the patients of ``labels`` the queries are stored rows of the shard: all of them, or those whose numbers (q,) are given.
     """
-    neighbours = truncate(search_shard(shard, shard, embedding, setting, n_shards, labels.patient_ids, queries), setting, n_shards)
-    context = compute_weights(neighbours, labels.outcome, setting, temperature, labels.row_weight)
-    return _resolve_ties(context, neighbours, shard, labels, query_patients(shard, labels.patient_ids, queries))
+    truncated = truncate(neighbours, setting, n_shards)
+    context = compute_weights(truncated, labels.outcome, setting, temperature, labels.row_weight)
+    return _resolve_ties(context, truncated, shard, labels, query_patients(shard, labels.patient_ids, queries))
 
 
 def _resolve_ties(context: Context, neighbours: Neighbours, shard: Shard, labels: StoredLabels, patients: Ints | None) -> Context:

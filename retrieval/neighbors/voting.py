@@ -5,6 +5,7 @@ Shapes: n stored rows, q query rows, k neighbours a shard, l floor events a shar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -35,6 +36,11 @@ class RetrievalSetting:
 
 
 SETTINGS = tuple(RetrievalSetting(k, floor, 1.0) for k in (60, 125, 250, 500, 1000) for floor in (False, True))
+
+
+def largest(settings: Sequence[RetrievalSetting]) -> RetrievalSetting:
+    """Return a setting whose neighbours include those of all these, see ``truncate``."""
+    return replace(max(settings, key=lambda setting: setting.neighbours), floor=any(setting.floor for setting in settings))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nearward.cli.inspect import _describe_search
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
-from nearward.retrieval.neighbors import fitted_shards, index, index_check
+from nearward.retrieval.neighbors import fitted_shards, index, index_check, multiclass
 from nearward.retrieval.neighbors.binary import Retriever, best_setting, fit_retriever
 from nearward.retrieval.neighbors.fitted_shards import StoredLabels, index_shards
 from nearward.retrieval.neighbors.index import Shard
@@ -107,13 +107,15 @@ def test_exact_shards_need_no_check() -> None:
 
 def test_inspect_shows_recall_and_vote(capsys: pytest.CaptureFixture[str]) -> None:
     lists = SimpleNamespace(kind="IVF-SQ8, 8 of 51 lists probed, recall 0.970", rows=range(820))
-    retriever = SimpleNamespace(shards=[lists], index_check=IndexCheck(2000, 900, 0.21, 0.2125))
-    classifier: Any = SimpleNamespace(fitted_=SimpleNamespace(model=SimpleNamespace(retriever=retriever)))
+    check = IndexCheck(2000, 900, 0.21, 0.2125)
+    retriever = SimpleNamespace(shards=[lists], index_check=check, outcome=np.repeat([0.0, 1.0], [800, 20]))
+    classifier: Any = SimpleNamespace(fitted_=SimpleNamespace(model=SimpleNamespace(retriever=retriever)), classes_=[0, 1])
     search, check = _describe_search(classifier)
     assert (search["stored rows"][0], check.events) == (820, 900)
     printed = capsys.readouterr()
     shown = " ".join((printed.out + printed.err).split())
     assert "recall 0.970" in shown
+    assert "among 820 stored rows now, 20 with the event" in shown
     assert "AUPRC 0.210 against 0.212, ratio 0.988, on 2000 rows, 900 of them events" in shown
 
 
@@ -129,3 +131,16 @@ def test_votes_of_some_queries_and_of_parts_are_those_of_all(monkeypatch: pytest
     np.testing.assert_array_equal(whole.retriever.radius, in_parts.retriever.radius)
     of_some = best_setting(indexed.with_queries(some), data.take(some), (whole.retriever.setting,), labels)
     np.testing.assert_array_equal(of_some.vote, whole.vote[some])
+
+
+def test_settings_of_several_classes_are_tried_from_one_search() -> None:
+    (x, y), metric = rows(0, ROWS), LinearMetric(np.eye(4), 1.0)
+    data = training(y)
+    indexed, labels = index_shards([metric, metric], EncoderInputs.of(x), data), StoredLabels.of(data)
+    together = multiclass._best_setting(indexed, data, labels)
+    alone = [multiclass._best_setting(indexed, data, labels, (setting,)) for setting in multiclass.CLASS_SETTINGS]
+    best = min(alone, key=lambda one: one.mean)
+    assert len({one.mean for one in alone}) > 2
+    assert (together.mean, together.retriever.setting) == (best.mean, best.retriever.setting)
+    np.testing.assert_array_equal(together.votes, best.votes)
+    np.testing.assert_array_equal(together.retriever.radius, best.retriever.radius)
