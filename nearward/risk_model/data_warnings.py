@@ -159,15 +159,16 @@ def count_anomalies(rows: pl.DataFrame, schema: Schema, encoding: TableEncoder) 
     dict
         By kind, the number of rows by column: ``unit slips``; ``gaps``, missing where no stored row is; ``unseen`` categories;
         ``unknown codes``, lists of a column in which no row has a code of the model's; and ``blocks``, columns without a value in any
-        row, by block. Zero counts are left out.
+        row, by block. The last two only of ten rows or more. Zero counts are left out.
     """
     gaps = {name: int(missing.sum()) for name, missing in encoding.new_missing(rows).items()}
-    blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height)
+    many = rows.height >= _FEWEST_VALUES  # a patient without a single value or known code says nothing about the site
+    blocks = dict.fromkeys(missing_blocks(rows, schema), rows.height) if many else {}
     return {
         "unit slips": unit_slips(rows, schema),
         "gaps": gaps,
         "unseen": encoding.unseen_categories(rows),
-        "unknown codes": encoding.unknown_lists(rows),
+        "unknown codes": encoding.unknown_lists(rows) if many else {},
         "blocks": blocks,
     }
 

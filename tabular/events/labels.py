@@ -142,8 +142,8 @@ def _warn_of_censoring(labels: pl.DataFrame) -> None:
         warnings.warn(
             f"{censored} of {rows} moments are censored: their subjects have no event as late as would be needed to know that the outcome "
             f"did not happen. Where it happened it is known, so its share among the other moments, {positive / (rows - censored):.0%}, is "
-            f"too high (at least {positive / rows:.0%} of all have it). Where outcomes are known until some day for all subjects, give it as "
-            "followed_until; else shorten within",
+            f"too high (at least {positive / rows:.0%} of all have it). Where outcomes are known until some day for all subjects, give it "
+            "as followed_until; else shorten within",
             DataWarning,
             stacklevel=3,
         )

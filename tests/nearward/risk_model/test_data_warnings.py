@@ -71,11 +71,20 @@ def test_lists_whose_codes_are_all_rare_are_warned_of() -> None:
 
 def test_new_lists_of_another_coding_system_are_counted() -> None:
     stored = pl.DataFrame({"dx": [["I10", "E11"], ["I10"], [], None] * 5})
-    schema, new = Schema.infer(stored), pl.DataFrame({"dx": [["401"], ["250", "999"], [], None]})
+    schema, new = Schema.infer(stored), pl.DataFrame({"dx": [["401"], ["250", "999"], [], None] * 3})
     encoder = TableEncoder.fit(schema, stored)
-    assert count_anomalies(new, schema, encoder)["unknown codes"] == {"dx": 2}
+    assert count_anomalies(new, schema, encoder)["unknown codes"] == {"dx": 6}
     assert count_anomalies(new.vstack(stored[:1]), schema, encoder)["unknown codes"] == {}
-    assert count_anomalies(new[2:], schema, encoder)["unknown codes"] == {}
+    assert count_anomalies(pl.DataFrame({"dx": [[], None] * 6}), schema, encoder)["unknown codes"] == {}
+
+
+def test_one_patient_without_a_block_or_a_known_code_says_nothing_about_the_site() -> None:
+    schema = Schema((Column("crp", block="labs"), Column("wbc", block="labs"), Column("dx", kind="list")))
+    stored = pl.DataFrame({"crp": [1.0, 2.0, None] * 4, "wbc": [5.0, None, None] * 4, "dx": [["I10"]] * 12}).select("crp", "wbc", "dx")
+    empty = stored.with_columns(crp=pl.lit(None, pl.Float64), wbc=pl.lit(None, pl.Float64), dx=pl.lit(["401"]))
+    encoder = TableEncoder.fit(schema, stored)
+    assert (count_anomalies(empty, schema, encoder)["blocks"], count_anomalies(empty[:1], schema, encoder)["blocks"]) == ({"labs": 12}, {})
+    assert count_anomalies(empty[:1], schema, encoder)["unknown codes"] == {}
 
 
 # ---- stored rows -----------------------------------------------------------------------------------------------------
