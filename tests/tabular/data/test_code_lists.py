@@ -53,7 +53,7 @@ def test_lists_of_categories_whole_numbers_and_arrays_are_lists_of_text() -> Non
 def test_text_is_split_by_a_declared_separator_and_is_an_error_without_one() -> None:
     text = pl.Series("dx", ["I10; E11", "", None, "I10;;"])
     assert as_code_list(text, "dx", ";").to_list() == [["I10", "E11"], [], None, ["I10"]]
-    with pytest.raises(InputError, match="column 'dx' must hold a list of codes in each row, but is text: declare what separates"):
+    with pytest.raises(InputError, match="column 'dx' must hold a list of codes in each row, but is text: split it"):
         as_code_list(text, "dx")
 
 
