@@ -18,8 +18,10 @@ from nearward.tabular.data.text_values import is_text
 from nearward.tabular.errors import DataWarning
 from nearward.tabular.typing import Bools, Ints
 
-_COPIED, _FEWEST_COPIES = 0.05, 10  # share and number of a class's rows, from which on copies are warned of
+_COPIED, _FEWEST_COPIES = 0.05, 10  # share of a class's rows, and number of different ones, from which on copies are warned of
 _ALL_DIFFER = 0.995  # share of different ones among a column's values, from which on two equal ones are no chance
+_CHANCE = 3  # rows that nearly equal one row, for each that is a copy: more of them, and equal rows are chance
+_SAMPLE = 2_000  # rows, for the dependence of columns
 _OUTCOME = "(outcome)"
 _PATIENT = re.compile(r"(^|_|\b)(patient|subject|person|participant|member|case|mrn|pid)(_?(id|ids|nr|no|nbr|num|number|key|code|hash))?$")
 _ID = re.compile(r"(^|_|\b)(id|uuid|guid)$")
@@ -29,10 +31,11 @@ _FEWEST_IDS, _ROWS_PER_ID = 20, 10  # different values of a column of ids; and r
 def warn_of_copies(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, stacklevel: int = 3) -> None:
     """Warn of rows of different patients with the same features and outcome: folds on both sides of a split then have the same rows.
 
-    Rows that are equal by chance, in a coarse table, come with more rows that differ in one column only. A copy of a row that is like no
-    other does not. So rows are counted that equal a row of another patient and are one column away from none, and warned of where they are
-    5 % of a class, and more than the rows that equal none and are one column away from one. Where all columns are coarse and the table is
-    dense, copies are not told from chance, and not warned of.
+    Rows that are equal by chance, in a coarse table, come with more rows that are nearly equal: they differ in one column, and in a second
+    one where that depends on the first. A copy of a row that is like no other does not. So rows are counted that equal a row of another
+    patient and nearly equal none, and warned of where they are 5 % of a class, of ten different rows or more, and at least a third as many
+    as those that equal none and nearly equal one. Where all columns are coarse and the table is dense, copies are not told from chance, and
+    not warned of.
 
     Parameters
     ----------
@@ -42,20 +45,20 @@ def warn_of_copies(frame: pl.DataFrame, outcome: Ints, patient_ids: Ints, stackl
     stacklevel : int
     """
     frame = frame.select(name for name, dtype in frame.schema.items() if not dtype.is_nested() and dtype != pl.Object)
-    if frame.width == 0:
+    if frame.is_empty():
         return
     hashes = _RowHashes(frame.with_columns(pl.Series(_OUTCOME, outcome)), patient_ids)
+
+    def by_class(rows: Bools) -> Ints:
+        return np.bincount(outcome[rows], minlength=int(outcome.max()) + 1)
+
     size = np.bincount(outcome)
-
-    def many_in(rows: Bools) -> Bools:
-        count = np.bincount(outcome, weights=rows)
-        return np.asarray((count >= _FEWEST_COPIES) & (count >= _COPIED * size))
-
-    if not many_in(hashes.equal > 0).any():
+    if (by_class(hashes.equal > 0) < _COPIED * size).all():
         return
-    near = hashes.one_column_away()
+    near = hashes.nearly_equal()
     copied, chance = (hashes.equal > 0) & (near == 0), (hashes.equal == 0) & (near == 1)
-    if not (many_in(copied) & (np.bincount(outcome, weights=copied) > np.bincount(outcome, weights=chance))).any():
+    different = by_class(copied & hashes.first) >= _FEWEST_COPIES
+    if not (different & (by_class(copied) >= _COPIED * size) & (_CHANCE * by_class(copied) > by_class(chance))).any():
         return
     message = (
         f"{int(copied.sum())} of {frame.height} rows are identical to a row of another patient, in all features and the outcome, and too "
@@ -104,6 +107,7 @@ class _RowHashes:
     Attributes
     ----------
     equal : (n,), number of other patients with a row that is the same in all columns
+    first : (n,), whether no earlier row is the same
     """
 
     def __init__(self, frame: pl.DataFrame, patient_ids: Ints) -> None:
@@ -113,16 +117,22 @@ class _RowHashes:
         for j in range(frame.width):
             self.row += self._column(j)  # modulo 2⁶⁴
         self.equal = self._other_patients(self.row)
+        self.first: Bools = pl.Series(self.row).is_first_distinct().to_numpy()
 
-    def one_column_away(self) -> Ints:
-        """Return the number of other patients with a row that differs in one column (n,), counted once for each such column.
+    def nearly_equal(self) -> Ints:
+        """Return the largest number of other patients with a row that differs in one column, or in that and its partner (n,).
 
-        Columns whose values all differ, as a measurement's do that is not rounded, are not left out: nothing is equal in them by chance.
+        A partner is the column that depends on it most: another dummy of a category, the same number in another unit. Columns whose values
+        all differ, as those of a measurement that is not rounded, are not left out: nothing is equal in them by chance.
         """
-        near, distinct = np.zeros(len(self.row), dtype=np.int64), self.frame.filter(pl.Series(self.row).is_first_distinct())
-        for j, column in enumerate(distinct.iter_columns()):
-            if column.drop_nulls().n_unique() < _ALL_DIFFER * column.count():
-                near += self._other_patients(self.row - self._column(j)) - self.equal
+        near, distinct = np.zeros(len(self.row), dtype=np.int64), self.frame.filter(self.first)
+        coarse = [column.drop_nulls().n_unique() < _ALL_DIFFER * column.count() for column in distinct.iter_columns()]
+        for j, partner in enumerate(_partners(distinct)):
+            if coarse[j]:
+                others = self.row - self._column(j)
+                if partner != j and coarse[partner]:
+                    others -= self._column(partner)
+                near = np.maximum(near, self._other_patients(others) - self.equal)
         return near
 
     def _column(self, j: int) -> NDArray[np.uint64]:
@@ -133,3 +143,17 @@ class _RowHashes:
         patients = pl.len() if self._one_row_each else pl.col("patient").n_unique()
         count = pl.DataFrame([pl.Series("key", key), self.patients]).select(patients.over("key")).to_series()
         return np.asarray(count.to_numpy(), dtype=np.int64) - 1
+
+
+def _partners(frame: pl.DataFrame) -> Ints:
+    """Return for each column (d,) the other one that correlates with it most in a sample of the rows, itself where none does.
+
+    Categories are taken by their rank.
+    """
+    sample = frame.sample(min(_SAMPLE, frame.height), seed=0)
+    ranks = np.array([column.rank("dense").fill_null(0).to_numpy() for column in sample.iter_columns()], dtype=np.float64)
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    correlation = np.abs(unit @ unit.T)
+    np.fill_diagonal(correlation, 4 / sample.height**0.5)  # four standard errors: less is none
+    return np.asarray(correlation.argmax(axis=0))

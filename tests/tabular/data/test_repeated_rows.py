@@ -70,6 +70,21 @@ def test_equal_rows_of_coarse_tables_are_chance_and_copies_among_them_are_not() 
         warn_of_copies(*with_copies(frame, outcome))
 
 
+@pytest.mark.parametrize("n", [300, 5000])
+def test_dummies_and_numbers_stored_twice_do_not_make_equal_rows_copies(n: int) -> None:
+    """Rows that differ in one category differ in two dummies, and those that differ in a number differ in its double too."""
+    rng = np.random.default_rng(0)
+    grades = pl.DataFrame({f"c{k}": rng.integers(0, k, n) for k in (3, 4, 5, 6, 7)})
+    outcome, nobody = (rng.random(n) < 0.1).astype(np.int64), np.arange(n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_copies(grades.select(pl.all().cast(pl.String)).to_dummies(), outcome, nobody)
+        warn_of_copies(grades.with_columns((pl.all() * 2 + 1).name.suffix(" doubled")), outcome, nobody)
+        risk = pl.Series(np.where(outcome == 1, 0.6, 0.2))
+        warn_of_copies(pl.DataFrame({"risk": risk, "odds": risk / (1 - risk)}), outcome, nobody)
+        warn_of_copies(pl.DataFrame({"constant": [1] * n}), outcome, nobody)
+
+
 def test_copies_are_told_by_one_exact_measurement_among_coarse_columns() -> None:
     frame, outcome = flags()
     exact = frame.with_columns(
