@@ -16,23 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from nearward.retrieval.neighbors.vector_store import Vectors, compute
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.training_data import shares_of_classes
-from nearward.tabular.typing import Bools, Floats, Floats32, Ints
+from nearward.tabular.typing import Bools, Floats, Ints
 
 BLOCK_ROWS = 65_536
 _FEWEST_IN_STRATUM = 200  # rows; smaller strata are one
-
-Vectors: TypeAlias = list[Floats32]
-
-
-def _compute(vectors: Callable[[], Vectors]) -> Vectors:
-    return vectors()
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Block:
     outcome: Ints
     patient_ids: Ints
     fold: Ints
-    remember: Callable[[Callable[[], Vectors]], Vectors] = _compute
+    remember: Callable[[Callable[[], Vectors]], Vectors] = compute
 
 
 class OtherRows(Protocol):

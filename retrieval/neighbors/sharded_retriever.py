@@ -22,7 +22,7 @@ from nearward.retrieval.encoders.inputs import EncoderInputs
 from nearward.retrieval.encoders.linear_metric import LinearMetric
 from nearward.retrieval.neighbors.index import Shard
 from nearward.retrieval.neighbors.index_check import IndexCheck
-from nearward.retrieval.neighbors.vector_store import VectorWriter
+from nearward.retrieval.neighbors.vector_store import Vectors, VectorWriter, compute
 from nearward.retrieval.neighbors.voting import Context, RetrievalSetting, rows_per_shard
 from nearward.tabular.parallel import parallel_map
 from nearward.tabular.typing import Bools, Floats, Floats32, Ints
@@ -31,13 +31,6 @@ _RADIUS_QUANTILE = 0.9
 _CHUNK = 2048  # rows of a block that are embedded at a time: a block is only one of several things in memory
 
 Encoder = AwareEncoder | LinearMetric
-
-
-Vectors = list[Floats32]  # of a block's rows by shard, (rows, e) each
-
-
-def _compute(vectors: Callable[[], Vectors]) -> Vectors:
-    return vectors()
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class IndexBlock:
     outcome: Ints
     patient_ids: Ints
     fold: Ints
-    remember: Callable[[Callable[[], Vectors]], Vectors] = _compute
+    remember: Callable[[Callable[[], Vectors]], Vectors] = compute
 
 
 @dataclass(frozen=True)

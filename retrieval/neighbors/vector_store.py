@@ -6,7 +6,7 @@ Shapes: m rows, e width.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,6 +17,13 @@ from nearward.tabular.typing import Bools, Floats32
 MAPPED_ABOVE = 32 * 2**20  # bytes; smaller results stay in memory
 _BLOCK = 1 << 16  # rows
 _FLOAT = np.dtype("<f4")
+
+Vectors = list[Floats32]  # of a block's rows by shard, (rows, e) each
+
+
+def compute(vectors: Callable[[], Vectors]) -> Vectors:
+    """Return a block's vectors, which no earlier run has saved."""
+    return vectors()
 
 
 class VectorWriter:
