@@ -123,7 +123,7 @@ def fit(
             "--category": category, "--expert": expert, "--schema": schema, "--max-memory": max_memory,
         }  # fmt: skip
         if given := [name for name, value in of_tables.items() if value]:
-            raise InputError(f"{', '.join(given)} are for tables; with --labels the outcome is boolean_value, the group subject_id")
+            raise InputError(f"only for tables: {', '.join(given)}. With --labels the outcome is boolean_value, and the group subject_id")
         if len(tables) > 1:
             raise InputError(f"events are one MEDS folder or one file, got {len(tables)}")
         read_spans = None if spans is None else [None if span.strip() == "all" else span.strip() for span in spans.split(",")]
@@ -140,7 +140,7 @@ def fit(
         raise InputError("--outcome must name the outcome's column of a table; of events, --labels must name a file of moments")
     of_events = {"--columns": columns, "--spans": spans, "--max-columns": max_columns, "--min-subjects": min_subjects}
     if given := [name for name, value in of_events.items() if value is not None]:
-        raise InputError(f"{', '.join(given)} are for events, with --labels")
+        raise InputError(f"only for events, with --labels: {', '.join(given)}")
     roles = _Roles(outcome, positive, id, group, site, drop, category, expert, schema, missing or [])
     if STANDARD in tables and (len(tables) > 1 or max_memory):
         raise InputError("- (standard input) is one table, and is read at once: give Parquet files")

@@ -10,6 +10,7 @@ import polars as pl
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from nearward.adaptation.stored_patients import ID, OUTCOME, PATIENT
+from nearward.explanation.contributions import BASE_RATE, REFERENCE_ROWS
 from nearward.retrieval.encoders.aware import EncoderConfig
 from nearward.risk_model.binary import fit_risk
 from nearward.risk_model.config import FitConfig
@@ -41,6 +42,8 @@ from nearward.tabular.errors import InputError
 from nearward.tabular.parallel import cpu_count, limit_jobs
 from nearward.tabular.progress import logged
 from nearward.tabular.typing import Progress, RandomState
+
+_OWN_NAMES = {ID, OUTCOME, PATIENT, BASE_RATE, *REFERENCE_ROWS.values()}  # of stored records, and rows of explanations
 
 
 class RiskClassifier(RiskPredictor, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -224,6 +227,8 @@ def make_config(
     settings: RiskClassifier, schema: Schema, rows: pl.DataFrame, classes: int, seed: int, unlabelled: Any = None
 ) -> tuple[Schema, FitConfig]:
     """Return the configuration of a fit by a classifier's parameters, and the schema with feature blocks where they are needed."""
+    if own := sorted(_OWN_NAMES & set(rows.columns)):
+        raise InputError(f"columns with names that nearward gives to columns of its own: {own}. Rename them")
     effort = find_effort(settings.effort)
     encoder = settings.encoder or EncoderConfig()
     encoder = replace(encoder, steps=min(encoder.steps, effort.steps or encoder.steps))

@@ -103,8 +103,8 @@ def as_code_list(series: pl.Series, name: str, separator: str | None = None) -> 
     if is_text(dtype):
         if not separator:
             raise InputError(
-                f"column {name!r} must hold a list of codes in each row, but is text: split it (.str.split), or declare before the fit what "
-                'separates the codes (separator=";" in the schema), or that it is a category'
+                f"column {name!r} must hold a list of codes in each row, but is text: split it (.str.split), or declare before the fit "
+                'what separates the codes (separator=";" in the schema), or that it is a category'
             )
         lists = series.cast(pl.String).str.split(separator)
     elif is_code_list(dtype):

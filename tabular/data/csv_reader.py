@@ -22,6 +22,7 @@ from nearward.tabular.errors import DataWarning, InputError
 
 MISSING = ("", "NA", "NaN", "null")
 
+_AS_UTF_8 = "save it as UTF-8 (in Excel: CSV UTF-8; elsewhere: iconv -f latin1 -t utf-8)"
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -38,10 +39,14 @@ def read_csv(path: Path, schema: Schema | None = None) -> pl.DataFrame:
     Raises
     ------
     InputError
-        Another separator, a column without a name, a name twice, or more columns than names.
+        An empty file, text that is not UTF-8, another separator, a column without a name, a name twice, or more columns than names.
     """
     _check_header(path)
-    texts = pl.read_csv(path, infer_schema=False, glob=False)
+    try:
+        texts = pl.read_csv(path, infer_schema=False, glob=False)
+    except pl.exceptions.ComputeError as error:
+        _refuse_other_encoding(path, error)
+        raise
     columns = {} if schema is None else {column.name: column for column in schema.columns}
     frame = pl.DataFrame([read_texts(texts.get_column(name), columns.get(name)) for name in texts.columns])
     _warn_of_marks(path, texts, frame, columns)
@@ -76,8 +81,10 @@ def _check_header(path: Path) -> None:
         except (csv.Error, EOFError, OSError) as error:
             raise InputError(f"{path} cannot be read as .csv: {type(error).__name__}") from error
     if not records:
-        return
+        raise InputError(f"{path} is empty")
     names = records[0]
+    if any("\0" in name for name in names):
+        raise InputError(f"{path} is not UTF-8 text but UTF-16, as Excel's Unicode text is: {_AS_UTF_8}")
     for separator, called in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
             raise InputError(f"{path} is separated by {called} ({separator!r}), not by commas: write it with commas and decimal points")
@@ -90,6 +97,14 @@ def _check_header(path: Path) -> None:
         raise InputError(f"{path}: columns without a name at position {unnamed}: name or drop them. {row_names}")
     if len(records) == 2 and len(records[1]) == len(names) + 1:
         raise InputError(f"{path} has {len(names)} names in its header and {len(names) + 1} values in its first row. {row_names}")
+
+
+def _refuse_other_encoding(path: Path, error: Exception) -> None:
+    """Raise where a line of a file cannot be read as UTF-8."""
+    with _open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if "\ufffd" in line:
+                raise InputError(f"{path} is not UTF-8 text (line {number}): {_AS_UTF_8}") from error
 
 
 def _open_text(path: Path) -> TextIO:

@@ -313,8 +313,7 @@ def _infer_column(series: pl.Series, groups: pl.Series | None) -> Column:
     iso_text = dtype == pl.String and bool(series.drop_nulls().str.contains(ISO_DATE).all())
     if iso_text or isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
         holds = "is text of" if iso_text else "holds"
-        hint = "Turn it into a duration in numbers if it matters"
-        warnings.warn(f"column {name!r} {holds} dates or times: not used. {hint}", DataWarning, stacklevel=4)
+        warnings.warn(f"column {name!r} {holds} dates or times: not used. Durations in numbers could be", DataWarning, stacklevel=4)
         return Column(name, role="time", kind="category")
     if is_number:
         low, high = patient_range(values, groups)
@@ -327,7 +326,8 @@ def _infer_category(series: pl.Series) -> Column:
     commas = count_commas(text)
     if commas > 0.5 * len(text):
         raise InputError(f"column {name!r} is text of numbers with commas ({commas} of {len(text)} values): {describe_commas(text)}")
-    warn_of_numbers_as_text(text, stacklevel=6)
+    if series.dtype == pl.String:  # a categorical was declared as such
+        warn_of_numbers_as_text(text, stacklevel=6)
     warn_of_lists_as_text(text, stacklevel=6)
     categories = text.unique()
     if len(categories) == len(series) and len(series) > 20:

@@ -59,7 +59,7 @@ def split_patients(outcome: Ints, patient_ids: Ints, folds: int, seed: int) -> I
             return fold
     patients, affected = len(np.unique(patient_ids)), len(np.unique(patient_ids[outcome == 1]))
     raise InputError(
-        f"the rows can't be split by patient: {patients} patients, {affected} of them with the event. At least 4 patients are needed, "
+        f"the rows can't be split: {patients} patients, {affected} of them with the event. At least 4 patients are needed, "
         "2 of them with the event and 2 with rows without it: gather more patients, or check that groups is the patient"
     )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearward.cli.terminal.help_text import Command, CommandGroup
-from nearward.cli.terminal.output import STANDARD, begin_output, check_files
+from nearward.cli.terminal.output import STANDARD, begin_output, check_files, refuse_overwriting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -178,9 +178,9 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
-        data = any(arguments.get(name) == STANDARD for name in ("out", "json"))
-        begin_output(quiet=quiet, data=data)
+        begin_output(quiet=quiet, data=any(arguments.get(name) == STANDARD for name in ("out", "json")))
         check_files({f"--{name}": arguments.get(name) for name in ("report", "json", "picture")})
+        refuse_overwriting(arguments)
         if verbose:
             logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
             logging.getLogger("nearward").setLevel(logging.INFO)
@@ -223,11 +223,13 @@ def find_row(row: str, frame: pl.DataFrame, id_columns: Sequence[str]) -> int:
 
 
 def as_categories(frame: pl.DataFrame, schema: Schema | None, category: list[str] | None) -> tuple[pl.DataFrame, Schema | None]:
-    """Turn the columns of ``--category`` to text in a frame, and to categories in its schema, where there is one.
+    """Turn the columns of ``--category`` to categoricals in a frame, and to categories in its schema, where there is one.
 
     Without a schema, a warning names columns of numbers that look like codes.
     """
     import dataclasses
+
+    import polars as pl
 
     from nearward.tabular.data.code_lists import numbers_named_as_codes
     from nearward.tabular.data.conversion import as_text
@@ -236,7 +238,7 @@ def as_categories(frame: pl.DataFrame, schema: Schema | None, category: list[str
 
     names = split_names(category, frame.columns)
     require_columns(names, frame.columns)
-    frame = frame.with_columns(as_text(frame.get_column(name), name) for name in names)
+    frame = frame.with_columns(as_text(frame.get_column(name), name).cast(pl.Categorical) for name in names)
     numbers = [] if schema is not None else numbers_named_as_codes(frame)
     if numbers:
         option = f"--category {','.join(numbers)}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STANDARD = Path("-")  # standard input or output
 
+_OUTPUTS = ("out", "report", "json", "picture")  # parameters of commands that name files to write
 _state = {"quiet": False, "data": False, "printed": False}  # of the running command; data: standard output is for a table or JSON
 
 
@@ -65,6 +66,23 @@ def show_classes(classes: Iterable[Any], figures: Sequence[ClassFigures], title:
     import polars as pl
 
     show(pl.DataFrame([{"class": str(name), **vars(one)} for name, one in zip(classes, figures, strict=True)]), title)
+
+
+def refuse_overwriting(arguments: Mapping[str, Any]) -> None:
+    """Refuse a file to write that the command reads.
+
+    Raises
+    ------
+    InputError
+    """
+    from nearward.tabular.errors import InputError
+
+    given = {name: value if isinstance(value, list) else [value] for name, value in arguments.items()}
+    files = {name: [path for path in paths if isinstance(path, Path) and path.is_file()] for name, paths in given.items()}
+    read = [path for name, paths in files.items() if name not in _OUTPUTS for path in paths]
+    for name in _OUTPUTS:
+        if any(path.samefile(other) for path in files.get(name, []) for other in read):
+            raise InputError(f"--{name} {files[name][0]} is a file that this command reads, and would be overwritten: name another")
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:

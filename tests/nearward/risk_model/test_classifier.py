@@ -446,3 +446,9 @@ def test_seed_is_another_name_of_random_state(clinic, tmp_path) -> None:
     assert not np.array_equal(by_seed.predict_proba(frame), other.predict_proba(frame))
     by_seed.save(tmp_path / "m")
     assert nw.load(tmp_path / "m").random_state == 3
+
+
+def test_columns_with_names_of_the_models_own_are_refused(clinic) -> None:
+    for name in ("(id)", "(outcome)", "(base rate)"):
+        with pytest.raises(InputError, match=rf"names that nearward gives to columns of its own: \['\({name[1:-1]}\)'\]\. Rename them"):
+            nw.RiskClassifier(**SMALL).fit(clinic[0].rename({"age": name}), clinic[1])

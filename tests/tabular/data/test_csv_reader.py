@@ -145,3 +145,17 @@ def test_dates_and_times_are_read_as_written(tmp_path: Path) -> None:
     frame.write_csv(tmp_path / "t.csv")
     assert_frame_equal(read_csv(tmp_path / "t.csv"), frame)
     assert_frame_equal(read_csv(tmp_path / "t.csv", Schema.from_dtypes(frame)), frame)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        ("age,sex\n61,m\n".encode("utf-16"), "is not UTF-8 text but UTF-16, as Excel's Unicode text is: save it as UTF-8"),
+        ("age,sex\n61,f\n70,m\u00e4nnlich\n".encode("latin-1"), r"is not UTF-8 text \(line 3\): save it as UTF-8"),
+    ],
+)
+def test_an_empty_file_and_another_encoding_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "cohort.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_csv(tmp_path / "cohort.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import polars as pl
 import pytest
 
@@ -43,3 +45,10 @@ def test_columns_of_codes_become_text_and_categories_of_the_schema() -> None:
         as_categories(pl.DataFrame({"admission_type_id": [1, 2, 3, 3], "patient_id": [1, 2, 3, 4]}), None, None)
     with pytest.raises(MissingColumns, match="'admisson'"):
         as_categories(frame, None, ["admisson"])
+
+
+def test_numbers_that_are_named_as_categories_are_not_warned_of() -> None:
+    numbers = pl.DataFrame({"ward": list(range(40))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Schema.infer(as_categories(pl.concat([numbers] * 2), None, ["ward"])[0])["ward"].kind == "category"

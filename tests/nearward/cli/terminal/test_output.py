@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from nearward.cli.terminal.output import begin_output, check_files, say, show, write_json, write_rows
+from nearward.cli.terminal.output import begin_output, check_files, refuse_overwriting, say, show, write_json, write_rows
 from nearward.tabular.errors import InputError
 
 
@@ -63,3 +63,13 @@ def test_json_goes_to_a_file(tmp_path: Path) -> None:
     write_json({"rows": 3}, tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text()) == {"rows": 3}
     write_json({"rows": 3}, None)
+
+
+def test_a_file_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    cohort, other = tmp_path / "cohort.csv", tmp_path / "link.csv"
+    cohort.write_text("age")
+    other.symlink_to(cohort)
+    for name in ("out", "report", "json", "picture"):
+        with pytest.raises(InputError, match=rf"--{name} .* is a file that this command reads, and would be overwritten"):
+            refuse_overwriting({"tables": [cohort], name: other})
+    refuse_overwriting({"model": tmp_path, "out": tmp_path, "cohort": cohort, "json": tmp_path / "new.json", "group": "patient"})
