@@ -176,7 +176,7 @@ def test_a_corrupt_file_is_refused(frame: pl.DataFrame, tmp_path: Path, suffix: 
 @pytest.mark.parametrize("text", [b"", b"a,b\n1,2\n3,4,5,Zanzibar\n", b"a,b\n1,\xff\xfe\xff\n"])
 def test_a_corrupt_csv_is_refused_without_a_value(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(text)
-    with pytest.raises(InputError, match=r"cannot be read as \.csv") as caught:
+    with pytest.raises(InputError, match=r"is empty|cannot be read as \.csv|is not UTF-8 text \(line 2\)") as caught:
         read_table(tmp_path / "t.csv")
     assert SECRET not in str(caught.value)
 
