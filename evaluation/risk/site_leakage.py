@@ -22,6 +22,7 @@ from nearward.evaluation.risk.inputs import MIN_COUNT, RiskSample, read_risk_sam
 from nearward.evaluation.stats.cluster_bootstrap import bootstrap_interval, cluster_bootstrap
 from nearward.evaluation.stats.confidence import Estimate, wilson
 from nearward.evaluation.stats.ranking_metrics import Ranking
+from nearward.tabular.data.conversion import refuse_nested
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
 from nearward.tabular.data.table_io import to_frame
@@ -167,6 +168,7 @@ def source_leak(
 
 def check_site_leakage(sample: RiskSample, site: pl.Series, features: pl.DataFrame, schema: Schema, seed: int) -> SourceLeak:
     """Check columns that were validated already; ``schema`` describes the features."""
+    refuse_nested(site, f"site {site.name!r}")
     rng = np.random.default_rng(seed)
     site_names = site.cast(pl.String).fill_null("(missing)")
     rates = _event_rates(sample, site_names)

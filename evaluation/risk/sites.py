@@ -27,6 +27,7 @@ from nearward.evaluation.risk.results import SiteResults, Subgroup
 from nearward.evaluation.risk.subgroups import MISSING, number_categories
 from nearward.evaluation.stats.confidence import Estimate, Undefined, clopper_pearson
 from nearward.evaluation.stats.random_effects import MIN_SITES, PooledEstimate, RandomEffects, fit_random_effects
+from nearward.tabular.data.conversion import refuse_nested
 
 POOLED_METRICS = ("auroc", "calibration_in_the_large", "calibration_slope", "observed_expected", USEFULNESS.key)
 _OnScale = tuple[float, float] | None  # a value and its standard error on the metric's scale
@@ -83,6 +84,7 @@ def evaluate_sites(
 
 def site_names(column: pl.Series) -> pl.Series:
     """Return the sites (n,) as categories in the order of the column's values, numbers by size; a missing one is the last."""
+    refuse_nested(column, f"site {column.name!r}")
     names = column.unique().drop_nulls().sort().cast(pl.String).unique(maintain_order=True)
     return column.cast(pl.String).fill_null(MISSING).cast(pl.Enum([*names.filter(names != MISSING), MISSING]))
 

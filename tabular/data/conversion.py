@@ -108,6 +108,12 @@ def _no_meaning(name: str, dtype: pl.DataType) -> InputError:
     return InputError(f"column {name!r} has dtype {dtype_name(dtype)}, which has no obvious meaning here: {hint}")
 
 
+def refuse_nested(series: pl.Series, name: str) -> None:
+    """Refuse a column of lists, structs, bytes or objects where one value a row is needed."""
+    if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
+        raise InputError(f"{name} has dtype {dtype_name(series.dtype)}: numbers or text are needed, one value a row")
+
+
 def dtype_name(dtype: Any) -> str:
     """Return a dtype's name for messages, without the categories of an Enum: they are patients' values."""
     inner = getattr(dtype, "inner", None)

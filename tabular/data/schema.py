@@ -90,7 +90,7 @@ class Column:
                 raise InputError(f"column {self.name!r}: {field} must be one of {list(allowed)}, got {value!r}")
         if self.separator is not None and (self.kind != "list" or not self.separator):
             raise InputError(f"column {self.name!r}: separator is what stands between the codes of a list, got kind={self.kind!r}")
-        if self.kind == "list" and self.role in ("expert", "outcome", "group", "id"):
+        if self.kind == "list" and self.role in ("expert", "outcome", "group", "id", "site"):
             raise InputError(f"column {self.name!r} holds a list of codes and cannot be the {self.role}: make it a feature, or ignore it")
 
 

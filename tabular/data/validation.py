@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nearward.tabular.data.conversion import dtype_name
+from nearward.tabular.data.conversion import refuse_nested
 from nearward.tabular.data.repeated_rows import warn_of_copies, warn_of_repeated_ids
 from nearward.tabular.data.table_io import to_array, to_frame, to_series
 from nearward.tabular.data.text_values import is_text
@@ -238,8 +238,7 @@ def validate_column(values: Any, n_rows: int, name: str, remedy: str = "drop the
     series = to_series(name, values)
     if len(series) != n_rows:
         raise InputError(f"{name} has {len(series)} values and the frame {n_rows} rows")
-    if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
-        raise InputError(f"{name} has dtype {dtype_name(series.dtype)}: numbers or text are needed, one value a row")
+    refuse_nested(series, name)
     _refuse_missing(series, name, remedy)
     return series
 

@@ -128,3 +128,12 @@ def test_refusals() -> None:
         source_leak(frame, "died", "hospital", features=["died", "age"])
     with pytest.raises(InputError, match="X must be a frame"):
         source_leak(None, "died", "hospital")
+
+
+def test_lists_are_no_sites() -> None:
+    frame = pl.DataFrame({"ill": [True, False] * 40, "site": [["A"], ["B"]] * 40, "age": list(range(80)), "risk": [0.5, 0.4] * 40})
+    refused = pytest.raises(InputError, match=r"site 'site' has dtype List\(String\): numbers or text are needed, one value a row")
+    with refused:
+        source_leak(frame, "ill", "site")
+    with refused:
+        evaluate_risk(frame, "ill", "risk", site="site", resamples=100)

@@ -71,8 +71,9 @@ def test_a_schema_knows_lists() -> None:
         assert [column.kind for column in schema.columns] == ["list", "number"]
         assert Schema.from_json(schema.to_json()).conform(frame)["dx"].to_list() == CLEAN
     assert Schema.from_json(DX.to_json()) == DX
-    with pytest.raises(InputError, match="cannot be the outcome"):
-        Schema.infer(frame).with_roles(outcome=["dx"])
+    for role in ("outcome", "site"):
+        with pytest.raises(InputError, match=f"cannot be the {role}"):
+            Schema.infer(frame).with_roles(**{role: ["dx"]})
     with pytest.raises(InputError, match="separator is what stands between"):
         Column("age", separator=";")
     with pytest.raises(InputError, match="separator must be text"):
