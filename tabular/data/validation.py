@@ -337,8 +337,8 @@ def _check_classes(classes: Values, series: pl.Series, max_classes: int | None, 
             "Unknown label type: dichotomise a measurement first"
         )
     raise InputError(
-        f"{name} has {len(classes)} different values, two are required. Unknown label type: {kind}. "
-        f"Only binary classification is supported. The type of the target is {kind}"
+        f"{name} has {len(classes)} different values, two are required: name the event (positive=, --positive). "
+        f"Unknown label type: {kind}. Only binary classification is supported. The type of the target is {kind}"
     )
 
 
