@@ -129,13 +129,13 @@ def test_fit_shows_what_was_left_out(ward_model, place, monkeypatch) -> None:
 
 
 def test_options_of_tables_and_of_events_do_not_mix(ward_model, place) -> None:
-    with pytest.raises(InputError, match="--outcome, --group are for tables; with --labels"):
+    with pytest.raises(InputError, match="only for tables: --outcome, --group"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--outcome", "x", "--group", "y", "--out", place / "m")
     with pytest.raises(InputError, match="--missing of events must be a number, or CODE=NUMBER, got unknown"):
         call("fit", place / "events.parquet", "--labels", place / "labels.parquet", "--missing", "unknown", "--out", place / "m")
     with pytest.raises(InputError, match="--outcome must name"):
         call("fit", place / "events.parquet", "--out", place / "m")
-    with pytest.raises(InputError, match="--columns, --max-columns are for events, with --labels"):
+    with pytest.raises(InputError, match="only for events, with --labels: --columns, --max-columns"):
         call("fit", place / "events.parquet", "--outcome", "x", "--columns", RENAMED, "--max-columns", 9, "--out", place / "m")
     with pytest.raises(InputError, match="holds a model of events"):
         call("score", ward_model[3], place / "events.parquet", "--out", place / "risk.csv")
