@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from lightgbm import LGBMClassifier
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -31,6 +30,7 @@ from nearward.risk_model.effort import count_steps
 from nearward.synth.synthesizer import Synthesizer
 from nearward.tabular.data.schema import Schema
 from nearward.tabular.data.splits import assign_folds
+from nearward.tabular.ensemble.boosting import require_package
 from nearward.tabular.errors import AUDIT_REMEDIES, InputError
 from nearward.tabular.persistence.artifact import model_hash
 from nearward.tabular.preprocessing.table_encoder import TableEncoder
@@ -55,6 +55,7 @@ _METRICS = ("auprc", "auroc", "scaled_brier")
 def run(data: Path | None, sidecar: Path | None, task: str | None, seed: int, out: Path) -> None:
     """Run the demo, print the results, and write its files into ``out``."""
     started = time.monotonic()
+    require_package("lightgbm")  # before anything is computed
     _make_folder(out)
     truth: Floats | None = None
     if data is None:
@@ -143,7 +144,7 @@ def _usual_risks(features: pl.DataFrame, train: Ints, test: Ints, outcome: Ints)
     encoding = TableEncoder.fit(schema, train_rows)
     x, x_test = (encoding.transform(frame) for frame in (train_rows, test_rows))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, outcome)
-    boosting = LGBMClassifier(random_state=0, n_jobs=1, verbose=-1).fit(x, outcome)
+    boosting = require_package("lightgbm").LGBMClassifier(random_state=0, n_jobs=1, verbose=-1).fit(x, outcome)
     return {"logistic regression": logistic.predict_proba(x_test)[:, 1], "LightGBM": np.asarray(boosting.predict_proba(x_test))[:, 1]}
 
 

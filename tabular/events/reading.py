@@ -169,7 +169,10 @@ def read_events(source: Source | Events, columns: Mapping[str, str] | None = Non
     if data == folder and inner:
         raise InputError(f"{folder} is no MEDS folder, but {inner[0]} is: give that one")
     if not files:
-        raise InputError(f"{data} has no Parquet files: a MEDS folder has its events in data/**/*.parquet")
+        raise InputError(
+            f"{data} has no Parquet files: a MEDS folder has its events in data/**/*.parquet. Exports of OMOP, FHIR and MIMIC are "
+            "converted first (docs/guide/from-events-to-a-risk.md)"
+        )
     root = folder if data != folder else folder.parent if folder.name == "data" else folder
     parts = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
     return _from_parts(parts, [str(path) for path in files], columns, _read_codes(root), _read_splits(root))

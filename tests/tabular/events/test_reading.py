@@ -144,7 +144,7 @@ def test_columns_that_cannot_be_used(frame: pl.DataFrame, columns: dict[str, str
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no Parquet files"):
+    with pytest.raises(InputError, match=r"has no Parquet files: .* OMOP, FHIR and MIMIC are converted first"):
         nw.read_events(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         nw.read_events(tmp_path / "absent.parquet")
