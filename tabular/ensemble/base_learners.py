@@ -36,7 +36,9 @@ from nearward.tabular.statistics import weighted_quantile
 from nearward.tabular.typing import Floats, Ints, Progress
 
 # Settings of LightGBM whose errors differ: many leaves fit interactions and sharp edges, few leaves keep a weak signal whole, thresholds
-# drawn at random smooth both. Which of them ranks best changes from cohort to cohort (docs/log/2026-11.md).
+# drawn at random smooth both, and a sum of curves, one a column, has no interactions to fit by chance. Which of them ranks best changes
+# from cohort to cohort (docs/log/2026-11.md).
+ADDITIVE = "gradient boosting, additive"
 BOOSTING: dict[str, dict[str, Any]] = {
     "gradient boosting, 31 leaves": {"num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10},
     "gradient boosting, 31 leaves, L2 penalty": {
@@ -48,6 +50,10 @@ BOOSTING: dict[str, dict[str, Any]] = {
     },
     "gradient boosting, random thresholds": {
         "num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "extra_trees": True,
+    },
+    ADDITIVE: {
+        "num_iterations": 400, "learning_rate": 0.03, "num_leaves": 4, "min_data_in_leaf": 10, "lambda_l2": 3.0,
+        "bagging_fraction": 0.7, "bagging_freq": 1,
     },
 }  # fmt: skip
 _STAGES = (0.125, 0.25, 0.5, 1.0)  # shares of a setting's trees, of which ``_choose_stage`` selects one
@@ -271,9 +277,10 @@ def _fit_fold(rows: EncodedRows, table_encoder: TableEncoder, data: TrainingData
     linear = fit_logistic_regression(np.column_stack([rows.dense, rates]), outcome, data.weight)
     x = tree_columns(rows.numbers, rates)
     share = min(1.0, max(_LEAST_SHARE, _TREE_COLUMNS / x.shape[1]))
-    settings = ({**setting, "feature_fraction": share} for setting in BOOSTING.values())
+    settings = {name: {**setting, "feature_fraction": share} for name, setting in BOOSTING.items()}
+    settings[ADDITIVE]["interaction_constraints"] = [[column] for column in range(x.shape[1])]
     weight, shift = _weights_of_trees(outcome, data.weight)
-    forests = boosted_trees(x, outcome, seed, *settings, sample_weight=weight)
+    forests = boosted_trees(x, outcome, seed, *settings.values(), sample_weight=weight)
     if CATBOOST in TREES[trees]:
         forests += (symmetric_trees(x, outcome, seed, weight),)
     target_encoder = TargetEncoder.fit(rows.numbers.codes, n_categories, outcome, weight=data.weight)

@@ -35,7 +35,7 @@ from nearward.tabular.persistence.mapped_arrays import map_large, write_large
 from nearward.tabular.persistence.memory_limit import read_records
 from nearward.tabular.typing import Arrays
 
-FORMAT = 5
+FORMAT = 6
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _ROW_GROUP = 1 << 17  # rows of records that are written from files
