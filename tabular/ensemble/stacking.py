@@ -157,11 +157,10 @@ def _fit_weights(log_odds: Floats, data: TrainingData, shrinkage: float, towards
         root = np.linalg.cholesky(curvature).T
         wanted = root @ solution - np.linalg.solve(root.T, gradient)
         step = lsq_linear(root, wanted, (lower, upper), method="bvls").x - solution
-        length = 1.0
-        while loss(solution + length * step) > least and length > _SHORTEST_STEP:
+        length, before = 1.0, least
+        while (least := loss(shorter := np.maximum(solution + length * step, lower))) > before and length > _SHORTEST_STEP:
             length /= 2
-        solution = np.maximum(solution + length * step, lower)
-        before, least = least, loss(solution)
+        solution = shorter
         if before - least <= _CONVERGED * before:
             break
     return solution[:-1], float(solution[-1])
