@@ -15,6 +15,7 @@ import nearward as nw
 from nearward.adaptation import ladder
 from nearward.adaptation.ladder import STEPS, TOO_FEW
 from nearward.tabular.calibration.log_odds import expit, logit
+from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.errors import DataWarning, InputError
 
 RENAMED = {"leeftijd": "age"}
@@ -147,3 +148,14 @@ def test_steps_that_store_and_refit_hold_all_patients_and_can_be_undone(model: A
     assert loss[1] < loss[0] - 0.05
     assert adapted.forget([records["(patient)"][-1]]).rows == 1
     assert (adapted.similar(test[:1], k=3)["weight"] > 0).all()
+
+
+def test_base_learners_are_fitted_again_on_as_many_draws_of_folds(model: Any) -> None:
+    risk, (frame, died) = model.fitted_.model, site(260, 0)
+    data = TrainingData(died, np.arange(260), risk.retriever.fold)
+    draws = []
+    for repeats in (1, 2):
+        learners = dataclasses.replace(risk.base_learners, folds=risk.base_learners.folds * repeats)
+        refitted, _ = dataclasses.replace(risk, base_learners=learners).refitted(frame, data, np.arange(260), 0, lambda _: None)
+        draws.append(len(refitted.base_learners.folds) // data.n_folds)
+    assert draws == [1, 2]
