@@ -162,9 +162,8 @@ class FittedRisk(FittedModel):
         seed, progress : as ``fit_base_learners``
         """
         rows, learners = self.encode(frame), self.base_learners
-        repeats = len(learners.folds) // data.n_folds
-        learning = (rows, self.table_encoder, data, learners.user_scores, seed, progress, learners.trees, repeats)
-        fitted, scores, distance = fit_base_learners(*learning)
+        options = (learners.user_scores, seed, progress, learners.trees, len(learners.folds) // data.n_folds)
+        fitted, scores, distance = fit_base_learners(rows, self.table_encoder, data, *options)
         inputs = encoder_inputs(self.table_encoder, rows)
         vote, head = self.retriever.out_of_fold(inputs, patient_ids, np.flatnonzero(self.taught))
         columns, backbone = stack_columns(scores, vote, head, self.retriever.has_head), self.backbone
