@@ -38,9 +38,10 @@ def join_outcomes(runs: Mapping[str, Path], outcomes: pl.DataFrame, outcome: str
     MissingColumns, InputError
         Columns are missing, several outcomes have the same id, a folder has no scores, or it is not said which run an outcome belongs to.
     """
+    scores = {name: _read_scores(folder) for name, folder in runs.items()}
     if len(runs) > 1 and {"file", "row"} <= set(outcomes.columns) and RUN not in outcomes.columns:
-        _refuse_shared_files(runs.values())
-    return [_join(name, _read_scores(folder), outcomes, outcome) for name, folder in runs.items()]
+        _refuse_shared_files(scores.values())
+    return [_join(name, frame, outcomes, outcome) for name, frame in scores.items()]
 
 
 def _read_scores(folder: Path) -> pl.DataFrame:
@@ -61,12 +62,11 @@ def _keys(scores: pl.DataFrame) -> list[str]:
     return scores.columns[:-1]
 
 
-def _refuse_shared_files(folders: Iterable[Path]) -> None:
+def _refuse_shared_files(scores: Iterable[pl.DataFrame]) -> None:
     """Refuse runs without ids of tables with the same name: an outcome that names a file and a row would be joined to a row of each."""
     files = Counter[str]()
-    for folder in folders:
-        scores = _read_scores(folder)
-        files.update(scores.get_column("file").unique() if _keys(scores) == ["file", "row"] else [])
+    for frame in scores:
+        files.update(frame.get_column("file").unique() if _keys(frame) == ["file", "row"] else [])
     if shared := sorted(file for file, times in files.items() if times > 1):
         raise InputError(
             f"several runs scored tables of the same name, {list_names(shared)}, without ids: file and row do not say of which run an "
