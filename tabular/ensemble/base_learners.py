@@ -38,7 +38,7 @@ from nearward.tabular.typing import Floats, Ints, Progress
 # Settings of LightGBM whose errors differ: many leaves fit interactions and sharp edges, few leaves keep a weak signal whole, thresholds
 # drawn at random smooth both, and a sum of curves, one a column, has no interactions to fit by chance. Which of them ranks best changes
 # from cohort to cohort (docs/log/2026-11.md).
-ADDITIVE = "gradient boosting, additive"
+ADDITIVE = "gradient boosting, additive"  # ``_fit_fold`` restricts each of its trees to one column
 BOOSTING: dict[str, dict[str, Any]] = {
     "gradient boosting, 31 leaves": {"num_iterations": 200, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10},
     "gradient boosting, 31 leaves, L2 penalty": {

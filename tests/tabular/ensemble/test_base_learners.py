@@ -15,7 +15,7 @@ from nearward.tabular.data.splits import assign_folds, split_patients
 from nearward.tabular.data.training_data import TrainingData
 from nearward.tabular.ensemble import base_learners as module
 from nearward.tabular.ensemble import boosting
-from nearward.tabular.ensemble.base_learners import BOOSTING, CATBOOST, BaseLearners, EncodedRows, fit_base_learners, tree_columns
+from nearward.tabular.ensemble.base_learners import ADDITIVE, BOOSTING, CATBOOST, BaseLearners, EncodedRows, fit_base_learners, tree_columns
 from nearward.tabular.ensemble.closed_form import STRENGTHS
 from nearward.tabular.errors import InputError
 from nearward.tabular.preprocessing.level_indices import LevelIndices
@@ -215,6 +215,13 @@ def test_trees_of_a_wide_table_draw_some_of_its_columns(columns: int, share: flo
     rows = EncodedRows(encoder.transform(frame), encoder.encode(frame), np.zeros((60, 0)))
     module._fit_fold(rows, encoder, TrainingData(np.arange(60) % 2, np.arange(60), np.arange(60) % 3), 0, "lightgbm")
     assert shares == [share] * len(BOOSTING)
+
+
+def test_additive_trees_split_one_column_each() -> None:
+    learners, _, _ = Cohort(n=900).fit()
+    forest = learners.folds[0].forests[list(BOOSTING).index(ADDITIVE)]
+    columns = [set(features[features >= 0].tolist()) for features in np.split(forest.feature, forest.start[1:-1])]
+    assert {len(one) for one in columns} == {1}
 
 
 def test_catboost_joins_the_trees(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
